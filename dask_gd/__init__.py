@@ -1,0 +1,42 @@
+"""Gradient descent for data that does not fit in memory.
+
+`fit` minimises a penalised mean loss over the rows of chunked Zarr, Dask, NumPy or xarray arrays, one pass over the data
+for each step of the solver, on whatever Dask cluster is active, with every iteration safe on disk.
+"""
+
+from importlib.metadata import version
+
+from . import errors, events
+from .errors import DaskGDError
+from .loop import fit
+from .losses import Logistic, Squared
+from .monitor.progress import Progress
+from .penalties import L2
+from .result import FitResult, load
+from .solvers import LBFGS, Adam, GradientDescent, Momentum, Nesterov, Newton
+from .sources import Source, open
+from .store import Store
+
+__version__ = version("dask_gd")
+
+__all__ = [
+    "L2",
+    "LBFGS",
+    "Adam",
+    "DaskGDError",
+    "FitResult",
+    "GradientDescent",
+    "Logistic",
+    "Momentum",
+    "Nesterov",
+    "Newton",
+    "Progress",
+    "Source",
+    "Squared",
+    "Store",
+    "errors",
+    "events",
+    "fit",
+    "load",
+    "open",
+]

@@ -1,0 +1,73 @@
+"""Every error and warning of the package, so that a caller can catch one base class or the built-in they expect.
+
+An error's message says what was asked, what was received, what is allowed and what to do. Errors travel from
+workers to the client by pickle, so they carry nothing but their message.
+"""
+
+from __future__ import annotations
+
+
+class DaskGDError(Exception):
+    """Base class of all errors raised on purpose by dask_gd."""
+
+
+class InvalidArgumentError(DaskGDError, ValueError):
+    """A parameter, a shape or a name that cannot be served."""
+
+
+class InvalidTypeError(DaskGDError, TypeError):
+    """An argument of a kind that cannot be served: object, complex or datetime data, a list where an array is needed."""
+
+
+class NotFittedError(DaskGDError, ValueError, AttributeError):
+    """Something was asked of a run that has no finished iteration."""
+
+
+class DataError(DaskGDError, ValueError):
+    """The data itself is at fault. The message names the array, the chunk and the rows."""
+
+
+class MissingChunkError(DataError):
+    """A Zarr chunk that the grid promises is not in the store; Zarr alone would read it as ``fill_value``."""
+
+
+class CorruptChunkError(DataError):
+    """A Zarr chunk could not be decoded or failed its checksum."""
+
+
+class NonFiniteError(DataError):
+    """NaN or infinity in features, targets or weights."""
+
+
+class StoreError(DaskGDError):
+    """The run's store cannot serve: locked by another fit, unwritable, or without a readable iteration."""
+
+
+class StoreMismatchError(StoreError, ValueError):
+    """The stored run was made with other data, loss, penalty, solver or dtype; the message names the field."""
+
+
+class ClusterError(DaskGDError, RuntimeError):
+    """The cluster failed in the middle of a pass; what was committed before is intact."""
+
+
+class DivergenceWarning(UserWarning):
+    """The fit stopped because the loss grew without bound; the last finite weights are returned."""
+
+
+class CorruptCheckpointWarning(UserWarning):
+    """A stored iteration is unreadable; the one before it is used."""
+
+
+def choose(what: str, name: str, choices: dict) -> object:
+    """Look ``name`` up in ``choices``, or raise an error that lists them."""
+    if name not in choices:
+        raise InvalidArgumentError(f"{what}={name!r} is not known; choose one of {', '.join(sorted(choices))}.")
+    return choices[name]
+
+
+def positive(owner: str, **values: float) -> None:
+    """Refuse NaN, infinity, zero and negative values, naming the parameter and its owner."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and 0 < value < float("inf")):
+            raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be a finite number above 0.")

@@ -1,0 +1,352 @@
+"""`fit`: the optimizer loop, the only place where a pass, a solver, a store and callbacks meet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from . import passes
+from .errors import DivergenceWarning, InvalidArgumentError
+from .events import Callback, FitEnded, FitStarted, IterationEnded
+from .losses import Loss, as_loss
+from .penalties import Penalty, as_penalty
+from .result import HISTORY, FitResult, result_of
+from .solvers import GRAM_LIMIT, Solver, as_solver
+from .sources import Source, as_source
+from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_scale, objective
+from .store import Checkpoint, Store, check_same
+
+#: Steps in a row without progress beyond rounding after which a fit stops for "precision".
+STALLED = 3
+#: A loss that has risen this many iterations in a row, to this many times the first, will not come back.
+RISES, BLOWN_UP = 10, 1e3
+
+
+def fit(
+    x: Any,
+    y: Any = None,
+    *,
+    loss: str | Loss = "squared",
+    penalty: Penalty | None = None,
+    solver: str | Solver = "auto",
+    fit_intercept: bool = True,
+    sample_weight: Any = None,
+    max_iter: int = 100,
+    tol: float = 1e-6,
+    target_loss: float | None = None,
+    initial_weights: Any = None,
+    seed: int = 0,
+    store: str | os.PathLike | Store | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> FitResult:
+    """Minimise a penalised mean loss over rows that need not fit in memory.
+
+    ``J(w, b) = (1 / sum_i s_i) sum_i s_i L(y_i, x_i w + b) + penalty(w)``; the intercept b is never penalised. Runs on
+    the active `distributed.Client`, or without one on Dask's threads, with the same bits on any number of workers.
+
+    Parameters
+    ----------
+    x : Source or array (n, p)
+        From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
+        each thread; the blocks of a Dask array must fit in a worker's memory one by one.
+    y : array (n,) or (n, k)
+        Targets; of any of these kinds, with any chunks. Leave out with a Source.
+    loss : {"squared", "logistic"} or Loss
+    penalty : dask_gd.L2 or None
+    solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
+        "auto" takes Newton for narrow data and L-BFGS for wide.
+    fit_intercept : bool
+    sample_weight : array (n,), optional
+        Row weights s, 0 or more; 1 each by default.
+    max_iter : int
+        Steps at most. 0 evaluates the start.
+    tol : float
+        Stop when every component of the gradient is at most ``tol`` times its scale, the root mean square of its feature
+        times that of dL/dz at the start. This is the cosine of an angle, whatever the units of x and y.
+    target_loss : float, optional
+        Stop as soon as J is at most this.
+    initial_weights : array (p,) or (p, k), or FitResult, optional
+        The start: coefficients, with intercept 0; or another fit's coefficients and intercept. Zeros by default.
+    seed : int
+        For solvers that sample rows; those of today do not, and it changes nothing.
+    store : path or Store, optional
+        A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
+        data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.
+    callbacks : callables
+        Each takes one event of `dask_gd.events`; ``[print]`` prints a line for each iteration.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidArgumentError, InvalidTypeError
+        Before the first pass: arguments, shapes, names or dtypes that cannot be served.
+    DataError
+        Missing or damaged chunks, NaN or infinity, targets that the loss does not know.
+    StoreError
+        A store that is locked, cannot be written, or holds a run made otherwise.
+
+    Warns
+    -----
+    DivergenceWarning
+        If the loss grows without bound; the result has the last finite weights.
+
+    Notes
+    -----
+    For the squared loss every solver but Newton needs one pass: it collects the sufficient statistics
+    ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates follow exactly.
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-4))
+    >>> run.reason, run.weights.sizes["feature"] == source.shape[1]
+    ('converged', True)
+    """
+    _check_arguments(max_iter, tol, target_loss)
+    loss, penalty = as_loss(loss), as_penalty(penalty)
+    source = as_source(x, y, sample_weight)
+    p, k = source.shape[1], source.outputs or 1
+    start = _start(initial_weights, p, k, fit_intercept)
+    solver = as_solver(solver, loss, len(start))
+    loop = _Loop(source, loss, penalty, solver, start)
+    with contextlib.ExitStack() as stack:
+        if store is not None:
+            store = stack.enter_context(store if isinstance(store, Store) else Store(store))
+            loop.open(store)
+        loop.source = passes.hold(source)
+        callbacks = tuple(callbacks)
+        loop.tell(callbacks, loop.started(max_iter))
+        while (reason := loop.stop(max_iter, tol, target_loss)) is None:
+            ended = loop.iterate(max_iter, tol, target_loss)
+            if ended is None:
+                reason = "diverged"
+                break
+            loop.tell(callbacks, ended)
+        result = loop.finish(reason)
+        loop.tell(callbacks, FitEnded(reason, result.n_iter, float(result.history.loss[-1])))
+    return result
+
+
+class _Loop:
+    """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
+
+    def __init__(self, source: Source, loss: Loss, penalty: Penalty, solver: Solver, start: np.ndarray):
+        self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
+        self.run = uuid.uuid4().hex[:8]
+        # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over many rows.
+        rounding = 1e-9 if source.dtype == np.float32 else 16 * np.finfo(float).eps
+        self.state = solver.init(start, rounding)
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.moments: Scale | None = None
+        self.weight = 0.0
+        self.quadratic: Quadratic | None = None
+        self.store: Store | None = None
+        self.resumed_from: int | None = None
+        self.spec: dict[str, Any] = {}
+        self.reason: str | None = None
+
+    @property
+    def iteration(self) -> int:
+        """The last finished iteration; -1 before the start has been evaluated."""
+        return len(self.history["loss"]) - 1
+
+    def iterate(self, *stop: Any) -> IterationEnded | None:
+        """One evaluation of the query, one step, one commit; None, and nothing changed, if nothing finite came back."""
+        began = time.perf_counter()
+        query = self.state.query
+        sums, passed = self.evaluate(query)
+        if sums.weight <= 0:
+            raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
+        if sums.scale is not None:
+            self.loss.check_target_mean(sums.scale.targets / sums.weight)
+            self.moments, self.weight = sums.scale, sums.weight
+        seen = objective(sums, query, self.penalty, self.loss, self.source.shape[1])
+        finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
+        if not finite.any():
+            return None
+        with passes.one_blas_thread():
+            self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
+        rows, nbytes = (self.source.shape[0], self.source.nbytes) if passed else (0, 0)
+        row = (self.state.loss[0], self.grad_norm(), self.state.step_size[0], int(passed), rows, nbytes)
+        for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
+            self.history[name].append(value)
+        self.reason = self.stop(*stop)
+        if self.store is not None:
+            self.store.commit(self.checkpoint())
+        return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
+
+    def evaluate(self, query: np.ndarray) -> tuple[Stats, bool]:
+        """The sums at the query, and whether that took a pass over the data."""
+        needs = self.solver.needs(self.state)._replace(scale=self.iteration < 0)
+        if not self.loss.quadratic:
+            return self.read(query, needs), True
+        # A quadratic loss has one curvature, for every query and every solver.
+        passed = False
+        if self.quadratic is None and (needs.curvature or self.by_statistics):
+            center = self.start if self.by_statistics else query
+            sums = self.read(center, needs._replace(curvature=EXACT))
+            self.quadratic, passed = Quadratic(center, sums), True
+            if center is query:
+                return sums, True
+        if self.by_statistics:
+            assert self.quadratic is not None
+            return self.quadratic(query), passed
+        sums = self.read(query, needs._replace(curvature=None))
+        return sums._replace(curvature=self.quadratic and self.quadratic.sums.curvature), True
+
+    @property
+    def by_statistics(self) -> bool:
+        return self.loss.quadratic and self.solver.from_statistics and len(self.start) <= GRAM_LIMIT
+
+    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+        """One pass."""
+        return passes.evaluate(self.source, query, self.loss, needs, f"{self.run}-{self.iteration + 1}")
+
+    def grad_norm(self) -> float:
+        """The largest component of the gradient over its scale."""
+        assert self.moments is not None
+        size = np.abs(self.state.gradient[:, :, 0])
+        scale = gradient_scale(self.moments, self.weight)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.where(size == 0, 0.0, size / scale).max())
+
+    def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
+        """Why to stop now, or None to go on."""
+        losses = self.history["loss"]
+        if not losses:
+            return None
+        if self.history["grad_norm"][-1] <= tol:
+            return "converged"
+        if target_loss is not None and losses[-1] <= target_loss:
+            return "target_loss"
+        if self.state.stalled[0] >= STALLED:
+            return "precision"
+        recent = losses[-RISES - 1 :]
+        if len(recent) > RISES and np.all(np.diff(recent) > 0) and losses[-1] > BLOWN_UP * abs(losses[0]):
+            return "diverged"
+        return "max_iter" if self.iteration >= max_iter else None
+
+    def finish(self, reason: str) -> FitResult:
+        """The result; a reason that the last commit did not know is committed too."""
+        losses = self.history["loss"]
+        if not losses:
+            raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
+        if reason == "max_iter" and not losses[-1] <= losses[0] * (1 + 1e-9):
+            reason = "diverged"
+        changed, self.reason = reason != self.reason, reason
+        if reason == "diverged":
+            warnings.warn(self.divergence(), DivergenceWarning, stacklevel=3)
+        checkpoint = self.checkpoint()
+        if self.store is not None and changed:
+            self.store.commit(checkpoint)
+        return result_of(checkpoint)
+
+    def divergence(self) -> str:
+        message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
+        message += f"{self.history['loss'][-1]:.6g} in {self.iteration} iterations. "
+        if self.moments is not None and self.loss.curvature_bound is not None:
+            curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight + self.penalty.curvature()
+            message += f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
+        return message + "learning_rate='auto' or solver='auto' need no choice."
+
+    def started(self, max_iter: int) -> FitStarted:
+        names = repr(self.loss), repr(self.penalty) if self.penalty.curvature() else "none", repr(self.solver)
+        return FitStarted(self.run, repr(self.source), *names, max_iter, self.resumed_from)
+
+    def tell(self, callbacks: tuple[Callback, ...], event: Any) -> None:
+        for callback in callbacks:
+            callback(event)
+
+    def open(self, store: Store) -> None:
+        """Take the store, and go on from what it holds."""
+        self.store = store
+        self.spec = {
+            "loss": {"name": self.loss.name, **asdict(self.loss)},  # type: ignore[call-overload]
+            "penalty": {"name": self.penalty.name, **asdict(self.penalty)},  # type: ignore[call-overload]
+            "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
+            "fit_intercept": len(self.start) > self.source.shape[1],
+            "data": self.source.fingerprint(),
+        }
+        stored = store.latest()
+        if stored is None:
+            return
+        check_same(stored.attributes["dask_gd"]["spec"], self.spec, store.path)
+        arrays = {name: array for name, (_, array) in stored.arrays.items()}
+        if not np.array_equal(arrays["fit/start"], self.start):
+            check_same({"initial_weights": "others"}, {"initial_weights": "these"}, store.path)
+        self.state = type(self.state)(**{name: arrays[f"state/{name}"] for name in self.state._fields})
+        self.history = {name: arrays[name].tolist() for name in HISTORY}
+        self.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
+        self.weight = float(arrays["fit/weight"])
+        self.resumed_from = stored.iteration
+        self.reason = stored.attributes["dask_gd"]["reason"]
+
+    def checkpoint(self) -> Checkpoint:
+        """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
+        p, outputs = self.source.shape[1], self.source.outputs
+        w = self.state.weights[:, :, 0]
+        coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
+        output = () if outputs is None else ("output",)
+        arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+            "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
+            "intercept": (output, intercept if outputs else intercept[0].reshape(())),
+        }
+        for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
+            if names is not None:
+                arrays[name] = ((name,), np.array(names, dtype=object))
+        for name, values in self.history.items():
+            arrays[name] = (("iteration",), np.array(values, dtype=float))
+        for name, array in self.state._asdict().items():
+            arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+        assert self.moments is not None
+        kept = {**self.moments._asdict(), "weight": np.array(self.weight), "start": self.start}
+        for name, array in kept.items():
+            arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+        attributes = {
+            "spec": self.spec,
+            "reason": self.reason,
+            "loss": {"name": self.loss.name, "parameters": asdict(self.loss)},  # type: ignore[call-overload]
+        }
+        return Checkpoint(self.iteration, {"dask_gd": attributes}, arrays)
+
+
+def _check_arguments(max_iter: int, tol: float, target_loss: float | None) -> None:
+    if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
+        raise InvalidArgumentError(f"max_iter={max_iter!r}: a whole number, 0 or more.")
+    if not 0 <= tol < float("inf"):
+        raise InvalidArgumentError(f"tol={tol!r}: a finite number, 0 or more.")
+    if target_loss is not None and not -float("inf") < target_loss < float("inf"):
+        raise InvalidArgumentError(f"target_loss={target_loss!r}: a finite number, or None.")
+
+
+def _start(initial_weights: Any, p: int, k: int, fit_intercept: bool) -> np.ndarray:
+    """The first query's parameters, (q, k, 1)."""
+    start = np.zeros((p + bool(fit_intercept), k, 1))
+    if initial_weights is None:
+        return start
+    if isinstance(initial_weights, FitResult):
+        given = initial_weights.parameters[: len(start)]
+    else:
+        given = np.asarray(initial_weights, dtype=float)
+        given = given[:, None] if given.ndim == 1 else given
+    if given.ndim != 2 or given.shape[1] != k or len(given) not in (p, len(start)):
+        raise InvalidArgumentError(
+            f"initial_weights has shape {given.shape}; this fit has {p} features and {k} outputs."
+        )
+    if isinstance(initial_weights, FitResult) and len(initial_weights.weights) != p:
+        raise InvalidArgumentError(f"initial_weights has {len(initial_weights.weights)} features; x has {p}.")
+    if not np.isfinite(given).all():
+        raise InvalidArgumentError("initial_weights holds NaN or infinity.")
+    start[: len(given), :, 0] = given
+    return start

@@ -1,0 +1,1 @@
+"""Ways to watch a fit, each of them a callback of its events."""

@@ -1,0 +1,205 @@
+"""One pass over the data: the only builder of Dask graphs.
+
+`map_blocks` over the partitions, a tree reduction with a fixed fan-in, one call for each pass. What a task needs to know
+(query, loss, needs, reader) is one node of the graph, so that it travels once to each worker and can be computed again if a
+worker dies with it. Every key carries the run and the step: Dask would otherwise hand back an old result.
+
+The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import reduce
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+from dask.typing import Key
+from distributed import Client, KilledWorker
+from threadpoolctl import ThreadpoolController
+
+from .errors import ClusterError, DataError, NonFiniteError
+from .losses import Loss
+from .sources import Reader, Rows, Source
+from .stats import Needs, Stats, combine, partial_stats, zero_stats
+
+#: Fan-in of the tree. Fixed, like the partitions, so that the sums have one order.
+FAN_IN = 16
+
+
+class Work(NamedTuple):
+    """What every task of one pass has in common."""
+
+    reader: Reader
+    query: np.ndarray
+    loss: Loss
+    needs: Needs
+
+
+def hold(source: Source) -> Source:
+    """Give a cluster the NumPy arrays behind a source once, where each pass would send them again.
+
+    They stay on the workers as results of graph nodes that the scheduler keeps, so that a dead worker's share is
+    sent again. Without a cluster this does nothing.
+    """
+    if active_client() is None:
+        return source
+    held = {
+        name: column.__class__(column.array.persist(), column.role, column.memory)
+        for name in ("x", "y", "weight")
+        if getattr(column := getattr(source, name), "memory", None) is not None
+    }
+    return replace(source, **held) if held else source
+
+
+def active_client() -> Client | None:
+    """The `distributed.Client` that Dask would use now, or None for local threads."""
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: str) -> Stats:
+    """The sums over all rows at ``query``: one pass.
+
+    Parameters
+    ----------
+    source : Source
+    query : (q, k, m) float64
+    loss, needs
+    key : str
+        Unique to this run and step.
+
+    Raises
+    ------
+    DataError
+        From a worker, naming array, chunk and row.
+    ClusterError
+        When a partition's task keeps killing its workers.
+    """
+    work = delayed(Work(source.reader, query, loss, needs), name=f"gd-weights-{key}", traverse=False)
+    blocks = [column.blocks() for column in source.blocks]
+    partials = da.map_blocks(
+        gradient,
+        *blocks,
+        work=work,
+        name=f"gd-gradient-{key}",
+        chunks=((1,) * source.partitions, (1,)),
+        dtype=object,
+        meta=np.empty((0, 0), dtype=object),
+    )
+    total = tree_sum(partials, key)
+    try:
+        return total.compute()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"{_partition_named(source, error.task)} killed its worker {error.allowed_failures + 1} times in the pass {key}. "
+            "Look at the workers' logs and memory; smaller chunks need less memory. What was committed before is intact."
+        ) from error
+
+
+def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
+    """The task: sums over one partition, a few chunks at a time."""
+    total = zero_stats(work.query, work.loss, work.needs)
+    with one_blas_thread():
+        for rows in work.reader(block_id[0], *blocks):
+            stats = partial_stats(rows.x, rows.y, rows.weight, work.query, work.loss, work.needs)
+            check(rows, stats, work, block_id[0], blocks)
+            total = combine(total, stats)
+    return total
+
+
+def tree_sum(partials: da.Array, key: str):
+    """Add the partitions' Stats up, FAN_IN at a time, in the order of the partitions; a Delayed."""
+    parts = partials.to_delayed().ravel().tolist()
+    add = delayed(sum_stats, pure=False)
+    level = 0
+    while len(parts) > 1 or level == 0:
+        parts = [
+            add(parts[i : i + FAN_IN], dask_key_name=(f"gd-sum-{key}-{level}", i // FAN_IN))
+            for i in range(0, len(parts), FAN_IN)
+        ]
+        level += 1
+    return parts[0]
+
+
+def sum_stats(parts: list[Stats]) -> Stats:
+    """Left to right."""
+    return reduce(combine, parts)
+
+
+def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
+    """Refuse NaN and infinity, and in the first pass targets that the loss does not know.
+
+    No row is inspected unless a sum is already non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in
+    any row makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
+    """
+    sums = (stats.gradient, stats.loss, stats.weight) + (stats.scale or ())
+    good = all(np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
+    if good and not work.needs.scale:
+        return
+    columns = work.reader.bind(partition, blocks)
+    if not good:
+        for column, a in zip(columns, (rows.x, rows.y, rows.weight), strict=True):
+            if a is not None and not np.isfinite(a).all():
+                row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
+                at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
+                raise NonFiniteError(
+                    f"{a[(row, *feature)]} in row {rows.start + row}{at} of {column.where(rows.start + row)}. "
+                    "Remove or fill it before fitting."
+                )
+        if rows.weight is not None and (rows.weight < 0).any():
+            row = int(np.argmax(rows.weight < 0))
+            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {columns[2].name!r}.")
+        if stats.scale is not None and not np.isfinite(stats.scale.features).all():
+            feature = int(np.argmin(np.isfinite(stats.scale.features)))
+            raise NonFiniteError(f"The squares of column {feature} of {columns[0].name!r} overflow; scale it down.")
+        return  # The data is finite, so the weights are too large: the loop's business.
+    bad = work.loss.bad_target(rows.y)
+    if bad is not None and bad.any():
+        row, output = np.argwhere(bad)[0]
+        raise DataError(
+            f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
+            f"in row {rows.start + row} of {columns[1].name!r}."
+        )
+
+
+def _partition_named(source: Source, task: Key) -> str:
+    index = task[1] if isinstance(task, tuple) and isinstance(task[1], int) else None
+    if index is None or index >= source.partitions:
+        return f"Task {task}"
+    return f"Partition {index} (rows {source.bounds[index]}-{source.bounds[index + 1] - 1}) of {source.x.name!r}"
+
+
+_lock = threading.Lock()
+_state: dict[str, Any] = {"users": 0, "controller": None, "limit": None}
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while any task (or solver step) of this process runs.
+
+    Dask runs a task on every core already; and BLAS splits its sums by the number of its threads, so that weights
+    would depend on the machine. The first to enter sets the limit and the last to leave lifts it.
+    """
+    with _lock:
+        if _state["controller"] is None:
+            _state["controller"] = ThreadpoolController()
+        if _state["users"] == 0:
+            _state["limit"] = _state["controller"].limit(limits=1, user_api="blas")
+        _state["users"] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _state["users"] -= 1
+            if _state["users"] == 0:
+                _state["limit"].restore_original_limits()

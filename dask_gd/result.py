@@ -1,0 +1,176 @@
+"""`FitResult`: what a fit gives back, live or loaded from its store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from .errors import InvalidArgumentError, NotFittedError
+from .losses import LOSSES, Loss
+from .sources import Source
+from .sources.base import as_rows, feature_names_of
+from .sources.zarr import ZarrRows
+from .store import Checkpoint, Store
+
+#: Variables of the history, one value for each iteration.
+HISTORY = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model and how it came about.
+
+    Attributes
+    ----------
+    weights : xarray.DataArray
+        Coefficients, dims ("feature",), or ("feature", "output") for a target with columns. Feature names, where the
+        data has them, are the coordinate "feature".
+    intercept : xarray.DataArray
+        Dims () or ("output",); 0 without an intercept.
+    history : xarray.Dataset
+        Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the largest component of
+        the gradient over its scale, see `fit`), ``step_size``, and what the iteration took: ``passes``, ``rows``,
+        ``bytes_read`` (decoded) and ``seconds``.
+    n_iter : int
+        Steps taken.
+    converged : bool
+        True if the fit reached ``tol`` or ``target_loss``.
+    reason : str
+        "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in floating
+        point) or "diverged"; "interrupted" in a stored run that has not ended.
+    loss : Loss
+    """
+
+    weights: xr.DataArray
+    intercept: xr.DataArray
+    history: xr.Dataset
+    n_iter: int
+    converged: bool
+    reason: str
+    loss: Loss = field(repr=False)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """Weights with the intercept as last row, (p + 1, k)."""
+        w = self.weights.values.reshape(len(self.weights), -1)
+        return np.vstack([w, self.intercept.values.reshape(1, -1)])
+
+    def predict(self, x: Any) -> Any:
+        """The mean of the target for each row: ``inverse_link(x w + b)``; for the logistic loss the probability of class 1.
+
+        Parameters
+        ----------
+        x : array (n, p), or Source
+            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features.
+
+        Returns
+        -------
+        array (n,) or (n, k), float64
+            NumPy for NumPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
+            rows for a DataArray.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the width or the feature names are not those of the fit.
+
+        Examples
+        --------
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]))
+        >>> run.predict(np.array([[10.0]])).round(6).tolist()
+        [21.0]
+        """
+        if isinstance(x, xr.DataArray):
+            self._check(x, feature_names_of(x))
+            dims = (x.dims[0], *self.weights.dims[1:])
+            coords = {name: c for name, c in x.coords.items() if c.dims in ((), (x.dims[0],))}
+            if "output" in self.weights.coords:
+                coords["output"] = self.weights.coords["output"]
+            return xr.DataArray(self.predict(x.data), dims=dims, coords=coords, name="prediction")
+        if isinstance(x, Source):
+            start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
+            rows = x.x
+            array = _lazy(rows)[start:stop] if isinstance(rows, ZarrRows) else rows.array
+        else:
+            names, rows = feature_names_of(x), as_rows(x, "x")
+            array = (
+                np.asarray(x)
+                if not isinstance(x, zarr.Array | da.Array)
+                else x
+                if isinstance(x, da.Array)
+                else _lazy(rows)
+            )
+        self._check(array, names)
+        if isinstance(array, np.ndarray):
+            return self._mean(array)
+        array = array.rechunk({1: -1})
+        if self.weights.ndim == 1:
+            return array.map_blocks(self._mean, drop_axis=1, dtype=float, name=None)
+        chunks = (array.chunks[0], (self.weights.shape[1],))
+        return array.map_blocks(self._mean, chunks=chunks, dtype=float)
+
+    def _mean(self, block: np.ndarray) -> np.ndarray:
+        w = self.weights.values
+        z = block @ (w.astype(np.float32) if block.dtype == np.float32 else w)
+        return self.loss.inverse_link(z.astype(float) + self.intercept.values)
+
+    def _check(self, x: Any, names: tuple | None) -> None:
+        p = self.weights.shape[0]
+        if x.ndim != 2 or x.shape[1] != p:
+            raise InvalidArgumentError(f"predict(x): x must have shape (rows, {p}), as in the fit; it has {x.shape}.")
+        if names is not None and "feature" in self.weights.coords:
+            fitted = tuple(self.weights.coords["feature"].values.tolist())
+            if names != fitted:
+                i = next(i for i in range(p) if names[i] != fitted[i])
+                raise InvalidArgumentError(
+                    f"predict(x): feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
+                    "select and order the features as in the fit."
+                )
+
+
+def _lazy(rows: ZarrRows) -> da.Array:
+    return da.from_array(rows.array, chunks=(rows.read_rows, -1))
+
+
+def result_of(checkpoint: Checkpoint) -> FitResult:
+    """The result that a committed iteration stands for."""
+    run, arrays = checkpoint.attributes["dask_gd"], checkpoint.arrays
+    coords = {name: arrays[name][1].tolist() for name in ("feature", "output") if name in arrays}
+    data = {name: xr.DataArray(arrays[name][1], dims=arrays[name][0]) for name in ("weights", "intercept")}
+    for name, a in data.items():
+        data[name] = a.assign_coords({d: (d, coords[d]) for d in a.dims if d in coords}).rename(name)
+    history = xr.Dataset({name: ("iteration", arrays[name][1]) for name in HISTORY})
+    history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
+    loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
+    reason = run["reason"] or "interrupted"
+    converged = reason in ("converged", "target_loss")
+    return FitResult(data["weights"], data["intercept"], history, checkpoint.iteration, converged, reason, loss)
+
+
+def load(path: str | os.PathLike) -> FitResult:
+    """A stored run, as the result of its newest readable iteration.
+
+    Raises
+    ------
+    NotFittedError
+        If there is no iteration at ``path``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp()
+    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]), store=path)
+    >>> dask_gd.load(path).weights.identical(run.weights)
+    True
+    """
+    checkpoint = Store(path).latest()
+    if checkpoint is None:
+        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
+    return result_of(checkpoint)

@@ -1,0 +1,54 @@
+"""Solvers: ``init(weights) -> State`` and ``step(state, objective) -> State``, pure functions over arrays.
+
+No I/O, no Dask, no printing, and no data: a solver sees the objective at its query and answers with the next query.
+"""
+
+from __future__ import annotations
+
+from ..errors import choose
+from ..losses import Loss
+from .base import GRAM_LIMIT, Solver
+from .first_order import Adam, GradientDescent, Momentum, Nesterov
+from .lbfgs import LBFGS
+from .newton import Newton
+
+SOLVERS = {
+    "gradient_descent": GradientDescent,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adam": Adam,
+    "lbfgs": LBFGS,
+    "newton": Newton,
+}
+
+#: Width up to which Newton's few passes repay a curvature whose cost grows with the square of the width.
+NEWTON_WIDTH = 512
+
+
+def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
+    """A solver from its name or itself; "auto" chooses by loss and width.
+
+    A smooth objective is solved by Newton while its (q, q) curvature is cheap, which for a quadratic loss, whose
+    curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS.
+    """
+    if isinstance(solver, str):
+        if solver == "auto":
+            return Newton() if q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH) else LBFGS()
+        return choose("solver", solver, {**SOLVERS, "auto": None})()  # type: ignore[operator]
+    if not isinstance(solver, Solver):
+        choose("solver", repr(solver), {**SOLVERS, "auto": None})
+    return solver
+
+
+__all__ = [
+    "GRAM_LIMIT",
+    "LBFGS",
+    "SOLVERS",
+    "Adam",
+    "GradientDescent",
+    "Momentum",
+    "Nesterov",
+    "Newton",
+    "Solver",
+    "as_solver",
+]

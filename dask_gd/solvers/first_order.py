@@ -1,0 +1,222 @@
+"""Gradient descent and its accelerations: one gradient for each step, a fixed rule for the step size.
+
+All are written for m candidates with their own learning rates at once; a single fit is m = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidArgumentError, positive
+from ..stats import Needs, Objective
+from .base import curvature_needs, dot, lipschitz
+
+Rate = float | str
+
+
+class DescentState(NamedTuple):
+    """``memory`` and ``second`` are what the method remembers of earlier steps: a velocity, an earlier point, moments."""
+
+    weights: np.ndarray  # (q, k, m)
+    query: np.ndarray  # (q, k, m)
+    loss: np.ndarray  # (m,)
+    gradient: np.ndarray  # (q, k, m)
+    step_size: np.ndarray  # (m,)
+    rate: np.ndarray  # (m,) the learning rate; NaN until "auto" is resolved
+    count: np.ndarray  # (m,) steps taken (since the last restart)
+    memory: np.ndarray  # (q, k, m)
+    second: np.ndarray  # (q, k, m)
+    stalled: np.ndarray  # (m,)
+
+
+def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
+    m = weights.shape[2]
+    rate = np.full(m, np.nan if learning_rate == "auto" else float(learning_rate))
+    nothing = np.zeros_like(weights)
+    infinite = np.full(m, np.inf)
+    return DescentState(
+        weights, weights, infinite, nothing, np.zeros(m), rate, np.zeros(m), nothing, nothing, np.zeros(m)
+    )
+
+
+def _needs(state: DescentState) -> Needs:
+    return curvature_needs(state.weights.shape[0]) if np.isnan(state.rate).any() else Needs()
+
+
+def _arrive(state: DescentState, objective: Objective) -> DescentState:
+    """The queried point becomes the iterate, and "auto" becomes the reciprocal of the curvature bound."""
+    rate = state.rate
+    if np.isnan(rate).any():
+        bound = lipschitz(objective)
+        rate = np.full_like(rate, 1.0 / bound if bound > 0 else 1.0)
+    return state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient, rate=rate)
+
+
+def _check_rate(owner: str, learning_rate: Rate) -> None:
+    if learning_rate != "auto":
+        if isinstance(learning_rate, str):
+            raise InvalidArgumentError(f"{owner}(learning_rate={learning_rate!r}): a number above 0, or 'auto'.")
+        positive(owner, learning_rate=learning_rate)
+
+
+def _check_fraction(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be at least 0 and below 1.")
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Steepest descent: ``w <- w - rate / (1 + decay * t) * grad J(w)``.
+
+    Parameters
+    ----------
+    learning_rate : float or "auto"
+        "auto" is 1 / L with L a bound of the curvature of J, found in the first pass: the largest rate that is
+        safe for every start (Nesterov, "Lectures on Convex Optimization", 2018, section 2.1.5).
+    decay : float
+        0 keeps the rate constant; above 0 it falls with the step number t = 0, 1, ...
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]), solver=dask_gd.GradientDescent(), max_iter=2000)
+    >>> run.weights.values.round(4).tolist(), round(float(run.intercept), 4)
+    ([2.0], 1.0)
+    """
+
+    learning_rate: Rate = "auto"
+    decay: float = 0.0
+    name = "gradient_descent"
+    from_statistics = True
+
+    def __post_init__(self):
+        _check_rate("GradientDescent", self.learning_rate)
+        if not 0 <= self.decay < float("inf"):
+            raise InvalidArgumentError(f"GradientDescent(decay={self.decay!r}): decay must be finite, 0 or more.")
+
+    def init(self, weights, rounding):
+        return _init(weights, self.learning_rate)
+
+    def needs(self, state):
+        return _needs(state)
+
+    def step(self, state, objective):
+        state = _arrive(state, objective)
+        step_size = state.rate / (1.0 + self.decay * state.count)
+        query = state.weights - step_size * state.gradient
+        return state._replace(query=query, step_size=step_size, count=state.count + 1)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Heavy ball: ``v <- momentum * v - rate * grad J(w)``, ``w <- w + v`` (Polyak, 1964).
+
+    Parameters
+    ----------
+    learning_rate : float or "auto"
+        "auto" is 1 / L, as for `GradientDescent`.
+    momentum : float
+        At least 0, below 1.
+    """
+
+    learning_rate: Rate = "auto"
+    momentum: float = 0.9
+    name = "momentum"
+    from_statistics = True
+
+    def __post_init__(self):
+        _check_rate("Momentum", self.learning_rate)
+        _check_fraction("Momentum", momentum=self.momentum)
+
+    def init(self, weights, rounding):
+        return _init(weights, self.learning_rate)
+
+    def needs(self, state):
+        return _needs(state)
+
+    def step(self, state, objective):
+        state = _arrive(state, objective)
+        velocity = self.momentum * state.memory - state.rate * state.gradient
+        query = state.weights + velocity
+        return state._replace(query=query, step_size=state.rate, memory=velocity, count=state.count + 1)
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """Accelerated gradient descent with restarts.
+
+    From the point y: ``x_new = y - rate * grad J(y)``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the steps since
+    the last restart (Nesterov, 1983; the coefficient of Su, Boyd and Candes, 2016); c returns to 0 whenever the
+    step points uphill (O'Donoghue and Candes, 2015). The iterates recorded are the points y, where J is evaluated.
+
+    Parameters
+    ----------
+    learning_rate : float or "auto"
+        "auto" is 1 / L, as for `GradientDescent`.
+    """
+
+    learning_rate: Rate = "auto"
+    name = "nesterov"
+    from_statistics = True
+
+    def __post_init__(self):
+        _check_rate("Nesterov", self.learning_rate)
+
+    def init(self, weights, rounding):
+        return _init(weights, self.learning_rate)._replace(memory=weights)
+
+    def needs(self, state):
+        return _needs(state)
+
+    def step(self, state, objective):
+        state = _arrive(state, objective)
+        new = state.weights - state.rate * state.gradient
+        change = new - state.memory
+        count = np.where(dot(state.gradient, change) > 0, 0.0, state.count)
+        query = new + count / (count + 3.0) * change
+        return state._replace(query=query, step_size=state.rate, memory=new, count=count + 1)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adaptive moments: each weight's step is scaled by its gradient's recent size (Kingma and Ba, 2015, algorithm 1).
+
+    Parameters
+    ----------
+    learning_rate : float
+        Roughly the largest change of a weight in one step.
+    beta1, beta2 : float
+        Decay of the running mean of the gradient and of its square.
+    epsilon : float
+        Added to the root of the second moment.
+    """
+
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    name = "adam"
+    from_statistics = True
+
+    def __post_init__(self):
+        positive("Adam", learning_rate=self.learning_rate, epsilon=self.epsilon)
+        _check_fraction("Adam", beta1=self.beta1, beta2=self.beta2)
+
+    def init(self, weights, rounding):
+        return _init(weights, self.learning_rate)
+
+    def needs(self, state):
+        return Needs()
+
+    def step(self, state, objective):
+        state = _arrive(state, objective)
+        count = state.count + 1
+        first = self.beta1 * state.memory + (1 - self.beta1) * state.gradient
+        second = self.beta2 * state.second + (1 - self.beta2) * state.gradient**2
+        mean, square = first / (1 - self.beta1**count), second / (1 - self.beta2**count)
+        query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
+        return state._replace(query=query, step_size=state.rate, memory=first, second=second, count=count)

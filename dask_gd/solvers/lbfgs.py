@@ -1,0 +1,140 @@
+"""Limited-memory BFGS: a few vectors stand for the curvature, so that it serves any width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import positive
+from ..stats import Needs
+from . import line
+from .base import dot
+
+#: Trial steps along a quasi-Newton direction; 1 is taken nearly always, the others save the passes it would fail.
+STEPS = np.array([1.0, 2.0, 0.5, 0.125])
+
+
+class LBFGSState(NamedTuple):
+    weights: np.ndarray  # (q, k, 1)
+    query: np.ndarray  # (q, k, m)
+    loss: np.ndarray  # (1,)
+    gradient: np.ndarray  # (q, k, 1)
+    step_size: np.ndarray  # (1,)
+    direction: np.ndarray  # (q, k, 1)
+    steps: np.ndarray  # (m,) the trials in the query
+    diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
+    pairs: np.ndarray  # (2, memory, q, k) changes of weights and of gradient, newest last
+    stored: np.ndarray  # () pairs in use
+    rounding: np.ndarray  # ()
+    stalled: np.ndarray  # (1,)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS (Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4) with a one-pass line search.
+
+    The first curvature estimate is the diagonal of J's curvature bound, so that features in different units are
+    no harder than scaled ones. The first step tries lengths from a safe one upwards, all in one pass.
+
+    Parameters
+    ----------
+    memory : int
+        Pairs of changes kept.
+    """
+
+    memory: int = 10
+    name = "lbfgs"
+    from_statistics = True
+
+    def __post_init__(self):
+        positive("LBFGS", memory=self.memory)
+
+    def init(self, weights, rounding):
+        q, k, _ = weights.shape
+        return LBFGSState(
+            weights=weights,
+            query=weights,
+            loss=np.full(1, np.inf),
+            gradient=np.zeros_like(weights),
+            step_size=np.zeros(1),
+            direction=np.zeros_like(weights),
+            steps=np.zeros(1),
+            diagonal=np.ones((q, 1, 1)),
+            pairs=np.zeros((2, self.memory, q, k)),
+            stored=np.zeros(()),
+            rounding=np.array(rounding),
+            stalled=np.zeros(1),
+        )
+
+    def needs(self, state):
+        return Needs()
+
+    def step(self, state, objective):
+        rounding = float(state.rounding)
+        if np.isinf(state.loss[0]):
+            if objective.diagonal is not None:
+                diagonal = np.where(objective.diagonal > 0, objective.diagonal, objective.diagonal.max() or 1.0)
+                state = state._replace(diagonal=diagonal[:, None, None])
+            return self._aim(state._replace(loss=objective.loss, gradient=objective.gradient))
+        slope = float(dot(state.direction, state.gradient)[0])
+        i = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
+        if i is None:
+            if not state.stored:
+                return state._replace(stalled=np.ones(1), query=state.weights)
+            # The remembered curvature misled: forget it and go down the gradient.
+            return self._aim(state._replace(stored=np.zeros(())))
+        weights, gradient = state.query[:, :, i : i + 1], objective.gradient[:, :, i : i + 1]
+        loss = objective.loss[i : i + 1]
+        stalled = line.stuck(state.loss[0], loss[0], state.gradient, gradient, rounding)
+        pair = np.stack([(weights - state.weights)[:, :, 0], (gradient - state.gradient)[:, :, 0]])
+        pairs, stored = state.pairs, state.stored
+        s, y = pair[0][:, :, None], pair[1][:, :, None]
+        # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
+        if dot(s, y)[0] > 1e-14 * np.sqrt(dot(s, s)[0] * dot(y, y)[0]):
+            pairs = np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
+            stored = np.minimum(stored + 1, self.memory)
+        return self._aim(
+            state._replace(
+                weights=weights,
+                gradient=gradient,
+                loss=loss,
+                step_size=state.steps[i : i + 1],
+                pairs=pairs,
+                stored=stored,
+                stalled=np.full(1, float(stalled)),
+            )
+        )
+
+    def _aim(self, state: LBFGSState) -> LBFGSState:
+        """The next direction and its trial steps."""
+        direction = -_inverse_curvature(state)
+        steps = STEPS
+        if not state.stored:
+            # Scaled by its diagonal, J's curvature is at most q: 1 / q is safe, and about 1 is the most that is useful.
+            q = state.weights.shape[0]
+            steps = (1.0 / q) * 4.0 ** np.arange(min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 3))
+        query = line.trials(state.weights, direction, steps)
+        return state._replace(direction=direction, steps=steps, query=query)
+
+
+def _inverse_curvature(state: LBFGSState) -> np.ndarray:
+    """The two-loop recursion: the inverse curvature estimate times the gradient, (q, k, 1)."""
+    v = state.gradient
+    stored = int(state.stored)
+    changes = [
+        (s[:, :, None], y[:, :, None]) for s, y in zip(*state.pairs[:, state.pairs.shape[1] - stored :], strict=True)
+    ]
+    inner = []
+    for s, y in reversed(changes):
+        a = dot(s, v) / dot(s, y)
+        v = v - a * y
+        inner.append(a)
+    v = v / state.diagonal
+    if changes:
+        s, y = changes[-1]
+        v = v * (dot(s, y) / dot(y, y / state.diagonal))
+    for (s, y), a in zip(changes, reversed(inner), strict=True):
+        v = v + (a - dot(y, v) / dot(s, y)) * s
+    return v

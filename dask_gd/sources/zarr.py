@@ -1,0 +1,172 @@
+"""Rows of a Zarr array, decoded inside the task into a buffer that the thread keeps.
+
+Reading is the cost of out-of-core work, and most of that cost is memory: a fresh array for every chunk is mapped,
+faulted in and unmapped again. So one buffer for each thread and role is reused for every chunk it decodes.
+Zarr itself reads an absent chunk as its fill value, so presence is checked here, against the store's own keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import SuffixByteRequest
+from zarr.buffer.cpu import NDBuffer
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from ..errors import CorruptChunkError, MissingChunkError
+
+logger = logging.getLogger("dask_gd")
+
+#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears.
+READ_BYTES = 4 << 20
+#: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
+WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
+
+_thread = threading.local()
+_noted: set[str] = set()
+
+
+def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised C-contiguous array on memory this thread keeps for ``role``; it grows and never shrinks."""
+    buffers = _thread.__dict__.setdefault("buffers", {})
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    memory = buffers.get(role)
+    if memory is None or memory.nbytes < nbytes:
+        memory = buffers[role] = np.empty(nbytes, np.uint8)
+    return memory[:nbytes].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class ZarrRows:
+    """A Zarr array of rows, one of the roles of a source: features, targets or weights."""
+
+    array: zarr.Array
+    role: str
+
+    @property
+    def name(self) -> str:
+        return self.array.path or self.role
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def unit(self) -> int:
+        """Rows that must be read together: a shard's, or a chunk's where there are no shards."""
+        return (self.array.shards or self.array.chunks)[0]
+
+    @property
+    def read_rows(self) -> int:
+        """Rows decoded at a time: as many whole chunks as make up READ_BYTES, at least one."""
+        chunk = self.array.chunks[0]
+        row_bytes = int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
+        return max(1, READ_BYTES // max(1, chunk * row_bytes)) * chunk
+
+    def where(self, row: int) -> str:
+        """The chunk that holds ``row``, for messages."""
+        chunk = self.array.chunks[0]
+        first = row // chunk * chunk
+        index = (row // chunk,) + (0,) * (self.array.ndim - 1)
+        return f"{self.name!r}, chunk {index}, rows {first}-{min(first + chunk, self.shape[0]) - 1}"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop``, valid until this thread next reads the same role."""
+        out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+        try:
+            self.array.get_basic_selection((slice(start, stop), ...), out=NDBuffer.from_numpy_array(out))
+        except (ValueError, RuntimeError, TypeError, OSError) as error:
+            raise self._corrupt(start, stop, error) from error
+        return out
+
+    def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """``start`` to ``stop`` cut at multiples of `read_rows`, so that no chunk is decoded twice."""
+        while start < stop:
+            end = min((start // self.read_rows + 1) * self.read_rows, stop)
+            yield start, end
+            start = end
+
+    def _corrupt(self, start: int, stop: int, error: Exception) -> CorruptChunkError:
+        """Find the chunk in the window that cannot be read."""
+        chunk = self.array.chunks[0]
+        for row in range(start // chunk * chunk, stop, chunk):
+            try:
+                self.array.get_basic_selection((slice(row, row + chunk), ...))
+            except (ValueError, RuntimeError, TypeError, OSError) as exact:
+                return CorruptChunkError(
+                    f"Cannot decode array {self.where(row)}: {exact}. The chunk is damaged; write it again. "
+                    "Iterations already stored are intact."
+                )
+        return CorruptChunkError(f"Array {self.name!r}, rows {start}-{stop - 1} could not be read once: {error}.")
+
+    def check_chunks(self) -> None:
+        """Raise `MissingChunkError` where the grid promises a chunk (or shard) that the store does not hold."""
+        present = set(sync(_list(self.array.store, self.array.path)))
+        prefix = f"{self.array.path}/" if self.array.path else ""
+        side = self.array.shards or self.array.chunks
+        grid = [range(-(-n // c)) for n, c in zip(self.shape, side, strict=True)]
+        missing = (i for i in product(*grid) if prefix + self.array.metadata.encode_chunk_key(i) not in present)
+        first = next(missing, None)
+        if first is None:
+            return
+        rows = first[0] * side[0], min((first[0] + 1) * side[0], self.shape[0]) - 1
+        raise MissingChunkError(
+            f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {sum(1 for _ in missing)} more; "
+            f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
+            "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
+        )
+
+    def note_unchecked(self) -> None:
+        """Say once for each array that its codecs cannot tell a flipped bit from data."""
+        codecs = getattr(self.array.metadata, "codecs", ())
+        if "crc32c" in repr(codecs).lower() or (key := f"{self.array.store_path}") in _noted:
+            return
+        _noted.add(key)
+        logger.warning(
+            "Array %r has no checksums: corruption of its chunks would be read as data. "
+            "Add zarr.codecs.Crc32cCodec() to its compressors to detect it.",
+            self.name,
+        )
+
+    def content(self) -> str:
+        """A hash of the stored bytes: all of them where they are few, else the ends of evenly spaced chunks.
+
+        A checksum codec puts its sum at a chunk's end, so that there the sample covers whole chunks.
+        """
+        return sync(self._content())
+
+    async def _content(self) -> str:
+        store, path = self.array.store, self.array.path
+        keys = sorted(key for key in await _list(store, path) if not key.endswith(("zarr.json", ".zarray", ".zattrs")))
+        digest = hashlib.blake2b("\n".join(key.removeprefix(path) for key in keys).encode(), digest_size=16)
+        whole = self.array.nbytes <= WHOLE_BYTES
+        sample = keys if whole else keys[:: max(1, -(-len(keys) // SAMPLED_CHUNKS))]
+        for first in range(0, len(sample), 64):
+            for data in await asyncio.gather(*(_tail(store, key, whole) for key in sample[first : first + 64])):
+                digest.update(data)
+        return digest.hexdigest()
+
+
+async def _list(store: Any, path: str) -> list[str]:
+    return [key async for key in store.list_prefix(f"{path}/" if path else "")]
+
+
+async def _tail(store: Any, key: str, whole: bool) -> bytes:
+    prototype = default_buffer_prototype()
+    size = b"" if whole else str(await store.getsize(key)).encode()
+    value = await store.get(key, prototype, byte_range=None if whole else SuffixByteRequest(TAIL_BYTES))
+    return size + (value.to_bytes() if value is not None else b"")

@@ -1,0 +1,233 @@
+"""What one pass computes: ``Stats``, sums over rows, and the one kernel that fills them from a block of rows.
+
+Sums, never means: two Stats add up, whatever the number of rows behind each, and the division by the sum of the
+row weights happens once, in ``objective``. Ragged chunks, empty blocks and zero weights are therefore exact.
+
+Shapes: n sample, p feature, k output, m candidate; q = p + 1 with an intercept, else p. A query is (q, k, m):
+all candidate parameters, the intercept in the last row. The data never gets a column of ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .losses import Loss
+from .penalties import Penalty
+
+#: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
+#: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
+#: it decides the order of the sums, so the same data must give the same bits everywhere.
+BLOCK_BYTES = 1 << 20
+
+EXACT, BOUND = "exact", "bound"
+
+
+class Needs(NamedTuple):
+    """What a pass must compute beside loss and gradient.
+
+    ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
+    does not depend on the query). ``scale`` asks for the moments of features, slopes and targets, and for the
+    checks of the targets' values; the first pass of a fit has it.
+    """
+
+    curvature: str | None = None
+    scale: bool = False
+
+
+class Scale(NamedTuple):
+    """Moments (sums) that make the tolerance free of units: see `gradient_scale`."""
+
+    features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
+    slopes: np.ndarray  # (k,)  sum s (dL/dz)^2 at the first candidate
+    targets: np.ndarray  # (k,)  sum s y
+
+
+class Stats(NamedTuple):
+    """Sums over rows. Add two with `combine`.
+
+    ``curvature`` is (q, q, k), or (q, q, 1) for a quadratic loss, whose curvature is the same for every output.
+    """
+
+    rows: int
+    weight: float
+    loss: np.ndarray  # (m,)
+    gradient: np.ndarray  # (q, k, m)
+    curvature: np.ndarray | None
+    scale: Scale | None
+
+
+def combine(a: Stats, b: Stats) -> Stats:
+    """The sums over the rows of both."""
+    return Stats(
+        a.rows + b.rows,
+        a.weight + b.weight,
+        a.loss + b.loss,
+        a.gradient + b.gradient,
+        None if a.curvature is None or b.curvature is None else a.curvature + b.curvature,
+        None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
+    )
+
+
+def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
+    """The sums over no rows, in the shapes the query and the needs ask for."""
+    q, k, m = query.shape
+    return Stats(
+        0,
+        0.0,
+        np.zeros(m),
+        np.zeros((q, k, m)),
+        np.zeros((q, q, 1 if loss.quadratic else k)) if needs.curvature else None,
+        Scale(np.zeros(q), np.zeros(k), np.zeros(k)) if needs.scale else None,
+    )
+
+
+def block_rows(p: int, itemsize: int) -> int:
+    """Rows per cache block: a multiple of 16, at least 16."""
+    return max(16, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
+
+
+def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
+    """Sums over the given rows, swept in cache blocks.
+
+    Parameters
+    ----------
+    x : (n, p) float32 or float64, C-contiguous
+        Products are taken in this precision; everything is summed in float64.
+    y : (n, k) float64
+    weight : (n,) float64 or None
+        Row weights; None means 1 each.
+    query : (q, k, m) float64
+        Candidate parameters; q is p, or p + 1 with the intercept last.
+    loss : Loss
+    needs : Needs
+
+    Returns
+    -------
+    Stats
+        ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``needs`` asks for.
+        A row of x with NaN or infinity makes the gradient or ``scale.features`` non-finite, even at w = 0.
+    """
+    n, p = x.shape
+    q, k, m = query.shape
+    intercept = q > p
+    total = zero_stats(query, loss, needs)
+    if n == 0:
+        return total
+    gradient, curvature, scale = total.gradient, total.curvature, total.scale
+    loss_sum = total.loss
+    # One flat product for all outputs and candidates.
+    w = np.ascontiguousarray(query[:p].reshape(p, k * m).astype(x.dtype, copy=False))
+    step = block_rows(p, x.itemsize)
+    scratch = np.empty((min(step, n), p), x.dtype) if needs.curvature or needs.scale else None
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        block = x[rows]
+        z = (block @ w).astype(np.float64, copy=False).reshape(-1, k, m)
+        if intercept:
+            z = z + query[p]
+        target = y[rows, :, None]
+        value, slope = loss.value_and_slope(z, target)
+        if needs.scale:
+            slope_squares = slope[:, :, 0] ** 2
+            squares = np.multiply(block, block, out=scratch[: len(block)])
+        if weight is not None:
+            s = weight[rows, None, None]
+            value, slope = s * value, s * slope
+        loss_sum += value.sum(axis=(0, 1))
+        gradient[:p] += (block.T @ slope.reshape(-1, k * m).astype(x.dtype, copy=False)).reshape(p, k, m)
+        if intercept:
+            gradient[p] += slope.sum(axis=0)
+        if needs.scale:
+            ones = np.ones(len(block)) if weight is None else weight[rows]
+            scale.features[:p] += ones.astype(x.dtype, copy=False) @ squares
+            scale.features[p:] += ones.sum()
+            scale.slopes[:] += ones @ slope_squares
+            scale.targets[:] += ones @ y[rows]
+        if needs.curvature:
+            if needs.curvature == BOUND:
+                h = np.full((len(block), 1 if loss.quadratic else k), loss.curvature_bound)
+            else:
+                h = loss.curvature(z[:, : curvature.shape[2], 0], y[rows, : curvature.shape[2]])
+            if weight is not None:
+                h = h * weight[rows, None]
+            for output in range(curvature.shape[2]):
+                add_curvature(curvature[:, :, output], block, h[:, output], scratch[: len(block)], intercept)
+    rows_weight = float(n) if weight is None else float(weight.sum())
+    return total._replace(rows=n, weight=rows_weight)
+
+
+def add_curvature(total, block, h, scratch, intercept) -> None:
+    """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q)."""
+    p = block.shape[1]
+    root = np.sqrt(h).astype(block.dtype, copy=False)
+    scaled = np.multiply(block, root[:, None], out=scratch)
+    # numpy recognises A.T @ A and does half the work (a symmetric rank-k update).
+    total[:p, :p] += scaled.T @ scaled
+    if intercept:
+        cross = scaled.T @ root
+        total[:p, p] += cross
+        total[p, :p] += cross
+        total[p, p] += h.sum()
+
+
+class Objective(NamedTuple):
+    """The objective at a query, divided and penalised: ``J(w) = sum_i s_i L_i / sum_i s_i + penalty(w)``.
+
+    The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
+    weights; it comes with the first pass.
+    """
+
+    loss: np.ndarray  # (m,)
+    gradient: np.ndarray  # (q, k, m)
+    curvature: np.ndarray | None  # (q, q, k or 1)
+    diagonal: np.ndarray | None  # (q,)
+
+
+def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
+    """Divide the sums once and add the penalty to the first p rows, the coefficients."""
+    gradient = sums.gradient / sums.weight
+    gradient[:p] += penalty.gradient(query[:p])
+    curvature = diagonal = None
+    features = np.arange(p)
+    if sums.curvature is not None:
+        curvature = sums.curvature / sums.weight
+        curvature[features, features] += penalty.curvature()
+    if sums.scale is not None and loss.curvature_bound is not None:
+        diagonal = loss.curvature_bound * sums.scale.features / sums.weight
+        diagonal[:p] += penalty.curvature()
+    return Objective(sums.loss / sums.weight + penalty.value(query[:p]), gradient, curvature, diagonal)
+
+
+def gradient_scale(scale: Scale, weight: float) -> np.ndarray:
+    """The natural size of the gradient's components, (q, k): ``rms(x_j) * rms(dL/dz)`` where the fit starts.
+
+    By Cauchy-Schwarz no component of the loss's gradient at the start exceeds it, so that the gradient over its
+    scale is the cosine of an angle, whatever the units of x and y. For least squares it is the stopping rule of
+    LSQR (Paige and Saunders, 1982, test 2), taken component by component.
+    """
+    return np.sqrt(scale.features[:, None] / weight) * np.sqrt(scale.slopes[None, :] / weight)
+
+
+class Quadratic:
+    """A squared loss as its sufficient statistics: the sums at any query from those of one pass.
+
+    With ``g`` and ``H`` the gradient and the curvature at ``center``, exactly
+    ``L(w) = L(center) + <g, d> + <d, H d> / 2`` and ``grad L(w) = g + H d``, where ``d = w - center``. What would
+    have been one pass for each iteration of gradient descent is then a product with a (q, q) matrix.
+    """
+
+    def __init__(self, center: np.ndarray, sums: Stats):
+        self.center, self.sums = center, sums
+        assert sums.curvature is not None
+        self.curvature = sums.curvature[:, :, 0]
+
+    def __call__(self, query: np.ndarray) -> Stats:
+        """The sums at ``query`` (q, k, m)."""
+        d = query - self.center
+        q, k, m = query.shape
+        change = (self.curvature @ d.reshape(q, k * m)).reshape(q, k, m)
+        g = self.sums.gradient
+        loss = self.sums.loss + np.einsum("qkm,qkm->m", d, g + 0.5 * change)
+        return self.sums._replace(loss=loss, gradient=g + change)
