@@ -1,7 +1,7 @@
 """Gradient descent for data that does not fit in memory.
 
-`fit` minimises a penalised mean loss over the rows of chunked Zarr, Dask, NumPy or xarray arrays, one pass over the data
-for each step of the solver, on whatever Dask cluster is active, with every iteration safe on disk.
+`fit` minimises a penalised mean loss over the rows of chunked Zarr, Dask, NumPy or xarray arrays, one pass over
+the data for each step of the solver, on whatever Dask cluster is active, with every iteration safe on disk.
 """
 
 from importlib.metadata import version

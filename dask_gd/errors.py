@@ -6,6 +6,8 @@ workers to the client by pickle, so they carry nothing but their message.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DaskGDError(Exception):
     """Base class of all errors raised on purpose by dask_gd."""
@@ -16,7 +18,8 @@ class InvalidArgumentError(DaskGDError, ValueError):
 
 
 class InvalidTypeError(DaskGDError, TypeError):
-    """An argument of a kind that cannot be served: object, complex or datetime data, a list where an array is needed."""
+    """An argument of a kind that cannot be served: object, complex or datetime data, a list where an array is
+    needed."""
 
 
 class NotFittedError(DaskGDError, ValueError, AttributeError):
@@ -59,7 +62,7 @@ class CorruptCheckpointWarning(UserWarning):
     """A stored iteration is unreadable; the one before it is used."""
 
 
-def choose(what: str, name: str, choices: dict) -> object:
+def choose(what: str, name: str, choices: dict[str, Any]) -> Any:
     """Look ``name`` up in ``choices``, or raise an error that lists them."""
     if name not in choices:
         raise InvalidArgumentError(f"{what}={name!r} is not known; choose one of {', '.join(sorted(choices))}.")

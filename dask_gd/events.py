@@ -1,7 +1,7 @@
 """What a fit tells its callbacks: typed events, each of which prints as one readable line.
 
-A callback is any callable of one event; ``callbacks=[print]`` follows a fit. Callbacks are called on the client, after the
-iteration they hear about has been committed, so that one that raises loses nothing.
+A callback is any callable of one event; ``callbacks=[print]`` follows a fit. Callbacks are called on the
+client, after the iteration they hear about has been committed, so that one that raises loses nothing.
 """
 
 from __future__ import annotations

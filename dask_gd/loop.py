@@ -19,13 +19,11 @@ from .events import Callback, FitEnded, FitStarted, IterationEnded
 from .losses import Loss, as_loss
 from .penalties import Penalty, as_penalty
 from .result import HISTORY, FitResult, result_of
-from .solvers import GRAM_LIMIT, Solver, as_solver
+from .solvers import GRAM_LIMIT, STALLED, Solver, as_solver
 from .sources import Source, as_source
 from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_scale, objective
 from .store import Checkpoint, Store, check_same
 
-#: Steps in a row without progress beyond rounding after which a fit stops for "precision".
-STALLED = 3
 #: A loss that has risen this many iterations in a row, to this many times the first, will not come back.
 RISES, BLOWN_UP = 10, 1e3
 
@@ -69,8 +67,8 @@ def fit(
     max_iter : int
         Steps at most. 0 evaluates the start.
     tol : float
-        Stop when every component of the gradient is at most ``tol`` times its scale, the root mean square of its feature
-        times that of dL/dz at the start. This is the cosine of an angle, whatever the units of x and y.
+        Stop when every component of the gradient is at most ``tol`` times its scale, the root mean square of
+        its feature times that of dL/dz at the start. This is the cosine of an angle, whatever the units of x and y.
     target_loss : float, optional
         Stop as soon as J is at most this.
     initial_weights : array (p,) or (p, k), or FitResult, optional
@@ -104,7 +102,8 @@ def fit(
     Notes
     -----
     For the squared loss every solver but Newton needs one pass: it collects the sufficient statistics
-    ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates follow exactly.
+    ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates
+    follow exactly.
 
     Examples
     --------
@@ -144,7 +143,8 @@ class _Loop:
     def __init__(self, source: Source, loss: Loss, penalty: Penalty, solver: Solver, start: np.ndarray):
         self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
         self.run = uuid.uuid4().hex[:8]
-        # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over many rows.
+        # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over
+        # many rows.
         rounding = 1e-9 if source.dtype == np.float32 else 16 * np.finfo(float).eps
         self.state = solver.init(start, rounding)
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
@@ -203,7 +203,7 @@ class _Loop:
             assert self.quadratic is not None
             return self.quadratic(query), passed
         sums = self.read(query, needs._replace(curvature=None))
-        return sums._replace(curvature=self.quadratic and self.quadratic.sums.curvature), True
+        return sums._replace(curvature=self.quadratic.sums.curvature if self.quadratic else None), True
 
     @property
     def by_statistics(self) -> bool:

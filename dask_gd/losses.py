@@ -7,7 +7,7 @@ in the package works for it unchanged. ``z`` is the linear prediction ``x w + b`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,8 @@ class Loss(Protocol):
     """What the kernel and the solvers ask of a loss."""
 
     name: str
+    #: What targets it takes, in words.
+    targets: str
     #: The second derivative is 1 everywhere, so that one pass of sufficient statistics describes the objective.
     quadratic: bool
     #: Upper bound of the second derivative, or None where there is none.
@@ -118,13 +120,13 @@ class Logistic:
                 )
 
 
-LOSSES = {"squared": Squared, "logistic": Logistic}
+LOSSES: dict[str, Any] = {"squared": Squared, "logistic": Logistic}
 
 
 def as_loss(loss: str | Loss) -> Loss:
     """A loss from its name or itself."""
     if isinstance(loss, str):
-        return choose("loss", loss, LOSSES)()  # type: ignore[operator]
+        return choose("loss", loss, LOSSES)()
     if not isinstance(loss, Loss):
         choose("loss", repr(loss), LOSSES)
     return loss

@@ -1,8 +1,9 @@
 """One pass over the data: the only builder of Dask graphs.
 
-`map_blocks` over the partitions, a tree reduction with a fixed fan-in, one call for each pass. What a task needs to know
-(query, loss, needs, reader) is one node of the graph, so that it travels once to each worker and can be computed again if a
-worker dies with it. Every key carries the run and the step: Dask would otherwise hand back an old result.
+`map_blocks` over the partitions, a tree reduction with a fixed fan-in, one call for each pass. What a task
+needs to know (query, loss, needs, reader) is one node of the graph, so that it travels once to each worker and
+can be computed again if a worker dies with it. Every key carries the run and the step: Dask would otherwise
+hand back an old result.
 
 The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
 """
@@ -101,8 +102,8 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
         return total.compute()
     except KilledWorker as error:
         raise ClusterError(
-            f"{_partition_named(source, error.task)} killed its worker {error.allowed_failures + 1} times in the pass {key}. "
-            "Look at the workers' logs and memory; smaller chunks need less memory. What was committed before is intact."
+            f"{_partition_named(source, error.task)} killed {error.allowed_failures + 1} workers in pass {key}. "
+            "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
 
 
@@ -146,29 +147,29 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     good = all(np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
     if good and not work.needs.scale:
         return
-    columns = work.reader.bind(partition, blocks)
+    x, y, weight = work.reader.bind(partition, blocks)
     if not good:
-        for column, a in zip(columns, (rows.x, rows.y, rows.weight), strict=True):
-            if a is not None and not np.isfinite(a).all():
+        for column, a in ((x, rows.x), (y, rows.y), (weight, rows.weight)):
+            if column is not None and a is not None and not np.isfinite(a).all():
                 row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
                 at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
                 raise NonFiniteError(
                     f"{a[(row, *feature)]} in row {rows.start + row}{at} of {column.where(rows.start + row)}. "
                     "Remove or fill it before fitting."
                 )
-        if rows.weight is not None and (rows.weight < 0).any():
+        if weight is not None and rows.weight is not None and (rows.weight < 0).any():
             row = int(np.argmax(rows.weight < 0))
-            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {columns[2].name!r}.")
+            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {weight.name!r}.")
         if stats.scale is not None and not np.isfinite(stats.scale.features).all():
             feature = int(np.argmin(np.isfinite(stats.scale.features)))
-            raise NonFiniteError(f"The squares of column {feature} of {columns[0].name!r} overflow; scale it down.")
+            raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
         return  # The data is finite, so the weights are too large: the loop's business.
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():
         row, output = np.argwhere(bad)[0]
         raise DataError(
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
-            f"in row {rows.start + row} of {columns[1].name!r}."
+            f"in row {rows.start + row} of {y.name!r}."
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
 
 from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss
@@ -34,16 +33,16 @@ class FitResult:
     intercept : xarray.DataArray
         Dims () or ("output",); 0 without an intercept.
     history : xarray.Dataset
-        Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the largest component of
-        the gradient over its scale, see `fit`), ``step_size``, and what the iteration took: ``passes``, ``rows``,
-        ``bytes_read`` (decoded) and ``seconds``.
+        Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
+        largest component of the gradient over its scale, see `fit`), ``step_size``, and what the iteration
+        took: ``passes``, ``rows``, ``bytes_read`` (decoded) and ``seconds``.
     n_iter : int
         Steps taken.
     converged : bool
         True if the fit reached ``tol`` or ``target_loss``.
     reason : str
-        "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in floating
-        point) or "diverged"; "interrupted" in a stored run that has not ended.
+        "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in
+        floating point) or "diverged"; "interrupted" in a stored run that has not ended.
     loss : Loss
     """
 
@@ -62,7 +61,8 @@ class FitResult:
         return np.vstack([w, self.intercept.values.reshape(1, -1)])
 
     def predict(self, x: Any) -> Any:
-        """The mean of the target for each row: ``inverse_link(x w + b)``; for the logistic loss the probability of class 1.
+        """The mean of the target for each row: ``inverse_link(x w + b)``; for the logistic loss the probability
+        of class 1.
 
         Parameters
         ----------
@@ -100,13 +100,7 @@ class FitResult:
             array = _lazy(rows)[start:stop] if isinstance(rows, ZarrRows) else rows.array
         else:
             names, rows = feature_names_of(x), as_rows(x, "x")
-            array = (
-                np.asarray(x)
-                if not isinstance(x, zarr.Array | da.Array)
-                else x
-                if isinstance(x, da.Array)
-                else _lazy(rows)
-            )
+            array = _lazy(rows) if isinstance(rows, ZarrRows) else x if isinstance(x, da.Array) else np.asarray(x)
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)

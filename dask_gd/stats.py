@@ -120,42 +120,44 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
     # One flat product for all outputs and candidates.
     w = np.ascontiguousarray(query[:p].reshape(p, k * m).astype(x.dtype, copy=False))
     step = block_rows(p, x.itemsize)
-    scratch = np.empty((min(step, n), p), x.dtype) if needs.curvature or needs.scale else None
+    scratch = np.empty((min(step, n), p), x.dtype)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        block = x[rows]
+        block, target, s = x[rows], y[rows], None if weight is None else weight[rows]
         z = (block @ w).astype(np.float64, copy=False).reshape(-1, k, m)
         if intercept:
             z = z + query[p]
-        target = y[rows, :, None]
-        value, slope = loss.value_and_slope(z, target)
-        if needs.scale:
-            slope_squares = slope[:, :, 0] ** 2
-            squares = np.multiply(block, block, out=scratch[: len(block)])
-        if weight is not None:
-            s = weight[rows, None, None]
-            value, slope = s * value, s * slope
+        value, slope = loss.value_and_slope(z, target[:, :, None])
+        if scale is not None:
+            add_scale(scale, block, target, slope[:, :, 0], s, scratch[: len(block)])
+        if curvature is not None:
+            outputs = curvature.shape[2]
+            if needs.curvature == BOUND:
+                h = np.full((len(block), outputs), loss.curvature_bound)
+            else:
+                h = loss.curvature(z[:, :outputs, 0], target[:, :outputs])
+            h = h if s is None else h * s[:, None]
+            for output in range(outputs):
+                add_curvature(curvature[:, :, output], block, h[:, output], scratch[: len(block)], intercept)
+        if s is not None:
+            value, slope = s[:, None, None] * value, s[:, None, None] * slope
         loss_sum += value.sum(axis=(0, 1))
         gradient[:p] += (block.T @ slope.reshape(-1, k * m).astype(x.dtype, copy=False)).reshape(p, k, m)
         if intercept:
             gradient[p] += slope.sum(axis=0)
-        if needs.scale:
-            ones = np.ones(len(block)) if weight is None else weight[rows]
-            scale.features[:p] += ones.astype(x.dtype, copy=False) @ squares
-            scale.features[p:] += ones.sum()
-            scale.slopes[:] += ones @ slope_squares
-            scale.targets[:] += ones @ y[rows]
-        if needs.curvature:
-            if needs.curvature == BOUND:
-                h = np.full((len(block), 1 if loss.quadratic else k), loss.curvature_bound)
-            else:
-                h = loss.curvature(z[:, : curvature.shape[2], 0], y[rows, : curvature.shape[2]])
-            if weight is not None:
-                h = h * weight[rows, None]
-            for output in range(curvature.shape[2]):
-                add_curvature(curvature[:, :, output], block, h[:, output], scratch[: len(block)], intercept)
     rows_weight = float(n) if weight is None else float(weight.sum())
     return total._replace(rows=n, weight=rows_weight)
+
+
+def add_scale(scale: Scale, block, target, slope, s, scratch) -> None:
+    """Add one block's moments; ``slope`` (rows, k) is unweighted, ``s`` (rows,) or None."""
+    p = block.shape[1]
+    squares = np.multiply(block, block, out=scratch)
+    s = np.ones(len(block)) if s is None else s
+    scale.features[:p] += s.astype(block.dtype, copy=False) @ squares
+    scale.features[p:] += s.sum()
+    scale.slopes[:] += s @ slope**2
+    scale.targets[:] += s @ target
 
 
 def add_curvature(total, block, h, scratch, intercept) -> None:

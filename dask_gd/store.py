@@ -1,9 +1,10 @@
 """A run on disk: each iteration committed whole or not at all, and read back.
 
-One iteration is one file, a zipped Zarr group ``iteration-00000012.zarr.zip`` that zarr and xarray open by themselves. It is
-written beside its place, flushed to the disk and renamed, so that a crash at any moment leaves the old files or the old
-files and a new one. Zip's checksums refuse a flipped bit. Nothing is pickled; what is not an array is JSON in the
-group's attributes. Every file holds the whole history, so that removing older ones loses nothing but their weights.
+One iteration is one file, a zipped Zarr group ``iteration-00000012.zarr.zip`` that zarr and xarray open by
+themselves. It is written beside its place, flushed to the disk and renamed, so that a crash at any moment
+leaves the old files or the old files and a new one. Zip's checksums refuse a flipped bit. Nothing is pickled;
+what is not an array is JSON in the group's attributes. Every file holds the whole history, so that removing
+older ones loses nothing but their weights.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from ..losses import Loss
 from .base import GRAM_LIMIT, Solver
 from .first_order import Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS
+from .line import STALLED
 from .newton import Newton
 
 SOLVERS = {
@@ -34,7 +35,7 @@ def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
     if isinstance(solver, str):
         if solver == "auto":
             return Newton() if q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH) else LBFGS()
-        return choose("solver", solver, {**SOLVERS, "auto": None})()  # type: ignore[operator]
+        return choose("solver", solver, {**SOLVERS, "auto": None})()
     if not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     return solver
@@ -44,6 +45,7 @@ __all__ = [
     "GRAM_LIMIT",
     "LBFGS",
     "SOLVERS",
+    "STALLED",
     "Adam",
     "GradientDescent",
     "Momentum",

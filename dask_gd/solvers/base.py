@@ -5,10 +5,11 @@ generic. Every State has
 
 - ``weights`` (q, k, m or 1), the current iterate, at which ``loss`` and ``gradient`` are known,
 - ``query`` (q, k, m), the candidates that the next pass evaluates,
-- ``step_size`` and ``stalled``: 1 when the arithmetic allows no further progress.
+- ``step_size``, and ``stalled``, the steps in a row without progress beyond rounding.
 
 So iteration t of a fit is: one pass at ``query``, one ``step``, one commit. Inner products are taken in `dot` only, and
-everything else is elementwise, so that a solver can run on weights that live in blocks. `Newton` needs the whole matrix.
+everything else is elementwise, so that a solver can run on weights that live in blocks. `Newton` needs the
+whole matrix.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ Rate = float | str
 
 
 class DescentState(NamedTuple):
-    """``memory`` and ``second`` are what the method remembers of earlier steps: a velocity, an earlier point, moments."""
+    """``memory`` and ``second`` are what the method remembers of earlier steps: a velocity, an earlier point,
+    moments."""
 
     weights: np.ndarray  # (q, k, m)
     query: np.ndarray  # (q, k, m)
@@ -26,7 +27,7 @@ class DescentState(NamedTuple):
     gradient: np.ndarray  # (q, k, m)
     step_size: np.ndarray  # (m,)
     rate: np.ndarray  # (m,) the learning rate; NaN until "auto" is resolved
-    count: np.ndarray  # (m,) steps taken (since the last restart)
+    taken: np.ndarray  # (m,) steps taken (since the last restart)
     memory: np.ndarray  # (q, k, m)
     second: np.ndarray  # (q, k, m)
     stalled: np.ndarray  # (m,)
@@ -106,9 +107,9 @@ class GradientDescent:
 
     def step(self, state, objective):
         state = _arrive(state, objective)
-        step_size = state.rate / (1.0 + self.decay * state.count)
+        step_size = state.rate / (1.0 + self.decay * state.taken)
         query = state.weights - step_size * state.gradient
-        return state._replace(query=query, step_size=step_size, count=state.count + 1)
+        return state._replace(query=query, step_size=step_size, taken=state.taken + 1)
 
 
 @dataclass(frozen=True)
@@ -142,16 +143,17 @@ class Momentum:
         state = _arrive(state, objective)
         velocity = self.momentum * state.memory - state.rate * state.gradient
         query = state.weights + velocity
-        return state._replace(query=query, step_size=state.rate, memory=velocity, count=state.count + 1)
+        return state._replace(query=query, step_size=state.rate, memory=velocity, taken=state.taken + 1)
 
 
 @dataclass(frozen=True)
 class Nesterov:
     """Accelerated gradient descent with restarts.
 
-    From the point y: ``x_new = y - rate * grad J(y)``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the steps since
-    the last restart (Nesterov, 1983; the coefficient of Su, Boyd and Candes, 2016); c returns to 0 whenever the
-    step points uphill (O'Donoghue and Candes, 2015). The iterates recorded are the points y, where J is evaluated.
+    From the point y: ``x_new = y - rate * grad J(y)``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the
+    steps since the last restart (Nesterov, 1983; the coefficient of Su, Boyd and Candes, 2016); c returns to 0
+    whenever the step points uphill (O'Donoghue and Candes, 2015). The iterates recorded are the points y, where
+    J is evaluated.
 
     Parameters
     ----------
@@ -176,9 +178,9 @@ class Nesterov:
         state = _arrive(state, objective)
         new = state.weights - state.rate * state.gradient
         change = new - state.memory
-        count = np.where(dot(state.gradient, change) > 0, 0.0, state.count)
-        query = new + count / (count + 3.0) * change
-        return state._replace(query=query, step_size=state.rate, memory=new, count=count + 1)
+        taken = np.where(dot(state.gradient, change) > 0, 0.0, state.taken)
+        query = new + taken / (taken + 3.0) * change
+        return state._replace(query=query, step_size=state.rate, memory=new, taken=taken + 1)
 
 
 @dataclass(frozen=True)
@@ -214,9 +216,9 @@ class Adam:
 
     def step(self, state, objective):
         state = _arrive(state, objective)
-        count = state.count + 1
+        taken = state.taken + 1
         first = self.beta1 * state.memory + (1 - self.beta1) * state.gradient
         second = self.beta2 * state.second + (1 - self.beta2) * state.gradient**2
-        mean, square = first / (1 - self.beta1**count), second / (1 - self.beta2**count)
+        mean, square = first / (1 - self.beta1**taken), second / (1 - self.beta2**taken)
         query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
-        return state._replace(query=query, step_size=state.rate, memory=first, second=second, count=count)
+        return state._replace(query=query, step_size=state.rate, memory=first, second=second, taken=taken)

@@ -82,7 +82,7 @@ class LBFGS:
         i = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
         if i is None:
             if not state.stored:
-                return state._replace(stalled=np.ones(1), query=state.weights)
+                return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
             # The remembered curvature misled: forget it and go down the gradient.
             return self._aim(state._replace(stored=np.zeros(())))
         weights, gradient = state.query[:, :, i : i + 1], objective.gradient[:, :, i : i + 1]
@@ -103,7 +103,7 @@ class LBFGS:
                 step_size=state.steps[i : i + 1],
                 pairs=pairs,
                 stored=stored,
-                stalled=np.full(1, float(stalled)),
+                stalled=(state.stalled + 1) * stalled,
             )
         )
 

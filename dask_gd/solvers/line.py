@@ -13,6 +13,8 @@ from .base import dot
 
 #: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).
 SUFFICIENT = 1e-4
+#: Steps in a row without progress beyond rounding after which a solver has exhausted the arithmetic.
+STALLED = 3.0
 
 
 def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -31,11 +31,11 @@ class NewtonState(NamedTuple):
 class Newton:
     """Newton's method with exact curvature (Boyd and Vandenberghe, 2004, section 9.5), for narrow data.
 
-    Each pass computes loss, gradient and the (q, q) curvature, q the number of features and the intercept; the client solves
-    ``H d = -g``. The full step is tried first. Should it fail, twelve shorter ones are tried in one pass.
-    For the squared loss the curvature is computed once, the first step solves the normal equations and later ones refine
-    the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the step
-    of least norm after scaling the columns.
+    Each pass computes loss, gradient and the (q, q) curvature, q the number of features and the intercept; the
+    client solves ``H d = -g``. The full step is tried first. Should it fail, twelve shorter ones are tried in one pass.
+    For the squared loss the curvature is computed once, the first step solves the normal equations and later
+    ones refine the solution with residuals computed from the rows. A singular curvature (collinear columns)
+    gives the step of least norm after scaling the columns.
     """
 
     name = "newton"
@@ -59,25 +59,25 @@ class Newton:
 
     def step(self, state, objective):
         rounding = float(state.rounding)
-        i: int | None = 0
-        stalled = False
+        i, stalled = 0, False
         if np.isfinite(state.loss[0]) and state.steps[0] != 0.0:
             slope = float(dot(state.direction, state.gradient)[0])
-            i = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
-            if i is None and len(state.steps) > 1:
-                return state._replace(stalled=np.ones(1), query=state.weights, steps=np.zeros(1))
-            if i is None:
+            best = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
+            if best is None and len(state.steps) > 1:
+                return state._replace(stalled=np.full(1, line.STALLED), query=state.weights, steps=np.zeros(1))
+            if best is None:
                 query = line.trials(state.weights, state.direction, BACKTRACKING)
                 return state._replace(steps=BACKTRACKING, query=query)
-            stalled = line.stuck(
-                state.loss[0], objective.loss[i], state.gradient, objective.gradient[:, :, i], rounding
+            i, stalled = (
+                best,
+                line.stuck(state.loss[0], objective.loss[i], state.gradient, objective.gradient[:, :, i], rounding),
             )
         state = state._replace(
             weights=state.query[:, :, i : i + 1],
             loss=objective.loss[i : i + 1],
             gradient=objective.gradient[:, :, i : i + 1],
             step_size=state.steps[i : i + 1],
-            stalled=np.full(1, float(stalled)),
+            stalled=(state.stalled + 1) * stalled,
         )
         if objective.curvature is None:
             # A shorter step was taken from a pass without curvature: look at the same point again.

@@ -23,6 +23,10 @@ PARTITION_BYTES = 128 << 20
 PARTITIONS = 32
 
 
+#: A column as a task reads it.
+Column = ZarrRows | BoundRows
+
+
 class Rows(NamedTuple):
     """Some consecutive rows in the shapes and dtypes that the kernel takes."""
 
@@ -42,16 +46,18 @@ class Reader:
     #: x, y and weight; a str stands for a materialised block, which comes as an argument of the task.
     columns: tuple[ZarrRows | str | None, ...]
 
-    def bind(self, partition: int, blocks: tuple[np.ndarray, ...]) -> list[ZarrRows | BoundRows | None]:
+    def bind(self, partition: int, blocks: tuple[np.ndarray, ...]) -> tuple[Column, Column, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
         start, waiting = self.bounds[partition], iter(blocks)
-        return [BoundRows(next(waiting), c, start) if isinstance(c, str) else c for c in self.columns]
+        x, y, weight = (BoundRows(next(waiting), c, start) if isinstance(c, str) else c for c in self.columns)
+        assert x is not None
+        assert y is not None
+        return x, y, weight
 
     def __call__(self, partition: int, *blocks: np.ndarray) -> Iterator[Rows]:
         """The partition's rows, a few chunks at a time; each Rows is valid until the next."""
         start, stop = self.bounds[partition : partition + 2]
         x, y, weight = self.bind(partition, blocks)
-        assert x is not None and y is not None
         target, row_weight = _Window(y), weight and _Window(weight)
         for a, b in x.windows(start, stop):
             yield Rows(
@@ -63,18 +69,16 @@ class Reader:
 
 
 class _Window:
-    """Reads a narrow column in its own chunks, keeping the last, so that a chunk much longer than x's is decoded once."""
+    """Reads a narrow column in its own chunks and keeps the last: a chunk longer than x's is decoded once."""
 
-    def __init__(self, column: ZarrRows | BoundRows):
+    def __init__(self, column: Column):
         self.column, self.start, self.stop = column, 0, 0
 
     def read(self, start: int, stop: int, limit: int) -> np.ndarray:
         if start < self.start or stop > self.stop:
-            self.stop = start
-            for _, self.stop in self.column.windows(start, limit):
-                if self.stop >= stop:
-                    break
-            self.start, self.data = start, self.column.read(start, self.stop)
+            ends = (end for _, end in self.column.windows(start, limit))
+            self.start, self.stop = start, next(end for end in ends if end >= stop)
+            self.data = self.column.read(start, self.stop)
         return self.data[start - self.start : stop - self.start]
 
 
@@ -335,7 +339,7 @@ def _align(column: ZarrRows | BlockRows, bounds: tuple[int, ...]) -> ZarrRows | 
 def feature_names_of(x: Any) -> tuple | None:
     """Names along the second axis: a Zarr attribute, an xarray coordinate or a data frame's columns."""
     if isinstance(x, zarr.Array):
-        names = x.attrs.get("feature_names")
+        names: Any = x.attrs.get("feature_names")
     elif isinstance(x, xr.DataArray):
         names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
     else:

@@ -78,5 +78,5 @@ class BoundRows:
 def _digest(array: np.ndarray) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for start in range(0, len(array), 1 << 16):
-        digest.update(np.ascontiguousarray(array[start : start + (1 << 16)]).view(np.uint8))
+        digest.update(np.ascontiguousarray(array[start : start + (1 << 16)]).data)
     return digest.hexdigest()
