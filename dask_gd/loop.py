@@ -24,7 +24,8 @@ from .sources import Source, as_source
 from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_scale, objective
 from .store import Checkpoint, Store, check_same
 
-#: A loss that has risen this many iterations in a row, to this many times the first, will not come back.
+#: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
+#: is above the first after that many is said to have diverged too.
 RISES, BLOWN_UP = 10, 1e3
 
 
@@ -242,7 +243,7 @@ class _Loop:
         losses = self.history["loss"]
         if not losses:
             raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
-        if reason == "max_iter" and not losses[-1] <= losses[0] * (1 + 1e-9):
+        if reason == "max_iter" and len(losses) > RISES and losses[-1] > losses[0] + 1e-9 * abs(losses[0]):
             reason = "diverged"
         changed, self.reason = reason != self.reason, reason
         if reason == "diverged":

@@ -1,4 +1,4 @@
-"""Distributed linear regression, step by step: each worker sums the gradient of its part, the sums are added, divided once.
+"""Distributed linear regression, step by step: workers sum their gradients, the sums are added and divided once.
 
     python examples/seed_linear_regression.py
 

@@ -1,0 +1,185 @@
+"""Real clusters of processes: the same bits on any of them, and when workers are killed."""
+
+import os
+import signal
+import threading
+import time
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+from test_fit import problem, to_zarr
+
+import dask_gd
+from dask_gd import passes
+from dask_gd.errors import ClusterError, DataError
+
+
+def cluster(workers, **options):
+    return LocalCluster(
+        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options
+    )
+
+
+@pytest.fixture(scope="module")
+def four():
+    with cluster(4) as four, Client(four) as client:
+        yield client
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Zarr whose chunks of x, y and weights end at different rows, none of them evenly."""
+    x, _, y = problem(5003, 9)
+    s = np.random.default_rng(1).uniform(0, 2, 5003)
+    return (*(to_zarr(a, chunk, tmp_path / name) for a, chunk, name in ((x, 210, "x"), (y, 400, "y"))), s)
+
+
+def fit(x, y, s=None, **options):
+    return dask_gd.fit(
+        x,
+        y,
+        sample_weight=s,
+        **{"loss": "logistic", "penalty": dask_gd.L2(1e-3), "tol": 1e-10, "max_iter": 12, **options},
+    )
+
+
+def same_bits(a, b):
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(a.history.loss, b.history.loss)
+    np.testing.assert_array_equal(a.history.grad_norm, b.history.grad_norm)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "nesterov"])
+def test_threads_one_worker_and_four_give_the_same_bits(data, solver, four):
+    with dask.config.set(scheduler="threads"):
+        threads = fit(*data, solver=solver)
+    with dask.config.set(scheduler="synchronous"):
+        same_bits(fit(*data, solver=solver), threads)
+    same_bits(fit(*data, solver=solver), threads)
+    with cluster(1) as one, Client(one):
+        same_bits(fit(*data, solver=solver), threads)
+
+
+def test_materialised_blocks_give_the_same_bits(four):
+    x, _, y = problem(3000, 20)
+    lazy = da.from_array(x, chunks=(333, 7)), da.from_array(y, chunks=1000)
+    with dask.config.set(scheduler="threads"):
+        threads = fit(*lazy), fit(x, y)
+    same_bits(fit(*lazy), threads[0])
+    same_bits(fit(x, y), threads[1])
+
+
+def test_tasks_have_readable_names_and_fresh_keys(data, four):
+    seen = []
+
+    def look(dask_scheduler):
+        return [key for key, *_ in dask_scheduler.transition_log if str(key).startswith(("gd-", "('gd-"))]
+
+    for _ in range(2):
+        fit(*data, max_iter=1)
+        seen.append(set(four.run_on_scheduler(look)))
+    names = {dask.utils.key_split(key) for key in seen[1]}
+    assert names >= {"gd-gradient", "gd-sum", "gd-weights"}
+    gradients = [key for key in seen[1] if "gd-gradient" in str(key)]
+    source = dask_gd.sources.as_source(*data)
+    assert len(gradients) == source.partitions * 2 * 2  # two fits of two passes, no key in common
+
+
+def test_two_fits_at_once_are_both_right(data, four):
+    expected = [fit(*data), fit(*data, solver="lbfgs")]
+    results = {}
+    threads = [
+        threading.Thread(target=lambda s=solver: results.update({s: fit(*data, solver=s)}))
+        for solver in ("newton", "lbfgs")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    same_bits(results["newton"], expected[0])
+    same_bits(results["lbfgs"], expected[1])
+
+
+def test_numpy_data_travels_once(four):
+    x, _, y = problem(20_000, 20)
+    source = passes.hold(dask_gd.sources.as_source(x, y))
+    graph = source.x.array.__dask_graph__()
+    # Held blocks are futures; the pass's graph holds none of the data.
+    assert all(isinstance(value, dask.distributed.Future) for value in dict(graph).values())
+
+
+def slow(block):
+    time.sleep(0.1)
+    return block
+
+
+def kill_while_computing(client, which, times=1):
+    """Kill, with SIGKILL, ``times`` workers at a moment when they run the tasks named; returns the pids killed."""
+    killed = []
+    pids = client.run(os.getpid)
+    deadline = time.monotonic() + 60
+    while len(killed) < times and time.monotonic() < deadline:
+        for address, keys in client.processing().items():
+            pid = pids.get(address)
+            if pid is not None and pid not in killed and any(which in str(key) for key in keys):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+        time.sleep(0.02)
+        if len(killed) < times:
+            pids = client.run(os.getpid, on_error="ignore")
+    return killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dask", "zarr", "numpy"])
+def test_a_worker_killed_in_a_pass_changes_no_bit(kind, tmp_path):
+    x, _, y = problem(2000, 9)
+    if kind == "zarr":
+        x, y = to_zarr(x, 50, tmp_path / "x"), to_zarr(y, 99, tmp_path / "y")
+    elif kind == "dask":
+        x = da.from_array(x, chunks=(200, -1)).map_blocks(slow, dtype=float)
+    with dask.config.set(scheduler="threads"):
+        expected = fit(x, y, solver="nesterov", max_iter=12)
+    with cluster(2) as two, Client(two) as client:
+        result = []
+        thread = threading.Thread(target=lambda: result.append(fit(x, y, solver="nesterov", max_iter=12)))
+        thread.start()
+        killed = kill_while_computing(client, "gd-gradient", times=2)
+        thread.join()
+        assert len(killed) == 2
+        same_bits(result[0], expected)
+
+
+@pytest.mark.slow
+def test_a_partition_that_kills_its_workers_is_named(tmp_path):
+    x, _, y = problem(400, 3)
+
+    def deadly(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    # The first pass must succeed, so that there is something stored to lose.
+    fit(x, y, store=tmp_path, max_iter=1)
+    lazy = da.from_array(x, chunks=(100, -1)).map_blocks(deadly, dtype=float, meta=np.empty((0, 0)))
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        cluster(1) as one,
+        Client(one),
+        pytest.raises(ClusterError, match=r"Partition 2 \(rows 200-299\)"),
+    ):
+        fit(lazy, y)
+    assert dask_gd.load(tmp_path).n_iter == 1
+
+
+def test_a_fault_in_the_data_crosses_from_worker_to_client(data, four):
+    x, y, _ = data
+    x[1234, 5] = np.nan
+    with pytest.raises(DataError, match=r"nan in row 1234, column 5 of .*chunk \(5, 0\), rows 1050-1259"):
+        fit(x, y)
+    with pytest.raises(DataError, match="found 3 in row 7 of"):
+        fit(np.ones((10, 1)), np.array([0, 1, 0, 1, 0, 1, 0, 3, 0, 1]))

@@ -1,0 +1,40 @@
+"""Every example runs as a user would run it, and prints what it promises."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*command):
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def losses(printed):
+    return [float(value) for value in re.findall(r"iteration +\d+  loss ([^ ]+)", printed)]
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path):
+    printed = run("examples/quickstart.py", "--store", str(tmp_path))
+    assert re.search(r"dashboard: http://127.0.0.1:\d+/status", printed)
+    falling = losses(printed)
+    assert len(falling) > 3
+    assert falling == sorted(falling, reverse=True)
+    scores = dict(re.findall(r"^(dask_gd|scikit-learn) +([\d.]+ +[\d.]+)$", printed, re.M))
+    ours, theirs = ([float(v) for v in scores[name].split()] for name in ("dask_gd", "scikit-learn"))
+    assert ours == pytest.approx(theirs, abs=2e-4)
+    assert ours[1] > 0.65
+    assert list(tmp_path.glob("iteration-*.zarr.zip"))
+
+
+@pytest.mark.slow
+def test_seed_linear_regression():
+    printed = run("examples/seed_linear_regression.py")
+    assert len(losses(printed)) == 101
+    slow, fast = (float(v) for v in re.findall(r"largest error of a weight ([\d.]+)%", printed))
+    assert slow > 10
+    assert fast < 0.1

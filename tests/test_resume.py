@@ -1,0 +1,215 @@
+"""A client killed at any moment resumes to the same bits as one that was never disturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from test_fit import problem, to_zarr
+
+import dask_gd
+from dask_gd.errors import DivergenceWarning, StoreError, StoreMismatchError
+
+SOLVERS = ["newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"]
+
+# Fits in a process of its own, and kills it with SIGKILL just before or after the n-th call of one function.
+CLIENT = """
+import json, os, signal, sys
+import zarr, dask_gd
+path, options, module, name, count, when = json.loads(sys.argv[1])
+calls = 0
+if name:
+    owner = sys.modules[module]
+    real = getattr(owner, name)
+    def counted(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == count and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs)
+        if calls == count and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, counted)
+x, y = (zarr.open_array(f"{path}/{a}", mode="r") for a in "xy")
+if __name__ == "__main__":
+    dask_gd.fit(x, y, penalty=dask_gd.L2(1e-3), store=f"{path}/run", **options)
+"""
+
+
+@pytest.fixture
+def stored(tmp_path):
+    x, _, y = problem(3000, 5)
+    to_zarr(x, 100, tmp_path / "x")
+    to_zarr(y, 100, tmp_path / "y")
+    return tmp_path
+
+
+def client(path, options, module="os", name="", count=0, when="before"):
+    command = [sys.executable, "-W", "error", "-c", CLIENT, json.dumps([str(path), options, module, name, count, when])]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def here(path, options, store=None):
+    x, y = (zarr.open_array(path / a, mode="r") for a in "xy")
+    return dask_gd.fit(x, y, penalty=dask_gd.L2(1e-3), store=store, **options)
+
+
+def same(a, b):
+    """All but the clock."""
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    for name in ("loss", "grad_norm", "step_size"):
+        np.testing.assert_array_equal(a.history[name], b.history[name])
+    assert (a.reason, a.n_iter) == (b.reason, b.n_iter)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["open", "fsync", "replace", "close"])
+def test_killed_at_each_system_call_of_a_commit(stored, name, when):
+    options = {"loss": "logistic", "solver": "lbfgs", "max_iter": 6}
+    expected = here(stored, options)
+    process = client(stored, options, name=name, count=7, when=when)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process.stderr.close()
+    same(here(stored, options, stored / "run"), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_killed_between_steps(stored, solver, loss):
+    options = {"loss": loss, "solver": solver, "max_iter": 9}
+    expected = here(stored, options)
+    count = min(3, expected.n_iter)
+    process = client(stored, options, "dask_gd.passes", "one_blas_thread", count=count)
+    if process.wait() == 0:
+        pytest.fail("the client was not killed")
+    process.stderr.close()
+    same(here(stored, options, stored / "run"), expected)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_moment(stored):
+    options = {"loss": "logistic", "solver": "adam", "max_iter": 150, "tol": 0.0}
+    expected = here(stored, options)
+    chance = random.Random(0)
+    kills = 0
+    for _ in range(30):
+        process = client(stored, options)
+        while not dask_gd.Store(stored / "run").iterations() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 2.5))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+        if process.returncode == 0 or kills >= 3:
+            break
+    assert kills
+    same(here(stored, options, stored / "run"), expected)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_interrupted_after_every_iteration_is_uninterrupted(stored, solver, loss):
+    options = {"loss": loss, "solver": solver, "tol": 1e-9}
+    expected = here(stored, {**options, "max_iter": 8})
+    for n in range(9):
+        resumed = here(stored, {**options, "max_iter": n}, stored / "run")
+    same(resumed, expected)
+    same(dask_gd.load(stored / "run"), expected)
+
+
+def test_a_finished_run_makes_no_pass(stored, monkeypatch):
+    options = {"loss": "logistic"}
+    first = here(stored, options, stored / "run")
+    monkeypatch.setattr(dask_gd.passes, "evaluate", lambda *a: pytest.fail("a pass was made"))
+    same(here(stored, options, stored / "run"), first)
+
+
+def test_a_run_continues_when_asked_for_more(stored):
+    few = here(stored, {"loss": "logistic", "tol": 1e-2}, stored / "run")
+    more = here(stored, {"loss": "logistic", "tol": 1e-9}, stored / "run")
+    assert few.n_iter < more.n_iter
+    same(more, here(stored, {"loss": "logistic", "tol": 1e-9}))
+
+
+def test_a_diverged_run_keeps_its_finite_weights_and_diverges_again(stored):
+    options = {"solver": dask_gd.GradientDescent(learning_rate=1e150), "max_iter": 20}
+    for _ in range(2):
+        with pytest.warns(DivergenceWarning):
+            run = here(stored, options, stored / "run")
+        assert np.isfinite(run.parameters).all()
+        assert dask_gd.load(stored / "run").reason == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"loss": "squared"}, "loss"),
+        ({"solver": "newton"}, "solver"),
+        ({"solver": dask_gd.LBFGS(memory=3)}, "solver.memory: stored 10, now 3"),
+        ({"penalty": dask_gd.L2(2.0)}, "penalty.alpha: stored 0.001, now 2.0"),
+        ({"fit_intercept": False}, "fit_intercept"),
+        ({"initial_weights": np.ones(5)}, "initial_weights"),
+        ({"x": np.float32}, "data.dtype: stored float64, now float32"),
+        ({"x": slice(0, 2999)}, "data.shape"),
+        ({"x": "value"}, "data.x"),
+        ({"y": "value"}, "data.y"),
+        ({"sample_weight": np.ones(3000)}, "data.sample_weight"),
+    ],
+)
+def test_a_run_made_otherwise_is_refused_by_field(change, field, tmp_path):
+    x, _, y = problem(3000, 5)
+    arguments = {"loss": "logistic", "solver": "lbfgs", "penalty": dask_gd.L2(1e-3), "max_iter": 2}
+    first = dask_gd.fit(x, y, **arguments, store=tmp_path)
+    how = change.pop("x", None), change.pop("y", None)
+    if isinstance(how[0], slice):
+        x, y = x[how[0]], y[how[0]]
+    elif how[0] == "value":
+        x = x.copy()
+        x[1234, 2] += 1e-6
+    elif how[0] is not None:
+        x = x.astype(how[0])
+    if how[1]:
+        y = 1 - y
+    with pytest.raises(StoreMismatchError, match=field):
+        dask_gd.fit(x, y, **{**arguments, **change}, store=tmp_path)
+    same(dask_gd.load(tmp_path), first)
+
+
+def test_a_store_serves_one_fit_at_a_time(stored):
+    def second(event):
+        with pytest.raises(StoreError, match="Another fit"):
+            here(stored, {}, stored / "run")
+
+    here(stored, {"max_iter": 1}, stored / "run")
+    here(stored, {"max_iter": 2, "callbacks": [second]}, stored / "run")
+
+
+def test_a_store_that_cannot_be_written_fails_before_the_first_pass(stored, monkeypatch):
+    monkeypatch.setattr(dask_gd.passes, "evaluate", lambda *a: pytest.fail("a pass was made"))
+    (stored / "file").touch()
+    with pytest.raises(StoreError, match="file"):
+        here(stored, {}, stored / "file" / "run")
+
+
+def test_xarray_opens_an_iteration_by_itself(tmp_path):
+    x, y, _ = problem()
+    table = xr.DataArray(x, dims=("row", "feature"), coords={"feature": list("abcdefg")})
+    run = dask_gd.fit(table, y, store=tmp_path)
+    with zarr.storage.ZipStore(dask_gd.Store(tmp_path).file(run.n_iter), mode="r") as file:
+        found = xr.open_zarr(file, consolidated=False).load()
+    assert found.feature.values.tolist() == list("abcdefg")
+    np.testing.assert_array_equal(found.weights, run.weights)
+    np.testing.assert_array_equal(found.loss, run.history.loss)
+    assert not list(Path(tmp_path).glob(".*.tmp"))
+    assert os.listdir(tmp_path)
