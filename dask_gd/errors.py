@@ -6,6 +6,7 @@ workers to the client by pickle, so they carry nothing but their message.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 
@@ -72,5 +73,5 @@ def choose(what: str, name: str, choices: dict[str, Any]) -> Any:
 def positive(owner: str, **values: float) -> None:
     """Refuse NaN, infinity, zero and negative values, naming the parameter and its owner."""
     for name, value in values.items():
-        if not (isinstance(value, int | float) and 0 < value < float("inf")):
+        if not (isinstance(value, Real) and 0 < value < float("inf")):
             raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be a finite number above 0.")

@@ -74,7 +74,7 @@ class Squared:
 class Logistic:
     """Negative log-likelihood of a 0/1 target, ``L(y, z) = log(1 + exp(z)) - y z``: logistic regression.
 
-    Evaluated as ``max(z, 0) + log1p(exp(-|z|)) - y z``, which neither overflows nor loses digits for any finite
+    Evaluated as ``log1p(exp(-|z|)) + (max(z, 0) - y z)``, which neither overflows nor loses digits for any finite
     ``z`` (Mächler, "Accurately computing log(1 - exp(-|a|))", 2012).
 
     Examples
@@ -93,7 +93,7 @@ class Logistic:
         """``log(1 + exp(z)) - y z`` and ``sigmoid(z) - y``, in the broadcast shape of ``z`` and ``y``."""
         # exp(-|z|) serves the value, the slope's sigmoid and never overflows.
         small = np.exp(-np.abs(z))
-        value = np.maximum(z, 0.0) + np.log1p(small) - y * z
+        value = np.log1p(small) + (np.maximum(z, 0.0) - y * z)
         return value, np.where(z >= 0, 1.0, small) / (1.0 + small) - y
 
     def curvature(self, z, y):
@@ -104,7 +104,7 @@ class Logistic:
     def inverse_link(self, z):
         """The sigmoid: the probability of class 1. Lazy for Dask arrays."""
         small = np.exp(-abs(z))
-        return (1.0 - (z < 0) * (1.0 - small)) / (1.0 + small)
+        return ((z >= 0) + (z < 0) * small) / (1.0 + small)
 
     def bad_target(self, y):
         """Where the target is neither 0 nor 1."""
@@ -113,7 +113,8 @@ class Logistic:
     def check_target_mean(self, mean):
         """Refuse data with one class: its intercept would be infinite."""
         for value in (0.0, 1.0):
-            if np.any(mean == value):
+            # The mean of 0/1 targets, up to the rounding of weighted sums.
+            if np.any(np.abs(mean - value) <= 1e-12):
                 raise DataError(
                     f"The logistic loss needs both classes; every target with a positive weight is {value:g}. "
                     "Check the encoding of y, or that the rows selected hold both classes."
@@ -127,6 +128,6 @@ def as_loss(loss: str | Loss) -> Loss:
     """A loss from its name or itself."""
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)()
-    if not isinstance(loss, Loss):
+    if isinstance(loss, type) or not isinstance(loss, Loss):
         choose("loss", repr(loss), LOSSES)
     return loss

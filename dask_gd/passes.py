@@ -110,7 +110,8 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
 def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
     """The task: sums over one partition, a few chunks at a time."""
     total = zero_stats(work.query, work.loss, work.needs)
-    with one_blas_thread():
+    # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
+    with one_blas_thread(), np.errstate(all="ignore"):
         for rows in work.reader(block_id[0], *blocks):
             stats = partial_stats(rows.x, rows.y, rows.weight, work.query, work.loss, work.needs)
             check(rows, stats, work, block_id[0], blocks)
@@ -143,8 +144,8 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     No row is inspected unless a sum is already non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in
     any row makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
     """
-    sums = (stats.gradient, stats.loss, stats.weight) + (stats.scale or ())
-    good = all(np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
+    sums = (stats.gradient, stats.loss, stats.weight, stats.curvature, *(stats.scale or ()))
+    good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
     if good and not work.needs.scale:
         return
     x, y, weight = work.reader.bind(partition, blocks)
@@ -153,15 +154,18 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             if column is not None and a is not None and not np.isfinite(a).all():
                 row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
                 at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
+                where = column.where(rows.start + row, *feature)
                 raise NonFiniteError(
-                    f"{a[(row, *feature)]} in row {rows.start + row}{at} of {column.where(rows.start + row)}. "
-                    "Remove or fill it before fitting."
+                    f"{a[(row, *feature)]} in row {rows.start + row}{at} of {where}. Remove or fill it before fitting."
                 )
         if weight is not None and rows.weight is not None and (rows.weight < 0).any():
             row = int(np.argmax(rows.weight < 0))
             raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {weight.name!r}.")
-        if stats.scale is not None and not np.isfinite(stats.scale.features).all():
-            feature = int(np.argmin(np.isfinite(stats.scale.features)))
+        squares = stats.scale.features if stats.scale else np.zeros(0)
+        if stats.curvature is not None and stats.scale is not None:
+            squares = squares + np.diagonal(stats.curvature[:, :, 0])
+        if not np.isfinite(squares).all():
+            feature = int(np.argmin(np.isfinite(squares)))
             raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
         return  # The data is finite, so the weights are too large: the loop's business.
     bad = work.loss.bad_target(rows.y)

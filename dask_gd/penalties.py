@@ -6,6 +6,7 @@ Each takes the coefficients ``w`` of shape (p, k, m), candidate last, without th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -46,7 +47,7 @@ class L2:
     name = "l2"
 
     def __post_init__(self):
-        if not 0 <= self.alpha < float("inf"):
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha < float("inf")):
             raise InvalidArgumentError(f"L2(alpha={self.alpha!r}): alpha must be a finite number, 0 or more.")
         object.__setattr__(self, "alpha", float(self.alpha))
 

@@ -118,18 +118,20 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
     gradient, curvature, scale = total.gradient, total.curvature, total.scale
     loss_sum = total.loss
     # One flat product for all outputs and candidates.
-    w = np.ascontiguousarray(query[:p].reshape(p, k * m).astype(x.dtype, copy=False))
+    w, unit = narrow(query[:p].reshape(p, k * m), x.dtype)
     step = block_rows(p, x.itemsize)
     scratch = np.empty((min(step, n), p), x.dtype)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         block, target, s = x[rows], y[rows], None if weight is None else weight[rows]
         z = (block @ w).astype(np.float64, copy=False).reshape(-1, k, m)
+        if unit != 1.0:
+            z *= unit
         if intercept:
             z = z + query[p]
         value, slope = loss.value_and_slope(z, target[:, :, None])
         if scale is not None:
-            add_scale(scale, block, target, slope[:, :, 0], s, scratch[: len(block)])
+            add_scale(scale, block, target, slope[:, :, 0], s)
         if curvature is not None:
             outputs = curvature.shape[2]
             if needs.curvature == BOUND:
@@ -142,19 +144,32 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
         if s is not None:
             value, slope = s[:, None, None] * value, s[:, None, None] * slope
         loss_sum += value.sum(axis=(0, 1))
-        gradient[:p] += (block.T @ slope.reshape(-1, k * m).astype(x.dtype, copy=False)).reshape(p, k, m)
+        narrowed, slope_unit = narrow(slope.reshape(-1, k * m), x.dtype)
+        gradient[:p] += (block.T @ narrowed).reshape(p, k, m) * slope_unit
         if intercept:
             gradient[p] += slope.sum(axis=0)
     rows_weight = float(n) if weight is None else float(weight.sum())
     return total._replace(rows=n, weight=rows_weight)
 
 
-def add_scale(scale: Scale, block, target, slope, s, scratch) -> None:
+def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
+    """``a / unit`` in the products' precision, and ``unit``, a power of two of a's size: float32 has a narrow range.
+
+    Weights, slopes and row weights may be of any size in float64; rounded to float32 as they are, small ones would
+    become zero without a word. In float64 nothing is done.
+    """
+    if a.dtype == dtype:
+        return np.ascontiguousarray(a), 1.0
+    largest = np.abs(a).max(initial=0.0)
+    unit = 2.0 ** np.floor(np.log2(largest)) if 0 < largest < np.inf else 1.0
+    return np.ascontiguousarray((a / unit).astype(dtype)), unit
+
+
+def add_scale(scale: Scale, block, target, slope, s) -> None:
     """Add one block's moments; ``slope`` (rows, k) is unweighted, ``s`` (rows,) or None."""
     p = block.shape[1]
-    squares = np.multiply(block, block, out=scratch)
     s = np.ones(len(block)) if s is None else s
-    scale.features[:p] += s.astype(block.dtype, copy=False) @ squares
+    scale.features[:p] += s @ np.multiply(block, block, dtype=np.float64)
     scale.features[p:] += s.sum()
     scale.slopes[:] += s @ slope**2
     scale.targets[:] += s @ target
@@ -163,12 +178,12 @@ def add_scale(scale: Scale, block, target, slope, s, scratch) -> None:
 def add_curvature(total, block, h, scratch, intercept) -> None:
     """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q)."""
     p = block.shape[1]
-    root = np.sqrt(h).astype(block.dtype, copy=False)
+    root, unit = narrow(np.sqrt(h), block.dtype)
     scaled = np.multiply(block, root[:, None], out=scratch)
     # numpy recognises A.T @ A and does half the work (a symmetric rank-k update).
-    total[:p, :p] += scaled.T @ scaled
+    total[:p, :p] += (scaled.T @ scaled) * unit**2
     if intercept:
-        cross = scaled.T @ root
+        cross = (scaled.T @ root) * unit**2
         total[:p, p] += cross
         total[p, :p] += cross
         total[p, p] += h.sum()

@@ -36,7 +36,7 @@ def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
         if solver == "auto":
             return Newton() if q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH) else LBFGS()
         return choose("solver", solver, {**SOLVERS, "auto": None})()
-    if not isinstance(solver, Solver):
+    if isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     return solver
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import positive
+from ..errors import InvalidArgumentError, positive
 from ..stats import Needs
 from . import line
 from .base import dot
@@ -50,6 +50,8 @@ class LBFGS:
 
     def __post_init__(self):
         positive("LBFGS", memory=self.memory)
+        if int(self.memory) != self.memory:
+            raise InvalidArgumentError(f"LBFGS(memory={self.memory!r}): memory must be a whole number.")
 
     def init(self, weights, rounding):
         q, k, _ = weights.shape
@@ -72,14 +74,10 @@ class LBFGS:
         return Needs()
 
     def step(self, state, objective):
-        rounding = float(state.rounding)
         if np.isinf(state.loss[0]):
-            if objective.diagonal is not None:
-                diagonal = np.where(objective.diagonal > 0, objective.diagonal, objective.diagonal.max() or 1.0)
-                state = state._replace(diagonal=diagonal[:, None, None])
-            return self._aim(state._replace(loss=objective.loss, gradient=objective.gradient))
-        slope = float(dot(state.direction, state.gradient)[0])
-        i = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
+            diagonal = line.scale(objective)
+            return self._aim(state._replace(loss=objective.loss, gradient=objective.gradient, diagonal=diagonal))
+        i = line.best(state, state.steps * dot(state.direction, state.gradient), objective)
         if i is None:
             if not state.stored:
                 return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
@@ -87,14 +85,14 @@ class LBFGS:
             return self._aim(state._replace(stored=np.zeros(())))
         weights, gradient = state.query[:, :, i : i + 1], objective.gradient[:, :, i : i + 1]
         loss = objective.loss[i : i + 1]
-        stalled = line.stuck(state.loss[0], loss[0], state.gradient, gradient, rounding)
+        stalled = line.stuck(state, objective, i)
         pair = np.stack([(weights - state.weights)[:, :, 0], (gradient - state.gradient)[:, :, 0]])
         pairs, stored = state.pairs, state.stored
         s, y = pair[0][:, :, None], pair[1][:, :, None]
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
         if dot(s, y)[0] > 1e-14 * np.sqrt(dot(s, s)[0] * dot(y, y)[0]):
             pairs = np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
-            stored = np.minimum(stored + 1, self.memory)
+            stored = np.array(min(stored + 1.0, float(self.memory)))
         return self._aim(
             state._replace(
                 weights=weights,
@@ -112,9 +110,7 @@ class LBFGS:
         direction = -_inverse_curvature(state)
         steps = STEPS
         if not state.stored:
-            # Scaled by its diagonal, J's curvature is at most q: 1 / q is safe, and about 1 is the most that is useful.
-            q = state.weights.shape[0]
-            steps = (1.0 / q) * 4.0 ** np.arange(min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 3))
+            steps = line.ladder(state.weights.shape[0])
         query = line.trials(state.weights, direction, steps)
         return state._replace(direction=direction, steps=steps, query=query)
 

@@ -6,6 +6,8 @@ product. Shared by `LBFGS` and `Newton`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..stats import Objective
@@ -22,21 +24,42 @@ def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.
     return weights + direction * steps
 
 
-def best(loss: float, slope: float, steps: np.ndarray, rounding: float, direction, objective: Objective) -> int | None:
+def scale(objective: Objective) -> np.ndarray:
+    """The size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
+    diagonal = np.ones(len(objective.gradient)) if objective.diagonal is None else objective.diagonal
+    return np.where(diagonal > 0, diagonal, diagonal.max() or 1.0)[:, None, None]
+
+
+def ladder(q: int) -> np.ndarray:
+    """Trial steps along the gradient divided by `scale`, from a safe one up.
+
+    So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
+    curvature is far below its bound.
+    """
+    return (1.0 / q) * 4.0 ** np.arange(min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5))
+
+
+def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     """The trial to take, or None if none lowers the loss enough.
 
-    Among the trials whose losses cannot be told apart in this arithmetic, the one nearest to the minimum along the
-    line, where the slope is smallest (after Hager and Zhang, 2005, who accept steps near convergence by slopes).
+    ``slopes`` (m,) are the decreases that the gradient promises, negative. Among the trials whose losses cannot be told
+    apart in this arithmetic it is the one with the smallest gradient (Hager and Zhang, 2005, too accept steps near
+    convergence by gradients where losses say nothing).
     """
-    slack = rounding * abs(loss)
-    good = np.isfinite(objective.loss) & (objective.loss <= loss + SUFFICIENT * steps * slope + slack)
+    loss = state.loss[0]
+    slack = state.rounding * abs(loss)
+    good = np.isfinite(objective.loss) & (objective.loss <= loss + SUFFICIENT * slopes + slack)
     if not good.any():
         return None
     ties = good & (objective.loss <= objective.loss[good].min() + slack)
-    slopes = np.abs(dot(np.broadcast_to(direction, objective.gradient.shape), objective.gradient))
-    return int(np.argmin(np.where(ties, slopes, np.inf)))
+    sizes = dot(objective.gradient / state.diagonal, objective.gradient)
+    return int(np.argmin(np.where(ties, sizes, np.inf)))
 
 
-def stuck(loss: float, new_loss: float, gradient: np.ndarray, new_gradient: np.ndarray, rounding: float) -> bool:
+def stuck(state: Any, objective: Objective, taken: int) -> bool:
     """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
-    return bool(loss - new_loss <= rounding * abs(loss) and np.abs(new_gradient).max() > 0.5 * np.abs(gradient).max())
+    old, new = (
+        np.abs(state.gradient / state.diagonal).max(),
+        np.abs(objective.gradient / state.diagonal)[..., taken].max(),
+    )
+    return bool(state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0]) and new > 0.5 * old)

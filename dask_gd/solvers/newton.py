@@ -11,8 +11,10 @@ from ..stats import EXACT, Needs
 from . import line
 from .base import dot
 
-#: Tried together, in one pass, when the full step fails.
-BACKTRACKING = 0.5 ** np.arange(1, 13)
+#: Directions tried together, in one pass, when the full step fails.
+DAMPED = 12
+
+FULL, SHORTER, SAME = 0.0, 1.0, 2.0
 
 
 class NewtonState(NamedTuple):
@@ -20,9 +22,10 @@ class NewtonState(NamedTuple):
     query: np.ndarray  # (q, k, m)
     loss: np.ndarray  # (1,)
     gradient: np.ndarray  # (q, k, 1)
-    step_size: np.ndarray  # (1,)
-    direction: np.ndarray  # (q, k, 1)
-    steps: np.ndarray  # (m,) the trials in the query; 0 is the current point again
+    step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
+    directions: np.ndarray  # (q, k, 1 + DAMPED) from the weights: the full step, then the damped ones
+    asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
+    diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
 
@@ -31,73 +34,91 @@ class NewtonState(NamedTuple):
 class Newton:
     """Newton's method with exact curvature (Boyd and Vandenberghe, 2004, section 9.5), for narrow data.
 
-    Each pass computes loss, gradient and the (q, q) curvature, q the number of features and the intercept; the
-    client solves ``H d = -g``. The full step is tried first. Should it fail, twelve shorter ones are tried in one pass.
-    For the squared loss the curvature is computed once, the first step solves the normal equations and later
-    ones refine the solution with residuals computed from the rows. A singular curvature (collinear columns)
-    gives the step of least norm after scaling the columns.
+    Each pass computes loss, gradient and the (q, q) curvature H, q the number of features and the intercept; the
+    client solves ``H d = -g``. The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings
+    c are tried together in one pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
+    since ``q D`` bounds the curvature everywhere, one of them lowers the loss.
+
+    For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
+    refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
+    step of least norm after scaling the columns.
     """
 
     name = "newton"
     from_statistics = False
 
     def init(self, weights, rounding):
+        q, k, _ = weights.shape
         return NewtonState(
             weights=weights,
             query=weights,
             loss=np.full(1, np.inf),
             gradient=np.zeros_like(weights),
             step_size=np.zeros(1),
-            direction=np.zeros_like(weights),
-            steps=np.zeros(1),
+            directions=np.zeros((q, k, 1 + DAMPED)),
+            asked=np.array(SAME),
+            diagonal=np.ones((q, 1, 1)),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
         )
 
     def needs(self, state):
-        return Needs(curvature=EXACT if len(state.steps) == 1 else None)
+        return Needs(curvature=None if state.asked == SHORTER else EXACT)
 
     def step(self, state, objective):
-        rounding = float(state.rounding)
-        i, stalled = 0, False
-        if np.isfinite(state.loss[0]) and state.steps[0] != 0.0:
-            slope = float(dot(state.direction, state.gradient)[0])
-            best = line.best(float(state.loss[0]), slope, state.steps, rounding, state.direction, objective)
-            if best is None and len(state.steps) > 1:
-                return state._replace(stalled=np.full(1, line.STALLED), query=state.weights, steps=np.zeros(1))
+        if np.isinf(state.loss[0]):
+            state = state._replace(diagonal=line.scale(objective))
+        taken, stalled, damping = 0, False, dampings(len(state.weights))[1 if state.asked == SHORTER else 0 :]
+        if state.asked != SAME:
+            moves = state.query - state.weights
+            slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape))
+            best = line.best(state, slopes, objective)
             if best is None:
-                query = line.trials(state.weights, state.direction, BACKTRACKING)
-                return state._replace(steps=BACKTRACKING, query=query)
-            i, stalled = (
-                best,
-                line.stuck(state.loss[0], objective.loss[i], state.gradient, objective.gradient[:, :, i], rounding),
-            )
+                return self._shorter(state)
+            taken, stalled = best, line.stuck(state, objective, best)
         state = state._replace(
-            weights=state.query[:, :, i : i + 1],
-            loss=objective.loss[i : i + 1],
-            gradient=objective.gradient[:, :, i : i + 1],
-            step_size=state.steps[i : i + 1],
+            weights=state.query[:, :, taken : taken + 1],
+            loss=objective.loss[taken : taken + 1],
+            gradient=objective.gradient[:, :, taken : taken + 1],
+            step_size=np.zeros(1) if state.asked == SAME else 1 / (1 + damping[taken : taken + 1]),
             stalled=(state.stalled + 1) * stalled,
         )
         if objective.curvature is None:
             # A shorter step was taken from a pass without curvature: look at the same point again.
-            return state._replace(query=state.weights, steps=np.zeros(1))
-        direction = -solve(objective.curvature, state.gradient)
-        return state._replace(direction=direction, steps=np.ones(1), query=state.weights + direction)
+            return state._replace(query=state.weights, asked=np.array(SAME))
+        every = dampings(len(state.weights))
+        state = state._replace(directions=-solve(objective.curvature, state.gradient, state.diagonal, every))
+        full = state.directions[:, :, :1]
+        if dot(full, state.gradient)[0] >= 0 and state.gradient.any():
+            # The curvature has vanished: so far from the solution the loss is a straight line.
+            return self._shorter(state._replace(asked=np.array(FULL)))
+        return state._replace(query=state.weights + full, asked=np.array(FULL))
+
+    def _shorter(self, state: NewtonState) -> NewtonState:
+        """The full step failed: try the damped ones. They failed: the arithmetic is exhausted."""
+        if state.asked == FULL:
+            return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
+        return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
 
-def solve(curvature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """``H^-1 g`` for each output: (q, q, k or 1), (q, k, 1) -> (q, k, 1)."""
-    k = gradient.shape[1]
-    columns = [_solve(curvature[:, :, min(j, curvature.shape[2] - 1)], gradient[:, j, 0]) for j in range(k)]
-    return np.stack(columns, axis=1)[:, :, None]
+def dampings(q: int) -> np.ndarray:
+    """None for the full step, then from one that is always enough down to a slight one, (1 + DAMPED,)."""
+    return np.append(0.0, q * 4.0 ** -np.arange(DAMPED))
 
 
-def _solve(h: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """One symmetric positive semidefinite system, scaled to a unit diagonal first."""
-    root = np.sqrt(np.diag(h))
-    scale = np.where(root > 0, root, 1.0)
-    h, g = h / np.outer(scale, scale), g / scale
-    values, vectors = np.linalg.eigh(h)
-    keep = values > len(g) * np.finfo(float).eps * max(values[-1], 0.0)
-    return vectors[:, keep] @ ((vectors[:, keep].T @ g) / values[keep]) / scale
+def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """``(H + c D)^-1 g`` for each output and each damping c: (q, q, k or 1), (q, k, 1), (q, 1, 1), (m,) -> (q, k, m).
+
+    Scaled to D first, so that the units of the features do not matter. Where c is 0, directions without curvature are
+    left out.
+    """
+    root = np.sqrt(diagonal[:, 0])
+    solutions = []
+    for j in range(gradient.shape[1]):
+        h = curvature[:, :, min(j, curvature.shape[2] - 1)] / (root * root.T)
+        values, vectors = np.linalg.eigh(h)
+        flat = values <= len(h) * np.finfo(float).eps * max(values[-1], 0.0)
+        inverse = np.maximum(values, 0.0)[:, None] + damping
+        inverse[np.ix_(flat, damping == 0.0)] = np.inf
+        solutions.append(vectors @ ((vectors.T @ (gradient[:, j] / root)) / inverse) / root)
+    return np.stack(solutions, axis=1)

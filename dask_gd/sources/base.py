@@ -121,7 +121,8 @@ class Source:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(np.float32 if self.x.dtype in (np.float32, np.float16) else np.float64)
+        kind, size = self.x.dtype.kind, self.x.dtype.itemsize
+        return np.dtype(np.float32 if kind == "f" and size <= 4 else np.float64)
 
     @property
     def outputs(self) -> int | None:
@@ -208,7 +209,10 @@ def open(
     >>> source.shape[0], source.dtype
     (240000, dtype('float32'))
     """
-    group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
+    try:
+        group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
+    except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
+        raise InvalidArgumentError(f"{path} is not a Zarr group.") from error
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     arrays = []
@@ -239,7 +243,10 @@ def as_source(x: Any, y: Any = None, sample_weight: Any = None) -> Source:
             return x
         if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
             raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
-        return replace(x, weight=_align(as_rows(sample_weight, "sample_weight"), x.bounds))
+        weight = as_rows(sample_weight, "sample_weight")
+        _check_shapes(x.x, x.y, weight)
+        _check_stored(weight, "error")
+        return replace(x, weight=_align(weight, x.bounds))
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
     return make_source(x, y, sample_weight)
@@ -261,10 +268,7 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     if step != 1 or start >= stop:
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
     for column in columns:
-        if isinstance(column, ZarrRows):
-            if missing == "error":
-                column.check_chunks()
-            column.note_unchecked()
+        _check_stored(column, missing)
     bounds = _bounds(x, start, stop)
     if isinstance(x, BlockRows):
         x = _align(x, bounds)
@@ -283,6 +287,8 @@ def as_rows(a: Any, role: str) -> ZarrRows | BlockRows:
                 f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, or a dask_gd.Source."
             )
         a = np.asarray(a)
+    if isinstance(a, np.ma.MaskedArray):
+        raise InvalidTypeError(f"{role} is a masked array; give masked rows the sample_weight 0 and a finite value.")
     if a.dtype.kind not in "fiub":
         raise InvalidTypeError(
             f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
@@ -315,6 +321,14 @@ def _check_shapes(x, y, weight) -> None:
     for name, column in (("y", y), ("sample_weight", weight)):
         if column is not None and column.shape[0] != x.shape[0]:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
+
+
+def _check_stored(column: ZarrRows | BlockRows | None, missing: str) -> None:
+    """What can be known of stored chunks without decoding any."""
+    if isinstance(column, ZarrRows):
+        if missing == "error":
+            column.check_chunks()
+        column.note_unchecked()
 
 
 def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:

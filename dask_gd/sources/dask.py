@@ -64,7 +64,7 @@ class BoundRows:
     def name(self) -> str:
         return self.role
 
-    def where(self, row: int) -> str:
+    def where(self, row: int, column: int = 0) -> str:
         return f"{self.role!r}, the block with rows {self.start}-{self.start + len(self.block) - 1}"
 
     def read(self, start: int, stop: int) -> np.ndarray:

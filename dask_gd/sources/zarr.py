@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -31,6 +32,9 @@ logger = logging.getLogger("dask_gd")
 READ_BYTES = 4 << 20
 #: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
 WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
+
+#: What codecs and stores raise about bytes that they cannot make sense of.
+UNREADABLE = (ValueError, RuntimeError, TypeError, OSError, EOFError, zlib.error)
 
 _thread = threading.local()
 _noted: set[str] = set()
@@ -77,11 +81,11 @@ class ZarrRows:
         row_bytes = int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
         return max(1, READ_BYTES // max(1, chunk * row_bytes)) * chunk
 
-    def where(self, row: int) -> str:
-        """The chunk that holds ``row``, for messages."""
-        chunk = self.array.chunks[0]
+    def where(self, row: int, column: int = 0) -> str:
+        """The chunk that holds ``row`` and ``column``, for messages."""
+        chunk, *columns = self.array.chunks
         first = row // chunk * chunk
-        index = (row // chunk,) + (0,) * (self.array.ndim - 1)
+        index = (row // chunk, *(column // c for c in columns))
         return f"{self.name!r}, chunk {index}, rows {first}-{min(first + chunk, self.shape[0]) - 1}"
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -89,7 +93,7 @@ class ZarrRows:
         out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         try:
             self.array.get_basic_selection((slice(start, stop), ...), out=NDBuffer.from_numpy_array(out))
-        except (ValueError, RuntimeError, TypeError, OSError) as error:
+        except UNREADABLE as error:
             raise self._corrupt(start, stop, error) from error
         return out
 
@@ -102,13 +106,17 @@ class ZarrRows:
 
     def _corrupt(self, start: int, stop: int, error: Exception) -> CorruptChunkError:
         """Find the chunk in the window that cannot be read."""
-        chunk = self.array.chunks[0]
-        for row in range(start // chunk * chunk, stop, chunk):
+        chunks, (_, *columns) = self.array.chunks, self.shape
+        corners = product(
+            range(start // chunks[0] * chunks[0], stop, chunks[0]),
+            *(range(0, n, c) for n, c in zip(columns, chunks[1:], strict=True)),
+        )
+        for corner in corners:
             try:
-                self.array.get_basic_selection((slice(row, row + chunk), ...))
-            except (ValueError, RuntimeError, TypeError, OSError) as exact:
+                self.array.get_basic_selection(tuple(slice(a, a + c) for a, c in zip(corner, chunks, strict=True)))
+            except UNREADABLE as exact:
                 return CorruptChunkError(
-                    f"Cannot decode array {self.where(row)}: {exact}. The chunk is damaged; write it again. "
+                    f"Cannot decode array {self.where(*corner)}: {exact}. The chunk is damaged; write it again. "
                     "Iterations already stored are intact."
                 )
         return CorruptChunkError(f"Array {self.name!r}, rows {start}-{stop - 1} could not be read once: {error}.")
@@ -119,8 +127,13 @@ class ZarrRows:
         prefix = f"{self.array.path}/" if self.array.path else ""
         side = self.array.shards or self.array.chunks
         grid = [range(-(-n // c)) for n, c in zip(self.shape, side, strict=True)]
-        missing = (i for i in product(*grid) if prefix + self.array.metadata.encode_chunk_key(i) not in present)
+        missing: Iterator = (
+            i for i in product(*grid) if prefix + self.array.metadata.encode_chunk_key(i) not in present
+        )
         first = next(missing, None)
+        if first is None and self.array.shards is not None:
+            side, missing = self.array.chunks, iter(sync(self._absent_in_shards(sorted(product(*grid)))))
+            first = next(missing, None)
         if first is None:
             return
         rows = first[0] * side[0], min((first[0] + 1) * side[0], self.shape[0]) - 1
@@ -129,6 +142,28 @@ class ZarrRows:
             f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
             "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
         )
+
+    async def _absent_in_shards(self, shards: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Chunks that present shards leave out: the shard's index, at its end, gives them the offset 2^64 - 1.
+
+        Only the usual index is read: at the end, little-endian, with a crc32c.
+        """
+        codec: Any = self.array.metadata.codecs[0].to_dict()["configuration"]  # type: ignore[union-attr]
+        usual = [c["name"] for c in codec["index_codecs"]] == ["bytes", "crc32c"] and codec["index_location"] == "end"
+        per_shard = [s // c for s, c in zip(self.array.shards, self.array.chunks, strict=True)]  # type: ignore[arg-type]
+        nbytes = 16 * int(np.prod(per_shard))
+        chunks = -(-np.array(self.shape) // np.array(self.array.chunks))
+        absent = []
+        for shard in shards if usual else []:
+            key = f"{self.array.path}/{self.array.metadata.encode_chunk_key(shard)}".removeprefix("/")
+            index: Any = await self.array.store.get(
+                key, default_buffer_prototype(), byte_range=SuffixByteRequest(nbytes + 4)
+            )
+            offsets = np.frombuffer(index.to_bytes()[:nbytes], "<u8").reshape(*per_shard, 2)[..., 0]
+            for inner in np.argwhere(offsets == 2**64 - 1) + np.array(shard) * per_shard:
+                if (inner < chunks).all():
+                    absent.append(tuple(inner.tolist()))
+        return absent
 
     def note_unchecked(self) -> None:
         """Say once for each array that its codecs cannot tell a flipped bit from data."""

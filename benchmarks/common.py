@@ -1,0 +1,120 @@
+"""What the benchmarks share: making data, a small cluster, a table, and the outcome as an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import zarr
+from distributed import Client, LocalCluster
+from zarr.codecs import BloscCodec
+
+logging.getLogger("dask_gd").setLevel(logging.ERROR)  # the data made here has no checksums, on purpose
+
+CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", shuffle="shuffle")}
+
+
+def arguments(doc: str) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, help="where the data is made and kept; default a temporary directory")
+    parser.add_argument("--output", type=Path, help="write the result here as JSON")
+    return parser
+
+
+@contextlib.contextmanager
+def scratch(directory: Path | None) -> Iterator[Path]:
+    """The given directory, or a temporary one that is removed at the end."""
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield directory
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+
+
+def make_problem(
+    directory: Path, rows: int, features: int, chunk_rows: int, codec: str = "none", seed: int = 0
+) -> Path:
+    """A Zarr group of float64 ``x`` (rows, features), 0/1 ``y`` and real ``z`` (rows,), written chunk by chunk.
+
+    Features are correlated, of unit variance, with means between 1 and 2. The targets follow a linear model with
+    an intercept; the first two rows have different classes. Data that is already there is used again.
+    """
+    path = directory / f"problem-{rows}x{features}-{chunk_rows}-{codec}-{seed}.zarr"
+    if path.exists() and zarr.open_group(path, mode="r").attrs.get("complete"):
+        return path
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    options = {"dtype": "f8", "compressors": CODECS[codec], "config": {"write_empty_chunks": True}}
+    x = group.create_array("x", shape=(rows, features), chunks=(chunk_rows, features), **options)
+    y, z = (group.create_array(name, shape=(rows,), chunks=(chunk_rows,), **options) for name in "yz")
+    w = np.random.default_rng(seed).normal(size=features) / np.sqrt(features)
+    means = 1.0 + np.arange(features) / features
+    for chunk, start in enumerate(range(0, rows, chunk_rows)):
+        rng, n = np.random.default_rng([seed, chunk]), min(chunk_rows, rows - start)
+        block = rng.normal(size=(n, features))
+        block = 0.9 * block + 0.435 * rng.normal(size=(n, 1)) + means
+        eta = (block - means) @ w - 0.5
+        classes = (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(float)
+        for row in range(max(0, 2 - start)):
+            classes[row : row + 1] = start + row
+        x[start : start + n], y[start : start + n] = block, classes
+        z[start : start + n] = eta + rng.normal(size=n)
+    group.attrs["complete"] = True
+    return path
+
+
+@contextlib.contextmanager
+def cluster(workers: int, memory: str) -> Iterator[Client]:
+    """A fresh cluster of single-threaded worker processes that listens on this machine only."""
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def machine() -> str:
+    """Where and with what this was measured, in one line."""
+    packages = ("dask_gd", "dask", "distributed", "zarr", "numpy")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    date = datetime.now(UTC).date().isoformat()
+    return f"{date}, {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {versions}"
+
+
+def table(header: tuple[str, ...], rows: list[tuple]) -> str:
+    """A Markdown table; floats with four digits."""
+    cells = [header, *([f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def finish(title: str, header: tuple[str, ...], rows: list[tuple], verdicts: dict[str, bool], output: Path | None):
+    """Print the table and the verdict on each target, write the JSON, and exit: 1 if a target was missed."""
+    print(f"\n{title}\n{machine()}\n\n{table(header, rows)}\n")
+    for target, met in verdicts.items():
+        print(f"{'met   ' if met else 'MISSED'} {target}")
+    if output is not None:
+        result = {"title": title, "machine": machine(), "targets": {t: bool(m) for t, m in verdicts.items()}}
+        result["rows"] = [dict(zip(header, row, strict=True)) for row in rows]
+        output.write_text(json.dumps(result, indent=2) + "\n")
+    sys.exit(0 if all(verdicts.values()) else 1)
