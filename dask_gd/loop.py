@@ -18,6 +18,7 @@ from .errors import DivergenceWarning, InvalidArgumentError
 from .events import Callback, FitEnded, FitStarted, IterationEnded
 from .losses import Loss, as_loss
 from .penalties import Penalty, as_penalty
+from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
 from .solvers import GRAM_LIMIT, STALLED, Solver, as_solver
 from .sources import Source, as_source
@@ -176,7 +177,7 @@ class _Loop:
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         if not finite.any():
             return None
-        with passes.one_blas_thread():
+        with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         rows, nbytes = (self.source.shape[0], self.source.nbytes) if passed else (0, 0)
         row = (self.state.loss[0], self.grad_norm(), self.state.step_size[0], int(passed), rows, nbytes)

@@ -10,27 +10,28 @@ The scheduler is Dask's choice: the active `distributed.Client`, or its local th
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import reduce
-from typing import Any, NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 from dask.typing import Key
 from distributed import Client, KilledWorker
-from threadpoolctl import ThreadpoolController
 
 from .errors import ClusterError, DataError, NonFiniteError
 from .losses import Loss
+from .process import keep_pages, one_blas_thread
 from .sources import Reader, Rows, Source
 from .stats import Needs, Stats, combine, partial_stats, zero_stats
 
 #: Fan-in of the tree. Fixed, like the partitions, so that the sums have one order.
 FAN_IN = 16
+
+#: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
+#: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
+LITERAL_BYTES = 64 << 10
 
 
 class Work(NamedTuple):
@@ -86,12 +87,13 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
     ClusterError
         When a partition's task keeps killing its workers.
     """
-    work = delayed(Work(source.reader, query, loss, needs), name=f"gd-weights-{key}", traverse=False)
-    blocks = [column.blocks() for column in source.blocks]
+    work = Work(source.reader, query, loss, needs)
+    node = delayed(work, name=f"gd-weights-{key}", traverse=False)
+    small = query.nbytes <= LITERAL_BYTES
     partials = da.map_blocks(
-        gradient,
-        *blocks,
-        work=work,
+        partial(gradient, work=work) if small else gradient,
+        *(column.blocks() for column in source.blocks),
+        **({} if small else {"work": node}),
         name=f"gd-gradient-{key}",
         chunks=((1,) * source.partitions, (1,)),
         dtype=object,
@@ -110,6 +112,7 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
 def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
     """The task: sums over one partition, a few chunks at a time."""
     total = zero_stats(work.query, work.loss, work.needs)
+    keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
         for rows in work.reader(block_id[0], *blocks):
@@ -182,29 +185,3 @@ def _partition_named(source: Source, task: Key) -> str:
     if index is None or index >= source.partitions:
         return f"Task {task}"
     return f"Partition {index} (rows {source.bounds[index]}-{source.bounds[index + 1] - 1}) of {source.x.name!r}"
-
-
-_lock = threading.Lock()
-_state: dict[str, Any] = {"users": 0, "controller": None, "limit": None}
-
-
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread while any task (or solver step) of this process runs.
-
-    Dask runs a task on every core already; and BLAS splits its sums by the number of its threads, so that weights
-    would depend on the machine. The first to enter sets the limit and the last to leave lifts it.
-    """
-    with _lock:
-        if _state["controller"] is None:
-            _state["controller"] = ThreadpoolController()
-        if _state["users"] == 0:
-            _state["limit"] = _state["controller"].limit(limits=1, user_api="blas")
-        _state["users"] += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _state["users"] -= 1
-            if _state["users"] == 0:
-                _state["limit"].restore_original_limits()

@@ -39,6 +39,7 @@ class Needs(NamedTuple):
 class Scale(NamedTuple):
     """Moments (sums) that make the tolerance free of units: see `gradient_scale`."""
 
+    sums: np.ndarray  # (q,)  sum s x; for the intercept sum s
     features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
     slopes: np.ndarray  # (k,)  sum s (dL/dz)^2 at the first candidate
     targets: np.ndarray  # (k,)  sum s y
@@ -79,7 +80,7 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
         np.zeros(m),
         np.zeros((q, k, m)),
         np.zeros((q, q, 1 if loss.quadratic else k)) if needs.curvature else None,
-        Scale(np.zeros(q), np.zeros(k), np.zeros(k)) if needs.scale else None,
+        Scale(np.zeros(q), np.zeros(q), np.zeros(k), np.zeros(k)) if needs.scale else None,
     )
 
 
@@ -169,8 +170,11 @@ def add_scale(scale: Scale, block, target, slope, s) -> None:
     """Add one block's moments; ``slope`` (rows, k) is unweighted, ``s`` (rows,) or None."""
     p = block.shape[1]
     s = np.ones(len(block)) if s is None else s
-    scale.features[:p] += s @ np.multiply(block, block, dtype=np.float64)
-    scale.features[p:] += s.sum()
+    block = block.astype(np.float64, copy=False)
+    scale.sums[:p] += s @ block
+    scale.features[:p] += s @ (block * block)
+    for moment in (scale.sums, scale.features):
+        moment[p:] += s.sum()
     scale.slopes[:] += s @ slope**2
     scale.targets[:] += s @ target
 
@@ -193,20 +197,22 @@ class Objective(NamedTuple):
     """The objective at a query, divided and penalised: ``J(w) = sum_i s_i L_i / sum_i s_i + penalty(w)``.
 
     The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
-    weights; it comes with the first pass.
+    weights and ``means`` are the features' (0 for the intercept, and everywhere if there is none); they come with the
+    first pass.
     """
 
     loss: np.ndarray  # (m,)
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None  # (q, q, k or 1)
     diagonal: np.ndarray | None  # (q,)
+    means: np.ndarray | None = None  # (q,)
 
 
 def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
     """Divide the sums once and add the penalty to the first p rows, the coefficients."""
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
-    curvature = diagonal = None
+    curvature = diagonal = means = None
     features = np.arange(p)
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
@@ -214,7 +220,10 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     if sums.scale is not None and loss.curvature_bound is not None:
         diagonal = loss.curvature_bound * sums.scale.features / sums.weight
         diagonal[:p] += penalty.curvature()
-    return Objective(sums.loss / sums.weight + penalty.value(query[:p]), gradient, curvature, diagonal)
+        means = np.zeros(len(query))
+        if len(query) > p:
+            means[:p] = sums.scale.sums[:p] / sums.weight
+    return Objective(sums.loss / sums.weight + penalty.value(query[:p]), gradient, curvature, diagonal, means)
 
 
 def gradient_scale(scale: Scale, weight: float) -> np.ndarray:

@@ -32,7 +32,8 @@ def four():
 @pytest.fixture
 def data(tmp_path):
     """Zarr whose chunks of x, y and weights end at different rows, none of them evenly."""
-    x, _, y = problem(5003, 9)
+    # Wide enough that BLAS would use several threads, and give other bits, if it were let.
+    x, _, y = problem(5003, 100)
     s = np.random.default_rng(1).uniform(0, 2, 5003)
     return (*(to_zarr(a, chunk, tmp_path / name) for a, chunk, name in ((x, 210, "x"), (y, 400, "y"))), s)
 

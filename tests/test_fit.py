@@ -132,7 +132,7 @@ def test_weights_are_repetition():
     np.testing.assert_allclose(parameters(weighted), parameters(repeated), rtol=1e-8)
 
 
-@pytest.mark.parametrize("solver", ["gradient_descent", "momentum", "nesterov", "adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["gradient_descent", "momentum", "nesterov", "adam"])
 def test_statistics_give_the_iterates_that_passes_give(solver, monkeypatch):
     x, y, _ = problem()
     options = {"solver": solver, "penalty": dask_gd.L2(1e-2), "max_iter": 30, "tol": 0.0}

@@ -272,7 +272,7 @@ def test_newton_backtracks_in_one_pass_when_the_full_step_fails():
 
 
 @pytest.mark.parametrize("solver", SECOND_ORDER, ids=lambda solver: solver.name)
-@pytest.mark.parametrize("far", [5.0, 15.0, 1000.0])
+@pytest.mark.parametrize("far", [5.0, 15.0, 50.0])
 def test_a_start_where_the_loss_is_nearly_flat_is_left(solver, far):
     case = problem(Logistic())
     start = case.zeros

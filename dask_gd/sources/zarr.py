@@ -159,6 +159,8 @@ class ZarrRows:
             index: Any = await self.array.store.get(
                 key, default_buffer_prototype(), byte_range=SuffixByteRequest(nbytes + 4)
             )
+            if len(index) != nbytes + 4:
+                continue  # Damaged: reading it will say so.
             offsets = np.frombuffer(index.to_bytes()[:nbytes], "<u8").reshape(*per_shard, 2)[..., 0]
             for inner in np.argwhere(offsets == 2**64 - 1) + np.array(shard) * per_shard:
                 if (inner < chunks).all():

@@ -1,0 +1,75 @@
+"""What a task sets in the process it runs in, whichever process that is, before it computes.
+
+It is set by the task itself, so that it holds on every cluster, also one that somebody else started, and on workers
+that join later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_users, _before = 0, [0]
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while any task (or solver step) of this process runs.
+
+    Dask runs a task on every core already; and BLAS splits its sums by the number of its threads, so that weights
+    would depend on the machine. Each that enters sets the limit, since for some libraries it is the thread's own; the
+    last to leave lifts it.
+    """
+    global _users, _before
+    with _lock:
+        if _users == 0:
+            _before = [library.get_num_threads() for library in _blas()]
+        _set([1] * len(_blas()))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _set(_before)
+
+
+@lru_cache(maxsize=1)
+def _blas() -> list[Any]:
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def _set(threads: list[int]) -> None:
+    for library, number in zip(_blas(), threads, strict=True):
+        # threadpoolctl 3.8 heeds only the thread that first set OpenBLAS's limit, which is the whole process's; ours
+        # is held by whichever tasks run, so the claim is dropped before and after.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(number)
+        release(force=True)
+
+
+@lru_cache(maxsize=1)
+def keep_pages() -> bool:
+    """Tell malloc to keep the memory of freed chunks for the next ones; True where that could be done.
+
+    Most of the cost of decoding a chunk is its memory: an array of some megabytes is mapped, faulted in page by page,
+    and unmapped when it is freed. With these thresholds it comes from, and goes back to, memory that the process
+    keeps; the process holds its peak and no more. For glibc; elsewhere nothing is done. Overrides Dask's
+    MALLOC_TRIM_THRESHOLD_, in this process only.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h; the first alone would be undone by the second.
+    settings = ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20))
+    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
