@@ -39,9 +39,9 @@ class IterationEnded:
     loss: float
     grad_norm: float
     step_size: float
-    passes: int
-    rows: int
-    bytes_read: int
+    passes: float
+    rows: float
+    bytes_read: float
     seconds: float
 
     @property

@@ -41,6 +41,7 @@ class Work(NamedTuple):
     query: np.ndarray
     loss: Loss
     needs: Needs
+    partitions: tuple[int, ...]
 
 
 def hold(source: Source) -> Source:
@@ -69,8 +70,10 @@ def active_client() -> Client | None:
         return None
 
 
-def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: str) -> Stats:
-    """The sums over all rows at ``query``: one pass.
+def evaluate(
+    source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: str, partitions: tuple[int, ...] | None = None
+) -> Stats:
+    """The sums over the rows of some partitions, or of all, at ``query``: one pass.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
     loss, needs
     key : str
         Unique to this run and step.
+    partitions : tuple of int, optional
+        In ascending order.
 
     Raises
     ------
@@ -87,15 +92,20 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
     ClusterError
         When a partition's task keeps killing its workers.
     """
-    work = Work(source.reader, query, loss, needs)
+    blocks = [column.blocks() for column in source.blocks]
+    if partitions is None:
+        partitions = tuple(range(source.partitions))
+    else:
+        blocks = [block.blocks[list(partitions)] for block in blocks]
+    work = Work(source.reader, query, loss, needs, partitions)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes <= LITERAL_BYTES
     partials = da.map_blocks(
         partial(gradient, work=work) if small else gradient,
-        *(column.blocks() for column in source.blocks),
+        *blocks,
         **({} if small else {"work": node}),
         name=f"gd-gradient-{key}",
-        chunks=((1,) * source.partitions, (1,)),
+        chunks=((1,) * len(partitions), (1,)),
         dtype=object,
         meta=np.empty((0, 0), dtype=object),
     )
@@ -104,7 +114,8 @@ def evaluate(source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: s
         return total.compute()
     except KilledWorker as error:
         raise ClusterError(
-            f"{_partition_named(source, error.task)} killed {error.allowed_failures + 1} workers in pass {key}. "
+            f"{_partition_named(source, partitions, error.task)} killed {error.allowed_failures + 1} workers "
+            f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
 
@@ -115,9 +126,10 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stat
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
-        for rows in work.reader(block_id[0], *blocks):
+        partition = work.partitions[block_id[0]]
+        for rows in work.reader(partition, *blocks):
             stats = partial_stats(rows.x, rows.y, rows.weight, work.query, work.loss, work.needs)
-            check(rows, stats, work, block_id[0], blocks)
+            check(rows, stats, work, partition, blocks)
             total = combine(total, stats)
     return total
 
@@ -180,8 +192,8 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         )
 
 
-def _partition_named(source: Source, task: Key) -> str:
-    index = task[1] if isinstance(task, tuple) and isinstance(task[1], int) else None
-    if index is None or index >= source.partitions:
+def _partition_named(source: Source, partitions: tuple[int, ...], task: Key) -> str:
+    if not (isinstance(task, tuple) and isinstance(task[1], int) and task[1] < len(partitions)):
         return f"Task {task}"
+    index = partitions[task[1]]
     return f"Partition {index} (rows {source.bounds[index]}-{source.bounds[index + 1] - 1}) of {source.x.name!r}"

@@ -62,7 +62,7 @@ def dense(c, curvature):
         np.einsum("n,nkm->m", s, value),
         np.einsum("n,nq,nkm->qkm", s, x, slope),
         np.einsum("n,nk,nq,nr->qrk", s, h[:, :1] if c.loss.quadratic else h, x, x),
-        stats.Scale(s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y),
+        stats.Scale(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y),
     )
 
 

@@ -31,6 +31,8 @@ class Solver(Protocol):
     name: str
     #: May be fed from the sufficient statistics of a quadratic loss in place of passes.
     from_statistics: bool
+    #: May start on some of the rows; its State then has ``promise`` (1,), the decrease that the next step promises.
+    samples: bool
 
     def init(self, weights: np.ndarray, rounding: float) -> Any: ...
     def needs(self, state: Any) -> Needs: ...

@@ -50,6 +50,7 @@ class LBFGS:
     name = "lbfgs"
     #: Near an exact fit the loss is far below the start's, of which statistics keep only sixteen digits.
     from_statistics = False
+    samples = False
 
     def __post_init__(self):
         positive("LBFGS", memory=self.memory)

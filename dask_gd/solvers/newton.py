@@ -23,6 +23,7 @@ class NewtonState(NamedTuple):
     loss: np.ndarray  # (1,)
     gradient: np.ndarray  # (q, k, 1)
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
+    promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
     directions: np.ndarray  # (q, k, 1 + DAMPED) from the weights: the full step, then the damped ones
     asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
@@ -46,6 +47,7 @@ class Newton:
 
     name = "newton"
     from_statistics = False
+    samples = True
 
     def init(self, weights, rounding):
         q, k, _ = weights.shape
@@ -55,6 +57,7 @@ class Newton:
             loss=np.full(1, np.inf),
             gradient=np.zeros_like(weights),
             step_size=np.zeros(1),
+            promise=np.full(1, np.inf),
             directions=np.zeros((q, k, 1 + DAMPED)),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
@@ -89,7 +92,8 @@ class Newton:
         every = dampings(len(state.weights))
         state = state._replace(directions=-solve(objective.curvature, state.gradient, state.diagonal, every))
         full = state.directions[:, :, :1]
-        if dot(full, state.gradient)[0] >= 0 and state.gradient.any():
+        state = state._replace(promise=-0.5 * dot(full, state.gradient))
+        if state.promise[0] <= 0 and state.gradient.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
             return self._shorter(state._replace(asked=np.array(FULL)))
         return state._replace(query=state.weights + full, asked=np.array(FULL))

@@ -40,8 +40,10 @@ class BlockRows:
         return BlockRows(self.array.rechunk(chunks), self.role, self.memory)
 
     def blocks(self) -> da.Array:
-        """The array as map_blocks takes it, 2-D."""
-        return self.array if self.array.ndim == 2 else self.array[:, None]
+        """The array as map_blocks takes it, 2-D; by map_blocks too, so that it becomes part of the same task."""
+        if self.array.ndim == 2:
+            return self.array
+        return self.array.map_blocks(_column, new_axis=1, dtype=self.dtype, meta=np.empty((0, 0), self.dtype))
 
     def content(self) -> str:
         """A hash of the data: all of it in memory, else of the first, middle and last block."""
@@ -73,6 +75,10 @@ class BoundRows:
     def windows(self, start: int, stop: int):
         if start < stop:
             yield start, stop
+
+
+def _column(block: np.ndarray) -> np.ndarray:
+    return block[:, None]
 
 
 def _digest(array: np.ndarray) -> str:

@@ -1,0 +1,89 @@
+"""A fit that starts on some of the rows ends on all of them, at the same place, whatever the samples are like."""
+
+import numpy as np
+import pytest
+from test_fit import problem, sklearn_logistic, to_zarr
+
+import dask_gd
+
+
+def fit(x, y, **options):
+    options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "tol": 1e-10, **options}
+    return dask_gd.fit(x, y, **options)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """64 chunks in 64 partitions, enough to sample from, and what is in them."""
+    x, _, y = problem(6400, 5)
+
+    def store(order=slice(None), name="data"):
+        return to_zarr(x[order], 100, tmp_path / name / "x"), to_zarr(y[order], 100, tmp_path / name / "y")
+
+    return x, y, store
+
+
+def test_the_first_steps_read_some_rows_and_the_last_all(stored):
+    x, y, store = stored
+    run = fit(*store())
+    rows = run.history.rows.values
+    assert rows[0] == 400
+    assert (np.diff(rows) >= 0).all()
+    assert set(rows) == {400, 1600, 6400}
+    np.testing.assert_array_equal(run.history.passes, rows / 6400)
+    assert float(run.history.passes.sum()) < fit(x, y, initial_weights=np.zeros(5)).history.passes.sum()
+    np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3), rtol=1e-7)
+
+
+@pytest.mark.parametrize("order", ["by target", "by feature", "by prediction"])
+def test_sorted_rows_only_cost_time(stored, order):
+    x, y, store = stored
+    keys = {"by target": y, "by feature": x[:, 0], "by prediction": x @ np.ones(5)}
+    run = fit(*store(np.argsort(keys[order], kind="stable"), order))
+    assert run.converged
+    np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3), rtol=1e-7)
+
+
+def test_rows_without_weight_only_cost_time(stored):
+    x, y, store = stored
+    s = np.zeros(6400)
+    s[1000:2000] = 1.0
+    run = fit(*store(), sample_weight=s)
+    np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3, s), rtol=1e-7)
+
+
+def test_a_seed_draws_the_same_rows_and_another_others(stored):
+    data = stored[2]()
+    a, b, other = fit(*data, seed=1), fit(*data, seed=1), fit(*data, seed=2)
+    np.testing.assert_array_equal(a.history.loss, b.history.loss)
+    assert a.history.loss[1] != other.history.loss[1]
+    np.testing.assert_allclose(a.parameters, other.parameters, rtol=1e-7)
+
+
+def test_faults_in_rows_that_no_sample_reads_are_found(stored):
+    _, y, store = stored
+    for index in range(6400 - 100, 6400, 7):
+        y[index] = 2.0
+    with pytest.raises(dask_gd.errors.DataError, match="found 2"):
+        fit(*store())
+
+
+@pytest.mark.parametrize("n", range(12))
+def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, n):
+    class Stop(Exception):
+        pass
+
+    def interrupt(event):
+        if getattr(event, "iteration", None) == n:
+            raise Stop
+
+    data = stored[2]()
+    whole = fit(*data)
+    if n > whole.n_iter:
+        return
+    with pytest.raises(Stop):
+        fit(*data, store=tmp_path / "run", callbacks=[interrupt])
+    resumed = fit(*data, store=tmp_path / "run")
+    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    for name in ("loss", "grad_norm", "rows"):
+        np.testing.assert_array_equal(resumed.history[name], whole.history[name])
