@@ -68,7 +68,7 @@ def optimum(path: Path, features: int) -> float:
 def ours(path: Path, solver: str, **options):
     """dask_gd: (parameters, passes)."""
     run = dask_gd.fit(dask_gd.open(path, x="x", y="y"), loss="logistic", solver=solver, **options)
-    return np.append(run.weights.values, run.intercept.values), int(run.history.passes.sum())
+    return np.append(run.weights.values, run.intercept.values), round(float(run.history.passes.sum()), 2)
 
 
 def with_ones(block: np.ndarray) -> np.ndarray:

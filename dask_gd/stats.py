@@ -19,7 +19,7 @@ from .penalties import Penalty
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
 #: it decides the order of the sums, so the same data must give the same bits everywhere.
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 
 EXACT, BOUND = "exact", "bound"
 

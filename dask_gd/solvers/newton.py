@@ -14,6 +14,10 @@ from .base import dot
 #: Directions tried together, in one pass, when the full step fails.
 DAMPED = 12
 
+#: The curvature of the last pass serves the next while the step promises less than this share of the loss: the
+#: curvature of a logistic loss changes by about the root of that, and each pass still gains two digits.
+FLAT = 1e-3
+
 FULL, SHORTER, SAME = 0.0, 1.0, 2.0
 
 
@@ -25,6 +29,8 @@ class NewtonState(NamedTuple):
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
     promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
     directions: np.ndarray  # (q, k, 1 + DAMPED) from the weights: the full step, then the damped ones
+    curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it
+    stale: np.ndarray  # () 1 if the next pass need not compute it again
     asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     rounding: np.ndarray  # ()
@@ -35,8 +41,8 @@ class NewtonState(NamedTuple):
 class Newton:
     """Newton's method with exact curvature (Boyd and Vandenberghe, 2004, section 9.5), for narrow data.
 
-    Each pass computes loss, gradient and the (q, q) curvature H, q the number of features and the intercept; the
-    client solves ``H d = -g``. The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings
+    A pass computes loss, gradient and the (q, q) curvature H, q the number of features and the intercept; the client
+    solves ``H d = -g``. Near the solution H is kept for as long as each step still gains a digit. The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings
     c are tried together in one pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
     since ``q D`` bounds the curvature everywhere, one of them lowers the loss.
 
@@ -59,6 +65,8 @@ class Newton:
             step_size=np.zeros(1),
             promise=np.full(1, np.inf),
             directions=np.zeros((q, k, 1 + DAMPED)),
+            curvature=np.zeros((q, q, 1)),
+            stale=np.array(0.0),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
             rounding=np.array(rounding),
@@ -66,7 +74,7 @@ class Newton:
         )
 
     def needs(self, state):
-        return Needs(curvature=None if state.asked == SHORTER else EXACT)
+        return Needs(curvature=None if state.asked == SHORTER or state.stale else EXACT)
 
     def step(self, state, objective):
         if np.isinf(state.loss[0]):
@@ -86,13 +94,18 @@ class Newton:
             step_size=np.zeros(1) if state.asked == SAME else 1 / (1 + damping[taken : taken + 1]),
             stalled=(state.stalled + 1) * stalled,
         )
-        if objective.curvature is None:
+        if objective.curvature is not None:
+            state = state._replace(curvature=objective.curvature)
+        elif not state.stale:
             # A shorter step was taken from a pass without curvature: look at the same point again.
             return state._replace(query=state.weights, asked=np.array(SAME))
         every = dampings(len(state.weights))
-        state = state._replace(directions=-solve(objective.curvature, state.gradient, state.diagonal, every))
+        state = state._replace(directions=-solve(state.curvature, state.gradient, state.diagonal, every))
         full = state.directions[:, :, :1]
-        state = state._replace(promise=-0.5 * dot(full, state.gradient))
+        promise = -0.5 * dot(full, state.gradient)
+        gained = objective.curvature is not None or promise[0] <= 0.1 * state.promise[0]
+        flat = gained and promise[0] <= FLAT * abs(state.loss[0])
+        state = state._replace(promise=promise, stale=np.array(float(flat)))
         if state.promise[0] <= 0 and state.gradient.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
             return self._shorter(state._replace(asked=np.array(FULL)))
@@ -100,6 +113,7 @@ class Newton:
 
     def _shorter(self, state: NewtonState) -> NewtonState:
         """The full step failed: try the damped ones. They failed: the arithmetic is exhausted."""
+        state = state._replace(stale=np.array(0.0))
         if state.asked == FULL:
             return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))

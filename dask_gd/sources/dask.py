@@ -43,7 +43,7 @@ class BlockRows:
         """The array as map_blocks takes it, 2-D; by map_blocks too, so that it becomes part of the same task."""
         if self.array.ndim == 2:
             return self.array
-        return self.array.map_blocks(_column, new_axis=1, dtype=self.dtype, meta=np.empty((0, 0), self.dtype))
+        return da.map_blocks(_column, self.array, new_axis=1, dtype=self.dtype, meta=np.empty((0, 0), self.dtype))
 
     def content(self) -> str:
         """A hash of the data: all of it in memory, else of the first, middle and last block."""
