@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import dask_gd
 
 FLIGHTS = Path(__file__).parents[1] / "data" / "flights.zarr"
-TARGET, TOL, ALPHA = 1e-6, 1e-10, 1e-3
+TARGET, TOL, ALPHA = 1e-6, 1e-13, 1e-3
 HEADER = ("data", "rows", "chunks", "read as", "dtype", "loss", "solver", "iterations", "reason", "difference", "s")
 
 

@@ -6,6 +6,9 @@ Peak resident memory of each worker above what it held after a warm-up on tiny d
 fits of n and 10 n rows in chunks of the same size, with 2 workers of one thread and 1 GB. The peak is the kernel's own
 high-water mark (VmHWM, reset through /proc/self/clear_refs), so that nothing is missed between samples. Linux only.
 
+The fits make 20 passes, so that each worker reads many chunks at n too: the memory of freed chunks is kept for the next
+(`dask_gd.process.keep_pages`), and how many there are at a time settles only after some dozens.
+
 Target: at 10 n rows the larger of the two workers' growth exceeds that at n by at most 10 % or one chunk, whichever is
 larger.
 """
@@ -47,17 +50,17 @@ def growth(path: Path, tiny: Path, solver: str) -> list[float]:
 
 
 def fit(path: Path, solver: str) -> None:
-    dask_gd.fit(dask_gd.open(path, x="x", y="y"), loss="logistic", solver=solver, max_iter=3, tol=0.0)
+    dask_gd.fit(dask_gd.open(path, x="x", y="y"), loss="logistic", solver=solver, max_iter=20, tol=0.0)
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, default=200_000, help="n")
+    parser.add_argument("--rows", type=int, default=400_000, help="n")
     args = parser.parse_args()
     rows, verdicts = [], {}
     with scratch(args.directory) as directory:
         tiny = make_problem(directory, 2_000, 100, 500)
-        for chunk_rows in (5_000, 50_000):
+        for chunk_rows in (1_250, 50_000):
             chunk = chunk_rows * 100 * 8 / 1e6
             paths = {n: make_problem(directory, n, 100, chunk_rows) for n in (args.rows, 10 * args.rows)}
             for solver in ("newton", "lbfgs"):

@@ -58,7 +58,8 @@ class IterationEnded:
             if self.rows
             else "no pass needed"
         )
-        return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}"
+        some = f"  on {self.passes:.0%} of the rows" if 0 < self.passes < 1 else ""
+        return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}{some}"
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def main(store: str) -> None:
         Client(cluster) as client,
     ):
         print(f"Dask's dashboard: {client.dashboard_link}\n")
+        # Newton's method takes its first steps on some of the rows; the last are on all.
         dask_gd.fit(train, loss="logistic", penalty=dask_gd.L2(ALPHA), store=store, callbacks=[print])
         run = dask_gd.load(store)
         probability = run.predict(test).compute()

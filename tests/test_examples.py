@@ -14,7 +14,9 @@ def run(*command):
 
 
 def losses(printed):
-    return [float(value) for value in re.findall(r"iteration +\d+  loss ([^ ]+)", printed)]
+    """Of the iterations on all rows."""
+    lines = [line for line in printed.splitlines() if "of the rows" not in line]
+    return [float(value) for value in re.findall(r"iteration +\d+  loss ([^ ]+)", "\n".join(lines))]
 
 
 @pytest.mark.slow
@@ -22,7 +24,8 @@ def test_quickstart(tmp_path):
     printed = run("examples/quickstart.py", "--store", str(tmp_path))
     assert re.search(r"dashboard: http://127.0.0.1:\d+/status", printed)
     falling = losses(printed)
-    assert len(falling) > 3
+    assert printed.count("of the rows") >= 3
+    assert len(falling) >= 2
     assert falling == sorted(falling, reverse=True)
     scores = dict(re.findall(r"^(dask_gd|scikit-learn) +([\d.]+ +[\d.]+)$", printed, re.M))
     ours, theirs = ([float(v) for v in scores[name].split()] for name in ("dask_gd", "scikit-learn"))

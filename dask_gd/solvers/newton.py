@@ -42,9 +42,10 @@ class Newton:
     """Newton's method with exact curvature (Boyd and Vandenberghe, 2004, section 9.5), for narrow data.
 
     A pass computes loss, gradient and the (q, q) curvature H, q the number of features and the intercept; the client
-    solves ``H d = -g``. Near the solution H is kept for as long as each step still gains a digit. The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings
-    c are tried together in one pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
-    since ``q D`` bounds the curvature everywhere, one of them lowers the loss.
+    solves ``H d = -g``. Near the solution H is kept for as long as each step still gains a digit. The full step
+    is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one pass
+    (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
+    curvature everywhere, one of them lowers the loss.
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
