@@ -9,8 +9,9 @@ high-water mark (VmHWM, reset through /proc/self/clear_refs), so that nothing is
 The fits make 20 passes, so that each worker reads many chunks at n too: the memory of freed chunks is kept for the next
 (`dask_gd.process.keep_pages`), and how many there are at a time settles only after some dozens.
 
-Target: at 10 n rows the larger of the two workers' growth exceeds that at n by at most 10 % or one chunk, whichever is
-larger.
+Target: at 10 n rows the larger of the two workers' growth exceeds that at n by at most one chunk and 8 MB. One chunk,
+because how many freed ones wait to be used again is a matter of timing; 8 MB for what Dask's worker records of its
+tasks and its time in a run that takes ten times as long.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from common import arguments, cluster, finish, make_problem, scratch
 
 import dask_gd
 
+BOOKKEEPING = 8  # MB
 HEADER = ("solver", "chunk MB", "rows", "data MB", "worker growth MB", "largest / chunk")
 
 
@@ -71,7 +73,7 @@ def main() -> None:
                     shown = " ".join(f"{g:.1f}" for g in grown)
                     rows.append((solver, chunk, n, n * 100 * 8 / 1e6, shown, largest[-1] / chunk))
                 target = f"{solver}, {chunk:.0f} MB chunks: {largest[0]:.1f} -> {largest[1]:.1f} MB"
-                verdicts[target] = largest[1] - largest[0] <= max(0.1 * largest[0], chunk)
+                verdicts[target] = largest[1] - largest[0] <= chunk + BOOKKEEPING
     finish("Peak memory of the workers above their start", HEADER, rows, verdicts, args.output)
 
 

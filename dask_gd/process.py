@@ -70,7 +70,7 @@ def keep_pages() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h keep the pages; M_ARENA_MAX, so that they are kept once
-    # and not by each of the threads that zarr reads with.
+    # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h keep the pages; M_ARENA_MAX, so that they are kept
+    # once and not by each of the threads that zarr reads with.
     settings = ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1))
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])

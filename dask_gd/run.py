@@ -1,0 +1,268 @@
+"""One fit while it runs: its state, how a query is evaluated, what is committed and how it is taken up again.
+
+The loop itself, which calls this, is in `loop`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from . import passes
+from .errors import DivergenceWarning, InvalidArgumentError
+from .events import Callback, FitStarted, IterationEnded
+from .losses import Loss
+from .penalties import Penalty
+from .process import one_blas_thread
+from .result import HISTORY, FitResult, result_of
+from .solvers import GRAM_LIMIT, STALLED, Solver
+from .sources import Source
+from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_scale, objective
+from .store import Checkpoint, Store, check_same
+
+#: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
+SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
+#: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
+SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
+
+#: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
+#: is above the first after that many is said to have diverged too.
+RISES, BLOWN_UP = 10, 1e3
+
+
+class Run:
+    """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
+
+    def __init__(self, source: Source, loss: Loss, penalty: Penalty, solver: Solver, start: np.ndarray, seed: int):
+        self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
+        self.seed = seed
+        self.name = uuid.uuid4().hex[:8]
+        # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over
+        # many rows.
+        rounding = 1e-9 if source.dtype == np.float32 else 16 * np.finfo(float).eps
+        self.rounding = rounding
+        self.state = solver.init(start, rounding)
+        # The samples still to be worked through, the first of them now; and the iteration at which it began.
+        self.samples: list[tuple[int, ...]] = []
+        self.since = 0
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.moments: Scale | None = None
+        self.weight = 0.0
+        self.quadratic: Quadratic | None = None
+        self.store: Store | None = None
+        self.resumed_from: int | None = None
+        self.spec: dict[str, Any] = {}
+        self.reason: str | None = None
+
+    @property
+    def iteration(self) -> int:
+        """The last finished iteration; -1 before the start has been evaluated."""
+        return len(self.history["loss"]) - 1
+
+    def iterate(self, *stop: Any) -> IterationEnded | None:
+        """One evaluation of the query, one step, one commit; None, and nothing changed, if nothing finite came back."""
+        began = time.perf_counter()
+        query = self.state.query
+        sums, passed = self.evaluate(query)
+        if sums.weight <= 0 and not self.samples:
+            raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            seen = objective(sums, query, self.penalty, self.loss, self.source.shape[1])
+        finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
+        if not finite.any() and self.samples:
+            # Nothing to be had from this sample: begin again, with all rows.
+            self.samples, self.state = [], self.solver.init(self.start, self.rounding)
+            return self.iterate(*stop)
+        if not finite.any():
+            return None
+        if sums.scale is not None:
+            if not self.samples:
+                self.loss.check_target_mean(sums.scale.targets / sums.weight)
+            self.moments, self.weight = sums.scale, sums.weight
+        with one_blas_thread():
+            self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
+        share = sums.rows / self.source.shape[0] if passed else 0.0
+        read = sums.rows if passed else 0, share * self.source.nbytes
+        row = (self.state.loss[0], self.grad_norm(), self.state.step_size[0], share, *read)
+        for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
+            self.history[name].append(value)
+        if self.samples:
+            self.sampled(sums.rows)
+        self.reason = self.stop(*stop)
+        if self.store is not None:
+            self.store.commit(self.checkpoint())
+        return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
+
+    def evaluate(self, query: np.ndarray) -> tuple[Stats, bool]:
+        """The sums at the query, and whether that took a pass over the data."""
+        needs = self.solver.needs(self.state)._replace(scale=bool(np.isinf(self.state.loss[0])))
+        if not self.loss.quadratic:
+            return self.read(query, needs), True
+        # A quadratic loss has one curvature, for every query and every solver.
+        passed = False
+        if self.quadratic is None and (needs.curvature or self.by_statistics):
+            center = self.start if self.by_statistics else query
+            sums = self.read(center, needs._replace(curvature=EXACT))
+            self.quadratic, passed = Quadratic(center, sums), True
+            if center is query:
+                return sums, True
+        if self.by_statistics:
+            assert self.quadratic is not None
+            return self.quadratic(query), passed
+        sums = self.read(query, needs._replace(curvature=None))
+        return sums._replace(curvature=self.quadratic.sums.curvature if self.quadratic else None), True
+
+    @property
+    def by_statistics(self) -> bool:
+        return self.loss.quadratic and self.solver.from_statistics and len(self.start) <= GRAM_LIMIT
+
+    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+        """One pass over the rows in use."""
+        partitions = self.samples[0] if self.samples else None
+        return passes.evaluate(self.source, query, self.loss, needs, f"{self.name}-{self.iteration + 1}", partitions)
+
+    def plan_samples(self) -> None:
+        """Start on a few partitions, then on more, if the solver can and the data is large enough.
+
+        Far from the solution a step needs no more rows than tell its direction: a few partitions, drawn with the
+        seed, each sample within the next (Mokhtari and Ribeiro, 2017, "First-order adaptive sample size methods";
+        Derezinski et al., 2018, arXiv:1704.06731). The last steps are always on all rows, so that nothing is lost
+        where the data's order makes the samples poor.
+        """
+        count = self.source.partitions
+        if not self.solver.samples or self.loss.quadratic or count < SAMPLED_PARTITIONS:
+            return
+        order = np.random.default_rng(self.seed).permutation(count).tolist()
+        samples = [tuple(sorted(order[: int(np.ceil(share * count))])) for share in SHARES]
+        rows = np.diff(self.source.bounds)
+        self.samples = [s for s in samples if rows[list(s)].sum() >= ROWS_EACH * self.start.size]
+
+    def sampled(self, rows: int) -> None:
+        """Go on to more rows once the next step promises less than these rows can tell.
+
+        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
+        """
+        noise = self.start.size / (2 * rows)
+        if self.state.promise[0] <= noise or self.iteration - self.since >= STEPS_EACH or self.state.stalled[0]:
+            weights = self.state.query if self.state.query.shape[2] == 1 else self.state.weights
+            self.samples, self.since = self.samples[1:], self.iteration + 1
+            self.state = self.solver.init(weights, self.rounding)
+
+    def grad_norm(self) -> float:
+        """The largest component of the gradient over its scale."""
+        assert self.moments is not None
+        size = np.abs(self.state.gradient[:, :, 0])
+        scale = gradient_scale(self.moments, self.weight)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.where(size == 0, 0.0, size / scale).max())
+
+    def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
+        """Why to stop now, or None to go on."""
+        losses = self.history["loss"][self.since :]
+        if self.samples or not losses:
+            return "max_iter" if self.iteration >= max_iter else None
+        if self.history["grad_norm"][-1] <= tol:
+            return "converged"
+        if target_loss is not None and losses[-1] <= target_loss:
+            return "target_loss"
+        if self.state.stalled[0] >= STALLED:
+            return "precision"
+        recent = losses[-RISES - 1 :]
+        if len(recent) > RISES and np.all(np.diff(recent) > 0) and losses[-1] > BLOWN_UP * abs(losses[0]):
+            return "diverged"
+        return "max_iter" if self.iteration >= max_iter else None
+
+    def finish(self, reason: str) -> FitResult:
+        """The result; a reason that the last commit did not know is committed too."""
+        losses = self.history["loss"][self.since :]
+        if not self.history["loss"]:
+            raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
+        if reason == "max_iter" and len(losses) > RISES and losses[-1] > losses[0] + 1e-9 * abs(losses[0]):
+            reason = "diverged"
+        changed, self.reason = reason != self.reason, reason
+        if reason == "diverged":
+            warnings.warn(self.divergence(), DivergenceWarning, stacklevel=3)
+        checkpoint = self.checkpoint()
+        if self.store is not None and changed:
+            self.store.commit(checkpoint)
+        return result_of(checkpoint)
+
+    def divergence(self) -> str:
+        message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
+        message += f"{self.history['loss'][-1]:.6g} in {self.iteration} iterations. "
+        if self.moments is not None and self.loss.curvature_bound is not None:
+            curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight + self.penalty.curvature()
+            message += f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
+        return message + "learning_rate='auto' or solver='auto' need no choice."
+
+    def started(self, max_iter: int) -> FitStarted:
+        names = repr(self.loss), repr(self.penalty) if self.penalty.curvature() else "none", repr(self.solver)
+        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from)
+
+    def tell(self, callbacks: tuple[Callback, ...], event: Any) -> None:
+        for callback in callbacks:
+            callback(event)
+
+    def open(self, store: Store) -> None:
+        """Take the store, and go on from what it holds."""
+        self.store = store
+        self.spec = {
+            "loss": {"name": self.loss.name, **asdict(self.loss)},  # type: ignore[call-overload]
+            "penalty": {"name": self.penalty.name, **asdict(self.penalty)},  # type: ignore[call-overload]
+            "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
+            "fit_intercept": len(self.start) > self.source.shape[1],
+            "seed": self.seed,
+            "data": self.source.fingerprint(),
+        }
+        stored = store.latest()
+        if stored is None:
+            return
+        check_same(stored.attributes["dask_gd"]["spec"], self.spec, store.path)
+        arrays = {name: array for name, (_, array) in stored.arrays.items()}
+        if not np.array_equal(arrays["fit/start"], self.start):
+            check_same({"initial_weights": "others"}, {"initial_weights": "these"}, store.path)
+        self.state = type(self.state)(**{name: arrays[f"state/{name}"] for name in self.state._fields})
+        self.history = {name: arrays[name].tolist() for name in HISTORY}
+        self.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
+        self.weight = float(arrays["fit/weight"])
+        self.since = int(arrays["fit/since"])
+        self.samples = []
+        if left := int(arrays["fit/samples"]):
+            self.plan_samples()
+            self.samples = self.samples[-left:]
+        self.resumed_from = stored.iteration
+        self.reason = stored.attributes["dask_gd"]["reason"]
+
+    def checkpoint(self) -> Checkpoint:
+        """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
+        p, outputs = self.source.shape[1], self.source.outputs
+        w = self.state.weights[:, :, 0]
+        coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
+        output = () if outputs is None else ("output",)
+        arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+            "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
+            "intercept": (output, intercept if outputs else intercept[0].reshape(())),
+        }
+        for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
+            if names is not None:
+                arrays[name] = ((name,), np.array(names, dtype=object))
+        for name, values in self.history.items():
+            arrays[name] = (("iteration",), np.array(values, dtype=float))
+        for name, array in self.state._asdict().items():
+            arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+        assert self.moments is not None
+        sampling = {"since": np.array(self.since), "samples": np.array(len(self.samples))}
+        kept = {**self.moments._asdict(), "weight": np.array(self.weight), "start": self.start, **sampling}
+        for name, array in kept.items():
+            arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+        attributes = {
+            "spec": self.spec,
+            "reason": self.reason,
+            "loss": {"name": self.loss.name, "parameters": asdict(self.loss)},  # type: ignore[call-overload]
+        }
+        return Checkpoint(self.iteration, {"dask_gd": attributes}, arrays)
