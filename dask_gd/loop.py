@@ -63,12 +63,14 @@ def fit(
     max_iter : int
         Steps at most. 0 evaluates the start.
     tol : float
-        Stop when every component of the gradient is at most ``tol`` times its scale, the root mean square of
-        its feature times that of dL/dz at the start. This is the cosine of an angle, whatever the units of x and y.
+        Stop when every component of the gradient is at most ``tol`` times its scale: the root mean square of
+        its feature (about its mean, if there is an intercept) times that of dL/dz where the fit first reads all
+        rows. This is the cosine of an angle, whatever the units of x and y.
     target_loss : float, optional
         Stop as soon as J is at most this.
     initial_weights : array (p,) or (p, k), or FitResult, optional
-        The start: coefficients, with intercept 0; or another fit's coefficients and intercept. Zeros by default.
+        The start: coefficients, with intercept 0 (or in one more row); or another fit's coefficients and intercept.
+        Zeros by default.
     seed : int
         Draws the partitions on which Newton's method starts (see Notes).
     store : path or Store, optional
@@ -101,8 +103,12 @@ def fit(
     statistics ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates
     follow exactly.
 
+    Products are taken in the dtype of x. In float32 they keep about seven digits of what is not centred: store features
+    with large offsets centred, or in float64.
+
     For the logistic loss, on data of 16 partitions or more, Newton's method takes its first steps on a sixteenth of the
-    partitions and then on a quarter; the last are always on all rows. Until then the history's loss and
+    partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no ``initial_weights``; the last are
+    always on all rows. Until then the history's loss and
     gradient are those of the rows read, and ``passes`` is the share of them.
 
     Examples
@@ -112,13 +118,13 @@ def fit(
     >>> run.reason, run.weights.sizes["feature"] == source.shape[1]
     ('converged', True)
     """
-    _check_arguments(max_iter, tol, target_loss)
+    _check_arguments(max_iter, tol, target_loss, seed)
     loss, penalty = as_loss(loss), as_penalty(penalty)
     source = as_source(x, y, sample_weight)
     p, k = source.shape[1], source.outputs or 1
     start = _start(initial_weights, p, k, fit_intercept)
     solver = as_solver(solver, loss, len(start))
-    run = Run(source, loss, penalty, solver, start, seed)
+    run = Run(source, loss, penalty, solver, start, int(seed))
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.plan_samples()
     with contextlib.ExitStack() as stack:
@@ -135,11 +141,13 @@ def fit(
                 break
             run.tell(callbacks, ended)
         result = run.finish(reason)
-        run.tell(callbacks, FitEnded(reason, result.n_iter, float(result.history.loss[-1])))
+        run.tell(callbacks, FitEnded(result.reason, result.n_iter, float(result.history.loss[-1])))
     return result
 
 
-def _check_arguments(max_iter: int, tol: float, target_loss: float | None) -> None:
+def _check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
     if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
         raise InvalidArgumentError(f"max_iter={max_iter!r}: a whole number, 0 or more.")
     if not 0 <= tol < float("inf"):

@@ -22,7 +22,7 @@ from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
 from .solvers import GRAM_LIMIT, STALLED, Solver
 from .sources import Source
-from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_scale, objective
+from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_cosine, objective
 from .store import Checkpoint, Store, check_same
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
@@ -50,6 +50,7 @@ class Run:
         # The samples still to be worked through, the first of them now; and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
         self.since = 0
+        self.reads = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.moments: Scale | None = None
         self.weight = 0.0
@@ -76,7 +77,8 @@ class Run:
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         if not finite.any() and self.samples:
             # Nothing to be had from this sample: begin again, with all rows.
-            self.samples, self.state = [], self.solver.init(self.start, self.rounding)
+            self.samples, self.since = [], self.iteration + 1
+            self.state = self.solver.init(self.start, self.rounding)
             return self.iterate(*stop)
         if not finite.any():
             return None
@@ -124,7 +126,8 @@ class Run:
     def read(self, query: np.ndarray, needs: Needs) -> Stats:
         """One pass over the rows in use."""
         partitions = self.samples[0] if self.samples else None
-        return passes.evaluate(self.source, query, self.loss, needs, f"{self.name}-{self.iteration + 1}", partitions)
+        self.reads += 1
+        return passes.evaluate(self.source, query, self.loss, needs, f"{self.name}-{self.reads}", partitions)
 
     def plan_samples(self) -> None:
         """Start on a few partitions, then on more, if the solver can and the data is large enough.
@@ -151,15 +154,13 @@ class Run:
         if self.state.promise[0] <= noise or self.iteration - self.since >= STEPS_EACH or self.state.stalled[0]:
             weights = self.state.query if self.state.query.shape[2] == 1 else self.state.weights
             self.samples, self.since = self.samples[1:], self.iteration + 1
-            self.state = self.solver.init(weights, self.rounding)
+            # The weights remain those whose loss is known, until the next pass.
+            self.state = self.solver.init(weights, self.rounding)._replace(weights=self.state.weights)
 
     def grad_norm(self) -> float:
         """The largest component of the gradient over its scale."""
         assert self.moments is not None
-        size = np.abs(self.state.gradient[:, :, 0])
-        scale = gradient_scale(self.moments, self.weight)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.where(size == 0, 0.0, size / scale).max())
+        return gradient_cosine(self.state.gradient[:, :, 0], self.moments, self.weight, self.source.shape[1])
 
     def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
         """Why to stop now, or None to go on."""

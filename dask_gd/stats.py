@@ -37,7 +37,7 @@ class Needs(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Moments (sums) that make the tolerance free of units: see `gradient_scale`."""
+    """Moments (sums) that make the tolerance free of units: see `gradient_cosine`."""
 
     sums: np.ndarray  # (q,)  sum s x; for the intercept sum s
     features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
@@ -226,14 +226,22 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     return Objective(sums.loss / sums.weight + penalty.value(query[:p]), gradient, curvature, diagonal, means)
 
 
-def gradient_scale(scale: Scale, weight: float) -> np.ndarray:
-    """The natural size of the gradient's components, (q, k): ``rms(x_j) * rms(dL/dz)`` where the fit starts.
+def gradient_cosine(gradient: np.ndarray, scale: Scale, weight: float, p: int) -> float:
+    """The largest component of the gradient (q, k) over its natural size, ``rms(x_j) * rms(dL/dz)`` at the start.
 
-    By Cauchy-Schwarz no component of the loss's gradient at the start exceeds it, so that the gradient over its
-    scale is the cosine of an angle, whatever the units of x and y. For least squares it is the stopping rule of
-    LSQR (Paige and Saunders, 1982, test 2), taken component by component.
+    By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
+    of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
+    1982, test 2), taken component by component. With an intercept both are those of centred features, so that it does
+    not depend on their offsets either.
     """
-    return np.sqrt(scale.features[:, None] / weight) * np.sqrt(scale.slopes[None, :] / weight)
+    squares, gradient = scale.features / weight, gradient.copy()
+    if len(gradient) > p:
+        means = scale.sums[:p] / weight
+        gradient[:p] -= means[:, None] * gradient[p]
+        squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
+    size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())
 
 
 class Quadratic:

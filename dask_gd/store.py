@@ -212,7 +212,12 @@ def keys_of(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _group(attributes: dict[str, Any]) -> bytes:
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar among a solver's parameters, as JSON knows it."""
+    return value.item()
 
 
 def _written(**arguments: Any) -> dict[str, bytes]:

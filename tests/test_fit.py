@@ -337,3 +337,55 @@ def test_the_progress_line_shows_loss_gradient_and_speed(tmp_path):
         text = file.read()
     for shown in ("loss 0.", "gradient", "rows/s", "MB/s", "converged"):
         assert shown in text
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_lbfgs_fits_several_outputs_off_centre_as_if_alone(loss):
+    rng = np.random.default_rng(0)
+    x = np.array([30.0, -20.0, 100.0, 50.0]) + rng.standard_normal((500, 4))
+    z = (x - x.mean(axis=0)) @ rng.standard_normal((4, 3)) + rng.logistic(size=(500, 3))
+    y = z if loss == "squared" else (z > 0).astype(float)
+    together = dask_gd.fit(x, y, loss=loss, penalty=dask_gd.L2(1e-2), solver="lbfgs", tol=1e-9)
+    assert together.converged
+    for i in range(3):
+        alone = dask_gd.fit(x, y[:, i], loss=loss, penalty=dask_gd.L2(1e-2), tol=1e-10)
+        np.testing.assert_allclose(together.parameters[:, i], parameters(alone), rtol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_convergence_does_not_depend_on_offsets(solver):
+    x, _, y = problem()
+    near, far = (dask_gd.fit(x + o, y, loss="logistic", solver=solver, tol=1e-7) for o in (0.0, 1000.0))
+    assert far.converged
+    np.testing.assert_allclose(far.weights, near.weights, rtol=1e-4)
+
+
+def test_labelled_rows_that_differ_are_refused():
+    x, y, _ = problem(10)
+    rows = {"time": np.arange(10)}
+    x, y = xr.DataArray(x, dims=("time", "feature"), coords=rows), xr.DataArray(y, dims="time", coords=rows)
+    dask_gd.fit(x, y)
+    with pytest.raises(InvalidArgumentError, match="different labels"):
+        dask_gd.fit(x, y[::-1])
+
+
+def test_numpy_scalars_are_arguments_like_others(tmp_path):
+    x, y, _ = problem()
+    solver = dask_gd.Momentum(learning_rate=np.float32(1e-3))
+    for _ in range(2):
+        run = dask_gd.fit(x, y, solver=solver, seed=np.int64(0), max_iter=np.int64(2), store=tmp_path)
+    assert run.n_iter == 2
+    for seed in (-1, None, 0.5):
+        with pytest.raises(InvalidArgumentError, match="seed"):
+            dask_gd.fit(x, y, seed=seed)
+
+
+def test_chunks_outside_the_rows_in_use_may_be_missing(tmp_path):
+    x, y, _ = problem(100)
+    group = zarr.open_group(tmp_path / "growing", mode="w")
+    for name, a in (("x", x), ("y", y)):
+        group.create_array(name, shape=a.shape, dtype=float, chunks=(10, *a.shape[1:]))[:50] = a[:50]
+    run = dask_gd.fit(dask_gd.open(tmp_path / "growing", x="x", y="y", rows=slice(0, 45)))
+    np.testing.assert_allclose(run.weights, dask_gd.fit(x[:45], y[:45]).weights, rtol=1e-8)
+    with pytest.raises(dask_gd.errors.MissingChunkError, match=r"chunk \(5, 0\)"):
+        dask_gd.open(tmp_path / "growing", x="x", y="y", rows=slice(0, 55))

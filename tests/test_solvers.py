@@ -13,7 +13,7 @@ from dask_gd.losses import Loss
 from dask_gd.solvers import SOLVERS, as_solver
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
 from dask_gd.solvers.newton import SHORTER, solve
-from dask_gd.stats import EXACT, Needs, Objective, gradient_scale, objective, partial_stats
+from dask_gd.stats import EXACT, Needs, Objective, gradient_cosine, objective, partial_stats
 
 ALL = Needs(EXACT, scale=True)
 ROUNDING = 16 * np.finfo(float).eps
@@ -42,8 +42,8 @@ class Problem(NamedTuple):
 
     def cosine(self, weights):
         """The largest component of the gradient over its scale, as `fit` measures convergence."""
-        start, size = self.sums(self.zeros), np.abs(self.at(weights).gradient[:, :, 0])
-        return np.max(size / np.where(size > 0, gradient_scale(start.scale, start.weight), 1.0))
+        start = self.sums(self.zeros)
+        return gradient_cosine(self.at(weights).gradient[:, :, 0], start.scale, start.weight, self.x.shape[1])
 
     def states(self, solver, start=None, **state):
         """The states that a solver goes through, without end."""

@@ -56,6 +56,7 @@ class LBFGS:
         positive("LBFGS", memory=self.memory)
         if int(self.memory) != self.memory:
             raise InvalidArgumentError(f"LBFGS(memory={self.memory!r}): memory must be a whole number.")
+        object.__setattr__(self, "memory", int(self.memory))
 
     def init(self, weights, rounding):
         q, k, _ = weights.shape
@@ -153,5 +154,6 @@ def _first_estimate(state: LBFGSState, v: np.ndarray) -> np.ndarray:
     curvature is near its diagonal. The gradient is taken to them, divided, and the step taken back.
     """
     step = (v - state.means * v[-1:]) / state.diagonal
-    step[-1] -= dot(np.broadcast_to(state.means, step.shape), step)
+    # For each output its own sum over the features.
+    step[-1] -= np.einsum("qij,qkm->km", state.means, step)
     return step

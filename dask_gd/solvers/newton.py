@@ -49,7 +49,8 @@ class Newton:
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
-    step of least norm after scaling the columns.
+    step of least norm after scaling the columns; in float32 it is singular up to rounding only, and the weights along
+    such columns are arbitrary.
     """
 
     name = "newton"

@@ -177,7 +177,7 @@ def as_source(x: Any, y: Any = None, sample_weight: Any = None) -> Source:
             raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
         weight = as_rows(sample_weight, "sample_weight")
         _check_shapes(x.x, x.y, weight)
-        _check_stored(weight, "error")
+        _check_stored(weight, "error", 0, x.bounds[-1])
         return replace(x, weight=_align(weight, x.bounds))
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
@@ -187,6 +187,7 @@ def as_source(x: Any, y: Any = None, sample_weight: Any = None) -> Source:
 def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
+    _check_coordinates(x, y)
     if isinstance(y, xr.DataArray) and y.ndim == 2:
         output_names = feature_names_of(y)
     columns = (
@@ -200,7 +201,7 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     if step != 1 or start >= stop:
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
     for column in columns:
-        _check_stored(column, missing)
+        _check_stored(column, missing, start, stop)
     bounds = _bounds(x, start, stop)
     if isinstance(x, BlockRows):
         x = _align(x, bounds)
@@ -241,6 +242,16 @@ def as_rows(a: Any, role: str) -> ZarrRows | BlockRows:
     return BlockRows(a, role)
 
 
+def _check_coordinates(x: Any, y: Any) -> None:
+    """Labelled rows must be the same rows in the same order; they are paired by position."""
+    rows = [a.coords[a.dims[0]] for a in (x, y) if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords]
+    if len(rows) == 2 and rows[0].shape == rows[1].shape and not np.array_equal(rows[0], rows[1]):
+        raise InvalidArgumentError(
+            f"The rows of x and y have different labels ({rows[0].dims[0]!r}, {rows[1].dims[0]!r}); "
+            "align them first, for example with xarray.align."
+        )
+
+
 def _check_shapes(x, y, weight) -> None:
     if len(x.shape) != 2:
         raise InvalidArgumentError(f"x must be 2-D, (rows, features); it has shape {x.shape}.")
@@ -255,11 +266,11 @@ def _check_shapes(x, y, weight) -> None:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
 
 
-def _check_stored(column: ZarrRows | BlockRows | None, missing: str) -> None:
+def _check_stored(column: ZarrRows | BlockRows | None, missing: str, start: int, stop: int) -> None:
     """What can be known of stored chunks without decoding any."""
     if isinstance(column, ZarrRows):
         if missing == "error":
-            column.check_chunks()
+            column.check_chunks(start, stop)
         column.note_unchecked()
 
 

@@ -121,18 +121,19 @@ class ZarrRows:
                 )
         return CorruptChunkError(f"Array {self.name!r}, rows {start}-{stop - 1} could not be read once: {error}.")
 
-    def check_chunks(self) -> None:
-        """Raise `MissingChunkError` where the grid promises a chunk (or shard) that the store does not hold."""
+    def check_chunks(self, start: int, stop: int) -> None:
+        """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
         present = set(sync(_list(self.array.store, self.array.path)))
         prefix = f"{self.array.path}/" if self.array.path else ""
         side = self.array.shards or self.array.chunks
         grid = [range(-(-n // c)) for n, c in zip(self.shape, side, strict=True)]
+        grid[0] = range(start // side[0], -(-stop // side[0]))
         missing: Iterator = (
             i for i in product(*grid) if prefix + self.array.metadata.encode_chunk_key(i) not in present
         )
         first = next(missing, None)
         if first is None and self.array.shards is not None:
-            side, missing = self.array.chunks, iter(sync(self._absent_in_shards(sorted(product(*grid)))))
+            side, missing = self.array.chunks, iter(sync(self._absent_in_shards(sorted(product(*grid)), start, stop)))
             first = next(missing, None)
         if first is None:
             return
@@ -143,16 +144,19 @@ class ZarrRows:
             "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
         )
 
-    async def _absent_in_shards(self, shards: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    async def _absent_in_shards(self, shards: list[tuple[int, ...]], start: int, stop: int) -> list[tuple[int, ...]]:
         """Chunks that present shards leave out: the shard's index, at its end, gives them the offset 2^64 - 1.
 
         Only the usual index is read: at the end, little-endian, with a crc32c.
         """
         codec: Any = self.array.metadata.codecs[0].to_dict()["configuration"]  # type: ignore[union-attr]
         usual = [c["name"] for c in codec["index_codecs"]] == ["bytes", "crc32c"] and codec["index_location"] == "end"
-        per_shard = [s // c for s, c in zip(self.array.shards, self.array.chunks, strict=True)]  # type: ignore[arg-type]
-        nbytes = 16 * int(np.prod(per_shard))
-        chunks = -(-np.array(self.shape) // np.array(self.array.chunks))
+        chunk, shard_shape = np.array(self.array.chunks), np.array(self.array.shards)
+        per_shard = shard_shape // chunk
+        nbytes = 16 * int(per_shard.prod())
+        # Chunks that hold no row in use, or lie beyond the array's edge, need not be there.
+        first, last = start // chunk[0], -(-stop // chunk[0])
+        grid = -(-np.array(self.shape) // chunk)
         absent = []
         for shard in shards if usual else []:
             key = f"{self.array.path}/{self.array.metadata.encode_chunk_key(shard)}".removeprefix("/")
@@ -163,7 +167,7 @@ class ZarrRows:
                 continue  # Damaged: reading it will say so.
             offsets = np.frombuffer(index.to_bytes()[:nbytes], "<u8").reshape(*per_shard, 2)[..., 0]
             for inner in np.argwhere(offsets == 2**64 - 1) + np.array(shard) * per_shard:
-                if (inner < chunks).all():
+                if first <= inner[0] < last and (inner < grid).all():
                     absent.append(tuple(inner.tolist()))
         return absent
 
