@@ -169,10 +169,11 @@ def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
 def add_scale(scale: Scale, block, target, slope, s) -> None:
     """Add one block's moments; ``slope`` (rows, k) is unweighted, ``s`` (rows,) or None."""
     p = block.shape[1]
-    s = np.ones(len(block)) if s is None else s
     block = block.astype(np.float64, copy=False)
+    # Without weights there is no need of a block of squares.
+    scale.features[:p] += np.einsum("ij,ij->j", block, block) if s is None else s @ (block * block)
+    s = np.ones(len(block)) if s is None else s
     scale.sums[:p] += s @ block
-    scale.features[:p] += s @ (block * block)
     for moment in (scale.sums, scale.features):
         moment[p:] += s.sum()
     scale.slopes[:] += s @ slope**2
