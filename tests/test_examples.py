@@ -1,5 +1,6 @@
 """Every example runs as a user would run it, and prints what it promises."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -26,7 +27,9 @@ def test_quickstart(tmp_path):
     falling = losses(printed)
     assert printed.count("of the rows") >= 3
     assert len(falling) >= 2
-    assert falling == sorted(falling, reverse=True)
+    # The features are float32, so that the last digits printed are rounding.
+    assert all(after <= before + 1e-8 for before, after in itertools.pairwise(falling))
+    assert falling[-1] < falling[0]
     scores = dict(re.findall(r"^(dask_gd|scikit-learn) +([\d.]+ +[\d.]+)$", printed, re.M))
     ours, theirs = ([float(v) for v in scores[name].split()] for name in ("dask_gd", "scikit-learn"))
     assert ours == pytest.approx(theirs, abs=2e-4)
