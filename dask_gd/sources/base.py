@@ -191,9 +191,9 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     if isinstance(y, xr.DataArray) and y.ndim == 2:
         output_names = feature_names_of(y)
     columns = (
-        as_rows(x, "x"),
-        as_rows(y, "y"),
-        None if sample_weight is None else as_rows(sample_weight, "sample_weight"),
+        as_rows(x, "x", missing),
+        as_rows(y, "y", missing),
+        None if sample_weight is None else as_rows(sample_weight, "sample_weight", missing),
     )
     x, y, weight = columns
     _check_shapes(x, y, weight)
@@ -208,7 +208,7 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     return Source(x, _align(y, bounds), weight and _align(weight, bounds), bounds, names, output_names)
 
 
-def as_rows(a: Any, role: str) -> ZarrRows | BlockRows:
+def as_rows(a: Any, role: str, missing: str = "error") -> ZarrRows | BlockRows:
     """One column as streamed or materialised rows, its dtype checked."""
     if isinstance(a, xr.DataArray):
         a = a.data
@@ -228,7 +228,7 @@ def as_rows(a: Any, role: str) -> ZarrRows | BlockRows:
             "Encode categories and times as numbers first."
         )
     if isinstance(a, zarr.Array):
-        return ZarrRows(a, role)
+        return ZarrRows(a, role, missing)
     if isinstance(a, np.ndarray):
         row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
         # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.

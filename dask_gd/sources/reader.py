@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .dask import BoundRows
-from .zarr import ZarrRows, thread_buffer
+from .files import thread_buffer
+from .zarr import ZarrRows
 
 #: A column as a task reads it.
 Column = ZarrRows | BoundRows

@@ -1,7 +1,8 @@
 """Rows of a Zarr array, decoded inside the task into a buffer that the thread keeps.
 
 Reading is the cost of out-of-core work, and most of that cost is memory: a fresh array for every chunk is mapped,
-faulted in and unmapped again. So one buffer for each thread and role is reused for every chunk it decodes.
+faulted in and unmapped again. So one buffer for each thread and role is reused for every chunk it decodes; files of
+this machine are read without zarr, see `files`.
 Zarr itself reads an absent chunk as its fill value, so presence is checked here, against the store's own keys.
 """
 
@@ -10,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -24,7 +25,8 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ..errors import CorruptChunkError, MissingChunkError
+from ..errors import CorruptChunkError, DataError, MissingChunkError
+from .files import ABSENT, ChunkError, ChunkFiles, chunk_files, thread_buffer, usual_index
 
 logger = logging.getLogger("dask_gd")
 
@@ -36,18 +38,7 @@ WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
 #: What codecs and stores raise about bytes that they cannot make sense of.
 UNREADABLE = (ValueError, RuntimeError, TypeError, OSError, EOFError, zlib.error)
 
-_thread = threading.local()
 _noted: set[str] = set()
-
-
-def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised C-contiguous array on memory this thread keeps for ``role``; it grows and never shrinks."""
-    buffers = _thread.__dict__.setdefault("buffers", {})
-    nbytes = int(np.prod(shape)) * dtype.itemsize
-    memory = buffers.get(role)
-    if memory is None or memory.nbytes < nbytes:
-        memory = buffers[role] = np.empty(nbytes, np.uint8)
-    return memory[:nbytes].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,8 @@ class ZarrRows:
 
     array: zarr.Array
     role: str
+    #: What an absent chunk is: an "error", or the "fill" value.
+    missing: str = "error"
 
     @property
     def name(self) -> str:
@@ -74,11 +67,21 @@ class ZarrRows:
         """Rows that must be read together: a shard's, or a chunk's where there are no shards."""
         return (self.array.shards or self.array.chunks)[0]
 
+    @cached_property
+    def files(self) -> ChunkFiles | None:
+        """The array's files, where it has some that can be read without zarr."""
+        return chunk_files(self.array)
+
     @property
     def read_rows(self) -> int:
-        """Rows decoded at a time: as many whole chunks as make up READ_BYTES, at least one."""
+        """Rows decoded at a time: as many whole chunks as make up READ_BYTES, at least one.
+
+        Of chunks that are stored as they are, no more than that.
+        """
         chunk = self.array.chunks[0]
         row_bytes = int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
+        if self.files is not None and self.files.plain and chunk * row_bytes > READ_BYTES:
+            return max(1, READ_BYTES // row_bytes)
         return max(1, READ_BYTES // max(1, chunk * row_bytes)) * chunk
 
     def where(self, row: int, column: int = 0) -> str:
@@ -91,6 +94,15 @@ class ZarrRows:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``, valid until this thread next reads the same role."""
         out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+        if self.files is not None:
+            try:
+                self.files.read(start, out, self.array.fill_value if self.missing == "fill" else None)
+            except ChunkError as error:
+                corner = [i * c for i, c in zip(error.index, self.array.chunks, strict=True)]
+                raise self._unreadable(
+                    corner, error, MissingChunkError if error.absent else CorruptChunkError
+                ) from error
+            return out
         try:
             self.array.get_basic_selection((slice(start, stop), ...), out=NDBuffer.from_numpy_array(out))
         except UNREADABLE as error:
@@ -104,7 +116,7 @@ class ZarrRows:
             yield start, end
             start = end
 
-    def _corrupt(self, start: int, stop: int, error: Exception) -> CorruptChunkError:
+    def _corrupt(self, start: int, stop: int, error: Exception) -> DataError:
         """Find the chunk in the window that cannot be read."""
         chunks, (_, *columns) = self.array.chunks, self.shape
         corners = product(
@@ -115,11 +127,14 @@ class ZarrRows:
             try:
                 self.array.get_basic_selection(tuple(slice(a, a + c) for a, c in zip(corner, chunks, strict=True)))
             except UNREADABLE as exact:
-                return CorruptChunkError(
-                    f"Cannot decode array {self.where(*corner)}: {exact}. The chunk is damaged; write it again. "
-                    "Iterations already stored are intact."
-                )
+                return self._unreadable(corner, exact, CorruptChunkError)
         return CorruptChunkError(f"Array {self.name!r}, rows {start}-{stop - 1} could not be read once: {error}.")
+
+    def _unreadable(self, corner, reason: Exception, kind: type) -> DataError:
+        return kind(
+            f"Cannot decode array {self.where(*corner)}: {reason}. The chunk is damaged; write it again. "
+            "Iterations already stored are intact."
+        )
 
     def check_chunks(self, start: int, stop: int) -> None:
         """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
@@ -145,12 +160,11 @@ class ZarrRows:
         )
 
     async def _absent_in_shards(self, shards: list[tuple[int, ...]], start: int, stop: int) -> list[tuple[int, ...]]:
-        """Chunks that present shards leave out: the shard's index, at its end, gives them the offset 2^64 - 1.
+        """Chunks that present shards leave out: the shard's index, at its end, gives them the offset `ABSENT`.
 
-        Only the usual index is read: at the end, little-endian, with a crc32c.
+        Only the usual index is read, see `usual_index`.
         """
-        codec: Any = self.array.metadata.codecs[0].to_dict()["configuration"]  # type: ignore[union-attr]
-        usual = [c["name"] for c in codec["index_codecs"]] == ["bytes", "crc32c"] and codec["index_location"] == "end"
+        usual = usual_index(self.array.metadata.codecs[0])  # type: ignore[union-attr,arg-type]
         chunk, shard_shape = np.array(self.array.chunks), np.array(self.array.shards)
         per_shard = shard_shape // chunk
         nbytes = 16 * int(per_shard.prod())
@@ -166,7 +180,7 @@ class ZarrRows:
             if len(index) != nbytes + 4:
                 continue  # Damaged: reading it will say so.
             offsets = np.frombuffer(index.to_bytes()[:nbytes], "<u8").reshape(*per_shard, 2)[..., 0]
-            for inner in np.argwhere(offsets == 2**64 - 1) + np.array(shard) * per_shard:
+            for inner in np.argwhere(offsets == ABSENT) + np.array(shard) * per_shard:
                 if first <= inner[0] < last and (inner < grid).all():
                     absent.append(tuple(inner.tolist()))
         return absent

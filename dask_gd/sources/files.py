@@ -1,0 +1,223 @@
+"""Chunks read straight from this machine's files, into memory that the thread keeps.
+
+Zarr's own way to a chunk makes fresh memory at every step, which costs several times what the disk does. Where an array
+lies in plain files, with the usual codecs and in the machine's byte order, a task opens the files itself; everything
+else is read through zarr, with the same result (`ZarrRows.read` chooses).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import google_crc32c
+import numcodecs
+import numpy as np
+import zarr
+from numcodecs import blosc, zstd
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.storage import LocalStore
+
+#: Offset and length, in a shard's index, of a chunk that the shard does not hold.
+ABSENT = 2**64 - 1
+
+_thread = threading.local()
+
+
+def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised C-contiguous array on memory this thread keeps for ``role``; it grows and never shrinks."""
+    buffers = _thread.__dict__.setdefault("buffers", {})
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    memory = buffers.get(role)
+    if memory is None or memory.nbytes < nbytes:
+        memory = buffers[role] = np.empty(nbytes, np.uint8)
+    return memory[:nbytes].view(dtype).reshape(shape)
+
+
+class ChunkError(ValueError):
+    """A chunk, by its grid index, that is absent or cannot be read."""
+
+    def __init__(self, index: tuple[int, ...], reason: str, absent: bool = False):
+        super().__init__(reason)
+        self.index, self.absent = index, absent
+
+
+def without_crc32c(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The bytes before the checksum in the last four."""
+    if len(stored) < 4 or google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:].tobytes(), "little"):
+        raise ValueError("its crc32c checksum does not fit its bytes")
+    return stored[:-4]
+
+
+def from_blosc(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Blosc's header has the sizes before and after. Blosc itself reads a file cut short as if it were whole."""
+    size, length = (int.from_bytes(stored[i : i + 4].tobytes(), "little") for i in (4, 12))
+    return _decompress(blosc.decompress, stored, size, out, complete=length == len(stored) > 16)
+
+
+def from_zstd(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """A frame's header may have the size of its content (RFC 8878, 3.1.1.1); zarr writes frames that do."""
+    flags, single = int(stored[4]) if len(stored) > 5 else 0, int(len(stored) > 5 and stored[4] >> 5 & 1)
+    at, width = 6 - single + (0, 1, 2, 4)[flags & 3], (single, 2, 4, 8)[flags >> 6]
+    size = int.from_bytes(stored[at : at + width].tobytes(), "little") + 256 * (width == 2) if width else out.nbytes
+    return _decompress(zstd.decompress, stored, size, out)
+
+
+def _decompress(
+    function: Callable, stored: np.ndarray, size: int, out: np.ndarray, complete: bool = True
+) -> np.ndarray:
+    if not complete or size != out.nbytes:
+        raise ValueError(f"its {len(stored)} bytes are not a whole chunk of {out.nbytes}")
+    function(stored, out)
+    return out
+
+
+#: Codecs read here, by the class that zarr (format 3) or numcodecs (format 2) has for them. A decoder takes the stored
+#: bytes and, should it have to copy, the memory to decode into.
+DECODERS: dict[type, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    Crc32cCodec: without_crc32c,
+    BloscCodec: from_blosc,
+    numcodecs.Blosc: from_blosc,
+    ZstdCodec: from_zstd,
+    numcodecs.Zstd: from_zstd,
+}
+
+
+def chunk_files(array: zarr.Array) -> ChunkFiles | None:
+    """The files of an array, or None if it has to be read through zarr."""
+    metadata: Any = array.metadata
+    if type(array.store) is not LocalStore or array.dtype.hasobject or sys.byteorder != "little":
+        return None
+    per_shard = None
+    if metadata.zarr_format == 3:
+        codecs = metadata.codecs
+        if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec):
+            if not usual_index(codecs[0]):
+                return None
+            per_shard = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
+            codecs = codecs[0].codecs
+        first, *rest = codecs
+        plain = isinstance(first, BytesCodec) and (first.endian is None or first.endian.value == "little")
+    else:
+        plain = metadata.order == "C" and not metadata.filters and array.dtype.isnative
+        rest = [] if metadata.compressor is None else [metadata.compressor]
+    if not plain or any(type(codec) not in DECODERS for codec in rest):
+        return None
+    directory = os.path.join(array.store.root, array.path)
+    decoders = tuple(DECODERS[type(codec)] for codec in reversed(rest))
+    return ChunkFiles(directory, array.shape, array.chunks, per_shard, array.dtype, decoders, metadata.encode_chunk_key)
+
+
+def usual_index(codec: ShardingCodec) -> bool:
+    """A shard's index is at its end, little-endian, with a crc32c; the only one that is read here."""
+    configuration: Any = codec.to_dict()["configuration"]
+    names = [c["name"] for c in configuration["index_codecs"]]
+    return names == ["bytes", "crc32c"] and configuration["index_location"] == "end"
+
+
+@dataclass(frozen=True)
+class ChunkFiles:
+    """The chunks of a local Zarr array."""
+
+    directory: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    #: Chunks of a shard along each axis, or None where each chunk is a file.
+    per_shard: tuple[int, ...] | None
+    dtype: np.dtype
+    #: In the order in which they undo what the writer did.
+    decoders: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]
+    key: Callable[[tuple[int, ...]], str]
+
+    @property
+    def plain(self) -> bool:
+        """Rows are stored as they are, one after the other: any of them can be read without the rest of their chunk."""
+        return not self.decoders and self.chunks[1:] == self.shape[1:]
+
+    def read(self, start: int, out: np.ndarray, fill: Any = None) -> None:
+        """Fill ``out`` with the rows from ``start`` on; absent chunks with ``fill``, if that is not None.
+
+        Raises
+        ------
+        ChunkError
+        """
+        stop = start + len(out)
+        ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
+        ranges += [range(-(-n // c)) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
+        for index in product(*ranges):
+            # The rows and columns that are wanted of this chunk, as they are numbered in the array.
+            lows = [i * c for i, c in zip(index, self.chunks, strict=True)]
+            first = (max(lows[0], start), *lows[1:])
+            last = [min(a + c, n) for a, c, n in zip(lows, self.chunks, (stop, *self.shape[1:]), strict=True)]
+            target = out[(slice(first[0] - start, last[0] - start), *map(slice, first[1:], last[1:]))]
+            try:
+                with self.opened(index) as (file, offset, nbytes):
+                    if self.plain:
+                        self.check_size(nbytes)
+                        skipped = (first[0] - lows[0]) * (target.nbytes // len(target))
+                        _fill(target.reshape(-1).view(np.uint8), file, offset + skipped)
+                    else:
+                        self.decode(file, offset, nbytes, target, [f - low for f, low in zip(first, lows, strict=True)])
+            except FileNotFoundError:
+                if fill is None:
+                    raise ChunkError(index, "it is no longer in the store", absent=True) from None
+                target[...] = fill
+            except (ValueError, RuntimeError, OSError) as error:
+                raise ChunkError(index, f"{error}") from error
+
+    def check_size(self, nbytes: int) -> None:
+        expected = int(np.prod(self.chunks)) * self.dtype.itemsize
+        if nbytes != expected:
+            raise ValueError(f"it has {nbytes} bytes in place of {expected}")
+
+    def decode(self, file: int, offset: int, nbytes: int, target: np.ndarray, skipped: list[int]) -> None:
+        """Read a whole chunk and put the part of it from ``skipped`` on into ``target``."""
+        whole = target.shape == self.chunks and target.flags.c_contiguous
+        chunk = target if whole else thread_buffer("chunk", self.chunks, self.dtype)
+        memory = chunk.reshape(-1).view(np.uint8)
+        data = thread_buffer("stored", (nbytes,), np.dtype(np.uint8)) if self.decoders else memory[:nbytes]
+        _fill(data, file, offset)
+        for decoder in self.decoders:
+            data = decoder(data, memory)
+        self.check_size(data.nbytes)
+        if data.ctypes.data != memory.ctypes.data:
+            memory[...] = data
+        if not whole:
+            target[...] = chunk[tuple(slice(s, s + n) for s, n in zip(skipped, target.shape, strict=True))]
+
+    @contextmanager
+    def opened(self, index: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+        """The file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
+        shard = index if self.per_shard is None else tuple(i // n for i, n in zip(index, self.per_shard, strict=True))
+        file = os.open(os.path.join(self.directory, self.key(shard)), os.O_RDONLY)
+        try:
+            size = os.fstat(file).st_size
+            if self.per_shard is None:
+                yield file, 0, size
+                return
+            table = np.empty(16 * int(np.prod(self.per_shard)) + 4, np.uint8)
+            _fill(table, file, size - table.nbytes)
+            entries = without_crc32c(table, table).view("<u8").reshape(*self.per_shard, 2)
+            offset, nbytes = entries[tuple(i % n for i, n in zip(index, self.per_shard, strict=True))].tolist()
+            if offset == ABSENT:
+                raise FileNotFoundError
+            if offset + nbytes > size:
+                raise ValueError(f"its shard ends after {size} bytes")
+            yield file, offset, nbytes
+        finally:
+            os.close(file)
+
+
+def _fill(memory: np.ndarray, file: int, offset: int) -> None:
+    """Read until the memory is full."""
+    done = 0
+    while done < len(memory):
+        if offset < 0 or not (got := os.preadv(file, [memory[done:].data], offset + done)):
+            raise ValueError(f"its file ends {len(memory) - done} bytes early")
+        done += got
