@@ -24,6 +24,7 @@ from dask_gd import passes
 from dask_gd.stats import Needs
 
 TARGET, CHUNKS, CHUNK_ROWS, FEATURES = 3.0, 2000, 96, 4
+TITLE = f"One pass over {CHUNKS:,} chunks of 3 KB"
 HEADER = ("pass", "partitions", "tasks", "median s", "ratio to the loop", "all s")
 
 
@@ -53,33 +54,30 @@ def timed(function, *arguments) -> tuple[float, object]:
     return time.perf_counter() - began, result
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--repeat", type=int, default=5)
-    args = parser.parse_args()
-    with scratch(args.directory) as directory:
-        path: Path = make_problem(directory, CHUNKS * CHUNK_ROWS, FEATURES, CHUNK_ROWS)
-        group = zarr.open_group(path, mode="r")
-        opening, source = timed(lambda: dask_gd.open(path, x="x", y="y"))
-        w = np.linspace(-1.0, 1.0, FEATURES)
+def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
+    """The table's rows and the verdict."""
+    path = make_problem(directory, CHUNKS * CHUNK_ROWS, FEATURES, CHUNK_ROWS)
+    group = zarr.open_group(path, mode="r")
+    opening, source = timed(lambda: dask_gd.open(path, x="x", y="y"))
+    w = np.linspace(-1.0, 1.0, FEATURES)
 
-        def one_pass(key: str):
-            return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Needs(), key)
+    def one_pass(key: str):
+        return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Needs(), key)
 
-        seconds: dict[str, list[float]] = {"plain loop": [], "dask_gd, 2 workers": [], "dask_gd, threads": []}
-        with cluster(2, "1GB"):
-            one_pass("warm-cluster")
+    seconds: dict[str, list[float]] = {"plain loop": [], "dask_gd, 2 workers": [], "dask_gd, threads": []}
+    with cluster(2, "1GB"):
+        one_pass("warm-cluster")
+        with dask.config.set(scheduler="threads"):
+            one_pass("warm-threads")
+        for i in range(repeat):
+            loop, (loss, gradient) = timed(plain, group["x"], group["y"], w)
+            pass_, sums = timed(one_pass, f"cluster-{i}")
+            np.testing.assert_allclose(sums.gradient[:, 0, 0], gradient, rtol=1e-9)
+            np.testing.assert_allclose(sums.loss, loss, rtol=1e-9)
             with dask.config.set(scheduler="threads"):
-                one_pass("warm-threads")
-            for i in range(args.repeat):
-                loop, (loss, gradient) = timed(plain, group["x"], group["y"], w)
-                pass_, sums = timed(one_pass, f"cluster-{i}")
-                np.testing.assert_allclose(sums.gradient[:, 0, 0], gradient, rtol=1e-9)
-                np.testing.assert_allclose(sums.loss, loss, rtol=1e-9)
-                with dask.config.set(scheduler="threads"):
-                    threads, _ = timed(one_pass, f"threads-{i}")
-                for name, s in zip(seconds, (loop, pass_, threads), strict=True):
-                    seconds[name].append(s)
+                threads, _ = timed(one_pass, f"threads-{i}")
+            for name, s in zip(seconds, (loop, pass_, threads), strict=True):
+                seconds[name].append(s)
     medians = {name: median(times) for name, times in seconds.items()}
     loop = medians["plain loop"]
     rows = [("open the source", "", "", opening, opening / loop, "")]
@@ -87,8 +85,16 @@ def main() -> None:
         counts = ("", "") if name == "plain loop" else (source.partitions, tasks(source.partitions))
         rows.append((name, *counts, medians[name], medians[name] / loop, " ".join(f"{s:.2f}" for s in times)))
     ratio = medians["dask_gd, 2 workers"] / loop
-    verdicts = {f"2 workers take {ratio:.2f} times the plain loop, target < {TARGET}": ratio < TARGET}
-    finish(f"One pass over {CHUNKS:,} chunks of 3 KB", HEADER, rows, verdicts, args.output)
+    return rows, {f"2 workers take {ratio:.2f} times the plain loop, target < {TARGET}": ratio < TARGET}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--repeat", type=int, default=5)
+    args = parser.parse_args()
+    with scratch(args.directory) as directory:
+        rows, verdicts = measure(directory, args.repeat)
+    finish(TITLE, HEADER, rows, verdicts, args.output)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 import uuid
 import warnings
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from .sources import Source
 from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_cosine, objective
 from .store import Checkpoint, Store, check_same
 
-#: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
-SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
+#: Shares of the partitions on which a solver that can starts, the share of the loss that the next step may still
+#: promise when it goes on to more rows, and the steps it may take on each.
+SHARES, ROUGH, STEPS_EACH = (1 / 16, 1 / 4), (0.2, 0.03), 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 
@@ -141,21 +143,26 @@ class Run:
         if not self.solver.samples or self.loss.quadratic or count < SAMPLED_PARTITIONS:
             return
         order = np.random.default_rng(self.seed).permutation(count).tolist()
-        samples = [tuple(sorted(order[: int(np.ceil(share * count))])) for share in SHARES]
+        # Powers of two, which most numbers of workers share evenly.
+        sizes = [max(2, 2 ** int(np.log2(share * count))) for share in SHARES]
+        samples = [tuple(sorted(order[:size])) for size in sizes]
         rows = np.diff(self.source.bounds)
         self.samples = [s for s in samples if rows[list(s)].sum() >= ROWS_EACH * self.start.size]
 
     def sampled(self, rows: int) -> None:
-        """Go on to more rows once the next step promises less than these rows can tell.
+        """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
 
-        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
+        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood. And a
+        step that promises little of the loss lands where the next is much smaller.
         """
-        noise = self.start.size / (2 * rows)
-        if self.state.promise[0] <= noise or self.iteration - self.since >= STEPS_EACH or self.state.stalled[0]:
+        noise, rough = self.start.size / (2 * rows), ROUGH[-len(self.samples)] * abs(self.state.loss[0])
+        steps = self.iteration - self.since
+        if self.state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or self.state.stalled[0]:
             weights = self.state.query if self.state.query.shape[2] == 1 else self.state.weights
             self.samples, self.since = self.samples[1:], self.iteration + 1
             # The weights remain those whose loss is known, until the next pass.
-            self.state = self.solver.init(weights, self.rounding)._replace(weights=self.state.weights)
+            begin = self.solver.init if self.samples else partial(self.solver.carry, self.state)  # type: ignore[attr-defined]
+            self.state = begin(weights, self.rounding)._replace(weights=self.state.weights)
 
     def grad_norm(self) -> float:
         """The largest component of the gradient over its scale."""

@@ -31,7 +31,8 @@ class Solver(Protocol):
     name: str
     #: May be fed from the sufficient statistics of a quadratic loss in place of passes.
     from_statistics: bool
-    #: May start on some of the rows; its State then has ``promise`` (1,), the decrease that the next step promises.
+    #: May start on some of the rows; its State then has ``promise`` (1,), the decrease that the next step promises, and
+    #: ``carry(state, weights, rounding) -> State`` begins again on all of them.
     samples: bool
 
     def init(self, weights: np.ndarray, rounding: float) -> Any: ...

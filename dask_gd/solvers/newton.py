@@ -15,8 +15,17 @@ from .base import dot
 DAMPED = 12
 
 #: The curvature of the last pass serves the next while the step promises less than this share of the loss: the
-#: curvature of a logistic loss changes by about the root of that, and each pass still gains two digits.
-FLAT = 1e-3
+#: curvature of a logistic loss changes by about the root of that.
+FLAT = 1e-2
+
+#: And while each such step takes nine tenths of the gradient's square.
+GAINED = 0.1
+
+#: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass.
+NARROW = 48
+
+#: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
+NEAR, SHARE = 1e-4, 0.5
 
 FULL, SHORTER, SAME = 0.0, 1.0, 2.0
 
@@ -29,7 +38,7 @@ class NewtonState(NamedTuple):
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
     promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
     directions: np.ndarray  # (q, k, 1 + DAMPED) from the weights: the full step, then the damped ones
-    curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it
+    curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
@@ -42,9 +51,12 @@ class Newton:
     """Newton's method with exact curvature (Boyd and Vandenberghe, 2004, section 9.5), for narrow data.
 
     A pass computes loss, gradient and the (q, q) curvature H, q the number of features and the intercept; the client
-    solves ``H d = -g``. Near the solution H is kept for as long as each step still gains a digit. The full step
-    is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one pass
-    (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
+    solves ``H d = -g``. Near the solution H is not computed again for as long as the gradient still falls fast: each
+    step corrects it by the change of the gradient that it saw (the BFGS update; Nocedal and Wright, 2006, eq. 6.19).
+    The last sample's H begins the passes over all rows in this way.
+
+    The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one
+    pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
     curvature everywhere, one of them lowers the loss.
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
@@ -75,12 +87,23 @@ class Newton:
             stalled=np.zeros(1),
         )
 
+    def carry(self, state, weights, rounding):
+        """Begin again on more rows with the curvature of fewer, where it is worth keeping."""
+        if len(weights) <= NARROW:
+            return self.init(weights, rounding)
+        kept = {"curvature": state.curvature, "diagonal": state.diagonal, "stale": np.array(1.0)}
+        return self.init(weights, rounding)._replace(**kept)
+
     def needs(self, state):
         return Needs(curvature=None if state.asked == SHORTER or state.stale else EXACT)
 
     def step(self, state, objective):
-        if np.isinf(state.loss[0]):
-            state = state._replace(diagonal=line.scale(objective))
+        first = bool(np.isinf(state.loss[0]))
+        if first:
+            diagonal = line.scale(objective)
+            if state.stale:
+                state = state._replace(curvature=rescaled(state.curvature, state.diagonal, diagonal))
+            state = state._replace(diagonal=diagonal)
         taken, stalled, damping = 0, False, dampings(len(state.weights))[1 if state.asked == SHORTER else 0 :]
         if state.asked != SAME:
             moves = state.query - state.weights
@@ -89,6 +112,7 @@ class Newton:
             if best is None:
                 return self._shorter(state)
             taken, stalled = best, line.stuck(state, objective, best)
+        before = state
         state = state._replace(
             weights=state.query[:, :, taken : taken + 1],
             loss=objective.loss[taken : taken + 1],
@@ -101,12 +125,18 @@ class Newton:
         elif not state.stale:
             # A shorter step was taken from a pass without curvature: look at the same point again.
             return state._replace(query=state.weights, asked=np.array(SAME))
+        elif not first:
+            state = state._replace(curvature=corrected(state, before))
         every = dampings(len(state.weights))
-        state = state._replace(directions=-solve(state.curvature, state.gradient, state.diagonal, every))
-        full = state.directions[:, :, :1]
-        promise = -0.5 * dot(full, state.gradient)
-        gained = objective.curvature is not None or promise[0] <= 0.1 * state.promise[0]
-        flat = gained and promise[0] <= FLAT * abs(state.loss[0])
+        directions = -solve(state.curvature, state.gradient, state.diagonal, every)
+        promise = -0.5 * dot(directions[:, :, :1], state.gradient)
+        if promise[0] > NEAR * abs(state.loss[0]):
+            directions = -solve(restrained(state.curvature, state.diagonal), state.gradient, state.diagonal, every)
+            promise = -0.5 * dot(directions[:, :, :1], state.gradient)
+        state, full = state._replace(directions=directions), directions[:, :, :1]
+        sizes = [dot(at.gradient / state.diagonal, at.gradient)[0] for at in (state, before)]
+        gained = first or objective.curvature is not None or sizes[0] <= GAINED * sizes[1]
+        flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
         state = state._replace(promise=promise, stale=np.array(float(flat)))
         if state.promise[0] <= 0 and state.gradient.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
@@ -119,6 +149,47 @@ class Newton:
         if state.asked == FULL:
             return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
+
+
+def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """A sample's curvature as that of all rows: (q, q, k or 1), its scale and theirs, both (q, 1, 1).
+
+    The scale is the bound of the curvature's diagonal, so that features rare in the sample, or in the rest, get the
+    size that they have. Those that the sample lacks altogether get the bound itself.
+    """
+    root = np.sqrt(new / old)
+    curvature = curvature * root * root[:, :, 0].T[:, :, None]
+    every = np.arange(len(curvature))
+    lacking = curvature[every, every] <= 0
+    curvature[every, every] = np.where(lacking, new[:, 0], curvature[every, every])
+    return curvature
+
+
+def restrained(curvature: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """The curvature, nowhere on its diagonal far below its bound: (q, q, k or 1), (q, 1, 1).
+
+    Where a feature is rare its rows may all be predicted with certainty; the curvature along it is then next to
+    nothing, and the full step would throw its weight as far to the other side, while the loss falls for other reasons.
+    So its share of the bound is taken to be at least `SHARE` of the median feature's.
+    """
+    every, curvature = np.arange(len(curvature)), curvature.copy()
+    share = curvature[every, every] / diagonal[:, 0]
+    curvature[every, every] = np.maximum(share, SHARE * np.median(share, axis=0)) * diagonal[:, 0]
+    return curvature
+
+
+def corrected(state: NewtonState, before: NewtonState) -> np.ndarray:
+    """The BFGS update of the curvature by the last step, for each output that has its own."""
+    s, y = state.weights - before.weights, state.gradient - before.gradient
+    curvature = state.curvature.copy()
+    for j in range(curvature.shape[2]):
+        h, move, change = curvature[:, :, j], s[:, j, 0], y[:, j, 0]
+        image = h @ move
+        inner, seen = move @ image, move @ change
+        # J is convex: less than this is rounding.
+        if curvature.shape[2] == s.shape[1] and inner > 0 and seen > 1e-8 * inner:
+            curvature[:, :, j] = h + np.outer(change, change) / seen - np.outer(image, image) / inner
+    return curvature
 
 
 def dampings(q: int) -> np.ndarray:
