@@ -1,5 +1,7 @@
 """A fit that starts on some of the rows ends on all of them, at the same place, whatever the samples are like."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_fit import problem, sklearn_logistic, to_zarr
@@ -7,9 +9,12 @@ from test_fit import problem, sklearn_logistic, to_zarr
 import dask_gd
 
 
-def fit(x, y, **options):
+def fit(x, y=None, **options):
     options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "tol": 1e-10, **options}
     return dask_gd.fit(x, y, **options)
+
+
+FLIGHTS = Path(__file__).parents[1] / "data" / "flights.zarr"
 
 
 @pytest.fixture
@@ -33,6 +38,16 @@ def test_the_first_steps_read_some_rows_and_the_last_all(stored):
     np.testing.assert_array_equal(run.history.passes, rows / 6400)
     assert float(run.history.passes.sum()) < fit(x, y, initial_weights=np.zeros(5)).history.passes.sum()
     np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3), rtol=1e-7)
+
+
+def test_features_too_rare_for_a_sample_do_not_mislead_newton():
+    """An airport in a handful of the sample's rows: a weight thrown far to one side would take many passes back."""
+    source = dask_gd.open(FLIGHTS, x="X", y="late")
+    sampled = fit(source, penalty=None, tol=1e-6)
+    whole = fit(source, penalty=None, tol=1e-6, initial_weights=np.zeros(source.shape[1]))
+    assert sampled.history.rows[0] < whole.history.rows[0]
+    assert sampled.history.passes.sum() < whole.history.passes.sum() + 2
+    np.testing.assert_allclose(sampled.parameters, whole.parameters, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", ["by target", "by feature", "by prediction"])

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dask_gd import L2, LBFGS, Adam, GradientDescent, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.losses import Loss
-from dask_gd.solvers import SOLVERS, as_solver
+from dask_gd.solvers import SOLVERS, as_solver, newton
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
-from dask_gd.solvers.newton import SHORTER, solve
+from dask_gd.solvers.newton import SHARE, SHORTER, corrected, rescaled, restrained, solve
 from dask_gd.stats import EXACT, Needs, Objective, gradient_cosine, objective, partial_stats
 
 ALL = Needs(EXACT, scale=True)
@@ -243,6 +243,52 @@ def test_newton_takes_the_least_step_where_columns_are_collinear():
     assert case.cosine(end[:, None, None]) < 1e-10
     assert_allclose(end[0], end[3])
     assert abs(end[4]) < 1e-12
+
+
+@pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
+def test_newton_reaches_the_optimum_with_curvature_kept_between_passes(monkeypatch, name):
+    monkeypatch.setattr(newton, "NARROW", 0)
+    case = (WELL_SCALED | BADLY_SCALED)[name]
+    states = list(islice(case.states(Newton()), 40))
+    assert case.cosine(states[-1].weights) < 1e-6
+    assert any(state.stale for state in states)
+
+
+@pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
+def test_newton_begins_on_other_rows_with_the_curvature_of_some(monkeypatch, name):
+    monkeypatch.setattr(newton, "NARROW", 0)
+    case = (WELL_SCALED | BADLY_SCALED)[name]
+    some = case._replace(x=case.x[:40] * [1.0, 0.0, 5.0], y=case.y[:40])
+    before = nth(some.states(Newton()), 3)
+    kept = Newton().carry(before, before.weights, ROUNDING)
+    assert case.cosine(nth(case.states(Newton(), **kept._asdict(), start=before.weights), 40).weights) < 1e-6
+
+
+def test_a_samples_curvature_is_taken_to_the_scale_of_all_rows():
+    rng = np.random.default_rng(5)
+    half, units = rng.normal(size=(20, 4)), np.array([1.0, 10.0, 0.1, 3.0])
+    h, scaled = ((a.T @ a)[:, :, None] for a in (half, half * units))
+    diagonals = [np.einsum("iij->ij", a).copy()[:, :, None] for a in (h, scaled)]
+    assert_allclose(rescaled(h, *diagonals), scaled)
+    h[:, 2] = h[2] = 0  # a feature that the sample lacks
+    assert_allclose(rescaled(h, *diagonals)[:, 2, 0], [0, 0, diagonals[1][2, 0, 0], 0])
+
+
+def test_a_step_corrects_the_curvature_to_the_change_of_gradient_that_it_saw():
+    case = problem(Logistic(), k=2, alpha=0.1)
+    before, now = islice(case.states(Newton()), 1, 3)
+    h = corrected(now, before)
+    s, y = (now.weights - before.weights)[:, :, 0], (now.gradient - before.gradient)[:, :, 0]
+    assert_allclose(np.einsum("qrk,rk->qk", h, s), y, rtol=1e-9, atol=1e-15)
+    assert_allclose(h, np.swapaxes(h, 0, 1), rtol=1e-9, atol=1e-15)
+    assert (np.linalg.eigvalsh(np.moveaxis(h, 2, 0)) > 0).all()
+
+
+def test_only_features_far_below_their_bound_are_restrained():
+    h = np.array([[1.0, 0.1, 0.0], [0.1, 2.0, 0.0], [0.0, 0.0, 1e-9]])[:, :, None]
+    expected = h.copy()
+    expected[2, 2] = SHARE * 0.5 * 8.0
+    assert_allclose(restrained(h, np.array([2.0, 4.0, 8.0])[:, None, None]), expected)
 
 
 def test_newton_needs_no_more_rows_than_there_are():
