@@ -103,7 +103,9 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
             per_shard = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
             codecs = codecs[0].codecs
         first, *rest = codecs
-        plain = isinstance(first, BytesCodec) and (first.endian is None or first.endian.value == "little")
+        # As it is written in the metadata: versions of zarr differ in how they hold it.
+        endian = first.to_dict().get("configuration", {}).get("endian", "little")
+        plain = isinstance(first, BytesCodec) and endian == "little"
     else:
         plain = metadata.order == "C" and not metadata.filters and array.dtype.isnative
         rest = [] if metadata.compressor is None else [metadata.compressor]
