@@ -9,7 +9,6 @@ import time
 import uuid
 import warnings
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,11 @@ from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
 from .solvers import GRAM_LIMIT, STALLED, Solver
 from .sources import Source
-from .stats import EXACT, Needs, Quadratic, Scale, Stats, gradient_cosine, objective
+from .stats import EXACT, Needs, Quadratic, Scale, Stats, block_rows, gradient_cosine, objective
 from .store import Checkpoint, Store, check_same
 
-#: Shares of the partitions on which a solver that can starts, the share of the loss that the next step may still
-#: promise when it goes on to more rows, and the steps it may take on each.
-SHARES, ROUGH, STEPS_EACH = (1 / 16, 1 / 4), (0.2, 0.03), 8
+#: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
+SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 
@@ -52,6 +50,8 @@ class Run:
         # The samples still to be worked through, the first of them now; and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
         self.since = 0
+        # The last step was taken without a look: the weights are the state's query.
+        self.unseen = False
         self.reads = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.moments: Scale | None = None
@@ -70,6 +70,13 @@ class Run:
     def iterate(self, *stop: Any) -> IterationEnded | None:
         """One evaluation of the query, one step, one commit; None, and nothing changed, if nothing finite came back."""
         began = time.perf_counter()
+        if self.unseen:
+            # More is asked of a finished run: have a look after all.
+            self.unseen = False
+            for values in self.history.values():
+                values.pop()
+        if (expected := self.expected()) <= stop[1]:
+            return self.take_unseen(expected, began, *stop)
         query = self.state.query
         sums, passed = self.evaluate(query)
         if sums.weight <= 0 and not self.samples:
@@ -92,15 +99,44 @@ class Run:
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         share = sums.rows / self.source.shape[0] if passed else 0.0
         read = sums.rows if passed else 0, share * self.source.nbytes
-        row = (self.state.loss[0], self.grad_norm(), self.state.step_size[0], share, *read)
+        row = (self.state.loss[0], self.grad_norm(self.state.gradient[:, :, 0]), self.state.step_size[0], share, *read)
         for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
             self.history[name].append(value)
         if self.samples:
             self.sampled(sums.rows)
+        return self.end_iteration(*stop)
+
+    def end_iteration(self, *stop: Any) -> IterationEnded:
         self.reason = self.stop(*stop)
         if self.store is not None:
             self.store.commit(self.checkpoint())
         return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
+
+    def expected(self) -> float:
+        """The gradient to be expected at the query, as `grad_norm` measures it; infinity where there is no telling."""
+        state, source = self.state, self.source
+        if self.samples or self.moments is None or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
+            return np.inf
+        if self.loss.quadratic and hasattr(state, "curvature"):
+            # Known, but for the rounding of what it is computed from.
+            move, curvature = state.query - state.weights, state.curvature[:, :, 0]
+            gradient = state.gradient[:, :, 0] + curvature @ move[:, :, 0]
+            size = np.abs(state.gradient[:, :, 0]) + np.abs(curvature) @ np.abs(move[:, :, 0])
+            if len(size) > source.shape[1]:
+                # So that centring does not cancel what rounding may have added.
+                size[:-1] *= np.where(self.moments.sums[:-1] > 0, -1.0, 1.0)[:, None]
+            blocks = max(1.0, source.shape[0] / block_rows(source.shape[1], source.dtype.itemsize))
+            unit = max(self.rounding, 4 * float(np.finfo(source.dtype).eps) / np.sqrt(blocks))
+            return self.grad_norm(gradient) + self.grad_norm(unit * size)
+        return float(getattr(state, "remains", np.full(1, np.inf))[0] * self.history["grad_norm"][-1])
+
+    def take_unseen(self, expected: float, began: float, *stop: Any) -> IterationEnded:
+        """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
+        self.unseen = True
+        row = (self.state.loss[0] - self.state.promise[0], expected, 1.0, 0.0, 0, 0.0, time.perf_counter() - began)
+        for name, value in zip(HISTORY, row, strict=True):
+            self.history[name].append(value)
+        return self.end_iteration(*stop)
 
     def evaluate(self, query: np.ndarray) -> tuple[Stats, bool]:
         """The sums at the query, and whether that took a pass over the data."""
@@ -152,22 +188,22 @@ class Run:
     def sampled(self, rows: int) -> None:
         """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
 
-        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood. And a
-        step that promises little of the loss lands where the next is much smaller.
+        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
         """
-        noise, rough = self.start.size / (2 * rows), ROUGH[-len(self.samples)] * abs(self.state.loss[0])
+        noise = self.start.size / (2 * rows)
+        rough = self.solver.samples[-len(self.samples)] * abs(self.state.loss[0])
         steps = self.iteration - self.since
         if self.state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or self.state.stalled[0]:
             weights = self.state.query if self.state.query.shape[2] == 1 else self.state.weights
             self.samples, self.since = self.samples[1:], self.iteration + 1
+            begun = self.solver.carry(self.state, weights, self.rounding, not self.samples)  # type: ignore[attr-defined]
             # The weights remain those whose loss is known, until the next pass.
-            begin = self.solver.init if self.samples else partial(self.solver.carry, self.state)  # type: ignore[attr-defined]
-            self.state = begin(weights, self.rounding)._replace(weights=self.state.weights)
+            self.state = begun._replace(weights=self.state.weights)
 
-    def grad_norm(self) -> float:
-        """The largest component of the gradient over its scale."""
+    def grad_norm(self, gradient: np.ndarray) -> float:
+        """The largest component of a gradient (q, k) over its scale."""
         assert self.moments is not None
-        return gradient_cosine(self.state.gradient[:, :, 0], self.moments, self.weight, self.source.shape[1])
+        return gradient_cosine(gradient, self.moments, self.weight, self.source.shape[1])
 
     def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
         """Why to stop now, or None to go on."""
@@ -238,7 +274,7 @@ class Run:
         self.history = {name: arrays[name].tolist() for name in HISTORY}
         self.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
         self.weight = float(arrays["fit/weight"])
-        self.since = int(arrays["fit/since"])
+        self.since, self.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
         self.samples = []
         if left := int(arrays["fit/samples"]):
             self.plan_samples()
@@ -249,7 +285,7 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
         p, outputs = self.source.shape[1], self.source.outputs
-        w = self.state.weights[:, :, 0]
+        w = (self.state.query if self.unseen else self.state.weights)[:, :, 0]
         coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
         output = () if outputs is None else ("output",)
         arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
@@ -264,8 +300,9 @@ class Run:
         for name, array in self.state._asdict().items():
             arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
         assert self.moments is not None
-        sampling = {"since": np.array(self.since), "samples": np.array(len(self.samples))}
-        kept = {**self.moments._asdict(), "weight": np.array(self.weight), "start": self.start, **sampling}
+        counts = {"since": self.since, "samples": len(self.samples), "unseen": int(self.unseen)}
+        kept = {**self.moments._asdict(), "weight": np.array(self.weight), "start": self.start}
+        kept |= {name: np.array(count) for name, count in counts.items()}
         for name, array in kept.items():
             arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
         attributes = {

@@ -138,11 +138,14 @@ def test_a_finished_run_makes_no_pass(stored, monkeypatch):
     same(here(stored, options, stored / "run"), first)
 
 
-def test_a_run_continues_when_asked_for_more(stored):
-    few = here(stored, {"loss": "logistic", "tol": 1e-2}, stored / "run")
-    more = here(stored, {"loss": "logistic", "tol": 1e-9}, stored / "run")
-    assert few.n_iter < more.n_iter
-    same(more, here(stored, {"loss": "logistic", "tol": 1e-9}))
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
+def test_a_run_continues_when_asked_for_more(stored, loss, tol):
+    few = here(stored, {"loss": loss, "tol": tol}, stored / "run")
+    more = here(stored, {"loss": loss, "tol": 1e-15}, stored / "run")
+    assert few.n_iter <= more.n_iter
+    assert few.history.passes.sum() < more.history.passes.sum()
+    same(more, here(stored, {"loss": loss, "tol": 1e-15}))
 
 
 def test_a_diverged_run_keeps_its_finite_weights_and_diverges_again(stored):

@@ -7,6 +7,8 @@ generic. Every State has
 - ``query`` (q, k, m), the candidates that the next pass evaluates,
 - ``step_size``, and ``stalled``, the steps in a row without progress beyond rounding.
 
+A State may have ``remains`` (1,), the share of the gradient that at most should be left at the query.
+
 So iteration t of a fit is: one pass at ``query``, one ``step``, one commit. Inner products are taken in `dot` only, and
 everything else is elementwise, so that a solver can run on weights that live in blocks. `Newton` needs the
 whole matrix.
@@ -31,9 +33,16 @@ class Solver(Protocol):
     name: str
     #: May be fed from the sufficient statistics of a quadratic loss in place of passes.
     from_statistics: bool
-    #: May start on some of the rows; its State then has ``promise`` (1,), the decrease that the next step promises, and
-    #: ``carry(state, weights, rounding) -> State`` begins again on all of them.
-    samples: bool
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """Empty, or the solver may start on some of the rows.
+
+        It goes on to more when the next step, taken unseen, promises no more than these shares of the loss, one for
+        each sample. Its State then has ``promise`` (1,), the decrease that the next step promises, and
+        ``carry(state, weights, rounding, last) -> State`` begins again on more rows, or, if ``last``, on all.
+        """
+        ...
 
     def init(self, weights: np.ndarray, rounding: float) -> Any: ...
     def needs(self, state: Any) -> Needs: ...

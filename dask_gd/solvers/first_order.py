@@ -93,7 +93,7 @@ class GradientDescent:
     decay: float = 0.0
     name = "gradient_descent"
     from_statistics = True
-    samples = False
+    samples = ()
 
     def __post_init__(self):
         _check_rate("GradientDescent", self.learning_rate)
@@ -129,7 +129,7 @@ class Momentum:
     momentum: float = 0.9
     name = "momentum"
     from_statistics = True
-    samples = False
+    samples = ()
 
     def __post_init__(self):
         _check_rate("Momentum", self.learning_rate)
@@ -166,7 +166,7 @@ class Nesterov:
     learning_rate: Rate = "auto"
     name = "nesterov"
     from_statistics = True
-    samples = False
+    samples = ()
 
     def __post_init__(self):
         _check_rate("Nesterov", self.learning_rate)
@@ -206,7 +206,7 @@ class Adam:
     epsilon: float = 1e-8
     name = "adam"
     from_statistics = True
-    samples = False
+    samples = ()
 
     def __post_init__(self):
         positive("Adam", learning_rate=self.learning_rate, epsilon=self.epsilon)

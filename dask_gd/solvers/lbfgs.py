@@ -22,6 +22,7 @@ class LBFGSState(NamedTuple):
     loss: np.ndarray  # (1,)
     gradient: np.ndarray  # (q, k, 1)
     step_size: np.ndarray  # (1,)
+    promise: np.ndarray  # (1,) the decrease that the next step promises, half of slope times step
     direction: np.ndarray  # (q, k, 1)
     steps: np.ndarray  # (m,) the trials in the query
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature of the centred data, from the first pass
@@ -50,7 +51,7 @@ class LBFGS:
     name = "lbfgs"
     #: Near an exact fit the loss is far below the start's, of which statistics keep only sixteen digits.
     from_statistics = False
-    samples = False
+    samples = (0.0, 0.0)
 
     def __post_init__(self):
         positive("LBFGS", memory=self.memory)
@@ -66,6 +67,7 @@ class LBFGS:
             loss=np.full(1, np.inf),
             gradient=np.zeros_like(weights),
             step_size=np.zeros(1),
+            promise=np.full(1, np.inf),
             direction=np.zeros_like(weights),
             steps=np.zeros(1),
             diagonal=np.ones((q, 1, 1)),
@@ -75,6 +77,10 @@ class LBFGS:
             rounding=np.array(rounding),
             stalled=np.zeros(1),
         )
+
+    def carry(self, state, weights, rounding, last):
+        """Begin again on more rows with the changes that fewer have shown."""
+        return self.init(weights, rounding)._replace(pairs=state.pairs, stored=state.stored)
 
     def needs(self, state):
         return Needs()
@@ -123,7 +129,8 @@ class LBFGS:
         if not state.stored:
             steps = line.ladder(state.weights.shape[0])
         query = line.trials(state.weights, direction, steps)
-        return state._replace(direction=direction, steps=steps, query=query)
+        promise = -0.5 * dot(direction, state.gradient)
+        return state._replace(direction=direction, steps=steps, query=query, promise=promise)
 
 
 def _inverse_curvature(state: LBFGSState) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""Steps taken without a pass to look where they end: they end within the tolerance, and the loss is as foretold."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from test_fit import problem
+
+import dask_gd
+from dask_gd.losses import as_loss
+from dask_gd.stats import Needs, gradient_cosine, objective, partial_stats
+
+
+def measured(x, y, loss, penalty, parameters):
+    """Loss and gradient at the parameters, the latter over its scale as `fit` has it."""
+    loss, query = as_loss(loss), np.zeros((x.shape[1] + 1, 1, 1))
+    start = partial_stats(x, y[:, None], None, query, loss, Needs(scale=True))
+    query = parameters[:, :, None]
+    sums = partial_stats(x, y[:, None], None, query, loss, Needs())
+    seen = objective(sums, query, penalty, loss, x.shape[1])
+    return seen.loss[0], gradient_cosine(seen.gradient[:, :, 0], start.scale, start.weight, x.shape[1])
+
+
+@pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize(("n", "p", "alpha"), [(600, 7, 1e-3), (600, 7, 1e-6), (3000, 60, 1e-3), (300, 60, 1e-2)])
+def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, n, p, alpha, tol):
+    for seed in range(3):
+        x, *targets = problem(n, p, seed)
+        y, penalty = targets[loss == "logistic"], dask_gd.L2(alpha)
+        blocks = da.from_array(x, chunks=(n // 30, p))
+        run = dask_gd.fit(blocks, y, loss=loss, solver="newton", penalty=penalty, tol=tol)
+        assert run.reason == "converged"
+        end, cosine = measured(x, y, loss, penalty, run.parameters)
+        assert cosine <= tol
+        np.testing.assert_allclose(run.history.loss[-1], end, rtol=tol)
+        if run.history.passes[-1] == 0:
+            assert (run.history.passes[:-1] > 0).all()
+            assert cosine <= run.history.grad_norm[-1] + 1e-15
+
+
+def test_a_step_is_saved_where_it_can_be_foretold():
+    x, z, y = problem(3000, 60)
+    for loss, target in (("squared", z), ("logistic", y)):
+        run = dask_gd.fit(x, target, loss=loss, penalty=dask_gd.L2(1e-3))
+        assert run.history.passes[-1] == 0
+        assert run.history.rows[-1] == run.history.bytes_read[-1] == 0
+
+
+def test_a_squared_loss_takes_one_pass():
+    x, y, _ = problem(3000, 10)
+    run = dask_gd.fit(x, y)
+    assert (run.history.passes.sum(), run.reason) == (1, "converged")
+
+
+def test_a_step_is_looked_at_where_rounding_could_exceed_the_tolerance():
+    x, y, _ = problem(600, 5, dtype=np.float32)
+    assert dask_gd.fit(x + np.float32(1000), y).history.passes.sum() > 1
+
+
+def test_first_order_steps_are_all_looked_at():
+    x, _, y = problem()
+    for solver in ("lbfgs", "nesterov"):
+        assert (dask_gd.fit(x, y, loss="logistic", solver=solver, tol=1e-3).history.passes > 0).all()
