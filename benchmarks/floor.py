@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 import dask_gd
 from dask_gd import passes
 from dask_gd.sources import Source
-from dask_gd.stats import Needs, partial_stats
+from dask_gd.stats import Needs, combine, partial_stats
 
 HEADER = ("codec", "what", "median s", "GB/s", "ratio to the floor", "all s")
 LOSS, NEEDS, BLOCK, FEATURES, CHUNK_ROWS = dask_gd.Logistic(), Needs(), 1250, 100, 50_000
@@ -98,7 +98,7 @@ def breakdown(
             partial_stats(x, y[:, None], None, query, LOSS, NEEDS) for _ in range(chunks)
         ],
         "task: check and combine": lambda: [
-            (passes.check(rows, stats, work, 0, ()), passes.combine(stats, stats)) for _ in range(chunks)
+            (passes.check(rows, stats, work, 0, ()), combine(stats, stats)) for _ in range(chunks)
         ],
         "floor: read + decode": lambda: raw(codec),
         "floor: arithmetic": lambda: [gradient(x, y, w) for _ in range(chunks)],

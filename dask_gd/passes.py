@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial, reduce
 from typing import NamedTuple
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.delayed import delayed
@@ -22,12 +23,13 @@ from distributed import Client, KilledWorker
 
 from .errors import ClusterError, DataError, NonFiniteError
 from .losses import Loss
-from .process import keep_pages, one_blas_thread
+from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
-from .stats import Needs, Stats, combine, partial_stats, zero_stats
+from .stats import Kernel, Needs, Stats, combine, stats_bytes
 
-#: Fan-in of the tree. Fixed, like the partitions, so that the sums have one order.
-FAN_IN = 16
+#: Fan-in of the tree. Fixed, like the partitions, so that the sums have one order. Less where Stats are large, so that
+#: the ones that a worker adds up take no more than so many bytes (or two of them more).
+FAN_IN, FAN_IN_BYTES = 16, 32 << 20
 
 #: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
 #: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
@@ -109,9 +111,11 @@ def evaluate(
         dtype=object,
         meta=np.empty((0, 0), dtype=object),
     )
-    total = tree_sum(partials, key)
+    total = tree_sum(partials, key, fan_in(query, loss, needs))
     try:
-        return total.compute()
+        # Dask advises against graphs that hold this much; here it is sent once.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}):
+            return total.compute()
     except KilledWorker as error:
         raise ClusterError(
             f"{_partition_named(source, partitions, error.task)} killed {error.allowed_failures + 1} workers "
@@ -122,27 +126,33 @@ def evaluate(
 
 def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
     """The task: sums over one partition, a few chunks at a time."""
-    total = zero_stats(work.query, work.loss, work.needs)
+    reader = work.reader
+    kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
         partition = work.partitions[block_id[0]]
-        for rows in work.reader(partition, *blocks):
-            stats = partial_stats(rows.x, rows.y, rows.weight, work.query, work.loss, work.needs)
-            check(rows, stats, work, partition, blocks)
-            total = combine(total, stats)
-    return total
+        for rows in reader(partition, *blocks):
+            kernel.add(rows.x, rows.y, rows.weight)
+            check(rows, kernel.stats, work, partition, blocks)
+    relieve()
+    return kernel.stats
 
 
-def tree_sum(partials: da.Array, key: str):
-    """Add the partitions' Stats up, FAN_IN at a time, in the order of the partitions; a Delayed."""
+def fan_in(query: np.ndarray, loss: Loss, needs: Needs) -> int:
+    """How many Stats one task of the tree adds up: a matter of the query alone."""
+    return max(2, min(FAN_IN, FAN_IN_BYTES // stats_bytes(query, loss, needs)))
+
+
+def tree_sum(partials: da.Array, key: str, fan_in: int):
+    """Add the partitions' Stats up, ``fan_in`` at a time, in the order of the partitions; a Delayed."""
     parts = partials.to_delayed().ravel().tolist()
     add = delayed(sum_stats, pure=False)
     level = 0
     while len(parts) > 1 or level == 0:
         parts = [
-            add(parts[i : i + FAN_IN], dask_key_name=(f"gd-sum-{key}-{level}", i // FAN_IN))
-            for i in range(0, len(parts), FAN_IN)
+            add(parts[i : i + fan_in], dask_key_name=(f"gd-sum-{key}-{level}", i // fan_in))
+            for i in range(0, len(parts), fan_in)
         ]
         level += 1
     return parts[0]
@@ -156,8 +166,9 @@ def sum_stats(parts: list[Stats]) -> Stats:
 def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
     """Refuse NaN and infinity, and in the first pass targets that the loss does not know.
 
-    No row is inspected unless a sum is already non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in
-    any row makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
+    ``stats`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
+    0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
+    non-finite whatever the weights are.
     """
     sums = (stats.gradient, stats.loss, stats.weight, stats.curvature, *(stats.scale or ()))
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())

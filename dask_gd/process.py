@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import psutil
+from distributed import get_worker
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
@@ -55,6 +57,33 @@ def _set(threads: list[int]) -> None:
         release(force=True)
         library.set_num_threads(number)
         release(force=True)
+
+
+#: Share of a Dask worker's memory limit above which its free pages are given back; at 0.7 Dask begins to spill, at 0.8
+#: it pauses the worker.
+RELIEVE = 0.6
+
+
+def relieve() -> bool:
+    """Give the pages that `keep_pages` kept back where this process's memory nears its worker's limit; True if it did.
+
+    Dask counts them as used, and would pause the worker for them, for ever.
+    """
+    limit = memory_limit()
+    if limit is None or psutil.Process().memory_info().rss <= RELIEVE * limit:
+        return False
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):
+        return False
+
+
+def memory_limit() -> int | None:
+    """The limit in bytes of the Dask worker that runs this task; None without a worker or a limit."""
+    try:
+        return get_worker().memory_manager.memory_limit
+    except (ValueError, AttributeError):
+        return None
 
 
 @lru_cache(maxsize=1)

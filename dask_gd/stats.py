@@ -19,7 +19,8 @@ from .penalties import Penalty
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
 #: it decides the order of the sums, so the same data must give the same bits everywhere.
-BLOCK_BYTES = 1 << 19
+#: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
+BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
 
 EXACT, BOUND = "exact", "bound"
 
@@ -71,6 +72,12 @@ def combine(a: Stats, b: Stats) -> Stats:
     )
 
 
+def stats_bytes(query: np.ndarray, loss: Loss, needs: Needs) -> int:
+    """The size of Stats at this query."""
+    q, k, _ = query.shape
+    return query.nbytes + 8 * (q * q * (1 if loss.quadratic else k) if needs.curvature else 0)
+
+
 def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
     """The sums over no rows, in the shapes the query and the needs ask for."""
     q, k, m = query.shape
@@ -85,8 +92,8 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
 
 
 def block_rows(p: int, itemsize: int) -> int:
-    """Rows per cache block: a multiple of 16, at least 16."""
-    return max(16, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
+    """Rows per cache block: a multiple of 16."""
+    return max(BLOCK_ROWS, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
 
 
 def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
@@ -110,47 +117,60 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
         ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``needs`` asks for.
         A row of x with NaN or infinity makes the gradient or ``scale.features`` non-finite, even at w = 0.
     """
-    n, p = x.shape
-    q, k, m = query.shape
-    intercept = q > p
-    total = zero_stats(query, loss, needs)
-    if n == 0:
-        return total
-    gradient, curvature, scale = total.gradient, total.curvature, total.scale
-    loss_sum = total.loss
-    # One flat product for all outputs and candidates.
-    w, unit = narrow(query[:p].reshape(p, k * m), x.dtype)
-    step = block_rows(p, x.itemsize)
-    scratch = np.empty((min(step, n), p), x.dtype)
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        block, target, s = x[rows], y[rows], None if weight is None else weight[rows]
-        z = (block @ w).astype(np.float64, copy=False).reshape(-1, k, m)
-        if unit != 1.0:
-            z *= unit
+    kernel = Kernel(query, loss, needs, x.dtype, x.shape[1])
+    kernel.add(x, y, weight)
+    return kernel.stats
+
+
+class Kernel:
+    """`partial_stats` of rows that come some at a time: the sums so far, and what is computed once for them all."""
+
+    def __init__(self, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+        self.query, self.loss, self.needs, self.p = query, loss, needs, p
+        self.stats = zero_stats(query, loss, needs)
+        # One flat product for all outputs and candidates.
+        self.weights, self.unit = narrow(query[:p].reshape(p, query.shape[1] * query.shape[2]), dtype)
+        self.step = block_rows(p, dtype.itemsize)
+        self.scratch = None if self.stats.curvature is None else np.empty((self.step, p), dtype)
+
+    def add(self, x, y, weight) -> None:
+        """Add the sums over some more rows."""
+        for start in range(0, len(x), self.step):
+            rows = slice(start, start + self.step)
+            self._add_block(x[rows], y[rows], None if weight is None else weight[rows])
+        total = float(len(x)) if weight is None else float(weight.sum())
+        self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
+
+    def _add_block(self, block, target, s) -> None:
+        p, (q, k, m), loss = self.p, self.query.shape, self.loss
+        _, _, loss_sum, gradient, curvature, scale = self.stats
+        intercept = q > p
+        z = (block @ self.weights).astype(np.float64, copy=False).reshape(-1, k, m)
+        if self.unit != 1.0:
+            z *= self.unit
         if intercept:
-            z = z + query[p]
+            z = z + self.query[p]
         value, slope = loss.value_and_slope(z, target[:, :, None])
         if scale is not None:
             add_scale(scale, block, target, slope[:, :, 0], s)
         if curvature is not None:
             outputs = curvature.shape[2]
-            if needs.curvature == BOUND:
+            if self.needs.curvature == BOUND:
                 h = np.full((len(block), outputs), loss.curvature_bound)
             else:
                 h = loss.curvature(z[:, :outputs, 0], target[:, :outputs])
             h = h if s is None else h * s[:, None]
+            assert self.scratch is not None
             for output in range(outputs):
-                add_curvature(curvature[:, :, output], block, h[:, output], scratch[: len(block)], intercept)
+                add_curvature(curvature[:, :, output], block, h[:, output], self.scratch[: len(block)], intercept)
         if s is not None:
             value, slope = s[:, None, None] * value, s[:, None, None] * slope
         loss_sum += value.sum(axis=(0, 1))
-        narrowed, slope_unit = narrow(slope.reshape(-1, k * m), x.dtype)
-        gradient[:p] += (block.T @ narrowed).reshape(p, k, m) * slope_unit
+        narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
+        product = (block.T @ narrowed).reshape(p, k, m)
+        gradient[:p] += product if unit == 1.0 else product * unit
         if intercept:
             gradient[p] += slope.sum(axis=0)
-    rows_weight = float(n) if weight is None else float(weight.sum())
-    return total._replace(rows=n, weight=rows_weight)
 
 
 def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:

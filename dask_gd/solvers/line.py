@@ -15,6 +15,8 @@ from .base import dot
 
 #: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).
 SUFFICIENT = 1e-4
+#: Weights in all the trials of a ladder together, or four times those of one.
+WIDEST = 1 << 20
 #: Steps in a row without progress beyond rounding after which a solver has exhausted the arithmetic.
 STALLED = 3.0
 
@@ -34,9 +36,10 @@ def ladder(q: int) -> np.ndarray:
     """Trial steps along the gradient divided by `scale`, from a safe one up.
 
     So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
-    curvature is far below its bound.
+    curvature is far below its bound. Of very wide weights there are fewer trials, further apart.
     """
-    return (1.0 / q) * 4.0 ** np.arange(min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5))
+    rungs = min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5)
+    return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), max(4, min(rungs, WIDEST // q)))
 
 
 def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:

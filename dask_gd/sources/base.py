@@ -79,7 +79,7 @@ class Source:
     @property
     def reader(self) -> Reader:
         columns = tuple(c.role if isinstance(c, BlockRows) else c for c in (self.x, self.y, self.weight))
-        return Reader(self.bounds, self.dtype, self.outputs or 1, columns)
+        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns)
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
@@ -281,7 +281,9 @@ def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
         return tuple(int(edge) for edge in edges)
     first, last = start // x.unit, -(-stop // x.unit)
     unit_bytes = x.unit * x.shape[1] * x.dtype.itemsize
-    units = max(1, min(PARTITION_BYTES // unit_bytes, (last - first) // PARTITIONS))
+    # Of wide rows so many that the gradient, which is as wide, is small beside them.
+    fewest = -(-min(PARTITION_BYTES, 16 * 8 * x.shape[1]) // unit_bytes)
+    units = max(1, fewest, min(PARTITION_BYTES // unit_bytes, (last - first) // PARTITIONS))
     return (start, *range((first + units) * x.unit, stop, units * x.unit), stop)
 
 

@@ -31,6 +31,7 @@ class Reader:
 
     bounds: tuple[int, ...]
     dtype: np.dtype
+    features: int
     outputs: int
     #: x, y and weight; a str stands for a materialised block, which comes as an argument of the task.
     columns: tuple[ZarrRows | str | None, ...]

@@ -30,8 +30,9 @@ from .files import ABSENT, ChunkError, ChunkFiles, chunk_files, thread_buffer, u
 
 logger = logging.getLogger("dask_gd")
 
-#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears.
-READ_BYTES = 4 << 20
+#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
+#: these are wide: enough that the cost of adding up gradients, which are as wide, does.
+READ_BYTES, READ_ROWS = 4 << 20, 64
 #: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
 WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
 
@@ -81,8 +82,8 @@ class ZarrRows:
         chunk = self.array.chunks[0]
         row_bytes = int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
         if self.files is not None and self.files.plain and chunk * row_bytes > READ_BYTES:
-            return max(1, READ_BYTES // row_bytes)
-        return max(1, READ_BYTES // max(1, chunk * row_bytes)) * chunk
+            return min(chunk, max(READ_ROWS, READ_BYTES // row_bytes))
+        return max(1, READ_BYTES // max(1, chunk * row_bytes), -(-min(READ_ROWS, self.shape[0]) // chunk)) * chunk
 
     def where(self, row: int, column: int = 0) -> str:
         """The chunk that holds ``row`` and ``column``, for messages."""
