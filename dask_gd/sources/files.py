@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -152,26 +151,27 @@ class ChunkFiles:
         stop = start + len(out)
         ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
         ranges += [range(-(-n // c)) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
-        for index in product(*ranges):
-            # The rows and columns that are wanted of this chunk, as they are numbered in the array.
-            lows = [i * c for i, c in zip(index, self.chunks, strict=True)]
-            first = (max(lows[0], start), *lows[1:])
-            last = [min(a + c, n) for a, c, n in zip(lows, self.chunks, (stop, *self.shape[1:]), strict=True)]
-            target = out[(slice(first[0] - start, last[0] - start), *map(slice, first[1:], last[1:]))]
-            try:
-                with self.opened(index) as (file, offset, nbytes):
+        with _Files(self) as files:
+            for index in product(*ranges):
+                # The rows and columns that are wanted of this chunk, as they are numbered in the array.
+                lows = [i * c for i, c in zip(index, self.chunks, strict=True)]
+                first = (max(lows[0], start), *lows[1:])
+                last = [min(a + c, n) for a, c, n in zip(lows, self.chunks, (stop, *self.shape[1:]), strict=True)]
+                target = out[(slice(first[0] - start, last[0] - start), *map(slice, first[1:], last[1:]))]
+                try:
+                    file, offset, nbytes = files.find(index)
                     if self.plain:
                         self.check_size(nbytes)
                         skipped = (first[0] - lows[0]) * (target.nbytes // len(target))
                         _fill(target.reshape(-1).view(np.uint8), file, offset + skipped)
                     else:
                         self.decode(file, offset, nbytes, target, [f - low for f, low in zip(first, lows, strict=True)])
-            except FileNotFoundError:
-                if fill is None:
-                    raise ChunkError(index, "it is no longer in the store", absent=True) from None
-                target[...] = fill
-            except (ValueError, RuntimeError, OSError) as error:
-                raise ChunkError(index, f"{error}") from error
+                except FileNotFoundError:
+                    if fill is None:
+                        raise ChunkError(index, "it is no longer in the store", absent=True) from None
+                    target[...] = fill
+                except (ValueError, RuntimeError, OSError) as error:
+                    raise ChunkError(index, f"{error}") from error
 
     def check_size(self, nbytes: int) -> None:
         expected = int(np.prod(self.chunks)) * self.dtype.itemsize
@@ -193,27 +193,46 @@ class ChunkFiles:
         if not whole:
             target[...] = chunk[tuple(slice(s, s + n) for s, n in zip(skipped, target.shape, strict=True))]
 
-    @contextmanager
-    def opened(self, index: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+
+class _Files:
+    """The file opened last, and its index if it is a shard, for the chunks of one reading that lie in it."""
+
+    def __init__(self, chunks: ChunkFiles):
+        self.chunks, self.file = chunks, -1
+        self.shard: tuple[int, ...] | None = None
+
+    def find(self, index: tuple[int, ...]) -> tuple[int, int, int]:
         """The file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
-        shard = index if self.per_shard is None else tuple(i // n for i, n in zip(index, self.per_shard, strict=True))
-        file = os.open(os.path.join(self.directory, self.key(shard)), os.O_RDONLY)
-        try:
-            size = os.fstat(file).st_size
-            if self.per_shard is None:
-                yield file, 0, size
-                return
-            table = np.empty(16 * int(np.prod(self.per_shard)) + 4, np.uint8)
-            _fill(table, file, size - table.nbytes)
-            entries = without_crc32c(table, table).view("<u8").reshape(*self.per_shard, 2)
-            offset, nbytes = entries[tuple(i % n for i, n in zip(index, self.per_shard, strict=True))].tolist()
-            if offset == ABSENT:
-                raise FileNotFoundError
-            if offset + nbytes > size:
-                raise ValueError(f"its shard ends after {size} bytes")
-            yield file, offset, nbytes
-        finally:
-            os.close(file)
+        per_shard = self.chunks.per_shard
+        shard = index if per_shard is None else tuple(i // n for i, n in zip(index, per_shard, strict=True))
+        if shard != self.shard:
+            self.close()
+            self.file = os.open(os.path.join(self.chunks.directory, self.chunks.key(shard)), os.O_RDONLY)
+            self.size = os.fstat(self.file).st_size
+            if per_shard is not None:
+                table = np.empty(16 * int(np.prod(per_shard)) + 4, np.uint8)
+                _fill(table, self.file, self.size - table.nbytes)
+                self.entries = without_crc32c(table, table).view("<u8").reshape(*per_shard, 2)
+            self.shard = shard
+        if per_shard is None:
+            return self.file, 0, self.size
+        offset, nbytes = self.entries[tuple(i % n for i, n in zip(index, per_shard, strict=True))].tolist()
+        if offset == ABSENT:
+            raise FileNotFoundError
+        if offset + nbytes > self.size:
+            raise ValueError(f"its shard ends after {self.size} bytes")
+        return self.file, offset, nbytes
+
+    def close(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+        self.file, self.shard = -1, None
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _fill(memory: np.ndarray, file: int, offset: int) -> None:
