@@ -135,7 +135,7 @@ def main() -> None:
                             "pass, 2 threads",
                             seconds(passes.evaluate, source, query, LOSS, NEEDS, f"threads-{codec}-{i}"),
                         )
-                sums = passes.evaluate(source, query, LOSS, NEEDS, f"check-{codec}")
+                sums = passes.evaluate(source, query, LOSS, NEEDS, f"check-{codec}", 0)
                 np.testing.assert_allclose(sums.gradient[:, 0, 0], floor(pool, path, codec, chunks, w), rtol=1e-8)
             for _ in range(args.repeat + 1):
                 for what, part in parts.items():

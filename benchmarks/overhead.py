@@ -62,7 +62,7 @@ def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]
     w = np.linspace(-1.0, 1.0, FEATURES)
 
     def one_pass(key: str):
-        return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Needs(), key)
+        return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Needs(), key, 0)
 
     seconds: dict[str, list[float]] = {"plain loop": [], "dask_gd, 2 workers": [], "dask_gd, threads": []}
     with cluster(2, "1GB"):

@@ -131,7 +131,9 @@ def fit(
         if store is not None:
             store = stack.enter_context(store if isinstance(store, Store) else Store(store))
             run.open(store)
+        passes.note_memory(source)
         run.source = passes.hold(source)
+        stack.callback(run.release)
         callbacks = tuple(callbacks)
         run.tell(callbacks, run.started(max_iter))
         while (reason := run.stop(max_iter, tol, target_loss)) is None:

@@ -10,6 +10,8 @@ The scheduler is Dask's choice: the active `distributed.Client`, or its local th
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import replace
 from functools import partial, reduce
 from typing import NamedTuple
@@ -25,11 +27,10 @@ from .errors import ClusterError, DataError, NonFiniteError
 from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
-from .stats import Kernel, Needs, Stats, combine, stats_bytes
+from .sources.cache import cache
+from .stats import Kernel, Needs, Stats, combine, curvatures, fan_in, stats_bytes
 
-#: Fan-in of the tree. Fixed, like the partitions, so that the sums have one order. Less where Stats are large, so that
-#: the ones that a worker adds up take no more than so many bytes (or two of them more).
-FAN_IN, FAN_IN_BYTES = 16, 32 << 20
+logger = logging.getLogger("dask_gd")
 
 #: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
 #: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
@@ -44,6 +45,8 @@ class Work(NamedTuple):
     loss: Loss
     needs: Needs
     partitions: tuple[int, ...]
+    #: The run and the number of its pass, if rows are to be kept for the next.
+    keep: tuple[str, int] | None
 
 
 def hold(source: Source) -> Source:
@@ -62,6 +65,24 @@ def hold(source: Source) -> Source:
     return replace(source, **held) if held else source
 
 
+def note_memory(source: Source) -> None:
+    """Say which workers may lack the memory for a task, before the first."""
+    client, plan = active_client(), source.plan()
+    for address, worker in client.scheduler_info()["workers"].items() if client is not None else ():
+        need = plan.memory * worker["nthreads"]
+        if 0 < worker["memory_limit"] < need:
+            logger.warning(
+                "Worker %s has %.0f MB of memory for %d threads that may need %.0f MB of it each, and for itself. "
+                "Give it more, or fewer threads, or write the data in smaller chunks than %.0f MB.",
+                address,
+                worker["memory_limit"] / 1e6,
+                worker["nthreads"],
+                plan.memory / 1e6,
+                plan.chunk_bytes / 1e6,
+            )
+            return
+
+
 def active_client() -> Client | None:
     """The `distributed.Client` that Dask would use now, or None for local threads."""
     from distributed import default_client
@@ -72,8 +93,35 @@ def active_client() -> Client | None:
         return None
 
 
+def release(source: Source, run: str) -> None:
+    """Let the workers drop the rows that they keep for a run."""
+    client = active_client()
+    if client is not None and source.reader.keeps:
+        client.run(drop, run, on_error="ignore")
+
+
+def drop(run: str) -> None:
+    cache.drop(run)
+
+
+def places(client: Client, partitions: int) -> dict[int, str]:
+    """The worker that reads each partition if it can, the same in every pass as long as the workers are: it may have
+    kept the rows.
+    """
+    threads = sorted(client.nthreads().items())
+    workers = [address for address, count in threads for _ in range(count)]
+    return {i: workers[i * len(workers) // partitions] for i in range(partitions)} if workers else {}
+
+
 def evaluate(
-    source: Source, query: np.ndarray, loss: Loss, needs: Needs, key: str, partitions: tuple[int, ...] | None = None
+    source: Source,
+    query: np.ndarray,
+    loss: Loss,
+    needs: Needs,
+    run: str,
+    step: int,
+    partitions: tuple[int, ...] | None = None,
+    keep: bool = False,
 ) -> Stats:
     """The sums over the rows of some partitions, or of all, at ``query``: one pass.
 
@@ -82,10 +130,14 @@ def evaluate(
     source : Source
     query : (q, k, m) float64
     loss, needs
-    key : str
-        Unique to this run and step.
+    run : str
+        Names the fit.
+    step : int
+        Numbers its passes; run and step are part of every task's name.
     partitions : tuple of int, optional
         In ascending order.
+    keep : bool
+        The workers keep rows for the next passes of this run, where that is worth it and as far as they have room.
 
     Raises
     ------
@@ -94,24 +146,29 @@ def evaluate(
     ClusterError
         When a partition's task keeps killing its workers.
     """
-    blocks = [column.blocks() for column in source.blocks]
+    blocks, key, client = [column.blocks() for column in source.blocks], f"{run}-{step}", active_client()
+    keep = keep and partitions is None and client is not None and not blocks and source.reader.keeps
     if partitions is None:
         partitions = tuple(range(source.partitions))
     else:
         blocks = [block.blocks[list(partitions)] for block in blocks]
-    work = Work(source.reader, query, loss, needs, partitions)
+    work = Work(source.reader, query, loss, needs, partitions, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes <= LITERAL_BYTES
-    partials = da.map_blocks(
-        partial(gradient, work=work) if small else gradient,
-        *blocks,
-        **({} if small else {"work": node}),
-        name=f"gd-gradient-{key}",
-        chunks=((1,) * len(partitions), (1,)),
-        dtype=object,
-        meta=np.empty((0, 0), dtype=object),
-    )
-    total = tree_sum(partials, key, fan_in(query, loss, needs))
+    near = places(client, len(partitions)) if keep and client is not None else {}
+    with dask.annotate(workers=partial(place, near), allow_other_workers=True) if near else contextlib.nullcontext():
+        partials = da.map_blocks(
+            partial(gradient, work=work) if small else gradient,
+            *blocks,
+            **({} if small else {"work": node}),
+            name=f"gd-gradient-{key}",
+            chunks=((1,) * len(partitions), (1,)),
+            dtype=object,
+            meta=np.empty((0, 0), dtype=object),
+        )
+    q, k, m = query.shape
+    nbytes = stats_bytes(q, k, m, curvatures(k, loss) if needs.curvature else 0)
+    total = tree_sum(partials, key, fan_in(nbytes), fuse=bool(blocks))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}):
@@ -124,6 +181,11 @@ def evaluate(
         ) from error
 
 
+def place(near: dict[int, str], key: tuple) -> str | None:
+    """Where a task of `gradient` should run; Dask calls this with its key."""
+    return near.get(key[1])
+
+
 def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
     """The task: sums over one partition, a few chunks at a time."""
     reader = work.reader
@@ -132,27 +194,25 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stat
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
         partition = work.partitions[block_id[0]]
-        for rows in reader(partition, *blocks):
+        for rows in reader(partition, *blocks, keep=work.keep):
             kernel.add(rows.x, rows.y, rows.weight)
             check(rows, kernel.stats, work, partition, blocks)
+    if work.keep is not None:
+        cache.shrink()
     relieve()
     return kernel.stats
 
 
-def fan_in(query: np.ndarray, loss: Loss, needs: Needs) -> int:
-    """How many Stats one task of the tree adds up: a matter of the query alone."""
-    return max(2, min(FAN_IN, FAN_IN_BYTES // stats_bytes(query, loss, needs)))
-
-
-def tree_sum(partials: da.Array, key: str, fan_in: int):
-    """Add the partitions' Stats up, ``fan_in`` at a time, in the order of the partitions; a Delayed."""
-    parts = partials.to_delayed().ravel().tolist()
+def tree_sum(partials: da.Array, key: str, width: int, fuse: bool):
+    """Add the partitions' Stats up, ``width`` at a time, in the order of the partitions; a Delayed."""
+    # Without blocks there is nothing to fuse, which would lose where tasks should run.
+    parts = partials.to_delayed(optimize_graph=fuse).ravel().tolist()
     add = delayed(sum_stats, pure=False)
     level = 0
     while len(parts) > 1 or level == 0:
         parts = [
-            add(parts[i : i + fan_in], dask_key_name=(f"gd-sum-{key}-{level}", i // fan_in))
-            for i in range(0, len(parts), fan_in)
+            add(parts[i : i + width], dask_key_name=(f"gd-sum-{key}-{level}", i // width))
+            for i in range(0, len(parts), width)
         ]
         level += 1
     return parts[0]

@@ -20,15 +20,19 @@ from .losses import Loss
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
-from .solvers import GRAM_LIMIT, STALLED, Solver
+from .solvers import STALLED, Solver
 from .sources import Source
-from .stats import EXACT, Needs, Quadratic, Scale, Stats, block_rows, gradient_cosine, objective
+from .stats import EXACT, GRAM_LIMIT, Needs, Quadratic, Scale, Stats, block_rows, gradient_cosine, objective
 from .store import Checkpoint, Store, check_same
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
+
+#: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
+#: first of them pays for the memory.
+KEEP_AFTER = 3
 
 #: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
 #: is above the first after that many is said to have diverged too.
@@ -52,7 +56,8 @@ class Run:
         self.since = 0
         # The last step was taken without a look: the weights are the state's query.
         self.unseen = False
-        self.reads = 0
+        # Passes, and those over all rows.
+        self.reads = self.whole = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.moments: Scale | None = None
         self.weight = 0.0
@@ -165,7 +170,18 @@ class Run:
         """One pass over the rows in use."""
         partitions = self.samples[0] if self.samples else None
         self.reads += 1
-        return passes.evaluate(self.source, query, self.loss, needs, f"{self.name}-{self.reads}", partitions)
+        self.whole += partitions is None
+        return passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
+
+    @property
+    def keeps(self) -> bool:
+        """The workers keep what they read."""
+        return self.whole > KEEP_AFTER
+
+    def release(self) -> None:
+        """Have the workers drop what they keep."""
+        if self.keeps:
+            passes.release(self.source, self.name)
 
     def plan_samples(self) -> None:
         """Start on a few partitions, then on more, if the solver can and the data is large enough.

@@ -22,6 +22,13 @@ from .penalties import Penalty
 #: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
 BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
 
+#: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
+GRAM_LIMIT = 1024
+
+#: Stats that are added up at a time. Fixed, like the partitions, so that the sums have one order. Fewer where they are
+#: large, so that those a worker holds take no more than so many bytes (or two of them more).
+FAN_IN, FAN_IN_BYTES = 16, 32 << 20
+
 EXACT, BOUND = "exact", "bound"
 
 
@@ -72,10 +79,19 @@ def combine(a: Stats, b: Stats) -> Stats:
     )
 
 
-def stats_bytes(query: np.ndarray, loss: Loss, needs: Needs) -> int:
-    """The size of Stats at this query."""
-    q, k, _ = query.shape
-    return query.nbytes + 8 * (q * q * (1 if loss.quadratic else k) if needs.curvature else 0)
+def stats_bytes(q: int, k: int, m: int, curvatures: int) -> int:
+    """The size of Stats with so many (q, q) curvatures."""
+    return 8 * (q * k * m + q * q * curvatures)
+
+
+def fan_in(nbytes: int) -> int:
+    """How many Stats of this size one task of the tree adds up."""
+    return max(2, min(FAN_IN, FAN_IN_BYTES // nbytes))
+
+
+def curvatures(k: int, loss: Loss) -> int:
+    """A quadratic loss has the same curvature for every output."""
+    return 1 if loss.quadratic else k
 
 
 def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
@@ -86,7 +102,7 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
         0.0,
         np.zeros(m),
         np.zeros((q, k, m)),
-        np.zeros((q, q, 1 if loss.quadratic else k)) if needs.curvature else None,
+        np.zeros((q, q, curvatures(k, loss))) if needs.curvature else None,
         Scale(np.zeros(q), np.zeros(q), np.zeros(k), np.zeros(k)) if needs.scale else None,
     )
 

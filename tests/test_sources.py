@@ -75,7 +75,7 @@ def passed(source, *, loss=SQUARED, needs=FIRST_PASS, query=None):
     """One pass on Dask's threads."""
     if query is None:
         query = np.zeros((source.shape[1] + 1, source.outputs or 1, 1))
-    return evaluate(source, query, loss, needs, next(keys))
+    return evaluate(source, query, loss, needs, next(keys), 0)
 
 
 def assert_same_sums(source, x, y, weight, loss=SQUARED, rtol=1e-12):

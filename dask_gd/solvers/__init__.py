@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..errors import choose
 from ..losses import Loss
-from .base import GRAM_LIMIT, Solver
+from ..stats import GRAM_LIMIT
+from .base import Solver
 from .first_order import Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS
 from .line import STALLED
@@ -42,7 +43,6 @@ def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
 
 
 __all__ = [
-    "GRAM_LIMIT",
     "LBFGS",
     "SOLVERS",
     "STALLED",

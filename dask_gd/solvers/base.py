@@ -20,10 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..stats import BOUND, Needs, Objective
-
-#: Features (and intercept) up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
-GRAM_LIMIT = 1024
+from ..stats import BOUND, GRAM_LIMIT, Needs, Objective
 
 
 @runtime_checkable

@@ -13,7 +13,9 @@ import xarray as xr
 import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
+from ..stats import GRAM_LIMIT, block_rows, fan_in, stats_bytes
 from .dask import BlockRows
+from .plan import Plan
 from .reader import Reader
 from .zarr import ZarrRows
 
@@ -21,6 +23,8 @@ from .zarr import ZarrRows
 #: there are some tens of them to share out and to repeat after a worker's death.
 PARTITION_BYTES = 128 << 20
 PARTITIONS = 32
+#: Blocks of Dask arrays are put together up to this size.
+SMALL_BLOCK = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,31 @@ class Source:
     def reader(self) -> Reader:
         columns = tuple(c.role if isinstance(c, BlockRows) else c for c in (self.x, self.y, self.weight))
         return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns)
+
+    def plan(self) -> Plan:
+        """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.
+
+        Examples
+        --------
+        >>> print(dask_gd.open("data/flights.zarr", x="X", y="late").plan())
+        30 partitions of at most 10,000 rows, 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB, at most 20.8 MB of memory for each thread
+        """
+        p, k = self.shape[1], self.outputs or 1
+        q = p + 1
+        rows = int(np.diff(self.bounds).max())
+        # A first step tries several lengths at once, of wide weights the fewest.
+        sums = stats_bytes(q, k, 16 if q <= 1 << 16 else 4, k if q <= GRAM_LIMIT else 0)
+        width, tasks, level = fan_in(stats_bytes(q, k, 1, 0)), self.partitions, self.partitions
+        while level > 1 or tasks == self.partitions:
+            level = -(-level // width)
+            tasks += level
+        columns = [column for column in (self.x, self.y, self.weight) if column is not None]
+        window = self.x.read_rows if isinstance(self.x, ZarrRows) else rows
+        cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
+        block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
+        memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + (4 + fan_in(sums)) * sums
+        chunk = self.x.array.chunks if isinstance(self.x, ZarrRows) else (rows, p)
+        return Plan(self.partitions, tasks, rows, self.nbytes, int(np.prod(chunk)) * self.x.dtype.itemsize, memory)
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
@@ -278,6 +307,11 @@ def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
     """Rows at which partitions begin: runs of whole chunks or shards of a Zarr array, the blocks of a Dask array."""
     if isinstance(x, BlockRows):
         edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
+        # Blocks so small that their tasks cost more than they do are put together.
+        count = len(edges) - 1
+        together = min(count // PARTITIONS, SMALL_BLOCK // max(1, x.array.nbytes // count))
+        if together > 1:
+            edges = np.append(edges[:-1:together], edges[-1])
         return tuple(int(edge) for edge in edges)
     first, last = start // x.unit, -(-stop // x.unit)
     unit_bytes = x.unit * x.shape[1] * x.dtype.itemsize

@@ -34,6 +34,12 @@ class BlockRows:
     def dtype(self) -> np.dtype:
         return self.array.dtype
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory that a thread needs at most: a block, and what it is cut or put together from."""
+        rows = max(self.array.chunks[0])
+        return 2 * rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
     def aligned(self, row_chunks: tuple[int, ...]) -> BlockRows:
         """The same rows with these row chunks and one column chunk: blocks are paired by number ever after."""
         chunks = (row_chunks, *(-1,) * (self.array.ndim - 1))

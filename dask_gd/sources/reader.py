@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .cache import cache
 from .dask import BoundRows
 from .files import thread_buffer
 from .zarr import ZarrRows
@@ -44,18 +45,39 @@ class Reader:
         assert y is not None
         return x, y, weight
 
-    def __call__(self, partition: int, *blocks: np.ndarray) -> Iterator[Rows]:
-        """The partition's rows, a few chunks at a time; each Rows is valid until the next."""
+    @property
+    def keeps(self) -> bool:
+        """The features' rows are worth keeping between passes."""
+        x = self.columns[0]
+        return isinstance(x, ZarrRows) and x.worth_keeping
+
+    def __call__(self, partition: int, *blocks: np.ndarray, keep: tuple[str, int] | None = None) -> Iterator[Rows]:
+        """The partition's rows, a few chunks at a time; each Rows is valid until the next.
+
+        ``keep`` is a run and the number of its pass: rows worth keeping are kept for the run's next passes.
+        """
         start, stop = self.bounds[partition : partition + 2]
         x, y, weight = self.bind(partition, blocks)
         target, row_weight = _Window(y), weight and _Window(weight)
         for a, b in x.windows(start, stop):
             yield Rows(
-                _cast(x.read(a, b), self.dtype, "x"),
+                _cast(x.read(a, b) if keep is None else _kept(x, a, b, *keep), self.dtype, "x"),
                 _cast(target.read(a, b, stop), np.dtype(float), "y").reshape(b - a, self.outputs),
                 _cast(row_weight.read(a, b, stop), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
                 a,
             )
+
+
+def _kept(x: Column, start: int, stop: int, run: str, step: int) -> np.ndarray:
+    """Rows from the `cache`, or read, and kept if there is room."""
+    assert isinstance(x, ZarrRows)
+    rows = cache.get(run, step, (start, stop))
+    if rows is None:
+        room = cache.room(run, step, (stop - start, *x.shape[1:]), x.dtype)
+        rows = x.read(start, stop, out=room)
+        if room is not None:
+            cache.put(run, step, (start, stop), room)
+    return rows
 
 
 class _Window:

@@ -85,6 +85,17 @@ class ZarrRows:
             return min(chunk, max(READ_ROWS, READ_BYTES // row_bytes))
         return max(1, READ_BYTES // max(1, chunk * row_bytes), -(-min(READ_ROWS, self.shape[0]) // chunk)) * chunk
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
+        array = self.array
+        chunk = int(np.prod(array.chunks)) * array.dtype.itemsize
+        window = self.read_rows * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+        if self.files is None:
+            # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
+            return window + 2 * max(window, chunk)
+        return window if self.files.plain else window + 2 * chunk + (chunk >> 8)
+
     def where(self, row: int, column: int = 0) -> str:
         """The chunk that holds ``row`` and ``column``, for messages."""
         chunk, *columns = self.array.chunks
@@ -92,9 +103,15 @@ class ZarrRows:
         index = (row // chunk, *(column // c for c in columns))
         return f"{self.name!r}, chunk {index}, rows {first}-{min(first + chunk, self.shape[0]) - 1}"
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, valid until this thread next reads the same role."""
-        out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+    @property
+    def worth_keeping(self) -> bool:
+        """Reading costs more than a copy of what the system keeps of its files anyway."""
+        return self.files is None or not self.files.plain
+
+    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
+        if out is None:
+            out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         if self.files is not None:
             try:
                 self.files.read(start, out, self.array.fill_value if self.missing == "fill" else None)

@@ -1,0 +1,94 @@
+"""Decoded rows that a worker keeps from one pass to the next, as far as its memory allows.
+
+Every pass reads all rows in the same order, so that what was read last is what is wanted last: rows are kept as they
+come until the room is used up, and the rest is read again each time. In proportion to the room, that is the best there
+is. Rows are kept in memory of their own, given back to the system as soon as they are dropped, never in memory that
+Dask manages and would spill.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from ..process import RELIEVE, memory_limit
+
+#: Share of the worker's memory limit up to which rows are kept: below `RELIEVE`, at which they are dropped, and well
+#: below 0.7, at which Dask begins to spill.
+KEEP = 0.5
+#: Seconds after which the rows of a fit that does not use them make room for another's; a fit that ends drops its own.
+IDLE = 60.0
+
+
+@dataclass
+class Kept:
+    rows: np.ndarray
+    step: int
+    used: float
+
+
+class Cache:
+    """The rows that this process keeps. ``run`` names the fit, ``step`` its pass."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple, Kept] = {}
+        self.lock = threading.Lock()
+
+    def get(self, run: str, step: int, key: tuple) -> np.ndarray | None:
+        """Rows kept under this key, or None."""
+        found = self.kept.get((run, *key))
+        if found is None:
+            return None
+        found.step, found.used = step, time.monotonic()
+        return found.rows
+
+    def room(self, run: str, step: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        """Memory for rows to keep, if there is some left. What the last passes did not use makes room."""
+        limit, nbytes = memory_limit(), int(np.prod(shape)) * dtype.itemsize
+        if limit is None or nbytes == 0:
+            return None
+        with self.lock:
+            over = _resident() + nbytes - KEEP * limit
+            if over > 0:
+                idle = time.monotonic() - IDLE
+                stale = [k for k, v in self.kept.items() if (v.step < step - 1 if k[0] == run else v.used < idle)]
+                over -= sum(self.kept.pop(k).rows.nbytes for k in stale)
+            return None if over > 0 else _mapped(shape, dtype)
+
+    def put(self, run: str, step: int, key: tuple, rows: np.ndarray) -> None:
+        """Keep rows that were read into memory from `room`."""
+        self.kept[(run, *key)] = Kept(rows, step, time.monotonic())
+
+    def shrink(self) -> None:
+        """Drop rows, the last ones first, while this process is too near its worker's limit."""
+        limit = memory_limit()
+        while self.kept and limit is not None and _resident() > RELIEVE * limit:
+            with self.lock:
+                self.kept.popitem()
+
+    def drop(self, run: str) -> None:
+        """Drop all rows of a fit."""
+        with self.lock:
+            for key in [key for key in self.kept if key[0] == run]:
+                del self.kept[key]
+
+
+#: The one of this process.
+cache = Cache()
+
+
+def _resident() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Uninitialised memory that the system gets back when the array is gone, in huge pages where it has them."""
+    memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)

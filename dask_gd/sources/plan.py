@@ -1,0 +1,41 @@
+"""What a pass over a source will take, known before the first task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pass over a source takes.
+
+    Attributes
+    ----------
+    partitions : int
+        Tasks that read; each handles some consecutive rows.
+    tasks : int
+        All tasks of ours: those, and the ones that add their sums up.
+    rows : int
+        Rows of the largest partition.
+    bytes_read : int
+        Decoded.
+    chunk_bytes : int
+        Of the features' chunks or blocks, decoded.
+    memory : int
+        Bytes that a worker's thread needs at most beside its process: buffers for the chunks it decodes, and the sums.
+        Rows that are kept between passes come on top, up to half of the worker's limit in all, see `cache`.
+    """
+
+    partitions: int
+    tasks: int
+    rows: int
+    bytes_read: int
+    chunk_bytes: int
+    memory: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.partitions} partitions of at most {self.rows:,} rows, {self.tasks} tasks a pass, "
+            f"{self.bytes_read / 1e6:,.1f} MB read in chunks of {self.chunk_bytes / 1e6:,.3g} MB, "
+            f"at most {self.memory / 1e6:,.1f} MB of memory for each thread"
+        )
