@@ -94,7 +94,8 @@ def fit_dask_gd(problem: Problem, solver: str) -> Fitted:
         return dask_gd.fit(source, loss=problem.loss, solver=solver, max_iter=MAX_STEPS, **problem.options)
 
     run, seconds = on_cluster(fit, problem)
-    extra = {"passes": round(float(run.history.passes.sum()), 2), "reason": run.reason}
+    passes = run.history.passes.values
+    extra = {"passes": round(float(passes.sum()), 2), "full": int((passes == 1).sum()), "reason": run.reason}
     return run.parameters[:, 0], 0.0, seconds, extra
 
 
@@ -284,7 +285,7 @@ def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list
     return ladder + [{"tol": tol, "dtype": "float64", **options} for tol in double]
 
 
-FIRST_ORDER = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7, 1e-8)
+FIRST_ORDER = (1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
 NEWTON = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 SPARK = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
@@ -295,15 +296,15 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
     "dask_gd newton": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8)},
     "dask_gd lbfgs": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(*FIRST_ORDER)},
     "dask-glm newton": {  # the largest change of a coefficient
-        "logistic": rungs(1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-5, double=(0.1, 1e-2, 1e-3)),
+        "logistic": rungs(1.0, 0.5, 0.2, 0.1, 1e-2, 1e-3, 1e-5, double=(0.1, 1e-2, 1e-3)),
         "squared": rungs(1e9, 1.0, 1e-3, double=(1e9, 1.0)),
     },
     "dask-glm lbfgs": {  # the largest component of the sum's gradient; SciPy's factr ends it at the tight end
-        "logistic": rungs(1e3, 300.0, 100.0, 30.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
-        "squared": rungs(1e3, 300.0, 100.0, 30.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
+        "logistic": rungs(500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
+        "squared": rungs(500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
     },
     "dask-ml Incremental": {loss: [{"epochs": n} for n in (1, 4, 16)] for loss in ("logistic", "squared")},
-    "scikit-learn lbfgs": {"logistic": rungs(*FIRST_ORDER, double=FIRST_ORDER[3:])},
+    "scikit-learn lbfgs": {"logistic": rungs(*FIRST_ORDER, double=FIRST_ORDER[4:])},
     "scikit-learn newton-cholesky": {"logistic": rungs(*NEWTON, double=NEWTON[2:])},
     "scikit-learn Ridge": {"squared": rungs(1e-4, double=(1e-4,))},  # direct: no tolerance is used
     "scikit-learn LinearRegression": {"squared": rungs(1e-4, double=(1e-4,))},

@@ -195,8 +195,8 @@ class Run:
         if not self.solver.samples or self.loss.quadratic or count < SAMPLED_PARTITIONS:
             return
         order = np.random.default_rng(self.seed).permutation(count).tolist()
-        # Powers of two, which most numbers of workers share evenly.
-        sizes = [max(2, 2 ** int(np.log2(share * count))) for share in SHARES]
+        # Even numbers, which more numbers of workers share evenly.
+        sizes = [2 * int(np.ceil(share * count / 2)) for share in SHARES]
         samples = [tuple(sorted(order[:size])) for size in sizes]
         rows = np.diff(self.source.bounds)
         self.samples = [s for s in samples if rows[list(s)].sum() >= ROWS_EACH * self.start.size]
