@@ -14,12 +14,14 @@ import contextlib
 import logging
 from dataclasses import replace
 from functools import partial, reduce
+from itertools import pairwise
 from typing import NamedTuple
 
 import dask
 import dask.array as da
 import numpy as np
 from dask.delayed import delayed
+from dask.system import CPU_COUNT
 from dask.typing import Key
 from distributed import Client, KilledWorker
 
@@ -27,14 +29,20 @@ from .errors import ClusterError, DataError, NonFiniteError
 from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
+from .sources.base import PARTITION_BYTES
 from .sources.cache import cache
-from .stats import Kernel, Needs, Stats, combine, curvatures, fan_in, stats_bytes
+from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, curvatures, fan_in, stats_bytes
 
 logger = logging.getLogger("dask_gd")
 
 #: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
 #: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
 LITERAL_BYTES = 64 << 10
+
+
+#: Tasks for each of the cluster's threads, where partitions are so small that a task may handle several: enough for
+#: threads that are done early to help the others. The sums keep their order, one for each partition.
+TASKS_EACH = 4
 
 
 class Work(NamedTuple):
@@ -44,7 +52,8 @@ class Work(NamedTuple):
     query: np.ndarray
     loss: Loss
     needs: Needs
-    partitions: tuple[int, ...]
+    #: The partitions of each task.
+    groups: tuple[tuple[int, ...], ...]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None
 
@@ -104,13 +113,19 @@ def drop(run: str) -> None:
     cache.drop(run)
 
 
-def places(client: Client, partitions: int) -> dict[int, str]:
-    """The worker that reads each partition if it can, the same in every pass as long as the workers are: it may have
-    kept the rows.
+def places(threads: dict[str, int], tasks: int) -> dict[int, str]:
+    """The worker that runs each task if it can, the same in every pass as long as the workers are: it may have kept the
+    rows.
     """
-    threads = sorted(client.nthreads().items())
-    workers = [address for address, count in threads for _ in range(count)]
-    return {i: workers[i * len(workers) // partitions] for i in range(partitions)} if workers else {}
+    workers = [address for address, count in sorted(threads.items()) for _ in range(count)]
+    return {i: workers[i * len(workers) // tasks] for i in range(tasks)} if workers else {}
+
+
+def grouped(source: Source, partitions: tuple[int, ...], threads: int) -> tuple[tuple[int, ...], ...]:
+    """Partitions as tasks: as few as give every thread the same number of some, and none too many bytes."""
+    each = max(TASKS_EACH, int(source.nbytes / source.partitions * len(partitions) / (PARTITION_BYTES * threads)))
+    edges = np.linspace(0, len(partitions), min(len(partitions), max(1, threads) * each) + 1).astype(int)
+    return tuple(partitions[start:stop] for start, stop in pairwise(edges.tolist()))
 
 
 def evaluate(
@@ -152,30 +167,36 @@ def evaluate(
         partitions = tuple(range(source.partitions))
     else:
         blocks = [block.blocks[list(partitions)] for block in blocks]
-    work = Work(source.reader, query, loss, needs, partitions, (run, step) if keep else None)
+    q, k, m = query.shape
+    nbytes = stats_bytes(q, k, m, curvatures(k, loss) if needs.curvature else 0)
+    threads = client.nthreads() if client is not None else {"": CPU_COUNT}
+    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
+        groups = grouped(source, partitions, sum(threads.values()))
+    work = Work(source.reader, query, loss, needs, groups, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes <= LITERAL_BYTES
-    near = places(client, len(partitions)) if keep and client is not None else {}
+    near = places(threads, len(groups)) if keep else {}
     with dask.annotate(workers=partial(place, near), allow_other_workers=True) if near else contextlib.nullcontext():
         partials = da.map_blocks(
             partial(gradient, work=work) if small else gradient,
             *blocks,
             **({} if small else {"work": node}),
             name=f"gd-gradient-{key}",
-            chunks=((1,) * len(partitions), (1,)),
+            chunks=((1,) * len(groups), (1,)),
             dtype=object,
             meta=np.empty((0, 0), dtype=object),
         )
-    q, k, m = query.shape
-    nbytes = stats_bytes(q, k, m, curvatures(k, loss) if needs.curvature else 0)
-    total = tree_sum(partials, key, fan_in(nbytes), fuse=bool(blocks))
+    # Without blocks there is nothing to fuse, which would lose where tasks should run.
+    parts = partials.to_delayed(optimize_graph=bool(blocks)).ravel().tolist()
+    total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}):
-            return total.compute()
+            return total.compute()[0]
     except KilledWorker as error:
         raise ClusterError(
-            f"{_partition_named(source, partitions, error.task)} killed {error.allowed_failures + 1} workers "
+            f"{_rows_named(source, groups, error.task)} killed {error.allowed_failures + 1} workers "
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
@@ -186,41 +207,46 @@ def place(near: dict[int, str], key: tuple) -> str | None:
     return near.get(key[1])
 
 
-def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> Stats:
-    """The task: sums over one partition, a few chunks at a time."""
-    reader = work.reader
-    kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
+def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list[Stats]:
+    """The task: sums over each of some partitions, a few chunks at a time."""
+    reader, found = work.reader, []
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
-        partition = work.partitions[block_id[0]]
-        for rows in reader(partition, *blocks, keep=work.keep):
-            kernel.add(rows.x, rows.y, rows.weight)
-            check(rows, kernel.stats, work, partition, blocks)
+        for partition in work.groups[block_id[0]]:
+            kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
+            for rows in reader(partition, *blocks, keep=work.keep):
+                kernel.add(rows.x, rows.y, rows.weight)
+                check(rows, kernel.stats, work, partition, blocks)
+            found.append(kernel.stats)
     if work.keep is not None:
         cache.shrink()
     relieve()
-    return kernel.stats
+    return found
 
 
-def tree_sum(partials: da.Array, key: str, width: int, fuse: bool):
-    """Add the partitions' Stats up, ``width`` at a time, in the order of the partitions; a Delayed."""
-    # Without blocks there is nothing to fuse, which would lose where tasks should run.
-    parts = partials.to_delayed(optimize_graph=fuse).ravel().tolist()
-    add = delayed(sum_stats, pure=False)
-    level = 0
+def tree_sum(parts: list, key: str, width: int, at_once: bool):
+    """Add the partitions' Stats up, ``width`` at a time, in the order of the partitions; a Delayed.
+
+    ``at_once`` does so in a single task, in the same order.
+    """
+    add, level = delayed(sum_stats, pure=False), 0
     while len(parts) > 1 or level == 0:
+        size = len(parts) if at_once else width
         parts = [
-            add(parts[i : i + width], dask_key_name=(f"gd-sum-{key}-{level}", i // width))
-            for i in range(0, len(parts), width)
+            add(parts[i : i + size], width, dask_key_name=(f"gd-sum-{key}-{level}", i // size))
+            for i in range(0, len(parts), size)
         ]
         level += 1
     return parts[0]
 
 
-def sum_stats(parts: list[Stats]) -> Stats:
-    """Left to right."""
-    return reduce(combine, parts)
+def sum_stats(parts: list[list[Stats]], width: int) -> list[Stats]:
+    """One Stats, of ``width`` at a time, left to right."""
+    level = [stats for part in parts for stats in part]
+    while len(level) > 1:
+        level = [reduce(combine, level[i : i + width]) for i in range(0, len(level), width)]
+    return level
 
 
 def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
@@ -263,8 +289,9 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         )
 
 
-def _partition_named(source: Source, partitions: tuple[int, ...], task: Key) -> str:
-    if not (isinstance(task, tuple) and isinstance(task[1], int) and task[1] < len(partitions)):
+def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
+    if not (isinstance(task, tuple) and isinstance(task[1], int) and task[1] < len(groups)):
         return f"Task {task}"
-    index = partitions[task[1]]
-    return f"Partition {index} (rows {source.bounds[index]}-{source.bounds[index + 1] - 1}) of {source.x.name!r}"
+    first, last = groups[task[1]][0], groups[task[1]][-1]
+    rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
+    return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"

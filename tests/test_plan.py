@@ -11,13 +11,15 @@ import pytest
 import zarr
 from dask.callbacks import Callback
 from dask.distributed import Client
+from dask.system import CPU_COUNT
 from sklearn.linear_model import LogisticRegression
 from test_cluster import cluster, same_bits
 from test_fit import problem
 from zarr.codecs import BloscCodec
 
 import dask_gd
-from dask_gd.passes import evaluate
+from dask_gd import passes
+from dask_gd.passes import TASKS_EACH, evaluate, grouped
 from dask_gd.sources import as_source
 from dask_gd.stats import FAN_IN, FAN_IN_BYTES, Needs, fan_in
 
@@ -43,12 +45,39 @@ class Tasks(Callback):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100, 1000])
-def test_the_tasks_of_a_pass_are_those_of_the_plan(tmp_path, chunk):
+def test_a_pass_takes_no_more_tasks_than_planned(tmp_path, chunk):
     x, _, y = problem(3000, 4)
     source = stored(tmp_path, x, y, chunk)
     with dask.config.set(scheduler="threads"), Tasks() as tasks:
         evaluate(source, np.zeros((5, 1, 1)), dask_gd.Logistic(), Needs(), f"test-{chunk}", 0)
-    assert len([name for name in tasks.names if "gd-gradient" in name or "gd-sum" in name]) == source.plan().tasks
+    taken = len([name for name in tasks.names if "gd-gradient" in name or "gd-sum" in name])
+    assert min(source.partitions, CPU_COUNT) < taken <= source.plan().tasks
+
+
+@pytest.mark.parametrize("threads", [1, 3, 1000])
+@pytest.mark.parametrize("count", [1, 20, 500])
+def test_tasks_share_the_partitions_evenly_and_in_order(tmp_path, threads, count):
+    x, _, y = problem(8000, 4)
+    source = stored(tmp_path, x, y, 16)
+    groups = grouped(source, tuple(range(count)), threads)
+    assert sum(groups, ()) == tuple(range(count))
+    assert len(groups) == min(count, TASKS_EACH * threads)
+    sizes = [len(group) for group in groups]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_sums_do_not_depend_on_how_partitions_share_tasks(tmp_path, monkeypatch):
+    x, _, y = problem(8000, 4)
+    source = stored(tmp_path, x, y, 16)
+    query = np.random.default_rng(0).standard_normal((5, 1, 2))
+    found = []
+    for each, limit in ((1, FAN_IN_BYTES), (7, FAN_IN_BYTES), (4, 0)):
+        monkeypatch.setattr(passes, "TASKS_EACH", each)
+        monkeypatch.setattr(passes, "FAN_IN_BYTES", limit)
+        found.append(evaluate(source, query, dask_gd.Logistic(), Needs("exact", True), f"shared-{each}", 0))
+    for other in found[1:]:
+        for a, b in zip((*found[0][:-1], *found[0].scale), (*other[:-1], *other.scale), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_thousands_of_tiny_chunks_are_tens_of_tasks(tmp_path):

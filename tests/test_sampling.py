@@ -51,11 +51,13 @@ def test_features_too_rare_for_a_sample_do_not_mislead_newton():
     np.testing.assert_allclose(sampled.parameters, whole.parameters, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("order", ["by target", "by feature", "by prediction"])
-def test_sorted_rows_only_cost_time(stored, order):
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize("order", ["as it comes", "by target", "by feature", "by prediction"])
+def test_the_rows_order_only_costs_time(stored, order, solver):
     x, y, store = stored
-    keys = {"by target": y, "by feature": x[:, 0], "by prediction": x @ np.ones(5)}
-    run = fit(*store(np.argsort(keys[order], kind="stable"), order))
+    keys = {"as it comes": np.zeros(6400), "by target": y, "by feature": x[:, 0], "by prediction": x @ np.ones(5)}
+    run = fit(*store(np.argsort(keys[order], kind="stable"), order), solver=solver)
+    assert run.history.rows[0] == 400
     assert run.converged
     np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3), rtol=1e-7)
 
@@ -84,8 +86,9 @@ def test_faults_in_rows_that_no_sample_reads_are_found(stored):
         fit(*store())
 
 
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("n", range(12))
-def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, n):
+def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, n, solver):
     class Stop(Exception):
         pass
 
@@ -94,12 +97,12 @@ def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp
             raise Stop
 
     data = stored[2]()
-    whole = fit(*data)
+    whole = fit(*data, solver=solver)
     if n > whole.n_iter:
         return
     with pytest.raises(Stop):
-        fit(*data, store=tmp_path / "run", callbacks=[interrupt])
-    resumed = fit(*data, store=tmp_path / "run")
+        fit(*data, solver=solver, store=tmp_path / "run", callbacks=[interrupt])
+    resumed = fit(*data, solver=solver, store=tmp_path / "run")
     np.testing.assert_array_equal(resumed.parameters, whole.parameters)
     for name in ("loss", "grad_norm", "rows"):
         np.testing.assert_array_equal(resumed.history[name], whole.history[name])

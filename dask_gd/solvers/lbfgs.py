@@ -88,7 +88,8 @@ class LBFGS:
 
     def step(self, state, objective):
         if np.isinf(state.loss[0]):
-            state = state._replace(loss=objective.loss, gradient=objective.gradient, diagonal=line.scale(objective))
+            seen = {"weights": state.query, "loss": objective.loss, "gradient": objective.gradient}
+            state = state._replace(**seen, diagonal=line.scale(objective))
             if objective.diagonal is not None and objective.means is not None:
                 # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
                 means, spread = objective.means, objective.diagonal - objective.diagonal[-1] * objective.means**2

@@ -91,7 +91,7 @@ class Source:
         Examples
         --------
         >>> print(dask_gd.open("data/flights.zarr", x="X", y="late").plan())
-        30 partitions of at most 10,000 rows, 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB,
+        30 partitions of at most 10,000 rows, at most 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB,
         at most 20.8 MB of memory for each thread
         """
         p, k = self.shape[1], self.outputs or 1

@@ -12,9 +12,9 @@ class Plan:
     Attributes
     ----------
     partitions : int
-        Tasks that read; each handles some consecutive rows.
+        Of consecutive rows, each of which has sums of its own.
     tasks : int
-        All tasks of ours: those, and the ones that add their sums up.
+        At most: one for each partition, and those that add the sums up. Small partitions share tasks.
     rows : int
         Rows of the largest partition.
     bytes_read : int
@@ -35,7 +35,7 @@ class Plan:
 
     def __str__(self) -> str:
         return (
-            f"{self.partitions} partitions of at most {self.rows:,} rows, {self.tasks} tasks a pass, "
+            f"{self.partitions} partitions of at most {self.rows:,} rows, at most {self.tasks} tasks a pass, "
             f"{self.bytes_read / 1e6:,.1f} MB read in chunks of {self.chunk_bytes / 1e6:,.3g} MB, "
             f"at most {self.memory / 1e6:,.1f} MB of memory for each thread"
         )
