@@ -106,10 +106,16 @@ def fit(
     Products are taken in the dtype of x. In float32 they keep about seven digits of what is not centred: store features
     with large offsets centred, or in float64.
 
-    For the logistic loss, on data of 16 partitions or more, Newton's method takes its first steps on a sixteenth of the
-    partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no ``initial_weights``; the last are
-    always on all rows. Until then the history's loss and
-    gradient are those of the rows read, and ``passes`` is the share of them.
+    For the logistic loss, on data of 16 partitions or more, Newton's method and L-BFGS take their first steps on a
+    sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
+    ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the rows
+    read, and ``passes`` is the share of them.
+
+    Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``. The history's
+    last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
+
+    On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
+    half of their memory limit, until the fit ends.
 
     Examples
     --------

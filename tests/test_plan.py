@@ -169,7 +169,15 @@ def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_p
     options = {"loss": "logistic", "penalty": dask_gd.L2(0.1), "tol": 1e-12}
     with dask.config.set(scheduler="threads"):
         threads = dask_gd.fit(source, **options)
-    with cluster(2) as two, Client(two):
+    with cluster(2) as two, Client(two) as client:
         same_bits(dask_gd.fit(source, **options), threads)
+        fetched = [key for keys in client.run(fetched_by).values() for key in keys if "gd-weights" in key]
+    # Held by the worker that made them, the weights of a pass are fetched once by the other.
+    assert fetched
+    assert len(set(fetched)) == len(fetched)
     model = LogisticRegression(C=1 / (300 * 0.1), tol=1e-12, max_iter=10_000).fit(x, y)
     assert np.abs(threads.weights.values - model.coef_[0]).max() < 1e-6 * np.abs(model.coef_).max()
+
+
+def fetched_by(dask_worker):
+    return [str(key) for transfer in dask_worker.transfer_incoming_log for key in transfer["keys"]]
