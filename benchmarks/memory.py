@@ -9,8 +9,8 @@ high-water mark (VmHWM, reset through /proc/self/clear_refs), so that nothing is
 The fits make 20 passes, so that each worker reads many chunks at n too. The data is not compressed: of compressed data
 workers would keep rows between passes, up to half of their limit, on purpose.
 
-Targets: under 4 chunks, or 16 MB where chunks are small; and at 16 n at most 8 MB more than at n, for what Dask's worker
-records of its tasks and its time in a run that takes sixteen times as long.
+Targets: under 4 chunks, or 16 MB where chunks are small; and at 16 n at most 8 MB more than at n, for what Dask's
+worker records of its tasks and its time in a run that takes sixteen times as long.
 """
 
 from __future__ import annotations

@@ -287,7 +287,7 @@ def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list
 
 FIRST_ORDER = (1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
 NEWTON = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
-SPARK = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
+SPARK = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
 #: By peer (up to a comma: those that follow share it) and loss, from loose to tight; a peer without one for a loss does
 #: not take part.

@@ -4,8 +4,8 @@
 
 L-BFGS for a logistic loss on 1.6 GB of float32 in chunks of 40 MB, 10,000 to 1,000,000 features, on 2 workers of one
 thread and 1 GB. "pass" is the median of the passes that try one step; several, as in a fit's first passes, take about
-three times the arithmetic. "floor" is a loop in this process over the same rows with one thread: read, predict, gradient.
-Memory is a worker's peak above what it held before, beside what `source.plan()` says.
+three times the arithmetic. "floor" is a loop in this process over the same rows with one thread: read, predict,
+gradient. Memory is a worker's peak above what it held before, beside what `source.plan()` says.
 
 Target: no worker takes more than planned, and 32 MB.
 """

@@ -72,7 +72,7 @@ def fit(
         The start: coefficients, with intercept 0 (or in one more row); or another fit's coefficients and intercept.
         Zeros by default.
     seed : int
-        Draws the partitions on which Newton's method starts (see Notes).
+        Draws the partitions on which Newton's method and L-BFGS start (see Notes).
     store : path or Store, optional
         A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
         data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.
@@ -108,8 +108,8 @@ def fit(
 
     For the logistic loss, on data of 16 partitions or more, Newton's method and L-BFGS take their first steps on a
     sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
-    ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the rows
-    read, and ``passes`` is the share of them.
+    ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
+    rows read, and ``passes`` is the share of them.
 
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.

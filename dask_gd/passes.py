@@ -105,8 +105,12 @@ def active_client() -> Client | None:
 def release(source: Source, run: str) -> None:
     """Let the workers drop the rows that they keep for a run."""
     client = active_client()
-    if client is not None and source.reader.keeps:
-        client.run(drop, run, on_error="ignore")
+    if client is not None and client.status == "running" and source.reader.keeps:
+        try:
+            client.run(drop, run, on_error="ignore")
+        except Exception:
+            # The fit has its result, or its own error: neither is lost for this.
+            logger.warning("Could not tell the workers to drop what they keep for fit %s.", run, exc_info=True)
 
 
 def drop(run: str) -> None:
@@ -123,8 +127,9 @@ def places(threads: dict[str, int], tasks: int) -> dict[int, str]:
 
 def grouped(source: Source, partitions: tuple[int, ...], threads: int) -> tuple[tuple[int, ...], ...]:
     """Partitions as tasks: as few as give every thread the same number of some, and none too many bytes."""
+    threads = max(1, threads)  # there may be no worker yet
     each = max(TASKS_EACH, int(source.nbytes / source.partitions * len(partitions) / (PARTITION_BYTES * threads)))
-    edges = np.linspace(0, len(partitions), min(len(partitions), max(1, threads) * each) + 1).astype(int)
+    edges = np.linspace(0, len(partitions), min(len(partitions), threads * each) + 1).astype(int)
     return tuple(partitions[start:stop] for start, stop in pairwise(edges.tolist()))
 
 
@@ -290,7 +295,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
 
 
 def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
-    if not (isinstance(task, tuple) and isinstance(task[1], int) and task[1] < len(groups)):
+    if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
     first, last = groups[task[1]][0], groups[task[1]][-1]
     rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"

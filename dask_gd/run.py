@@ -73,7 +73,7 @@ class Run:
         return len(self.history["loss"]) - 1
 
     def iterate(self, *stop: Any) -> IterationEnded | None:
-        """One evaluation of the query, one step, one commit; None, and nothing changed, if nothing finite came back."""
+        """One evaluation of the query, one step, one commit; None, and the same weights, if nothing is finite."""
         began = time.perf_counter()
         if self.unseen:
             # More is asked of a finished run: have a look after all.
@@ -118,22 +118,42 @@ class Run:
         return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
 
     def expected(self) -> float:
-        """The gradient to be expected at the query, as `grad_norm` measures it; infinity where there is no telling."""
-        state, source = self.state, self.source
-        if self.samples or self.moments is None or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
+        """A bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
+
+        Of a quadratic loss it is known, of others foretold by the solver; in either case but for the rounding of what
+        it is computed from, which no look would get below.
+        """
+        state = self.state
+        unknown = self.samples or self.moments is None or not hasattr(state, "remains")
+        if unknown or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
             return np.inf
-        if self.loss.quadratic and hasattr(state, "curvature"):
-            # Known, but for the rounding of what it is computed from.
-            move, curvature = state.query - state.weights, state.curvature[:, :, 0]
-            gradient = state.gradient[:, :, 0] + curvature @ move[:, :, 0]
-            size = np.abs(state.gradient[:, :, 0]) + np.abs(curvature) @ np.abs(move[:, :, 0])
-            if len(size) > source.shape[1]:
-                # So that centring does not cancel what rounding may have added.
-                size[:-1] *= np.where(self.moments.sums[:-1] > 0, -1.0, 1.0)[:, None]
-            blocks = max(1.0, source.shape[0] / block_rows(source.shape[1], source.dtype.itemsize))
-            unit = max(self.rounding, 4 * float(np.finfo(source.dtype).eps) / np.sqrt(blocks))
-            return self.grad_norm(gradient) + self.grad_norm(unit * size)
-        return float(getattr(state, "remains", np.full(1, np.inf))[0] * self.history["grad_norm"][-1])
+        q, k, _ = state.query.shape
+        curvature = np.broadcast_to(state.curvature, (q, q, k))
+        if self.loss.quadratic:
+            change = np.einsum("qrk,rk->qk", curvature, (state.query - state.weights)[:, :, 0])
+            expected = self.grad_norm(state.gradient[:, :, 0] + change)
+        else:
+            expected = float(state.remains[0] * self.history["grad_norm"][-1])
+        return expected + self.grad_norm(self.uncertainty(np.abs(curvature)))
+
+    def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
+        """What rounding may have done to the gradient, (q, k); ``curvature`` (q, q, k) is that of absolute values.
+
+        Sums of products are as exact as their many blocks average out. The weights' own rounding to the data's dtype
+        is the same in all of them.
+        """
+        assert self.moments is not None
+        p, dtype = self.source.shape[1], self.source.dtype
+        blocks = max(1.0, self.source.shape[0] / block_rows(p, dtype.itemsize))
+        eps = float(np.finfo(dtype).eps)
+        unit = max(self.rounding, 4 * eps / np.sqrt(blocks))
+        query, weights = (np.abs(w[:, :, 0]) for w in (self.state.query, self.state.weights))
+        size = np.einsum("qrk,rk->qk", curvature, unit * query + eps * weights)
+        size += unit * np.sqrt(self.moments.features[:, None] * self.moments.slopes[None, :]) / self.weight
+        if len(size) > p:
+            # So that centring does not cancel what rounding may have added.
+            size[:p] *= np.where(self.moments.sums[:p] > 0, -1.0, 1.0)[:, None]
+        return size
 
     def take_unseen(self, expected: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
@@ -150,7 +170,8 @@ class Run:
             return self.read(query, needs), True
         # A quadratic loss has one curvature, for every query and every solver.
         passed = False
-        if self.quadratic is None and (needs.curvature or self.by_statistics):
+        wanted = needs.curvature or self.by_statistics or hasattr(self.state, "curvature")
+        if self.quadratic is None and wanted:
             center = self.start if self.by_statistics else query
             sums = self.read(center, needs._replace(curvature=EXACT))
             self.quadratic, passed = Quadratic(center, sums), True

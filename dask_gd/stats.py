@@ -29,6 +29,9 @@ GRAM_LIMIT = 1024
 #: large, so that those a worker holds take no more than so many bytes (or two of them more).
 FAN_IN, FAN_IN_BYTES = 16, 32 << 20
 
+#: Weights of all the candidates of a first step together, or four times those of one.
+WIDEST = 1 << 20
+
 EXACT, BOUND = "exact", "bound"
 
 
@@ -82,6 +85,11 @@ def combine(a: Stats, b: Stats) -> Stats:
 def stats_bytes(q: int, k: int, m: int, curvatures: int) -> int:
     """The size of Stats with so many (q, q) curvatures."""
     return 8 * (q * k * m + q * q * curvatures)
+
+
+def candidates(q: int) -> int:
+    """Candidates that a first step may try at once: of wide weights fewer."""
+    return max(4, min(16, WIDEST // q))
 
 
 def fan_in(nbytes: int) -> int:

@@ -1,5 +1,7 @@
 """Rows kept between passes: the same bits, within a share of the worker's memory, gone when the fit is."""
 
+import threading
+
 import dask
 import numpy as np
 import psutil
@@ -62,13 +64,40 @@ def test_rows_that_went_to_another_worker_make_room(memory):
     assert keep(cache, "run", 3, range(20, 50)) == (list(range(20, 30)), list(range(30, 50)))
 
 
-def test_fits_that_are_idle_make_room_for_others(memory):
+def test_rows_of_a_fit_that_is_gone_expire(memory):
     cache = memory["cache"]
     keep(cache, "one", 1, range(30))
-    assert keep(cache, "two", 1, range(30)) == ([], [])
-    for kept in cache.kept.values():
+    keep(cache, "two", 1, range(30, 40))
+    cache.expire()
+    assert len(cache.kept) == 30
+    for kept in list(cache.kept.values())[1:]:
         kept.used -= IDLE + 1
-    assert keep(cache, "two", 2, range(30)) == ([], list(range(30)))
+    cache.expire()
+    assert len(cache.kept) == 30  # the fit has used one of them
+    cache.kept["one", 0].used -= IDLE + 1
+    cache.expire()
+    assert not cache.kept
+
+
+def test_threads_keep_and_drop_at_the_same_time(memory):
+    cache, errors = memory["cache"], []
+    memory["others"] = 45 * MB
+
+    def work(number):
+        try:
+            for step in range(100):
+                keep(cache, f"run {number}", step, range(10))
+                cache.shrink()
+                cache.drop(f"run {number}")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
 
 
 def test_rows_are_dropped_when_memory_is_needed_or_the_fit_ends(memory):

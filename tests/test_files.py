@@ -88,6 +88,8 @@ OTHERS = {
     "gzip": (None, {"compressors": GzipCodec()}),
     "big-endian": (None, {"serializer": BytesCodec(endian="big")}),
     "columns first": (None, {"zarr_format": 2, "order": "F"}),
+    "compressed twice": (None, {"compressors": [BloscCodec(cname="lz4"), ZstdCodec()]}),
+    "a checksum inside": (None, {"compressors": [Crc32cCodec(), ZstdCodec()]}),
     "filtered": (None, {"zarr_format": 2, "filters": [numcodecs.Delta("f8")]}),
 }
 
@@ -110,6 +112,13 @@ def test_an_absent_chunk_is_named_or_filled(tmp_path):
     expected = values()
     expected[20:30] = -1
     assert_array_equal(read(array, 0, N, fill=-1), expected)
+
+
+def test_an_absent_chunk_of_version_2_without_a_fill_value_is_zeros(tmp_path):
+    array = zarr.create_array(tmp_path / "x", shape=(N, P), chunks=(10, P), dtype="f8", zarr_format=2, fill_value=None)
+    array[:20] = values()[:20]
+    expected = np.where(np.arange(N)[:, None] < 20, values(), 0)
+    assert_array_equal(ZarrRows(array, "x", missing="fill").read(0, N), expected)
 
 
 def test_a_chunk_absent_from_a_shard_is_named_or_filled(tmp_path):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from pathlib import Path
 
 import dask
@@ -64,6 +65,15 @@ def test_tasks_share_the_partitions_evenly_and_in_order(tmp_path, threads, count
     assert len(groups) == min(count, TASKS_EACH * threads)
     sizes = [len(group) for group in groups]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_cluster_without_workers_yet_is_waited_for(tmp_path):
+    x, _, y = problem(800, 4)
+    source = stored(tmp_path, x, y, 16)
+    assert len(grouped(source, tuple(range(20)), 0)) == TASKS_EACH
+    with cluster(0) as none, Client(none):
+        threading.Timer(1.0, none.scale, args=(1,)).start()
+        assert dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3)).converged
 
 
 def test_sums_do_not_depend_on_how_partitions_share_tasks(tmp_path, monkeypatch):

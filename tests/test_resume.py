@@ -131,6 +131,19 @@ def test_interrupted_after_every_iteration_is_uninterrupted(stored, solver, loss
     same(dask_gd.load(stored / "run"), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_newton_with_curvature_kept_between_passes_resumes_to_the_same_bits(tmp_path, loss, dtype):
+    x, _, y = problem(3000, 60, dtype=dtype)
+    to_zarr(x, 100, tmp_path / "x")
+    to_zarr(y, 100, tmp_path / "y")
+    options = {"loss": loss, "solver": "newton", "tol": 1e-15}
+    expected = here(tmp_path, {**options, "max_iter": 14})
+    for n in range(15):
+        resumed = here(tmp_path, {**options, "max_iter": n}, tmp_path / "run")
+    same(resumed, expected)
+
+
 def test_a_finished_run_makes_no_pass(stored, monkeypatch):
     options = {"loss": "logistic"}
     first = here(stored, options, stored / "run")

@@ -52,6 +52,18 @@ def test_a_squared_loss_takes_one_pass():
     assert (run.history.passes.sum(), run.reason) == (1, "converged")
 
 
+@pytest.mark.parametrize("tol", [1e-3, 1e-5, 1e-6, 1e-7, 1e-9])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize(("n", "p", "offset"), [(2000, 5, 0), (2000, 5, 5), (2000, 5, 100), (20_000, 60, 5)])
+def test_no_step_is_certain_beyond_the_rounding_of_the_data(loss, n, p, offset, tol):
+    x, *targets = problem(n, p, dtype=np.float32)
+    x += np.float32(offset)
+    y, penalty = targets[loss == "logistic"], dask_gd.L2(1e-3)
+    run = dask_gd.fit(x, y, loss=loss, solver="newton", penalty=penalty, tol=tol)
+    if run.reason == "converged" and run.history.passes[-1] == 0:
+        assert measured(x.astype(float), y, loss, penalty, run.parameters)[1] <= tol
+
+
 def test_a_step_is_looked_at_where_rounding_could_exceed_the_tolerance():
     x, y, _ = problem(600, 5, dtype=np.float32)
     assert dask_gd.fit(x + np.float32(1000), y).history.passes.sum() > 1

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..stats import Objective
+from ..stats import Objective, candidates
 from .base import dot
 
 #: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).
 SUFFICIENT = 1e-4
-#: Weights in all the trials of a ladder together, or four times those of one.
-WIDEST = 1 << 20
 #: Steps in a row without progress beyond rounding after which a solver has exhausted the arithmetic.
 STALLED = 3.0
 
@@ -39,7 +37,7 @@ def ladder(q: int) -> np.ndarray:
     curvature is far below its bound. Of very wide weights there are fewer trials, further apart.
     """
     rungs = min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5)
-    return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), max(4, min(rungs, WIDEST // q)))
+    return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), min(rungs, candidates(q)))
 
 
 def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:

@@ -13,13 +13,13 @@ import xarray as xr
 import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
-from ..stats import GRAM_LIMIT, block_rows, fan_in, stats_bytes
+from ..stats import GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .dask import BlockRows
 from .plan import Plan
 from .reader import Reader
 from .zarr import ZarrRows
 
-#: A partition is a task: large enough that the task's own cost is small beside it, small enough that
+#: A partition, or some, is a task: large enough that the task's own cost is small beside it, small enough that
 #: there are some tens of them to share out and to repeat after a worker's death.
 PARTITION_BYTES = 128 << 20
 PARTITIONS = 32
@@ -98,8 +98,8 @@ class Source:
         q = p + 1
         rows = int(np.diff(self.bounds).max())
         # A first step tries several lengths at once, of wide weights the fewest.
-        sums = stats_bytes(q, k, 16 if q <= 1 << 16 else 4, k if q <= GRAM_LIMIT else 0)
-        width, tasks, level = fan_in(stats_bytes(q, k, 1, 0)), self.partitions, self.partitions
+        sums = stats_bytes(q, k, candidates(q), k if q <= GRAM_LIMIT else 0)
+        width, tasks, level = fan_in(sums), self.partitions, self.partitions
         while level > 1 or tasks == self.partitions:
             level = -(-level // width)
             tasks += level

@@ -8,6 +8,7 @@ Dask manages and would spill.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 import time
@@ -21,7 +22,8 @@ from ..process import RELIEVE, memory_limit
 #: Share of the worker's memory limit up to which rows are kept: below `RELIEVE`, at which they are dropped, and well
 #: below 0.7, at which Dask begins to spill.
 KEEP = 0.5
-#: Seconds after which the rows of a fit that does not use them make room for another's; a fit that ends drops its own.
+#: Seconds after which the rows of a fit that does not use them are dropped. A fit that ends has its own dropped; one
+#: whose client was killed cannot.
 IDLE = 60.0
 
 
@@ -38,6 +40,7 @@ class Cache:
     def __init__(self) -> None:
         self.kept: dict[tuple, Kept] = {}
         self.lock = threading.Lock()
+        self.timer: threading.Timer | None = None
 
     def get(self, run: str, step: int, key: tuple) -> np.ndarray | None:
         """Rows kept under this key, or None."""
@@ -55,20 +58,24 @@ class Cache:
         with self.lock:
             over = _resident() + nbytes - KEEP * limit
             if over > 0:
-                idle = time.monotonic() - IDLE
-                stale = [k for k, v in self.kept.items() if (v.step < step - 1 if k[0] == run else v.used < idle)]
+                stale = [k for k, v in self.kept.items() if k[0] == run and v.step < step - 1]
                 over -= sum(self.kept.pop(k).rows.nbytes for k in stale)
             return None if over > 0 else _mapped(shape, dtype)
 
     def put(self, run: str, step: int, key: tuple, rows: np.ndarray) -> None:
         """Keep rows that were read into memory from `room`."""
-        self.kept[(run, *key)] = Kept(rows, step, time.monotonic())
+        with self.lock:
+            self.kept[(run, *key)] = Kept(rows, step, time.monotonic())
+            if self.timer is None:
+                self.timer = threading.Timer(IDLE, self._expire)
+                self.timer.daemon = True
+                self.timer.start()
 
     def shrink(self) -> None:
         """Drop rows, the last ones first, while this process is too near its worker's limit."""
         limit = memory_limit()
-        while self.kept and limit is not None and _resident() > RELIEVE * limit:
-            with self.lock:
+        with self.lock:
+            while self.kept and limit is not None and _resident() > RELIEVE * limit:
                 self.kept.popitem()
 
     def drop(self, run: str) -> None:
@@ -76,6 +83,23 @@ class Cache:
         with self.lock:
             for key in [key for key in self.kept if key[0] == run]:
                 del self.kept[key]
+
+    def expire(self) -> None:
+        """Drop the rows of fits that have not used them for `IDLE` seconds: their clients may be gone."""
+        with self.lock:
+            latest: dict[str, float] = {}
+            for key, kept in self.kept.items():
+                latest[key[0]] = max(kept.used, latest.get(key[0], 0.0))
+            for key in [key for key in self.kept if latest[key[0]] < time.monotonic() - IDLE]:
+                del self.kept[key]
+
+    def _expire(self) -> None:
+        self.expire()
+        with self.lock:
+            self.timer = threading.Timer(IDLE, self._expire) if self.kept else None
+            if self.timer is not None:
+                self.timer.daemon = True
+                self.timer.start()
 
 
 #: The one of this process.
@@ -88,7 +112,9 @@ def _resident() -> int:
 
 def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Uninitialised memory that the system gets back when the array is gone, in huge pages where it has them."""
-    memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype).reshape(shape)

@@ -110,6 +110,8 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
         rest = [] if metadata.compressor is None else [metadata.compressor]
     if not plain or any(type(codec) not in DECODERS for codec in rest):
         return None
+    if any(type(codec) is not Crc32cCodec for codec in rest[1:]):
+        return None  # What a compressor takes is a chunk, as far as its decoder here knows.
     directory = os.path.join(array.store.root, array.path)
     decoders = tuple(DECODERS[type(codec)] for codec in reversed(rest))
     return ChunkFiles(directory, array.shape, array.chunks, per_shard, array.dtype, decoders, metadata.encode_chunk_key)

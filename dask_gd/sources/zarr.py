@@ -114,7 +114,7 @@ class ZarrRows:
             out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         if self.files is not None:
             try:
-                self.files.read(start, out, self.array.fill_value if self.missing == "fill" else None)
+                self.files.read(start, out, (self.array.fill_value or 0) if self.missing == "fill" else None)
             except ChunkError as error:
                 corner = [i * c for i, c in zip(error.index, self.array.chunks, strict=True)]
                 raise self._unreadable(
