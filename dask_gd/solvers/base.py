@@ -7,7 +7,8 @@ generic. Every State has
 - ``query`` (q, k, m), the candidates that the next pass evaluates,
 - ``step_size``, and ``stalled``, the steps in a row without progress beyond rounding.
 
-A State may have ``remains`` (1,), the share of the gradient that at most should be left at the query.
+A State may have ``curvature``, and ``order`` (), 1 or 2 if the gradient at the query should be to the last one as that
+to the one before, or as its square.
 
 So iteration t of a fit is: one pass at ``query``, one ``step``, one commit. Inner products are taken in `dot` only, and
 everything else is elementwise, so that a solver can run on weights that live in blocks. `Newton` needs the

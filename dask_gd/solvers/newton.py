@@ -24,10 +24,6 @@ GAINED = 0.1
 #: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass.
 NARROW = 48
 
-#: What is left of the gradient after a step is foreseen to be at most this many times what the last one suggests. In
-#: trials on random problems three times it was found once.
-MARGIN = 5.0
-
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR, SHARE = 1e-4, 0.5
 
@@ -45,7 +41,7 @@ class NewtonState(NamedTuple):
     curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
-    remains: np.ndarray  # (1,) the share of the gradient that should be left at the query at most, see `_foreseen`
+    order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
     asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     rounding: np.ndarray  # ()
@@ -91,7 +87,7 @@ class Newton:
             curvature=np.zeros((q, q, 1)),
             stale=np.array(0.0),
             exact=np.array(0.0),
-            remains=np.full(1, np.inf),
+            order=np.array(0.0),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
             rounding=np.array(rounding),
@@ -149,15 +145,13 @@ class Newton:
         gained = first or objective.curvature is not None or sizes[0] <= GAINED * sizes[1]
         flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
         exact = objective.curvature is not None and promise[0] <= NEAR * abs(state.loss[0])
-        # A step with the curvature of its own point leaves of the gradient what the square of the error leaves; with
-        # any other, the same share each time.
-        shrunk = np.sqrt(sizes[0] / sizes[1]) if not first and damping[taken] == 0 and sizes[1] > 0 else np.inf
-        remains = MARGIN * shrunk ** (2 if exact and before.exact else 1)
+        # Steps with the curvature of their own point square the error; others leave the same share of it each time.
+        order = 0 if first or damping[taken] else 2 if exact and before.exact else 1
         state = state._replace(
             promise=promise,
             stale=np.array(float(flat)),
             exact=np.array(float(exact)),
-            remains=np.full(1, remains),
+            order=np.array(float(order)),
         )
         if state.promise[0] <= 0 and state.gradient.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
@@ -166,7 +160,7 @@ class Newton:
 
     def _shorter(self, state: NewtonState) -> NewtonState:
         """The full step failed: try the damped ones. They failed: the arithmetic is exhausted."""
-        state = state._replace(stale=np.array(0.0), exact=np.array(0.0), remains=np.full(1, np.inf))
+        state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
         if state.asked == FULL:
             return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
