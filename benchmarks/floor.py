@@ -79,7 +79,7 @@ def breakdown(
     source: Source, path: Path, codec: str, chunks: int, query: np.ndarray
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
-    work = passes.Work(source.reader, query, LOSS, NEEDS, tuple(range(source.partitions)))
+    work = passes.Work(source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), None)
     (x, y), w = read(path, codec, 0), query[:, 0, 0]
     stats = partial_stats(x, y[:, None], None, query, LOSS, NEEDS)
     rows = next(iter(source.reader(0)))
@@ -127,13 +127,11 @@ def main() -> None:
             with cluster(2, "1GB"):
                 for i in range(args.repeat + 1):
                     note("floor, 2 threads", seconds(floor, pool, path, codec, chunks, w))
-                    note(
-                        "pass, 2 workers", seconds(passes.evaluate, source, query, LOSS, NEEDS, f"cluster-{codec}-{i}")
-                    )
+                    note("pass, 2 workers", seconds(passes.evaluate, source, query, LOSS, NEEDS, f"cluster-{codec}", i))
                     with dask.config.set(scheduler="threads", num_workers=2):
                         note(
                             "pass, 2 threads",
-                            seconds(passes.evaluate, source, query, LOSS, NEEDS, f"threads-{codec}-{i}"),
+                            seconds(passes.evaluate, source, query, LOSS, NEEDS, f"threads-{codec}", i),
                         )
                 sums = passes.evaluate(source, query, LOSS, NEEDS, f"check-{codec}", 0)
                 np.testing.assert_allclose(sums.gradient[:, 0, 0], floor(pool, path, codec, chunks, w), rtol=1e-8)

@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
-from ..stats import GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
+from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .dask import BlockRows
 from .plan import Plan
 from .reader import Reader
@@ -92,7 +92,7 @@ class Source:
         --------
         >>> print(dask_gd.open("data/flights.zarr", x="X", y="late").plan())
         30 partitions of at most 10,000 rows, at most 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB,
-        at most 20.8 MB of memory for each thread
+        at most 23.0 MB of memory for each thread
         """
         p, k = self.shape[1], self.outputs or 1
         q = p + 1
@@ -107,7 +107,9 @@ class Source:
         window = self.x.read_rows if isinstance(self.x, ZarrRows) else rows
         cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
-        memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + (4 + fan_in(sums)) * sums
+        # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
+        waiting = max(2 * fan_in(sums) * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
+        memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + 8 * sums + waiting
         chunk = self.x.array.chunks if isinstance(self.x, ZarrRows) else (rows, p)
         return Plan(self.partitions, tasks, rows, self.nbytes, int(np.prod(chunk)) * self.x.dtype.itemsize, memory)
 
