@@ -114,6 +114,7 @@ def release(source: Source, run: str) -> None:
 
 
 def drop(run: str) -> None:
+    """In a worker: `release`."""
     cache.drop(run)
 
 

@@ -264,6 +264,19 @@ def test_newton_begins_on_other_rows_with_the_curvature_of_some(monkeypatch, nam
     assert case.cosine(nth(case.states(Newton(), **kept._asdict(), start=before.weights), 40).weights) < 1e-6
 
 
+@pytest.mark.parametrize("solver", SECOND_ORDER, ids=lambda solver: solver.name)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_solver_begins_on_more_rows_at_a_step_that_fewer_have_not_looked_at(solver, last):
+    case = problem(Logistic(), alpha=0.1)
+    before = nth(case.states(solver), 3)
+    ahead = before.query[:, :, :1]
+    # The weights remain those whose loss is known, until the first pass over more rows.
+    begun = solver.carry(before, ahead, ROUNDING, last)._replace(weights=before.weights)
+    now = solver.step(begun, case.at(begun.query, solver.needs(begun)._replace(scale=True)))
+    assert_array_equal(now.weights, ahead)
+    assert_array_equal(now.loss, case.at(ahead).loss)
+
+
 def test_a_samples_curvature_is_taken_to_the_scale_of_all_rows():
     rng = np.random.default_rng(5)
     half, units = rng.normal(size=(20, 4)), np.array([1.0, 10.0, 0.1, 3.0])

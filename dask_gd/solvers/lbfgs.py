@@ -38,6 +38,8 @@ class LBFGSState(NamedTuple):
 class LBFGS:
     """Limited-memory BFGS (Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4) with a one-pass line search.
 
+    A step of 1 is tried alone where the last one was 1; should it fail, shorter ones take a second pass.
+
     The first curvature estimate is the diagonal of J's curvature bound for centred features, so that features in
     different units and off centre are no harder than standardised ones. The first step tries lengths from a safe one
     upwards, all in one pass.
