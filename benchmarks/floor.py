@@ -82,7 +82,7 @@ def breakdown(
     work = passes.Work(source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), None)
     (x, y), w = read(path, codec, 0), query[:, 0, 0]
     stats = partial_stats(x, y[:, None], None, query, LOSS, NEEDS)
-    rows = next(iter(source.reader(0)))
+    rows = next(source.reader((0,)))[1]
 
     def raw(read_codec: str):
         for i in range(chunks):
@@ -91,7 +91,7 @@ def breakdown(
     return {
         "task: all of it": lambda: [passes.gradient(work=work, block_id=(i, 0)) for i in range(source.partitions)],
         "task: reader (zarr read + decode, x and y)": lambda: [
-            0 for i in range(source.partitions) for _ in source.reader(i)
+            0 for _ in source.reader(tuple(range(source.partitions)))
         ],
         "task: reader, x only": lambda: [source.x.read(a, b) for a, b in source.x.windows(0, source.shape[0])],
         "task: arithmetic (partial_stats)": lambda: [

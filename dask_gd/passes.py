@@ -14,7 +14,8 @@ import contextlib
 import logging
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import dask
@@ -219,9 +220,10 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
-        for partition in work.groups[block_id[0]]:
+        partitions = work.groups[block_id[0]]
+        for partition, several in groupby(reader(partitions, *blocks, keep=work.keep), itemgetter(0)):
             kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
-            for rows in reader(partition, *blocks, keep=work.keep):
+            for _, rows in several:
                 kernel.add(rows.x, rows.y, rows.weight)
                 check(rows, kernel.stats, work, partition, blocks)
             found.append(kernel.stats)

@@ -247,7 +247,7 @@ def test_newton_takes_the_least_step_where_columns_are_collinear():
 
 @pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
 def test_newton_reaches_the_optimum_with_curvature_kept_between_passes(monkeypatch, name):
-    monkeypatch.setattr(newton, "NARROW", 0)
+    monkeypatch.setattr(newton, "NARROW", 1)
     case = (WELL_SCALED | BADLY_SCALED)[name]
     states = list(islice(case.states(Newton()), 40))
     assert case.cosine(states[-1].weights) < 1e-6
@@ -256,7 +256,7 @@ def test_newton_reaches_the_optimum_with_curvature_kept_between_passes(monkeypat
 
 @pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
 def test_newton_begins_on_other_rows_with_the_curvature_of_some(monkeypatch, name):
-    monkeypatch.setattr(newton, "NARROW", 0)
+    monkeypatch.setattr(newton, "NARROW", 1)
     case = (WELL_SCALED | BADLY_SCALED)[name]
     some = case._replace(x=case.x[:40] * [1.0, 0.0, 5.0], y=case.y[:40])
     before = nth(some.states(Newton()), 3)
@@ -285,6 +285,12 @@ def test_a_samples_curvature_is_taken_to_the_scale_of_all_rows():
     assert_allclose(rescaled(h, *diagonals), scaled)
     h[:, 2] = h[2] = 0  # a feature that the sample lacks
     assert_allclose(rescaled(h, *diagonals)[:, 2, 0], [0, 0, diagonals[1][2, 0, 0], 0])
+
+
+def test_the_dearer_the_curvature_the_longer_it_serves():
+    """One pass with curvature costs as much as some without; in these the gradient falls as far."""
+    for width, passes in ((0, 1), (newton.NARROW, 2), (9 * newton.NARROW, 10)):
+        assert newton.spared(width) ** passes == pytest.approx(newton.LEFT)
 
 
 def test_a_step_corrects_the_curvature_to_the_change_of_gradient_that_it_saw():

@@ -112,7 +112,7 @@ def test_partitions_are_runs_of_whole_chunks_that_hold_every_row_once(chunk, sha
     seen = [
         (r.start, r.x.copy())
         for i in range(source.partitions)
-        for r in source.reader(i, y[slice(*source.bounds[i : i + 2])])
+        for _, r in source.reader((i,), y[slice(*source.bounds[i : i + 2])])
     ]
     assert_array_equal(np.concatenate([a for _, a in seen]), x)
     assert_array_equal([start for start, _ in seen], np.cumsum([0, *(len(a) for _, a in seen)])[:-1])

@@ -18,11 +18,13 @@ DAMPED = 12
 #: curvature of a logistic loss changes by about the root of that.
 FLAT = 1e-2
 
-#: And while each such step takes nine tenths of the gradient's square.
-GAINED = 0.1
-
-#: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass.
+#: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass. Beyond
+#: it adds as much as another such pass for each so many more.
 NARROW = 48
+
+#: A step with the curvature of its own point is expected to leave this share of the gradient's square. Steps with an
+#: older one are worth as much if each leaves the root of that, the root being the costs' ratio, see `spared`.
+LEFT = 1e-3
 
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR, SHARE = 1e-4, 0.5
@@ -142,7 +144,7 @@ class Newton:
             promise = -0.5 * dot(directions[:, :, :1], state.gradient)
         state, full = state._replace(directions=directions), directions[:, :, :1]
         sizes = [dot(at.gradient / state.diagonal, at.gradient)[0] for at in (state, before)]
-        gained = first or objective.curvature is not None or sizes[0] <= GAINED * sizes[1]
+        gained = first or objective.curvature is not None or sizes[0] <= spared(len(full)) * sizes[1]
         flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
         exact = objective.curvature is not None and promise[0] <= NEAR * abs(state.loss[0])
         # Steps with the curvature of their own point square the error; others leave the same share of it each time.
@@ -205,6 +207,11 @@ def corrected(state: NewtonState, before: NewtonState) -> np.ndarray:
         if curvature.shape[2] == s.shape[1] and inner > 0 and seen > 1e-8 * inner:
             curvature[:, :, j] = h + np.outer(change, change) / seen - np.outer(image, image) / inner
     return curvature
+
+
+def spared(q: int) -> float:
+    """Share of the gradient's square that a step may leave for its curvature to serve the next one too."""
+    return LEFT ** (1 / (1 + q / NARROW))
 
 
 def dampings(q: int) -> np.ndarray:

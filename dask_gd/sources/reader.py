@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from .ahead import Ahead
 from .cache import cache
 from .dask import BoundRows
 from .files import thread_buffer
@@ -51,46 +54,72 @@ class Reader:
         x = self.columns[0]
         return isinstance(x, ZarrRows) and x.worth_keeping
 
-    def __call__(self, partition: int, *blocks: np.ndarray, keep: tuple[str, int] | None = None) -> Iterator[Rows]:
-        """The partition's rows, a few chunks at a time; each Rows is valid until the next.
+    def __call__(
+        self, partitions: tuple[int, ...], *blocks: np.ndarray, keep: tuple[str, int] | None = None
+    ) -> Iterator[tuple[int, Rows]]:
+        """The rows of some partitions (of one, where there are blocks), a few chunks at a time, and which one's.
 
-        ``keep`` is a run and the number of its pass: rows worth keeping are kept for the run's next passes.
+        Each Rows is valid until the next. ``keep`` is a run and the number of its pass: rows worth keeping are kept for
+        the run's next passes.
         """
-        start, stop = self.bounds[partition : partition + 2]
-        x, y, weight = self.bind(partition, blocks)
-        target, row_weight = _Window(y), weight and _Window(weight)
-        for a, b in x.windows(start, stop):
-            yield Rows(
-                _cast(x.read(a, b) if keep is None else _kept(x, a, b, *keep), self.dtype, "x"),
-                _cast(target.read(a, b, stop), np.dtype(float), "y").reshape(b - a, self.outputs),
-                _cast(row_weight.read(a, b, stop), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
-                a,
-            )
+        x, y, weight = self.bind(partitions[0], blocks)
+        windows = [(i, *window) for i in partitions for window in x.windows(*self.bounds[i : i + 2])]
+        with contextlib.ExitStack() as stack:
+
+            def reading(column: Column, spans: list[tuple[int, int]]) -> Callable[..., np.ndarray]:
+                far = isinstance(column, ZarrRows) and column.ahead
+                return stack.enter_context(Ahead(column, spans)).read if far else column.read  # type: ignore[arg-type]
+
+            def narrow(column: Column) -> _Narrow:
+                spans = [span for i in partitions for span in self._spans(column, i, windows)]
+                return _Narrow(reading(column, spans), spans)
+
+            target, row_weight = narrow(y), weight and narrow(weight)
+            lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
+            read = reading(x, lacking)
+            for partition, a, b in windows:
+                yield (
+                    partition,
+                    Rows(
+                        _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
+                        _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs),
+                        _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
+                        a,
+                    ),
+                )
+
+    def _spans(self, column: Column, partition: int, windows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+        """What to read of a narrow column for a partition: its own chunks, or more where the features' are longer."""
+        stop, end = -1, self.bounds[partition + 1]
+        for _, a, b in (window for window in windows if window[0] == partition):
+            if b > stop:
+                stop = next(last for _, last in column.windows(a, end) if last >= b)
+                yield a, stop
 
 
-def _kept(x: Column, start: int, stop: int, run: str, step: int) -> np.ndarray:
+def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:
     """Rows from the `cache`, or read, and kept if there is room."""
     assert isinstance(x, ZarrRows)
     rows = cache.get(run, step, (start, stop))
     if rows is None:
         room = cache.room(run, step, (stop - start, *x.shape[1:]), x.dtype)
-        rows = x.read(start, stop, out=room)
+        rows = read(start, stop, out=room)
         if room is not None:
             cache.put(run, step, (start, stop), room)
     return rows
 
 
-class _Window:
-    """Reads a narrow column in its own chunks and keeps the last: a chunk longer than x's is decoded once."""
+class _Narrow:
+    """A narrow column, read some spans at a time, of which the last is at hand: a chunk longer than x's is decoded
+    once."""
 
-    def __init__(self, column: Column):
-        self.column, self.start, self.stop = column, 0, 0
+    def __init__(self, read: Callable[[int, int], np.ndarray], spans: list[tuple[int, int]]):
+        self.fetch, self.spans, self.start, self.stop = read, deque(spans), 0, -1
 
-    def read(self, start: int, stop: int, limit: int) -> np.ndarray:
-        if start < self.start or stop > self.stop:
-            ends = (end for _, end in self.column.windows(start, limit))
-            self.start, self.stop = start, next(end for end in ends if end >= stop)
-            self.data = self.column.read(start, self.stop)
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if stop > self.stop:
+            self.start, self.stop = self.spans.popleft()
+            self.data = self.fetch(self.start, self.stop)
         return self.data[start - self.start : stop - self.start]
 
 

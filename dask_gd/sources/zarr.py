@@ -24,6 +24,7 @@ from zarr.abc.store import SuffixByteRequest
 from zarr.buffer.cpu import NDBuffer
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from ..errors import CorruptChunkError, DataError, MissingChunkError
 from .files import ABSENT, ChunkError, ChunkFiles, chunk_files, thread_buffer, usual_index
@@ -33,6 +34,8 @@ logger = logging.getLogger("dask_gd")
 #: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
 #: these are wide: enough that the cost of adding up gradients, which are as wide, does.
 READ_BYTES, READ_ROWS = 4 << 20, 64
+#: Windows, and decoded bytes of them, asked of a store at the other end of a network before they are needed.
+AHEAD, AHEAD_BYTES = 8, 32 << 20
 #: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
 WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
 
@@ -86,14 +89,25 @@ class ZarrRows:
         return max(1, READ_BYTES // max(1, chunk * row_bytes), -(-min(READ_ROWS, self.shape[0]) // chunk)) * chunk
 
     @property
+    def window_bytes(self) -> int:
+        return self.read_rows * int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
+
+    @property
+    def ahead(self) -> int:
+        """Windows to read before they are needed, see `Ahead`; 0 where they are at hand."""
+        if isinstance(self.array.store, LocalStore | MemoryStore | ZipStore):
+            return 0
+        return min(AHEAD, max(1, AHEAD_BYTES // self.window_bytes))
+
+    @property
     def buffer_bytes(self) -> int:
         """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
         array = self.array
         chunk = int(np.prod(array.chunks)) * array.dtype.itemsize
-        window = self.read_rows * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+        window = self.window_bytes
         if self.files is None:
             # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
-            return window + 2 * max(window, chunk)
+            return (1 + self.ahead) * window + max(1, self.ahead) * 2 * max(window, chunk)
         return window if self.files.plain else window + 2 * chunk + (chunk >> 8)
 
     def where(self, row: int, column: int = 0) -> str:
