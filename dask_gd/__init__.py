@@ -9,7 +9,7 @@ from importlib.metadata import version
 from . import errors, events
 from .errors import DaskGDError
 from .loop import fit
-from .losses import Logistic, Squared
+from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
 from .penalties import L2
 from .result import FitResult, load
@@ -25,15 +25,22 @@ __all__ = [
     "Adam",
     "DaskGDError",
     "FitResult",
+    "Gamma",
     "GradientDescent",
+    "Hinge",
+    "Huber",
     "Logistic",
     "Momentum",
     "Nesterov",
     "Newton",
+    "Poisson",
     "Progress",
+    "Quantile",
     "Source",
     "Squared",
+    "SquaredHinge",
     "Store",
+    "Tweedie",
     "errors",
     "events",
     "fit",

@@ -287,7 +287,9 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         if not np.isfinite(squares).all():
             feature = int(np.argmin(np.isfinite(squares)))
             raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
-        return  # The data is finite, so the weights are too large: the loop's business.
+        # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
+        if not work.needs.scale:
+            return
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():
         row, output = np.argwhere(bad)[0]

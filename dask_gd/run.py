@@ -88,17 +88,23 @@ class Run:
             return self.take_unseen(expected, began, *stop)
         query = self.state.query
         sums, passed = self.evaluate(query)
+        again = self.begin_at_mean(sums)
+        if again:
+            query = self.state.query
+            sums, _ = self.evaluate(query)
         if sums.weight <= 0 and not self.samples:
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
             seen = objective(sums, query, self.penalty, self.loss, self.source.shape[1])
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
-        if not finite.any() and self.samples:
+        # A solver that searches takes the step back, if it has come from somewhere.
+        lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
+        if lost and self.samples:
             # Nothing to be had from this sample: begin again, with all rows.
             self.samples, self.since = [], self.iteration + 1
             self.state = self.solver.init(self.start, self.rounding)
             return self.iterate(*stop)
-        if not finite.any():
+        if lost:
             return None
         if sums.scale is not None:
             if not self.samples:
@@ -106,14 +112,33 @@ class Run:
             self.moments, self.weight = sums.scale, sums.weight
         with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
-        share = sums.rows / self.source.shape[0] if passed else 0.0
-        read = sums.rows if passed else 0, share * self.source.nbytes
+        rows = sums.rows * (passed + again)
+        share = rows / self.source.shape[0]
+        read = rows, share * self.source.nbytes
         row = (self.state.loss[0], self.grad_norm(self.state.gradient[:, :, 0]), self.state.step_size[0], share, *read)
         for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
             self.history[name].append(value)
         if self.samples:
             self.sampled(sums.rows)
         return self.end_iteration(*stop)
+
+    def begin_at_mean(self, sums: Stats) -> bool:
+        """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.
+
+        From far below the targets, where the curvature is next to nothing, a step ends far above them.
+        """
+        p = self.source.shape[1]
+        if self.loss.curvature_bound is not None or self.history["loss"] or self.start.any() or len(self.start) == p:
+            return False
+        assert sums.scale is not None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            constant = self.loss.link(sums.scale.targets / sums.weight)
+        if not np.isfinite(constant).all():
+            return False
+        start = self.start.copy()
+        start[p] = constant[:, None]
+        self.state = self.solver.init(start, self.rounding)
+        return True
 
     def end_iteration(self, *stop: Any) -> IterationEnded:
         self.reason = self.stop(*stop)
@@ -128,7 +153,7 @@ class Run:
         it is computed from, which no look would get below.
         """
         state = self.state
-        unknown = self.samples or self.moments is None or not hasattr(state, "order")
+        unknown = self.samples or self.moments is None or not hasattr(state, "order") or not self.loss.smooth
         if unknown or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
             return np.inf
         q, k, _ = state.query.shape

@@ -39,8 +39,8 @@ class Needs(NamedTuple):
     """What a pass must compute beside loss and gradient.
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
-    does not depend on the query). ``scale`` asks for the moments of features, slopes and targets, and for the
-    checks of the targets' values; the first pass of a fit has it.
+    does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
+    and targets, and for the checks of the targets' values; the first pass of a fit has it.
     """
 
     curvature: str | None = None
@@ -54,6 +54,7 @@ class Scale(NamedTuple):
     features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
     slopes: np.ndarray  # (k,)  sum s (dL/dz)^2 at the first candidate
     targets: np.ndarray  # (k,)  sum s y
+    curvatures: np.ndarray  # (k,)  sum s d2L/dz2 at the first candidate, if that has no bound, else 0
 
 
 class Stats(NamedTuple):
@@ -111,7 +112,7 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
         np.zeros(m),
         np.zeros((q, k, m)),
         np.zeros((q, q, curvatures(k, loss))) if needs.curvature else None,
-        Scale(np.zeros(q), np.zeros(q), np.zeros(k), np.zeros(k)) if needs.scale else None,
+        Scale(*(np.zeros(size) for size in (q, q, k, k, k))) if needs.scale else None,
     )
 
 
@@ -176,10 +177,11 @@ class Kernel:
             z = z + self.query[p]
         value, slope = loss.value_and_slope(z, target[:, :, None])
         if scale is not None:
-            add_scale(scale, block, target, slope[:, :, 0], s)
+            curved = loss.curvature(z[:, :, 0], target) if loss.curvature_bound is None else None
+            add_scale(scale, block, target, slope[:, :, 0], curved, s)
         if curvature is not None:
             outputs = curvature.shape[2]
-            if self.needs.curvature == BOUND:
+            if self.needs.curvature == BOUND and loss.curvature_bound is not None:
                 h = np.full((len(block), outputs), loss.curvature_bound)
             else:
                 h = loss.curvature(z[:, :outputs, 0], target[:, :outputs])
@@ -210,8 +212,12 @@ def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
     return np.ascontiguousarray((a / unit).astype(dtype)), unit
 
 
-def add_scale(scale: Scale, block, target, slope, s) -> None:
-    """Add one block's moments; ``slope`` (rows, k) is unweighted, ``s`` (rows,) or None."""
+def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
+    """Add one block's moments.
+
+    ``slope`` and ``curvature`` (rows, k) are unweighted, ``s`` is (rows,) or None; the curvature is None where it has a
+    bound, which serves in its place.
+    """
     p = block.shape[1]
     block = block.astype(np.float64, copy=False)
     # Without weights there is no need of a block of squares.
@@ -222,6 +228,8 @@ def add_scale(scale: Scale, block, target, slope, s) -> None:
         moment[p:] += s.sum()
     scale.slopes[:] += s @ slope**2
     scale.targets[:] += s @ target
+    if curvature is not None:
+        scale.curvatures[:] += s @ curvature
 
 
 def add_curvature(total, block, h, scratch, intercept) -> None:
@@ -242,8 +250,8 @@ class Objective(NamedTuple):
     """The objective at a query, divided and penalised: ``J(w) = sum_i s_i L_i / sum_i s_i + penalty(w)``.
 
     The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
-    weights and ``means`` are the features' (0 for the intercept, and everywhere if there is none); they come with the
-    first pass.
+    weights (of a loss without a bound it is about that at the query) and ``means`` are the features' (0 for the
+    intercept, and everywhere if there is none); they come with the first pass.
     """
 
     loss: np.ndarray  # (m,)
@@ -262,8 +270,11 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
         curvature[features, features] += penalty.curvature()
-    if sums.scale is not None and loss.curvature_bound is not None:
-        diagonal = loss.curvature_bound * sums.scale.features / sums.weight
+    if sums.scale is not None:
+        bound = loss.curvature_bound
+        if bound is None:
+            bound = float(sums.scale.curvatures.max() / sums.weight)
+        diagonal = bound * sums.scale.features / sums.weight
         diagonal[:p] += penalty.curvature()
         means = np.zeros(len(query))
         if len(query) > p:

@@ -5,7 +5,7 @@ No I/O, no Dask, no printing, and no data: a solver sees the objective at its qu
 
 from __future__ import annotations
 
-from ..errors import choose
+from ..errors import InvalidArgumentError, choose
 from ..losses import Loss
 from ..stats import GRAM_LIMIT
 from .base import Solver
@@ -36,9 +36,15 @@ def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
     if isinstance(solver, str):
         if solver == "auto":
             return Newton() if q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH) else LBFGS()
-        return choose("solver", solver, {**SOLVERS, "auto": None})()
+        named: Solver = choose("solver", solver, {**SOLVERS, "auto": None})()
+        return as_solver(named, loss, q)
     if isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
+    if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
+        raise InvalidArgumentError(
+            f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no learning rate is safe; "
+            "give learning_rate a number, or choose newton or lbfgs."
+        )
     return solver
 
 

@@ -31,6 +31,8 @@ class Solver(Protocol):
     name: str
     #: May be fed from the sufficient statistics of a quadratic loss in place of passes.
     from_statistics: bool
+    #: Takes back a step at which the loss is not finite, and tries shorter ones.
+    searches: bool
 
     @property
     def samples(self) -> tuple[float, ...]:

@@ -93,6 +93,7 @@ class GradientDescent:
     decay: float = 0.0
     name = "gradient_descent"
     from_statistics = True
+    searches = False
     samples = ()
 
     def __post_init__(self):
@@ -129,6 +130,7 @@ class Momentum:
     momentum: float = 0.9
     name = "momentum"
     from_statistics = True
+    searches = False
     samples = ()
 
     def __post_init__(self):
@@ -166,6 +168,7 @@ class Nesterov:
     learning_rate: Rate = "auto"
     name = "nesterov"
     from_statistics = True
+    searches = False
     samples = ()
 
     def __post_init__(self):
@@ -206,6 +209,7 @@ class Adam:
     epsilon: float = 1e-8
     name = "adam"
     from_statistics = True
+    searches = False
     samples = ()
 
     def __post_init__(self):

@@ -16,6 +16,9 @@ from .base import dot
 #: alone, since several trials take three times the arithmetic of one; should it fail, the shorter ones follow.
 STEPS, SHORTER = np.array([1.0, 2.0, 0.5, 0.125]), 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
 
+#: Where the loss rises at all steps, shorter ones are tried down to this.
+LEAST = 1e-30
+
 
 class LBFGSState(NamedTuple):
     weights: np.ndarray  # (q, k, 1)
@@ -54,6 +57,7 @@ class LBFGS:
     name = "lbfgs"
     #: Near an exact fit the loss is far below the start's, of which statistics keep only sixteen digits.
     from_statistics = False
+    searches = True
     samples = (0.0, 0.0)
 
     def __post_init__(self):
@@ -103,6 +107,14 @@ class LBFGS:
             if len(state.steps) == 1:
                 query = line.trials(state.weights, state.direction, SHORTER)
                 return state._replace(query=query, steps=SHORTER)
+            if (
+                not state.stored
+                and objective.loss.min() > state.loss[0] + line.beyond(state)
+                and state.steps.min() > LEAST
+            ):
+                # The curvature has no bound: no step is safe until it has been tried.
+                steps = state.steps * state.steps.min() / (4.0 * state.steps.max())
+                return state._replace(query=line.trials(state.weights, state.direction, steps), steps=steps)
             if not state.stored:
                 return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
             # The remembered curvature misled: forget it and go down the gradient.

@@ -57,6 +57,11 @@ def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     return int(np.argmin(np.where(ties, sizes, np.inf)))
 
 
+def beyond(state: Any) -> float:
+    """A change of the loss that is no rounding."""
+    return 100 * float(state.rounding) * abs(float(state.loss[0]))
+
+
 def stuck(state: Any, objective: Objective, taken: int) -> bool:
     """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
     old, new = (

@@ -29,7 +29,7 @@ LEFT = 1e-3
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR, SHARE = 1e-4, 0.5
 
-FULL, SHORTER, SAME = 0.0, 1.0, 2.0
+FULL, SHORTER, SAME, SHORTEST = 0.0, 1.0, 2.0, 3.0
 
 
 class NewtonState(NamedTuple):
@@ -44,7 +44,7 @@ class NewtonState(NamedTuple):
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
-    asked: np.ndarray  # () what the query is: FULL or SHORTER steps, or the SAME point again
+    asked: np.ndarray  # () what the query is: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
@@ -63,7 +63,8 @@ class Newton:
 
     The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one
     pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
-    curvature everywhere, one of them lowers the loss.
+    curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may rise at all of them; then
+    still shorter ones are tried.
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
@@ -73,6 +74,7 @@ class Newton:
 
     name = "newton"
     from_statistics = False
+    searches = True
     #: A step that promises little of the loss lands where the next is much smaller.
     samples = (0.2, 0.03)
 
@@ -104,7 +106,7 @@ class Newton:
         return self.init(weights, rounding)._replace(**kept)
 
     def needs(self, state):
-        return Needs(curvature=None if state.asked == SHORTER or state.stale else EXACT)
+        return Needs(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
         first = bool(np.isinf(state.loss[0]))
@@ -113,13 +115,14 @@ class Newton:
             if state.stale:
                 state = state._replace(curvature=rescaled(state.curvature, state.diagonal, diagonal))
             state = state._replace(diagonal=diagonal)
-        taken, stalled, damping = 0, False, dampings(len(state.weights))[1 if state.asked == SHORTER else 0 :]
+        taken, stalled, damping = 0, False, dampings(len(state.weights), state.asked == SHORTEST)
+        damping = damping if state.asked == FULL else damping[1:]
         if state.asked != SAME:
             moves = state.query - state.weights
             slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape))
             best = line.best(state, slopes, objective)
             if best is None:
-                return self._shorter(state)
+                return self._shorter(state, far=objective.loss.min() > state.loss[0] + line.beyond(state))
             taken, stalled = best, line.stuck(state, objective, best)
         before = state
         state = state._replace(
@@ -160,11 +163,16 @@ class Newton:
             return self._shorter(state._replace(asked=np.array(FULL)))
         return state._replace(query=state.weights + full, asked=np.array(FULL))
 
-    def _shorter(self, state: NewtonState) -> NewtonState:
-        """The full step failed: try the damped ones. They failed: the arithmetic is exhausted."""
+    def _shorter(self, state: NewtonState, far: bool = False) -> NewtonState:
+        """The full step failed: try the damped ones. They failed: unless they went too far, arithmetic is exhausted."""
         state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
         if state.asked == FULL:
             return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
+        if state.asked == SHORTER and far:
+            damping = dampings(len(state.weights), shortest=True)
+            directions = -solve(state.curvature, state.gradient, state.diagonal, damping)
+            shortest = {"directions": directions, "asked": np.array(SHORTEST)}
+            return state._replace(query=state.weights + directions[:, :, 1:], **shortest)
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
 
@@ -214,9 +222,12 @@ def spared(q: int) -> float:
     return LEFT ** (1 / (1 + q / NARROW))
 
 
-def dampings(q: int) -> np.ndarray:
-    """None for the full step, then from one that is always enough down to a slight one, (1 + DAMPED,)."""
-    return np.append(0.0, q * 4.0 ** -np.arange(DAMPED))
+def dampings(q: int, shortest: bool = False) -> np.ndarray:
+    """None for the full step, then from one that is always enough down to a slight one, (1 + DAMPED,).
+
+    Or for the shortest steps, where nothing is always enough, from there up.
+    """
+    return np.append(0.0, q * 4.0 ** (DAMPED * shortest - np.arange(DAMPED)))
 
 
 def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:

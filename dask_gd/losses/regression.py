@@ -1,0 +1,171 @@
+"""Losses of real targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidArgumentError, positive
+
+
+@dataclass(frozen=True)
+class Squared:
+    """Half the squared error, ``L(y, z) = (z - y)^2 / 2``: least squares.
+
+    Examples
+    --------
+    >>> value, slope = Squared().value_and_slope(np.array([3.0]), np.array([1.0]))
+    >>> float(value[0]), float(slope[0])
+    (2.0, 2.0)
+    """
+
+    name = "squared"
+    quadratic = True
+    smooth = True
+    curvature_bound = 1.0
+    targets = "any finite numbers"
+
+    def value_and_slope(self, z, y):
+        """``(z - y)^2 / 2`` and ``z - y``, in the broadcast shape of ``z`` and ``y``."""
+        residual = z - y
+        return 0.5 * residual * residual, residual
+
+    def curvature(self, z, y):
+        """1 everywhere."""
+        return np.ones_like(z)
+
+    def inverse_link(self, z):
+        """The identity: the mean of the target is the linear prediction."""
+        return z
+
+    def bad_target(self, y):
+        """Every finite target is good: None."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Every mean is good."""
+
+    def link(self, mean):
+        """The identity."""
+        return mean
+
+
+@dataclass(frozen=True)
+class Huber:
+    """The squared loss near the target, straight beyond: ``r^2 / 2`` for ``|r| <= delta``, else
+    ``delta (|r| - delta / 2)``, with ``r = z - y`` (Huber, "Robust estimation of a location parameter", 1964).
+
+    Parameters
+    ----------
+    delta : float
+        In the target's units. scikit-learn's HuberRegressor has ``epsilon`` in place of it, in units of a scale of the
+        residuals that it estimates too.
+
+    Examples
+    --------
+    >>> value, slope = Huber(delta=1.0).value_and_slope(np.array([0.5, 10.0]), np.array([0.0, 0.0]))
+    >>> value.tolist(), slope.tolist()
+    ([0.125, 9.5], [0.5, 1.0])
+    """
+
+    delta: float = 1.35
+    name = "huber"
+    quadratic = False
+    smooth = False
+    curvature_bound = 1.0
+    targets = "any finite numbers"
+
+    def __post_init__(self):
+        positive("Huber", delta=self.delta)
+
+    def value_and_slope(self, z, y):
+        """The loss, and ``r`` clipped to ``-delta`` and ``delta``."""
+        residual = z - y
+        slope = np.clip(residual, -self.delta, self.delta)
+        return slope * (residual - 0.5 * slope), slope
+
+    def curvature(self, z, y):
+        """1 for ``|r| <= delta``, else 0."""
+        return (np.abs(z - y) <= self.delta).astype(float)
+
+    def inverse_link(self, z):
+        """The identity."""
+        return z
+
+    def link(self, mean):
+        """The identity."""
+        return mean
+
+    def bad_target(self, y):
+        """Every finite target is good: None."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Every mean is good."""
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """The pinball loss, smoothed: quantile regression (Koenker and Bassett, "Regression quantiles", 1978).
+
+    With ``r = y - z`` the pinball loss is ``quantile r`` for ``r > 0`` and ``(quantile - 1) r`` below. This is its
+    Moreau envelope, ``min_u pinball(u) + (r - u)^2 / (2 smoothing)``: ``r^2 / (2 smoothing)`` for r between
+    ``-smoothing (1 - quantile)`` and ``smoothing quantile``, and straight beyond. It is below the pinball loss by
+    ``smoothing max(quantile, 1 - quantile)^2 / 2`` at most, and so its minimum is.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1.
+    smoothing : float
+        In the target's units; the less, the nearer to the pinball loss, and the harder to minimise.
+
+    Examples
+    --------
+    >>> value, slope = Quantile(0.9, smoothing=0.1).value_and_slope(np.array([0.0, 0.0]), np.array([1.0, -1.0]))
+    >>> value.round(4).tolist(), slope.round(4).tolist()
+    ([0.8595, 0.0995], [-0.9, 0.1])
+    """
+
+    quantile: float = 0.5
+    smoothing: float = 1.0
+    name = "quantile"
+    quadratic = False
+    smooth = False
+    targets = "any finite numbers"
+
+    def __post_init__(self):
+        positive("Quantile", smoothing=self.smoothing)
+        if not 0 < self.quantile < 1:
+            raise InvalidArgumentError(f"Quantile(quantile={self.quantile!r}): a number between 0 and 1.")
+
+    @property
+    def curvature_bound(self):
+        return 1.0 / self.smoothing
+
+    def value_and_slope(self, z, y):
+        """The loss and, of ``(z - y) / smoothing``, as much as lies between ``-quantile`` and ``1 - quantile``."""
+        residual = z - y
+        slope = np.clip(residual / self.smoothing, -self.quantile, 1 - self.quantile)
+        return slope * (residual - 0.5 * self.smoothing * slope), slope
+
+    def curvature(self, z, y):
+        """``1 / smoothing`` where the loss is curved, else 0."""
+        scaled = (z - y) / self.smoothing
+        return ((scaled >= -self.quantile) & (scaled <= 1 - self.quantile)) / self.smoothing
+
+    def inverse_link(self, z):
+        """The identity: the prediction is the quantile."""
+        return z
+
+    def link(self, mean):
+        """The identity."""
+        return mean
+
+    def bad_target(self, y):
+        """Every finite target is good: None."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Every mean is good."""
