@@ -7,7 +7,7 @@
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat.
 All minimise the mean loss, with an intercept and without a penalty, to a relative suboptimality of 1e-8 against an
 optimum found by Newton steps in NumPy (float64, also for float32 data). To be fair to everyone, a search that is not
-measured first finds each one's loosest tolerance that gets there (with --repeat 1 its last fit is the measurement).
+measured first finds each one's loosest tolerance that gets there (with --repeat 1 that search's fit is the measurement).
 Who never gets there, as SGD, is shown with what it reached and is not compared; nor is who takes longer than --limit,
 runs out of memory, or is not installed. peers.py says what is timed and how each peer is run.
 
@@ -168,26 +168,34 @@ class Bench:
         key, ladder = f"{family(entry.peer)} {problem.store} {problem.loss}", LADDERS[family(entry.peer)][problem.loss]
         if self.found.get(key) in ladder:
             return self.found[key]
-        dtype, failed = str(problem.arrays[0].dtype), set()
+        dtype = str(problem.arrays[0].dtype)
         ladder = [options for options in ladder if options.get("dtype") != dtype]
-        for options in ladder[self.rungs] or ladder[-1:]:
-            if options.get("dtype") in failed:
-                continue
-            run = self.fit(entry, options)
-            if "error" in run:
-                entry.error = run["error"]
-                if run["error"].startswith(TOO_LONG):
-                    break  # neither tighter tolerances nor float64 are faster
-                failed.add(options.get("dtype"))  # tighter will not be better; float64 may
-                continue
-            entry.runs, best = [run], options
-            if entry.comparable:
-                break
-        if not entry.runs:
+        best = None
+        for wider in (None, "float64"):
+            rungs = [options for options in ladder if options.get("dtype") == wider]
+            best = self.search(entry, rungs[self.rungs] or rungs[-1:]) or best
+            if entry.comparable or entry.error.startswith(TOO_LONG):
+                break  # float64 is no faster
+        if best is None:
             return None
         if entry.comparable:  # else it has run enough
             entry.error, entry.runs = "", entry.runs if self.repeat == 1 else []
         self.remember(key, best)
+        return best
+
+    def search(self, entry: Entry, rungs: list[dict]) -> dict | None:
+        """By bisection the loosest rung that reaches the suboptimality, else the tightest that ran; its run is kept."""
+        first, last, best = 0, len(rungs) - 1, None
+        while first <= last:
+            middle = (first + last) // 2
+            run = self.fit(entry, rungs[middle])
+            if "error" in run:
+                entry.error, last = run["error"], middle - 1  # tighter will not be better
+                continue
+            reached = run["reached"] <= SUBOPTIMALITY
+            if reached or not entry.comparable:
+                entry.runs, best = [run], rungs[middle]
+            first, last = (first, middle - 1) if reached else (middle + 1, last)
         return best
 
     def compare(self, entries: list[Entry]) -> list[Entry]:

@@ -270,7 +270,7 @@ def test_prediction_refuses_other_features():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "hinged"}, "choose one of logistic, squared"),
+        ({"loss": "hinged"}, "choose one of gamma, .* logistic, .* squared"),
         ({"solver": "sgd"}, "choose one of adam, auto, gradient_descent, lbfgs, momentum, nesterov, newton"),
         ({"penalty": "l1"}, "L2"),
         ({"max_iter": -1}, "max_iter"),
