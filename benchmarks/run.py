@@ -7,9 +7,9 @@
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat.
 All minimise the mean loss, with an intercept and without a penalty, to a relative suboptimality of 1e-8 against an
 optimum found by Newton steps in NumPy (float64, also for float32 data). To be fair to everyone, a search that is not
-measured first finds each one's loosest tolerance that gets there (with --repeat 1 that search's fit is the measurement).
-Who never gets there, as SGD, is shown with what it reached and is not compared; nor is who takes longer than --limit,
-runs out of memory, or is not installed. peers.py says what is timed and how each peer is run.
+measured first finds each one's loosest tolerance that gets there (with --repeat 1 its best fit is the measurement). Who
+never gets there, as SGD, is shown with what it reached and is not compared; nor is who takes longer than --limit, runs
+out of memory, or is not installed. peers.py says what is timed and how each peer is run.
 
 Cases:
 

@@ -11,7 +11,7 @@ from .errors import DaskGDError
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
-from .penalties import L2
+from .penalties import L1, L2, ElasticNet
 from .result import FitResult, load
 from .solvers import LBFGS, Adam, GradientDescent, Momentum, Nesterov, Newton
 from .sources import Source, open
@@ -20,10 +20,12 @@ from .store import Store
 __version__ = version("dask_gd")
 
 __all__ = [
+    "L1",
     "L2",
     "LBFGS",
     "Adam",
     "DaskGDError",
+    "ElasticNet",
     "FitResult",
     "Gamma",
     "GradientDescent",

@@ -129,7 +129,7 @@ def fit(
     source = as_source(x, y, sample_weight)
     p, k = source.shape[1], source.outputs or 1
     start = _start(initial_weights, p, k, fit_intercept)
-    solver = as_solver(solver, loss, len(start))
+    solver = as_solver(solver, loss, penalty, len(start))
     run = Run(source, loss, penalty, solver, start, int(seed))
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.plan_samples()

@@ -115,7 +115,13 @@ class Run:
         rows = sums.rows * (passed + again)
         share = rows / self.source.shape[0]
         read = rows, share * self.source.nbytes
-        row = (self.state.loss[0], self.grad_norm(self.state.gradient[:, :, 0]), self.state.step_size[0], share, *read)
+        row = (
+            self.state.loss[0],
+            self.grad_norm(self.state.gradient, self.state.weights),
+            self.state.step_size[0],
+            share,
+            *read,
+        )
         for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
             self.history[name].append(value)
         if self.samples:
@@ -159,17 +165,17 @@ class Run:
         q, k, _ = state.query.shape
         curvature = np.broadcast_to(state.curvature, (q, q, k))
         if self.loss.quadratic:
-            change = np.einsum("qrk,rk->qk", curvature, (state.query - state.weights)[:, :, 0])
-            expected = self.grad_norm(state.gradient[:, :, 0] + change)
+            change = np.einsum("qrk,rkm->qkm", curvature, state.query - state.weights)
+            expected = self.grad_norm(state.gradient + change, state.query)
         else:
             seen = self.history["grad_norm"][self.since :]
-            if len(seen) < 2 or not state.order:
+            if len(seen) < 2 or not state.order or self.penalty.absolute():
                 return np.inf
             expected = MARGIN * seen[-1] * (seen[-1] / seen[-2]) ** float(state.order)
         return expected + self.grad_norm(self.uncertainty(np.abs(curvature)))
 
     def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
-        """What rounding may have done to the gradient, (q, k); ``curvature`` (q, q, k) is that of absolute values.
+        """What rounding may have done to the gradient, (q, k, 1); ``curvature`` (q, q, k) is that of absolute values.
 
         Sums of products are as exact as their many blocks average out. The weights' own rounding to the data's dtype
         is the same in all of them.
@@ -185,7 +191,7 @@ class Run:
         if len(size) > p:
             # So that centring does not cancel what rounding may have added.
             size[:p] *= np.where(self.moments.sums[:p] > 0, -1.0, 1.0)[:, None]
-        return size
+        return size[:, :, None]
 
     def take_unseen(self, expected: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
@@ -269,10 +275,15 @@ class Run:
             # The weights remain those whose loss is known, until the next pass.
             self.state = begun._replace(weights=self.state.weights)
 
-    def grad_norm(self, gradient: np.ndarray) -> float:
-        """The largest component of a gradient (q, k) over its scale."""
+    def grad_norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """The largest component of a gradient (q, k, 1) over its scale.
+
+        At these weights (q, k, 1), if they are given, where the penalty bends there.
+        """
         assert self.moments is not None
-        return gradient_cosine(gradient, self.moments, self.weight, self.source.shape[1])
+        at = None if weights is None else weights[:, :, 0]
+        absolute = self.penalty.absolute()
+        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.source.shape[1], at, absolute)
 
     def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
         """Why to stop now, or None to go on."""
@@ -314,7 +325,8 @@ class Run:
         return message + "learning_rate='auto' or solver='auto' need no choice."
 
     def started(self, max_iter: int) -> FitStarted:
-        names = repr(self.loss), repr(self.penalty) if self.penalty.curvature() else "none", repr(self.solver)
+        penalised = self.penalty.curvature() or self.penalty.absolute()
+        names = repr(self.loss), repr(self.penalty) if penalised else "none", repr(self.solver)
         return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from)
 
     def tell(self, callbacks: tuple[Callback, ...], event: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_gd import L2, LBFGS, Adam, GradientDescent, Logistic, Momentum, Nesterov, Newton, Squared
+from dask_gd import L1, L2, LBFGS, Adam, GradientDescent, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.losses import Loss
 from dask_gd.solvers import SOLVERS, as_solver, newton
@@ -372,7 +372,7 @@ def test_lbfgs_forgets_all_but_its_last_pairs():
 
 
 def test_a_flat_objective_is_survived_by_every_automatic_rate():
-    nothing = Objective(np.zeros(1), np.zeros((3, 1, 1)), np.zeros((3, 3, 1)), np.zeros(3))
+    nothing = Objective(np.zeros(1), np.zeros((3, 1, 1)), np.zeros((3, 3, 1)), np.zeros(3), None, np.zeros((3, 1, 1)))
     for solver in FIRST_ORDER + SECOND_ORDER:
         state = solver.step(solver.init(np.ones((3, 1, 1)), ROUNDING), nothing)
         assert_array_equal(state.query, np.ones_like(state.query))
@@ -415,18 +415,19 @@ def test_an_impossible_parameter_is_refused_by_name(make, parameter, value):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_is_found_by_name_or_is_itself(name):
-    solver = as_solver(name, Squared(), 3)
+    solver = as_solver(name, Squared(), L2(0.0), 3)
     assert solver.name == name
-    assert as_solver(solver, Squared(), 3) is solver
+    assert as_solver(solver, Squared(), L2(0.0), 3) is solver
 
 
 @pytest.mark.parametrize("unknown", ["sgd", None, 0.1, Newton], ids=repr)
 def test_what_is_no_solver_is_refused_with_the_choices(unknown):
     with pytest.raises(InvalidArgumentError, match=r"solver=.*adam, auto, gradient_descent, lbfgs"):
-        as_solver(unknown, Squared(), 3)
+        as_solver(unknown, Squared(), L2(0.0), 3)
 
 
 @pytest.mark.parametrize("loss", [Squared(), Logistic()], ids=lambda loss: loss.name)
 def test_auto_is_newton_for_narrow_data_and_lbfgs_for_wide(loss):
-    assert isinstance(as_solver("auto", loss, 10), Newton)
-    assert isinstance(as_solver("auto", loss, 5000), LBFGS)
+    assert isinstance(as_solver("auto", loss, L2(1.0), 10), Newton)
+    assert isinstance(as_solver("auto", loss, L2(1.0), 5000), LBFGS)
+    assert isinstance(as_solver("auto", loss, L1(1.0), 5000), Newton)  # which alone serves it

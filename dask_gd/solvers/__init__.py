@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..errors import InvalidArgumentError, choose
 from ..losses import Loss
+from ..penalties import Penalty
 from ..stats import GRAM_LIMIT
 from .base import Solver
 from .first_order import Adam, GradientDescent, Momentum, Nesterov
@@ -27,19 +28,26 @@ SOLVERS = {
 NEWTON_WIDTH = 512
 
 
-def as_solver(solver: str | Solver, loss: Loss, q: int) -> Solver:
-    """A solver from its name or itself; "auto" chooses by loss and width.
+def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Solver:
+    """A solver from its name or itself, that serves the loss and the penalty; "auto" chooses by these and the width.
 
     A smooth objective is solved by Newton while its (q, q) curvature is cheap, which for a quadratic loss, whose
-    curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS.
+    curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS. A penalty that bends is served by Newton
+    alone.
     """
     if isinstance(solver, str):
         if solver == "auto":
-            return Newton() if q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH) else LBFGS()
+            narrow = q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH)
+            return Newton() if narrow or penalty.absolute() else LBFGS()
         named: Solver = choose("solver", solver, {**SOLVERS, "auto": None})()
-        return as_solver(named, loss, q)
+        return as_solver(named, loss, penalty, q)
     if isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
+    if penalty.absolute() and not isinstance(solver, Newton):
+        raise InvalidArgumentError(
+            f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "
+            "choose newton or auto, or penalty=L2(alpha)."
+        )
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(
             f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no learning rate is safe; "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..penalties import steepest
 from ..stats import Objective, candidates
 from .base import dot
 
@@ -53,7 +54,8 @@ def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     if not good.any():
         return None
     ties = good & (objective.loss <= objective.loss[good].min() + slack)
-    sizes = dot(objective.gradient / state.diagonal, objective.gradient)
+    slope = steepest(state.query, objective.gradient, objective.absolute)
+    sizes = dot(slope / state.diagonal, slope)
     return int(np.argmin(np.where(ties, sizes, np.inf)))
 
 
@@ -64,8 +66,6 @@ def beyond(state: Any) -> float:
 
 def stuck(state: Any, objective: Objective, taken: int) -> bool:
     """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
-    old, new = (
-        np.abs(state.gradient / state.diagonal).max(),
-        np.abs(objective.gradient / state.diagonal)[..., taken].max(),
-    )
+    old = np.abs(steepest(state.weights, state.gradient, objective.absolute) / state.diagonal).max()
+    new = np.abs(steepest(state.query, objective.gradient, objective.absolute) / state.diagonal)[..., taken].max()
     return bool(state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0]) and new > 0.5 * old)

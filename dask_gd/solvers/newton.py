@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..penalties import steepest
 from ..stats import EXACT, Needs
 from . import line
 from .base import dot
+from .lasso import minimise
 
 #: Directions tried together, in one pass, when the full step fails.
 DAMPED = 12
@@ -39,13 +41,14 @@ class NewtonState(NamedTuple):
     gradient: np.ndarray  # (q, k, 1)
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
     promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
-    directions: np.ndarray  # (q, k, 1 + DAMPED) from the weights: the full step, then the damped ones
     curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since
+    restrained: np.ndarray  # () 1 if it is `restrained` for the step
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
     asked: np.ndarray  # () what the query is: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
+    absolute: np.ndarray  # (q, 1, 1) what the absolute values of the weights are penalised with
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
 
@@ -66,6 +69,10 @@ class Newton:
     curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may rise at all of them; then
     still shorter ones are tried.
 
+    Where absolute values of the weights are penalised (`L1`, `ElasticNet`) each step goes to the minimum of the
+    quadratic and of these, found on the client (proximal Newton; Lee, Sun and Saunders, 2014): weights are exactly 0
+    where they are in that minimum.
+
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
     step of least norm after scaling the columns; in float32 it is singular up to rounding only, and the weights along
@@ -79,7 +86,7 @@ class Newton:
     samples = (0.2, 0.03)
 
     def init(self, weights, rounding):
-        q, k, _ = weights.shape
+        q = len(weights)
         return NewtonState(
             weights=weights,
             query=weights,
@@ -87,13 +94,14 @@ class Newton:
             gradient=np.zeros_like(weights),
             step_size=np.zeros(1),
             promise=np.full(1, np.inf),
-            directions=np.zeros((q, k, 1 + DAMPED)),
             curvature=np.zeros((q, q, 1)),
+            restrained=np.array(0.0),
             stale=np.array(0.0),
             exact=np.array(0.0),
             order=np.array(0.0),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
+            absolute=np.zeros((q, 1, 1)),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
         )
@@ -114,12 +122,12 @@ class Newton:
             diagonal = line.scale(objective)
             if state.stale:
                 state = state._replace(curvature=rescaled(state.curvature, state.diagonal, diagonal))
-            state = state._replace(diagonal=diagonal)
+            state = state._replace(diagonal=diagonal, absolute=objective.absolute)
         taken, stalled, damping = 0, False, dampings(len(state.weights), state.asked == SHORTEST)
         damping = damping if state.asked == FULL else damping[1:]
         if state.asked != SAME:
             moves = state.query - state.weights
-            slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape))
+            slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, moves)
             best = line.best(state, slopes, objective)
             if best is None:
                 return self._shorter(state, far=objective.loss.min() > state.loss[0] + line.beyond(state))
@@ -139,14 +147,13 @@ class Newton:
             return state._replace(query=state.weights, asked=np.array(SAME))
         elif not first:
             state = state._replace(curvature=corrected(state, before))
-        every = dampings(len(state.weights))
-        directions = -solve(state.curvature, state.gradient, state.diagonal, every)
-        promise = -0.5 * dot(directions[:, :, :1], state.gradient)
+        state = state._replace(restrained=np.array(0.0))
+        full, promise = full_step(state)
         if promise[0] > NEAR * abs(state.loss[0]):
-            directions = -solve(restrained(state.curvature, state.diagonal), state.gradient, state.diagonal, every)
-            promise = -0.5 * dot(directions[:, :, :1], state.gradient)
-        state, full = state._replace(directions=directions), directions[:, :, :1]
-        sizes = [dot(at.gradient / state.diagonal, at.gradient)[0] for at in (state, before)]
+            state = state._replace(restrained=np.array(1.0))
+            full, promise = full_step(state)
+        slopes = [steepest(at.weights, at.gradient, state.absolute) for at in (state, before)]
+        sizes = [dot(slope / state.diagonal, slope)[0] for slope in slopes]
         gained = first or objective.curvature is not None or sizes[0] <= spared(len(full)) * sizes[1]
         flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
         exact = objective.curvature is not None and promise[0] <= NEAR * abs(state.loss[0])
@@ -158,7 +165,7 @@ class Newton:
             exact=np.array(float(exact)),
             order=np.array(float(order)),
         )
-        if state.promise[0] <= 0 and state.gradient.any():
+        if state.promise[0] <= 0 and state.gradient.any() and not state.absolute.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
             return self._shorter(state._replace(asked=np.array(FULL)))
         return state._replace(query=state.weights + full, asked=np.array(FULL))
@@ -166,13 +173,10 @@ class Newton:
     def _shorter(self, state: NewtonState, far: bool = False) -> NewtonState:
         """The full step failed: try the damped ones. They failed: unless they went too far, arithmetic is exhausted."""
         state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
-        if state.asked == FULL:
-            return state._replace(query=state.weights + state.directions[:, :, 1:], asked=np.array(SHORTER))
-        if state.asked == SHORTER and far:
-            damping = dampings(len(state.weights), shortest=True)
-            directions = -solve(state.curvature, state.gradient, state.diagonal, damping)
-            shortest = {"directions": directions, "asked": np.array(SHORTEST)}
-            return state._replace(query=state.weights + directions[:, :, 1:], **shortest)
+        if state.asked == FULL or (state.asked == SHORTER and far):
+            asked = SHORTER if state.asked == FULL else SHORTEST
+            shorter = directions(state, dampings(len(state.weights), asked == SHORTEST)[1:])
+            return state._replace(query=state.weights + shorter, asked=np.array(asked))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
 
@@ -228,6 +232,44 @@ def dampings(q: int, shortest: bool = False) -> np.ndarray:
     Or for the shortest steps, where nothing is always enough, from there up.
     """
     return np.append(0.0, q * 4.0 ** (DAMPED * shortest - np.arange(DAMPED)))
+
+
+def model(state: NewtonState) -> np.ndarray:
+    """The curvature that the step is taken with, (q, q, k or 1)."""
+    return restrained(state.curvature, state.diagonal) if state.restrained else state.curvature
+
+
+def directions(state: NewtonState, damping: np.ndarray) -> np.ndarray:
+    """From the weights to the minimum of the model, for each damping (m,) of it: (q, k, m).
+
+    Without absolute values the model is quadratic, and its minimum that of a linear system.
+    """
+    curvature = model(state)
+    if not state.absolute.any():
+        return -solve(curvature, state.gradient, state.diagonal, damping)
+    q, k, _ = state.weights.shape
+    found, absolute = np.empty((q, k, len(damping))), state.absolute[:, 0, 0]
+    for j in range(k):
+        w, g = state.weights[:, j, 0], state.gradient[:, j, 0]
+        for i, c in enumerate(damping):
+            h = curvature[:, :, min(j, curvature.shape[2] - 1)] + np.diag(c * state.diagonal[:, 0, 0])
+            found[:, j, i] = minimise(h, h @ w - g, absolute, w) - w
+    return found
+
+
+def full_step(state: NewtonState) -> tuple[np.ndarray, np.ndarray]:
+    """The undamped direction (q, k, 1), and by how much the model is less at its end, (1,)."""
+    move = directions(state, np.zeros(1))
+    if not state.absolute.any():
+        return move, -0.5 * dot(move, state.gradient)
+    q, k, _ = move.shape
+    curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(model(state), (q, q, k)), move)
+    return move, -(dot(move, state.gradient + 0.5 * curved) + bend(state, move))
+
+
+def bend(state: NewtonState, moves: np.ndarray) -> np.ndarray:
+    """How much the moves (q, k, m) add to the penalised absolute values, (m,)."""
+    return (state.absolute * (np.abs(state.weights + moves) - np.abs(state.weights))).sum(axis=(0, 1))
 
 
 def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:

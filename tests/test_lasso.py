@@ -1,0 +1,161 @@
+"""Penalties that bend: the minimum of a quadratic, and the coefficients of other packages, zeros included."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import ElasticNet, LogisticRegression
+from test_cluster import same_bits
+from test_family import problem
+from test_fit import to_zarr
+
+import dask_gd
+from dask_gd import Gamma, Huber, Logistic, Poisson, Squared, SquaredHinge
+from dask_gd.errors import InvalidArgumentError
+from dask_gd.penalties import steepest
+from dask_gd.solvers.lasso import minimise
+
+
+def quadratic(q, rank, free, seed, units=0.0):
+    """A positive semi-definite matrix, linear terms in its range, and what bends; the first ``free`` do not."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(rank, q)) * 10.0 ** np.linspace(-units, units, q) + rng.normal(size=(rank, 1))
+    absolute = np.where(np.arange(q) < free, 0.0, rng.uniform(0.0, 1.5, q) * np.abs(root.T @ root).max(axis=0) / 5)
+    return root.T @ root, root.T @ rng.normal(size=rank), absolute, rng.normal(size=q) * rng.integers(0, 2, q)
+
+
+def residual(h, linear, absolute, u):
+    slope = steepest(u[:, None, None], (h @ u - linear)[:, None, None], absolute[:, None, None])[:, 0, 0]
+    return np.abs(slope / np.sqrt(np.diagonal(h))).max()
+
+
+@given(
+    q=st.integers(1, 12),
+    rank=st.integers(1, 20),
+    free=st.integers(0, 3),
+    seed=st.integers(0, 50),
+    units=st.sampled_from([0.0, 3.0]),
+)
+def test_no_subgradient_is_left_at_the_minimum(q, rank, free, seed, units):
+    h, linear, absolute, start = quadratic(q, rank, min(free, q), seed, units)
+    u = minimise(h, linear, absolute, start)
+    assert residual(h, linear, absolute, u) <= 1e-8 * np.abs(linear / np.sqrt(np.diagonal(h))).max()
+
+
+@given(seed=st.integers(0, 50))
+def test_the_minimum_is_the_same_from_any_start(seed):
+    h, linear, absolute, start = quadratic(8, 20, 1, seed)
+    assert_allclose(
+        minimise(h, linear, absolute, start), minimise(h, linear, absolute, np.zeros(8)), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_the_minimum_of_an_orthogonal_quadratic_is_known():
+    linear, absolute = np.array([3.0, -3.0, 0.5, 2.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    assert_allclose(minimise(2 * np.eye(4), linear, absolute, np.zeros(4)), [1.0, -1.0, 0.0, 1.0])
+
+
+def test_what_has_no_curvature_stays_at_zero():
+    h = np.diag([1.0, 0.0])
+    assert_array_equal(minimise(h, np.array([2.0, 0.0]), np.array([1.0, 1.0]), np.ones(2)), [1.0, 0.0])
+
+
+def fit(x, y, loss="squared", alpha=0.1, l1_ratio=1.0, **options):
+    return dask_gd.fit(x, y, loss=loss, penalty=dask_gd.ElasticNet(alpha, l1_ratio), **{"tol": 1e-10, **options})
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 0.5, 5.0])
+def test_the_elastic_net_is_scikit_learns_in_one_pass(alpha, l1_ratio, weighted, fit_intercept):
+    x, y = problem(Squared(), p=20)
+    s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if weighted else None
+    run = fit(x, y, "squared", alpha, l1_ratio, fit_intercept=fit_intercept, sample_weight=s)
+    model = ElasticNet(alpha=alpha, l1_ratio=l1_ratio, fit_intercept=fit_intercept, tol=1e-14, max_iter=100_000)
+    model.fit(x, y, sample_weight=s)
+    assert_allclose(run.parameters[:, 0], np.append(model.coef_, model.intercept_), rtol=1e-6, atol=1e-9)
+    assert_array_equal(run.weights == 0, model.coef_ == 0)
+    assert (run.reason, run.history.passes.sum()) == ("converged", 1)
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("alpha", [1e-3, 0.03])
+def test_logistic_coefficients_are_scikit_learns(alpha, l1_ratio):
+    x, y = problem(Logistic(), p=10)
+    run = fit(x, y, "logistic", alpha, l1_ratio)
+    model = LogisticRegression(C=1 / (len(y) * alpha), l1_ratio=l1_ratio, solver="saga", tol=1e-11, max_iter=50_000)
+    model.fit(x, y)
+    assert_allclose(run.parameters[:, 0], np.append(model.coef_, model.intercept_), rtol=1e-6, atol=1e-7)
+    assert_array_equal(run.weights == 0, model.coef_[0] == 0)
+
+
+@pytest.mark.parametrize("loss", [Squared(), Logistic(), Huber(), Poisson(), Gamma(), SquaredHinge()], ids=repr)
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.4])
+@pytest.mark.parametrize("tol", [1e-3, 1e-10])
+def test_no_subgradient_is_left_by_any_loss(loss, l1_ratio, tol):
+    for seed in range(3):
+        x, y = problem(loss, p=(20, 60)[seed % 2], seed=seed)
+        penalty = dask_gd.ElasticNet(0.1, l1_ratio)
+        run = dask_gd.fit(da.from_array(x, chunks=(100, -1)), y, loss=loss, penalty=penalty, tol=tol)
+        assert run.reason == "converged"
+        w, z = run.weights.values[:, None, None], x @ run.weights.values + float(run.intercept)
+        slope = loss.value_and_slope(z, y)[1]
+        centred = (x - x.mean(axis=0)).T @ slope / len(y) + penalty.gradient(w)[:, 0, 0]
+        left = steepest(w, centred[:, None, None], np.array(penalty.absolute()))[:, 0, 0]
+        at_start = loss.link(y.mean()) if loss.curvature_bound is None else 0.0
+        size = np.sqrt((loss.value_and_slope(np.full(len(y), at_start), y)[1] ** 2).mean())
+        assert (np.abs(left) <= 1.01 * tol * x.std(axis=0) * size).all()
+        assert 0 < (w == 0).sum() < len(w)
+
+
+def test_beyond_the_largest_useful_strength_every_weight_is_zero():
+    """Which is the largest component of the gradient there."""
+    x, y = problem(Logistic())
+    largest = np.abs((x - x.mean(axis=0)).T @ (y - y.mean())).max() / len(y)
+    assert (fit(x, y, "logistic", 1.001 * largest).weights == 0).all()
+    assert (fit(x, y, "logistic", 0.999 * largest).weights != 0).sum() == 1
+
+
+def test_several_outputs_are_each_alone():
+    x, y = problem(Squared(), p=12)
+    both = np.column_stack([y, y[::-1]])
+    together = fit(x, both)
+    for j in range(2):
+        assert_allclose(together.parameters[:, j], fit(x, both[:, j]).parameters[:, 0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """64 chunks in 64 partitions, enough to sample from."""
+    x, y = problem(Logistic(), n=6400, p=60)
+    return to_zarr(x, 100, tmp_path / "x"), to_zarr(y, 100, tmp_path / "y"), x, y
+
+
+def test_a_lasso_that_starts_on_samples_ends_where_one_without_ends(stored):
+    x, y, *memory = stored
+    run = fit(x, y, "logistic", 0.01)
+    assert run.history.rows[0] < 6400
+    assert_allclose(run.parameters, fit(*memory, "logistic", 0.01).parameters, rtol=1e-7, atol=1e-10)
+
+
+def test_a_lasso_is_resumed_to_the_same_bits(stored, tmp_path):
+    x, y, *_ = stored
+
+    def interrupt(event):
+        if getattr(event, "iteration", -1) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(x, y, "logistic", 0.01, store=tmp_path / "run", callbacks=[interrupt])
+    same_bits(fit(x, y, "logistic", 0.01), fit(x, y, "logistic", 0.01, store=tmp_path / "run"))
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "gradient_descent", dask_gd.Nesterov(), "adam"], ids=repr)
+def test_a_solver_that_needs_a_smooth_penalty_is_refused_before_any_task(solver):
+    x, y = problem(Squared())
+    with pytest.raises(InvalidArgumentError, match=r"needs a smooth penalty.*newton or auto"):
+        fit(x, y, solver=solver)
+    fit(x, y, solver=solver, l1_ratio=0.0, max_iter=1)
