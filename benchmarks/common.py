@@ -92,10 +92,11 @@ def cluster(workers: int, memory: str) -> Iterator[Client]:
         yield client
 
 
-def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, curvature: bool = False):
-    """The mean loss at (p + 1,) parameters, the intercept last; with ``curvature`` its gradient and Hessian too.
+def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, alpha: float = 0.0, curvature: bool = False):
+    """The mean loss at (p + 1,) parameters, the intercept last, and ``alpha`` times the coefficients' absolute values.
 
-    Plain NumPy, one chunk at a time, in float64 whatever the data's dtype.
+    With ``curvature`` the mean loss's gradient and Hessian too. Plain NumPy, one chunk at a time, in float64 whatever
+    the data's dtype.
     """
     n, step = x.shape[0], x.chunks[0]
     total, gradient, hessian = 0.0, np.zeros(len(w)), np.zeros((len(w), len(w)))
@@ -114,18 +115,33 @@ def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, curvature:
             gradient += block.T @ slope
             block *= curve[:, None]
             hessian += block.T @ block
-    return (total / n, gradient / n, hessian / n) if curvature else total / n
+    value = total / n + alpha * np.abs(w[:-1]).sum()
+    return (value, gradient / n, hessian / n) if curvature else value
 
 
-def optimum(x: zarr.Array, y: zarr.Array, loss: str) -> float:
-    """The least mean loss: Newton's method until what a step gains is nothing next to a suboptimality of 1e-8."""
+def optimum(x: zarr.Array, y: zarr.Array, loss: str, alpha: float = 0.0) -> float:
+    """The least objective: Newton's method until what a step gains is nothing next to a suboptimality of 1e-8."""
     w = np.zeros(x.shape[1] + 1)
+    if alpha:
+        return lasso_optimum(x, y, w, alpha)
     while True:
         value, gradient, hessian = objective(x, y, loss, w, curvature=True)
         step = np.linalg.lstsq(hessian, gradient)[0]
         if gradient @ step <= 1e-12 * value:
             return value
         w -= step
+
+
+def lasso_optimum(x: zarr.Array, y: zarr.Array, w: np.ndarray, alpha: float) -> float:
+    """By scikit-learn, to its last digits, on as many rows as there are features that have the data's moments."""
+    from sklearn.linear_model import Lasso
+
+    _, gradient, hessian = objective(x, y, "squared", w, curvature=True)
+    means, p = hessian[-1, :-1], len(w) - 1
+    root = np.linalg.cholesky(hessian[:-1, :-1] - np.outer(means, means)).T * np.sqrt(p)
+    target = p * np.linalg.solve(root.T, means * gradient[-1] - gradient[:-1])
+    found = Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=10**6).fit(root, target).coef_
+    return float(objective(x, y, "squared", np.append(found, -gradient[-1] - means @ found), alpha))
 
 
 def machine() -> str:

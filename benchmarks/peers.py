@@ -2,9 +2,10 @@
 
     python benchmarks/peers.py PEER problem.json result.npz
 
-All minimise the same objective, the mean loss without penalty and with an intercept, over the rows of the same Zarr
-store. A peer takes a `Problem` and returns its parameters (the intercept last), seconds to load, seconds to fit, and
-what else there is to say, such as passes. Before the clock starts each has fitted a tiny problem, on the workers too.
+All minimise the same objective, the mean loss with an intercept (and for a lasso a penalty), over the rows of the same
+Zarr store. A peer takes a `Problem` and returns its parameters (the intercept last), seconds to load, seconds to fit,
+and what else there is to say, such as passes. Before the clock starts each has fitted a tiny problem, on the workers
+too.
 
 dask_gd, dask-glm and dask-ml get a fresh cluster of single-threaded worker processes; starting it is not timed.
 dask-glm is given its best: blocks of about 40 MB of the Zarr's whole chunks, the column of ones appended inside each
@@ -56,6 +57,12 @@ class Problem:
     workers: int = 2
     memory: str = "1GB"
     options: dict | None = None
+    alpha: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """What the ladders are for: the loss, or the lasso."""
+        return "lasso" if self.alpha else self.loss
 
     @property
     def arrays(self) -> tuple[zarr.Array, zarr.Array]:
@@ -91,7 +98,8 @@ def fit_dask_gd(problem: Problem, solver: str) -> Fitted:
 
     def fit(problem: Problem):
         source = dask_gd.open(problem.store, x=problem.x, y=problem.y)
-        return dask_gd.fit(source, loss=problem.loss, solver=solver, max_iter=MAX_STEPS, **problem.options)
+        options = {"loss": problem.loss, "penalty": dask_gd.L1(problem.alpha) if problem.alpha else None}
+        return dask_gd.fit(source, solver=solver, max_iter=MAX_STEPS, **options, **problem.options)
 
     run, seconds = on_cluster(fit, problem)
     passes = run.history.passes.values
@@ -181,8 +189,10 @@ def fit_in_memory(problem: Problem, make_model: Callable) -> Fitted:
 
 
 def make_scikit_learn(problem: Problem, solver: str):
-    from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+    from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge
 
+    if solver == "descent":
+        return Lasso(problem.alpha, tol=problem.options["tol"], max_iter=MAX_STEPS, copy_X=False)
     if solver == "lstsq":
         return LinearRegression(copy_X=False)
     if solver == "cholesky":
@@ -194,7 +204,8 @@ def make_glum(problem: Problem):
     from glum import GeneralizedLinearRegressor
 
     family, tol = {"logistic": "binomial", "squared": "normal"}[problem.loss], problem.options["tol"]
-    return GeneralizedLinearRegressor(family=family, alpha=0, gradient_tol=tol, max_iter=MAX_STEPS, copy_X=False)
+    options = {"family": family, "gradient_tol": tol, "max_iter": MAX_STEPS, "copy_X": False}
+    return GeneralizedLinearRegressor(alpha=problem.alpha, l1_ratio=float(problem.alpha > 0), **options)
 
 
 def fit_spark(problem: Problem, persist: bool = False) -> Fitted:
@@ -217,7 +228,8 @@ def fit_spark(problem: Problem, persist: bool = False) -> Fitted:
         table = session.read.schema(schema).parquet(problem.parquet)
         if persist:  # the same plan again is found in the cache
             table = table.persist(StorageLevel.MEMORY_AND_DISK)
-        return estimator(regParam=0.0, maxIter=MAX_STEPS, **problem.options).fit(table)
+        options = {"regParam": problem.alpha, "elasticNetParam": float(problem.alpha > 0), "standardization": False}
+        return estimator(maxIter=MAX_STEPS, **options, **problem.options).fit(table)
 
     _, first = timed(fit)
     model, again = timed(fit)
@@ -271,6 +283,7 @@ PEERS: dict[str, Callable[[Problem], Fitted]] = {
         fit_in_memory, make_model=partial(make_scikit_learn, solver="newton-cholesky")
     ),
     "scikit-learn Ridge": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="cholesky")),
+    "scikit-learn Lasso": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="descent")),
     "scikit-learn LinearRegression": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="lstsq")),
     "glum": partial(fit_in_memory, make_model=make_glum),
     "Spark MLlib": fit_spark,
@@ -287,12 +300,17 @@ def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list
 
 FIRST_ORDER = (1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
 NEWTON = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
+LASSO = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 SPARK = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
 #: By peer (up to a comma: those that follow share it) and loss, from loose to tight; a peer without one for a loss does
 #: not take part.
 LADDERS: dict[str, dict[str, list[dict]]] = {
-    "dask_gd auto": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8)},
+    "dask_gd auto": {
+        "logistic": rungs(*FIRST_ORDER),
+        "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8),
+        "lasso": rungs(1e-2, 1e-4, 1e-6, 1e-8),
+    },
     "dask_gd newton": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8)},
     "dask_gd lbfgs": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(*FIRST_ORDER)},
     "dask-glm newton": {  # the largest change of a coefficient
@@ -308,8 +326,13 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
     "scikit-learn newton-cholesky": {"logistic": rungs(*NEWTON, double=NEWTON[2:])},
     "scikit-learn Ridge": {"squared": rungs(1e-4, double=(1e-4,))},  # direct: no tolerance is used
     "scikit-learn LinearRegression": {"squared": rungs(1e-4, double=(1e-4,))},
-    "glum": {loss: rungs(*NEWTON, double=NEWTON[2:]) for loss in ("logistic", "squared")},
-    "Spark MLlib": {"logistic": rungs(*SPARK), "squared": rungs(*SPARK, solver="l-bfgs")},
+    "scikit-learn Lasso": {"lasso": rungs(*LASSO)},  # the duality gap, of the targets' sum of squares
+    "glum": {kind: rungs(*NEWTON, double=NEWTON[2:]) for kind in ("logistic", "squared", "lasso")},
+    "Spark MLlib": {
+        "logistic": rungs(*SPARK),
+        "squared": rungs(*SPARK, solver="l-bfgs"),
+        "lasso": rungs(*SPARK, solver="l-bfgs"),
+    },
     "Spark MLlib normal": {"squared": rungs(1e-6, solver="normal")},
 }
 

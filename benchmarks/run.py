@@ -5,11 +5,12 @@
     python benchmarks/run.py --directory scratch --flights flights-full.zarr --cases flights --repeat 1
 
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat.
-All minimise the mean loss, with an intercept and without a penalty, to a relative suboptimality of 1e-8 against an
-optimum found by Newton steps in NumPy (float64, also for float32 data). To be fair to everyone, a search that is not
-measured first finds each one's loosest tolerance that gets there (with --repeat 1 its best fit is the measurement). Who
-never gets there, as SGD, is shown with what it reached and is not compared; nor is who takes longer than --limit, runs
-out of memory, or is not installed. peers.py says what is timed and how each peer is run.
+All minimise the mean loss with an intercept (and for the lasso a penalty) to a relative suboptimality of 1e-8 against
+an optimum found by Newton steps in NumPy (float64, also for float32 data; the lasso's by scikit-learn). To be fair to
+everyone, a search that is not measured first finds each one's loosest tolerance that gets there (with --repeat 1 its
+best fit is the measurement). Who never gets there, as SGD, is shown with what it reached and is not compared; nor is
+who takes longer than --limit, runs out of memory, or is not installed. peers.py says what is timed and how each peer
+is run.
 
 Cases:
 
@@ -18,6 +19,7 @@ flights   the store made by `python data/make_flights.py flights-3m.parquet --fu
           the workers' 2 GB; logistic (late) and squared (delay)
 rows      62,500 to 1,000,000 rows x 100: does the time grow more than the data?
 workers   dask_gd on logistic's data with 1 and with 2 workers
+lasso     the squared loss on logistic's features, with a penalty of 0.05 times the coefficients' absolute values
 chunks    overhead.py: what many small chunks cost
 
 The data, the tolerances found and the optima are kept in --directory, if given, and used again. Peers that need other
@@ -51,7 +53,7 @@ SUBOPTIMALITY, AUTO = 1e-8, "dask_gd auto"
 #: At least this many times dask_gd auto's seconds, in the case logistic; the fastest of those whose name starts so.
 TARGETS = {"dask-glm": 7.0, "Spark MLlib, second fit": 8.0, "scikit-learn lbfgs": 1.0}
 PASSES = {"dask_gd newton": 3.0, "dask_gd lbfgs": 10.0}
-SLOPE, TOO_LONG = 1.0, "more than"
+SLOPE, TOO_LONG, LASSO = 1.0, "more than", 0.05
 HEADER = (
     "case",
     "fit",
@@ -64,6 +66,7 @@ HEADER = (
     "times auto",
     "note",
 )
+CASES = ("logistic", "lasso", "flights", "rows", "workers", "chunks")
 IN_WORKERS = ("dask-glm newton, persisted", "dask-glm lbfgs, persisted")
 GROWTH = (AUTO, "scikit-learn lbfgs")
 QUICK = (
@@ -73,6 +76,7 @@ QUICK = (
     "dask-ml",
     "scikit-learn lbfgs",
     "scikit-learn Ridge",
+    "scikit-learn Lasso",
     "glum",
     "Spark",
 )
@@ -111,12 +115,13 @@ class Bench:
         self.file.write_text(json.dumps(self.found, indent=2) + "\n")
 
     def suboptimality(self, problem: Problem, parameters: np.ndarray) -> float:
-        key, arrays = f"optimum {problem.store} {problem.loss}", problem.arrays
+        key, arrays = f"optimum {problem.store} {problem.kind}", problem.arrays
         if key not in self.found:
-            self.remember(key, optimum(*arrays, problem.loss))
+            self.remember(key, optimum(*arrays, problem.loss, problem.alpha))
         fit = (key, parameters.tobytes())  # most give the same bits in each run
         if fit not in self.reached:
-            self.reached[fit] = float(objective(*arrays, problem.loss, parameters.astype(float))) / self.found[key] - 1
+            value = float(objective(*arrays, problem.loss, parameters.astype(float), problem.alpha))
+            self.reached[fit] = value / self.found[key] - 1
         return self.reached[fit]
 
     def fit(self, entry: Entry, options: dict) -> dict:
@@ -165,7 +170,7 @@ class Bench:
     def tune(self, entry: Entry) -> dict | None:
         """The loosest options of the entry's ladder that reach the suboptimality, or the last; None if all fail."""
         problem = entry.problem
-        key, ladder = f"{family(entry.peer)} {problem.store} {problem.loss}", LADDERS[family(entry.peer)][problem.loss]
+        key, ladder = f"{family(entry.peer)} {problem.store} {problem.kind}", LADDERS[family(entry.peer)][problem.kind]
         if self.found.get(key) in ladder:
             return self.found[key]
         dtype = str(problem.arrays[0].dtype)
@@ -219,7 +224,7 @@ def setting(options: dict) -> str:
 
 
 def entries(case: str, problem: Problem, peers: Iterable[str]) -> list[Entry]:
-    return [Entry(case, peer, problem) for peer in peers if problem.loss in LADDERS[family(peer)]]
+    return [Entry(case, peer, problem) for peer in peers if problem.kind in LADDERS[family(peer)]]
 
 
 def seconds(entry: Entry) -> dict[str, list[float]]:
@@ -357,6 +362,11 @@ class Cases:
         problem = self.synthetic(self.size["rows"], self.size["chunk"])
         return self.bench.compare(entries("logistic", problem, self.peers))
 
+    def lasso(self) -> list[Entry]:
+        store = make_problem(self.bench.directory, self.size["rows"], self.size["features"], self.size["chunk"])
+        problem = self.problem(store, "x", "z", "squared", alpha=LASSO)
+        return self.bench.compare(entries("lasso", problem, self.peers))
+
     def with_flights(self) -> list[Entry]:
         if self.flights is None:
             print("flights: left out, without --flights PATH; data/README.md says how to make the store.")
@@ -397,7 +407,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="small data and fewer peers: under 3 minutes")
     parser.add_argument("--flights", type=Path, help="the full flights store; without it its cases are left out")
-    parser.add_argument("--cases", nargs="+", default=[], choices=["logistic", "flights", "rows", "workers", "chunks"])
+    parser.add_argument("--cases", nargs="+", default=[], choices=CASES)
     parser.add_argument("--only", nargs="+", default=[], help="peers whose name holds one of these, and dask_gd auto")
     parser.add_argument("--repeat", type=int, help="default 3, --quick 1")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds allowed to a process; default %(default)s")
@@ -411,7 +421,7 @@ def main() -> None:
     peers = [peer for peer in PEERS if any(part in peer for part in only)]
     if args.quick:
         peers = [peer for peer in peers if peer.startswith(QUICK) and ", persisted" not in peer]
-    chosen = args.cases or ["logistic", "flights", "rows", "workers", "chunks"]
+    chosen = args.cases or CASES
     with scratch(args.directory) as directory:
         pythons = dict(pair.split("=", 1) for pair in args.python)
         rungs = slice(2, None, 3) if args.quick else slice(None)
@@ -429,6 +439,9 @@ def main() -> None:
         if "logistic" in chosen:
             compared += cases.logistic()
             verdicts |= {} if args.quick else logistic_verdicts(compared)
+            save()
+        if "lasso" in chosen:
+            compared += cases.lasso()
             save()
         if "flights" in chosen:
             compared += cases.with_flights()

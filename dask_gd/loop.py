@@ -53,10 +53,12 @@ def fit(
         each thread; the blocks of a Dask array must fit in a worker's memory one by one.
     y : array (n,) or (n, k)
         Targets; of any of these kinds, with any chunks. Leave out with a Source.
-    loss : {"squared", "logistic"} or Loss
-    penalty : dask_gd.L2 or None
+    loss : {"squared", "logistic", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge"} or Loss
+        A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
+    penalty : dask_gd.L2, L1, ElasticNet or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
-        "auto" takes Newton for narrow data and L-BFGS for wide.
+        "auto" takes Newton for narrow data and where the penalty has absolute values, which it alone serves, else
+        L-BFGS.
     fit_intercept : bool
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default.
@@ -65,12 +67,14 @@ def fit(
     tol : float
         Stop when every component of the gradient is at most ``tol`` times its scale: the root mean square of
         its feature (about its mean, if there is an intercept) times that of dL/dz where the fit first reads all
-        rows. This is the cosine of an angle, whatever the units of x and y.
+        rows. This is the cosine of an angle, whatever the units of x and y. Of absolute values in the penalty the
+        subgradient of least norm counts.
     target_loss : float, optional
         Stop as soon as J is at most this.
     initial_weights : array (p,) or (p, k), or FitResult, optional
         The start: coefficients, with intercept 0 (or in one more row); or another fit's coefficients and intercept.
-        Zeros by default.
+        Zeros by default; but for Poisson, Gamma and Tweedie losses the intercept begins at the log of the targets'
+        mean, which takes a pass.
     seed : int
         Draws the partitions on which Newton's method and L-BFGS start (see Notes).
     store : path or Store, optional
@@ -106,12 +110,13 @@ def fit(
     Products are taken in the dtype of x. In float32 they keep about seven digits of what is not centred: store features
     with large offsets centred, or in float64.
 
-    For the logistic loss, on data of 16 partitions or more, Newton's method and L-BFGS take their first steps on a
-    sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
+    For every loss but the squared, on data of 16 partitions or more, Newton's method and L-BFGS take their first steps
+    on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
     ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
     rows read, and ``passes`` is the share of them.
 
-    Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``. The history's
+    Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
+    logistic, Poisson, Gamma and Tweedie losses, the last four without absolute values in the penalty. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
 
     On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
