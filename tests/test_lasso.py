@@ -159,3 +159,8 @@ def test_a_solver_that_needs_a_smooth_penalty_is_refused_before_any_task(solver)
     with pytest.raises(InvalidArgumentError, match=r"needs a smooth penalty.*newton or auto"):
         fit(x, y, solver=solver)
     fit(x, y, solver=solver, l1_ratio=0.0, max_iter=1)
+
+
+def test_rows_too_wide_for_their_curvature_are_refused_before_any_task():
+    with pytest.raises(InvalidArgumentError, match=r"curvature for 5,001 parameters takes 0.2 GB"):
+        fit(da.zeros((10, 5000), chunks=5), np.arange(10.0))

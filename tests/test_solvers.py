@@ -430,4 +430,4 @@ def test_what_is_no_solver_is_refused_with_the_choices(unknown):
 def test_auto_is_newton_for_narrow_data_and_lbfgs_for_wide(loss):
     assert isinstance(as_solver("auto", loss, L2(1.0), 10), Newton)
     assert isinstance(as_solver("auto", loss, L2(1.0), 5000), LBFGS)
-    assert isinstance(as_solver("auto", loss, L1(1.0), 5000), Newton)  # which alone serves it
+    assert isinstance(as_solver("auto", loss, L1(1.0), 4000), Newton)  # which alone serves it

@@ -27,6 +27,9 @@ SOLVERS = {
 #: Width up to which Newton's few passes repay a curvature whose cost grows with the square of the width.
 NEWTON_WIDTH = 512
 
+#: Parameters up to which a penalty that bends is served: the curvature is then 128 MiB.
+WIDEST_BENT = 4096
+
 
 def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Solver:
     """A solver from its name or itself, that serves the loss and the penalty; "auto" chooses by these and the width.
@@ -47,6 +50,11 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
         raise InvalidArgumentError(
             f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "
             "choose newton or auto, or penalty=L2(alpha)."
+        )
+    if penalty.absolute() and q > WIDEST_BENT:
+        raise InvalidArgumentError(
+            f"penalty={penalty!r} needs Newton's method, whose curvature for {q:,} parameters takes {8e-9 * q * q:.1f} GB "
+            f"for each partition; fit fewer than {WIDEST_BENT:,} features, or with penalty=L2(alpha)."
         )
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(
