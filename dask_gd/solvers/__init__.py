@@ -53,8 +53,8 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
         )
     if penalty.absolute() and q > WIDEST_BENT:
         raise InvalidArgumentError(
-            f"penalty={penalty!r} needs Newton's method, whose curvature for {q:,} parameters takes {q * q / 1.25e8:.1f} "
-            f"GB for each partition; fit fewer than {WIDEST_BENT:,} features, or with penalty=L2(alpha)."
+            f"penalty={penalty!r} needs Newton's method, whose curvature for {q:,} parameters takes "
+            f"{8e-9 * q * q:.1f} GB a partition; fit fewer than {WIDEST_BENT:,} features, or with penalty=L2(alpha)."
         )
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(
