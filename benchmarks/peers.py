@@ -65,6 +65,11 @@ class Problem:
         return "lasso" if self.alpha else self.loss
 
     @property
+    def key(self) -> str:
+        """What the optimum and the tolerances found are remembered by."""
+        return f"{self.store} {self.kind}" + (f" {self.alpha:g}" if self.alpha else "")
+
+    @property
     def arrays(self) -> tuple[zarr.Array, zarr.Array]:
         group = zarr.open_group(self.store, mode="r")
         return group[self.x], group[self.y]

@@ -116,7 +116,7 @@ class Bench:
         self.file.write_text(json.dumps(self.found, indent=2) + "\n")
 
     def suboptimality(self, problem: Problem, parameters: np.ndarray) -> float:
-        key, arrays = f"optimum {problem.store} {problem.kind}", problem.arrays
+        key, arrays = f"optimum {problem.key}", problem.arrays
         if key not in self.found:
             self.remember(key, optimum(*arrays, problem.loss, problem.alpha))
         fit = (key, parameters.tobytes())  # most give the same bits in each run
@@ -172,7 +172,7 @@ class Bench:
     def tune(self, entry: Entry) -> dict | None:
         """The loosest options of the entry's ladder that reach the suboptimality, or the last; None if all fail."""
         problem = entry.problem
-        key, ladder = f"{family(entry.peer)} {problem.store} {problem.kind}", LADDERS[family(entry.peer)][problem.kind]
+        key, ladder = f"{family(entry.peer)} {problem.key}", LADDERS[family(entry.peer)][problem.kind]
         if self.found.get(key) in ladder:
             return self.found[key]
         dtype = str(problem.arrays[0].dtype)

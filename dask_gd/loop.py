@@ -135,7 +135,7 @@ def fit(
     p, k = source.shape[1], source.outputs or 1
     start = _start(initial_weights, p, k, fit_intercept)
     solver = as_solver(solver, loss, penalty, len(start))
-    run = Run(source, loss, penalty, solver, start, int(seed))
+    run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.plan_samples()
     with contextlib.ExitStack() as stack:

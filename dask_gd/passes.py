@@ -221,12 +221,14 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
         partitions = work.groups[block_id[0]]
-        for partition, several in groupby(reader(partitions, *blocks, keep=work.keep), itemgetter(0)):
-            kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
-            for _, rows in several:
-                kernel.add(rows.x, rows.y, rows.weight)
-                check(rows, kernel.stats, work, partition, blocks)
-            found.append(kernel.stats)
+        # Closed here whatever happens: it may be reading ahead into this thread's buffers.
+        with contextlib.closing(reader(partitions, *blocks, keep=work.keep)) as windows:
+            for partition, several in groupby(windows, itemgetter(0)):
+                kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
+                for _, rows in several:
+                    kernel.add(rows.x, rows.y, rows.weight)
+                    check(rows, kernel.stats, work, partition, blocks)
+                found.append(kernel.stats)
     if work.keep is not None:
         cache.shrink()
     relieve()
@@ -282,7 +284,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             row = int(np.argmax(rows.weight < 0))
             raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {weight.name!r}.")
         squares = stats.scale.features if stats.scale else np.zeros(0)
-        if stats.curvature is not None and stats.scale is not None:
+        if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
         if not np.isfinite(squares).all():
             feature = int(np.argmin(np.isfinite(squares)))

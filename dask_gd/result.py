@@ -62,8 +62,10 @@ class FitResult:
         return np.vstack([w, self.intercept.values.reshape(1, -1)])
 
     def predict(self, x: Any) -> Any:
-        """The mean of the target for each row: ``inverse_link(x w + b)``; for the logistic loss the probability
-        of class 1.
+        """The mean of the target for each row: ``inverse_link(x w + b)``.
+
+        For the logistic loss that is the probability of class 1; the hinges give the class, the quantile loss the
+        quantile.
 
         Parameters
         ----------

@@ -46,9 +46,19 @@ RISES, BLOWN_UP = 10, 1e3
 class Run:
     """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
 
-    def __init__(self, source: Source, loss: Loss, penalty: Penalty, solver: Solver, start: np.ndarray, seed: int):
+    def __init__(
+        self,
+        source: Source,
+        loss: Loss,
+        penalty: Penalty,
+        solver: Solver,
+        start: np.ndarray,
+        seed: int,
+        given: bool = False,
+    ):
         self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
-        self.seed = seed
+        # The start is the user's, and not to be bettered.
+        self.seed, self.given = seed, given
         self.name = uuid.uuid4().hex[:8]
         # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over
         # many rows.
@@ -99,8 +109,9 @@ class Run:
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         # A solver that searches takes the step back, if it has come from somewhere.
         lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
-        if lost and self.samples:
-            # Nothing to be had from this sample: begin again, with all rows.
+        carried = 0 < self.since == self.iteration + 1 and query is not self.start and not again
+        if lost and (self.samples or carried):
+            # Nothing to be had from this sample, or where it led: begin again, with all rows.
             self.samples, self.since = [], self.iteration + 1
             self.state = self.solver.init(self.start, self.rounding)
             return self.iterate(*stop)
@@ -134,7 +145,8 @@ class Run:
         From far below the targets, where the curvature is next to nothing, a step ends far above them.
         """
         p = self.source.shape[1]
-        if self.loss.curvature_bound is not None or self.history["loss"] or self.start.any() or len(self.start) == p:
+        at_zero = self.state.query is self.start and not self.given
+        if self.loss.curvature_bound is not None or not at_zero or len(self.start) == p:
             return False
         assert sums.scale is not None
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -322,7 +334,8 @@ class Run:
         if self.moments is not None and self.loss.curvature_bound is not None:
             curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight + self.penalty.curvature()
             message += f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
-        return message + "learning_rate='auto' or solver='auto' need no choice."
+        bounded = "learning_rate='auto' or " if self.loss.curvature_bound is not None else ""
+        return message + f"{bounded}solver='auto' need no choice."
 
     def started(self, max_iter: int) -> FitStarted:
         penalised = self.penalty.curvature() or self.penalty.absolute()

@@ -20,6 +20,7 @@ import dask_gd
 from dask_gd.errors import CorruptChunkError, MissingChunkError
 from dask_gd.sources import zarr as streamed
 from dask_gd.sources.ahead import Ahead
+from dask_gd.sources.cache import cache
 
 
 class Numbers:
@@ -107,11 +108,28 @@ def test_a_distant_store_gives_the_same_bits(far, solver, monkeypatch):
 def test_workers_keep_what_they_asked_for_ahead(far):
     """From the fourth pass on rows are kept; L-BFGS makes more than that."""
     near, address = far
+    kept = []
     with dask.config.set(scheduler="threads"):
         expected = fit(near, solver="lbfgs")
-    with cluster(2, memory_limit="1GB") as two, Client(two):
-        same_bits(expected, fit(address, solver="lbfgs"))
-    assert expected.history.passes.sum() > 4
+    with cluster(2, memory_limit="1GB") as two, Client(two) as client:
+
+        def count(event):
+            if getattr(event, "iteration", None) == 10:
+                kept.extend(client.run(lambda: len(cache.kept)).values())
+
+        same_bits(expected, fit(address, solver="lbfgs", callbacks=[count]))
+    assert sum(kept) >= dask_gd.open(address, x="x", y="y").partitions
+
+
+def test_nothing_is_read_into_the_threads_memory_after_a_failure(far):
+    """A task that fails is done with its buffers: the thread's next task may use them."""
+    _, address = far
+    reader = dask_gd.open(address, x="x", y="y").reader
+    windows = reader((0, 1, 2))
+    next(windows)
+    threads = set(threading.enumerate())
+    windows.close()
+    assert threads - set(threading.enumerate())
 
 
 def test_a_distant_store_has_its_bad_chunks_refused(far):

@@ -145,6 +145,21 @@ def test_counts_start_on_samples_and_at_their_mean(stored):
     np.testing.assert_allclose(run.parameters, whole.parameters, rtol=1e-7)
 
 
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_a_row_that_no_sample_held_and_that_overflows_begins_the_fit_again(tmp_path, solver):
+    """Where the samples' steps lead, it predicts e^1000 counts."""
+    x, y = problem(Poisson(), n=6400)
+    w = fit(x, y, "poisson").weights.values
+    last = np.random.default_rng(0).permutation(64)[-1]  # in neither sample
+    x[100 * last], y[100 * last] = 1000 * np.sign(w) / abs(w).sum(), 0.0
+    run = fit(
+        to_zarr(x, 100, tmp_path / "x"), to_zarr(y, 100, tmp_path / "y"), "poisson", 1e-3, solver=solver, tol=1e-7
+    )
+    assert run.history.rows[0] == 800
+    assert run.reason == "converged"
+    np.testing.assert_allclose(run.parameters, fit(x, y, "poisson", 1e-3, tol=1e-9).parameters, rtol=1e-3, atol=1e-4)
+
+
 def test_a_fit_from_the_mean_is_resumed_to_the_same_bits(stored, tmp_path):
     x, y, *_ = stored
 

@@ -39,11 +39,9 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     alone.
     """
     if isinstance(solver, str):
-        if solver == "auto":
-            narrow = q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH)
-            return Newton() if narrow or penalty.absolute() else LBFGS()
-        named: Solver = choose("solver", solver, {**SOLVERS, "auto": None})()
-        return as_solver(named, loss, penalty, q)
+        narrow = q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH)
+        auto = Newton if narrow or penalty.absolute() else LBFGS
+        return as_solver(choose("solver", solver, {**SOLVERS, "auto": auto})(), loss, penalty, q)
     if isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     if penalty.absolute() and not isinstance(solver, Newton):

@@ -24,6 +24,7 @@ def minimise(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, start: np.
     h : (q, q)
         Symmetric, without negative eigenvalues up to rounding.
     linear, absolute, start : (q,)
+        Where there is no minimum, for lack of curvature, ``start`` is returned.
 
     Returns
     -------
@@ -32,7 +33,8 @@ def minimise(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, start: np.
     """
     size = np.sqrt(np.diagonal(h))
     used = size > 0
-    u = np.zeros(len(h))
+    # Without curvature 0 is the minimum, or every value, or there is none.
+    u = np.where((absolute > 0) & (np.abs(linear) <= absolute), 0.0, start)
     if used.any():
         size = size[used]
         scaled = h[np.ix_(used, used)] / (size * size[:, None])

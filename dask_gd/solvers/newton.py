@@ -165,7 +165,7 @@ class Newton:
             exact=np.array(float(exact)),
             order=np.array(float(order)),
         )
-        if state.promise[0] <= 0 and state.gradient.any() and not state.absolute.any():
+        if state.promise[0] <= 0 and slopes[0].any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
             return self._shorter(state._replace(asked=np.array(FULL)))
         return state._replace(query=state.weights + full, asked=np.array(FULL))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from .files import thread_buffer
-from .zarr import ZarrRows
+from .zarr import AHEAD_BYTES, ZarrRows
 
 
 class Ahead:
@@ -23,7 +23,10 @@ class Ahead:
     """
 
     def __init__(self, column: ZarrRows, spans: list[tuple[int, int]]):
-        self.column, self.count, self.left = column, column.ahead, deque(enumerate(spans))
+        self.column, self.left = column, deque(enumerate(spans))
+        row = int(np.prod(column.shape[1:])) * column.dtype.itemsize
+        largest = max((stop - start for start, stop in spans), default=1) * row
+        self.count = min(column.ahead, max(1, AHEAD_BYTES // largest))
         self.waiting: deque[tuple[tuple[int, int], Future]] = deque()
         self.pool = ThreadPoolExecutor(self.count)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Reader:
 
     def __call__(
         self, partitions: tuple[int, ...], *blocks: np.ndarray, keep: tuple[str, int] | None = None
-    ) -> Iterator[tuple[int, Rows]]:
+    ) -> Generator[tuple[int, Rows]]:
         """The rows of some partitions (of one, where there are blocks), a few chunks at a time, and which one's.
 
         Each Rows is valid until the next. ``keep`` is a run and the number of its pass: rows worth keeping are kept for
