@@ -20,7 +20,6 @@ import dask_gd
 from dask_gd.errors import CorruptChunkError, MissingChunkError
 from dask_gd.sources import zarr as streamed
 from dask_gd.sources.ahead import Ahead
-from dask_gd.sources.cache import cache
 
 
 class Numbers:
@@ -105,6 +104,12 @@ def test_a_distant_store_gives_the_same_bits(far, solver, monkeypatch):
         same_bits(fit(near, solver=solver), fit(address, solver=solver))
 
 
+def count_kept():
+    from dask_gd.sources.cache import cache
+
+    return len(cache.kept)
+
+
 def test_workers_keep_what_they_asked_for_ahead(far):
     """From the fourth pass on rows are kept; L-BFGS makes more than that."""
     near, address = far
@@ -115,7 +120,7 @@ def test_workers_keep_what_they_asked_for_ahead(far):
 
         def count(event):
             if getattr(event, "iteration", None) == 10:
-                kept.extend(client.run(lambda: len(cache.kept)).values())
+                kept.extend(client.run(count_kept).values())
 
         same_bits(expected, fit(address, solver="lbfgs", callbacks=[count]))
     assert sum(kept) >= dask_gd.open(address, x="x", y="y").partitions
