@@ -340,7 +340,7 @@ def draw(compared: list[Entry], grown: dict[str, dict], path: Path) -> None:
         colours = ["tab:blue" if name.startswith("dask_gd") else "tab:gray" for name in names]
         drawn = axis.barh(names, [bars[name] for name in names], color=colours)
         axis.bar_label(drawn, fmt="%.2g", padding=3)
-        axis.set(title=case, xlabel="seconds over those of dask_gd auto", xscale="log")
+        axis.set(title=case, xlabel="seconds over those of dask_gd auto", xscale="log", xlim=(0.1, None))
         axis.axvline(1, color="black", linewidth=0.8)
     if grown:
         axis = axes[-1, 0]
