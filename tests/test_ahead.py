@@ -59,7 +59,7 @@ def test_whatever_is_asked_comes_and_stays_until_the_next(ahead, sizes, passed_o
         for start, stop in [span for i, span in enumerate(spans) if i not in passed_over]:
             out = np.empty(stop - start) if into else None
             found = rows.read(start, stop, out)
-            time.sleep(0.001)  # for others to be read meanwhile
+            time.sleep(0.005)  # for others to be read meanwhile
             np.testing.assert_array_equal(found, np.arange(start, stop))
             assert out is None or found is out
     assert column.most <= ahead + 1  # those ahead, and one that nobody had foretold
