@@ -23,10 +23,10 @@ workers   dask_gd on logistic's data with 1 and with 2 workers
 lasso     the squared loss on logistic's features, with a penalty of 0.05 times the coefficients' absolute values
 chunks    overhead.py: what many small chunks cost
 
-The data, the tolerances found and the optima are kept in --directory, if given, and used again. Peers that need other
-versions of packages run with another interpreter: --python "Spark MLlib=PATH". Needs the extra `bench`, and Java for
-Spark; whatever is missing is reported as such. --quick takes small data, fewer peers and every third tolerance, to see
-that all of it works: its times say nothing.
+The data, the optima and what each tolerance reaches are kept in --directory, if given, and used again. Peers that need
+other versions of packages run with another interpreter: --python "Spark MLlib=PATH". Needs the extra `bench`, and Java
+for Spark; whatever is missing is reported as such. --quick takes small data, fewer peers and every third tolerance, to
+see that all of it works: its times say nothing.
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ class Bench:
         self.found: dict = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.reached: dict[tuple, float] = {}
 
-    def remember(self, key: str, value) -> None:
-        self.found[key] = value
+    def write(self) -> None:
         self.file.write_text(json.dumps(self.found, indent=2) + "\n")
 
     def suboptimality(self, problem: Problem, parameters: np.ndarray) -> float:
         key, arrays = f"optimum {problem.key}", problem.arrays
         if key not in self.found:
-            self.remember(key, optimum(*arrays, problem.loss, problem.alpha))
+            self.found[key] = optimum(*arrays, problem.loss, problem.alpha)
+            self.write()
         fit = (key, parameters.tobytes())  # most give the same bits in each run
         if fit not in self.reached:
             value = float(objective(*arrays, problem.loss, parameters.astype(float), problem.alpha))
@@ -170,40 +170,54 @@ class Bench:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def tune(self, entry: Entry) -> dict | None:
-        """The loosest options of the entry's ladder that reach the suboptimality, or the last; None if all fail."""
-        problem = entry.problem
-        key, ladder = f"{family(entry.peer)} {problem.key}", LADDERS[family(entry.peer)][problem.kind]
-        if self.found.get(key) in ladder:
-            return self.found[key]
-        dtype = str(problem.arrays[0].dtype)
-        ladder = [options for options in ladder if options.get("dtype") != dtype]
-        best = None
+        """The loosest options of the entry's ladder that reach the suboptimality, or the tightest; None if all fail."""
+        dtype = str(entry.problem.arrays[0].dtype)
+        ladder = [r for r in LADDERS[family(entry.peer)][entry.problem.kind] if r.get("dtype") != dtype]
+        best: dict | None = None
         for wider in (None, "float64"):
             rungs = [options for options in ladder if options.get("dtype") == wider]
             best = self.search(entry, rungs[self.rungs] or rungs[-1:]) or best
-            if entry.comparable or entry.error.startswith(TOO_LONG):
+            if best is None and entry.error.startswith(TOO_LONG):
                 break  # float64 is no faster
-        if best is None:
-            return None
-        if entry.comparable:  # else it has run enough
-            entry.error, entry.runs = "", entry.runs if self.repeat == 1 else []
-        self.remember(key, best)
+            if best is not None and self.trials(entry)[setting(best)]["reached"] <= SUBOPTIMALITY:
+                break
+        if best is not None:
+            entry.error = ""
+            entry.runs = [run for run in entry.runs if run["options"] == best and self.repeat == 1]
         return best
 
+    def trials(self, entry: Entry) -> dict[str, dict]:
+        """By rung: what a search, this one or one before it with the same --directory, found that it reaches."""
+        return self.found.setdefault(f"trials {family(entry.peer)} {entry.problem.key}", {})
+
     def search(self, entry: Entry, rungs: list[dict]) -> dict | None:
-        """By bisection the loosest rung that reaches the suboptimality, else the tightest that ran; its run is kept."""
-        first, last, best = 0, len(rungs) - 1, None
+        """By bisection the loosest rung that reaches the suboptimality, else the tightest that ran."""
+        first, last, best, reached = 0, len(rungs) - 1, None, False
         while first <= last:
             middle = (first + last) // 2
-            run = self.fit(entry, rungs[middle])
-            if "error" in run:
-                entry.error, last = run["error"], middle - 1  # tighter will not be better
+            trial = self.trial(entry, rungs[middle])
+            if "error" in trial:
+                entry.error, last = trial["error"], middle - 1  # tighter will not be better
                 continue
-            reached = run["reached"] <= SUBOPTIMALITY
-            if reached or not entry.comparable:
-                entry.runs, best = [run], rungs[middle]
-            first, last = (first, middle - 1) if reached else (middle + 1, last)
+            reaches = trial["reached"] <= SUBOPTIMALITY
+            if reaches or not reached:
+                best, reached = rungs[middle], reaches
+            first, last = (first, middle - 1) if reaches else (middle + 1, last)
         return best
+
+    def trial(self, entry: Entry, options: dict) -> dict:
+        """What a rung reaches, or why it does not; a run made now to find out is kept in the entry."""
+        trials, rung = self.trials(entry), setting(options)
+        known = trials.get(rung)
+        if known is None or known.get("limit", self.limit) < self.limit:
+            known = self.fit(entry, options)
+            if "error" not in known:
+                entry.runs.append(known)
+                trials[rung] = {"reached": known["reached"]}
+            elif known["error"].startswith(TOO_LONG):
+                trials[rung] = {"error": known["error"], "limit": self.limit}
+            self.write()
+        return known
 
     def compare(self, entries: list[Entry]) -> list[Entry]:
         """Tune every entry, then run them in turns."""
@@ -211,7 +225,7 @@ class Bench:
         for _ in range(self.repeat):
             for entry, options in tuned:
                 done = len(entry.runs) >= self.repeat or (entry.runs and not entry.comparable)
-                if entry.error or done:
+                if options is None or entry.error or done:
                     continue
                 run = self.fit(entry, options)
                 if "error" in run:

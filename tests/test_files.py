@@ -1,5 +1,9 @@
 """Chunks read from files are those that zarr reads, and a damaged one is never read as data."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numcodecs
 import numpy as np
 import pytest
@@ -84,23 +88,50 @@ def test_one_dimensional_arrays_are_read(tmp_path):
 
 
 OTHERS = {
-    "in memory": (MemoryStore(), {}),
+    "in memory": (MemoryStore, {}),
     "gzip": (None, {"compressors": GzipCodec()}),
     "big-endian": (None, {"serializer": BytesCodec(endian="big")}),
     "columns first": (None, {"zarr_format": 2, "order": "F"}),
     "compressed twice": (None, {"compressors": [BloscCodec(cname="lz4"), ZstdCodec()]}),
     "a checksum inside": (None, {"compressors": [Crc32cCodec(), ZstdCodec()]}),
     "filtered": (None, {"zarr_format": 2, "filters": [numcodecs.Delta("f8")]}),
+    "lzma": (None, {"zarr_format": 2, "compressors": numcodecs.LZMA()}),
 }
 
 
+@pytest.mark.parametrize("installed", [True, False], ids=["zarrs", "no zarrs"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_whatever_else_there_is_is_read_through_zarr(tmp_path, name):
-    store, options = OTHERS[name]
+def test_whatever_else_there_is_is_read_through_zarr(tmp_path, name, installed, monkeypatch):
+    if not installed:
+        monkeypatch.setitem(sys.modules, "zarrs.pipeline", None)
+    make_store, options = OTHERS[name]
     data = values()
-    array = stored(store or tmp_path / "x", data, **options)
+    array = stored(make_store() if make_store else tmp_path / "x", data, **options)
     assert chunk_files(array) is None
-    assert_array_equal(ZarrRows(array, "x").read(7, 33), data[7:33])
+    rows = ZarrRows(array, "x")
+    assert_array_equal(rows.read(7, 33), data[7:33])
+    # zarrs is asked wherever it can be, and nowhere else.
+    with_zarrs = installed and name not in ("in memory", "lzma", "filtered")
+    assert type(rows.through_zarr.async_array.codec_pipeline).__module__.startswith("zarrs") is with_zarrs
+    assert type(array.async_array.codec_pipeline).__module__.startswith("zarr.")
+
+
+def test_threads_that_read_through_zarrs_at_once_leave_zarr_as_it_was(tmp_path):
+    data = values(shape=(400, P))
+    array = stored(tmp_path / "x", data, compressors=GzipCodec())
+    before = dict(zarr.config.get("codec_pipeline"))
+
+    at_once = Barrier(8)
+
+    def read(start):
+        at_once.wait()
+        return ZarrRows(array, "x").read(start, start + 20).copy()
+
+    starts = list(range(0, 400, 20)) * 10
+    with ThreadPoolExecutor(8) as pool:
+        for start, part in zip(starts, pool.map(read, starts), strict=True):
+            assert_array_equal(part, data[start : start + 20])
+    assert zarr.config.get("codec_pipeline") == before
 
 
 def test_an_absent_chunk_is_named_or_filled(tmp_path):

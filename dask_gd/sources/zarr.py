@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,10 +40,15 @@ AHEAD, AHEAD_BYTES = 8, 32 << 20
 #: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
 WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
 
+#: zarr's settings that make it leave the decoding to zarrs: in one thread, since Dask has a task on every core, and
+#: with an error, not a warning at every read, about what zarrs cannot decode.
+ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True, "threading.max_workers": 1}
+
 #: What codecs and stores raise about bytes that they cannot make sense of.
 UNREADABLE = (ValueError, RuntimeError, TypeError, OSError, EOFError, zlib.error)
 
 _noted: set[str] = set()
+_setting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,22 @@ class ZarrRows:
     def files(self) -> ChunkFiles | None:
         """The array's files, where it has some that can be read without zarr."""
         return chunk_files(self.array)
+
+    @cached_property
+    def through_zarr(self) -> zarr.Array:
+        """The array for zarr to read: of this machine, by the package zarrs where that is installed and can do it."""
+        try:
+            from zarrs.pipeline import UnsupportedMetadataError
+        except ImportError:
+            return self.array
+        if not isinstance(self.array.store, LocalStore):
+            return self.array
+        # zarr's settings are the process's: threads that set them at once would leave them set.
+        with _setting, zarr.config.set(ZARRS):
+            try:
+                return zarr.open_array(self.array.store_path, mode="r")
+            except UnsupportedMetadataError:  # a codec that it lacks
+                return self.array
 
     @property
     def read_rows(self) -> int:
@@ -136,7 +158,7 @@ class ZarrRows:
                 ) from error
             return out
         try:
-            self.array.get_basic_selection((slice(start, stop), ...), out=NDBuffer.from_numpy_array(out))
+            self.through_zarr.get_basic_selection((slice(start, stop), ...), out=NDBuffer.from_numpy_array(out))
         except UNREADABLE as error:
             raise self._corrupt(start, stop, error) from error
         return out
