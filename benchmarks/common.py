@@ -75,6 +75,21 @@ def make_problem(
     return path
 
 
+def make_classes(path: Path, classes: int = 10, seed: int = 0) -> None:
+    """Add ``c`` (rows,), one of so many classes for each row of a problem, drawn from a softmax of its features."""
+    group = zarr.open_group(path)
+    if "c" in group:
+        return
+    x = group["x"]
+    w = np.random.default_rng([seed, classes]).normal(size=(x.shape[1], classes)) / np.sqrt(x.shape[1])
+    c = np.empty(x.shape[0])
+    for start in range(0, len(c), x.chunks[0]):
+        z = x[start : start + x.chunks[0]] @ w
+        # The largest of predictions with Gumbel's noise has the softmax's probabilities.
+        c[start : start + len(z)] = (z + np.random.default_rng([seed, start]).gumbel(size=z.shape)).argmax(axis=1)
+    group.create_array("c", data=c, chunks=(x.chunks[0],), compressors=None, config={"write_empty_chunks": True})
+
+
 @contextlib.contextmanager
 def cluster(workers: int, memory: str) -> Iterator[Client]:
     """A fresh cluster of single-threaded worker processes that listens on this machine only."""

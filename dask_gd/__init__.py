@@ -9,7 +9,7 @@ from importlib.metadata import version
 from . import errors, events
 from .errors import DaskGDError
 from .loop import fit
-from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Tweedie
+from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
 from .penalties import L1, L2, ElasticNet
 from .result import FitResult, load
@@ -38,6 +38,7 @@ __all__ = [
     "Poisson",
     "Progress",
     "Quantile",
+    "Softmax",
     "Source",
     "Squared",
     "SquaredHinge",

@@ -12,12 +12,12 @@ import numpy as np
 from . import passes
 from .errors import InvalidArgumentError
 from .events import Callback, FitEnded
-from .losses import Loss, as_loss
+from .losses import Loss, Softmax, as_loss, classes_of
 from .penalties import Penalty, as_penalty
 from .result import FitResult
 from .run import Run
 from .solvers import Solver, as_solver
-from .sources import as_source
+from .sources import Source, as_source
 from .store import Store
 
 #: Steps allowed from which it is worth to start on samples.
@@ -52,8 +52,9 @@ def fit(
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
         each thread; the blocks of a Dask array must fit in a worker's memory one by one.
     y : array (n,) or (n, k)
-        Targets; of any of these kinds, with any chunks. Leave out with a Source.
-    loss : {"squared", "logistic", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge"} or Loss
+        Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks. Leave out with a Source.
+    loss : str or Loss
+        "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
     penalty : dask_gd.L2, L1, ElasticNet or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
@@ -130,9 +131,9 @@ def fit(
     ('converged', True)
     """
     _check_arguments(max_iter, tol, target_loss, seed)
-    loss, penalty = as_loss(loss), as_penalty(penalty)
-    source = as_source(x, y, sample_weight)
-    p, k = source.shape[1], source.outputs or 1
+    penalty, source = as_penalty(penalty), as_source(x, y, sample_weight)
+    loss = for_targets(as_loss(loss), source)
+    p, k = source.shape[1], classes_of(loss) or source.outputs or 1
     start = _start(initial_weights, p, k, fit_intercept)
     solver = as_solver(solver, loss, penalty, len(start))
     run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
@@ -156,6 +157,19 @@ def fit(
         result = run.finish(reason)
         run.tell(callbacks, FitEnded(result.reason, result.n_iter, float(result.history.loss[-1])))
     return result
+
+
+def for_targets(loss: Loss, source: Source) -> Loss:
+    """The loss, its classes counted where it has some and was not told how many."""
+    if isinstance(loss, Softmax):
+        if source.outputs is not None:
+            raise InvalidArgumentError(
+                f"y has {source.outputs} columns; the softmax loss takes one, with the classes' numbers "
+                "(y.argmax(axis=1) of indicators)."
+            )
+        if loss.classes is None:
+            return Softmax(passes.largest_target(source) + 1)
+    return loss
 
 
 def _check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:

@@ -32,7 +32,8 @@ from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.base import PARTITION_BYTES
 from .sources.cache import cache
-from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, curvatures, fan_in, stats_bytes
+from .sources.zarr import ZarrRows
+from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, coupled, curvatures, fan_in, stats_bytes
 
 logger = logging.getLogger("dask_gd")
 
@@ -175,7 +176,7 @@ def evaluate(
     else:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
-    nbytes = stats_bytes(q, k, m, curvatures(k, loss) if needs.curvature else 0)
+    nbytes = stats_bytes(q, k, m, curvatures(k, loss, needs))
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
@@ -200,13 +201,21 @@ def evaluate(
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}):
-            return total.compute()[0]
+            return coupled(total.compute()[0], loss, needs)
     except KilledWorker as error:
         raise ClusterError(
             f"{_rows_named(source, groups, error.task)} killed {error.allowed_failures + 1} workers "
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
+
+
+def largest_target(source: Source) -> int:
+    """The largest of the targets, rounded down, at least 1: a pass over these alone."""
+    y = source.y
+    rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
+    largest = float(da.where(da.isfinite(rows), rows, 0).max().compute())
+    return max(1, int(largest))
 
 
 def place(near: dict[int, str], key: tuple) -> str | None:

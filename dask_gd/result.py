@@ -100,10 +100,10 @@ class FitResult:
         if isinstance(x, Source):
             start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
             rows = x.x
-            array = _lazy(rows)[start:stop] if isinstance(rows, ZarrRows) else rows.array
+            array = rows.lazy[start:stop] if isinstance(rows, ZarrRows) else rows.array
         else:
             names, rows = feature_names_of(x), as_rows(x, "x")
-            array = _lazy(rows) if isinstance(rows, ZarrRows) else x if isinstance(x, da.Array) else np.asarray(x)
+            array = rows.lazy if isinstance(rows, ZarrRows) else x if isinstance(x, da.Array) else np.asarray(x)
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
@@ -130,10 +130,6 @@ class FitResult:
                     f"predict(x): feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
                     "select and order the features as in the fit."
                 )
-
-
-def _lazy(rows: ZarrRows) -> da.Array:
-    return da.from_array(rows.array, chunks=(rows.read_rows, -1))
 
 
 def result_of(checkpoint: Checkpoint) -> FitResult:

@@ -16,7 +16,7 @@ import numpy as np
 from . import passes
 from .errors import DivergenceWarning, InvalidArgumentError
 from .events import Callback, FitStarted, IterationEnded
-from .losses import Loss
+from .losses import Loss, classes_of
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
@@ -172,7 +172,7 @@ class Run:
         """
         state = self.state
         unknown = self.samples or self.moments is None or not hasattr(state, "order") or not self.loss.smooth
-        if unknown or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
+        if unknown or classes_of(self.loss) or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
             return np.inf
         q, k, _ = state.query.shape
         curvature = np.broadcast_to(state.curvature, (q, q, k))
@@ -378,7 +378,7 @@ class Run:
 
     def checkpoint(self) -> Checkpoint:
         """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
-        p, outputs = self.source.shape[1], self.source.outputs
+        p, outputs = self.source.shape[1], classes_of(self.loss) or self.source.outputs
         w = (self.state.query if self.unseen else self.state.weights)[:, :, 0]
         coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
         output = () if outputs is None else ("output",)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .losses import Loss
+from .losses import Loss, classes_of, pairs
 from .penalties import Penalty, steepest
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
@@ -60,7 +60,7 @@ class Scale(NamedTuple):
 class Stats(NamedTuple):
     """Sums over rows. Add two with `combine`.
 
-    ``curvature`` is (q, q, k), or (q, q, 1) for a quadratic loss, whose curvature is the same for every output.
+    ``curvature`` is (q, q, k), or (q, q, 1) where it is the same for every output, or (q, q, pairs), see `curvatures`.
     """
 
     rows: int
@@ -83,6 +83,25 @@ def combine(a: Stats, b: Stats) -> Stats:
     )
 
 
+def coupled(sums: Stats, loss: Loss, needs: Needs) -> Stats:
+    """Of a loss of several classes the exact curvature (q, q, pairs) as that of all weights, (q k, q k, 1).
+
+    Weights are counted as they lie, feature by feature, and within each by class. What two classes share is the
+    negative of their pair's matrix, and what a class has of its own is the sum of all its pairs'.
+    """
+    if not classes_of(loss) or needs.curvature != EXACT:
+        return sums
+    assert sums.curvature is not None
+    q, k, _ = sums.gradient.shape
+    whole = np.zeros((q, k, q, k))
+    for a, b, matrix in zip(*pairs(k), np.moveaxis(sums.curvature, 2, 0), strict=True):
+        for own in (a, b):
+            whole[:, own, :, own] += matrix
+        whole[:, a, :, b] -= matrix
+        whole[:, b, :, a] -= matrix
+    return sums._replace(curvature=whole.reshape(q * k, q * k, 1))
+
+
 def stats_bytes(q: int, k: int, m: int, curvatures: int) -> int:
     """The size of Stats with so many (q, q) curvatures."""
     return 8 * (q * k * m + q * q * curvatures)
@@ -98,8 +117,12 @@ def fan_in(nbytes: int) -> int:
     return max(2, min(FAN_IN, FAN_IN_BYTES // nbytes))
 
 
-def curvatures(k: int, loss: Loss) -> int:
-    """A quadratic loss has the same curvature for every output."""
+def curvatures(k: int, loss: Loss, needs: Needs) -> int:
+    """How many (q, q) curvatures a pass computes: one that all outputs share, one for each, or for each two classes."""
+    if not needs.curvature:
+        return 0
+    if classes_of(loss):
+        return 1 if needs.curvature == BOUND else k * (k - 1) // 2
     return 1 if loss.quadratic else k
 
 
@@ -111,7 +134,8 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
         0.0,
         np.zeros(m),
         np.zeros((q, k, m)),
-        np.zeros((q, q, curvatures(k, loss))) if needs.curvature else None,
+        # Each matrix in one piece.
+        np.zeros((curvatures(k, loss, needs), q, q)).transpose(1, 2, 0) if needs.curvature else None,
         Scale(*(np.zeros(size) for size in (q, q, k, k, k))) if needs.scale else None,
     )
 
@@ -128,7 +152,7 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
     ----------
     x : (n, p) float32 or float64, C-contiguous
         Products are taken in this precision; everything is summed in float64.
-    y : (n, k) float64
+    y : (n, k) float64, (n, 1) for a loss of several classes
     weight : (n,) float64 or None
         Row weights; None means 1 each.
     query : (q, k, m) float64
@@ -152,6 +176,7 @@ class Kernel:
 
     def __init__(self, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
         self.query, self.loss, self.needs, self.p = query, loss, needs, p
+        self.classes = classes_of(loss)
         self.stats = zero_stats(query, loss, needs)
         # One flat product for all outputs and candidates.
         self.weights, self.unit = narrow(query[:p].reshape(p, query.shape[1] * query.shape[2]), dtype)
@@ -169,6 +194,8 @@ class Kernel:
     def _add_block(self, block, target, s) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss
         _, _, loss_sum, gradient, curvature, scale = self.stats
+        if self.classes:
+            target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = q > p
         z = (block @ self.weights).astype(np.float64, copy=False).reshape(-1, k, m)
         if self.unit != 1.0:
@@ -184,7 +211,8 @@ class Kernel:
             if self.needs.curvature == BOUND and loss.curvature_bound is not None:
                 h = np.full((len(block), outputs), loss.curvature_bound)
             else:
-                h = loss.curvature(z[:, :outputs, 0], target[:, :outputs])
+                every = slice(None if self.classes else outputs)
+                h = loss.curvature(z[:, every, 0], target[:, every])
             h = h if s is None else h * s[:, None]
             assert self.scratch is not None
             for output in range(outputs):
@@ -257,7 +285,7 @@ class Objective(NamedTuple):
 
     loss: np.ndarray  # (m,)
     gradient: np.ndarray  # (q, k, m)
-    curvature: np.ndarray | None  # (q, q, k or 1)
+    curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `coupled`
     diagonal: np.ndarray | None  # (q,)
     means: np.ndarray | None  # (q,)
     absolute: np.ndarray  # (q, 1, 1)
@@ -268,9 +296,9 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
     curvature = diagonal = means = None
-    features = np.arange(p)
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
+        features = np.arange(p * (len(curvature) // len(query)))
         curvature[features, features] += penalty.curvature()
     if sums.scale is not None:
         bound = loss.curvature_bound

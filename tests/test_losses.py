@@ -211,7 +211,7 @@ def test_a_loss_is_made_again_from_its_name_and_parameters(loss):
 
 @pytest.mark.parametrize("unknown", ["hinged", None, 3, Logistic], ids=repr)
 def test_what_is_no_loss_is_refused_with_the_choices(unknown):
-    with pytest.raises(InvalidArgumentError, match=r"loss=.*logistic, poisson, quantile, squared"):
+    with pytest.raises(InvalidArgumentError, match=r"loss=.*logistic, poisson, quantile, softmax, squared"):
         as_loss(unknown)
 
 

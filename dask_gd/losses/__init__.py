@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import choose
-from .base import Loss
+from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge
 from .counts import Gamma, Poisson, Tweedie
+from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
 
 #: By name: what makes the loss, with its parameters' defaults.
@@ -22,6 +23,7 @@ LOSSES: dict[str, Any] = {
     "logistic": Logistic,
     "poisson": Poisson,
     "quantile": Quantile,
+    "softmax": Softmax,
     "squared": Squared,
     "squared_hinge": SquaredHinge,
     "tweedie": Tweedie,
@@ -46,8 +48,11 @@ __all__ = [
     "Loss",
     "Poisson",
     "Quantile",
+    "Softmax",
     "Squared",
     "SquaredHinge",
     "Tweedie",
     "as_loss",
+    "classes_of",
+    "pairs",
 ]

@@ -7,9 +7,17 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 
+def classes_of(loss: Loss) -> int | None:
+    """How many predictions the loss takes together, of one target; None where each target has its own."""
+    return getattr(loss, "classes", None)
+
+
 @runtime_checkable
 class Loss(Protocol):
     """A pointwise loss ``L(y, z)`` of a target and a linear prediction ``z = x w + b``, convex in z.
+
+    Each column of the targets has its own prediction and loss. A loss of several classes has, of a single column, one
+    prediction for each, and says so by ``classes`` and ``indicators``, see `Softmax`.
 
     Every method takes arrays that broadcast. The parameters of a loss are the fields of a frozen dataclass, so that a
     stored run can name them.

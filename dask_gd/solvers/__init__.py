@@ -6,7 +6,7 @@ No I/O, no Dask, no printing, and no data: a solver sees the objective at its qu
 from __future__ import annotations
 
 from ..errors import InvalidArgumentError, choose
-from ..losses import Loss
+from ..losses import Loss, classes_of
 from ..penalties import Penalty
 from ..stats import GRAM_LIMIT
 from .base import Solver
@@ -36,14 +36,16 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
 
     A smooth objective is solved by Newton while its (q, q) curvature is cheap, which for a quadratic loss, whose
     curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS. A penalty that bends is served by Newton
-    alone.
+    alone. All classes' weights share one curvature.
     """
+    q *= classes_of(loss) or 1
     if isinstance(solver, str):
-        narrow = q <= (GRAM_LIMIT if loss.quadratic else NEWTON_WIDTH)
+        narrow = q <= (GRAM_LIMIT if loss.quadratic or classes_of(loss) else NEWTON_WIDTH)
         auto = Newton if narrow or penalty.absolute() else LBFGS
-        return as_solver(choose("solver", solver, {**SOLVERS, "auto": auto})(), loss, penalty, q)
-    if isinstance(solver, type) or not isinstance(solver, Solver):
+        solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
+    elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
+    assert isinstance(solver, Solver)
     if penalty.absolute() and not isinstance(solver, Newton):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "

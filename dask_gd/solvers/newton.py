@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..penalties import steepest
-from ..stats import EXACT, Needs
+from ..stats import EXACT, Needs, Objective
 from . import line
 from .base import dot
 from .lasso import minimise
@@ -41,13 +41,14 @@ class NewtonState(NamedTuple):
     gradient: np.ndarray  # (q, k, 1)
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
     promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
-    curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since
+    curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since; see `flat`
     restrained: np.ndarray  # () 1 if it is `restrained` for the step
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
     asked: np.ndarray  # () what the query is: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
+    together: np.ndarray  # () outputs that share the curvature, see `flat`; else 1
     absolute: np.ndarray  # (q, 1, 1) what the absolute values of the weights are penalised with
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
@@ -101,6 +102,7 @@ class Newton:
             order=np.array(0.0),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
+            together=np.array(1.0),
             absolute=np.zeros((q, 1, 1)),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
@@ -108,15 +110,26 @@ class Newton:
 
     def carry(self, state, weights, rounding, last):
         """Begin again on more rows, on all of them with the curvature of fewer, where it is worth keeping."""
-        if not last or len(weights) <= NARROW:
+        if not last or weights.size <= NARROW:
             return self.init(weights, rounding)
-        kept = {"curvature": state.curvature, "diagonal": state.diagonal, "stale": np.array(1.0)}
+        kept = {name: getattr(state, name) for name in ("curvature", "diagonal", "together")}
+        kept["stale"] = np.array(1.0)
         return self.init(weights, rounding)._replace(**kept)
 
     def needs(self, state):
         return Needs(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
+        q, k, _ = state.weights.shape
+        state = self._step(*flat(state, objective))
+        arrays = {name: getattr(state, name).reshape(q, k, -1) for name in ("weights", "query", "gradient")}
+        if state.together > 1:
+            # A number added to all classes changes nothing but what the penalty makes of it; the steps need not know.
+            free = objective.absolute == 0
+            arrays["query"] = arrays["query"] - free * arrays["query"].mean(axis=1, keepdims=True)
+        return state._replace(**arrays)
+
+    def _step(self, state, objective):
         first = bool(np.isinf(state.loss[0]))
         if first:
             diagonal = line.scale(objective)
@@ -180,6 +193,22 @@ class Newton:
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
 
+def flat(state: NewtonState, objective: Objective) -> tuple[NewtonState, Objective]:
+    """Both as if the outputs were features, where these share their curvature: (q, k, m) as (q k, 1, m)."""
+    (q, k, _), curvature = state.weights.shape, objective.curvature
+    if len(state.curvature if curvature is None else curvature) == q:
+        return state, objective
+    arrays = {name: getattr(state, name).reshape(q * k, 1, -1) for name in ("weights", "query", "gradient")}
+    if len(state.curvature) == q:  # nothing has been seen
+        arrays |= {"curvature": curvature, "diagonal": np.ones((q * k, 1, 1)), "together": np.array(float(k))}
+    diagonal = None if objective.diagonal is None else np.repeat(objective.diagonal, k)
+    return state._replace(**arrays), objective._replace(
+        gradient=objective.gradient.reshape(q * k, 1, -1),
+        diagonal=diagonal,
+        absolute=np.repeat(objective.absolute, k, axis=0),
+    )
+
+
 def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """A sample's curvature as that of all rows: (q, q, k or 1), its scale and theirs, both (q, 1, 1).
 
@@ -194,16 +223,17 @@ def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndar
     return curvature
 
 
-def restrained(curvature: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+def restrained(curvature: np.ndarray, diagonal: np.ndarray, together: int = 1) -> np.ndarray:
     """The curvature, nowhere on its diagonal far below its bound: (q, q, k or 1), (q, 1, 1).
 
     Where a feature is rare its rows may all be predicted with certainty; the curvature along it is then next to
     nothing, and the full step would throw its weight as far to the other side, while the loss falls for other reasons.
-    So its share of the bound is taken to be at least `SHARE` of the median feature's.
+    So its share of the bound is taken to be at least `SHARE` of the median feature's, of the same class.
     """
     every, curvature = np.arange(len(curvature)), curvature.copy()
-    share = curvature[every, every] / diagonal[:, 0]
-    curvature[every, every] = np.maximum(share, SHARE * np.median(share, axis=0)) * diagonal[:, 0]
+    share = (curvature[every, every] / diagonal[:, 0]).reshape(-1, together, curvature.shape[2])
+    share = np.maximum(share, SHARE * np.median(share, axis=0)).reshape(len(every), -1)
+    curvature[every, every] = share * diagonal[:, 0]
     return curvature
 
 
@@ -236,7 +266,9 @@ def dampings(q: int, shortest: bool = False) -> np.ndarray:
 
 def model(state: NewtonState) -> np.ndarray:
     """The curvature that the step is taken with, (q, q, k or 1)."""
-    return restrained(state.curvature, state.diagonal) if state.restrained else state.curvature
+    if not state.restrained:
+        return state.curvature
+    return restrained(state.curvature, state.diagonal, int(state.together))
 
 
 def directions(state: NewtonState, damping: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import zarr
 from zarr.abc.store import SuffixByteRequest
@@ -109,6 +110,11 @@ class ZarrRows:
         if self.files is not None and self.files.plain and chunk * row_bytes > READ_BYTES:
             return min(chunk, max(READ_ROWS, READ_BYTES // row_bytes))
         return max(1, READ_BYTES // max(1, chunk * row_bytes), -(-min(READ_ROWS, self.shape[0]) // chunk)) * chunk
+
+    @property
+    def lazy(self) -> da.Array:
+        """The array as Dask's, in blocks of `read_rows`."""
+        return da.from_array(self.array, chunks=(self.read_rows, *(-1,) * (len(self.shape) - 1)))
 
     @property
     def window_bytes(self) -> int:
