@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from . import errors, events
 from .errors import DaskGDError
+from .inference import Inference, infer
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
@@ -31,6 +32,7 @@ __all__ = [
     "GradientDescent",
     "Hinge",
     "Huber",
+    "Inference",
     "Logistic",
     "Momentum",
     "Nesterov",
@@ -47,6 +49,7 @@ __all__ = [
     "errors",
     "events",
     "fit",
+    "infer",
     "load",
     "open",
 ]

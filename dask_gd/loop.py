@@ -52,7 +52,8 @@ def fit(
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
         each thread; the blocks of a Dask array must fit in a worker's memory one by one.
     y : array (n,) or (n, k)
-        Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks. Leave out with a Source.
+        Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
+        Leave out with a Source.
     loss : str or Loss
         "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.

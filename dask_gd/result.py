@@ -45,6 +45,8 @@ class FitResult:
         "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in
         floating point) or "diverged"; "interrupted" in a stored run that has not ended.
     loss : Loss
+    fit_intercept, penalised : bool
+        Whether there is an intercept, and a penalty.
     """
 
     weights: xr.DataArray
@@ -54,6 +56,8 @@ class FitResult:
     converged: bool
     reason: str
     loss: Loss = field(repr=False)
+    fit_intercept: bool = field(repr=False)
+    penalised: bool = field(repr=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -144,7 +148,16 @@ def result_of(checkpoint: Checkpoint) -> FitResult:
     loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
     reason = run["reason"] or "interrupted"
     converged = reason in ("converged", "target_loss")
-    return FitResult(data["weights"], data["intercept"], history, checkpoint.iteration, converged, reason, loss)
+    return FitResult(
+        **data,
+        history=history,
+        n_iter=checkpoint.iteration,
+        converged=converged,
+        reason=reason,
+        loss=loss,
+        fit_intercept=run["fit_intercept"],
+        penalised=run["penalised"],
+    )
 
 
 def load(path: str | os.PathLike) -> FitResult:

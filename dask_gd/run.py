@@ -86,6 +86,14 @@ class Run:
         """The last finished iteration; -1 before the start has been evaluated."""
         return len(self.history["loss"]) - 1
 
+    @property
+    def fit_intercept(self) -> bool:
+        return len(self.start) > self.source.shape[1]
+
+    @property
+    def penalised(self) -> bool:
+        return bool(self.penalty.curvature() or self.penalty.absolute())
+
     def iterate(self, *stop: Any) -> IterationEnded | None:
         """One evaluation of the query, one step, one commit; None, and the same weights, if nothing is finite."""
         began = time.perf_counter()
@@ -338,8 +346,7 @@ class Run:
         return message + f"{bounded}solver='auto' need no choice."
 
     def started(self, max_iter: int) -> FitStarted:
-        penalised = self.penalty.curvature() or self.penalty.absolute()
-        names = repr(self.loss), repr(self.penalty) if penalised else "none", repr(self.solver)
+        names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
         return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from)
 
     def tell(self, callbacks: tuple[Callback, ...], event: Any) -> None:
@@ -353,7 +360,7 @@ class Run:
             "loss": {"name": self.loss.name, **asdict(self.loss)},  # type: ignore[call-overload]
             "penalty": {"name": self.penalty.name, **asdict(self.penalty)},  # type: ignore[call-overload]
             "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
-            "fit_intercept": len(self.start) > self.source.shape[1],
+            "fit_intercept": self.fit_intercept,
             "seed": self.seed,
             "data": self.source.fingerprint(),
         }
@@ -403,5 +410,7 @@ class Run:
             "spec": self.spec,
             "reason": self.reason,
             "loss": {"name": self.loss.name, "parameters": asdict(self.loss)},  # type: ignore[call-overload]
+            "fit_intercept": self.fit_intercept,
+            "penalised": self.penalised,
         }
         return Checkpoint(self.iteration, {"dask_gd": attributes}, arrays)
