@@ -110,10 +110,12 @@ def cluster(workers: int, memory: str) -> Iterator[Client]:
 def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, alpha: float = 0.0, curvature: bool = False):
     """The mean loss at (p + 1,) parameters, the intercept last, and ``alpha`` times the coefficients' absolute values.
 
-    With ``curvature`` the mean loss's gradient and Hessian too. Plain NumPy, one chunk at a time, in float64 whatever
-    the data's dtype.
+    Of the softmax loss the parameters are (p + 1, classes). With ``curvature`` the mean loss's gradient and Hessian
+    too. Plain NumPy, one chunk at a time, in float64 whatever the data's dtype.
     """
     n, step = x.shape[0], x.chunks[0]
+    if loss == "softmax":
+        return softmax_objective(x, y, w)
     total, gradient, hessian = 0.0, np.zeros(len(w)), np.zeros((len(w), len(w)))
     for start in range(0, n, step):
         block, target = (array[start : start + step].astype(float, copy=False) for array in (x, y))
@@ -134,9 +136,27 @@ def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, alpha: flo
     return (value, gradient / n, hessian / n) if curvature else value
 
 
+def softmax_objective(x: zarr.Array, y: zarr.Array, w: np.ndarray) -> float:
+    """The mean loss at (p + 1, classes) parameters."""
+    total, step = 0.0, x.chunks[0]
+    for start in range(0, x.shape[0], step):
+        z = x[start : start + step] @ w[:-1] + w[-1]
+        z -= z.max(axis=1, keepdims=True)
+        total += np.log(np.exp(z).sum(axis=1)).sum() - z[np.arange(len(z)), y[start : start + step].astype(int)].sum()
+    return total / x.shape[0]
+
+
 def optimum(x: zarr.Array, y: zarr.Array, loss: str, alpha: float = 0.0) -> float:
-    """The least objective: Newton's method until what a step gains is nothing next to a suboptimality of 1e-8."""
+    """The least objective: Newton's method until what a step gains is nothing next to a suboptimality of 1e-8.
+
+    Of the softmax loss by scikit-learn's L-BFGS, which ends where the loss no longer falls in floating point.
+    """
     w = np.zeros(x.shape[1] + 1)
+    if loss == "softmax":
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=np.inf, tol=1e-9, max_iter=10_000).fit(x[:], y[:])
+        return softmax_objective(x, y, np.vstack([model.coef_.T, model.intercept_]))
     if alpha:
         return lasso_optimum(x, y, w, alpha)
     while True:

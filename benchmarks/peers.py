@@ -79,7 +79,7 @@ class Problem:
         return np.dtype(self.options.get("dtype", self.arrays[0].dtype))
 
     def warm_up(self) -> Problem:
-        return replace(self, store=self.tiny, x="x", y="y" if self.loss == "logistic" else "z")
+        return replace(self, store=self.tiny, x="x", y={"logistic": "y", "softmax": "c"}.get(self.loss, "z"))
 
 
 Fitted = tuple[np.ndarray, float, float, dict]
@@ -109,7 +109,7 @@ def fit_dask_gd(problem: Problem, solver: str) -> Fitted:
     run, seconds = on_cluster(fit, problem)
     passes = run.history.passes.values
     extra = {"passes": round(float(passes.sum()), 2), "full": int((passes == 1).sum()), "reason": run.reason}
-    return run.parameters[:, 0], 0.0, seconds, extra
+    return run.parameters.squeeze(axis=1) if run.weights.ndim == 1 else run.parameters, 0.0, seconds, extra
 
 
 def blocks(problem: Problem):
@@ -177,6 +177,8 @@ def fit_dask_ml(problem: Problem) -> Fitted:
 
 
 def coefficients(model) -> np.ndarray:
+    if np.size(model.intercept_) > 1:
+        return np.vstack([model.coef_.T, model.intercept_])
     return np.append(np.ravel(model.coef_), model.intercept_)
 
 
@@ -227,7 +229,7 @@ def fit_spark(problem: Problem, persist: bool = False) -> Fitted:
     session = builder.config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1").getOrCreate()
     session.range(1).count()
     schema = StructType([StructField("features", VectorUDT()), StructField("label", DoubleType())])
-    estimator = LogisticRegression if problem.loss == "logistic" else LinearRegression
+    estimator = LinearRegression if problem.loss == "squared" else LogisticRegression
 
     def fit():
         table = session.read.schema(schema).parquet(problem.parquet)
@@ -239,7 +241,10 @@ def fit_spark(problem: Problem, persist: bool = False) -> Fitted:
     _, first = timed(fit)
     model, again = timed(fit)
     steps = None if problem.options.get("solver") == "normal" else model.summary.totalIterations
-    parameters = np.append(model.coefficients.toArray(), model.intercept)
+    if problem.loss == "softmax":
+        parameters = np.vstack([model.coefficientMatrix.toArray().T, model.interceptVector.toArray()])
+    else:
+        parameters = np.append(model.coefficients.toArray(), model.intercept)
     session.stop()
     return parameters, 0.0, first, {"steps": steps, "again": again}
 
@@ -315,9 +320,10 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
         "logistic": rungs(*FIRST_ORDER),
         "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8),
         "lasso": rungs(1e-2, 1e-4, 1e-6, 1e-8),
+        "softmax": rungs(*FIRST_ORDER),
     },
     "dask_gd newton": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8)},
-    "dask_gd lbfgs": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(*FIRST_ORDER)},
+    "dask_gd lbfgs": {loss: rungs(*FIRST_ORDER) for loss in ("logistic", "squared", "softmax")},
     "dask-glm newton": {  # the largest change of a coefficient
         "logistic": rungs(1.0, 0.5, 0.2, 0.1, 1e-2, 1e-3, 1e-5, double=(0.1, 1e-2, 1e-3)),
         "squared": rungs(1e9, 1.0, 1e-3, double=(1e9, 1.0)),
@@ -327,14 +333,15 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
         "squared": rungs(500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
     },
     "dask-ml Incremental": {loss: [{"epochs": n} for n in (1, 4, 16)] for loss in ("logistic", "squared")},
-    "scikit-learn lbfgs": {"logistic": rungs(*FIRST_ORDER, double=FIRST_ORDER[4:])},
-    "scikit-learn newton-cholesky": {"logistic": rungs(*NEWTON, double=NEWTON[2:])},
+    "scikit-learn lbfgs": {loss: rungs(*FIRST_ORDER, double=FIRST_ORDER[4:]) for loss in ("logistic", "softmax")},
+    "scikit-learn newton-cholesky": {loss: rungs(*NEWTON, double=NEWTON[2:]) for loss in ("logistic", "softmax")},
     "scikit-learn Ridge": {"squared": rungs(1e-4, double=(1e-4,))},  # direct: no tolerance is used
     "scikit-learn LinearRegression": {"squared": rungs(1e-4, double=(1e-4,))},
     "scikit-learn Lasso": {"lasso": rungs(*LASSO)},  # the duality gap, of the targets' sum of squares
     "glum": {kind: rungs(*NEWTON, double=NEWTON[2:]) for kind in ("logistic", "squared", "lasso")},
     "Spark MLlib": {
         "logistic": rungs(*SPARK),
+        "softmax": rungs(*SPARK),
         "squared": rungs(*SPARK, solver="l-bfgs"),
         "lasso": rungs(*SPARK, solver="l-bfgs"),
     },

@@ -7,11 +7,11 @@
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat,
 with the files in the page cache.
 All minimise the mean loss with an intercept (and for the lasso a penalty) to a relative suboptimality of 1e-8 against
-an optimum found by Newton steps in NumPy (float64, also for float32 data; the lasso's by scikit-learn). To be fair to
-everyone, a search that is not measured first finds each one's loosest tolerance that gets there (with --repeat 1 its
-best fit is the measurement). Who never gets there, as SGD, is shown with what it reached and is not compared; nor is
-who takes longer than --limit, runs out of memory, or is not installed. peers.py says what is timed and how each peer
-is run.
+an optimum found by Newton steps in NumPy (float64, also for float32 data; that of lasso and softmax by scikit-learn).
+To be fair to everyone, a search that is not measured first finds each one's loosest tolerance that gets there (with
+--repeat 1 its best fit is the measurement). Who never gets there, as SGD, is shown with what it reached and is not
+compared; nor is who takes longer than --limit, runs out of memory, or is not installed. peers.py says what is timed and
+how each peer is run.
 
 Cases:
 
@@ -21,6 +21,7 @@ flights   the store made by `python data/make_flights.py flights-3m.parquet --fu
 rows      62,500 to 1,000,000 rows x 100: does the time grow more than the data?
 workers   dask_gd on logistic's data with 1 and with 2 workers
 lasso     the squared loss on logistic's features, with a penalty of 0.05 times the coefficients' absolute values
+softmax   10 classes on logistic's features
 chunks    overhead.py: what many small chunks cost
 
 The data, the optima and what each tolerance reaches are kept in --directory, if given, and used again. Peers that need
@@ -47,7 +48,7 @@ from statistics import median
 import numpy as np
 import overhead
 import zarr
-from common import arguments, finish, make_problem, objective, optimum, scratch, table
+from common import arguments, finish, make_classes, make_problem, objective, optimum, scratch, table
 from peers import LADDERS, PEERS, Problem, family, write_parquet
 
 SUBOPTIMALITY, AUTO = 1e-8, "dask_gd auto"
@@ -67,7 +68,7 @@ HEADER = (
     "times auto",
     "note",
 )
-CASES = ("logistic", "lasso", "flights", "rows", "workers", "chunks")
+CASES = ("logistic", "lasso", "softmax", "flights", "rows", "workers", "chunks")
 IN_WORKERS = ("dask-glm newton, persisted", "dask-glm lbfgs, persisted")
 GROWTH = (AUTO, "scikit-learn lbfgs")
 QUICK = (
@@ -373,6 +374,8 @@ class Cases:
 
     def problem(self, store: Path, x: str, y: str, loss: str, **machine) -> Problem:
         tiny = make_problem(self.bench.directory, 2_000, zarr.open_group(store, mode="r")[x].shape[1], 500)
+        if loss == "softmax":
+            make_classes(tiny)
         parquet = self.bench.directory / f"{store.stem}-{y}.parquet"
         return Problem(str(store.resolve()), x, y, loss, str(tiny), str(parquet), **machine)
 
@@ -391,6 +394,12 @@ class Cases:
         store = make_problem(self.bench.directory, self.size["rows"], self.size["features"], self.size["chunk"])
         problem = self.problem(store, "x", "z", "squared", alpha=LASSO)
         return self.bench.compare(entries("lasso", problem, self.peers))
+
+    def softmax(self) -> list[Entry]:
+        store = make_problem(self.bench.directory, self.size["rows"], self.size["features"], self.size["chunk"])
+        make_classes(store)
+        problem = self.problem(store, "x", "c", "softmax")
+        return self.bench.compare(entries("softmax", problem, self.peers))
 
     def with_flights(self) -> list[Entry]:
         if self.flights is None:
@@ -467,6 +476,9 @@ def main() -> None:
             save()
         if "lasso" in chosen:
             compared += cases.lasso()
+            save()
+        if "softmax" in chosen:
+            compared += cases.softmax()
             save()
         if "flights" in chosen:
             compared += cases.with_flights()
