@@ -28,7 +28,7 @@ def fit(
     x: Any,
     y: Any = None,
     *,
-    loss: str | Loss = "squared",
+    loss: str | Loss | tuple = "squared",
     penalty: Penalty | None = None,
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
@@ -54,9 +54,10 @@ def fit(
     y : array (n,) or (n, k)
         Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
         Leave out with a Source.
-    loss : str or Loss
+    loss : str, Loss or pair of functions
         "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
+        ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`.
     penalty : dask_gd.L2, L1, ElasticNet or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
         "auto" takes Newton for narrow data and where the penalty has absolute values, which it alone serves, else

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .errors import InvalidArgumentError, NotFittedError
-from .losses import LOSSES, Loss
+from .losses import LOSSES, Loss, as_loss
 from .sources import Source
 from .sources.base import as_rows, feature_names_of
 from .sources.zarr import ZarrRows
@@ -136,8 +136,8 @@ class FitResult:
                 )
 
 
-def result_of(checkpoint: Checkpoint) -> FitResult:
-    """The result that a committed iteration stands for."""
+def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
+    """The result that a committed iteration stands for; of the loss, if that is given, else of the one it names."""
     run, arrays = checkpoint.attributes["dask_gd"], checkpoint.arrays
     coords = {name: arrays[name][1].tolist() for name in ("feature", "output") if name in arrays}
     data = {name: xr.DataArray(arrays[name][1], dims=arrays[name][0]) for name in ("weights", "intercept")}
@@ -145,7 +145,8 @@ def result_of(checkpoint: Checkpoint) -> FitResult:
         data[name] = a.assign_coords({d: (d, coords[d]) for d in a.dims if d in coords}).rename(name)
     history = xr.Dataset({name: ("iteration", arrays[name][1]) for name in HISTORY})
     history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
-    loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
+    if loss is None:
+        loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
     reason = run["reason"] or "interrupted"
     converged = reason in ("converged", "target_loss")
     return FitResult(
@@ -160,13 +161,21 @@ def result_of(checkpoint: Checkpoint) -> FitResult:
     )
 
 
-def load(path: str | os.PathLike) -> FitResult:
+def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult:
     """A stored run, as the result of its newest readable iteration.
+
+    Parameters
+    ----------
+    path : path
+    loss : Loss or pair of functions, optional
+        Only for a run with a loss of your own, which is not stored.
 
     Raises
     ------
     NotFittedError
         If there is no iteration at ``path``.
+    InvalidArgumentError
+        If the run's loss is none of dask_gd's, and was not given.
 
     Examples
     --------
@@ -179,4 +188,9 @@ def load(path: str | os.PathLike) -> FitResult:
     checkpoint = Store(path).latest()
     if checkpoint is None:
         raise NotFittedError(f"{path} holds no finished iteration of a fit.")
-    return result_of(checkpoint)
+    name = checkpoint.attributes["dask_gd"]["loss"]["name"]
+    if loss is None and name not in LOSSES:
+        raise InvalidArgumentError(
+            f"{path} holds a fit with the loss {name!r}, your own: load(path, loss=...) needs it."
+        )
+    return result_of(checkpoint, None if loss is None else as_loss(loss))

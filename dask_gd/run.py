@@ -16,7 +16,7 @@ import numpy as np
 from . import passes
 from .errors import DivergenceWarning, InvalidArgumentError
 from .events import Callback, FitStarted, IterationEnded
-from .losses import Loss, classes_of
+from .losses import Loss, classes_of, parameters_of
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
@@ -334,7 +334,7 @@ class Run:
         checkpoint = self.checkpoint()
         if self.store is not None and changed:
             self.store.commit(checkpoint)
-        return result_of(checkpoint)
+        return result_of(checkpoint, self.loss)
 
     def divergence(self) -> str:
         message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
@@ -357,7 +357,7 @@ class Run:
         """Take the store, and go on from what it holds."""
         self.store = store
         self.spec = {
-            "loss": {"name": self.loss.name, **asdict(self.loss)},  # type: ignore[call-overload]
+            "loss": {"name": self.loss.name, **parameters_of(self.loss)},
             "penalty": {"name": self.penalty.name, **asdict(self.penalty)},  # type: ignore[call-overload]
             "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
             "fit_intercept": self.fit_intercept,
@@ -409,7 +409,7 @@ class Run:
         attributes = {
             "spec": self.spec,
             "reason": self.reason,
-            "loss": {"name": self.loss.name, "parameters": asdict(self.loss)},  # type: ignore[call-overload]
+            "loss": {"name": self.loss.name, "parameters": parameters_of(self.loss)},
             "fit_intercept": self.fit_intercept,
             "penalised": self.penalised,
         }

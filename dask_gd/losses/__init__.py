@@ -6,12 +6,14 @@ in the package works for it unchanged. ``z`` is the linear prediction ``x w + b`
 
 from __future__ import annotations
 
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from ..errors import choose
 from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge
 from .counts import Gamma, Poisson, Tweedie
+from .custom import Custom
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
 
@@ -30,8 +32,10 @@ LOSSES: dict[str, Any] = {
 }
 
 
-def as_loss(loss: str | Loss) -> Loss:
-    """A loss from its name or itself."""
+def as_loss(loss: Any) -> Loss:
+    """A loss from its name, from a pair of functions, or itself."""
+    if isinstance(loss, tuple) and len(loss) == 2:
+        loss = Custom(*loss)
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)()
     if isinstance(loss, type) or not isinstance(loss, Loss):
@@ -39,8 +43,15 @@ def as_loss(loss: str | Loss) -> Loss:
     return loss
 
 
+def parameters_of(loss: Loss) -> dict[str, Any]:
+    """What a stored run remembers of a loss beside its name; of functions, which are not stored, their own names."""
+    found: dict[str, Any] = asdict(loss) if is_dataclass(loss) else {}  # type: ignore[arg-type]
+    return {name: f"{v.__module__}.{v.__qualname__}" if callable(v) else v for name, v in found.items()}
+
+
 __all__ = [
     "LOSSES",
+    "Custom",
     "Gamma",
     "Hinge",
     "Huber",
@@ -55,4 +66,5 @@ __all__ = [
     "as_loss",
     "classes_of",
     "pairs",
+    "parameters_of",
 ]

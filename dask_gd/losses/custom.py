@@ -1,0 +1,89 @@
+"""A loss of the user's own, from two functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidTypeError
+
+#: Of the prediction's size (and 1): where the slope's difference is as exact as it gets (Nocedal and Wright, 2006,
+#: section 8.1).
+STEP = float(np.finfo(float).eps) ** (1 / 3)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A pair of functions of (prediction, target), the loss and its derivative with respect to the prediction.
+
+    `fit` makes one of ``loss=(value, slope)``. Both take two float64 arrays of one shape and return a third; they must
+    know nothing of other rows. The loss must be convex in the prediction. Its curvature is the slope's difference, so
+    that all solvers serve it, but for automatic learning rates. Predictions are ``x w + b`` as it is.
+
+    An object that has all that `dask_gd.losses.Loss` asks for serves as well, and may have more.
+
+    Parameters
+    ----------
+    value, slope : callable
+
+    Examples
+    --------
+    >>> log_cosh = Custom(lambda z, y: np.log(np.cosh(z - y)), lambda z, y: np.tanh(z - y))
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> dask_gd.fit(x, np.array([1.0, 3.0, 5.0]), loss=log_cosh).weights.values.round(6).tolist()
+    [2.0]
+    """
+
+    value: Callable
+    slope: Callable
+    name = "custom"
+    quadratic = False
+    smooth = False
+    curvature_bound = None
+    targets = "finite numbers"
+
+    def __post_init__(self):
+        for name in ("value", "slope"):
+            if not callable(function := getattr(self, name)):
+                raise InvalidTypeError(
+                    f"loss: {name} is a {type(function).__name__}; give two functions of (prediction, target), the "
+                    "loss and its derivative with respect to the prediction."
+                )
+
+    def value_and_slope(self, z, y):
+        """What the two functions return."""
+        z, y = np.broadcast_arrays(z, y)
+        return self._checked("value", z, y), self._checked("slope", z, y)
+
+    def _checked(self, name: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        found = np.asarray(getattr(self, name)(z, y), dtype=float)
+        if found.shape != z.shape:
+            raise InvalidTypeError(
+                f"loss: {name}(prediction, target) returned shape {found.shape} for arrays of shape {z.shape}; it must "
+                "keep the shape, one number for each row."
+            )
+        return found
+
+    def curvature(self, z, y):
+        """The slope's central difference, at least 0."""
+        z, y = np.broadcast_arrays(z, y)
+        step = STEP * (1.0 + np.abs(z))
+        above, below = z + step, z - step
+        return np.maximum((self._checked("slope", above, y) - self._checked("slope", below, y)) / (above - below), 0.0)
+
+    def inverse_link(self, z):
+        """The prediction itself."""
+        return z
+
+    def link(self, mean):
+        """Unknown: the fit begins at zeros."""
+        return np.full_like(mean, np.nan)
+
+    def bad_target(self, y):
+        """Every finite target may do."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Nothing is known of it."""

@@ -1,0 +1,129 @@
+"""A loss of the user's own is fitted, stored and resumed like the others."""
+
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import dask_gd
+from dask_gd.errors import InvalidArgumentError, InvalidTypeError, StoreError
+from dask_gd.losses import Custom, Poisson
+
+
+def problem(n=300, p=3):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, p))
+    return x, x @ rng.normal(size=p) + 1 + rng.standard_t(3, size=n)
+
+
+def pseudo_huber(z, y):
+    return np.sqrt(1 + (z - y) ** 2) - 1
+
+
+def pseudo_huber_slope(z, y):
+    return (z - y) / np.sqrt(1 + (z - y) ** 2)
+
+
+OWN = (pseudo_huber, pseudo_huber_slope)
+
+
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", dask_gd.GradientDescent(0.3)])
+def test_a_pair_of_functions_is_minimised(solver):
+    x, y = problem()
+    run = dask_gd.fit(da.from_array(x, chunks=(50, 2)), y, loss=OWN, solver=solver, tol=1e-9, max_iter=3000)
+    assert run.converged
+    residual = run.predict(x) - y
+    slope = residual / np.sqrt(1 + residual**2)
+    assert_allclose(np.append(x.T @ slope, slope.sum()) / len(x), 0.0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["squared", "logistic", "poisson"])
+def test_a_known_loss_written_out_has_the_known_weights(name):
+    x, y = problem()
+    y = {"squared": y, "logistic": (y > 0) * 1.0, "poisson": np.floor(np.abs(y))}[name]
+    known = dask_gd.losses.as_loss(name)
+    own = (lambda z, y: known.value_and_slope(z, y)[0], lambda z, y: known.value_and_slope(z, y)[1])
+    options = {"penalty": dask_gd.L2(0.01), "tol": 1e-10}
+    assert_allclose(
+        dask_gd.fit(x, y, loss=own, **options).weights, dask_gd.fit(x, y, loss=name, **options).weights, rtol=1e-8
+    )
+
+
+def test_the_curvature_is_the_slopes_difference():
+    known, rng = Poisson(), np.random.default_rng(0)
+    z, y = rng.normal(size=50) * 3, rng.poisson(3, 50).astype(float)
+    own = Custom(lambda z, y: known.value_and_slope(z, y)[0], lambda z, y: known.value_and_slope(z, y)[1])
+    assert_allclose(own.curvature(z, y), known.curvature(z, y), rtol=1e-7, atol=1e-9)
+
+
+def test_a_stored_fit_goes_on_and_is_loaded_with_its_loss(tmp_path):
+    x, y = problem()
+    through = dask_gd.fit(x, y, loss=OWN)
+    dask_gd.fit(x, y, loss=OWN, store=tmp_path, max_iter=2)
+    run = dask_gd.fit(x, y, loss=OWN, store=tmp_path)
+    assert_array_equal(run.weights, through.weights)
+    with pytest.raises(InvalidArgumentError, match=r"loss 'custom', your own: load\(path, loss=...\)"):
+        dask_gd.load(tmp_path)
+    assert_array_equal(dask_gd.load(tmp_path, loss=OWN).predict(x), run.predict(x))
+    with pytest.raises(StoreError, match="loss"):
+        dask_gd.fit(x, y, loss=(pseudo_huber, np.subtract), store=tmp_path)
+
+
+def test_an_object_that_is_a_loss_is_one():
+    @dataclass(frozen=True)
+    class Shifted:
+        """Least squares of the target and a constant."""
+
+        by: float
+        name = "shifted"
+        quadratic = True
+        smooth = True
+        curvature_bound = 1.0
+        targets = "numbers"
+
+        def value_and_slope(self, z, y):
+            return 0.5 * (z - y - self.by) ** 2, z - y - self.by
+
+        def curvature(self, z, y):
+            return np.ones(np.broadcast_shapes(z.shape, y.shape))
+
+        def inverse_link(self, z):
+            return z
+
+        def link(self, mean):
+            return mean
+
+        def bad_target(self, y):
+            return None
+
+        def check_target_mean(self, mean):
+            pass
+
+    x, y = problem()
+    run = dask_gd.fit(x, y, loss=Shifted(2.0))
+    assert run.loss == Shifted(2.0)
+    assert_allclose(run.predict(x), dask_gd.fit(x, y).predict(x) + 2.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        ((pseudo_huber, "slope"), InvalidTypeError, "slope is a str; give two functions"),
+        ((pseudo_huber,), InvalidArgumentError, "not known"),
+        (
+            (lambda z, y: np.sum(z - y), np.subtract),
+            InvalidTypeError,
+            r"value\(prediction, target\) returned shape \(\)",
+        ),
+    ],
+)
+def test_what_is_no_pair_of_functions_is_refused(loss, error, message):
+    with pytest.raises(error, match=message):
+        dask_gd.fit(*problem(), loss=loss)
+
+
+def test_an_automatic_learning_rate_is_refused():
+    with pytest.raises(InvalidArgumentError, match="no learning rate is safe"):
+        dask_gd.fit(*problem(), loss=OWN, solver="gradient_descent")
