@@ -170,3 +170,12 @@ def test_a_solver_that_needs_a_smooth_penalty_is_refused_before_any_task(solver)
 def test_rows_too_wide_for_their_curvature_are_refused_before_any_task():
     with pytest.raises(InvalidArgumentError, match=r"curvature for 5,001 parameters takes 0.2 GB"):
         fit(da.zeros((10, 5000), chunks=5), np.arange(10.0))
+
+
+def test_a_quadratic_that_is_flat_but_for_rounding_is_left_quietly():
+    """Few rows are within so little smoothing that at first nothing but rounding is left of the curvature."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)) * np.linspace(0.5, 2, 5) + np.linspace(-1, 1, 5)
+    y = x @ rng.normal(size=5) / 5 + 0.3 * rng.standard_t(3, 300)
+    run = dask_gd.fit(x, y, loss=dask_gd.Quantile(0.7, smoothing=0.01), penalty=dask_gd.L1(0.02), tol=1e-8)
+    assert run.converged

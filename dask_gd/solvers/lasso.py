@@ -60,22 +60,26 @@ def _descend(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndar
     scale = max(np.abs(linear).max(initial=0.0), absolute.max(initial=0.0))
     tolerance = DESCENDED * scale
     diagonal = np.maximum(np.diagonal(h), np.finfo(float).eps)
-    u = u.copy()
+    start, u = u, u.copy()
     for _ in range(ROUNDS):
         polished = _polished(h, linear, absolute, u)
         if polished is not None and _residual(h, linear, absolute, polished) <= SOLVED * scale:
             return polished
         left = linear - h @ u
-        for sweep in range(SWEEPS):
-            largest = 0.0
-            for j in range(len(u)) if sweep == 0 else np.flatnonzero(u).tolist():
-                along = left[j] + diagonal[j] * u[j]
-                new = np.sign(along) * max(abs(along) - absolute[j], 0.0) / diagonal[j]
-                if new != u[j]:
-                    left -= (new - u[j]) * h[j]
-                    largest, u[j] = max(largest, diagonal[j] * abs(new - u[j])), new
-            if largest <= tolerance:
-                break
+        # Where the curvature is none but for rounding, there is no minimum, and u runs away.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for sweep in range(SWEEPS):
+                largest = 0.0
+                for j in range(len(u)) if sweep == 0 else np.flatnonzero(u).tolist():
+                    along = left[j] + diagonal[j] * u[j]
+                    new = np.sign(along) * max(abs(along) - absolute[j], 0.0) / diagonal[j]
+                    if new != u[j]:
+                        left -= (new - u[j]) * h[j]
+                        largest, u[j] = max(largest, diagonal[j] * abs(new - u[j])), new
+                if largest <= tolerance:
+                    break
+        if not (np.isfinite(u).all() and np.isfinite(left).all()):
+            return start
         if _residual(h, linear, absolute, u) <= tolerance:
             break
     return u

@@ -1,0 +1,40 @@
+"""scikit-learn's linear models, with its names, parameters and attributes, on rows that need not fit in memory.
+
+They translate names and parametrisations; `dask_gd.fit` does the rest. NumPy arrays and data frames are checked as
+scikit-learn checks them. Dask arrays, Zarr arrays, DataArrays and a `Source` stay lazy: they are read in the
+passes of the fit, and predictions for them are lazy too.
+"""
+
+try:
+    import sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "dask_gd.estimators needs scikit-learn, which is not installed: pip install 'dask_gd[sklearn]'."
+    ) from error
+
+from .classification import LinearSVC, LogisticRegression
+from .regression import (
+    ElasticNet,
+    GammaRegressor,
+    HuberRegressor,
+    Lasso,
+    LinearRegression,
+    PoissonRegressor,
+    QuantileRegressor,
+    Ridge,
+    TweedieRegressor,
+)
+
+__all__ = [
+    "ElasticNet",
+    "GammaRegressor",
+    "HuberRegressor",
+    "Lasso",
+    "LinearRegression",
+    "LinearSVC",
+    "LogisticRegression",
+    "PoissonRegressor",
+    "QuantileRegressor",
+    "Ridge",
+    "TweedieRegressor",
+]

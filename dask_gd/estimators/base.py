@@ -1,0 +1,190 @@
+"""What all estimators share: their parameters, the fit, and the linear prediction."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..errors import InvalidArgumentError, positive
+from ..loop import fit
+from ..losses import Squared
+from ..penalties import Penalty
+from ..result import FitResult
+from ..sources import Source, as_source
+from .lazy import is_lazy, source_of, total_weight
+
+#: In which products are taken and coefficients given, and the tolerance that suits it: with less of it float32 takes
+#: several times the passes, to no closer coefficients.
+TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
+
+
+class Estimator(BaseEstimator):
+    """Parameters and attributes that all estimators have.
+
+    Parameters
+    ----------
+    fit_intercept : bool
+        The intercept is not penalised.
+    max_iter : int
+        Steps at most; a `ConvergenceWarning` tells if they are not enough.
+    tol : float, optional
+        Of `dask_gd.fit`: every component of the gradient is at most this share of its scale. By default 1e-8, and 1e-6
+        for features of float32, in which no more is to be had; coefficients then agree with the exact ones to about
+        1e-6 where features are not nearly collinear.
+    warm_start : bool
+        Begin where the last fit ended.
+    solver : str or Solver
+        Of `dask_gd.fit`; "auto" is Newton for narrow data, and L-BFGS.
+    store : path or Store, optional
+        A directory where every iteration is committed, and from which an interrupted fit goes on.
+    callbacks : callables
+        Each takes one event of `dask_gd.events`.
+
+    Attributes
+    ----------
+    coef_, intercept_
+        As scikit-learn's, in float32 for features of float32.
+    n_iter_ : int
+        Steps taken.
+    n_features_in_ : int
+    feature_names_in_ : array
+        Where the data names its features.
+    converged_ : bool
+        False too where rounding kept the gradient above ``tol``; ``result_.reason`` is then "precision".
+    history_ : xarray.Dataset
+    result_ : FitResult
+    """
+
+    def __init__(
+        self,
+        *,
+        fit_intercept=True,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.solver = solver
+        self.store = store
+        self.callbacks = callbacks
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X : array-like (n, p), or Source
+            Dask, Zarr and DataArrays are never loaded whole.
+        y : array-like (n,), or (n, k) where several targets are taken
+            Leave out with a Source.
+        sample_weight : array-like (n,), optional
+
+        Returns
+        -------
+        self
+        """
+        x, weight = X, sample_weight
+        if not is_lazy(X, y, sample_weight):
+            x, y, weight = self._validated(X, y, sample_weight)
+        elif isinstance(X, Source):
+            x, y, weight = as_source(X, y, sample_weight), None, None
+        y, weight = self._encoded(x, y, weight)
+        source = source_of(x, y, weight)
+        if source.outputs and not self.__sklearn_tags__().target_tags.multi_output:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}: y should be a 1d array; it has {source.outputs} columns."
+            )
+        tol = TOLERANCES[source.dtype] if self.tol is None else self.tol
+        result = fit(
+            source,
+            loss=self._loss(),
+            penalty=self._penalty(partial(total_weight, source)),
+            solver=self.solver,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=tol,
+            initial_weights=getattr(self, "result_", None) if self.warm_start else None,
+            store=self.store,
+            callbacks=self.callbacks,
+        )
+        if result.reason == "max_iter":
+            warnings.warn(
+                f"{type(self).__name__} took max_iter={self.max_iter} steps and the gradient is still "
+                f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "
+                "Raise max_iter or tol, or scale the features.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self._take(result, source)
+        return self
+
+    def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple:
+        """As scikit-learn checks arrays in memory; features keep their names."""
+        tags = self.__sklearn_tags__()
+        several, numeric = tags.target_tags.multi_output, tags.estimator_type == "regressor"
+        x, y = validate_data(self, X, y, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, x, dtype=x.dtype, ensure_non_negative=True)
+        if hasattr(self, "feature_names_in_"):
+            x = xr.DataArray(x, dims=("row", "feature"), coords={"feature": self.feature_names_in_})
+        return x, y, sample_weight
+
+    def _encoded(self, x: Any, y: Any, weight: Any) -> tuple:
+        """Targets and weights as the loss takes them."""
+        return y, weight
+
+    def _loss(self) -> Any:
+        return Squared()
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        """Of the mean loss; ``total()`` is the sum of the weights, a reduction where these are lazy."""
+        return None
+
+    def _take(self, result: FitResult, source: Source) -> None:
+        """Attributes from a fit."""
+        self.result_, self.history_ = result, result.history
+        self.n_iter_, self.converged_ = result.n_iter, result.converged
+        self.n_features_in_ = source.shape[1]
+        if source.feature_names is not None:
+            self.feature_names_in_ = np.array(source.feature_names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        several = source.outputs is not None or (getattr(self, "column_alone", False) and len(source.y.shape) == 2)
+        parameters = result.parameters.astype(source.dtype)
+        self._set_coefficients(parameters[:-1].T, parameters[-1], several)
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
+        """From (k, p) and (k,)."""
+        self.coef_: np.ndarray = coef if several else coef[0]
+        self.intercept_: Any = intercept if several else intercept[0]
+
+    def _predicted(self, X: Any, loss: Any = None) -> Any:
+        """The mean of the target for rows, or with the squared loss the linear prediction: lazy for lazy rows."""
+        check_is_fitted(self)
+        if not is_lazy(X):
+            X = validate_data(self, X, reset=False, dtype=list(TOLERANCES))
+        result = self.result_ if loss is None else replace(self.result_, loss=loss)
+        return result.predict(X)
+
+
+def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:
+    """scikit-learn's C, what the loss is multiplied with, as what the penalty of the mean loss is multiplied with."""
+    if C == np.inf:  # noqa: SIM300
+        return 0.0
+    positive(type(owner).__name__, C=C)
+    return 1.0 / (C * total())

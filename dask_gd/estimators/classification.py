@@ -1,0 +1,279 @@
+"""Estimators of classes, of any labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from .. import penalties
+from ..errors import InvalidArgumentError, choose
+from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
+from ..penalties import L2, Penalty
+from ..sources import Source
+from .base import Estimator, strength
+from .lazy import column, is_lazy, mean, rows, to_score, unique
+
+
+class Classifier(ClassifierMixin, Estimator):
+    """A model of classes, of any labels: ``classes_`` holds them in order; of two the second is the positive one."""
+
+    #: Takes more than two classes.
+    multiclass = False
+
+    def __init__(
+        self,
+        *,
+        C=1.0,
+        fit_intercept=True,
+        class_weight=None,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.C = C
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.multiclass
+        return tags
+
+    def _encoded(self, x: Any, y: Any, weight: Any) -> tuple:
+        """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
+        if y is None and not isinstance(x, Source):
+            raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
+        labels = column(x, "y") if isinstance(x, Source) else rows(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim != 1:
+            raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {labels.shape}.")
+        self.classes_ = unique(labels)
+        check_classification_targets(self.classes_)
+        if len(self.classes_) < 2:
+            raise InvalidArgumentError(
+                f"{type(self).__name__} needs two classes; y has one class, {self.classes_.tolist()}."
+            )
+        if len(self.classes_) > 2 and not self.multiclass:
+            raise InvalidArgumentError(
+                "Only binary classification is supported. The type of the target is multiclass; "
+                f"it has {len(self.classes_)} classes."
+            )
+        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
+        if self.class_weight is not None:
+            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
+            weight = self._class_weights(codes, own)
+        # Targets that are the classes' numbers are read as they are, chunk by chunk.
+        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
+        return (y if coded else codes), weight
+
+    def _class_weights(self, codes: Any, weight: Any) -> Any:
+        """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
+        own, counts = 1.0 if weight is None else weight, np.ones(len(self.classes_))
+        if self.class_weight == "balanced":
+            of_class = [np.where(codes == c, own, 0.0).sum() for c in range(len(self.classes_))]
+            counts = np.array(dask.compute(*of_class))
+        each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_, sample_weight=counts)
+        return rowwise(partial(np.take, each), codes, float) * own
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
+        self.coef_, self.intercept_ = coef, intercept
+
+    def decision_function(self, X: Any) -> Any:
+        """``x w + b``: Dask, not computed, for Dask, Zarr and Source.
+
+        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        """
+        return self._predicted(X, Squared())
+
+    def predict(self, X: Any) -> Any:
+        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        z = self.decision_function(X)
+        return like(z, rowwise(partial(_labels, classes=self.classes_), rows(z), self.classes_.dtype))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+        if not is_lazy(X, y, sample_weight):
+            return super().score(X, y, sample_weight)
+        predicted, y, weight = to_score(X, self.predict(X), y, sample_weight)
+        return float(mean((predicted == y).astype(float), weight))
+
+
+def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) -> Any:
+    """A function of predictions (n,) or (n, classes), of each block of lazy ones; it returns (n,), or (n, width)."""
+    if not isinstance(z, da.Array):
+        return function(z)
+    axes = {} if (z.ndim == 1) == (width is None) else {"drop_axis": 1} if width is None else {"new_axis": 1}
+    chunks = z.chunks[:1] if width is None else (z.chunks[0], (width,))
+    return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
+
+
+def _labels(z: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    return classes[z.argmax(axis=1) if z.ndim == 2 else (z > 0).astype(int)]
+
+
+def like(z: Any, data: Any, **columns: Any) -> Any:
+    """A DataArray if the predictions are one, with their coordinates."""
+    if not isinstance(z, xr.DataArray):
+        return data
+    row = z.isel(output=0, drop=True) if "output" in z.dims else z
+    return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
+
+
+class LogisticRegression(Classifier):
+    """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
+    ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
+    classes. Of more than two classes the loss is that of `dask_gd.Softmax`, all classes together.
+
+    C and l1_ratio mean the same as scikit-learn's; the penalty of the mean loss is ``1 / (C sum s)`` times theirs, and
+    the sum takes a reduction where the weights are lazy. ``C=np.inf`` is no penalty. With ``l1_ratio`` above 0 up to
+    4,096 coefficients, those of all classes counted. Intercepts of more than two classes sum to 0.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
+
+    Parameters
+    ----------
+    C : float
+    l1_ratio : float
+        From 0 (squares only) to 1 (absolute values only).
+    class_weight : dict, "balanced" or None
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import LogisticRegression
+    >>> model = LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
+    >>> model.predict([[0.5], [2.5]]).tolist()
+    ['no', 'yes']
+    """
+
+    def __init__(
+        self,
+        *,
+        C=1.0,
+        l1_ratio=0.0,
+        fit_intercept=True,
+        class_weight=None,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            C=C,
+            fit_intercept=fit_intercept,
+            class_weight=class_weight,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.l1_ratio = l1_ratio
+
+    multiclass = True
+
+    def _loss(self) -> Any:
+        return Logistic() if len(self.classes_) == 2 else Softmax(len(self.classes_))
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
+        z = self.decision_function(X)
+        return like(z, rowwise(_probabilities, rows(z), float, len(self.classes_)), **{"class": self.classes_})
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Their logarithms, (n, classes)."""
+        return np.log(self.predict_proba(X))
+
+
+def _probabilities(z: np.ndarray) -> np.ndarray:
+    if z.ndim == 2:
+        return Softmax().inverse_link(z)
+    return np.stack([Logistic().inverse_link(-z), Logistic().inverse_link(z)], axis=1)
+
+
+#: By name.
+HINGES = {"hinge": Hinge, "squared_hinge": SquaredHinge}
+
+
+class LinearSVC(Classifier):
+    """A linear support vector machine of two classes: ``C sum s L + sum(w^2) / 2`` is minimised, s being the row
+    weights, times those of the classes, and L the squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
+
+    Differs from scikit-learn's in two ways. It penalises the intercept, the less the larger ``intercept_scaling``;
+    this does not, so that coefficients agree exactly only without an intercept. The hinge's corner is rounded (see
+    `dask_gd.Hinge`); the squared hinge is as it is. Two classes only.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
+
+    Parameters
+    ----------
+    loss : {"squared_hinge", "hinge"}
+    C : float
+    class_weight : dict, "balanced" or None
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import LinearSVC
+    >>> model = LinearSVC().fit([[0.0], [1.0], [2.0], [3.0]], [False, False, True, True])
+    >>> model.predict([[0.5], [2.5]]).tolist()
+    [False, True]
+    """
+
+    def __init__(
+        self,
+        *,
+        loss="squared_hinge",
+        C=1.0,
+        fit_intercept=True,
+        class_weight=None,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            C=C,
+            fit_intercept=fit_intercept,
+            class_weight=class_weight,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.loss = loss
+
+    def _loss(self) -> Any:
+        return choose("loss", self.loss, HINGES)()
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L2(strength(self, self.C, total))

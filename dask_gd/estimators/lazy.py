@@ -1,0 +1,119 @@
+"""Arrays as estimators meet them: which are lazy, and the few sums over rows that are taken outside a fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from ..sources import Source, as_source
+from ..sources.base import as_rows
+from ..sources.zarr import ZarrRows
+
+LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
+
+
+def is_lazy(*arrays: Any) -> bool:
+    """One of them must not be looked at: scikit-learn's checks would load it."""
+    for a in arrays:
+        if dask.is_dask_collection(a) and not isinstance(a, LAZY):
+            raise InvalidTypeError(
+                f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
+            )
+    return any(isinstance(a, LAZY) for a in arrays)
+
+
+def rows(a: Any) -> Any:
+    """A column to calculate with: Dask for Zarr and for lazy DataArrays, else NumPy."""
+    if isinstance(a, xr.DataArray):
+        a = a.data
+    if isinstance(a, zarr.Array):
+        return da.from_array(a, chunks=(ZarrRows(a, "rows").read_rows, *a.shape[1:]))
+    return a if isinstance(a, da.Array) else np.asarray(a)
+
+
+def column(source: Source, role: str) -> Any:
+    """The targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
+    held = getattr(source, role)
+    if held is None:
+        return None
+    if isinstance(held, ZarrRows):
+        return rows(held.array)[source.bounds[0] : source.bounds[-1]]
+    whole = held.memory is not None and len(held.memory) == source.shape[0]
+    return held.memory if whole else held.array
+
+
+def source_of(x: Any, y: Any, weight: Any) -> Source:
+    """Rows to fit; beside a Source, what is given takes the place of its own targets and weights."""
+    if not isinstance(x, Source):
+        return as_source(x, y, weight)
+    sizes = tuple(np.diff(x.bounds).tolist())
+    given: dict[str, Any] = {role: as_rows(a, role) for role, a in (("y", y), ("weight", weight)) if a is not None}
+    aligned: dict[str, Any] = {role: a.aligned(sizes) for role, a in given.items()}
+    return replace(x, **aligned)
+
+
+def total_weight(source: Source) -> float:
+    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them.
+
+    1 where there is no such sum: the fit will say what is wrong, and in which row.
+    """
+    weight = column(source, "weight")
+    total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
+    return total if 0 < total < np.inf else 1.0
+
+
+def unique(values: Any) -> np.ndarray:
+    """The distinct values, sorted; of lazy ones by a reduction over their blocks."""
+    return da.unique(values).compute() if isinstance(values, da.Array) else np.unique(values)
+
+
+def mean(values: da.Array, weight: da.Array | None) -> da.Array:
+    """Over rows."""
+    if weight is None:
+        return values.mean(axis=0)
+    return (values * (weight if values.ndim == 1 else weight[:, None])).sum(axis=0) / weight.sum()
+
+
+def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
+    """Predictions, targets and weights (or None) as Dask arrays with the same blocks of rows."""
+    if isinstance(x, Source):
+        if y is not None:
+            raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
+        y, weight = column(x, "y"), column(x, "weight") if weight is None else weight
+    if y is None:
+        raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
+    prediction = da.asarray(rows(prediction))
+    found = [prediction]
+    for name, a in (("y", y), ("sample_weight", weight)):
+        if a is not None:
+            a = da.asarray(rows(a))
+            a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
+            if len(a) != len(prediction):
+                raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
+            a = a.rechunk({0: prediction.chunks[0]})
+        found.append(a)
+    return found
+
+
+def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> float:
+    """The share of the loss of the best constant that predictions ``z`` do away with, the mean over outputs.
+
+    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone.
+    """
+    y = y.reshape(z.shape)
+    constant = loss.link(mean(y, weight).compute())
+    own = da.map_blocks(_value, z, y, loss, dtype=float)
+    worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
+    left, all_of_it = dask.compute(mean(own, weight), mean(worst, weight))
+    return float(np.mean(1.0 - left / all_of_it))
+
+
+def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:
+    return loss.value_and_slope(z, y)[0]

@@ -1,0 +1,459 @@
+"""Estimators of real targets, counts and amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.base import RegressorMixin
+from sklearn.metrics import d2_tweedie_score
+
+from .. import penalties
+from ..errors import InvalidArgumentError, positive
+from ..losses import Gamma, Huber, Poisson, Quantile, Squared, Tweedie
+from ..penalties import L1, L2, Penalty
+from .base import Estimator
+from .lazy import explained, is_lazy, to_score
+
+
+class Regressor(RegressorMixin, Estimator):
+    """A model of real targets."""
+
+    def predict(self, X: Any) -> Any:
+        """The prediction for each row, (n,) or (n, k): Dask, not computed, for Dask, Zarr and Source."""
+        prediction = self._predicted(X)
+        if prediction.ndim == self.coef_.ndim:
+            return prediction
+        if isinstance(prediction, xr.DataArray):
+            return prediction.expand_dims("output", axis=1)
+        return prediction[:, None]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R^2, as scikit-learn defines it. Of lazy rows by reductions: no prediction is kept."""
+        if not is_lazy(X, y, sample_weight):
+            return super().score(X, y, sample_weight)
+        return explained(Squared(), *to_score(X, self.predict(X), y, sample_weight))
+
+
+class SeveralTargets(Regressor):
+    """It takes targets with several columns. One column counts as several for `LinearRegression` only, as in
+    scikit-learn."""
+
+    column_alone = False
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class Penalised(Regressor):
+    """Its penalty has a strength, alpha."""
+
+    def __init__(
+        self,
+        alpha=1.0,
+        *,
+        fit_intercept=True,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.alpha = alpha
+
+
+class LinearRegression(SeveralTargets):
+    """Least squares: the mean of ``(y - x w - b)^2 / 2`` over rows is minimised.
+
+    Takes one pass over the data, or two. Differs from scikit-learn's where columns are collinear, also if there are
+    more of them than rows: of all solutions this gives the one of least norm after scaling the columns.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import LinearRegression
+    >>> model = LinearRegression().fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> model.coef_.round(6).tolist(), round(float(model.intercept_), 6)
+    ([2.0], 1.0)
+    """
+
+    column_alone = True
+
+
+class Ridge(SeveralTargets, Penalised):
+    """Least squares with squares of the weights: ``sum s (y - x w - b)^2 + alpha sum(w^2)`` is minimised, s being
+    the row weights.
+
+    That is ``L2(alpha / sum s)`` on the mean loss; the sum takes a reduction where the weights are lazy. One alpha
+    serves all targets.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import Ridge
+    >>> model = Ridge(alpha=1.0).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> model.coef_.round(6).tolist()
+    [1.333333]
+    """
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L2(self.alpha / total())
+
+
+class ElasticNet(SeveralTargets, Penalised):
+    """Least squares with absolute values and squares of the weights: the mean of ``(y - x w - b)^2 / 2`` plus
+    ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))`` is minimised.
+
+    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two; up to 4,096
+    features. Targets with several columns are fitted each by itself.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+    l1_ratio : float
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import ElasticNet
+    >>> model = ElasticNet(alpha=0.5).fit([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0]], [1.0, 3.0, 5.0])
+    >>> model.coef_.round(6).tolist()
+    [1.181818, 0.0]
+    """
+
+    def __init__(
+        self,
+        alpha=1.0,
+        *,
+        l1_ratio=0.5,
+        fit_intercept=True,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.l1_ratio = l1_ratio
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return penalties.ElasticNet(self.alpha, self.l1_ratio)
+
+
+class Lasso(SeveralTargets, Penalised):
+    """Least squares with absolute values of the weights: the mean of ``(y - x w - b)^2 / 2`` plus
+    ``alpha sum(abs(w))`` is minimised.
+
+    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two; up to 4,096
+    features. Targets with several columns are fitted each by itself.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import Lasso
+    >>> model = Lasso(alpha=0.5).fit([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0]], [1.0, 3.0, 5.0])
+    >>> model.coef_.round(6).tolist()
+    [1.25, 0.0]
+    """
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L1(self.alpha)
+
+
+class DevianceRegressor(Penalised):
+    """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            # Whether 0 is a possible target; it is not asked of parameters that cannot be served.
+            tags.target_tags.positive_only = self._loss().bad_target(np.array([-1.0])) is not None
+        except InvalidArgumentError:
+            tags.target_tags.positive_only = False
+        return tags
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L2(self.alpha)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """D^2, the share of the deviance explained, as scikit-learn defines it. Of lazy rows by reductions."""
+        loss = self._loss()
+        if not is_lazy(X, y, sample_weight):
+            power = getattr(loss, "power", 0)
+            return d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=power)
+        return explained(loss, *to_score(X, self._predicted(X, Squared()), y, sample_weight))
+
+
+class PoissonRegressor(DevianceRegressor):
+    """Counts of mean ``exp(x w + b)``: the mean of half their Poisson deviance, plus ``alpha / 2 sum(w^2)``, is
+    minimised.
+
+    alpha means the same as scikit-learn's, with row weights too.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import PoissonRegressor
+    >>> model = PoissonRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1, 2, 4])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [8.0]
+    """
+
+    def _loss(self) -> Any:
+        return Poisson()
+
+
+class GammaRegressor(DevianceRegressor):
+    """Positive amounts of mean ``exp(x w + b)``: the mean of half their Gamma deviance, plus ``alpha / 2 sum(w^2)``,
+    is minimised.
+
+    alpha means the same as scikit-learn's, with row weights too.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import GammaRegressor
+    >>> model = GammaRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [12.0]
+    """
+
+    def _loss(self) -> Any:
+        return Gamma()
+
+
+class TweedieRegressor(DevianceRegressor):
+    """Targets of variance ``mean^power``: the mean of half their Tweedie deviance, plus ``alpha / 2 sum(w^2)``, is
+    minimised.
+
+    alpha means the same as scikit-learn's, with row weights too. Power 0 (the squared error) has the identity as link,
+    powers from 1 to 2 the logarithm; other powers and links are refused.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    power : float
+        0, 1 (Poisson) to 2 (Gamma).
+    alpha : float
+    link : {"auto", "identity", "log"}
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import TweedieRegressor
+    >>> model = TweedieRegressor(power=1.5, alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [12.0]
+    """
+
+    def __init__(
+        self,
+        *,
+        power=0.0,
+        alpha=1.0,
+        fit_intercept=True,
+        link="auto",
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.power = power
+        self.link = link
+
+    def _loss(self) -> Any:
+        power = self.power
+        if not (isinstance(power, int | float | np.number) and (power == 0 or 1 <= power <= 2)):
+            raise InvalidArgumentError(f"TweedieRegressor(power={power!r}): 0, or from 1 to 2.")
+        link = "log" if power else "identity"
+        if self.link not in ("auto", link):
+            raise InvalidArgumentError(
+                f"TweedieRegressor(power={power!r}, link={self.link!r}): choose 'auto' or {link!r}; "
+                "power 0 is served with the identity as link, 1 to 2 with the logarithm."
+            )
+        return Tweedie(float(power)) if power else Squared()
+
+
+class QuantileRegressor(Penalised):
+    """A quantile of the target: the mean pinball loss, its corner rounded, plus ``alpha sum(abs(w))`` is minimised.
+
+    alpha means the same as scikit-learn's, which minimises the pinball loss itself, by linear programming. Here the
+    loss is a parabola for residuals within ``smoothing`` (see `dask_gd.Quantile`). It is below the pinball loss by half
+    of ``smoothing`` at most; coefficients agree with scikit-learn's as far as that matters. Up to 4,096 features.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1.
+    alpha : float
+    smoothing : float
+        In the target's units: choose it small beside the residuals; if it is larger than they are, the mean is fitted
+        and not a quantile. Where a small one takes too many steps, begin with a larger one and go on from there with
+        ``warm_start``.
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import QuantileRegressor
+    >>> x, y = np.arange(100.0)[:, None], np.arange(100.0) + np.tile([0.0, 0.0, 0.0, 10.0], 25)
+    >>> model = QuantileRegressor(quantile=0.5, alpha=0.0, smoothing=0.01).fit(x, y)
+    >>> model.coef_.round(2).tolist()
+    [1.0]
+    """
+
+    def __init__(
+        self,
+        *,
+        quantile=0.5,
+        alpha=1.0,
+        smoothing=0.1,
+        fit_intercept=True,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.quantile = quantile
+        self.smoothing = smoothing
+
+    def _loss(self) -> Any:
+        return Quantile(self.quantile, self.smoothing)
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L1(self.alpha)
+
+
+class HuberRegressor(Penalised):
+    """Least squares, straight for residuals beyond ``epsilon scale``: with r the residuals, s the row weights,
+    ``sum s H(r / scale) scale + alpha sum(w^2)`` is minimised, where ``H(u)`` is ``u^2`` up to ``epsilon`` and
+    ``2 epsilon abs(u) - epsilon^2`` beyond.
+
+    scikit-learn's estimates the scale too, jointly with the coefficients; here it is given. So the results differ,
+    unless ``scale`` is the ``scale_`` that scikit-learn has found: then both minimise the same. Take a robust
+    estimate of the size of the residuals, such as 1.48 times their median absolute value.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    epsilon : float
+        In units of the scale.
+    alpha : float
+        As scikit-learn's, with the sum over rows: it is ``L2(alpha scale / sum s)`` on the mean loss.
+    scale : float
+        In the target's units.
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import HuberRegressor
+    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
+    >>> y[9] = 1000.0
+    >>> HuberRegressor().fit(x, y).coef_.round(1).tolist()
+    [1.1]
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon=1.35,
+        alpha=0.0001,
+        scale=1.0,
+        fit_intercept=True,
+        max_iter=100,
+        tol=None,
+        warm_start=False,
+        solver="auto",
+        store=None,
+        callbacks=(),
+    ):
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            solver=solver,
+            store=store,
+            callbacks=callbacks,
+        )
+        self.epsilon = epsilon
+        self.scale = scale
+
+    def _loss(self) -> Any:
+        positive("HuberRegressor", epsilon=self.epsilon, scale=self.scale)
+        return Huber(self.epsilon * self.scale)
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L2(self.alpha * self.scale / total())

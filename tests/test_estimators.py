@@ -1,0 +1,572 @@
+"""Estimators are scikit-learn's, in names, checks and coefficients, and lazy where the data is."""
+
+import subprocess
+import sys
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+from sklearn import config_context, linear_model, svm
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import dask_gd
+from dask_gd import estimators
+from dask_gd.errors import InvalidArgumentError, InvalidTypeError, NonFiniteError
+from dask_gd.estimators import (
+    ElasticNet,
+    GammaRegressor,
+    HuberRegressor,
+    Lasso,
+    LinearRegression,
+    LinearSVC,
+    LogisticRegression,
+    PoissonRegressor,
+    QuantileRegressor,
+    Ridge,
+    TweedieRegressor,
+)
+
+EVERY = [getattr(estimators, name)() for name in estimators.__all__]
+VARIANTS = [
+    LogisticRegression(C=0.1, l1_ratio=0.5),
+    TweedieRegressor(power=1.5),
+    LinearSVC(loss="hinge"),
+]
+FAILS = {
+    "LinearSVC(loss='hinge')": {
+        "check_class_weight_classifiers": "Beside weights of 1000 those of 0.0001 count for next to nothing, and "
+        "Newton creeps along the rounded hinge: it classifies as asked, but warns of too few steps, here an error."
+    }
+}
+
+
+@parametrize_with_checks([*EVERY, *VARIANTS], expected_failed_checks=lambda estimator: FAILS.get(repr(estimator), {}))
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+# Coefficients
+
+
+def problem(model, n=300, p=5, seed=0, several=False, classes=2):
+    """Features off centre, and targets that the model takes."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p)) * np.linspace(0.5, 2, p) + np.linspace(-1, 1, p)
+    z = (x - x.mean(axis=0)) @ rng.normal(size=(p, 2)) / p
+    z = z if several else z[:, 0]
+    if is_classifier(model) and classes == 3:
+        return x, np.array(["late", "early", "never"])[np.digitize(z + 0.3 * rng.logistic(size=z.shape), [-0.3, 0.4])]
+    if is_classifier(model):
+        return x, np.where(z + 0.3 * rng.logistic(size=z.shape) > 0, "late", "early")
+    if isinstance(model, PoissonRegressor):
+        return x, rng.poisson(np.exp(z)).astype(float)
+    if isinstance(model, GammaRegressor | TweedieRegressor):
+        return x, rng.gamma(2.0, np.exp(z) / 2)
+    return x, z + 1 + 0.3 * rng.standard_t(3, size=z.shape)
+
+
+def fitted(model, x, y, s=None):
+    """Coefficients and intercept; of several classes only the intercepts' differences are determined."""
+    model = clone(model).fit(x, y, sample_weight=s)
+    intercept = model.intercept_ - np.mean(model.intercept_) if np.size(model.intercept_) > 1 else model.intercept_
+    return np.append(model.coef_, intercept)
+
+
+def tight(peer):
+    """scikit-learn's model, solved to the last digits."""
+    closest = {"tol": 1e-12, "max_iter": 100_000}
+    return peer.set_params(**{name: value for name, value in closest.items() if name in peer.get_params()})
+
+
+PEERS = {
+    "linear": (LinearRegression(), linear_model.LinearRegression()),
+    "linear without intercept": (
+        LinearRegression(fit_intercept=False),
+        linear_model.LinearRegression(fit_intercept=False),
+    ),
+    "ridge": (Ridge(alpha=3.0), linear_model.Ridge(alpha=3.0)),
+    "lasso": (Lasso(alpha=0.05), linear_model.Lasso(alpha=0.05)),
+    "elastic net": (ElasticNet(alpha=0.1, l1_ratio=0.3), linear_model.ElasticNet(alpha=0.1, l1_ratio=0.3)),
+    "elastic net without intercept": (
+        ElasticNet(alpha=0.1, fit_intercept=False),
+        linear_model.ElasticNet(alpha=0.1, fit_intercept=False),
+    ),
+    "logistic": (LogisticRegression(C=0.3), linear_model.LogisticRegression(C=0.3, solver="newton-cholesky")),
+    "logistic unpenalised": (
+        LogisticRegression(C=np.inf),
+        linear_model.LogisticRegression(C=np.inf, solver="newton-cholesky"),
+    ),
+    "multinomial": (
+        LogisticRegression(C=0.3),
+        linear_model.LogisticRegression(C=0.3, solver="newton-cg"),
+    ),
+    "multinomial l1": (
+        LogisticRegression(C=0.3, l1_ratio=1.0),
+        linear_model.LogisticRegression(C=0.3, l1_ratio=1.0, solver="saga"),
+    ),
+    "logistic l1": (
+        LogisticRegression(C=0.3, l1_ratio=1.0),
+        linear_model.LogisticRegression(C=0.3, l1_ratio=1.0, solver="saga"),
+    ),
+    "logistic elastic net": (
+        LogisticRegression(C=0.3, l1_ratio=0.4),
+        linear_model.LogisticRegression(C=0.3, l1_ratio=0.4, solver="saga"),
+    ),
+    "logistic, balanced": (
+        LogisticRegression(class_weight="balanced"),
+        linear_model.LogisticRegression(class_weight="balanced", solver="newton-cholesky"),
+    ),
+    "logistic, classes weighted": (
+        LogisticRegression(class_weight={"late": 3.0}),
+        linear_model.LogisticRegression(class_weight={"late": 3.0}, solver="newton-cholesky"),
+    ),
+    "poisson": (PoissonRegressor(alpha=0.1), linear_model.PoissonRegressor(alpha=0.1, solver="newton-cholesky")),
+    "gamma": (GammaRegressor(alpha=0.1), linear_model.GammaRegressor(alpha=0.1, solver="newton-cholesky")),
+    "tweedie": (
+        TweedieRegressor(power=1.3, alpha=0.1),
+        linear_model.TweedieRegressor(power=1.3, alpha=0.1, solver="newton-cholesky"),
+    ),
+    "tweedie of power 0": (
+        TweedieRegressor(alpha=0.1),
+        linear_model.TweedieRegressor(alpha=0.1, solver="newton-cholesky"),
+    ),
+    "squared hinge": (
+        LinearSVC(C=0.3, fit_intercept=False),
+        svm.LinearSVC(C=0.3, fit_intercept=False, dual=False),
+    ),
+    "squared hinge, balanced": (
+        LinearSVC(fit_intercept=False, class_weight="balanced"),
+        svm.LinearSVC(fit_intercept=False, class_weight="balanced", dual=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", PEERS)
+def test_coefficients_are_scikit_learns(name, weighted):
+    model, peer = PEERS[name]
+    x, y = problem(model, classes=3 if "multinomial" in name else 2)
+    s = np.random.default_rng(1).uniform(0, 2, len(y)) if weighted else None
+    np.testing.assert_allclose(fitted(model, x, y, s), fitted(tight(peer), x, y, s), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_predictions_and_scores_are_scikit_learns(name):
+    model, peer = PEERS[name]
+    x, y = problem(model, classes=3 if "multinomial" in name else 2)
+    s = np.random.default_rng(1).uniform(0, 2, len(y))
+    model, peer = clone(model).fit(x, y), tight(clone(peer)).fit(x, y)
+    assert model.score(x, y, s) == pytest.approx(peer.score(x, y, s), rel=1e-6)
+    assert np.shape(model.intercept_) == np.shape(peer.intercept_) or not peer.fit_intercept
+    assert model.coef_.shape == peer.coef_.shape
+    for method in ("predict", "decision_function", "predict_proba", "predict_log_proba"):
+        assert hasattr(model, method) == hasattr(peer, method)
+        if hasattr(model, method):
+            ours, theirs = getattr(model, method)(x), getattr(peer, method)(x)
+            if ours.dtype.kind == "U":
+                np.testing.assert_array_equal(ours, theirs)
+                continue
+            if method == "decision_function" and ours.ndim == 2:
+                ours, theirs = (z - z.mean(axis=1, keepdims=True) for z in (ours, theirs))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, "balanced", {"early": 2.0}], ids=str)
+def test_several_classes_lazily(weights):
+    x, y = problem(LogisticRegression(), classes=3)
+    peer = linear_model.LogisticRegression(class_weight=weights, solver="newton-cg", tol=1e-12).fit(x, y)
+    lazy = da.from_array(x, chunks=(70, 2)), da.from_array(y, chunks=110)
+    model = LogisticRegression(class_weight=weights).fit(*lazy)
+    np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-6, atol=1e-6)
+    for method, width in (("predict", ()), ("predict_proba", (3,)), ("decision_function", (3,))):
+        found = getattr(model, method)(lazy[0])
+        assert isinstance(found, da.Array)
+        assert found.shape == (len(x), *width)
+        np.testing.assert_array_equal(found, getattr(model, method)(x))
+    assert model.score(*lazy) == peer.score(x, y)
+    named = xr.DataArray(x, dims=("row", "feature"), coords={"row": np.arange(len(x))})
+    shares = model.predict_proba(named)
+    assert shares.dims == ("row", "class")
+    assert shares["class"].values.tolist() == ["early", "late", "never"]
+    np.testing.assert_array_equal(shares, model.predict_proba(x))
+    assert model.predict(named).dims == ("row",)
+
+
+def test_huber_is_scikit_learns_where_the_scale_is_what_it_found():
+    """To what scikit-learn's L-BFGS leaves undone."""
+    x, y = problem(HuberRegressor())
+    y = 10 * y
+    peer = linear_model.HuberRegressor(alpha=5.0, tol=1e-9, max_iter=10_000).fit(x, y)
+    model = HuberRegressor(alpha=5.0, scale=peer.scale_).fit(x, y)
+    theirs = np.append(peer.coef_, peer.intercept_)
+    np.testing.assert_allclose(np.append(model.coef_, model.intercept_), theirs, rtol=1e-3)
+    loss, penalty = dask_gd.Huber(1.35 * peer.scale_), dask_gd.L2(5.0 * peer.scale_ / len(y))
+    ours, start = (
+        dask_gd.fit(x, y, loss=loss, penalty=penalty, initial_weights=w, max_iter=0).history.loss[0]
+        for w in (model.result_, theirs[:, None])
+    )
+    assert ours <= start <= ours * (1 + 1e-7)
+
+
+def test_quantiles_are_scikit_learns_as_smoothing_vanishes():
+    x, y = problem(QuantileRegressor())
+    peer = fitted(linear_model.QuantileRegressor(quantile=0.7, alpha=0.02), x, y)
+    far, near = (
+        np.abs(fitted(QuantileRegressor(quantile=0.7, alpha=0.02, smoothing=smoothing), x, y) - peer).max()
+        for smoothing in (0.3, 0.03)
+    )
+    assert near < 0.01
+    assert near < far / 5
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), Ridge(), Lasso(alpha=0.02), ElasticNet(alpha=0.02)], ids=repr)
+def test_several_targets(model):
+    x, y = problem(model, several=True)
+    options = {"alpha": model.alpha} if hasattr(model, "alpha") else {}
+    peer = tight(getattr(linear_model, type(model).__name__)(**options))
+    model, peer = clone(model).fit(x, y), peer.fit(x, y)
+    np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-6, atol=1e-6)
+    assert model.score(x, y) == pytest.approx(peer.score(x, y), rel=1e-6)
+    lazy = da.from_array(x, chunks=(70, 2))
+    assert model.score(lazy, y) == pytest.approx(peer.score(x, y), rel=1e-6)
+    np.testing.assert_allclose(model.predict(lazy).compute(), peer.predict(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("name", ["LinearRegression", "Ridge"])
+def test_a_target_of_one_column(name, lazy):
+    x, y = problem(Ridge())
+    y = y[:, None]
+    peer = getattr(linear_model, name)().fit(x, y)
+    features = da.from_array(x, chunks=(50, 5)) if lazy else x
+    model = getattr(estimators, name)().fit(features, y)
+    assert model.coef_.shape == peer.coef_.shape
+    np.testing.assert_allclose(model.predict(features), peer.predict(x), rtol=1e-6)
+    assert model.score(features, y) == pytest.approx(peer.score(x, y))
+
+
+# What holds for every model
+
+MODELS = [*EVERY, *VARIANTS]
+every_model = pytest.mark.parametrize("model", MODELS, ids=repr)
+
+
+@every_model
+def test_weights_are_repetitions_and_none_is_no_row(model):
+    x, y = problem(model)
+    s = np.random.default_rng(2).integers(0, 3, len(y))
+    repeated = fitted(model, np.repeat(x, s, axis=0), np.repeat(y, s))
+    np.testing.assert_allclose(fitted(model, x, y, s), repeated, rtol=1e-6, atol=1e-7)
+
+
+@every_model
+def test_where_the_penalty_is_of_the_sum_stacking_needs_a_stronger_one(model):
+    """The mean does not change if every row is there twice; what multiplies a sum has to follow."""
+    x, y = problem(model)
+    twice = clone(model)
+    if isinstance(model, Ridge | HuberRegressor):
+        twice.alpha *= 2
+    if is_classifier(model):
+        twice.C /= 2
+    stacked = fitted(twice, np.vstack([x, x]), np.concatenate([y, y]))
+    np.testing.assert_allclose(stacked, fitted(model, x, y), rtol=1e-6, atol=1e-7)
+
+
+@every_model
+def test_chunks_and_kinds_of_arrays_do_not_matter(model, tmp_path):
+    x, y = problem(model)
+    s = np.random.default_rng(3).uniform(0.5, 2, len(y))
+    expected = fitted(model, x, y, s)
+    group = zarr.open_group(tmp_path, mode="w")
+    stored = group.create_array("x", data=x, chunks=(64, 3)), group.create_array("s", data=s, chunks=(50,))
+    blocks = da.from_array(x, chunks=(47, 2))
+    for features, targets, weights in (
+        (blocks, y, s),
+        (stored[0], y, s),
+        (xr.DataArray(x, dims=("row", "feature")), y, s),
+        (x.tolist(), y, pd.Series(s)),
+        (blocks, da.from_array(y, chunks=130), da.from_array(s, chunks=41)),
+        (pd.DataFrame(x), da.from_array(y, chunks=130), stored[1]),
+    ):
+        np.testing.assert_allclose(fitted(model, features, targets, weights), expected, rtol=1e-6, atol=1e-7)
+
+
+@every_model
+def test_lazy_rows_stay_lazy(model):
+    x, y = problem(model)
+    model = clone(model).fit(x, y)
+
+    def read(block):
+        raise AssertionError("a block was computed")
+
+    unread = da.from_array(x, chunks=(40, 5)).map_blocks(read, dtype=float, meta=np.empty((0, 0)))
+    for method in ("predict", "decision_function", "predict_proba", "predict_log_proba"):
+        if hasattr(model, method):
+            found = getattr(model, method)(unread)
+            assert isinstance(found, da.Array)
+            now = getattr(model, method)(x)
+            assert (found.shape, found.dtype) == (now.shape, now.dtype)
+            blocks = getattr(model, method)(da.from_array(x, chunks=(40, 2))).compute()
+            if now.dtype.kind == "U":
+                np.testing.assert_array_equal(blocks, now)
+            else:
+                np.testing.assert_allclose(blocks, now, rtol=1e-9)
+
+
+@every_model
+def test_lazy_rows_are_never_loaded_whole(model, monkeypatch):
+    x, y = problem(model)
+    s = np.random.default_rng(3).uniform(0.5, 2, len(y))
+    model = clone(model).fit(x, y)
+    expected = model.score(x, y, s)
+
+    def load(self, *args, **options):
+        raise AssertionError("a Dask array was turned into a NumPy array")
+
+    monkeypatch.setattr(da.Array, "__array__", load)
+    features, targets, weights = (
+        da.from_array(x, chunks=(40, 5)),
+        da.from_array(y, chunks=70),
+        da.from_array(s, chunks=90),
+    )
+    assert model.score(features, targets, weights) == pytest.approx(expected)
+    clone(model).fit(features, targets, weights)
+
+
+@every_model
+def test_float32_gives_float32(model):
+    x, y = problem(model)
+    single = clone(model).fit(x.astype(np.float32), y)
+    assert single.coef_.dtype == np.float32
+    np.testing.assert_allclose(np.append(single.coef_, single.intercept_), fitted(model, x, y), rtol=1e-5, atol=1e-5)
+    assert single.result_.reason in ("converged", "precision")
+    assert clone(model).fit(da.from_array(x.astype(np.float32), chunks=50), y).coef_.dtype == np.float32
+
+
+@every_model
+def test_a_warm_start_begins_where_the_last_fit_ended(model):
+    x, y = problem(model)
+    warm = clone(model).set_params(warm_start=True).fit(x, y)
+    coef = warm.coef_
+    assert warm.n_iter_ > 0
+    warm.fit(x, y)
+    assert warm.n_iter_ <= 1
+    np.testing.assert_allclose(warm.coef_, coef, rtol=1e-6, atol=1e-9)
+
+
+@every_model
+def test_an_interrupted_fit_goes_on_from_its_store(model, tmp_path):
+    x, y = problem(model)
+    stored = clone(model).set_params(store=tmp_path).fit(x, y)
+    events = []
+    again = clone(stored).set_params(callbacks=(events.append,)).fit(x, y)
+    assert events[0].resumed_from == stored.n_iter_
+    np.testing.assert_array_equal(again.coef_, stored.coef_)
+    assert dask_gd.load(tmp_path).weights.identical(stored.result_.weights)
+
+
+# Sources
+
+
+def flights(**options):
+    return dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 60_000), **options)
+
+
+def test_a_source_is_streamed_and_scored():
+    source = flights()
+    model = LogisticRegression(C=1.0).fit(source)
+    n, p = source.shape
+    run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1 / n), tol=1e-6)
+    np.testing.assert_array_equal(model.coef_[0], run.weights.astype(np.float32))
+    assert model.n_features_in_ == p
+    assert tuple(model.feature_names_in_) == source.feature_names
+    assert model.history_.loss.size == model.n_iter_ + 1
+    assert model.converged_
+    probability = model.predict_proba(source)
+    assert isinstance(probability, da.Array)
+    assert probability.shape == (n, 2)
+    late = np.asarray(zarr.open_group("data/flights.zarr", mode="r")["late"][: source.shape[0]])
+    assert model.score(source) == np.mean(model.predict(source).compute() == late)
+    with pytest.raises(InvalidArgumentError, match="has its own target"):
+        model.fit(source, late)
+    with pytest.raises(InvalidArgumentError, match="has its own target"):
+        model.score(source, late)
+
+
+def test_a_source_has_its_labels_encoded_and_its_classes_weighted(tmp_path):
+    x, y = problem(LogisticRegression())
+    s = np.random.default_rng(4).uniform(0.5, 2, len(y))
+    group = zarr.open_group(tmp_path, mode="w")
+    group.create_array("x", data=x, chunks=(64, 5))
+    group.create_array("y", data=np.where(y == "late", 7, 3), chunks=(50,))
+    group.create_array("s", data=s, chunks=(30,))
+    source = dask_gd.open(group, x="x", y="y", sample_weight="s", rows=slice(20, 290))
+    model = LogisticRegression(class_weight="balanced").fit(source)
+    rows = slice(20, 290)
+    np.testing.assert_allclose(
+        np.append(model.coef_, model.intercept_),
+        fitted(LogisticRegression(class_weight="balanced"), x[rows], y[rows], s[rows]),
+        rtol=1e-6,
+    )
+    assert model.classes_.tolist() == [3, 7]
+    assert set(model.predict(source).compute()) == {3, 7}
+    plain = LogisticRegression().fit(dask_gd.open(group, x="x", y="y"), sample_weight=s)
+    np.testing.assert_allclose(
+        np.append(plain.coef_, plain.intercept_), fitted(LogisticRegression(), x, y, s), rtol=1e-6
+    )
+
+
+def test_data_arrays_keep_their_coordinates():
+    x, y = problem(LogisticRegression())
+    coords = {"row": np.arange(len(x)) + 5, "feature": list("abcde")}
+    labelled = xr.DataArray(x, dims=("row", "feature"), coords=coords)
+    model = LogisticRegression().fit(labelled, xr.DataArray(y, dims="row", coords={"row": coords["row"]}))
+    assert model.feature_names_in_.tolist() == coords["feature"]
+    predicted, probability = model.predict(labelled), model.predict_proba(labelled)
+    np.testing.assert_array_equal(predicted, model.predict(pd.DataFrame(x, columns=coords["feature"])))
+    assert predicted.dims == ("row",)
+    assert probability.sel({"class": "late"}).coords["row"].values.tolist() == coords["row"].tolist()
+    column = LinearRegression().fit(labelled, x[:, :1]).predict(labelled)
+    assert column.shape == (len(x), 1)
+
+
+# In scikit-learn's tools
+
+
+def test_in_a_pipeline_and_a_grid_search():
+    x, y = problem(LogisticRegression())
+    grid = {"logisticregression__C": [0.01, 1.0]}
+    ours = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), grid, cv=3).fit(x, y)
+    theirs = GridSearchCV(make_pipeline(StandardScaler(), linear_model.LogisticRegression()), grid, cv=3).fit(x, y)
+    np.testing.assert_allclose(ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"])
+    assert ours.best_params_ == theirs.best_params_
+
+
+def test_sample_weight_is_routed():
+    x, y = problem(Ridge())
+    s = np.random.default_rng(5).uniform(0, 2, len(y))
+    with config_context(enable_metadata_routing=True):
+        model = Ridge().set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        weighted = pipeline.fit(x, y, sample_weight=s)[-1].coef_
+    np.testing.assert_allclose(weighted, fitted(Ridge(), StandardScaler().fit_transform(x), y, s)[:-1])
+
+
+def test_frames_name_the_features():
+    x, y = problem(Ridge())
+    frame = pd.DataFrame(x, columns=list("abcde"))
+    model = Ridge().fit(frame, pd.Series(y))
+    assert model.feature_names_in_.tolist() == list("abcde")
+    assert model.result_.weights.coords["feature"].values.tolist() == list("abcde")
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame[list("bacde")])
+    model.fit(da.from_array(x), y)
+    assert not hasattr(model, "feature_names_in_")
+
+
+def test_scikit_learn_is_asked_for_by_the_estimators_alone():
+    code = "import sys; sys.modules['sklearn'] = None; import dask_gd; import dask_gd.estimators"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("ImportError: dask_gd.estimators needs scikit-learn")
+
+
+# What is refused
+
+
+def test_more_than_two_classes_are_refused():
+    x, y = problem(LinearSVC())
+    y = np.where(x[:, 0] > -1, "never", y)
+    for targets in (y, da.from_array(y, chunks=50)):
+        with pytest.raises(InvalidArgumentError, match="3 classes"):
+            LinearSVC().fit(x, targets)
+
+
+@pytest.mark.parametrize("power", [-1, 0.5, 3, "1"])
+def test_powers_that_the_library_lacks_are_refused(power):
+    with pytest.raises(InvalidArgumentError, match="0, or from 1 to 2"):
+        TweedieRegressor(power=power).fit([[1.0], [2.0]], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (TweedieRegressor(power=1.5, link="identity"), "choose 'auto' or 'log'"),
+        (TweedieRegressor(link="log"), "choose 'auto' or 'identity'"),
+        (Ridge(alpha=-1.0), "alpha"),
+        (Lasso(alpha=np.nan), "alpha"),
+        (ElasticNet(l1_ratio=1.5), "l1_ratio"),
+        (HuberRegressor(scale=0.0), "scale"),
+        (QuantileRegressor(quantile=1.0), "quantile"),
+        (LinearRegression(tol=-1.0), "tol"),
+        (LinearRegression(solver="sag"), "solver='sag' is not known"),
+    ],
+    ids=repr,
+)
+def test_parameters_are_checked_in_the_fit(model, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        model.fit([[1.0], [2.0]], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(C=0.0), LinearSVC(C=-1.0), LinearSVC(loss="log")], ids=repr)
+def test_parameters_of_classifiers_are_checked_in_the_fit(model):
+    with pytest.raises(InvalidArgumentError, match=r"C must be|loss='log' is not known"):
+        model.fit([[1.0], [2.0]], [0, 1])
+
+
+def test_what_cannot_be_fitted_is_refused_with_its_reason(tmp_path):
+    x, y = problem(Ridge())
+    lazy = da.from_array(x, chunks=(50, 5))
+    with pytest.raises(InvalidArgumentError, match="x has 300 rows but y has 299"):
+        Ridge().fit(lazy, y[1:])
+    with pytest.raises(InvalidArgumentError, match="X has 300 rows but y has 299"):
+        Ridge().fit(lazy, y).score(lazy, y[1:])
+    with pytest.raises(InvalidArgumentError, match="should be a 1d array"):
+        PoissonRegressor().fit(lazy, np.ones((300, 2)))
+    with pytest.raises(InvalidArgumentError, match="should be a 1d array"):
+        LogisticRegression().fit(lazy, np.ones((300, 2)))
+    with pytest.raises(InvalidArgumentError, match="one class"):
+        LogisticRegression().fit(lazy, np.ones(300))
+    with pytest.raises(ValueError, match="continuous"):
+        LogisticRegression().fit(lazy, da.from_array(y))
+    for model in (Ridge(), LogisticRegression()):
+        with pytest.raises(InvalidArgumentError, match="needs a target y"):
+            model.fit(lazy)
+    with pytest.raises(InvalidArgumentError, match="needs a target y"):
+        Ridge().fit(lazy, y).score(lazy)
+    with pytest.raises(NonFiniteError, match="'sample_weight'"):
+        Ridge().fit(lazy, y, np.append(np.ones(299), np.nan))
+    with pytest.raises(InvalidArgumentError, match="sum to 0"):
+        Ridge().fit(lazy, y, np.zeros(300))
+    with pytest.raises(InvalidArgumentError, match="shape"):
+        Ridge().fit(lazy, y).predict(lazy[:, 1:])
+
+
+def test_a_lazy_frame_is_refused_and_not_loaded():
+    class Frame:
+        def __dask_graph__(self):
+            return {"a": 1}
+
+    with pytest.raises(InvalidTypeError, match="to_dask_array"):
+        Ridge().fit(Frame(), np.ones(3))
+
+
+def test_too_few_steps_are_told():
+    x, y = problem(LogisticRegression())
+    with pytest.warns(ConvergenceWarning, match="max_iter=1 steps"):
+        model = LogisticRegression(max_iter=1).fit(x, y)
+    assert not model.converged_
+    assert model.n_iter_ == 1
+
+
+def test_absolute_values_are_served_for_narrow_data_only():
+    with pytest.raises(InvalidArgumentError, match="4,096 features"):
+        Lasso().fit(da.ones((10, 5000), chunks=(10, 5000)), np.arange(10.0))
