@@ -10,7 +10,7 @@ from . import errors, events
 from .errors import DaskGDError
 from .inference import Inference, infer
 from .loop import fit
-from .losses import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
+from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
 from .penalties import L1, L2, ElasticNet
 from .result import FitResult, load
@@ -34,6 +34,7 @@ __all__ = [
     "Huber",
     "Inference",
     "Logistic",
+    "Model",
     "Momentum",
     "Nesterov",
     "Newton",

@@ -12,7 +12,7 @@ import numpy as np
 from . import passes
 from .errors import InvalidArgumentError
 from .events import Callback, FitEnded
-from .losses import Loss, Softmax, as_loss, classes_of
+from .losses import Loss, Model, Softmax, as_loss, classes_of
 from .penalties import Penalty, as_penalty
 from .result import FitResult
 from .run import Run
@@ -57,7 +57,8 @@ def fit(
     loss : str, Loss or pair of functions
         "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
-        ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`.
+        ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
+        parameters and rows, for which ``fit_intercept`` has no meaning.
     penalty : dask_gd.L2, L1, ElasticNet or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
         "auto" takes Newton for narrow data and where the penalty has absolute values, which it alone serves, else
@@ -135,8 +136,11 @@ def fit(
     _check_arguments(max_iter, tol, target_loss, seed)
     penalty, source = as_penalty(penalty), as_source(x, y, sample_weight)
     loss = for_targets(as_loss(loss), source)
-    p, k = source.shape[1], classes_of(loss) or source.outputs or 1
-    start = _start(initial_weights, p, k, fit_intercept)
+    if isinstance(loss, Model):
+        start = _start(loss.start if initial_weights is None else initial_weights, len(loss.start), 1, False)
+    else:
+        p, k = source.shape[1], classes_of(loss) or source.outputs or 1
+        start = _start(initial_weights, p, k, fit_intercept)
     solver = as_solver(solver, loss, penalty, len(start))
     run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:

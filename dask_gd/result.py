@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .errors import InvalidArgumentError, NotFittedError
-from .losses import LOSSES, Loss, as_loss
+from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
 from .sources.base import as_rows, feature_names_of
 from .sources.zarr import ZarrRows
@@ -65,6 +65,13 @@ class FitResult:
         w = self.weights.values.reshape(len(self.weights), -1)
         return np.vstack([w, self.intercept.values.reshape(1, -1)])
 
+    @property
+    def params(self) -> Any:
+        """Of a `Model` its parameters, in the shapes that they were given in."""
+        if not isinstance(self.loss, Model):
+            raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
+        return self.loss.unpacked(self.weights.values)
+
     def predict(self, x: Any) -> Any:
         """The mean of the target for each row: ``inverse_link(x w + b)``.
 
@@ -94,6 +101,8 @@ class FitResult:
         >>> run.predict(np.array([[10.0]])).round(6).tolist()
         [21.0]
         """
+        if isinstance(self.loss, Model):
+            raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
         if isinstance(x, xr.DataArray):
             self._check(x, feature_names_of(x))
             dims = (x.dims[0], *self.weights.dims[1:])

@@ -16,7 +16,7 @@ import numpy as np
 from . import passes
 from .errors import DivergenceWarning, InvalidArgumentError
 from .events import Callback, FitStarted, IterationEnded
-from .losses import Loss, classes_of, parameters_of
+from .losses import Loss, Model, classes_of, parameters_of
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
@@ -88,7 +88,12 @@ class Run:
 
     @property
     def fit_intercept(self) -> bool:
-        return len(self.start) > self.source.shape[1]
+        return len(self.start) > self.width
+
+    @property
+    def width(self) -> int:
+        """The parameters that are no intercepts: of a model all of them, else one for each feature."""
+        return len(self.start) if isinstance(self.loss, Model) else self.source.shape[1]
 
     @property
     def penalised(self) -> bool:
@@ -113,7 +118,7 @@ class Run:
         if sums.weight <= 0 and not self.samples:
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
-            seen = objective(sums, query, self.penalty, self.loss, self.source.shape[1])
+            seen = objective(sums, query, self.penalty, self.loss, self.width)
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         # A solver that searches takes the step back, if it has come from somewhere.
         lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
@@ -152,7 +157,7 @@ class Run:
 
         From far below the targets, where the curvature is next to nothing, a step ends far above them.
         """
-        p = self.source.shape[1]
+        p = self.width
         at_zero = self.state.query is self.start and not self.given
         if self.loss.curvature_bound is not None or not at_zero or len(self.start) == p:
             return False
@@ -271,7 +276,7 @@ class Run:
         where the data's order makes the samples poor.
         """
         count = self.source.partitions
-        if not self.solver.samples or self.loss.quadratic or count < SAMPLED_PARTITIONS:
+        if not self.solver.samples or self.loss.quadratic or isinstance(self.loss, Model) or count < SAMPLED_PARTITIONS:
             return
         order = np.random.default_rng(self.seed).permutation(count).tolist()
         # Even numbers, which more numbers of workers share evenly.
@@ -303,7 +308,7 @@ class Run:
         assert self.moments is not None
         at = None if weights is None else weights[:, :, 0]
         absolute = self.penalty.absolute()
-        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.source.shape[1], at, absolute)
+        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.width, at, absolute)
 
     def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
         """Why to stop now, or None to go on."""
@@ -385,7 +390,8 @@ class Run:
 
     def checkpoint(self) -> Checkpoint:
         """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
-        p, outputs = self.source.shape[1], classes_of(self.loss) or self.source.outputs
+        own, p = isinstance(self.loss, Model), self.width
+        outputs = None if own else classes_of(self.loss) or self.source.outputs
         w = (self.state.query if self.unseen else self.state.weights)[:, :, 0]
         coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
         output = () if outputs is None else ("output",)
@@ -394,7 +400,7 @@ class Run:
             "intercept": (output, intercept if outputs else intercept[0].reshape(())),
         }
         for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
-            if names is not None:
+            if names is not None and not own:
                 arrays[name] = ((name,), np.array(names, dtype=object))
         for name, values in self.history.items():
             arrays[name] = (("iteration",), np.array(values, dtype=float))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .losses import Loss, classes_of, pairs
+from .losses import Loss, Model, classes_of, pairs
 from .penalties import Penalty, steepest
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
@@ -178,18 +178,37 @@ class Kernel:
         self.query, self.loss, self.needs, self.p = query, loss, needs, p
         self.classes = classes_of(loss)
         self.stats = zero_stats(query, loss, needs)
+        self.scratch = None
+        if isinstance(loss, Model):
+            return
         # One flat product for all outputs and candidates.
         self.weights, self.unit = narrow(query[:p].reshape(p, query.shape[1] * query.shape[2]), dtype)
         self.step = block_rows(p, dtype.itemsize)
-        self.scratch = None if self.stats.curvature is None else np.empty((self.step, p), dtype)
+        if self.stats.curvature is not None:
+            self.scratch = np.empty((self.step, p), dtype)
 
     def add(self, x, y, weight) -> None:
         """Add the sums over some more rows."""
-        for start in range(0, len(x), self.step):
-            rows = slice(start, start + self.step)
-            self._add_block(x[rows], y[rows], None if weight is None else weight[rows])
         total = float(len(x)) if weight is None else float(weight.sum())
+        if isinstance(self.loss, Model):
+            self._add_model(x, y, weight, total)
+        else:
+            for start in range(0, len(x), self.step):
+                rows = slice(start, start + self.step)
+                self._add_block(x[rows], y[rows], None if weight is None else weight[rows])
         self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
+
+    def _add_model(self, x, y, weight, total: float) -> None:
+        """What a model makes of some rows. Its scale is a block's largest mean slope, the same for all parameters."""
+        _, _, loss_sum, gradient, _, scale = self.stats
+        for i in range(self.query.shape[2]):
+            value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
+            loss_sum[i] += value
+            gradient[:, 0, i] += slope
+            if scale is not None and i == 0:
+                scale.features[:] += total
+                scale.slopes[:] += np.abs(slope).max() ** 2 / (total or 1.0)
+                scale.curvatures[:] += total
 
     def _add_block(self, block, target, s) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss

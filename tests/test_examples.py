@@ -44,3 +44,11 @@ def test_seed_linear_regression():
     slow, fast = (float(v) for v in re.findall(r"largest error of a weight ([\d.]+)%", printed))
     assert slow > 10
     assert fast < 0.1
+
+
+def test_network():
+    printed = run("examples/network.py")
+    falling = losses(printed)
+    assert len(falling) == 61
+    assert falling[-1] < 0.1 * falling[0]
+    assert float(re.search(r"([\d.]+)% of 397 digits", printed)[1]) > 90

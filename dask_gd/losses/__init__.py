@@ -14,6 +14,7 @@ from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge
 from .counts import Gamma, Poisson, Tweedie
 from .custom import Custom
+from .model import Model
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
 
@@ -32,13 +33,13 @@ LOSSES: dict[str, Any] = {
 }
 
 
-def as_loss(loss: Any) -> Loss:
+def as_loss(loss: Any) -> Any:
     """A loss from its name, from a pair of functions, or itself."""
     if isinstance(loss, tuple) and len(loss) == 2:
         loss = Custom(*loss)
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)()
-    if isinstance(loss, type) or not isinstance(loss, Loss):
+    if isinstance(loss, type) or not isinstance(loss, Loss | Model):
         choose("loss", repr(loss), LOSSES)
     return loss
 
@@ -57,6 +58,7 @@ __all__ = [
     "Huber",
     "Logistic",
     "Loss",
+    "Model",
     "Poisson",
     "Quantile",
     "Softmax",

@@ -6,7 +6,7 @@ No I/O, no Dask, no printing, and no data: a solver sees the objective at its qu
 from __future__ import annotations
 
 from ..errors import InvalidArgumentError, choose
-from ..losses import Loss, classes_of
+from ..losses import Loss, Model, classes_of
 from ..penalties import Penalty
 from ..stats import GRAM_LIMIT
 from .base import Solver
@@ -41,11 +41,15 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     q *= classes_of(loss) or 1
     if isinstance(solver, str):
         narrow = q <= (GRAM_LIMIT if loss.quadratic or classes_of(loss) else NEWTON_WIDTH)
-        auto = Newton if narrow or penalty.absolute() else LBFGS
+        auto = Newton if (narrow or penalty.absolute()) and not isinstance(loss, Model) else LBFGS
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     assert isinstance(solver, Solver)
+    if isinstance(loss, Model) and isinstance(solver, Newton):
+        raise InvalidArgumentError(
+            f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
+        )
     if penalty.absolute() and not isinstance(solver, Newton):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "
