@@ -1,4 +1,4 @@
-"""A network of two layers on scikit-learn's handwritten digits: a model of one's own on the same pass, store and solvers.
+"""A network of two layers on scikit-learn's digits: a model of one's own on the same pass, store and solvers.
 
     python examples/network.py
 

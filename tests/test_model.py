@@ -75,8 +75,9 @@ def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
 def test_a_fit_goes_on_from_another():
     x, y = problem()
     first = dask_gd.fit(x, y, loss=MODEL, tol=1e-9)
-    again = dask_gd.fit(x, y, loss=MODEL, tol=1e-6, initial_weights=first)
-    assert again.n_iter == 0
+    again = dask_gd.fit(x, y, loss=MODEL, initial_weights=first, max_iter=0)
+    assert again.history.loss[0] == first.history.loss[-1]
+    assert_array_equal(again.params["w"], first.params["w"])
 
 
 @pytest.mark.parametrize(

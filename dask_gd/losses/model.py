@@ -15,8 +15,8 @@ class Model:
 
     `fit` minimises the sum of its first results over all blocks, divided by the sum of the row weights, by L-BFGS or a
     first-order method. It need not be convex; a fit then ends at a local minimum, or where the gradient vanishes.
-    ``tol`` is a share of the root mean square, over the blocks, of their mean gradient's largest component at the start.
-    Penalties are of all parameters.
+    ``tol`` is a share of what blocks' mean gradients are at the start (the root mean square of their largest
+    components). Penalties are of all parameters.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Model:
 
     def packed(self, params: Any) -> np.ndarray:
         """Parameters as one array, (q,)."""
-        arrays = params if self.named else {"params": params}
+        arrays: Any = params if self.named else {"params": params}
         named = isinstance(arrays, Mapping)
         found = {name: np.shape(array) for name, array in arrays.items()} if named else np.shape(arrays)
         if found != self.shapes:
