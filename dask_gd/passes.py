@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial, reduce
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -32,6 +32,8 @@ from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.base import PARTITION_BYTES
 from .sources.cache import cache
+from .sources.dask import BlockRows
+from .sources.xarray import FieldRows
 from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, curvatures, fan_in, stats_bytes
 
 logger = logging.getLogger("dask_gd")
@@ -67,11 +69,11 @@ def hold(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    held = {
-        name: column.__class__(column.array.persist(), column.role, column.memory)
-        for name in ("x", "y", "weight")
-        if getattr(column := getattr(source, name), "memory", None) is not None
+    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight")}
+    held: dict[str, Any] = {
+        name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
     }
+    held = {name: column for name, column in held.items() if column is not None}
     return replace(source, **held) if held else source
 
 
@@ -276,13 +278,15 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             if column is not None and a is not None and not np.isfinite(a).all():
                 row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
                 at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
-                where = column.where(rows.start + row, *feature)
+                where = column.where(rows.number(row), *feature)
+                value = a[(row, *feature)]
+                remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
                 raise NonFiniteError(
-                    f"{a[(row, *feature)]} in row {rows.start + row}{at} of {where}. Remove or fill it before fitting."
+                    f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
                 )
         if weight is not None and rows.weight is not None and (rows.weight < 0).any():
             row = int(np.argmax(rows.weight < 0))
-            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {weight.name!r}.")
+            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
         squares = stats.scale.features if stats.scale else np.zeros(0)
         if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
@@ -297,7 +301,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         row, output = np.argwhere(bad)[0]
         raise DataError(
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
-            f"in row {rows.start + row} of {y.name!r}."
+            f"in row {rows.number(row)} of {y.name!r}."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,13 @@ import zarr
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .dask import BlockRows
-from .plan import Plan
+from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
+from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
 
-#: A partition, or some, is a task: large enough that the task's own cost is small beside it, small enough that
-#: there are some tens of them to share out and to repeat after a worker's death.
-PARTITION_BYTES = 128 << 20
-PARTITIONS = 32
-#: Blocks of Dask arrays are put together up to this size.
-SMALL_BLOCK = 4 << 20
+#: A column: features, targets or weights.
+Column = ZarrRows | BlockRows | FieldRows
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ class Source:
         Partition i holds rows ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
-    x: ZarrRows | BlockRows
-    y: ZarrRows | BlockRows
-    weight: ZarrRows | BlockRows | None
+    x: Column
+    y: Column
+    weight: Column | None
     bounds: tuple[int, ...]
     feature_names: tuple | None = None
     output_names: tuple | None = None
+    #: What a row with NaN is: an "error", or one to "drop".
+    nan: str = "error"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,21 +70,32 @@ class Source:
         return len(self.bounds) - 1
 
     @property
-    def nbytes(self) -> int:
-        """Decoded bytes that one pass reads."""
-        return sum(
-            self.shape[0] * int(np.prod(c.shape[1:])) * c.dtype.itemsize for c in (self.x, self.y, self.weight) if c
-        )
+    def sample_dims(self) -> tuple[str, ...] | None:
+        """The dimensions whose points are the rows, of a Dataset."""
+        return self.x.fields.dims if isinstance(self.x, FieldRows) else None
 
     @property
-    def blocks(self) -> tuple[BlockRows, ...]:
+    def target_attrs(self) -> dict[str, str]:
+        """What the only target of a Dataset is called, and its units."""
+        return self.y.attrs if isinstance(self.y, FieldRows) and self.y.flat else {}
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes that one pass reads."""
+        return sum(column.nbytes(self.shape[0]) for column in (self.x, self.y, self.weight) if column)
+
+    @property
+    def blocks(self) -> tuple[BlockRows | FieldRows, ...]:
         """The materialised columns, in the order in which tasks take them."""
-        return tuple(c for c in (self.x, self.y, self.weight) if isinstance(c, BlockRows))
+        return tuple(c for c in (self.x, self.y, self.weight) if isinstance(c, BlockRows | FieldRows))
 
     @property
     def reader(self) -> Reader:
-        columns = tuple(c.role if isinstance(c, BlockRows) else c for c in (self.x, self.y, self.weight))
-        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns)
+        columns = tuple(
+            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c
+            for c in (self.x, self.y, self.weight)
+        )
+        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns, self.nan == "drop")
 
     def plan(self) -> Plan:
         """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.
@@ -104,18 +116,21 @@ class Source:
             level = -(-level // width)
             tasks += level
         columns = [column for column in (self.x, self.y, self.weight) if column is not None]
-        window = self.x.read_rows if isinstance(self.x, ZarrRows) else rows
+        window = rows if isinstance(self.x, BlockRows) else self.x.read_rows
         cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * fan_in(sums) * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
         memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + 8 * sums + waiting
-        chunk = self.x.array.chunks if isinstance(self.x, ZarrRows) else (rows, p)
-        return Plan(self.partitions, tasks, rows, self.nbytes, int(np.prod(chunk)) * self.x.dtype.itemsize, memory)
+        return Plan(self.partitions, tasks, rows, self.nbytes, self.x.chunk_bytes, memory)
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
-        fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": _short(self.bounds)}
+        cut = self.x.fields.chunks if isinstance(self.x, FieldRows) else self.bounds
+        partitions = f"{self.partitions}:{_short(cut)}"
+        fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
+        if self.nan != "error":
+            fields["nan"] = self.nan
         for column in (self.x, self.y, self.weight):
             if column is not None:
                 fields[column.role] = column.content()
@@ -123,14 +138,15 @@ class Source:
 
     def __repr__(self) -> str:
         n, p = self.shape
-        kind = "streamed from Zarr" if isinstance(self.x, ZarrRows) else "Dask blocks"
+        kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}
+        kind = kinds[type(self.x)]
         return f"<dask_gd.Source {n:,} rows x {p:,} features {self.dtype}, {self.partitions} partitions, {kind}>"
 
 
-def _short(bounds: tuple[int, ...]) -> str:
+def _short(cut: tuple) -> str:
     import hashlib
 
-    return f"{len(bounds) - 1}:{hashlib.blake2b(repr(bounds).encode(), digest_size=8).hexdigest()}"
+    return hashlib.blake2b(repr(cut).encode(), digest_size=8).hexdigest()
 
 
 def open(
@@ -198,8 +214,44 @@ def _location(path: str | os.PathLike) -> str:
     return str(path)
 
 
-def as_source(x: Any, y: Any = None, sample_weight: Any = None) -> Source:
+def as_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    nan: str = "error",
+) -> Source:
     """A source from whatever `fit` accepts; see `fit`."""
+    if nan not in ("error", "drop"):
+        raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
+    if isinstance(x, xr.Dataset):
+        if y is not None:
+            raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
+        source = dataset_source(x, features, target, sample_dims, sample_weight)
+    else:
+        _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+        source = _as_source(x, y, sample_weight)
+    return replace(source, nan="drop") if nan == "drop" else source
+
+
+def dataset_source(dataset: xr.Dataset, features: Any, target: Any, sample_dims: Any, sample_weight: Any) -> Source:
+    """A source from the variables of a dataset, see `fit`."""
+    x, y, weight = dataset_rows(dataset, features, target, sample_dims, sample_weight)
+    bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
+    names = None if isinstance(target, str) else y.fields.names
+    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names)
+
+
+def _only_beside_dataset(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidArgumentError(f"{name}={value!r} names variables of an xarray.Dataset; x is none.")
+
+
+def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
@@ -298,7 +350,7 @@ def _check_shapes(x, y, weight) -> None:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
 
 
-def _check_stored(column: ZarrRows | BlockRows | None, missing: str, start: int, stop: int) -> None:
+def _check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
     """What can be known of stored chunks without decoding any."""
     if isinstance(column, ZarrRows):
         if missing == "error":
@@ -324,9 +376,9 @@ def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
     return (start, *range((first + units) * x.unit, stop, units * x.unit), stop)
 
 
-def _align(column: ZarrRows | BlockRows, bounds: tuple[int, ...]) -> ZarrRows | BlockRows:
+def _align(column: Column, bounds: tuple[int, ...]) -> Column:
     """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
-    if isinstance(column, ZarrRows):
+    if not isinstance(column, BlockRows):
         return column
     column = replace(column, array=column.array[bounds[0] : bounds[-1]])
     return column.aligned(tuple(int(size) for size in np.diff(bounds)))
