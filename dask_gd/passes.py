@@ -55,8 +55,9 @@ class Work(NamedTuple):
     query: np.ndarray
     loss: Loss
     needs: Needs
-    #: The partitions of each task.
+    #: The partitions of each task, and how many blocks of tasks there are along each dimension.
     groups: tuple[tuple[int, ...], ...]
+    grid: tuple[int, ...]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None
 
@@ -172,17 +173,21 @@ def evaluate(
     """
     blocks, key, client = [column.blocks() for column in source.blocks], f"{run}-{step}", active_client()
     keep = keep and partitions is None and client is not None and not blocks and source.reader.keeps
+    everything = tuple(range(source.partitions))
+    # A Dataset's tasks are as many-dimensional as its variables' blocks, so that they read these themselves.
+    fields = isinstance(source.x, FieldRows)
     if partitions is None:
-        partitions = tuple(range(source.partitions))
-    else:
+        partitions = everything
+    elif not fields:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
     nbytes = stats_bytes(q, k, m, curvatures(k, loss) if needs.curvature else 0)
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
-    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = grouped(source, partitions, sum(threads.values()))
-    work = Work(source.reader, query, loss, needs, groups, (run, step) if keep else None)
+    grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
+    work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
@@ -192,12 +197,14 @@ def evaluate(
             *blocks,
             **({} if small else {"work": node}),
             name=f"gd-gradient-{key}",
-            chunks=((1,) * len(groups), (1,)),
+            chunks=tuple((1,) * count for count in grid),
             dtype=object,
-            meta=np.empty((0, 0), dtype=object),
+            meta=np.empty((0,) * len(grid), dtype=object),
         )
     # Without blocks there is nothing to fuse, which would lose where tasks should run.
     parts = partials.to_delayed(optimize_graph=bool(blocks)).ravel().tolist()
+    if fields:
+        parts = [parts[i] for i in partitions]
     total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
@@ -205,7 +212,7 @@ def evaluate(
             return total.compute()[0]
     except KilledWorker as error:
         raise ClusterError(
-            f"{_rows_named(source, groups, error.task)} killed {error.allowed_failures + 1} workers "
+            f"{_rows_named(source, work, error.task)} killed {error.allowed_failures + 1} workers "
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
@@ -222,7 +229,7 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
-        partitions = work.groups[block_id[0]]
+        partitions = work.groups[np.ravel_multi_index(block_id, work.grid)]
         # Closed here whatever happens: it may be reading ahead into this thread's buffers.
         with contextlib.closing(reader(partitions, *blocks, keep=work.keep)) as windows:
             for partition, several in groupby(windows, itemgetter(0)):
@@ -305,9 +312,10 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         )
 
 
-def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
+def _rows_named(source: Source, work: Work, task: Key) -> str:
     if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
-    first, last = groups[task[1]][0], groups[task[1]][-1]
+    group = work.groups[np.ravel_multi_index(task[1:], work.grid)]  # type: ignore[arg-type]
+    first, last = group[0], group[-1]
     rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
     return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"

@@ -116,8 +116,8 @@ class FitResult:
             start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
             array = _lazy(x.x)[start:stop] if isinstance(x.x, ZarrRows) else x.x.array
         else:
-            names, rows = feature_names_of(x), as_rows(x, "x")
-            array = _lazy(rows) if isinstance(rows, ZarrRows) else x if isinstance(x, da.Array) else np.asarray(x)
+            names, rows = feature_names_of(x), as_rows(x, "x", lengths=False)
+            array = _lazy(rows) if isinstance(rows, ZarrRows) else rows.array if rows.memory is None else rows.memory
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)

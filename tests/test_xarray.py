@@ -65,9 +65,14 @@ def stacked(ds, names=(*FEATURES, "t2m"), dims=DIMS):
     return np.stack(columns[:-1], axis=1), columns[-1]
 
 
+def pieces_of(column, source):
+    """A column's pieces for each partition, as Delayed."""
+    return np.broadcast_to(column.blocks().to_delayed(), source.x.fields.grid).ravel().tolist()
+
+
 def table(source):
     """All rows of a source, as its tasks see them."""
-    blocks = dask.compute(*(column.blocks().to_delayed().ravel().tolist() for column in source.blocks))
+    blocks = dask.compute(*(pieces_of(column, source) for column in source.blocks))
     parts = []
     for i in range(source.partitions):
         parts += [(r.x.copy(), r.y.copy()) for _, r in source.reader((i,), *(block[i] for block in blocks))]
@@ -205,7 +210,7 @@ def test_a_task_makes_no_more_rows_than_a_window(monkeypatch):
     assert source.nbytes == source.plan().bytes_read == 3 * 8 * n
     assert source.x.read_rows == (1 << 16) // 16
     assert source.plan().memory < 8 * 3 * n * n
-    pieces = dask.compute(*(column.blocks().to_delayed()[0, 0] for column in source.blocks))
+    pieces = dask.compute(*(pieces_of(column, source)[0] for column in source.blocks))
     assert max(len(rows.x) for _, rows in source.reader((0,), *pieces)) == source.x.read_rows
 
 
@@ -375,10 +380,29 @@ def test_names_belong_to_a_dataset_and_a_target_array_does_not():
     x, y = stacked(ds)
     with pytest.raises(InvalidArgumentError, match=r"target='\.\.\.'"):
         dask_gd.fit(ds, y, **NAMES)
-    with pytest.raises(InvalidArgumentError, match=r"features=.*x is none"):
+    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is none"):
         dask_gd.fit(x, y, features=["a"])
     with pytest.raises(InvalidArgumentError, match="'time' has no points"):
         run_of(ds.isel(time=slice(0, 0)))
+
+
+def test_open_makes_a_source_of_a_dataset():
+    ds = climate().chunk(time=4)
+    source = dask_gd.open(ds, **NAMES, sample_weight="area")
+    assert repr(source) == "<dask_gd.Source 220 rows x 4 features float64, 3 partitions, variables of a Dataset>"
+    assert_array_equal(dask_gd.fit(source).weights, run_of(ds, sample_weight="area").weights)
+    for options, message in (
+        ({"x": "wind"}, "are for Zarr groups"),
+        ({"rows": slice(3)}, "isel"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            dask_gd.open(ds, **NAMES, **options)
+    with pytest.raises(InvalidArgumentError, match="beside the Dataset"):
+        dask_gd.fit(source, sample_weight=np.ones(220))
+    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is none"):
+        dask_gd.open("data/flights.zarr", **NAMES)
+    with pytest.raises(InvalidArgumentError, match="needs the names of its arrays"):
+        dask_gd.open("data/flights.zarr", x="X")
 
 
 # Rows with NaN

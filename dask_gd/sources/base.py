@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,6 +22,8 @@ from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
+
+logger = logging.getLogger("dask_gd")
 
 #: A column: features, targets or weights.
 Column = ZarrRows | BlockRows | FieldRows
@@ -150,21 +153,26 @@ def _short(cut: tuple) -> str:
 
 
 def open(
-    path: str | os.PathLike | zarr.Group,
+    path: str | os.PathLike | zarr.Group | xr.Dataset,
     *,
-    x: str,
-    y: str,
-    sample_weight: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    sample_weight: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
 ) -> Source:
-    """A source of rows from the arrays of a Zarr group.
+    """A source of rows from the arrays of a Zarr group, or the variables of an xarray Dataset.
 
     Parameters
     ----------
-    path : path, URL or zarr.Group
+    path : path, URL, zarr.Group or xarray.Dataset
     x, y, sample_weight : str
         Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,).
+    features, target, sample_dims, sample_weight
+        Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
     rows : slice
         Consecutive rows to use, such as ``slice(0, 240_000)`` for training and the rest for testing.
     missing : {"error", "fill"}
@@ -179,7 +187,9 @@ def open(
     Raises
     ------
     InvalidArgumentError
-        A name that is not in the group, or lengths that differ.
+        A name that is not in the group or the Dataset, lengths that differ, dimensions that are no sample dimensions.
+    InvalidTypeError
+        A variable that holds no real numbers.
     MissingChunkError
         With ``missing="error"``, where chunks are absent.
 
@@ -189,6 +199,16 @@ def open(
     >>> source.shape[0], source.dtype
     (240000, dtype('float32'))
     """
+    if isinstance(path, xr.Dataset):
+        if (x, y, rows, missing) != (None, None, slice(None), "error"):
+            raise InvalidArgumentError(
+                "x, y, rows and missing are for Zarr groups; of a Dataset give features, target and sample_dims, and "
+                "select with dataset.isel(...)."
+            )
+        return dataset_source(path, features, target, sample_dims, sample_weight)
+    _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+    if x is None or y is None:
+        raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     try:
         group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
     except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
@@ -248,7 +268,7 @@ def dataset_source(dataset: xr.Dataset, features: Any, target: Any, sample_dims:
 def _only_beside_dataset(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
-            raise InvalidArgumentError(f"{name}={value!r} names variables of an xarray.Dataset; x is none.")
+            raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
 
 
 def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
@@ -257,6 +277,8 @@ def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
         if sample_weight is None:
             return x
+        if isinstance(x.x, FieldRows):
+            raise InvalidArgumentError("sample_weight beside a Source of a Dataset: give it beside the Dataset.")
         if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
             raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
         weight = as_rows(sample_weight, "sample_weight")
@@ -272,7 +294,7 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
     _check_coordinates(x, y)
-    if isinstance(y, xr.DataArray) and y.ndim == 2:
+    if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)
     columns = (
         as_rows(x, "x", missing),
@@ -292,10 +314,12 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     return Source(x, _align(y, bounds), weight and _align(weight, bounds), bounds, names, output_names)
 
 
-def as_rows(a: Any, role: str, missing: str = "error") -> ZarrRows | BlockRows:
-    """One column as streamed or materialised rows, its dtype checked."""
+def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
+    """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
         a = a.data
+    if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
+        a = a.to_dask_array()
     if isinstance(a, str | os.PathLike):
         raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
     if not isinstance(a, zarr.Array | da.Array | np.ndarray):
@@ -319,10 +343,13 @@ def as_rows(a: Any, role: str, missing: str = "error") -> ZarrRows | BlockRows:
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
         return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    if any(np.isnan(size) for axis in a.chunks for size in axis):
-        raise InvalidArgumentError(
-            f"{role} is a dask array with unknown chunk sizes; call {role}.compute_chunk_sizes() first."
+    if lengths and any(np.isnan(size) for axis in a.chunks for size in axis):
+        logger.warning(
+            "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
+            "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
+            role,
         )
+        a = a.copy().compute_chunk_sizes()
     return BlockRows(a, role)
 
 
@@ -391,7 +418,7 @@ def feature_names_of(x: Any) -> tuple | None:
     elif isinstance(x, xr.DataArray):
         names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
     else:
-        names = getattr(x, "columns", None)
+        names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
     if names is None:
         return None
     names = tuple(str(name) for name in names)

@@ -14,15 +14,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import product
+from functools import partial
 from math import prod
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.highlevelgraph import HighLevelGraph
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .dask import digest, sampled_digest
@@ -100,12 +98,13 @@ class Fields:
         """Rows that are put together at a time."""
         return max(READ_ROWS, READ_BYTES // (len(self.names) * self.dtype.itemsize))
 
-    def block(self, partition: int) -> tuple[int, ...]:
-        """Where a partition is in the grid."""
-        return tuple(int(i) for i in np.unravel_index(partition, [len(c) for c in self.chunks]))
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many partitions there are along each dimension."""
+        return tuple(len(c) for c in self.chunks)
 
     def bind(self, pieces: tuple[np.ndarray, ...], partition: int, start: int) -> BoundFields:
-        index = self.block(partition)
+        index = [int(i) for i in np.unravel_index(partition, self.grid)]
         shape = tuple(c[i] for c, i in zip(self.chunks, index, strict=True))
         origin = tuple(sum(c[:i]) for c, i in zip(self.chunks, index, strict=True))
         return BoundFields(self, pieces, shape, origin, start)
@@ -242,22 +241,9 @@ class FieldRows:
         return 2 * self.chunk_bytes + min(self.read_rows, prod(max(c) for c in self.fields.chunks)) * row
 
     def blocks(self) -> da.Array:
-        """The partitions' pieces as map_blocks takes them: one block, a tuple of arrays, for each partition."""
-        return self._blocks
-
-    @cached_property
-    def _blocks(self) -> da.Array:
+        """The partitions' pieces as map_blocks takes them: in the grid, each block a tuple of arrays."""
         meta = np.empty((0,) * len(self.fields.dims), object)
-        together = da.map_blocks(_together, *self.arrays, dtype=object, meta=meta)
-        name, counts = f"gd-pieces-{together.name}", [len(c) for c in self.fields.chunks]
-        # Along a dimension that no variable has there is one block, which serves all partitions.
-        graph: Mapping[Any, Any] = {
-            (name, i, 0): (together.name, *(b if n > 1 else 0 for b, n in zip(index, together.numblocks, strict=True)))
-            for i, index in enumerate(product(*map(range, counts)))
-        }
-        rows = tuple(map(prod, product(*self.fields.chunks)))
-        layers = HighLevelGraph.from_collections(name, graph, dependencies=[together])
-        return da.Array(layers, name, (rows, (len(self.arrays),)), meta=np.empty((0, 0), object))
+        return da.map_blocks(_together, *self.arrays, dtype=object, meta=meta)
 
     def held(self) -> FieldRows | None:
         """With the variables that are in memory given to the cluster, if there are any."""
@@ -447,9 +433,10 @@ def grid_chunks(
             some //= count
     wanted = min(PARTITION_BYTES, max(1 << 20, n * row_bytes // PARTITIONS)) // row_bytes
     rows = max(1, prod(max(c) for c in chunks.values()))
+    had = {d for v in variables for d in v.dims}
     for d, size in zip(reversed(dims), reversed(sizes), strict=True):
         if d not in chunks:
-            step = max(1, min(size, wanted // rows))
+            step = max(1, min(size, wanted // rows) if d in had else size)
             chunks[d] = (step,) * (size // step) + ((size % step,) if size % step or not size else ())
             rows *= step
     return tuple(chunks[d] for d in dims)
