@@ -44,3 +44,12 @@ def test_seed_linear_regression():
     slow, fast = (float(v) for v in re.findall(r"largest error of a weight ([\d.]+)%", printed))
     assert slow > 10
     assert fast < 0.1
+
+
+def test_climate(tmp_path):
+    printed = run("examples/climate.py", "--picture", str(tmp_path / "warming.png"))
+    assert float(re.search(r"root mean square error: ([\d.]+) K", printed)[1]) < 0.9
+    seen, predicted = (float(v) for v in re.search(r"degrees: ([\d.]+) K in the data, ([\d.]+) K", printed).groups())
+    assert predicted == pytest.approx(seen, abs=0.5)
+    assert float(re.search(r"NumPy's weights, relative: (.*)", printed)[1]) < 1e-6
+    assert (tmp_path / "warming.png").read_bytes()[1:4] == b"PNG"
