@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ def fit(
     x: Any,
     y: Any = None,
     *,
-    features: Sequence[Hashable] | str | None = None,
-    target: Sequence[Hashable] | str | None = None,
+    features: Sequence[str] | str | None = None,
+    target: Sequence[str] | str | None = None,
     sample_dims: Sequence[str] | str | None = None,
     loss: str | Loss = "squared",
     penalty: Penalty | None = None,

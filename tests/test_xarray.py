@@ -20,8 +20,8 @@ from dask_gd.errors import (
     NonFiniteError,
     StoreMismatchError,
 )
-from dask_gd.sources import as_source
-from dask_gd.sources import xarray as fields
+from dask_gd.sources import as_source, fields
+from dask_gd.sources import xarray as labelled
 
 DIMS = ("time", "lat", "lon")
 SIZES = {"time": 11, "lat": 5, "lon": 4}
@@ -167,6 +167,18 @@ def test_parts_of_a_time_and_dimensions_without_labels_are_features():
     assert run.predict(ds).shape == ds.t2m.shape
 
 
+def test_samples_are_some_of_the_partitions():
+    rng = np.random.default_rng(0)
+    ds = xr.Dataset({"a": (("t", "u"), rng.normal(size=(64, 40))), "b": ("u", rng.normal(size=40))})
+    ds["y"] = (ds.a + ds.b + rng.normal(size=ds.a.shape) > 0).astype(int)
+    options = {"loss": "logistic", "tol": 1e-10}
+    run = dask_gd.fit(ds.chunk(t=4, u=20), features=["a", "b"], target="y", sample_dims=("u", "t"), **options)
+    assert run.history.passes[0] < 1
+    assert run.history.rows[0] == 64 * 40 * run.history.passes[0]
+    x, y = stacked(ds, ("a", "b", "y"), ("u", "t"))
+    assert_allclose(run.weights, dask_gd.fit(x, y, **options).weights, rtol=1e-8)
+
+
 # Partitions and memory
 
 
@@ -180,10 +192,10 @@ def test_partitions_are_the_blocks_of_the_largest_variable():
 
 
 def test_small_chunks_are_put_together_and_what_is_in_memory_is_cut(monkeypatch):
-    monkeypatch.setattr(fields, "PARTITIONS", 2)
+    monkeypatch.setattr(labelled, "PARTITIONS", 2)
     small = as_source(climate().chunk(time=1, lat=1, lon=1), **NAMES)
     assert small.partitions <= 2 * 3
-    monkeypatch.setattr(fields, "PARTITION_BYTES", 40 * 8 * len(FEATURES))
+    monkeypatch.setattr(labelled, "PARTITION_BYTES", 40 * 8 * len(FEATURES))
     assert as_source(climate(), **NAMES).x.fields.chunks == ((2, 2, 2, 2, 2, 1), (5,), (4,))
 
 
@@ -299,7 +311,8 @@ def test_prediction_follows_the_dimensions_of_the_data():
     whole = run.predict(ds)
     assert_allclose(run.predict(ds.isel(time=3)), whole.isel(time=3), rtol=1e-12)
     assert_allclose(run.predict(ds.isel(time=3, lat=1, lon=2)), whole[3, 1, 2], rtol=1e-12)
-    assert run.predict(ds.isel(time=slice(0, 0))).shape == (0, 5, 4)
+    for empty in (ds.isel(time=slice(0, 0)), ds.chunk(lat=2).isel(time=slice(0, 0))):
+        assert run.predict(empty).compute().shape == (0, 5, 4)
     members = ds.expand_dims(member=2).assign(co2=ds.co2)
     assert run.predict(members.chunk(time=2)).dims == (*DIMS, "member")
     # What no feature depends on.
@@ -342,6 +355,8 @@ BEFORE = {
     "no sample_dims": ({"sample_dims": None}, InvalidArgumentError, "needs sample_dims.*'time', 'lat', 'lon'"),
     "unknown dimension": ({"sample_dims": ("time", "x")}, InvalidArgumentError, "no dimension 'x'"),
     "dimension twice": ({"sample_dims": ("time", "time")}, InvalidArgumentError, "each of them once"),
+    "no name": ({"features": ["lat", 3]}, InvalidTypeError, "3 is no name"),
+    "an array": ({"target": np.ones(3)}, InvalidTypeError, "is no name; names are strings"),
     "feature twice": ({"features": ["lat", "lat"]}, InvalidArgumentError, "'lat' twice"),
     "target as feature": ({"features": ["lat", "t2m"]}, InvalidArgumentError, "'t2m' is among the features"),
     "not covered": ({"sample_dims": ("time", "lat")}, InvalidArgumentError, r"'wind' has the dimension 'lon'.*isel"),

@@ -13,8 +13,8 @@ import numpy as np
 from .ahead import Ahead
 from .cache import cache
 from .dask import BoundRows
+from .fields import BoundFields, Fields
 from .files import thread_buffer
-from .xarray import BoundFields, Fields
 from .zarr import READ_BYTES, READ_ROWS, ZarrRows
 
 #: A column as a task reads it.
