@@ -36,8 +36,8 @@ class FitResult:
     history : xarray.Dataset
         Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
         largest component of the gradient over its scale, see `fit`), ``step_size``, and what the iteration
-        took: ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last row
-        of a Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
+        took: ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last
+        row of a Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
     n_iter : int
         Steps taken.
     converged : bool
