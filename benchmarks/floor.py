@@ -80,7 +80,9 @@ def breakdown(
     source: Source, path: Path, codec: str, chunks: int, query: np.ndarray
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
-    work = passes.Work(source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), None)
+    work = passes.Work(
+        source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), (source.partitions, 1), None
+    )
     (x, y), w = read(path, codec, 0), query[:, 0, 0]
     stats = partial_stats(x, y[:, None], None, query, LOSS, NEEDS)
     rows = next(source.reader((0,)))[1]

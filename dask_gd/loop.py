@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,15 @@ def fit(
     x: Any,
     y: Any = None,
     *,
+    features: Sequence[str] | str | None = None,
+    target: Sequence[str] | str | None = None,
+    sample_dims: Sequence[str] | str | None = None,
     loss: str | Loss | tuple = "squared",
     penalty: Penalty | None = None,
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
     sample_weight: Any = None,
+    nan: str = "error",
     max_iter: int = 100,
     tol: float = 1e-6,
     target_loss: float | None = None,
@@ -48,12 +52,20 @@ def fit(
 
     Parameters
     ----------
-    x : Source or array (n, p)
+    x : Source, array (n, p) or xarray.Dataset
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
-        each thread; the blocks of a Dask array must fit in a worker's memory one by one.
+        each thread; the blocks of a Dask array must fit in a worker's memory one by one. Dask and pandas data frames
+        are served as arrays.
     y : array (n,) or (n, k)
         Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
-        Leave out with a Source.
+        Leave out with a Source or a Dataset.
+    features, target : names
+        Of a Dataset's variables or coordinates, each over some of ``sample_dims``; several targets are several outputs.
+        They are broadcast inside the task, some rows at a time, and never stored so. Integers packed with
+        ``scale_factor``, ``add_offset`` and ``_FillValue`` are decoded there, if xarray has not done so. A chunk that
+        is missing from the store is what xarray reads, the fill value.
+    sample_dims : names
+        The dimensions of a Dataset whose points are the rows.
     loss : str, Loss or pair of functions
         "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
@@ -65,7 +77,11 @@ def fit(
         L-BFGS.
     fit_intercept : bool
     sample_weight : array (n,), optional
-        Row weights s, 0 or more; 1 each by default.
+        Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some
+        of ``sample_dims``.
+    nan : {"error", "drop"}
+        What to do about rows that have NaN in x, y or their weight: refuse, or leave them out. How many these are says
+        the log, and ``dropped`` in the result. Infinity is always refused.
     max_iter : int
         Steps at most. 0 evaluates the start.
     tol : float
@@ -132,9 +148,19 @@ def fit(
     >>> run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-4))
     >>> run.reason, run.weights.sizes["feature"] == source.shape[1]
     ('converged', True)
+
+    A field over time and latitude on a series and a coordinate, which stay as they are:
+
+    >>> import xarray as xr
+    >>> heat = xr.Dataset({"co2": ("time", [1.0, 2.0, 4.0])}, coords={"lat": [0.0, 30.0, 60.0, 90.0]})
+    >>> heat["t2m"] = 300 + 2 * heat.co2 - 0.5 * heat.lat
+    >>> run = dask_gd.fit(heat, features=["co2", "lat"], target="t2m", sample_dims=("time", "lat"))
+    >>> round(run.weights.sel(feature="lat").item(), 6), run.predict(heat).dims
+    (-0.5, ('time', 'lat'))
     """
     _check_arguments(max_iter, tol, target_loss, seed)
-    penalty, source = as_penalty(penalty), as_source(x, y, sample_weight)
+    penalty = as_penalty(penalty)
+    source = as_source(x, y, sample_weight, features=features, target=target, sample_dims=sample_dims, nan=nan)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
         start = _start(loss.start if initial_weights is None else initial_weights, len(loss.start), 1, False)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial, reduce
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -26,12 +26,14 @@ from dask.system import CPU_COUNT
 from dask.typing import Key
 from distributed import Client, KilledWorker
 
-from .errors import ClusterError, DataError, NonFiniteError
+from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteError
 from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.base import PARTITION_BYTES
 from .sources.cache import cache
+from .sources.dask import BlockRows
+from .sources.xarray import FieldRows
 from .sources.zarr import ZarrRows
 from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, coupled, curvatures, fan_in, stats_bytes
 
@@ -54,8 +56,9 @@ class Work(NamedTuple):
     query: np.ndarray
     loss: Loss
     needs: Needs
-    #: The partitions of each task.
+    #: The partitions of each task, and how many blocks of tasks there are along each dimension.
     groups: tuple[tuple[int, ...], ...]
+    grid: tuple[int, ...]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None
 
@@ -68,11 +71,11 @@ def hold(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    held = {
-        name: column.__class__(column.array.persist(), column.role, column.memory)
-        for name in ("x", "y", "weight")
-        if getattr(column := getattr(source, name), "memory", None) is not None
+    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight")}
+    held: dict[str, Any] = {
+        name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
     }
+    held = {name: column for name, column in held.items() if column is not None}
     return replace(source, **held) if held else source
 
 
@@ -171,17 +174,21 @@ def evaluate(
     """
     blocks, key, client = [column.blocks() for column in source.blocks], f"{run}-{step}", active_client()
     keep = keep and partitions is None and client is not None and not blocks and source.reader.keeps
+    everything = tuple(range(source.partitions))
+    # A Dataset's tasks are as many-dimensional as its variables' blocks, so that they read these themselves.
+    fields = isinstance(source.x, FieldRows)
     if partitions is None:
-        partitions = tuple(range(source.partitions))
-    else:
+        partitions = everything
+    elif not fields:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
     nbytes = stats_bytes(q, k, m, curvatures(k, loss, needs))
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
-    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = grouped(source, partitions, sum(threads.values()))
-    work = Work(source.reader, query, loss, needs, groups, (run, step) if keep else None)
+    grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
+    work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
@@ -191,12 +198,14 @@ def evaluate(
             *blocks,
             **({} if small else {"work": node}),
             name=f"gd-gradient-{key}",
-            chunks=((1,) * len(groups), (1,)),
+            chunks=tuple((1,) * count for count in grid),
             dtype=object,
-            meta=np.empty((0, 0), dtype=object),
+            meta=np.empty((0,) * len(grid), dtype=object),
         )
     # Without blocks there is nothing to fuse, which would lose where tasks should run.
     parts = partials.to_delayed(optimize_graph=bool(blocks)).ravel().tolist()
+    if fields:
+        parts = [parts[i] for i in partitions]
     total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
@@ -204,7 +213,7 @@ def evaluate(
             return coupled(total.compute()[0], loss, needs)
     except KilledWorker as error:
         raise ClusterError(
-            f"{_rows_named(source, groups, error.task)} killed {error.allowed_failures + 1} workers "
+            f"{_rows_named(source, work, error.task)} killed {error.allowed_failures + 1} workers "
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
@@ -213,6 +222,8 @@ def evaluate(
 def largest_target(source: Source) -> int:
     """The largest of the targets, rounded down, at least 1: a pass over these alone."""
     y = source.y
+    if isinstance(y, FieldRows):
+        raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
     rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
     largest = float(da.where(da.isfinite(rows), rows, 0).max().compute())
     return max(1, int(largest))
@@ -229,7 +240,7 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     with one_blas_thread(), np.errstate(all="ignore"):
-        partitions = work.groups[block_id[0]]
+        partitions = work.groups[np.ravel_multi_index(block_id, work.grid)]
         # Closed here whatever happens: it may be reading ahead into this thread's buffers.
         with contextlib.closing(reader(partitions, *blocks, keep=work.keep)) as windows:
             for partition, several in groupby(windows, itemgetter(0)):
@@ -285,13 +296,15 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             if column is not None and a is not None and not np.isfinite(a).all():
                 row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
                 at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
-                where = column.where(rows.start + row, *feature)
+                where = column.where(rows.number(row), *feature)
+                value = a[(row, *feature)]
+                remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
                 raise NonFiniteError(
-                    f"{a[(row, *feature)]} in row {rows.start + row}{at} of {where}. Remove or fill it before fitting."
+                    f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
                 )
         if weight is not None and rows.weight is not None and (rows.weight < 0).any():
             row = int(np.argmax(rows.weight < 0))
-            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.start + row} of {weight.name!r}.")
+            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
         squares = stats.scale.features if stats.scale else np.zeros(0)
         if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
@@ -306,13 +319,14 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         row, output = np.argwhere(bad)[0]
         raise DataError(
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
-            f"in row {rows.start + row} of {y.name!r}."
+            f"in row {rows.number(row)} of {y.name!r}."
         )
 
 
-def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
+def _rows_named(source: Source, work: Work, task: Key) -> str:
     if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
-    first, last = groups[task[1]][0], groups[task[1]][-1]
+    group = work.groups[np.ravel_multi_index(task[1:], work.grid)]  # type: ignore[arg-type]
+    first, last = group[0], group[-1]
     rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
     return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"

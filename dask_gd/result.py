@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -14,6 +13,7 @@ from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
 from .sources.base import as_rows, feature_names_of
+from .sources.xarray import FieldRows, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
 
@@ -35,8 +35,8 @@ class FitResult:
     history : xarray.Dataset
         Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
         largest component of the gradient over its scale, see `fit`), ``step_size``, and what the iteration
-        took: ``passes``, ``rows``, ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last row of a
-        Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
+        took: ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last
+        row of a Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
     n_iter : int
         Steps taken.
     converged : bool
@@ -47,6 +47,10 @@ class FitResult:
     loss : Loss
     fit_intercept, penalised : bool
         Whether there is an intercept, and a penalty.
+    dropped : int
+        Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
+    sample_dims : tuple of str, or None
+        The dimensions whose points were the rows, of a Dataset.
     """
 
     weights: xr.DataArray
@@ -58,6 +62,9 @@ class FitResult:
     loss: Loss = field(repr=False)
     fit_intercept: bool = field(repr=False)
     penalised: bool = field(repr=False)
+    dropped: int = 0
+    sample_dims: tuple[str, ...] | None = None
+    target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -80,19 +87,22 @@ class FitResult:
 
         Parameters
         ----------
-        x : array (n, p), or Source
-            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features.
+        x : array (n, p), Dataset or Source
+            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; or a Dataset that has them
+            as variables or coordinates.
 
         Returns
         -------
         array (n,) or (n, k), float64
             NumPy for NumPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
-            rows for a DataArray.
+            rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample dimensions, and any
+            other dimensions that its variables have, with its coordinates; not yet computed, in their chunks, if one of
+            them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the target's.
 
         Raises
         ------
         InvalidArgumentError
-            If the width or the feature names are not those of the fit.
+            If the width or the feature names are not those of the fit, or a Dataset lacks some.
 
         Examples
         --------
@@ -103,6 +113,8 @@ class FitResult:
         """
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        if isinstance(x, xr.Dataset):
+            return self._predict_dataset(x)
         if isinstance(x, xr.DataArray):
             self._check(x, feature_names_of(x))
             dims = (x.dims[0], *self.weights.dims[1:])
@@ -111,12 +123,13 @@ class FitResult:
                 coords["output"] = self.weights.coords["output"]
             return xr.DataArray(self.predict(x.data), dims=dims, coords=coords, name="prediction")
         if isinstance(x, Source):
+            if isinstance(x.x, FieldRows):
+                return self._predict_dataset(x.x.dataset)
             start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
-            rows = x.x
-            array = rows.lazy[start:stop] if isinstance(rows, ZarrRows) else rows.array
+            array = x.x.lazy[start:stop] if isinstance(x.x, ZarrRows) else x.x.array
         else:
-            names, rows = feature_names_of(x), as_rows(x, "x")
-            array = rows.lazy if isinstance(rows, ZarrRows) else x if isinstance(x, da.Array) else np.asarray(x)
+            names, rows = feature_names_of(x), as_rows(x, "x", lengths=False)
+            array = rows.lazy if isinstance(rows, ZarrRows) else rows.array if rows.memory is None else rows.memory
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
@@ -125,6 +138,24 @@ class FitResult:
             return array.map_blocks(self._mean, drop_axis=1, dtype=float, name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
         return array.map_blocks(self._mean, chunks=chunks, dtype=float)
+
+    def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
+        if "feature" not in self.weights.coords:
+            raise InvalidArgumentError("predict(dataset): the features of this fit have no names; give x as an array.")
+        outputs = self.weights.shape[1] if self.weights.ndim == 2 else None
+        names = self.weights.coords["feature"].values.tolist()
+        dims, array = predicted(dataset, names, self.sample_dims, self._mean, outputs)
+        coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
+        if "output" in self.weights.coords:
+            coords["output"] = self.weights.coords["output"]
+        found = xr.DataArray(
+            array, dims=(*dims, *self.weights.dims[1:]), coords=coords, name="prediction", attrs=self.target_attrs
+        )
+        # Sample dimensions that no feature has: the same prediction all along.
+        rest = [d for d in self.sample_dims or () if d not in dims and d in dataset.sizes]
+        along = {d: dataset[d] if d in dataset.coords else dataset.sizes[d] for d in rest}
+        order = [d for d in self.sample_dims or () if d in along or d in dims]
+        return found.expand_dims(along).transpose(*order, ...) if rest else found
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
         w = self.weights.values
@@ -158,6 +189,7 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
     reason = run["reason"] or "interrupted"
     converged = reason in ("converged", "target_loss")
+    dims = run.get("sample_dims")
     return FitResult(
         **data,
         history=history,
@@ -167,6 +199,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         loss=loss,
         fit_intercept=run["fit_intercept"],
         penalised=run["penalised"],
+        dropped=int(arrays["dropped"][1]) if "dropped" in arrays else 0,
+        sample_dims=None if dims is None else tuple(dims),
+        target_attrs=run.get("target_attrs", {}),
     )
 
 

@@ -5,6 +5,7 @@ The loop itself, which calls this, is in `loop`.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import passes
-from .errors import DivergenceWarning, InvalidArgumentError
+from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callback, FitStarted, IterationEnded
 from .losses import Loss, Model, classes_of, parameters_of
 from .penalties import Penalty
@@ -24,6 +25,8 @@ from .solvers import STALLED, Solver
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Quadratic, Scale, Stats, block_rows, gradient_cosine, objective
 from .store import Checkpoint, Store, check_same
+
+logger = logging.getLogger("dask_gd")
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
@@ -70,8 +73,8 @@ class Run:
         self.since = 0
         # The last step was taken without a look: the weights are the state's query.
         self.unseen = False
-        # Passes, and those over all rows.
-        self.reads = self.whole = 0
+        # Passes, and those over all rows; and how many of the rows read last were left out.
+        self.reads = self.whole = self.dropped = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.moments: Scale | None = None
         self.weight = 0.0
@@ -115,6 +118,8 @@ class Run:
         if again:
             query = self.state.query
             sums, _ = self.evaluate(query)
+        if sums.rows == 0 and not self.samples:
+            raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
         if sums.weight <= 0 and not self.samples:
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -136,9 +141,8 @@ class Run:
             self.moments, self.weight = sums.scale, sums.weight
         with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
-        rows = sums.rows * (passed + again)
-        share = rows / self.source.shape[0]
-        read = rows, share * self.source.nbytes
+        share = self.size * (passed + again) / self.source.shape[0]
+        read = sums.rows * (passed + again), share * self.source.nbytes
         row = (
             self.state.loss[0],
             self.grad_norm(self.state.gradient, self.state.weights),
@@ -255,7 +259,17 @@ class Run:
         partitions = self.samples[0] if self.samples else None
         self.reads += 1
         self.whole += partitions is None
-        return passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
+        sums = passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
+        self.dropped = self.size - sums.rows
+        if self.dropped and self.whole == 1 and partitions is None:
+            logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
+        return sums
+
+    @property
+    def size(self) -> int:
+        """Rows of the partitions in use."""
+        rows = np.diff(self.source.bounds)
+        return int(rows[list(self.samples[0])].sum() if self.samples else rows.sum())
 
     @property
     def keeps(self) -> bool:
@@ -381,6 +395,7 @@ class Run:
         self.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
         self.weight = float(arrays["fit/weight"])
         self.since, self.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
+        self.dropped = int(arrays.get("dropped", 0))
         self.samples = []
         if left := int(arrays["fit/samples"]):
             self.plan_samples()
@@ -398,6 +413,7 @@ class Run:
         arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
             "intercept": (output, intercept if outputs else intercept[0].reshape(())),
+            "dropped": ((), np.array(self.dropped)),
         }
         for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
             if names is not None and not own:
@@ -418,5 +434,7 @@ class Run:
             "loss": {"name": self.loss.name, "parameters": parameters_of(self.loss)},
             "fit_intercept": self.fit_intercept,
             "penalised": self.penalised,
+            "sample_dims": self.source.sample_dims,
+            "target_attrs": self.source.target_attrs,
         }
         return Checkpoint(self.iteration, {"dask_gd": attributes}, arrays)

@@ -52,3 +52,12 @@ def test_network():
     assert len(falling) == 61
     assert falling[-1] < 0.1 * falling[0]
     assert float(re.search(r"([\d.]+)% of 397 digits", printed)[1]) > 90
+
+
+def test_climate(tmp_path):
+    printed = run("examples/climate.py", "--picture", str(tmp_path / "warming.png"))
+    assert float(re.search(r"root mean square error: ([\d.]+) K", printed)[1]) < 0.9
+    seen, predicted = (float(v) for v in re.search(r"degrees: ([\d.]+) K in the data, ([\d.]+) K", printed).groups())
+    assert predicted == pytest.approx(seen, abs=0.5)
+    assert float(re.search(r"NumPy's weights, relative: (.*)", printed)[1]) < 1e-6
+    assert (tmp_path / "warming.png").read_bytes()[1:4] == b"PNG"

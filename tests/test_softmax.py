@@ -3,6 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +201,17 @@ def test_targets_that_are_no_classes_are_refused(change, loss, error, message):
         y[row] = value
     with pytest.raises(error, match=message):
         fit(x, y, loss=loss)
+
+
+def test_the_classes_of_a_dataset_are_given():
+    x, y = problem()
+    data = xr.Dataset({f"x{i}": ("row", x[:, i]) for i in range(P)} | {"y": ("row", y)})
+    names = {"features": [f"x{i}" for i in range(P)], "target": "y", "sample_dims": "row"}
+    run = dask_gd.fit(data, **names, loss=dask_gd.Softmax(K), tol=1e-9)
+    assert_allclose(run.weights.values, fit(x, y).weights.values, rtol=1e-8, atol=1e-8)
+    assert run.predict(data).dims == ("row", "output")
+    with pytest.raises(InvalidArgumentError, match=r"give Softmax\(classes=...\)"):
+        dask_gd.fit(data, **names, loss="softmax")
 
 
 def test_indicators_in_columns_are_refused():

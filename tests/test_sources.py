@@ -4,8 +4,10 @@ import shutil
 from itertools import count
 from pathlib import Path
 
+import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import zarr
@@ -233,14 +235,36 @@ def test_lazy_arrays_are_refused_like_those_in_memory(kind, name):
         as_source(*(a if a is None else KINDS[kind](a, 10) for a in make(*rows())))
 
 
-def test_unknown_dask_chunks_are_refused_with_the_remedy():
+def test_unknown_dask_chunks_are_computed_and_that_is_said(caplog):
     x, y, _ = rows()
-    lazy = da.from_array(x, chunks=10)
-    with pytest.raises(InvalidArgumentError, match=r"x\.compute_chunk_sizes"):
-        as_source(lazy[lazy[:, 0] > 0], y)
-    assert_same_sums(
-        as_source(lazy[lazy[:, 0] > 0].compute_chunk_sizes(), y[x[:, 0] > 0]), x[x[:, 0] > 0], y[x[:, 0] > 0], None
-    )
+    lazy, good = da.from_array(x, chunks=10), x[:, 0] > 0
+    unknown = lazy[lazy[:, 0] > 0]
+    source = as_source(unknown, y[good])
+    assert [r.getMessage()[:21] for r in caplog.records] == ["The chunk sizes of x "]
+    assert np.isnan(unknown.shape[0])  # the user's array is left as it is
+    assert_same_sums(source, x[good], y[good], None)
+    with pytest.raises(InvalidArgumentError, match=f"{good.sum()} rows but y has 61"):
+        as_source(unknown, y)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+def test_data_frames_are_served_with_their_names(lazy, caplog):
+    x, y, weight = rows()
+    frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(y=y, weight=weight)
+    if lazy:
+        frame = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=4)
+    x_frame, y_frame = frame[["a", "b", "c"]], frame[["y"]]
+    source = as_source(x_frame, frame["y"], frame["weight"])
+    assert source.feature_names == ("a", "b", "c")
+    assert_same_sums(source, x, y, weight)
+    assert len(caplog.records) == (3 if lazy else 0)
+    run = dask_gd.fit(x_frame, y_frame)
+    assert run.weights.dims == ("feature",)
+    with dask.config.set(scheduler=lambda *a, **k: pytest.fail("predict computed something")):
+        prediction = run.predict(x_frame)
+    assert isinstance(prediction, da.Array if lazy else np.ndarray)
+    assert_allclose(np.asarray(prediction), run.predict(x), rtol=1e-12)
+    assert dask_gd.fit(x_frame, frame[["y", "weight"]]).weights.output.values.tolist() == ["y", "weight"]
 
 
 def test_weights_beside_a_source_are_checked_and_used(tmp_path):

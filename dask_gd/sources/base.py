@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,15 @@ import zarr
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .dask import BlockRows
-from .plan import Plan
+from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
+from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
 
-#: A partition, or some, is a task: large enough that the task's own cost is small beside it, small enough that
-#: there are some tens of them to share out and to repeat after a worker's death.
-PARTITION_BYTES = 128 << 20
-PARTITIONS = 32
-#: Blocks of Dask arrays are put together up to this size.
-SMALL_BLOCK = 4 << 20
+logger = logging.getLogger("dask_gd")
+
+#: A column: features, targets or weights.
+Column = ZarrRows | BlockRows | FieldRows
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Source:
         Partition i holds rows ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
-    x: ZarrRows | BlockRows
-    y: ZarrRows | BlockRows
-    weight: ZarrRows | BlockRows | None
+    x: Column
+    y: Column
+    weight: Column | None
     bounds: tuple[int, ...]
     feature_names: tuple | None = None
     output_names: tuple | None = None
+    #: What a row with NaN is: an "error", or one to "drop".
+    nan: str = "error"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,21 +73,32 @@ class Source:
         return len(self.bounds) - 1
 
     @property
-    def nbytes(self) -> int:
-        """Decoded bytes that one pass reads."""
-        return sum(
-            self.shape[0] * int(np.prod(c.shape[1:])) * c.dtype.itemsize for c in (self.x, self.y, self.weight) if c
-        )
+    def sample_dims(self) -> tuple[str, ...] | None:
+        """The dimensions whose points are the rows, of a Dataset."""
+        return self.x.fields.dims if isinstance(self.x, FieldRows) else None
 
     @property
-    def blocks(self) -> tuple[BlockRows, ...]:
+    def target_attrs(self) -> dict[str, str]:
+        """What the only target of a Dataset is called, and its units."""
+        return self.y.attrs if isinstance(self.y, FieldRows) and self.y.flat else {}
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes that one pass reads."""
+        return sum(column.nbytes(self.shape[0]) for column in (self.x, self.y, self.weight) if column)
+
+    @property
+    def blocks(self) -> tuple[BlockRows | FieldRows, ...]:
         """The materialised columns, in the order in which tasks take them."""
-        return tuple(c for c in (self.x, self.y, self.weight) if isinstance(c, BlockRows))
+        return tuple(c for c in (self.x, self.y, self.weight) if isinstance(c, BlockRows | FieldRows))
 
     @property
     def reader(self) -> Reader:
-        columns = tuple(c.role if isinstance(c, BlockRows) else c for c in (self.x, self.y, self.weight))
-        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns)
+        columns = tuple(
+            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c
+            for c in (self.x, self.y, self.weight)
+        )
+        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns, self.nan == "drop")
 
     def plan(self) -> Plan:
         """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.
@@ -104,18 +119,21 @@ class Source:
             level = -(-level // width)
             tasks += level
         columns = [column for column in (self.x, self.y, self.weight) if column is not None]
-        window = self.x.read_rows if isinstance(self.x, ZarrRows) else rows
+        window = rows if isinstance(self.x, BlockRows) else self.x.read_rows
         cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * fan_in(sums) * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
         memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + 8 * sums + waiting
-        chunk = self.x.array.chunks if isinstance(self.x, ZarrRows) else (rows, p)
-        return Plan(self.partitions, tasks, rows, self.nbytes, int(np.prod(chunk)) * self.x.dtype.itemsize, memory)
+        return Plan(self.partitions, tasks, rows, self.nbytes, self.x.chunk_bytes, memory)
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
-        fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": _short(self.bounds)}
+        cut = self.x.fields.chunks if isinstance(self.x, FieldRows) else self.bounds
+        partitions = f"{self.partitions}:{_short(cut)}"
+        fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
+        if self.nan != "error":
+            fields["nan"] = self.nan
         for column in (self.x, self.y, self.weight):
             if column is not None:
                 fields[column.role] = column.content()
@@ -123,32 +141,38 @@ class Source:
 
     def __repr__(self) -> str:
         n, p = self.shape
-        kind = "streamed from Zarr" if isinstance(self.x, ZarrRows) else "Dask blocks"
+        kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}
+        kind = kinds[type(self.x)]
         return f"<dask_gd.Source {n:,} rows x {p:,} features {self.dtype}, {self.partitions} partitions, {kind}>"
 
 
-def _short(bounds: tuple[int, ...]) -> str:
+def _short(cut: tuple) -> str:
     import hashlib
 
-    return f"{len(bounds) - 1}:{hashlib.blake2b(repr(bounds).encode(), digest_size=8).hexdigest()}"
+    return hashlib.blake2b(repr(cut).encode(), digest_size=8).hexdigest()
 
 
 def open(
-    path: str | os.PathLike | zarr.Group,
+    path: str | os.PathLike | zarr.Group | xr.Dataset,
     *,
-    x: str,
-    y: str,
-    sample_weight: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    sample_weight: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
 ) -> Source:
-    """A source of rows from the arrays of a Zarr group.
+    """A source of rows from the arrays of a Zarr group, or the variables of an xarray Dataset.
 
     Parameters
     ----------
-    path : path, URL or zarr.Group
+    path : path, URL, zarr.Group or xarray.Dataset
     x, y, sample_weight : str
         Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,).
+    features, target, sample_dims, sample_weight
+        Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
     rows : slice
         Consecutive rows to use, such as ``slice(0, 240_000)`` for training and the rest for testing.
     missing : {"error", "fill"}
@@ -163,7 +187,9 @@ def open(
     Raises
     ------
     InvalidArgumentError
-        A name that is not in the group, or lengths that differ.
+        A name that is not in the group or the Dataset, lengths that differ, dimensions that are no sample dimensions.
+    InvalidTypeError
+        A variable that holds no real numbers.
     MissingChunkError
         With ``missing="error"``, where chunks are absent.
 
@@ -173,6 +199,16 @@ def open(
     >>> source.shape[0], source.dtype
     (240000, dtype('float32'))
     """
+    if isinstance(path, xr.Dataset):
+        if (x, y, rows, missing) != (None, None, slice(None), "error"):
+            raise InvalidArgumentError(
+                "x, y, rows and missing are for Zarr groups; of a Dataset give features, target and sample_dims, and "
+                "select with dataset.isel(...)."
+            )
+        return dataset_source(path, features, target, sample_dims, sample_weight)
+    _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+    if x is None or y is None:
+        raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     try:
         group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
     except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
@@ -198,13 +234,51 @@ def _location(path: str | os.PathLike) -> str:
     return str(path)
 
 
-def as_source(x: Any, y: Any = None, sample_weight: Any = None) -> Source:
+def as_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    nan: str = "error",
+) -> Source:
     """A source from whatever `fit` accepts; see `fit`."""
+    if nan not in ("error", "drop"):
+        raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
+    if isinstance(x, xr.Dataset):
+        if y is not None:
+            raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
+        source = dataset_source(x, features, target, sample_dims, sample_weight)
+    else:
+        _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+        source = _as_source(x, y, sample_weight)
+    return replace(source, nan="drop") if nan == "drop" else source
+
+
+def dataset_source(dataset: xr.Dataset, features: Any, target: Any, sample_dims: Any, sample_weight: Any) -> Source:
+    """A source from the variables of a dataset, see `fit`."""
+    x, y, weight = dataset_rows(dataset, features, target, sample_dims, sample_weight)
+    bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
+    names = None if isinstance(target, str) else y.fields.names
+    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names)
+
+
+def _only_beside_dataset(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
+
+
+def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
         if sample_weight is None:
             return x
+        if isinstance(x.x, FieldRows):
+            raise InvalidArgumentError("sample_weight beside a Source of a Dataset: give it beside the Dataset.")
         if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
             raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
         weight = as_rows(sample_weight, "sample_weight")
@@ -220,7 +294,7 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
     _check_coordinates(x, y)
-    if isinstance(y, xr.DataArray) and y.ndim == 2:
+    if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)
     columns = (
         as_rows(x, "x", missing),
@@ -240,10 +314,12 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     return Source(x, _align(y, bounds), weight and _align(weight, bounds), bounds, names, output_names)
 
 
-def as_rows(a: Any, role: str, missing: str = "error") -> ZarrRows | BlockRows:
-    """One column as streamed or materialised rows, its dtype checked."""
+def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
+    """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
         a = a.data
+    if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
+        a = a.to_dask_array()
     if isinstance(a, str | os.PathLike):
         raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
     if not isinstance(a, zarr.Array | da.Array | np.ndarray):
@@ -267,10 +343,13 @@ def as_rows(a: Any, role: str, missing: str = "error") -> ZarrRows | BlockRows:
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
         return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    if any(np.isnan(size) for axis in a.chunks for size in axis):
-        raise InvalidArgumentError(
-            f"{role} is a dask array with unknown chunk sizes; call {role}.compute_chunk_sizes() first."
+    if lengths and any(np.isnan(size) for axis in a.chunks for size in axis):
+        logger.warning(
+            "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
+            "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
+            role,
         )
+        a = a.copy().compute_chunk_sizes()
     return BlockRows(a, role)
 
 
@@ -298,7 +377,7 @@ def _check_shapes(x, y, weight) -> None:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
 
 
-def _check_stored(column: ZarrRows | BlockRows | None, missing: str, start: int, stop: int) -> None:
+def _check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
     """What can be known of stored chunks without decoding any."""
     if isinstance(column, ZarrRows):
         if missing == "error":
@@ -324,9 +403,9 @@ def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
     return (start, *range((first + units) * x.unit, stop, units * x.unit), stop)
 
 
-def _align(column: ZarrRows | BlockRows, bounds: tuple[int, ...]) -> ZarrRows | BlockRows:
+def _align(column: Column, bounds: tuple[int, ...]) -> Column:
     """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
-    if isinstance(column, ZarrRows):
+    if not isinstance(column, BlockRows):
         return column
     column = replace(column, array=column.array[bounds[0] : bounds[-1]])
     return column.aligned(tuple(int(size) for size in np.diff(bounds)))
@@ -339,7 +418,7 @@ def feature_names_of(x: Any) -> tuple | None:
     elif isinstance(x, xr.DataArray):
         names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
     else:
-        names = getattr(x, "columns", None)
+        names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
     if names is None:
         return None
     names = tuple(str(name) for name in names)

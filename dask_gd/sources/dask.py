@@ -7,7 +7,7 @@ it were streamed, so that both kinds of rows end in the same loop.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dask.array as da
 import numpy as np
@@ -51,13 +51,22 @@ class BlockRows:
             return self.array
         return da.map_blocks(_column, self.array, new_axis=1, dtype=self.dtype, meta=np.empty((0, 0), self.dtype))
 
+    def nbytes(self, rows: int) -> int:
+        """Bytes of so many rows."""
+        return rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of the largest block."""
+        return self.nbytes(max(self.array.chunks[0]))
+
+    def held(self) -> BlockRows | None:
+        """With the NumPy array given to the cluster, if there is one."""
+        return None if self.memory is None else replace(self, array=self.array.persist())
+
     def content(self) -> str:
         """A hash of the data: all of it in memory, else of the first, middle and last block."""
-        if self.memory is not None:
-            return _digest(self.memory)
-        blocks = self.array.blocks
-        last = self.array.numblocks[0] - 1
-        return "-".join(_digest(blocks[i].compute()) for i in sorted({0, last // 2, last}))
+        return sampled_digest(self.array) if self.memory is None else digest(self.memory)
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,16 @@ def _column(block: np.ndarray) -> np.ndarray:
     return block[:, None]
 
 
-def _digest(array: np.ndarray) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def digest(array: np.ndarray) -> str:
+    """A hash of all values."""
+    total = hashlib.blake2b(digest_size=16)
     for start in range(0, len(array), 1 << 16):
-        digest.update(np.ascontiguousarray(array[start : start + (1 << 16)]).data)
-    return digest.hexdigest()
+        total.update(np.ascontiguousarray(array[start : start + (1 << 16)]).data)
+    return total.hexdigest()
+
+
+def sampled_digest(array: da.Array) -> str:
+    """Hashes of the first, middle and last block."""
+    last = array.npartitions - 1
+    index = (np.unravel_index(i, array.numblocks) for i in sorted({0, last // 2, last}))
+    return "-".join(digest(array.blocks[tuple(map(int, i))].compute()) for i in index)

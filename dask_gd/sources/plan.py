@@ -1,8 +1,15 @@
-"""What a pass over a source will take, known before the first task."""
+"""How large partitions are, and what a pass over a source will take, known before the first task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+#: A partition, or some, is a task: large enough that the task's own cost is small beside it, small enough that
+#: there are some tens of them to share out and to repeat after a worker's death.
+PARTITION_BYTES = 128 << 20
+PARTITIONS = 32
+#: Blocks of Dask arrays are put together up to this size.
+SMALL_BLOCK = 4 << 20
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,19 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .ahead import Ahead
 from .cache import cache
 from .dask import BoundRows
+from .fields import BoundFields, Fields
 from .files import thread_buffer
-from .zarr import ZarrRows
+from .zarr import READ_BYTES, READ_ROWS, ZarrRows
 
 #: A column as a task reads it.
-Column = ZarrRows | BoundRows
+Column = ZarrRows | BoundRows | BoundFields
 
 
 class Rows(NamedTuple):
@@ -27,6 +28,11 @@ class Rows(NamedTuple):
     y: np.ndarray  # (n, k) float64
     weight: np.ndarray | None  # (n,) float64
     start: int
+    kept: np.ndarray | None = None  # (n,) where they are from ``start`` on, if some between them were dropped
+
+    def number(self, i: int) -> int:
+        """The number in the whole array of the i-th row."""
+        return self.start + (i if self.kept is None else int(self.kept[i]))
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,23 @@ class Reader:
     dtype: np.dtype
     features: int
     outputs: int
-    #: x, y and weight; a str stands for a materialised block, which comes as an argument of the task.
-    columns: tuple[ZarrRows | str | None, ...]
+    #: x, y and weight; a str or Fields stands for a materialised block, or pieces of several variables, which come as
+    #: an argument of the task.
+    columns: tuple[ZarrRows | str | Fields | None, ...]
+    #: Leave out rows with NaN.
+    drop: bool = False
 
-    def bind(self, partition: int, blocks: tuple[np.ndarray, ...]) -> tuple[Column, Column, Column | None]:
+    def bind(self, partition: int, blocks: tuple[Any, ...]) -> tuple[Column, Column, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
         start, waiting = self.bounds[partition], iter(blocks)
-        x, y, weight = (BoundRows(next(waiting), c, start) if isinstance(c, str) else c for c in self.columns)
+        x, y, weight = (
+            BoundRows(next(waiting), c, start)
+            if isinstance(c, str)
+            else c.bind(next(waiting), partition, start)
+            if isinstance(c, Fields)
+            else c
+            for c in self.columns
+        )
         assert x is not None
         assert y is not None
         return x, y, weight
@@ -55,7 +71,7 @@ class Reader:
         return isinstance(x, ZarrRows) and x.worth_keeping
 
     def __call__(
-        self, partitions: tuple[int, ...], *blocks: np.ndarray, keep: tuple[str, int] | None = None
+        self, partitions: tuple[int, ...], *blocks: Any, keep: tuple[str, int] | None = None
     ) -> Generator[tuple[int, Rows]]:
         """The rows of some partitions (of one, where there are blocks), a few chunks at a time, and which one's.
 
@@ -78,15 +94,14 @@ class Reader:
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
-                yield (
-                    partition,
-                    Rows(
-                        _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
-                        _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs),
-                        _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
-                        a,
-                    ),
+                rows = Rows(
+                    _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
+                    _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs),
+                    _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
+                    a,
                 )
+                for some in without_nan(rows) if self.drop else (rows,):
+                    yield partition, some
 
     def _spans(self, column: Column, partition: int, windows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
         """What to read of a narrow column for a partition: its own chunks, or more where the features' are longer."""
@@ -95,6 +110,25 @@ class Reader:
             if b > stop:
                 stop = next(last for _, last in column.windows(a, end) if last >= b)
                 yield a, stop
+
+
+def without_nan(rows: Rows) -> Iterator[Rows]:
+    """The rows that have no NaN in any column, some at a time: where there are others, these are copied."""
+    step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
+    for first in range(0, len(rows.x), step):
+        x, y = rows.x[first : first + step], rows.y[first : first + step]
+        weight = None if rows.weight is None else rows.weight[first : first + step]
+        good = np.ones(len(x), bool)
+        for a in (x, y) if weight is None else (x, y, weight[:, None]):
+            # A sum takes a fraction of the time of a look at every value, and is NaN if one is. It may be so too where
+            # none is: infinity less infinity.
+            suspects = np.flatnonzero(np.isnan(a @ np.ones(a.shape[1], a.dtype)))
+            good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
+        if good.all():
+            yield Rows(x, y, weight, rows.start + first)
+        else:
+            kept = np.flatnonzero(good)
+            yield Rows(x[kept], y[kept], None if weight is None else weight[kept], rows.start + first, kept)
 
 
 def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:

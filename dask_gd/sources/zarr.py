@@ -120,6 +120,15 @@ class ZarrRows:
     def window_bytes(self) -> int:
         return self.read_rows * int(np.prod(self.array.shape[1:])) * self.array.dtype.itemsize
 
+    def nbytes(self, rows: int) -> int:
+        """Decoded bytes of so many rows."""
+        return rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk, decoded."""
+        return int(np.prod(self.array.chunks)) * self.dtype.itemsize
+
     @property
     def ahead(self) -> int:
         """Windows to read before they are needed, see `Ahead`; 0 where they are at hand."""

@@ -1,0 +1,317 @@
+"""Rows from the variables of an xarray Dataset: every point of its sample dimensions is one.
+
+The variables stay as they are, each with its own dimensions: a latitude, a series in time, a field over both. A task
+gets the pieces of them that its partition needs and broadcasts some rows of them at a time into a buffer that its
+thread keeps, so that the wide table is nowhere, neither in memory nor on disk. Integers packed after the CF conventions
+are decoded there too.
+
+Partitions are the blocks of the grid that the variables' chunks cut the sample dimensions into. Rows are in the order
+of the sample dimensions, the last of them fastest, within a block; and so are the blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from .dask import digest, sampled_digest
+from .fields import Fields, Packing, packing_of, predict_block
+from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
+
+#: Attributes that hold of a prediction as of its target.
+DESCRIBE = ("long_name", "standard_name", "units")
+
+
+@dataclass(frozen=True)
+class FieldRows:
+    """Variables of a Dataset as the columns of one of the roles of a source."""
+
+    fields: Fields
+    #: One for each variable, with the grid's dimensions and chunks, and size 1 where it does not depend on one.
+    arrays: tuple[da.Array, ...] = field(repr=False)
+    #: The NumPy arrays behind those that are in memory, which a cluster should receive once and keep.
+    memory: tuple[np.ndarray | None, ...] = field(repr=False)
+    #: Rows are (n,) and not (n, p).
+    flat: bool = False
+    #: The variables themselves.
+    dataset: xr.Dataset = field(default_factory=xr.Dataset, repr=False)
+
+    @property
+    def role(self) -> str:
+        return self.fields.role
+
+    @property
+    def name(self) -> str:
+        return self.role
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.fields.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        rows = prod(sum(c) for c in self.fields.chunks)
+        return (rows,) if self.flat else (rows, len(self.arrays))
+
+    @property
+    def read_rows(self) -> int:
+        return self.fields.read_rows
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Those of the first variable that say what it is."""
+        attrs = self.dataset[self.fields.names[0]].attrs
+        return {key: str(attrs[key]) for key in DESCRIBE if key in attrs}
+
+    def nbytes(self, rows: int) -> int:
+        """Bytes of the variables, which one pass reads: far fewer than those of the rows that they make."""
+        return sum(int(array.nbytes) for array in self.arrays)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of the largest pieces of one partition together."""
+        return sum(prod(array.chunksize) * array.dtype.itemsize for array in self.arrays)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory that a thread needs at most: its pieces, what they are cut or put together from, and a window."""
+        row = len(self.arrays) * self.dtype.itemsize
+        return 2 * self.chunk_bytes + min(self.read_rows, prod(max(c) for c in self.fields.chunks)) * row
+
+    def blocks(self) -> da.Array:
+        """The partitions' pieces as map_blocks takes them: in the grid, each block a tuple of arrays."""
+        meta = np.empty((0,) * len(self.fields.dims), object)
+        return da.map_blocks(_together, *self.arrays, dtype=object, meta=meta)
+
+    def held(self) -> FieldRows | None:
+        """With the variables that are in memory given to the cluster, if there are any."""
+        if not any(isinstance(memory, np.ndarray) for memory in self.memory):
+            return None
+        pairs = zip(self.arrays, self.memory, strict=True)
+        return replace(self, arrays=tuple(a if memory is None else a.persist() for a, memory in pairs))
+
+    def content(self) -> str:
+        """A hash of the variables, their names and their packing: of all that is in memory, else of some blocks."""
+        total = hashlib.blake2b(digest_size=16)
+        for i, (array, memory) in enumerate(zip(self.arrays, self.memory, strict=True)):
+            data = digest(memory) if memory is not None else sampled_digest(array)
+            about = self.fields.names[i], array.shape, str(array.dtype), self.fields.packings[i], data
+            total.update(repr(about).encode())
+        return total.hexdigest()
+
+
+def _together(*pieces: np.ndarray) -> tuple[np.ndarray, ...]:
+    return pieces
+
+
+def dataset_rows(
+    dataset: xr.Dataset,
+    features: Any,
+    target: Any,
+    sample_dims: Any,
+    sample_weight: Any = None,
+) -> tuple[FieldRows, FieldRows, FieldRows | None]:
+    """Features, targets and row weights from the variables of a dataset, after all checks that need no data."""
+    names, targets = _names("features", features), _names("target", target)
+    dims = _sample_dims(dataset, sample_dims)
+    if both := [name for name in names if name in targets]:
+        raise InvalidArgumentError(f"{', '.join(map(repr, both))} is among the features and is the target.")
+    roles = {
+        "x": {name: variable(dataset, "features", name, dims) for name in names},
+        "y": {name: variable(dataset, "target", name, dims) for name in targets},
+    }
+    if sample_weight is not None:
+        roles["sample_weight"] = _weight(dataset, sample_weight, dims)
+    if empty := [d for d in dims if dataset.sizes[d] == 0]:
+        raise InvalidArgumentError(f"There is nothing to fit: dimension {empty[0]!r} has no points.")
+    variables = [v for role in roles.values() for v in role.values()]
+    sizes = tuple(dataset.sizes[d] for d in dims)
+    chunks = grid_chunks(variables, dims, sizes, len(names), together=True)
+
+    def rows(role: str, flat: bool) -> FieldRows:
+        columns = roles[role]
+        packings = tuple(packing_of(name, v.attrs, v.dtype) for name, v in columns.items())
+        dtype = x_dtype(columns.values(), packings) if role == "x" else np.dtype(float)
+        fields = Fields(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
+        expanded = [expand(v, dims) for v in columns.values()]
+        memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
+        return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat)
+
+    x = replace(rows("x", False), dataset=xr.Dataset({name: dataset[name] for name in names}))
+    y = replace(rows("y", isinstance(target, str)), dataset=xr.Dataset({name: dataset[name] for name in targets}))
+    return x, y, rows("sample_weight", True) if "sample_weight" in roles else None
+
+
+def _names(argument: str, given: Any) -> tuple:
+    """The names in an argument that takes one or several."""
+    if given is None:
+        raise InvalidArgumentError(
+            f"fit(dataset, ...) needs {argument}: the name, or names, of variables or coordinates of the dataset."
+        )
+    names = tuple(given) if np.iterable(given) and not isinstance(given, str) else (given,)
+    if not names:
+        raise InvalidArgumentError(f"{argument}={given!r}: name at least one variable.")
+    if other := [name for name in names if not isinstance(name, str)]:
+        raise InvalidTypeError(f"{argument}: {other[0]!r} is no name; names are strings.")
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise InvalidArgumentError(f"{argument} names {twice[0]!r} twice.")
+    return names
+
+
+def _sample_dims(dataset: xr.Dataset, sample_dims: Any) -> tuple[str, ...]:
+    have = ", ".join(map(repr, dataset.sizes)) or "none"
+    if sample_dims is None:
+        raise InvalidArgumentError(
+            "fit(dataset, ...) needs sample_dims: the dimensions whose points are the rows, in the rows' order. "
+            f"The dataset has {have}."
+        )
+    dims = (sample_dims,) if isinstance(sample_dims, str) else tuple(sample_dims)
+    if not dims or len(set(dims)) < len(dims):
+        raise InvalidArgumentError(f"sample_dims={sample_dims!r}: name at least one dimension, and each of them once.")
+    for d in dims:
+        if d not in dataset.sizes:
+            raise InvalidArgumentError(f"sample_dims: the dataset has no dimension {d!r}; it has {have}.")
+    return dims
+
+
+def variable(dataset: xr.Dataset, argument: str, name: Hashable, dims: tuple[str, ...] | None = None) -> xr.Variable:
+    """A variable or coordinate with real numbers over some of the sample dimensions, chunked or in memory."""
+    try:
+        found = dataset[name].variable
+    except (KeyError, TypeError, AttributeError) as error:
+        have = ", ".join(map(repr, dataset.variables)) or "none"
+        raise InvalidArgumentError(f"{argument}: the dataset has no variable {name!r}; it has {have}.") from error
+    return checked(found, argument, name, dims)
+
+
+def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, ...] | None) -> xr.Variable:
+    if found.dtype.kind not in "fiub":
+        raise InvalidTypeError(f"{argument}: {name!r} has dtype {found.dtype}; {_remedy(name, found)}")
+    if dims is not None and (other := [d for d in found.dims if d not in dims]):
+        raise InvalidArgumentError(
+            f"{argument}: {name!r} has the dimension {other[0]!r}, which is not among sample_dims={dims!r}. "
+            f"Add it there, select one point with dataset.isel({other[0]}=0), or make variables of its points."
+        )
+    if found.chunks is None and not found._in_memory:
+        # Opened without Dask, and not to be read whole.
+        found = found.chunk(found.encoding.get("preferred_chunks") or "auto")
+    if not isinstance(found.data, da.Array):
+        found = xr.Variable(found.dims, np.asarray(found.data), found.attrs)
+    return found
+
+
+def _remedy(name: Hashable, found: xr.Variable) -> str:
+    """How to make numbers of what is none."""
+    if found.dtype.kind == "M":
+        return (
+            f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - dataset[{name!r}]"
+            f"[0]) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
+        )
+    if found.dtype.kind == "m":
+        return f"divide it by a unit first, for example dataset[{name!r}] / np.timedelta64(1, 'D')."
+    return "only real numbers can be fitted (float, int, uint, bool). Encode categories and times as numbers first."
+
+
+def _weight(dataset: xr.Dataset, given: Any, dims: tuple[str, ...]) -> dict[Hashable, xr.Variable]:
+    """Row weights: the name of a variable, or a DataArray with the dataset's coordinates."""
+    if isinstance(given, str):
+        return {given: variable(dataset, "sample_weight", given, dims)}
+    if not isinstance(given, xr.DataArray):
+        raise InvalidTypeError(
+            f"sample_weight is a {type(given).__name__}; beside a dataset it must be the name of a variable or a "
+            "DataArray over some of the sample dimensions."
+        )
+    weight = checked(given.variable, "sample_weight", "sample_weight", dims)
+    for d in given.dims:
+        labels = [a.indexes[d] for a in (given, dataset) if d in a.indexes]
+        if given.sizes[d] != dataset.sizes[d] or (len(labels) == 2 and not labels[0].equals(labels[1])):
+            raise InvalidArgumentError(
+                f"sample_weight and the dataset differ along {d!r}; align them first, for example with xarray.align."
+            )
+    return {"sample_weight": weight}
+
+
+def x_dtype(variables: Any, packings: Sequence[Packing | None]) -> np.dtype:
+    """Of the rows: float32 if no value needs more, else float64."""
+    pairs = zip(variables, packings, strict=True)
+    dtypes = [v.dtype if packing is None else packing.dtype(v.dtype) for v, packing in pairs]
+    small = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in dtypes)
+    return np.dtype(np.float32 if small else np.float64)
+
+
+def expand(v: xr.Variable, dims: tuple[Hashable, ...]) -> Any:
+    """The variable's array with all of the dimensions, in their order, of size 1 where it has none."""
+    ordered = v.transpose(*(d for d in dims if d in v.dims)).data
+    return ordered[tuple(slice(None) if d in v.dims else None for d in dims)]
+
+
+def in_grid(array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """The array in the grid's chunks, but for dimensions of size 1."""
+    own = tuple((1,) if n == 1 else c for c, n in zip(chunks, array.shape, strict=True))
+    return array.rechunk(own) if isinstance(array, da.Array) else da.from_array(array, chunks=own, name=False)
+
+
+def grid_chunks(
+    variables: Sequence[xr.Variable], dims: tuple[Hashable, ...], sizes: tuple[int, ...], width: int, together: bool
+) -> tuple[tuple[int, ...], ...]:
+    """The grid of partitions: along each dimension the chunks of the largest chunked variable that has it.
+
+    Dimensions that no chunked variable has are cut so that blocks of rows, were they in memory, would be those of a
+    NumPy array. ``together`` puts chunks that are so small that their tasks cost more than they do together.
+    """
+    n, chunks = max(1, prod(sizes)), dict[Hashable, tuple[int, ...]]()
+    row_bytes = 8 * width
+    for v in sorted(variables, key=lambda v: -v.nbytes):
+        for d, c in zip(v.dims, v.chunks or (), strict=bool(v.chunks)):
+            chunks.setdefault(d, tuple(size for size in c if size) or (0,))
+    blocks = prod(len(c) for c in chunks.values())
+    some = min(blocks // PARTITIONS, SMALL_BLOCK * blocks // (n * row_bytes)) if together else 1
+    for d in reversed(dims):
+        if d in chunks and some > 1:
+            count, edges = min(some, len(chunks[d])), np.cumsum([0, *chunks[d]])
+            chunks[d] = tuple(np.diff(np.append(edges[:-1:count], edges[-1])).tolist())
+            some //= count
+    wanted = min(PARTITION_BYTES, max(1 << 20, n * row_bytes // PARTITIONS)) // row_bytes
+    rows = max(1, prod(max(c) for c in chunks.values()))
+    had = {d for v in variables for d in v.dims}
+    for d, size in zip(reversed(dims), reversed(sizes), strict=True):
+        if d not in chunks:
+            step = max(1, min(size, wanted // rows) if d in had else size)
+            chunks[d] = (step,) * (size // step) + ((size % step,) if size % step or not size else ())
+            rows *= step
+    return tuple(chunks[d] for d in dims)
+
+
+def predicted(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    sample_dims: Sequence[str] | None,
+    mean: Callable[[np.ndarray], np.ndarray],
+    outputs: int | None,
+) -> tuple[tuple[Hashable, ...], Any]:
+    """``mean`` of the rows of a dataset: the dimensions that its variables have of the sample dimensions, and others,
+    and an array over them (and the outputs), not computed where a variable is lazy.
+    """
+    variables = [variable(dataset, "predict", name) for name in names]
+    have = dict.fromkeys(d for v in variables for d in v.dims)
+    dims = tuple(dict.fromkeys(d for d in (*(sample_dims or ()), *have) if d in have))
+    packings = tuple(packing_of(name, v.attrs, v.dtype) for name, v in zip(names, variables, strict=True))
+    arrays = [expand(v, dims) for v in variables]
+    block = partial(predict_block, packings=packings, dtype=x_dtype(variables, packings), mean=mean, outputs=outputs)
+    if not any(isinstance(a, da.Array) for a in arrays):
+        return dims, block(*arrays)
+    sizes = tuple(dataset.sizes[d] for d in dims)
+    chunks = grid_chunks(variables, dims, sizes, len(names), together=False)
+    new = {} if outputs is None else {"new_axis": len(dims)}
+    shape = chunks if outputs is None else (*chunks, (outputs,))
+    arrays = [in_grid(a, chunks) for a in arrays]
+    return dims, da.map_blocks(block, *arrays, chunks=shape, dtype=float, meta=np.empty((0,) * len(shape)), **new)
