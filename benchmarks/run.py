@@ -443,6 +443,7 @@ def main() -> None:
     parser.add_argument("--flights", type=Path, help="the full flights store; without it its cases are left out")
     parser.add_argument("--cases", nargs="+", default=[], choices=CASES)
     parser.add_argument("--only", nargs="+", default=[], help="peers whose name holds one of these, and dask_gd auto")
+    parser.add_argument("--without", nargs="+", default=[], help="not those whose name holds one of these")
     parser.add_argument("--repeat", type=int, help="default 3, --quick 1")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds allowed to a process; default %(default)s")
     parser.add_argument("--python", nargs="+", default=[], metavar="PEER=PATH", help="another interpreter for a peer")
@@ -452,7 +453,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # and with it what runs now
     repeat = args.repeat or (1 if args.quick else 3)
     only = [*(args.only or PEERS), AUTO]
-    peers = [peer for peer in PEERS if any(part in peer for part in only)]
+    peers = [p for p in PEERS if any(part in p for part in only) and not any(part in p for part in args.without)]
     if args.quick:
         peers = [peer for peer in peers if peer.startswith(QUICK) and ", persisted" not in peer]
     chosen = args.cases or CASES
