@@ -103,7 +103,9 @@ class Inference:
         return ["  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
-def infer(run: FitResult, x: Any, y: Any = None, sample_weight: Any = None, *, level: float = 0.95) -> Inference:
+def infer(
+    run: FitResult, x: Any, y: Any = None, sample_weight: Any = None, *, level: float = 0.95, **data: Any
+) -> Inference:
     """Standard errors, tests and confidence intervals of the coefficients of a fit without a penalty.
 
     Takes one pass over the rows of the fit. The numbers are those of statsmodels: of ``OLS`` for the squared loss,
@@ -120,6 +122,8 @@ def infer(run: FitResult, x: Any, y: Any = None, sample_weight: Any = None, *, l
     sample_weight : array (n,), optional
         Those of the fit. A weight repeats its row, as statsmodels' ``freq_weights`` do: n is the sum of the weights,
         and weights twice as large have standard errors smaller by about the root of 2.
+    data
+        ``features``, ``target``, ``sample_dims`` and ``nan``, those of the fit.
     level : float
         How often intervals hold the true coefficient, between 0 and 1.
 
@@ -162,7 +166,7 @@ def infer(run: FitResult, x: Any, y: Any = None, sample_weight: Any = None, *, l
     0.141421
     """
     _check_run(run, level)
-    source: Source = InDoubles(**vars(as_source(x, y, sample_weight)))
+    source: Source = InDoubles(**vars(as_source(x, y, sample_weight, **data)))
     _check_data(run, source)
     source = passes.hold(source)
     p, k = source.shape[1], source.outputs or 1
@@ -286,8 +290,8 @@ def _check_run(run: FitResult, level: float) -> None:
         raise InvalidTypeError(f"infer(run, x, y): run is a {type(run).__name__}; give the FitResult of dask_gd.fit.")
     if not isinstance(run.loss, Squared | Logistic | Tweedie):
         raise InvalidArgumentError(
-            f"infer: {run.loss!r} is no likelihood, from which standard errors would follow; those of squared, "
-            "logistic, poisson, gamma and tweedie losses are known."
+            "infer: standard errors follow from squared, logistic, poisson, gamma and tweedie losses; "
+            f"{run.loss!r} is no likelihood, or not served."
         )
     if run.penalised:
         raise InvalidArgumentError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,8 @@ def fit(
     Products are taken in the dtype of x. In float32 they keep about seven digits of what is not centred: store features
     with large offsets centred, or in float64.
 
-    For every loss but the squared, on data of 16 partitions or more, Newton's method and L-BFGS take their first steps
-    on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
+    For every loss but the squared and models, on data of 16 partitions or more, Newton's method and L-BFGS take their
+    first steps on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
     ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
     rows read, and ``passes`` is the share of them.
 
@@ -163,7 +163,8 @@ def fit(
     source = as_source(x, y, sample_weight, features=features, target=target, sample_dims=sample_dims, nan=nan)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
-        start = _start(loss.start if initial_weights is None else initial_weights, len(loss.start), 1, False)
+        own = loss.packed(initial_weights) if isinstance(initial_weights, Mapping) else initial_weights
+        start = _start(loss.start if own is None else own, len(loss.start), 1, False)
     else:
         p, k = source.shape[1], classes_of(loss) or source.outputs or 1
         start = _start(initial_weights, p, k, fit_intercept)

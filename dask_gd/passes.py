@@ -213,7 +213,7 @@ def evaluate(
             return coupled(total.compute()[0], loss, needs)
     except KilledWorker as error:
         raise ClusterError(
-            f"{_rows_named(source, work, error.task)} killed {error.allowed_failures + 1} workers "
+            f"{_rows_named(source, work, error.task)} killed {error.allowed_failures + 1} workers, or waited on them, "
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error

@@ -416,7 +416,7 @@ class Run:
             "dropped": ((), np.array(self.dropped)),
         }
         for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
-            if names is not None and not own:
+            if names is not None and not own and not (name == "output" and outputs != self.source.outputs):
                 arrays[name] = ((name,), np.array(names, dtype=object))
         for name, values in self.history.items():
             arrays[name] = (("iteration",), np.array(values, dtype=float))

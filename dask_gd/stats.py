@@ -184,11 +184,17 @@ class Kernel:
         # One flat product for all outputs and candidates.
         self.weights, self.unit = narrow(query[:p].reshape(p, query.shape[1] * query.shape[2]), dtype)
         self.step = block_rows(p, dtype.itemsize)
+        if self.classes:
+            # What a row has of each class, and of each two for the curvature, may be more than its features.
+            each = 8 * max(query.shape[1] * query.shape[2], curvatures(query.shape[1], loss, needs))
+            self.step = min(self.step, max(BLOCK_ROWS, BLOCK_BYTES // each // 16 * 16))
         if self.stats.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
 
     def add(self, x, y, weight) -> None:
         """Add the sums over some more rows."""
+        if not len(x):
+            return
         total = float(len(x)) if weight is None else float(weight.sum())
         if isinstance(self.loss, Model):
             self._add_model(x, y, weight, total)

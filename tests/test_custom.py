@@ -1,6 +1,7 @@
 """A loss of the user's own is fitted, stored and resumed like the others."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import dask.array as da
 import numpy as np
@@ -69,6 +70,53 @@ def test_a_stored_fit_goes_on_and_is_loaded_with_its_loss(tmp_path):
     assert_array_equal(dask_gd.load(tmp_path, loss=OWN).predict(x), run.predict(x))
     with pytest.raises(StoreError, match="loss"):
         dask_gd.fit(x, y, loss=(pseudo_huber, np.subtract), store=tmp_path)
+
+
+def scaled(by):
+    return lambda z, y: by * pseudo_huber(z, y), lambda z, y: by * pseudo_huber_slope(z, y)
+
+
+def partly(by):
+    return partial(pseudo_huber_of, by), partial(pseudo_huber_slope_of, by)
+
+
+def pseudo_huber_of(by, z, y):
+    return by * pseudo_huber(z, y)
+
+
+def pseudo_huber_slope_of(by, z, y):
+    return by * pseudo_huber_slope(z, y)
+
+
+class Scaled:
+    def __init__(self, by, function):
+        self.by, self.function = by, function
+
+    def __call__(self, z, y):
+        return self.by * self.function(z, y)
+
+
+def objects(by):
+    return Scaled(by, pseudo_huber), Scaled(by, pseudo_huber_slope)
+
+
+@pytest.mark.parametrize("make", [scaled, partly, objects])
+def test_functions_are_told_apart_by_what_they_hold(tmp_path, make):
+    x, y = problem()
+    options = {"penalty": dask_gd.L2(0.1), "store": tmp_path}
+    run = dask_gd.fit(x, y, loss=make(2.0), **options)
+    assert_array_equal(dask_gd.fit(x, y, loss=make(2.0), **options).weights, run.weights)
+    with pytest.raises(StoreError, match="loss"):
+        dask_gd.fit(x, y, loss=make(0.5), **options)
+
+
+def test_a_function_cannot_change_what_others_read():
+    def value(z, y):
+        z -= y
+        return z * z / 2
+
+    with pytest.raises(ValueError, match="read-only"):
+        dask_gd.fit(*problem(), loss=(value, np.subtract))
 
 
 def test_an_object_that_is_a_loss_is_one():

@@ -321,3 +321,19 @@ def test_bad_targets_are_named():
     bad[17] = np.nan
     with pytest.raises(DataError, match="nan in row 17"):
         dask_gd.infer(run, x, bad)
+
+
+def test_rows_left_out_of_the_fit_are_left_out():
+    x, y = problem(Logistic())
+    x[::7, 1] = np.nan
+    kept = np.isfinite(x).all(axis=1)
+    run = fit(x, y, Logistic(), nan="drop")
+    assert_same(dask_gd.infer(run, x, y, nan="drop"), inferred(x[kept], y[kept], Logistic()), rtol=1e-8)
+
+
+def test_a_dataset_is_named_as_in_the_fit():
+    x, y = problem(Squared())
+    names = {"features": [f"x{i}" for i in range(x.shape[1])], "target": "y", "sample_dims": "row"}
+    data = xr.Dataset({name: ("row", x[:, i]) for i, name in enumerate(names["features"])} | {"y": ("row", y)})
+    run = dask_gd.fit(data, **names, tol=1e-10)
+    assert_same(dask_gd.infer(run, data, **names), inferred(x, y, Squared()), rtol=1e-8)

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
-from dask_gd.errors import InvalidArgumentError, InvalidTypeError
+from dask_gd.errors import InvalidArgumentError, InvalidTypeError, StoreError
 
 
 def problem(n=300, p=3):
@@ -113,6 +113,55 @@ def test_what_is_no_model_is_refused(make, error, message):
 def test_what_needs_a_curvature_is_refused(options):
     with pytest.raises(InvalidArgumentError):
         dask_gd.fit(*problem(), loss=MODEL, **options)
+
+
+def test_a_store_is_of_one_function_and_one_set_of_shapes(tmp_path):
+    x, y = problem()
+
+    def model(shapes):
+        def function(params, x, y, weight):
+            flat = np.concatenate([params[name] for name in shapes])
+            residual = x @ flat - y
+            slope = np.split(x.T @ residual, np.cumsum(list(shapes.values()))[:-1])
+            return residual @ residual / 2, dict(zip(shapes, slope, strict=True))
+
+        return dask_gd.Model(function, {name: np.zeros(size) for name, size in shapes.items()})
+
+    run = dask_gd.fit(x, y, loss=model({"a": 2, "b": 1}), store=tmp_path)
+    again = dask_gd.fit(x, y, loss=model({"a": 2, "b": 1}), store=tmp_path)
+    assert_array_equal(again.weights, run.weights)
+    with pytest.raises(StoreError, match="loss"):
+        dask_gd.fit(x, y, loss=model({"a": 1, "b": 2}), store=tmp_path)
+
+
+def test_parameters_may_be_where_to_begin():
+    x, y = problem()
+    first = dask_gd.fit(x, y, loss=MODEL)
+    again = dask_gd.fit(x, y, loss=MODEL, initial_weights=first.params, max_iter=0)
+    assert_array_equal(again.params["w"], first.params["w"])
+
+
+def test_a_function_sees_no_block_without_rows():
+    x, y = problem()
+    x[:100] = np.nan
+
+    def counted(params, x, y, weight):
+        assert len(x)
+        return linear(params, x, y, weight)
+
+    blocks = da.from_array(x, chunks=(100, 3))
+    run = dask_gd.fit(blocks, y, loss=dask_gd.Model(counted, start()), nan="drop")
+    assert run.dropped == 100
+    assert_allclose(run.params["w"], dask_gd.fit(x[100:], y[100:], loss=MODEL).params["w"], rtol=1e-5)
+
+
+def test_a_function_cannot_change_what_others_read():
+    def shifting(params, x, y, weight):
+        x -= 0.5
+        return linear(params, x, y, weight)
+
+    with pytest.raises(ValueError, match="read-only"):
+        dask_gd.fit(*problem(), loss=dask_gd.Model(shifting, start()))
 
 
 def test_predictions_are_the_users():

@@ -2,6 +2,7 @@
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import zarr
@@ -13,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.losses import pairs
-from dask_gd.stats import EXACT, Needs, coupled, partial_stats
+from dask_gd.solvers import as_solver
+from dask_gd.stats import BLOCK_BYTES, EXACT, Kernel, Needs, coupled, curvatures, partial_stats
 
 N, P, K = 600, 4, 3
 
@@ -201,6 +203,30 @@ def test_targets_that_are_no_classes_are_refused(change, loss, error, message):
         y[row] = value
     with pytest.raises(error, match=message):
         fit(x, y, loss=loss)
+
+
+@pytest.mark.parametrize("columns", [pd.DataFrame, lambda y: xr.DataArray(y, dims=("r", "o"), coords={"o": ["c"]})])
+def test_the_name_of_a_column_of_classes_names_no_class(tmp_path, columns):
+    x, y = problem()
+    run = fit(x, columns(y[:, None]), store=tmp_path)
+    assert_array_equal(run.weights.values, fit(x, y).weights.values)
+    assert_array_equal(dask_gd.load(tmp_path).weights, run.weights)
+
+
+@pytest.mark.parametrize(("classes", "solver"), [(24, "newton"), (25, "lbfgs")])
+def test_many_classes_are_left_to_the_solver_without_a_curvature(classes, solver):
+    assert as_solver("auto", dask_gd.Softmax(classes), dask_gd.L2(0.0), 3).name == solver
+
+
+def test_blocks_are_so_short_that_classes_fill_no_more_than_features():
+    needs, query = Needs(EXACT), np.zeros((3, 40, 1))
+    kernel = Kernel(query, dask_gd.Softmax(40), needs, np.dtype(float), 2)
+    assert kernel.step * curvatures(40, dask_gd.Softmax(40), needs) * 8 <= max(BLOCK_BYTES, 64 * 780 * 8)
+    # The length of the blocks changes no more than the order of the sums.
+    x, y = problem(classes=40, p=2)
+    whole = sums(query, x, y, needs)
+    parts = [sums(query, x[i : i + 7], y[i : i + 7], needs) for i in range(0, N, 7)]
+    assert_allclose(whole.curvature, sum(part.curvature for part in parts), rtol=1e-9, atol=1e-9)
 
 
 def test_the_classes_of_a_dataset_are_given():

@@ -13,7 +13,7 @@ from ..errors import choose
 from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge
 from .counts import Gamma, Poisson, Tweedie
-from .custom import Custom
+from .custom import Custom, described
 from .model import Model
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
@@ -45,9 +45,12 @@ def as_loss(loss: Any) -> Any:
 
 
 def parameters_of(loss: Loss) -> dict[str, Any]:
-    """What a stored run remembers of a loss beside its name; of functions, which are not stored, their own names."""
-    found: dict[str, Any] = asdict(loss) if is_dataclass(loss) else {}  # type: ignore[arg-type]
-    return {name: f"{v.__module__}.{v.__qualname__}" if callable(v) else v for name, v in found.items()}
+    """What a stored run remembers of a loss beside its name, to know it again; functions themselves are not stored."""
+    if isinstance(loss, Model):
+        return {"function": described(loss.function), "shapes": {n: list(s) for n, s in loss.shapes.items()}}
+    if LOSSES.get(loss.name) is not None and is_dataclass(loss):
+        return asdict(loss)  # type: ignore[call-overload]
+    return {name: described(value) for name, value in vars(loss).items()}
 
 
 __all__ = [

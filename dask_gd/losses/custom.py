@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +16,40 @@ from ..errors import InvalidTypeError
 #: Of the prediction's size (and 1): where the slope's difference is as exact as it gets (Nocedal and Wright, 2006,
 #: section 8.1).
 STEP = float(np.finfo(float).eps) ** (1 / 3)
+
+
+def unchanging(*arrays: Any) -> list[Any]:
+    """Views that a user's function cannot write to: others read the same memory. None stays None."""
+    views = [None if a is None else a.view() for a in arrays]
+    for view in views:
+        if view is not None:
+            view.flags.writeable = False
+    return views
+
+
+def described(function: Any, within: tuple = ()) -> Any:
+    """What tells a function from others, as far as that can be told, in a form that can be stored.
+
+    Its name, its code, and what it has from where it was made. Code differs between versions of Python.
+    """
+    if any(function is outer for outer in within):
+        return "itself"
+    within = (*within, function)
+    if isinstance(function, partial):
+        return [described(v, within) for v in (function.func, function.args, function.keywords)]
+    if not callable(function):
+        return _without_addresses(function)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    if (code := getattr(function, "__code__", None)) is None:
+        return [name, *(described(v, within) for v in getattr(function, "__dict__", {}).values())]
+    cells = [described(cell.cell_contents, within) for cell in function.__closure__ or ()]
+    consts = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    found = _without_addresses((code.co_code, code.co_names, consts, function.__defaults__, cells))
+    return f"{name} {hashlib.blake2b(found.encode(), digest_size=8).hexdigest()}"
+
+
+def _without_addresses(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 @dataclass(frozen=True)
@@ -54,7 +92,7 @@ class Custom:
 
     def value_and_slope(self, z, y):
         """What the two functions return."""
-        z, y = np.broadcast_arrays(z, y)
+        z, y = unchanging(*np.broadcast_arrays(z, y))
         return self._checked("value", z, y), self._checked("slope", z, y)
 
     def _checked(self, name: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -68,7 +106,7 @@ class Custom:
 
     def curvature(self, z, y):
         """The slope's central difference, at least 0."""
-        z, y = np.broadcast_arrays(z, y)
+        z, y = unchanging(*np.broadcast_arrays(z, y))
         step = STEP * (1.0 + np.abs(z))
         above, below = z + step, z - step
         return np.maximum((self._checked("slope", above, y) - self._checked("slope", below, y)) / (above - below), 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, InvalidTypeError
+from .custom import unchanging
 
 
 class Model:
@@ -90,7 +91,8 @@ class Model:
 
     def sums(self, flat: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> tuple:
         """Loss and gradient (q,) of a block, at parameters (q,); y is (n, k)."""
-        found = self.function(self.unpacked(flat), x, y[:, 0] if y.shape[1] == 1 else y, weight)
+        flat, x, y, weight = unchanging(flat, x, y[:, 0] if y.shape[1] == 1 else y, weight)
+        found = self.function(self.unpacked(flat), x, y, weight)
         if not isinstance(found, tuple) or len(found) != 2 or np.shape(found[0]) != ():
             raise InvalidTypeError(
                 f"{self!r} returned {found!r:.100}; it must return (loss_sum, gradient_sum), a number and what has the "

@@ -22,8 +22,9 @@ class Softmax:
     """Negative log-likelihood of a class, ``L(y, z) = log(sum_c exp(z_c)) - z_y``: multinomial logistic regression.
 
     Targets are the classes' numbers, 0 to ``classes - 1``, in one column. Weights have a column for each class, so that
-    any number may be added to all columns and nothing changes; a fit from zeros, and every penalised fit, ends where
-    the columns sum to 0, as scikit-learn's do.
+    any number may be added to all columns and nothing changes; without a penalty or with L2 a fit from zeros ends where
+    the columns sum to 0, as scikit-learn's do. With L1 alone and an even number of classes the weights of a feature are
+    determined only up to a number that may be added to all.
 
     The largest prediction is subtracted before anything is exponentiated, which therefore cannot overflow. The second
     derivative is ``diag(s) - s s^T`` with s the softmax of z, and half the identity bounds it (Böhning, 1992,
@@ -68,7 +69,7 @@ class Softmax:
     def indicators(self, y):
         """The classes' numbers (n, 1) as columns of 0 and 1, (n, classes): what the methods below take."""
         assert self.classes is not None
-        return (y == np.arange(self.classes)).astype(float)
+        return (y == np.arange(self.classes)) + 0.0 * y  # NaN stays NaN
 
     def value_and_slope(self, z, y):
         """The loss (n, 1, m) and ``softmax(z) - y`` (n, classes, m) of z (n, classes, m) and y (n, classes, 1)."""

@@ -27,6 +27,9 @@ SOLVERS = {
 #: Width up to which Newton's few passes repay a curvature whose cost grows with the square of the width.
 NEWTON_WIDTH = 512
 
+#: Classes up to which Newton's curvature, a matrix for each two of them, is cheap.
+NEWTON_CLASSES = 24
+
 #: Parameters up to which a penalty that bends is served: the curvature is then 128 MiB.
 WIDEST_BENT = 4096
 
@@ -38,9 +41,12 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS. A penalty that bends is served by Newton
     alone. All classes' weights share one curvature.
     """
-    q *= classes_of(loss) or 1
+    classes = classes_of(loss) or 0
+    q *= classes or 1
+    if isinstance(loss, Model) and penalty.absolute():
+        raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
-        narrow = q <= (GRAM_LIMIT if loss.quadratic or classes_of(loss) else NEWTON_WIDTH)
+        narrow = q <= (GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH) and classes <= NEWTON_CLASSES
         auto = Newton if (narrow or penalty.absolute()) and not isinstance(loss, Model) else LBFGS
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
@@ -63,7 +69,7 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(
             f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no learning rate is safe; "
-            "give learning_rate a number, or choose newton or lbfgs."
+            "give learning_rate a number, or choose auto."
         )
     return solver
 
