@@ -2,7 +2,7 @@
 
     python benchmarks/run.py --quick
     python benchmarks/run.py --directory scratch --output result.json --picture result.png
-    python benchmarks/run.py --directory scratch --flights flights-full.zarr --cases flights --repeat 1
+    python benchmarks/run.py --directory scratch --flights flights-full.zarr --cases flights-logistic flights-squared
 
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat,
 with the files in the page cache.
@@ -16,8 +16,9 @@ how each peer is run.
 Cases:
 
 logistic  1,000,000 x 100 float64, 20 chunks of 40 MB, 2 workers of 1 GB
-flights   the store made by `python data/make_flights.py flights-3m.parquet --full`: 3,000,000 x 485 float32, more than
-          the workers' 2 GB; logistic (late) and squared (delay)
+flights-logistic, flights-squared
+          late and delay of the store made by `python data/make_flights.py flights-3m.parquet --full`: 3,000,000 x 485
+          float32, more than the workers' 2 GB
 rows      62,500 to 1,000,000 rows x 100: does the time grow more than the data?
 workers   dask_gd on logistic's data with 1 and with 2 workers
 lasso     the squared loss on logistic's features, with a penalty of 0.05 times the coefficients' absolute values
@@ -68,7 +69,8 @@ HEADER = (
     "times auto",
     "note",
 )
-CASES = ("logistic", "lasso", "softmax", "flights", "rows", "workers", "chunks")
+FLIGHTS = {"flights-logistic": ("logistic", "late"), "flights-squared": ("squared", "delay")}
+CASES = ("logistic", "lasso", "softmax", *FLIGHTS, "rows", "workers", "chunks")
 IN_WORKERS = ("dask-glm newton, persisted", "dask-glm lbfgs, persisted")
 GROWTH = (AUTO, "scikit-learn lbfgs")
 QUICK = (
@@ -401,16 +403,14 @@ class Cases:
         problem = self.problem(store, "x", "c", "softmax")
         return self.bench.compare(entries("softmax", problem, self.peers))
 
-    def with_flights(self) -> list[Entry]:
+    def with_flights(self, case: str) -> list[Entry]:
         if self.flights is None:
-            print("flights: left out, without --flights PATH; data/README.md says how to make the store.")
+            print(f"{case}: left out, without --flights PATH; data/README.md says how to make the store.")
             return []
-        compared = []
-        for loss, target in (("logistic", "late"), ("squared", "delay")):
-            problem = self.problem(self.flights, "X", target, loss)
-            peers = [peer for peer in self.peers if peer not in IN_WORKERS]  # the workers' memory is too small
-            compared += self.bench.compare(entries(f"flights {loss}", problem, peers))
-        return compared
+        loss, target = FLIGHTS[case]
+        problem = self.problem(self.flights, "X", target, loss)
+        peers = [peer for peer in self.peers if peer not in IN_WORKERS]  # the workers' memory is too small
+        return self.bench.compare(entries(case, problem, peers))
 
     def rows(self) -> list[Entry]:
         sizes = [self.size["base"] * factor for factor in self.size["growth"]]
@@ -481,9 +481,10 @@ def main() -> None:
         if "softmax" in chosen:
             compared += cases.softmax()
             save()
-        if "flights" in chosen:
-            compared += cases.with_flights()
-            save()
+        for case in FLIGHTS:
+            if case in chosen:
+                compared += cases.with_flights(case)
+                save()
         if "rows" in chosen:
             of_rows = cases.rows()
             save()
