@@ -73,8 +73,8 @@ def fit(
         parameters and rows, for which ``fit_intercept`` has no meaning.
     penalty : dask_gd.L2, L1, ElasticNet or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
-        "auto" takes Newton for narrow data and where the penalty has absolute values, which it alone serves, else
-        L-BFGS.
+        "auto" takes Newton for narrow data, and with absolute values in the penalty for up to 4,096 parameters, else
+        L-BFGS. These two serve absolute values.
     fit_intercept : bool
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some

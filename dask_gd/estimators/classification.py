@@ -146,8 +146,8 @@ class LogisticRegression(Classifier):
     classes. Of more than two classes the loss is that of `dask_gd.Softmax`, all classes together.
 
     C and l1_ratio mean the same as scikit-learn's; the penalty of the mean loss is ``1 / (C sum s)`` times theirs, and
-    the sum takes a reduction where the weights are lazy. ``C=np.inf`` is no penalty. With ``l1_ratio`` above 0 up to
-    4,096 coefficients, those of all classes counted. Intercepts of more than two classes sum to 0.
+    the sum takes a reduction where the weights are lazy. ``C=np.inf`` is no penalty. Of more than two classes the
+    intercepts sum to 0.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
 

@@ -124,8 +124,8 @@ class ElasticNet(SeveralTargets, Penalised):
     """Least squares with absolute values and squares of the weights: the mean of ``(y - x w - b)^2 / 2`` plus
     ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))`` is minimised.
 
-    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two; up to 4,096
-    features. Targets with several columns are fitted each by itself.
+    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two, and
+    more for above 4,096 features. Targets with several columns are fitted each by itself.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
 
@@ -176,8 +176,8 @@ class Lasso(SeveralTargets, Penalised):
     """Least squares with absolute values of the weights: the mean of ``(y - x w - b)^2 / 2`` plus
     ``alpha sum(abs(w))`` is minimised.
 
-    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two; up to 4,096
-    features. Targets with several columns are fitted each by itself.
+    alpha means the same as scikit-learn's, with row weights too. Takes one pass over the data, or two, and
+    more for above 4,096 features. Targets with several columns are fitted each by itself.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
 
@@ -338,7 +338,7 @@ class QuantileRegressor(Penalised):
 
     alpha means the same as scikit-learn's, which minimises the pinball loss itself, by linear programming. Here the
     loss is a parabola for residuals within ``smoothing`` (see `dask_gd.Quantile`). It is below the pinball loss by half
-    of ``smoothing`` at most; coefficients agree with scikit-learn's as far as that matters. Up to 4,096 features.
+    of ``smoothing`` at most; coefficients agree with scikit-learn's as far as that matters.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
 

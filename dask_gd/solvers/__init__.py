@@ -30,7 +30,7 @@ NEWTON_WIDTH = 512
 #: Classes up to which Newton's curvature, a matrix for each two of them, is cheap.
 NEWTON_CLASSES = 24
 
-#: Parameters up to which a penalty that bends is served: the curvature is then 128 MiB.
+#: The same where the penalty bends: the curvature is then 128 MiB.
 WIDEST_BENT = 4096
 
 
@@ -38,16 +38,17 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     """A solver from its name or itself, that serves the loss and the penalty; "auto" chooses by these and the width.
 
     A smooth objective is solved by Newton while its (q, q) curvature is cheap, which for a quadratic loss, whose
-    curvature is computed once, is up to `GRAM_LIMIT`; wider data by L-BFGS. A penalty that bends is served by Newton
-    alone. All classes' weights share one curvature.
+    curvature is computed once, is up to `GRAM_LIMIT`, and with a penalty that bends, where L-BFGS takes many steps, up
+    to `WIDEST_BENT`; wider data by L-BFGS. All classes' weights share one curvature.
     """
     classes = classes_of(loss) or 0
     q *= classes or 1
     if isinstance(loss, Model) and penalty.absolute():
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
-        narrow = q <= (GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH) and classes <= NEWTON_CLASSES
-        auto = Newton if (narrow or penalty.absolute()) and not isinstance(loss, Model) else LBFGS
+        widest = GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
+        narrow = q <= (WIDEST_BENT if penalty.absolute() else widest) and classes <= NEWTON_CLASSES
+        auto = Newton if narrow and not isinstance(loss, Model) else LBFGS
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
@@ -56,15 +57,10 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    if penalty.absolute() and not isinstance(solver, Newton):
+    if penalty.absolute() and not isinstance(solver, Newton | LBFGS):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "
-            "choose newton or auto, or penalty=L2(alpha)."
-        )
-    if penalty.absolute() and q > WIDEST_BENT:
-        raise InvalidArgumentError(
-            f"penalty={penalty!r} needs Newton's method, whose curvature for {q:,} parameters takes "
-            f"{8e-9 * q * q:.1f} GB a partition; fit fewer than {WIDEST_BENT:,} features, or with penalty=L2(alpha)."
+            "choose newton, lbfgs or auto, or penalty=L2(alpha)."
         )
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(

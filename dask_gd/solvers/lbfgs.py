@@ -1,4 +1,7 @@
-"""Limited-memory BFGS: a few vectors stand for the curvature, so that it serves any width."""
+"""Limited-memory BFGS: a few vectors stand for the curvature, so that it serves any width.
+
+Where absolute values of the weights are penalised, orthant by orthant (OWL-QN).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, positive
+from ..penalties import steepest
 from ..stats import Needs
 from . import line
 from .base import dot
@@ -31,6 +35,7 @@ class LBFGSState(NamedTuple):
     steps: np.ndarray  # (m,) the trials in the query
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature of the centred data, from the first pass
     means: np.ndarray  # (q, 1, 1) of the features, zeros without an intercept
+    absolute: np.ndarray  # (q, 1, 1) what the absolute values of the weights are penalised with
     pairs: np.ndarray  # (2, memory, q, k) changes of weights and of gradient, newest last
     stored: np.ndarray  # () pairs in use
     rounding: np.ndarray  # ()
@@ -46,6 +51,10 @@ class LBFGS:
     The first curvature estimate is the diagonal of J's curvature bound for centred features, so that features in
     different units and off centre are no harder than standardised ones. The first step tries lengths from a safe one
     upwards, all in one pass.
+
+    Where absolute values are penalised (`L1`, `ElasticNet`), a step goes down the subgradient of least norm and stays
+    in its orthant: weights that would change their sign become 0 (Andrew and Gao, 2007, "Scalable training of
+    L1-regularized log-linear models"). Weights that are 0 in the minimum become exactly 0, mostly long before it.
 
     Parameters
     ----------
@@ -79,6 +88,7 @@ class LBFGS:
             steps=np.zeros(1),
             diagonal=np.ones((q, 1, 1)),
             means=np.zeros((q, 1, 1)),
+            absolute=np.zeros((q, 1, 1)),
             pairs=np.zeros((2, self.memory, q, k)),
             stored=np.zeros(()),
             rounding=np.array(rounding),
@@ -95,18 +105,17 @@ class LBFGS:
     def step(self, state, objective):
         if np.isinf(state.loss[0]):
             seen = {"weights": state.query, "loss": objective.loss, "gradient": objective.gradient}
-            state = state._replace(**seen, diagonal=line.scale(objective))
+            state = state._replace(**seen, diagonal=line.scale(objective), absolute=objective.absolute)
             if objective.diagonal is not None and objective.means is not None:
                 # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
                 means, spread = objective.means, objective.diagonal - objective.diagonal[-1] * objective.means**2
                 spread = np.maximum(spread, 1e-12 * state.diagonal[:, 0, 0])
                 state = state._replace(diagonal=spread[:, None, None], means=means[:, None, None])
             return self._aim(state)
-        i = line.best(state, state.steps * dot(state.direction, state.gradient), objective)
+        i = line.best(state, _slopes(state), objective)
         if i is None:
             if len(state.steps) == 1:
-                query = line.trials(state.weights, state.direction, SHORTER)
-                return state._replace(query=query, steps=SHORTER)
+                return state._replace(query=_trials(state, state.direction, SHORTER), steps=SHORTER)
             if (
                 not state.stored
                 and objective.loss.min() > state.loss[0] + line.beyond(state)
@@ -114,7 +123,7 @@ class LBFGS:
             ):
                 # The curvature has no bound: no step is safe until it has been tried.
                 steps = state.steps * state.steps.min() / (4.0 * state.steps.max())
-                return state._replace(query=line.trials(state.weights, state.direction, steps), steps=steps)
+                return state._replace(query=_trials(state, state.direction, steps), steps=steps)
             if not state.stored:
                 return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
             # The remembered curvature misled: forget it and go down the gradient.
@@ -143,18 +152,39 @@ class LBFGS:
 
     def _aim(self, state: LBFGSState) -> LBFGSState:
         """The next direction and its trial steps."""
-        direction = -_inverse_curvature(state)
+        slope = steepest(state.weights, state.gradient, state.absolute)
+        direction = -_inverse_curvature(state, slope)
+        if state.absolute.any():
+            direction = np.where((state.absolute == 0) | (direction * slope < 0), direction, 0.0)
         steps = STEPS[:1] if state.step_size[0] == 1.0 else STEPS
         if not state.stored:
             steps = line.ladder(state.weights.shape[0])
-        query = line.trials(state.weights, direction, steps)
-        promise = -0.5 * dot(direction, state.gradient)
+        query = _trials(state, direction, steps)
+        promise = -0.5 * dot(direction, slope)
         return state._replace(direction=direction, steps=steps, query=query, promise=promise)
 
 
-def _inverse_curvature(state: LBFGSState) -> np.ndarray:
-    """The two-loop recursion (algorithm 7.4): the inverse curvature estimate times the gradient, (q, k, 1)."""
-    v = state.gradient
+def _trials(state: LBFGSState, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The query: steps along the direction, (q, k, m), each up to where a penalised weight would change its sign."""
+    query = line.trials(state.weights, direction, steps)
+    if not state.absolute.any():
+        return query
+    # A weight that is 0 goes where the subgradient sends it.
+    slope = steepest(state.weights, state.gradient, state.absolute)
+    orthant = np.where(state.weights == 0, -np.sign(slope), np.sign(state.weights))
+    return np.where((state.absolute == 0) | (query * orthant > 0), query, 0.0)
+
+
+def _slopes(state: LBFGSState) -> np.ndarray:
+    """The decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
+    if not state.absolute.any():
+        return state.steps * dot(state.direction, state.gradient)
+    moves = state.query - state.weights
+    return dot(moves, np.broadcast_to(steepest(state.weights, state.gradient, state.absolute), moves.shape))
+
+
+def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
+    """The two-loop recursion (algorithm 7.4): the inverse curvature estimate times v, (q, k, 1)."""
     stored = int(state.stored)
     changes = [
         (s[:, :, None], y[:, :, None]) for s, y in zip(*state.pairs[:, state.pairs.shape[1] - stored :], strict=True)
