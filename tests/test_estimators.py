@@ -569,6 +569,6 @@ def test_too_few_steps_are_told():
 
 def test_absolute_values_are_served_for_wide_data_too():
     x = np.random.default_rng(0).normal(size=(30, 5000))
-    model = Lasso(alpha=0.5, tol=1e-6).fit(da.from_array(x, chunks=(30, 5000)), x[:, 0] * 3)
+    model = Lasso(alpha=0.5, tol=1e-3).fit(da.from_array(x, chunks=(30, 5000)), x[:, 0] * 3)
     assert model.coef_[0] > 2
     assert (model.coef_ != 0).sum() < 30
