@@ -14,7 +14,7 @@ from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Sof
 from .monitor.progress import Progress
 from .penalties import L1, L2, ElasticNet
 from .result import FitResult, load
-from .solvers import LBFGS, Adam, GradientDescent, Momentum, Nesterov, Newton
+from .solvers import LBFGS, SGD, Adam, GradientDescent, Momentum, Nesterov, Newton
 from .sources import Source, open
 from .store import Store
 
@@ -24,6 +24,7 @@ __all__ = [
     "L1",
     "L2",
     "LBFGS",
+    "SGD",
     "Adam",
     "DaskGDError",
     "ElasticNet",

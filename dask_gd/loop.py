@@ -72,7 +72,7 @@ def fit(
         ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
         parameters and rows, for which ``fit_intercept`` has no meaning.
     penalty : dask_gd.L2, L1, ElasticNet or None
-    solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam"} or Solver
+    solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd"} or Solver
         "auto" takes Newton for narrow data, and with absolute values in the penalty for up to 4,096 parameters, else
         L-BFGS. These two serve absolute values.
     fit_intercept : bool

@@ -90,6 +90,23 @@ class Run:
         return len(self.history["loss"]) - 1
 
     @property
+    def batched(self) -> bool:
+        """Each step reads some partitions only, see `SGD`."""
+        return getattr(self.solver, "batch", 1.0) < 1.0
+
+    @property
+    def partitions(self) -> tuple[int, ...] | None:
+        """Those in use in this step: a sample, or drawn by the seed and the step's number; None for all."""
+        if self.samples:
+            return self.samples[0]
+        if not self.batched:
+            return None
+        count = self.source.partitions
+        size = max(1, round(self.solver.batch * count))  # type: ignore[attr-defined]
+        rng = np.random.default_rng([self.seed, self.iteration + 1])
+        return tuple(sorted(rng.choice(count, size, replace=False).tolist()))
+
+    @property
     def fit_intercept(self) -> bool:
         return len(self.start) > self.width
 
@@ -136,7 +153,7 @@ class Run:
         if lost:
             return None
         if sums.scale is not None:
-            if not self.samples:
+            if not self.samples and not self.batched:
                 self.loss.check_target_mean(sums.scale.targets / sums.weight)
             self.moments, self.weight = sums.scale, sums.weight
         with one_blas_thread():
@@ -256,7 +273,7 @@ class Run:
 
     def read(self, query: np.ndarray, needs: Needs) -> Stats:
         """One pass over the rows in use."""
-        partitions = self.samples[0] if self.samples else None
+        partitions = self.partitions
         self.reads += 1
         self.whole += partitions is None
         sums = passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
@@ -268,8 +285,8 @@ class Run:
     @property
     def size(self) -> int:
         """Rows of the partitions in use."""
-        rows = np.diff(self.source.bounds)
-        return int(rows[list(self.samples[0])].sum() if self.samples else rows.sum())
+        rows, partitions = np.diff(self.source.bounds), self.partitions
+        return int(rows.sum() if partitions is None else rows[list(partitions)].sum())
 
     @property
     def keeps(self) -> bool:
@@ -329,9 +346,9 @@ class Run:
         losses = self.history["loss"][self.since :]
         if self.samples or not losses:
             return "max_iter" if self.iteration >= max_iter else None
-        if self.history["grad_norm"][-1] <= tol:
+        if self.history["grad_norm"][-1] <= tol and not self.batched:
             return "converged"
-        if target_loss is not None and losses[-1] <= target_loss:
+        if target_loss is not None and losses[-1] <= target_loss and not self.batched:
             return "target_loss"
         if self.state.stalled[0] >= STALLED:
             return "precision"
@@ -345,7 +362,8 @@ class Run:
         losses = self.history["loss"][self.since :]
         if not self.history["loss"]:
             raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
-        if reason == "max_iter" and len(losses) > RISES and losses[-1] > losses[0] + 1e-9 * abs(losses[0]):
+        rose = losses[-1] > losses[0] * (BLOWN_UP if self.batched else 1) + 1e-9 * abs(losses[0]) if losses else False
+        if reason == "max_iter" and len(losses) > RISES and rose:
             reason = "diverged"
         changed, self.reason = reason != self.reason, reason
         if reason == "diverged":

@@ -10,7 +10,7 @@ from ..losses import Loss, Model, classes_of
 from ..penalties import Penalty
 from ..stats import GRAM_LIMIT
 from .base import Solver
-from .first_order import Adam, GradientDescent, Momentum, Nesterov
+from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS
 from .line import STALLED
 from .newton import Newton
@@ -20,6 +20,7 @@ SOLVERS = {
     "momentum": Momentum,
     "nesterov": Nesterov,
     "adam": Adam,
+    "sgd": SGD,
     "lbfgs": LBFGS,
     "newton": Newton,
 }
@@ -72,6 +73,7 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
 
 __all__ = [
     "LBFGS",
+    "SGD",
     "SOLVERS",
     "STALLED",
     "Adam",

@@ -230,3 +230,48 @@ class Adam:
         mean, square = first / (1 - self.beta1**taken), second / (1 - self.beta2**taken)
         query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
         return state._replace(query=query, step_size=state.rate, memory=first, second=second, taken=taken)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent: each step reads some partitions only, drawn anew (Robbins and Monro, 1951).
+
+    ``w <- w - rate / (1 + decay * t) * g``, with g the gradient of J over the rows of the partitions drawn. These
+    depend on the seed of the fit and the number of the step, and on nothing else. Useful where a first impression of
+    very large data is enough: the other solvers end nearer to the minimum after fewer passes.
+
+    Losses and gradients in the history are those of the partitions drawn, so that the fit does not tell when it is near
+    the minimum: it takes ``max_iter`` steps. With ``decay=0`` it ends at a distance that the rate decides.
+
+    Parameters
+    ----------
+    learning_rate : float or "auto"
+        "auto" is 1 / L, as for `GradientDescent`, on the first partitions drawn.
+    batch : float
+        Share of the partitions that a step reads, above 0 and at most 1; at least one is read.
+    decay : float
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> run = dask_gd.fit(source, loss="logistic", solver=dask_gd.SGD(batch=0.1, decay=0.1), max_iter=20)
+    >>> run.reason, float(run.history.passes.sum().round(1))
+    ('max_iter', 2.1)
+    """
+
+    learning_rate: Rate = "auto"
+    batch: float = 0.1
+    decay: float = 0.0
+    name = "sgd"
+    from_statistics = False
+    searches = False
+    samples = ()
+
+    def __post_init__(self):
+        _check_rate("SGD", self.learning_rate)
+        if not 0 < self.batch <= 1:
+            raise InvalidArgumentError(f"SGD(batch={self.batch!r}): a share of the partitions, above 0 and at most 1.")
+        if not 0 <= self.decay < float("inf"):
+            raise InvalidArgumentError(f"SGD(decay={self.decay!r}): decay must be finite, 0 or more.")
+
+    init, needs, step = GradientDescent.init, GradientDescent.needs, GradientDescent.step
