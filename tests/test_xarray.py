@@ -265,6 +265,10 @@ def test_the_fill_value_of_packed_integers_is_nan():
         (np.array([-1, 3], "i1"), {"_Unsigned": "true"}, [255, 3]),
         (np.array([-1, 3], "i1"), {"_Unsigned": "true", "_FillValue": np.int8(-1)}, [np.nan, 3]),
         (np.array([200, 3], "u1"), {"missing_value": [3, 4]}, [200, np.nan]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false"}, [-1, 3]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false", "_FillValue": np.uint8(255)}, [np.nan, 3]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false", "_FillValue": np.int8(-1)}, [np.nan, 3]),
+        (np.array([2, 3], "i2"), {"scale_factor": [0.5], "add_offset": np.array([1.0])}, [2, 2.5]),
         (np.array([1e20, 3], "f4"), {"_FillValue": 1e20}, [np.nan, 3]),
         (np.array([2, 3], ">i2"), {"scale_factor": 0.5}, [1, 1.5]),
         (np.array([2, 3], "i8"), {"units": "K"}, [2, 3]),
@@ -277,9 +281,10 @@ def test_attributes_say_how_to_decode(stored, attrs, values):
 
 def test_attributes_that_are_no_numbers_are_refused():
     ds = climate()
-    ds.wind.attrs["scale_factor"] = "a tenth"
-    with pytest.raises(InvalidArgumentError, match="'wind' must be numbers"):
-        as_source(ds, **NAMES)
+    for given_scale in ("a tenth", [0.1, 0.2]):
+        ds.wind.attrs["scale_factor"] = given_scale
+        with pytest.raises(InvalidArgumentError, match="'wind' must be numbers"):
+            as_source(ds, **NAMES)
 
 
 # Prediction
