@@ -148,14 +148,9 @@ class FitResult:
         coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
         if "output" in self.weights.coords:
             coords["output"] = self.weights.coords["output"]
-        found = xr.DataArray(
+        return xr.DataArray(
             array, dims=(*dims, *self.weights.dims[1:]), coords=coords, name="prediction", attrs=self.target_attrs
         )
-        # Sample dimensions that no feature has: the same prediction all along.
-        rest = [d for d in self.sample_dims or () if d not in dims and d in dataset.sizes]
-        along = {d: dataset[d] if d in dataset.coords else dataset.sizes[d] for d in rest}
-        order = [d for d in self.sample_dims or () if d in along or d in dims]
-        return found.expand_dims(along).transpose(*order, ...) if rest else found
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
         w = self.weights.values
