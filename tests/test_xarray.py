@@ -210,6 +210,12 @@ def test_a_file_opened_without_dask_is_not_read_whole(tmp_path):
     assert run_of(ds).predict(ds).chunks is not None
 
 
+def test_a_part_of_a_file_opened_without_dask_has_the_chunks_that_are_left(tmp_path):
+    climate().chunk(time=4).to_zarr(tmp_path / "ds.zarr", zarr_format=2, consolidated=False)
+    ds = xr.open_zarr(tmp_path / "ds.zarr", chunks=None, consolidated=False).isel(lat=0)
+    assert as_source(ds, **{**NAMES, "sample_dims": ("time", "lon")}).x.fields.chunks == ((4, 4, 3), (4,))
+
+
 def run_of(ds, **options):
     return dask_gd.fit(ds, **{**NAMES, **options})
 

@@ -212,12 +212,18 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
             f"{argument}: {name!r} has the dimension {other[0]!r}, which is not among sample_dims={dims!r}. "
             f"Add it there, select one point with dataset.isel({other[0]}=0), or make variables of its points."
         )
-    if found.chunks is None and not found._in_memory:
-        # Opened without Dask, and not to be read whole.
-        found = found.chunk(found.encoding.get("preferred_chunks") or "auto")
+    found = chunked(found)
     if not isinstance(found.data, da.Array):
         found = xr.Variable(found.dims, np.asarray(found.data), found.attrs)
     return found
+
+
+def chunked(found: xr.Variable) -> xr.Variable:
+    """The variable in chunks, if it was opened without Dask: it is not to be read whole."""
+    if found.chunks is not None or found._in_memory:
+        return found
+    preferred = found.encoding.get("preferred_chunks") or {}
+    return found.chunk({d: size for d, size in preferred.items() if d in found.dims} or "auto")
 
 
 def _remedy(name: Hashable, found: xr.Variable) -> str:
