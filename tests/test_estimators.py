@@ -550,6 +550,16 @@ def test_what_cannot_be_fitted_is_refused_with_its_reason(tmp_path):
         Ridge().fit(lazy, y).predict(lazy[:, 1:])
 
 
+@pytest.mark.parametrize("model", [Ridge(), LogisticRegression(), PoissonRegressor()], ids=repr)
+def test_datasets_are_refused_with_what_to_do(model):
+    ds = xr.Dataset({"a": ("t", np.arange(6.0)), "y": ("t", [0, 0, 1, 0, 1, 1])})
+    fitted_model = clone(model).fit(ds.a.values[:, None], ds.y.values)
+    for data in (ds, ds.chunk(), dask_gd.open(ds, features="a", target="y", sample_dims="t")):
+        for method in (model.fit, fitted_model.predict, fitted_model.score):
+            with pytest.raises(InvalidTypeError, match=r"Dataset was given; .*dask_gd\.fit"):
+                method(data)
+
+
 def test_a_lazy_frame_is_refused_and_not_loaded():
     class Frame:
         def __dask_graph__(self):

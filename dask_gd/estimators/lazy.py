@@ -13,7 +13,8 @@ import zarr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources import Source, as_source
-from ..sources.base import as_rows
+from ..sources.base import as_rows, sized
+from ..sources.xarray import FieldRows, chunked
 from ..sources.zarr import ZarrRows
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
@@ -22,6 +23,12 @@ LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 def is_lazy(*arrays: Any) -> bool:
     """One of them must not be looked at: scikit-learn's checks would load it."""
     for a in arrays:
+        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, FieldRows)):
+            raise InvalidTypeError(
+                f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
+                "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
+                "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
+            )
         if dask.is_dask_collection(a) and not isinstance(a, LAZY):
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
@@ -32,10 +39,16 @@ def is_lazy(*arrays: Any) -> bool:
 def rows(a: Any) -> Any:
     """A column to calculate with: Dask for Zarr and for lazy DataArrays, else NumPy."""
     if isinstance(a, xr.DataArray):
-        a = a.data
+        a = chunked(a.variable).data
     if isinstance(a, zarr.Array):
         return da.from_array(a, chunks=(ZarrRows(a, "rows").read_rows, *a.shape[1:]))
     return a if isinstance(a, da.Array) else np.asarray(a)
+
+
+def dask_rows(a: Any) -> da.Array:
+    """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
+    a = rows(a)
+    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
 
 
 def column(source: Source, role: str) -> Any:
@@ -89,11 +102,11 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
         y, weight = column(x, "y"), column(x, "weight") if weight is None else weight
     if y is None:
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
-    prediction = da.asarray(rows(prediction))
+    prediction = sized(dask_rows(prediction), "X")
     found = [prediction]
     for name, a in (("y", y), ("sample_weight", weight)):
         if a is not None:
-            a = da.asarray(rows(a))
+            a = sized(dask_rows(a), name)
             a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
             if len(a) != len(prediction):
                 raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
