@@ -52,7 +52,7 @@ def dask_rows(a: Any) -> da.Array:
 
 
 def column(source: Source, role: str) -> Any:
-    """The targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
+    """The features ("x"), targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
     held = getattr(source, role)
     if held is None:
         return None
@@ -73,11 +73,16 @@ def source_of(x: Any, y: Any, weight: Any) -> Source:
 
 
 def total_weight(source: Source) -> float:
-    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them.
+    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them, and
+    where rows with NaN are dropped one over all columns.
 
     1 where there is no such sum: the fit will say what is wrong, and in which row.
     """
     weight = column(source, "weight")
+    if source.nan == "drop":
+        columns = [dask_rows(a) for a in (column(source, role) for role in ("x", "y", "weight")) if a is not None]
+        lacks = sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in columns)
+        weight = da.where(lacks, 0.0, 1.0 if weight is None else weight)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0
 
@@ -118,14 +123,16 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
 def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> float:
     """The share of the loss of the best constant that predictions ``z`` do away with, the mean over outputs.
 
-    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone.
+    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone. Of targets that
+    are all the same it is 1 if the predictions are right, else 0.
     """
     y = y.reshape(z.shape)
     constant = loss.link(mean(y, weight).compute())
     own = da.map_blocks(_value, z, y, loss, dtype=float)
     worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
-    left, all_of_it = dask.compute(mean(own, weight), mean(worst, weight))
-    return float(np.mean(1.0 - left / all_of_it))
+    left, whole = map(np.atleast_1d, dask.compute(mean(own, weight), mean(worst, weight)))
+    share = np.divide(left, whole, out=np.where(left <= 0, 0.0, 1.0), where=~(whole <= 0))
+    return float(np.mean(1.0 - share))
 
 
 def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:
