@@ -13,7 +13,7 @@ from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
 from .sources.base import as_rows, feature_names_of
-from .sources.xarray import FieldRows, predicted
+from .sources.xarray import FieldRows, chunked, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
 
@@ -121,7 +121,7 @@ class FitResult:
             coords = {name: c for name, c in x.coords.items() if c.dims in ((), (x.dims[0],))}
             if "output" in self.weights.coords:
                 coords["output"] = self.weights.coords["output"]
-            return xr.DataArray(self.predict(x.data), dims=dims, coords=coords, name="prediction")
+            return xr.DataArray(self.predict(chunked(x.variable).data), dims=dims, coords=coords, name="prediction")
         if isinstance(x, Source):
             if isinstance(x.x, FieldRows):
                 return self._predict_dataset(x.x.dataset)
@@ -148,14 +148,9 @@ class FitResult:
         coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
         if "output" in self.weights.coords:
             coords["output"] = self.weights.coords["output"]
-        found = xr.DataArray(
+        return xr.DataArray(
             array, dims=(*dims, *self.weights.dims[1:]), coords=coords, name="prediction", attrs=self.target_attrs
         )
-        # Sample dimensions that no feature has: the same prediction all along.
-        rest = [d for d in self.sample_dims or () if d not in dims and d in dataset.sizes]
-        along = {d: dataset[d] if d in dataset.coords else dataset.sizes[d] for d in rest}
-        order = [d for d in self.sample_dims or () if d in along or d in dims]
-        return found.expand_dims(along).transpose(*order, ...) if rest else found
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
         w = self.weights.values

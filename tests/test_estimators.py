@@ -12,6 +12,7 @@ import zarr
 from sklearn import config_context, linear_model, svm
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -33,6 +34,8 @@ from dask_gd.estimators import (
     Ridge,
     TweedieRegressor,
 )
+from dask_gd.estimators.lazy import dask_rows, explained
+from dask_gd.sources import as_source
 
 EVERY = [getattr(estimators, name)() for name in estimators.__all__]
 VARIANTS = [
@@ -425,6 +428,20 @@ def test_a_source_has_its_labels_encoded_and_its_classes_weighted(tmp_path):
     )
 
 
+def test_rows_that_a_source_drops_do_not_count_in_the_penalty():
+    x, y = problem(Ridge())
+    s = np.random.default_rng(4).uniform(0.5, 2, len(y))
+    x[:100:3, 1], y[150:200], s[7] = np.nan, np.nan, np.nan
+    good = np.isfinite(x).all(axis=1) & np.isfinite(y)
+    for rows in (x, da.from_array(x, chunks=(70, 2))):
+        expected = fitted(Ridge(alpha=30.0), x[good], y[good])
+        np.testing.assert_allclose(fitted(Ridge(alpha=30.0), as_source(rows, y, nan="drop"), None), expected, rtol=1e-6)
+        weighted = good & np.isfinite(s)
+        expected = fitted(Ridge(alpha=30.0), x[weighted], y[weighted], s[weighted])
+        source = as_source(rows, y, s, nan="drop")
+        np.testing.assert_allclose(fitted(Ridge(alpha=30.0), source, None), expected, rtol=1e-6)
+
+
 def test_data_arrays_keep_their_coordinates():
     x, y = problem(LogisticRegression())
     coords = {"row": np.arange(len(x)) + 5, "feature": list("abcde")}
@@ -437,6 +454,54 @@ def test_data_arrays_keep_their_coordinates():
     assert probability.sel({"class": "late"}).coords["row"].values.tolist() == coords["row"].tolist()
     column = LinearRegression().fit(labelled, x[:, :1]).predict(labelled)
     assert column.shape == (len(x), 1)
+
+
+def test_a_data_array_opened_without_dask_is_not_read_whole(tmp_path):
+    x, y = problem(Ridge())
+    xr.Dataset({"x": (("t", "f"), x)}).chunk(t=70).to_zarr(tmp_path / "x", zarr_format=2, consolidated=False)
+    opened = xr.open_zarr(tmp_path / "x", chunks=None, consolidated=False).x
+    assert dask_rows(opened).npartitions == 5
+    model = Ridge().fit(opened, y)
+    assert model.predict(opened).chunks == ((70, 70, 70, 70, 20),)
+    assert model.score(opened, y) == pytest.approx(model.score(x, y))
+
+
+@pytest.mark.parametrize("labels", [("early", "late"), (0, 1)], ids=str)
+def test_targets_and_weights_beside_lazy_rows_may_be_objects_or_lists(labels):
+    x, y = problem(LogisticRegression())
+    y, s = np.where(y == "late", labels[1], labels[0]), np.random.default_rng(4).uniform(0.5, 2, len(y))
+    rows = da.from_array(x, chunks=(70, 5))
+    expected = LogisticRegression().fit(x, y, s)
+    for targets in (y.tolist(), y.astype(object if y.dtype.kind == "U" else float), pd.Series(y)):
+        model = LogisticRegression().fit(rows, targets, s.tolist())
+        np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6)
+        assert model.score(rows, targets, s.tolist()) == pytest.approx(expected.score(x, y, s))
+    z = x[:, 0].tolist()
+    np.testing.assert_allclose(fitted(Ridge(), rows, z, s.tolist()), fitted(Ridge(), x, z, s), rtol=1e-6, atol=1e-9)
+
+
+def test_rows_of_unknown_number_are_scored(caplog):
+    x, y = problem(Ridge())
+    rows, good = da.from_array(x, chunks=(70, 5)), x[:, 0] > -1
+    model = Ridge().fit(x, y)
+    unknown = rows[rows[:, 0] > -1]
+    assert model.score(unknown, y[good]) == pytest.approx(model.score(x[good], y[good]))
+    assert [r.getMessage()[:21] for r in caplog.records] == ["The chunk sizes of X "]
+    with pytest.raises(InvalidArgumentError, match=f"X has {good.sum()} rows but y has 300"):
+        model.score(unknown, y)
+
+
+def test_constant_targets_are_scored_as_in_scikit_learn():
+    z = np.arange(6.0)
+    y, z = np.stack([z**2, np.full(6, 3.0), np.full(6, 3.0)], axis=1), np.stack([z, z, np.full(6, 3.0)], axis=1)
+    for columns in ([0], [1], [2], [0, 1, 2]):
+        blocks = (da.from_array(a[:, columns], chunks=(4, 3)) for a in (z, y))
+        score = explained(dask_gd.Squared(), *blocks, None)
+        assert score == pytest.approx(r2_score(y[:, columns], z[:, columns]))
+    ones = da.ones(6, chunks=4)
+    assert explained(dask_gd.Poisson(), 0 * ones, ones, ones) == 1
+    assert explained(dask_gd.Poisson(), ones, ones, ones) == 0
+    assert np.isnan(explained(dask_gd.Squared(), ones, np.nan * ones, None))
 
 
 # In scikit-learn's tools
@@ -548,6 +613,16 @@ def test_what_cannot_be_fitted_is_refused_with_its_reason(tmp_path):
         Ridge().fit(lazy, y, np.zeros(300))
     with pytest.raises(InvalidArgumentError, match="shape"):
         Ridge().fit(lazy, y).predict(lazy[:, 1:])
+
+
+@pytest.mark.parametrize("model", [Ridge(), LogisticRegression(), PoissonRegressor()], ids=repr)
+def test_datasets_are_refused_with_what_to_do(model):
+    ds = xr.Dataset({"a": ("t", np.arange(6.0)), "y": ("t", [0, 0, 1, 0, 1, 1])})
+    fitted_model = clone(model).fit(ds.a.values[:, None], ds.y.values)
+    for data in (ds, ds.chunk(), dask_gd.open(ds, features="a", target="y", sample_dims="t")):
+        for method in (model.fit, fitted_model.predict, fitted_model.score):
+            with pytest.raises(InvalidTypeError, match=r"Dataset was given; .*dask_gd\.fit"):
+                method(data)
 
 
 def test_a_lazy_frame_is_refused_and_not_loaded():

@@ -30,6 +30,7 @@ from dask_gd.errors import (
 from dask_gd.passes import evaluate
 from dask_gd.sources import as_source
 from dask_gd.sources import zarr as streamed
+from dask_gd.sources.base import as_rows
 from dask_gd.stats import EXACT, Needs, partial_stats
 
 N, P = 61, 3
@@ -265,6 +266,22 @@ def test_data_frames_are_served_with_their_names(lazy, caplog):
     assert isinstance(prediction, da.Array if lazy else np.ndarray)
     assert_allclose(np.asarray(prediction), run.predict(x), rtol=1e-12)
     assert dask_gd.fit(x_frame, frame[["y", "weight"]]).weights.output.values.tolist() == ["y", "weight"]
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+def test_frames_of_several_kinds_of_numbers_are_numbers(lazy):
+    frame = pd.DataFrame({"float": [1.5, 2, 3], "bool": [True, False, True], "small": np.ones(3, "f4")})
+    for dtype in ("Int64", "Float64", "boolean"):
+        frame[dtype] = pd.array([1, None, 0], dtype=dtype)
+    expected = np.array([[1.5, 1, 1, 1, 1, 1], [2, 0, 1, *[np.nan] * 3], [3, 1, 1, 0, 0, 0]])
+    frames = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=2) if lazy else frame
+    assert_array_equal(as_rows(frames, "x").array.compute(), expected)
+    assert_array_equal(as_rows(frames[["float", "bool"]], "x").array.compute(), expected[:, :2])
+    assert_array_equal(as_rows(frames["Int64"], "y").array.compute(), expected[:, 3])
+    assert as_rows(frames[["small"]], "x").dtype == np.float32
+    words = frames.assign(word="a")
+    with pytest.raises(InvalidTypeError, match="x has dtype object"):
+        as_rows(words, "x")
 
 
 def test_weights_beside_a_source_are_checked_and_used(tmp_path):
@@ -594,6 +611,20 @@ def test_features_and_outputs_are_named_by_coordinates(lazy):
     assert source.feature_names == ("a", "b", "c")
     assert source.output_names == ("10", "20")
     assert as_source(x.drop_vars("f"), y.drop_vars("o")).feature_names is None
+
+
+def test_a_data_array_opened_without_dask_is_not_read_whole(tmp_path):
+    x, y, _ = rows()
+    ds = xr.Dataset({"x": (("t", "f"), x), "y": ("t", y)}).chunk(t=10)
+    ds.to_zarr(tmp_path / "ds.zarr", zarr_format=2, consolidated=False)
+    ds = xr.open_zarr(tmp_path / "ds.zarr", chunks=None, consolidated=False)
+    source = as_source(ds.x, ds.y)
+    assert source.x.memory is None
+    assert source.bounds == (*range(0, N, 10), N)
+    assert_same_sums(source, x, y, None)
+    prediction = dask_gd.fit(source).predict(ds.x)
+    assert prediction.chunks == (tuple(np.diff(source.bounds)),)
+    assert not ds.x.variable._in_memory
 
 
 def test_features_are_named_by_the_columns_of_whatever_has_them():

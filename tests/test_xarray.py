@@ -1,6 +1,7 @@
 """Variables of a Dataset fit and predict as the table would that they are never made into."""
 
 import logging
+import re
 from itertools import permutations
 
 import dask
@@ -209,6 +210,12 @@ def test_a_file_opened_without_dask_is_not_read_whole(tmp_path):
     assert run_of(ds).predict(ds).chunks is not None
 
 
+def test_a_part_of_a_file_opened_without_dask_has_the_chunks_that_are_left(tmp_path):
+    climate().chunk(time=4).to_zarr(tmp_path / "ds.zarr", zarr_format=2, consolidated=False)
+    ds = xr.open_zarr(tmp_path / "ds.zarr", chunks=None, consolidated=False).isel(lat=0)
+    assert as_source(ds, **{**NAMES, "sample_dims": ("time", "lon")}).x.fields.chunks == ((4, 4, 3), (4,))
+
+
 def run_of(ds, **options):
     return dask_gd.fit(ds, **{**NAMES, **options})
 
@@ -265,6 +272,10 @@ def test_the_fill_value_of_packed_integers_is_nan():
         (np.array([-1, 3], "i1"), {"_Unsigned": "true"}, [255, 3]),
         (np.array([-1, 3], "i1"), {"_Unsigned": "true", "_FillValue": np.int8(-1)}, [np.nan, 3]),
         (np.array([200, 3], "u1"), {"missing_value": [3, 4]}, [200, np.nan]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false"}, [-1, 3]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false", "_FillValue": np.uint8(255)}, [np.nan, 3]),
+        (np.array([255, 3], "u1"), {"_Unsigned": "false", "_FillValue": np.int8(-1)}, [np.nan, 3]),
+        (np.array([2, 3], "i2"), {"scale_factor": [0.5], "add_offset": np.array([1.0])}, [2, 2.5]),
         (np.array([1e20, 3], "f4"), {"_FillValue": 1e20}, [np.nan, 3]),
         (np.array([2, 3], ">i2"), {"scale_factor": 0.5}, [1, 1.5]),
         (np.array([2, 3], "i8"), {"units": "K"}, [2, 3]),
@@ -277,9 +288,10 @@ def test_attributes_say_how_to_decode(stored, attrs, values):
 
 def test_attributes_that_are_no_numbers_are_refused():
     ds = climate()
-    ds.wind.attrs["scale_factor"] = "a tenth"
-    with pytest.raises(InvalidArgumentError, match="'wind' must be numbers"):
-        as_source(ds, **NAMES)
+    for given_scale in ("a tenth", [0.1, 0.2]):
+        ds.wind.attrs["scale_factor"] = given_scale
+        with pytest.raises(InvalidArgumentError, match="'wind' must be numbers"):
+            as_source(ds, **NAMES)
 
 
 # Prediction
@@ -321,6 +333,34 @@ def test_prediction_follows_the_dimensions_of_the_data():
         prediction = flat.predict(data)
         assert prediction.sizes == dict(zip(DIMS, SIZES.values(), strict=True))
         assert_allclose(prediction.values.ravel(), flat.predict(stacked(ds, ("lat", "co2", "t2m"))[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [{}, {"time": 4, "lat": 2}], ids=["memory", "chunked"])
+def test_dimensions_and_coordinates_that_no_feature_has_are_those_of_the_dataset(chunk):
+    ds = climate().assign_coords(month=lambda ds: ds.time.dt.month)
+    ds = ds.chunk(chunk) if chunk else ds
+    names = {"features": ["area"], "target": "co2", "sample_dims": ("time", "lat")}
+    run = dask_gd.fit(ds, **names)
+    prediction = run.predict(ds)
+    assert prediction.dims == ("time", "lat")
+    assert set(prediction.coords) == {"time", "lat", "month"}
+    assert dict(prediction.chunksizes) == ({"time": (4, 4, 3), "lat": (2, 2, 1)} if chunk else {})
+    assert_allclose(prediction.values.ravel(), run.predict(stacked(ds, ("area", "co2"), ("time", "lat"))[0]))
+    source = dask_gd.open(ds, **names)
+    del ds["month"]  # the caller's dataset, and not the source's
+    xr.testing.assert_identical(run.predict(source), prediction)
+
+
+def test_a_dimension_called_as_that_of_the_outputs_is_refused():
+    ds = climate().rename(lat="output")
+    ds["dew"] = 0.5 * ds.wind - ds.co2
+    names = {"features": ["wind", "co2"], "sample_dims": ("time", "output", "lon")}
+    with pytest.raises(InvalidArgumentError, match=r"dimension 'output'.*rename"):
+        dask_gd.fit(ds, target=["t2m", "dew"], **names)
+    run = dask_gd.fit(ds.rename(output="lat"), features=["wind", "co2"], target=["t2m", "dew"], sample_dims=DIMS)
+    with pytest.raises(InvalidArgumentError, match=r"dimension 'output'.*rename"):
+        run.predict(ds)
+    assert dask_gd.fit(ds, target="t2m", **names).predict(ds).dims == names["sample_dims"]
 
 
 def test_a_loaded_run_predicts_the_same(tmp_path):
@@ -380,6 +420,15 @@ def test_what_cannot_be_fitted_is_refused_before_any_task(name, chunk):
         pytest.raises(error, match=f"(?s){message}"),
     ):
         dask_gd.fit(ds.chunk(time=2) if chunk else ds, **{**NAMES, **changed})
+
+
+def test_what_makes_a_number_of_a_time_does_so_of_a_single_one_too():
+    ds = climate().isel(time=1)
+    with pytest.raises(InvalidTypeError) as refused:
+        dask_gd.fit(ds, features=["lat", "time"], target="t2m", sample_dims=("lat", "lon"))
+    remedy = re.search(r"dataset\.assign\(.*?'D'\)\)", str(refused.value))[0]
+    assert eval(remedy, {"dataset": ds, "np": np}).days == 30
+    assert dask_gd.fit(ds, features=["lat", "time.dayofyear"], target="t2m", sample_dims=("lat", "lon")).converged
 
 
 def test_weights_with_other_labels_are_refused():

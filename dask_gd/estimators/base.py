@@ -89,7 +89,7 @@ class Estimator(BaseEstimator):
         Parameters
         ----------
         X : array-like (n, p), or Source
-            Dask, Zarr and DataArrays are never loaded whole.
+            Dask, Zarr and DataArrays are never loaded whole. Datasets are for `dask_gd.fit`.
         y : array-like (n,), or (n, k) where several targets are taken
             Leave out with a Source.
         sample_weight : array-like (n,), optional
@@ -101,8 +101,10 @@ class Estimator(BaseEstimator):
         x, weight = X, sample_weight
         if not is_lazy(X, y, sample_weight):
             x, y, weight = self._validated(X, y, sample_weight)
-        elif isinstance(X, Source):
-            x, y, weight = as_source(X, y, sample_weight), None, None
+        else:
+            y, weight = (a if a is None or hasattr(a, "__array__") else np.asarray(a) for a in (y, weight))
+            if isinstance(X, Source):
+                x, y, weight = as_source(X, y, weight), None, None
         y, weight = self._encoded(x, y, weight)
         source = source_of(x, y, weight)
         if source.outputs and not self.__sklearn_tags__().target_tags.multi_output:

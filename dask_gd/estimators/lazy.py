@@ -13,7 +13,8 @@ import zarr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources import Source, as_source
-from ..sources.base import as_rows
+from ..sources.base import as_rows, sized
+from ..sources.xarray import FieldRows, chunked
 from ..sources.zarr import ZarrRows
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
@@ -22,6 +23,12 @@ LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 def is_lazy(*arrays: Any) -> bool:
     """One of them must not be looked at: scikit-learn's checks would load it."""
     for a in arrays:
+        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, FieldRows)):
+            raise InvalidTypeError(
+                f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
+                "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
+                "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
+            )
         if dask.is_dask_collection(a) and not isinstance(a, LAZY):
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
@@ -32,14 +39,20 @@ def is_lazy(*arrays: Any) -> bool:
 def rows(a: Any) -> Any:
     """A column to calculate with: Dask for Zarr and for lazy DataArrays, else NumPy."""
     if isinstance(a, xr.DataArray):
-        a = a.data
+        a = chunked(a.variable).data
     if isinstance(a, zarr.Array):
         return da.from_array(a, chunks=(ZarrRows(a, "rows").read_rows, *a.shape[1:]))
     return a if isinstance(a, da.Array) else np.asarray(a)
 
 
+def dask_rows(a: Any) -> da.Array:
+    """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
+    a = rows(a)
+    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
+
+
 def column(source: Source, role: str) -> Any:
-    """The targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
+    """The features ("x"), targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
     held = getattr(source, role)
     if held is None:
         return None
@@ -60,11 +73,16 @@ def source_of(x: Any, y: Any, weight: Any) -> Source:
 
 
 def total_weight(source: Source) -> float:
-    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them.
+    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them, and
+    where rows with NaN are dropped one over all columns.
 
     1 where there is no such sum: the fit will say what is wrong, and in which row.
     """
     weight = column(source, "weight")
+    if source.nan == "drop":
+        columns = [dask_rows(a) for a in (column(source, role) for role in ("x", "y", "weight")) if a is not None]
+        lacks = sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in columns)
+        weight = da.where(lacks, 0.0, 1.0 if weight is None else weight)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0
 
@@ -89,11 +107,11 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
         y, weight = column(x, "y"), column(x, "weight") if weight is None else weight
     if y is None:
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
-    prediction = da.asarray(rows(prediction))
+    prediction = sized(dask_rows(prediction), "X")
     found = [prediction]
     for name, a in (("y", y), ("sample_weight", weight)):
         if a is not None:
-            a = da.asarray(rows(a))
+            a = sized(dask_rows(a), name)
             a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
             if len(a) != len(prediction):
                 raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
@@ -105,14 +123,16 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
 def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> float:
     """The share of the loss of the best constant that predictions ``z`` do away with, the mean over outputs.
 
-    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone.
+    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone. Of targets that
+    are all the same it is 1 if the predictions are right, else 0.
     """
     y = y.reshape(z.shape)
     constant = loss.link(mean(y, weight).compute())
     own = da.map_blocks(_value, z, y, loss, dtype=float)
     worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
-    left, all_of_it = dask.compute(mean(own, weight), mean(worst, weight))
-    return float(np.mean(1.0 - left / all_of_it))
+    left, whole = map(np.atleast_1d, dask.compute(mean(own, weight), mean(worst, weight)))
+    share = np.divide(left, whole, out=np.where(left <= 0, 0.0, 1.0), where=~(whole <= 0))
+    return float(np.mean(1.0 - share))
 
 
 def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, st
 from .dask import BlockRows
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
-from .xarray import FieldRows, dataset_rows
+from .xarray import FieldRows, chunked, dataset_rows
 from .zarr import ZarrRows
 
 logger = logging.getLogger("dask_gd")
@@ -317,7 +317,9 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
 def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
     """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
-        a = a.data
+        a = chunked(a.variable).data
+    if _makes_objects(a):
+        a = a.astype(float)
     if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
         a = a.to_dask_array()
     if isinstance(a, str | os.PathLike):
@@ -343,14 +345,27 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
         return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    if lengths and any(np.isnan(size) for axis in a.chunks for size in axis):
-        logger.warning(
-            "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
-            "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
-            role,
-        )
-        a = a.copy().compute_chunk_sizes()
-    return BlockRows(a, role)
+    return BlockRows(sized(a, role) if lengths else a, role)
+
+
+def sized(a: da.Array, role: str) -> da.Array:
+    """With its chunk sizes, which are computed if they are unknown."""
+    if not any(np.isnan(size) for axis in a.chunks for size in axis):
+        return a
+    logger.warning(
+        "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
+        "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
+        role,
+    )
+    return a.copy().compute_chunk_sizes()
+
+
+def _makes_objects(a: Any) -> bool:
+    """A data frame of numbers that would become objects: bool beside others, or dtypes that know missing values."""
+    dtypes = np.ravel(np.array(getattr(a, "dtypes", ()), object))
+    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes) and ("b" not in kinds or kinds == {"b"})
+    return not plain and kinds <= set("fiub")
 
 
 def _check_coordinates(x: Any, y: Any) -> None:

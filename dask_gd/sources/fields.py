@@ -28,16 +28,17 @@ class Packing:
     scale: float = 1.0
     offset: float = 0.0
     fills: tuple[float, ...] = ()
-    #: The signed integers stand for unsigned ones.
-    unsigned: bool = False
+    #: Signed integers stand for unsigned ones, or unsigned for signed.
+    other_sign: bool = False
 
     def dtype(self, stored: np.dtype) -> np.dtype:
         scaled = (self.scale, self.offset) != (1.0, 0.0) or stored.kind != "f"
         return np.dtype(float) if scaled else stored
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        if self.unsigned:
-            stored = stored.view(f"{stored.dtype.byteorder}u{stored.dtype.itemsize}")
+        if self.other_sign:
+            kind = "u" if stored.dtype.kind == "i" else "i"
+            stored = stored.view(f"{stored.dtype.byteorder}{kind}{stored.dtype.itemsize}")
         values = stored.astype(self.dtype(stored.dtype))
         missing = [values == self._stored(fill, stored.dtype) for fill in self.fills]
         if self.scale != 1.0:
@@ -49,22 +50,27 @@ class Packing:
         return values
 
     def _stored(self, fill: float, dtype: np.dtype) -> float:
-        """A fill value as it is stored: rounded to float32, or a negative one as the unsigned integer it stands for."""
+        """A fill value as it is read: rounded to float32, or as the integer of the other sign that it stands for."""
         if dtype.kind == "f":
             return float(np.array(fill, dtype))
-        return fill + 256.0**dtype.itemsize if self.unsigned and fill < 0 else fill
+        if not self.other_sign:
+            return fill
+        around = 256.0**dtype.itemsize
+        return fill + around if fill < np.iinfo(dtype).min else fill - around if fill > np.iinfo(dtype).max else fill
 
 
 def packing_of(name: Hashable, attrs: Mapping, dtype: np.dtype) -> Packing | None:
     """What the attributes of a variable that xarray has not decoded say, or None."""
     try:
         fills = tuple(float(v) for key in FILLS if key in attrs for v in np.ravel(attrs[key]))
-        scale, offset = (float(attrs.get(key, default)) for key, default in zip(SCALES, (1.0, 0.0), strict=True))
+        # A file may hold one number as an array of one.
+        scale, offset = (float(np.asarray(attrs.get(key, v)).item()) for key, v in zip(SCALES, (1.0, 0.0), strict=True))
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
             f"The attributes {', '.join(FILLS + SCALES)} of variable {name!r} must be numbers: {error}."
         ) from error
-    packing = Packing(scale, offset, fills, dtype.kind == "i" and str(attrs.get("_Unsigned")).lower() == "true")
+    other_sign = (dtype.kind, str(attrs.get("_Unsigned")).lower()) in (("i", "true"), ("u", "false"))
+    packing = Packing(scale, offset, fills, other_sign)
     return None if packing == Packing() else packing
 
 

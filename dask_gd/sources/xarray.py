@@ -42,7 +42,7 @@ class FieldRows:
     memory: tuple[np.ndarray | None, ...] = field(repr=False)
     #: Rows are (n,) and not (n, p).
     flat: bool = False
-    #: The variables themselves.
+    #: Whose variables they are; it has all of the sample dimensions, and their coordinates.
     dataset: xr.Dataset = field(default_factory=xr.Dataset, repr=False)
 
     @property
@@ -125,6 +125,8 @@ def dataset_rows(
     dims = _sample_dims(dataset, sample_dims)
     if both := [name for name in names if name in targets]:
         raise InvalidArgumentError(f"{', '.join(map(repr, both))} is among the features and is the target.")
+    if len(targets) > 1:
+        _not_output(dims)
     roles = {
         "x": {name: variable(dataset, "features", name, dims) for name in names},
         "y": {name: variable(dataset, "target", name, dims) for name in targets},
@@ -136,6 +138,8 @@ def dataset_rows(
     variables = [v for role in roles.values() for v in role.values()]
     sizes = tuple(dataset.sizes[d] for d in dims)
     chunks = grid_chunks(variables, dims, sizes, len(names), together=True)
+    # What the caller does to theirs does not change ours.
+    held = dataset.copy()
 
     def rows(role: str, flat: bool) -> FieldRows:
         columns = roles[role]
@@ -144,11 +148,10 @@ def dataset_rows(
         fields = Fields(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
         expanded = [expand(v, dims) for v in columns.values()]
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
-        return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat)
+        return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
 
-    x = replace(rows("x", False), dataset=xr.Dataset({name: dataset[name] for name in names}))
-    y = replace(rows("y", isinstance(target, str)), dataset=xr.Dataset({name: dataset[name] for name in targets}))
-    return x, y, rows("sample_weight", True) if "sample_weight" in roles else None
+    weight = rows("sample_weight", True) if "sample_weight" in roles else None
+    return rows("x", False), rows("y", isinstance(target, str)), weight
 
 
 def _names(argument: str, given: Any) -> tuple:
@@ -183,6 +186,14 @@ def _sample_dims(dataset: xr.Dataset, sample_dims: Any) -> tuple[str, ...]:
     return dims
 
 
+def _not_output(dims: tuple[Hashable, ...]) -> None:
+    if "output" in dims:
+        raise InvalidArgumentError(
+            "The dataset has a dimension 'output', as the predictions of several outputs have; "
+            "rename the dataset's: dataset.rename(output='...')."
+        )
+
+
 def variable(dataset: xr.Dataset, argument: str, name: Hashable, dims: tuple[str, ...] | None = None) -> xr.Variable:
     """A variable or coordinate with real numbers over some of the sample dimensions, chunked or in memory."""
     try:
@@ -201,20 +212,26 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
             f"{argument}: {name!r} has the dimension {other[0]!r}, which is not among sample_dims={dims!r}. "
             f"Add it there, select one point with dataset.isel({other[0]}=0), or make variables of its points."
         )
-    if found.chunks is None and not found._in_memory:
-        # Opened without Dask, and not to be read whole.
-        found = found.chunk(found.encoding.get("preferred_chunks") or "auto")
+    found = chunked(found)
     if not isinstance(found.data, da.Array):
         found = xr.Variable(found.dims, np.asarray(found.data), found.attrs)
     return found
+
+
+def chunked(found: xr.Variable) -> xr.Variable:
+    """The variable in chunks, if it was opened without Dask: it is not to be read whole."""
+    if found.chunks is not None or found._in_memory:
+        return found
+    preferred = found.encoding.get("preferred_chunks") or {}
+    return found.chunk({d: size for d, size in preferred.items() if d in found.dims} or "auto")
 
 
 def _remedy(name: Hashable, found: xr.Variable) -> str:
     """How to make numbers of what is none."""
     if found.dtype.kind == "M":
         return (
-            f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - dataset[{name!r}]"
-            f"[0]) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
+            f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - "
+            f"np.datetime64('2000-01-01')) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
         )
     if found.dtype.kind == "m":
         return f"divide it by a unit first, for example dataset[{name!r}] / np.timedelta64(1, 'D')."
@@ -298,20 +315,30 @@ def predicted(
     mean: Callable[[np.ndarray], np.ndarray],
     outputs: int | None,
 ) -> tuple[tuple[Hashable, ...], Any]:
-    """``mean`` of the rows of a dataset: the dimensions that its variables have of the sample dimensions, and others,
-    and an array over them (and the outputs), not computed where a variable is lazy.
+    """``mean`` of the rows of a dataset: its sample dimensions and the others that its features have, and an array over
+    them (and the outputs), not computed where a feature is lazy.
+
+    Along sample dimensions that no feature has it is the same, in the chunks of the largest variable that has them.
     """
     variables = [variable(dataset, "predict", name) for name in names]
     have = dict.fromkeys(d for v in variables for d in v.dims)
-    dims = tuple(dict.fromkeys(d for d in (*(sample_dims or ()), *have) if d in have))
+    dims = tuple(dict.fromkeys((*(d for d in sample_dims or () if d in dataset.sizes), *have)))
+    if outputs is not None:
+        _not_output(dims)
+    sizes = tuple(dataset.sizes[d] for d in dims)
+    rest = () if outputs is None else (outputs,)
     packings = tuple(packing_of(name, v.attrs, v.dtype) for name, v in zip(names, variables, strict=True))
     arrays = [expand(v, dims) for v in variables]
     block = partial(predict_block, packings=packings, dtype=x_dtype(variables, packings), mean=mean, outputs=outputs)
     if not any(isinstance(a, da.Array) for a in arrays):
-        return dims, block(*arrays)
-    sizes = tuple(dataset.sizes[d] for d in dims)
+        found = block(*arrays)
+        return dims, found if found.shape == (*sizes, *rest) else np.broadcast_to(found, (*sizes, *rest))
     chunks = grid_chunks(variables, dims, sizes, len(names), together=False)
     new = {} if outputs is None else {"new_axis": len(dims)}
-    shape = chunks if outputs is None else (*chunks, (outputs,))
+    own = (*(c if d in have else (1,) for d, c in zip(dims, chunks, strict=True)), *((k,) for k in rest))
     arrays = [in_grid(a, chunks) for a in arrays]
-    return dims, da.map_blocks(block, *arrays, chunks=shape, dtype=float, meta=np.empty((0,) * len(shape)), **new)
+    found = da.map_blocks(block, *arrays, chunks=own, dtype=float, meta=np.empty((0,) * len(own)), **new)
+    by_size = sorted((v for v in dataset.variables.values() if v.chunks), key=lambda v: v.nbytes)
+    along = {d: c for v in by_size for d, c in v.chunksizes.items()}
+    whole = tuple(c if d in have else along.get(d, c) for d, c in zip(dims, chunks, strict=True))
+    return dims, da.broadcast_to(found, (*sizes, *rest), chunks=(*whole, *((k,) for k in rest)))
