@@ -30,9 +30,9 @@ from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteErro
 from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
-from .sources.base import PARTITION_BYTES
 from .sources.cache import cache
 from .sources.dask import BlockRows
+from .sources.plan import PARTITION_BYTES
 from .sources.xarray import FieldRows
 from .sources.zarr import ZarrRows
 from .stats import FAN_IN_BYTES, Kernel, Needs, Stats, combine, coupled, curvatures, fan_in, stats_bytes

@@ -12,7 +12,7 @@ import xarray as xr
 from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
-from .sources.base import as_rows, feature_names_of
+from .sources.columns import as_rows, feature_names_of
 from .sources.xarray import FieldRows, chunked, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store

@@ -30,7 +30,7 @@ from dask_gd.errors import (
 from dask_gd.passes import evaluate
 from dask_gd.sources import as_source
 from dask_gd.sources import zarr as streamed
-from dask_gd.sources.base import as_rows
+from dask_gd.sources.columns import as_rows
 from dask_gd.stats import EXACT, Needs, partial_stats
 
 N, P = 61, 3

@@ -13,7 +13,7 @@ import zarr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources import Source, as_source
-from ..sources.base import as_rows, sized
+from ..sources.columns import as_rows, sized
 from ..sources.xarray import FieldRows, chunked
 from ..sources.zarr import ZarrRows
 

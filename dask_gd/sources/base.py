@@ -1,8 +1,7 @@
-"""`Source`, the ways to make one, and the checks that need no data."""
+"""`Source`, and the ways to make one."""
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,23 +9,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
 
-from ..errors import DataError, InvalidArgumentError, InvalidTypeError
+from ..errors import InvalidArgumentError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
+from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
-from .xarray import FieldRows, chunked, dataset_rows
+from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
-
-logger = logging.getLogger("dask_gd")
-
-#: A column: features, targets or weights.
-Column = ZarrRows | BlockRows | FieldRows
 
 
 @dataclass(frozen=True)
@@ -282,8 +276,8 @@ def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
         if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
             raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
         weight = as_rows(sample_weight, "sample_weight")
-        _check_shapes(x.x, x.y, weight)
-        _check_stored(weight, "error", 0, x.bounds[-1])
+        check_shapes(x.x, x.y, weight)
+        check_stored(weight, "error", 0, x.bounds[-1])
         return replace(x, weight=_align(weight, x.bounds))
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
@@ -293,7 +287,7 @@ def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
 def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
-    _check_coordinates(x, y)
+    check_coordinates(x, y)
     if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)
     columns = (
@@ -302,102 +296,16 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
         None if sample_weight is None else as_rows(sample_weight, "sample_weight", missing),
     )
     x, y, weight = columns
-    _check_shapes(x, y, weight)
+    check_shapes(x, y, weight)
     start, stop, step = rows.indices(x.shape[0])
     if step != 1 or start >= stop:
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
     for column in columns:
-        _check_stored(column, missing, start, stop)
+        check_stored(column, missing, start, stop)
     bounds = _bounds(x, start, stop)
     if isinstance(x, BlockRows):
         x = _align(x, bounds)
     return Source(x, _align(y, bounds), weight and _align(weight, bounds), bounds, names, output_names)
-
-
-def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
-    """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
-    if isinstance(a, xr.DataArray):
-        a = chunked(a.variable).data
-    if _makes_objects(a):
-        a = a.astype(float)
-    if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
-        a = a.to_dask_array()
-    if isinstance(a, str | os.PathLike):
-        raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
-    if not isinstance(a, zarr.Array | da.Array | np.ndarray):
-        if not hasattr(a, "__array__"):
-            raise InvalidTypeError(
-                f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, or a dask_gd.Source."
-            )
-        a = np.asarray(a)
-    if isinstance(a, np.ma.MaskedArray):
-        raise InvalidTypeError(f"{role} is a masked array; give masked rows the sample_weight 0 and a finite value.")
-    if a.dtype.kind not in "fiub":
-        raise InvalidTypeError(
-            f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
-            "Encode categories and times as numbers first."
-        )
-    if isinstance(a, zarr.Array):
-        return ZarrRows(a, role, missing)
-    if isinstance(a, np.ndarray):
-        row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
-        # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.
-        size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
-        chunks = (size, *(-1,) * (a.ndim - 1))
-        return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    return BlockRows(sized(a, role) if lengths else a, role)
-
-
-def sized(a: da.Array, role: str) -> da.Array:
-    """With its chunk sizes, which are computed if they are unknown."""
-    if not any(np.isnan(size) for axis in a.chunks for size in axis):
-        return a
-    logger.warning(
-        "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
-        "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
-        role,
-    )
-    return a.copy().compute_chunk_sizes()
-
-
-def _makes_objects(a: Any) -> bool:
-    """A data frame of numbers that would become objects: bool beside others, or dtypes that know missing values."""
-    dtypes = np.ravel(np.array(getattr(a, "dtypes", ()), object))
-    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
-    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes) and ("b" not in kinds or kinds == {"b"})
-    return not plain and kinds <= set("fiub")
-
-
-def _check_coordinates(x: Any, y: Any) -> None:
-    """Labelled rows must be the same rows in the same order; they are paired by position."""
-    rows = [a.coords[a.dims[0]] for a in (x, y) if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords]
-    if len(rows) == 2 and rows[0].shape == rows[1].shape and not np.array_equal(rows[0], rows[1]):
-        raise InvalidArgumentError(
-            f"The rows of x and y have different labels ({rows[0].dims[0]!r}, {rows[1].dims[0]!r}); "
-            "align them first, for example with xarray.align."
-        )
-
-
-def _check_shapes(x, y, weight) -> None:
-    if len(x.shape) != 2:
-        raise InvalidArgumentError(f"x must be 2-D, (rows, features); it has shape {x.shape}.")
-    if len(y.shape) not in (1, 2):
-        raise InvalidArgumentError(f"y must have shape (n,) or (n, outputs); it has {y.shape}.")
-    if 0 in x.shape or 0 in y.shape:
-        raise InvalidArgumentError(f"There is nothing to fit: x has shape {x.shape}, y {y.shape}.")
-    if weight is not None and len(weight.shape) != 1:
-        raise InvalidArgumentError(f"sample_weight must have shape (n,); it has {weight.shape}.")
-    for name, column in (("y", y), ("sample_weight", weight)):
-        if column is not None and column.shape[0] != x.shape[0]:
-            raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
-
-
-def _check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
-    """What can be known of stored chunks without decoding any."""
-    if isinstance(column, ZarrRows):
-        if missing == "error":
-            column.check_chunks(start, stop)
-        column.note_unchecked()
 
 
 def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
@@ -424,20 +332,3 @@ def _align(column: Column, bounds: tuple[int, ...]) -> Column:
         return column
     column = replace(column, array=column.array[bounds[0] : bounds[-1]])
     return column.aligned(tuple(int(size) for size in np.diff(bounds)))
-
-
-def feature_names_of(x: Any) -> tuple | None:
-    """Names along the second axis: a Zarr attribute, an xarray coordinate or a data frame's columns."""
-    if isinstance(x, zarr.Array):
-        names: Any = x.attrs.get("feature_names")
-    elif isinstance(x, xr.DataArray):
-        names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
-    else:
-        names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
-    if names is None:
-        return None
-    names = tuple(str(name) for name in names)
-    width = x.shape[1] if len(x.shape) == 2 else 0
-    if len(names) != width:
-        raise DataError(f"There are {len(names)} feature names for {width} features.")
-    return names

@@ -1,0 +1,126 @@
+"""The columns of a source, features, targets and weights, from what users give; and what is refused of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from ..errors import DataError, InvalidArgumentError, InvalidTypeError
+from .dask import BlockRows
+from .plan import PARTITION_BYTES, PARTITIONS
+from .xarray import FieldRows, chunked
+from .zarr import ZarrRows
+
+logger = logging.getLogger("dask_gd")
+
+#: Features, targets or weights.
+Column = ZarrRows | BlockRows | FieldRows
+
+
+def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
+    """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
+    if isinstance(a, xr.DataArray):
+        a = chunked(a.variable).data
+    if _makes_objects(a):
+        a = a.astype(float)
+    if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
+        a = a.to_dask_array()
+    if isinstance(a, str | os.PathLike):
+        raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
+    if not isinstance(a, zarr.Array | da.Array | np.ndarray):
+        if not hasattr(a, "__array__"):
+            raise InvalidTypeError(
+                f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, or a dask_gd.Source."
+            )
+        a = np.asarray(a)
+    if isinstance(a, np.ma.MaskedArray):
+        raise InvalidTypeError(f"{role} is a masked array; give masked rows the sample_weight 0 and a finite value.")
+    if a.dtype.kind not in "fiub":
+        raise InvalidTypeError(
+            f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
+            "Encode categories and times as numbers first."
+        )
+    if isinstance(a, zarr.Array):
+        return ZarrRows(a, role, missing)
+    if isinstance(a, np.ndarray):
+        row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
+        # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.
+        size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
+        chunks = (size, *(-1,) * (a.ndim - 1))
+        return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
+    return BlockRows(sized(a, role) if lengths else a, role)
+
+
+def sized(a: da.Array, role: str) -> da.Array:
+    """With its chunk sizes, which are computed if they are unknown."""
+    if not any(np.isnan(size) for axis in a.chunks for size in axis):
+        return a
+    logger.warning(
+        "The chunk sizes of %s are unknown, and now computed, which reads it once more. To do so only once "
+        "call compute_chunk_sizes() on an array, or to_dask_array(lengths=True) on a data frame.",
+        role,
+    )
+    return a.copy().compute_chunk_sizes()
+
+
+def _makes_objects(a: Any) -> bool:
+    """A data frame of numbers that would become objects: bool beside others, or dtypes that know missing values."""
+    dtypes = np.ravel(np.array(getattr(a, "dtypes", ()), object))
+    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes) and ("b" not in kinds or kinds == {"b"})
+    return not plain and kinds <= set("fiub")
+
+
+def check_coordinates(x: Any, y: Any) -> None:
+    """Labelled rows must be the same rows in the same order; they are paired by position."""
+    rows = [a.coords[a.dims[0]] for a in (x, y) if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords]
+    if len(rows) == 2 and rows[0].shape == rows[1].shape and not np.array_equal(rows[0], rows[1]):
+        raise InvalidArgumentError(
+            f"The rows of x and y have different labels ({rows[0].dims[0]!r}, {rows[1].dims[0]!r}); "
+            "align them first, for example with xarray.align."
+        )
+
+
+def check_shapes(x, y, weight) -> None:
+    if len(x.shape) != 2:
+        raise InvalidArgumentError(f"x must be 2-D, (rows, features); it has shape {x.shape}.")
+    if len(y.shape) not in (1, 2):
+        raise InvalidArgumentError(f"y must have shape (n,) or (n, outputs); it has {y.shape}.")
+    if 0 in x.shape or 0 in y.shape:
+        raise InvalidArgumentError(f"There is nothing to fit: x has shape {x.shape}, y {y.shape}.")
+    if weight is not None and len(weight.shape) != 1:
+        raise InvalidArgumentError(f"sample_weight must have shape (n,); it has {weight.shape}.")
+    for name, column in (("y", y), ("sample_weight", weight)):
+        if column is not None and column.shape[0] != x.shape[0]:
+            raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
+
+
+def check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
+    """What can be known of stored chunks without decoding any."""
+    if isinstance(column, ZarrRows):
+        if missing == "error":
+            column.check_chunks(start, stop)
+        column.note_unchecked()
+
+
+def feature_names_of(x: Any) -> tuple | None:
+    """Names along the second axis: a Zarr attribute, an xarray coordinate or a data frame's columns."""
+    if isinstance(x, zarr.Array):
+        names: Any = x.attrs.get("feature_names")
+    elif isinstance(x, xr.DataArray):
+        names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
+    else:
+        names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
+    if names is None:
+        return None
+    names = tuple(str(name) for name in names)
+    width = x.shape[1] if len(x.shape) == 2 else 0
+    if len(names) != width:
+        raise DataError(f"There are {len(names)} feature names for {width} features.")
+    return names
