@@ -97,6 +97,9 @@ class Source:
     def plan(self) -> Plan:
         """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.
 
+        Of a loss with a single prediction for each target. Sums of k classes are k times as large, and with their
+        curvature, ``8 (p + 1)^2 k (k - 1) / 2`` bytes, larger still.
+
         Examples
         --------
         >>> print(dask_gd.open("data/flights.zarr", x="X", y="late").plan())
