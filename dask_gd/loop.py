@@ -36,6 +36,7 @@ def fit(
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
     sample_weight: Any = None,
+    offset: Any = None,
     nan: str = "error",
     max_iter: int = 100,
     tol: float = 1e-6,
@@ -79,6 +80,9 @@ def fit(
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some
         of ``sample_dims``.
+    offset : array (n,), optional
+        Added to the prediction ``x w + b`` of each row, with a coefficient of 1: the log of the exposure where counts
+        are modelled. Of a Dataset as ``sample_weight`` is.
     nan : {"error", "drop"}
         What to do about rows that have NaN in x, y or their weight: refuse, or leave them out. How many these are says
         the log, and ``dropped`` in the result. Infinity is always refused.
@@ -160,9 +164,12 @@ def fit(
     """
     _check_arguments(max_iter, tol, target_loss, seed)
     penalty = as_penalty(penalty)
-    source = as_source(x, y, sample_weight, features=features, target=target, sample_dims=sample_dims, nan=nan)
+    data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
+    source = as_source(x, y, sample_weight, offset=offset, **data)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
+        if source.offset is not None:
+            raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
         own = loss.packed(initial_weights) if isinstance(initial_weights, Mapping) else initial_weights
         start = _start(loss.start if own is None else own, len(loss.start), 1, False)
     else:

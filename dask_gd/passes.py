@@ -71,7 +71,7 @@ def hold(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight")}
+    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset")}
     held: dict[str, Any] = {
         name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
     }
@@ -246,7 +246,7 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
             for partition, several in groupby(windows, itemgetter(0)):
                 kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
                 for _, rows in several:
-                    kernel.add(rows.x, rows.y, rows.weight)
+                    kernel.add(rows.x, rows.y, rows.weight, rows.offset)
                     check(rows, kernel.stats, work, partition, blocks)
                 found.append(kernel.stats)
     if work.keep is not None:
@@ -290,9 +290,9 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
     if good and not work.needs.scale:
         return
-    x, y, weight = work.reader.bind(partition, blocks)
+    x, y, weight, offset = work.reader.bind(partition, blocks)
     if not good:
-        for column, a in ((x, rows.x), (y, rows.y), (weight, rows.weight)):
+        for column, a in ((x, rows.x), (y, rows.y), (weight, rows.weight), (offset, rows.offset)):
             if column is not None and a is not None and not np.isfinite(a).all():
                 row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
                 at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -79,7 +80,7 @@ class FitResult:
             raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
         return self.loss.unpacked(self.weights.values)
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: Any, offset: Any = None) -> Any:
         """The mean of the target for each row: ``inverse_link(x w + b)``.
 
         For the logistic loss that is the probability of class 1; the hinges give the class, the quantile loss the
@@ -90,6 +91,9 @@ class FitResult:
         x : array (n, p), Dataset or Source
             NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; or a Dataset that has them
             as variables or coordinates.
+        offset : array (n,), optional
+            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray. A Source has its
+            own.
 
         Returns
         -------
@@ -113,6 +117,8 @@ class FitResult:
         """
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        if offset is not None or (isinstance(x, Source) and x.offset is not None):
+            return self._with_offset(x, offset)
         if isinstance(x, xr.Dataset):
             return self._predict_dataset(x)
         if isinstance(x, xr.DataArray):
@@ -138,6 +144,28 @@ class FitResult:
             return array.map_blocks(self._mean, drop_axis=1, dtype=float, name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
         return array.map_blocks(self._mean, chunks=chunks, dtype=float)
+
+    def _with_offset(self, x: Any, offset: Any) -> Any:
+        """The inverse link of the linear prediction and the offset, of each row."""
+        data = x
+        if isinstance(x, Source):
+            data = x.x.dataset if isinstance(x.x, FieldRows) else replace(x, offset=None)
+            offset = x.offset if offset is None else as_rows(offset, "offset", lengths=False)
+        elif not isinstance(x, xr.Dataset):
+            offset = as_rows(offset, "offset", lengths=False)
+        z = replace(self, loss=as_loss("squared")).predict(data)
+        if isinstance(data, xr.Dataset):
+            if isinstance(offset, FieldRows):
+                offset = offset.fields.names[0]
+            offset = data[offset] if isinstance(offset, str) else offset
+        else:
+            if isinstance(offset, ZarrRows):
+                offset = offset.lazy
+                offset = offset[x.bounds[0] : x.bounds[-1]] if isinstance(x, Source) else offset
+            else:
+                offset = offset.array if offset.memory is None or isinstance(z, da.Array) else offset.memory
+            offset = offset if z.ndim == 1 else offset[:, None]
+        return self.loss.inverse_link(z + offset)
 
     def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
         if "feature" not in self.weights.coords:

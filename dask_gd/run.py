@@ -184,7 +184,7 @@ class Run:
             return False
         assert sums.scale is not None
         with np.errstate(divide="ignore", invalid="ignore"):
-            constant = self.loss.link(sums.scale.targets / sums.weight)
+            constant = self.loss.link(sums.scale.targets / sums.weight) - sums.scale.offsets / sums.weight
         if not np.isfinite(constant).all():
             return False
         start = self.start.copy()

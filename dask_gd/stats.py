@@ -54,6 +54,7 @@ class Scale(NamedTuple):
     features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
     slopes: np.ndarray  # (k,)  sum s (dL/dz)^2 at the first candidate
     targets: np.ndarray  # (k,)  sum s y
+    offsets: np.ndarray  # (1,)  sum s o, of the offsets
     curvatures: np.ndarray  # (k,)  sum s d2L/dz2 at the first candidate, if that has no bound, else 0
 
 
@@ -136,7 +137,7 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
         np.zeros((q, k, m)),
         # Each matrix in one piece.
         np.zeros((curvatures(k, loss, needs), q, q)).transpose(1, 2, 0) if needs.curvature else None,
-        Scale(*(np.zeros(size) for size in (q, q, k, k, k))) if needs.scale else None,
+        Scale(*(np.zeros(size) for size in (q, q, k, k, 1, k))) if needs.scale else None,
     )
 
 
@@ -191,7 +192,7 @@ class Kernel:
         if self.stats.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
 
-    def add(self, x, y, weight) -> None:
+    def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over some more rows."""
         if not len(x):
             return
@@ -201,7 +202,7 @@ class Kernel:
         else:
             for start in range(0, len(x), self.step):
                 rows = slice(start, start + self.step)
-                self._add_block(x[rows], y[rows], None if weight is None else weight[rows])
+                self._add_block(x[rows], y[rows], *(None if a is None else a[rows] for a in (weight, offset)))
         self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
 
     def _add_model(self, x, y, weight, total: float) -> None:
@@ -216,7 +217,7 @@ class Kernel:
                 scale.slopes[:] += np.abs(slope).max() ** 2 / (total or 1.0)
                 scale.curvatures[:] += total
 
-    def _add_block(self, block, target, s) -> None:
+    def _add_block(self, block, target, s, offset) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss
         _, _, loss_sum, gradient, curvature, scale = self.stats
         if self.classes:
@@ -227,6 +228,10 @@ class Kernel:
             z *= self.unit
         if intercept:
             z = z + self.query[p]
+        if offset is not None:
+            z = z + offset[:, None, None]
+            if scale is not None:
+                scale.offsets[:] += offset.sum() if s is None else s @ offset
         value, slope = loss.value_and_slope(z, target[:, :, None])
         if scale is not None:
             curved = loss.curvature(z[:, :, 0], target) if loss.curvature_bound is None else None

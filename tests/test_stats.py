@@ -67,7 +67,7 @@ def dense(c, curvature):
         np.einsum("n,nkm->m", s, value),
         np.einsum("n,nq,nkm->qkm", s, x, slope),
         np.einsum("n,nk,nq,nr->qrk", s, h[:, :1] if c.loss.quadratic else h, x, x),
-        stats.Scale(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, s @ (h if unbounded else 0 * h)),
+        stats.Scale(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, np.zeros(1), s @ (h if unbounded else 0 * h)),
     )
 
 

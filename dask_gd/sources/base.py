@@ -48,6 +48,12 @@ class Source:
     output_names: tuple | None = None
     #: What a row with NaN is: an "error", or one to "drop".
     nan: str = "error"
+    #: Added to the rows' predictions.
+    offset: Column | None = None
+
+    @property
+    def columns(self) -> tuple[Column, Column, Column | None, Column | None]:
+        return self.x, self.y, self.weight, self.offset
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,18 +85,17 @@ class Source:
     @property
     def nbytes(self) -> int:
         """Decoded bytes that one pass reads."""
-        return sum(column.nbytes(self.shape[0]) for column in (self.x, self.y, self.weight) if column)
+        return sum(column.nbytes(self.shape[0]) for column in self.columns if column)
 
     @property
     def blocks(self) -> tuple[BlockRows | FieldRows, ...]:
         """The materialised columns, in the order in which tasks take them."""
-        return tuple(c for c in (self.x, self.y, self.weight) if isinstance(c, BlockRows | FieldRows))
+        return tuple(c for c in self.columns if isinstance(c, BlockRows | FieldRows))
 
     @property
     def reader(self) -> Reader:
         columns = tuple(
-            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c
-            for c in (self.x, self.y, self.weight)
+            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in self.columns
         )
         return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns, self.nan == "drop")
 
@@ -115,7 +120,7 @@ class Source:
         while level > 1 or tasks == self.partitions:
             level = -(-level // width)
             tasks += level
-        columns = [column for column in (self.x, self.y, self.weight) if column is not None]
+        columns = [column for column in self.columns if column is not None]
         window = rows if isinstance(self.x, BlockRows) else self.x.read_rows
         cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
@@ -131,7 +136,7 @@ class Source:
         fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
         if self.nan != "error":
             fields["nan"] = self.nan
-        for column in (self.x, self.y, self.weight):
+        for column in self.columns:
             if column is not None:
                 fields[column.role] = column.content()
         return fields
@@ -158,6 +163,7 @@ def open(
     target: Any = None,
     sample_dims: Any = None,
     sample_weight: Any = None,
+    offset: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
 ) -> Source:
@@ -166,9 +172,9 @@ def open(
     Parameters
     ----------
     path : path, URL, zarr.Group or xarray.Dataset
-    x, y, sample_weight : str
-        Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,).
-    features, target, sample_dims, sample_weight
+    x, y, sample_weight, offset : str
+        Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,), offsets (n,).
+    features, target, sample_dims, sample_weight, offset
         Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
     rows : slice
         Consecutive rows to use, such as ``slice(0, 240_000)`` for training and the rest for testing.
@@ -202,7 +208,7 @@ def open(
                 "x, y, rows and missing are for Zarr groups; of a Dataset give features, target and sample_dims, and "
                 "select with dataset.isel(...)."
             )
-        return dataset_source(path, features, target, sample_dims, sample_weight)
+        return dataset_source(path, features, target, sample_dims, sample_weight, offset)
     _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
     if x is None or y is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
@@ -213,7 +219,7 @@ def open(
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     arrays = []
-    for argument, name in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+    for argument, name in (("x", x), ("y", y), ("sample_weight", sample_weight), ("offset", offset)):
         if name is not None and not isinstance(group.get(name), zarr.Array):
             names = sorted(key for key, _ in group.arrays())
             raise InvalidArgumentError(
@@ -239,6 +245,7 @@ def as_source(
     features: Any = None,
     target: Any = None,
     sample_dims: Any = None,
+    offset: Any = None,
     nan: str = "error",
 ) -> Source:
     """A source from whatever `fit` accepts; see `fit`."""
@@ -247,19 +254,21 @@ def as_source(
     if isinstance(x, xr.Dataset):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
-        source = dataset_source(x, features, target, sample_dims, sample_weight)
+        source = dataset_source(x, features, target, sample_dims, sample_weight, offset)
     else:
         _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
-        source = _as_source(x, y, sample_weight)
+        source = _as_source(x, y, sample_weight, offset)
     return replace(source, nan="drop") if nan == "drop" else source
 
 
-def dataset_source(dataset: xr.Dataset, features: Any, target: Any, sample_dims: Any, sample_weight: Any) -> Source:
+def dataset_source(
+    dataset: xr.Dataset, features: Any, target: Any, sample_dims: Any, sample_weight: Any, offset: Any
+) -> Source:
     """A source from the variables of a dataset, see `fit`."""
-    x, y, weight = dataset_rows(dataset, features, target, sample_dims, sample_weight)
+    x, y, weight, added = dataset_rows(dataset, features, target, sample_dims, sample_weight, offset)
     bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
     names = None if isinstance(target, str) else y.fields.names
-    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names)
+    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names, offset=added)
 
 
 def _only_beside_dataset(**given: Any) -> None:
@@ -268,26 +277,30 @@ def _only_beside_dataset(**given: Any) -> None:
             raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
 
 
-def _as_source(x: Any, y: Any, sample_weight: Any) -> Source:
+def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
-        if sample_weight is None:
-            return x
-        if isinstance(x.x, FieldRows):
-            raise InvalidArgumentError("sample_weight beside a Source of a Dataset: give it beside the Dataset.")
-        if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
-            raise InvalidArgumentError("sample_weight beside a Source of some rows: name it in dask_gd.open(...).")
-        weight = as_rows(sample_weight, "sample_weight")
-        check_shapes(x.x, x.y, weight)
-        check_stored(weight, "error", 0, x.bounds[-1])
-        return replace(x, weight=_align(weight, x.bounds))
+        given = {"weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+        for field, (role, a) in given.items():
+            if a is None:
+                continue
+            if isinstance(x.x, FieldRows):
+                raise InvalidArgumentError(f"{role} beside a Source of a Dataset: give it beside the Dataset.")
+            if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
+                raise InvalidArgumentError(f"{role} beside a Source of some rows: name it in dask_gd.open(...).")
+            column: dict[str, Any] = {field: as_rows(a, role)}
+            check_shapes(x.x, x.y, **column)
+            check_stored(column[field], "error", 0, x.bounds[-1])
+            column[field] = _align(column[field], x.bounds)
+            x = replace(x, **column)
+        return x
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
-    return make_source(x, y, sample_weight)
+    return make_source(x, y, sample_weight, offset)
 
 
-def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
+def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
     check_coordinates(x, y)
@@ -297,9 +310,10 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
         as_rows(x, "x", missing),
         as_rows(y, "y", missing),
         None if sample_weight is None else as_rows(sample_weight, "sample_weight", missing),
+        None if offset is None else as_rows(offset, "offset", missing),
     )
-    x, y, weight = columns
-    check_shapes(x, y, weight)
+    x, y, weight, added = columns
+    check_shapes(x, y, weight, added)
     start, stop, step = rows.indices(x.shape[0])
     if step != 1 or start >= stop:
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
@@ -308,7 +322,8 @@ def make_source(x, y, sample_weight=None, *, rows: slice = slice(None), missing:
     bounds = _bounds(x, start, stop)
     if isinstance(x, BlockRows):
         x = _align(x, bounds)
-    return Source(x, _align(y, bounds), weight and _align(weight, bounds), bounds, names, output_names)
+    aligned = {name: None if a is None else _align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
+    return Source(x, _align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **aligned)
 
 
 def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:

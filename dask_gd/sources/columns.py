@@ -87,16 +87,17 @@ def check_coordinates(x: Any, y: Any) -> None:
         )
 
 
-def check_shapes(x, y, weight) -> None:
+def check_shapes(x, y, weight=None, offset=None) -> None:
     if len(x.shape) != 2:
         raise InvalidArgumentError(f"x must be 2-D, (rows, features); it has shape {x.shape}.")
     if len(y.shape) not in (1, 2):
         raise InvalidArgumentError(f"y must have shape (n,) or (n, outputs); it has {y.shape}.")
     if 0 in x.shape or 0 in y.shape:
         raise InvalidArgumentError(f"There is nothing to fit: x has shape {x.shape}, y {y.shape}.")
-    if weight is not None and len(weight.shape) != 1:
-        raise InvalidArgumentError(f"sample_weight must have shape (n,); it has {weight.shape}.")
-    for name, column in (("y", y), ("sample_weight", weight)):
+    for name, column in (("sample_weight", weight), ("offset", offset)):
+        if column is not None and len(column.shape) != 1:
+            raise InvalidArgumentError(f"{name} must have shape (n,); it has {column.shape}.")
+    for name, column in (("y", y), ("sample_weight", weight), ("offset", offset)):
         if column is not None and column.shape[0] != x.shape[0]:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
 

@@ -27,6 +27,7 @@ class Rows(NamedTuple):
     x: np.ndarray  # (n, p) float32 or float64
     y: np.ndarray  # (n, k) float64
     weight: np.ndarray | None  # (n,) float64
+    offset: np.ndarray | None  # (n,) float64
     start: int
     kept: np.ndarray | None = None  # (n,) where they are from ``start`` on, if some between them were dropped
 
@@ -43,16 +44,16 @@ class Reader:
     dtype: np.dtype
     features: int
     outputs: int
-    #: x, y and weight; a str or Fields stands for a materialised block, or pieces of several variables, which come as
-    #: an argument of the task.
+    #: x, y, weight and offset; a str or Fields stands for a materialised block, or pieces of several variables, which
+    #: come as an argument of the task.
     columns: tuple[ZarrRows | str | Fields | None, ...]
     #: Leave out rows with NaN.
     drop: bool = False
 
-    def bind(self, partition: int, blocks: tuple[Any, ...]) -> tuple[Column, Column, Column | None]:
+    def bind(self, partition: int, blocks: tuple[Any, ...]) -> tuple[Column, Column, Column | None, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
         start, waiting = self.bounds[partition], iter(blocks)
-        x, y, weight = (
+        x, y, weight, offset = (
             BoundRows(next(waiting), c, start)
             if isinstance(c, str)
             else c.bind(next(waiting), partition, start)
@@ -62,7 +63,7 @@ class Reader:
         )
         assert x is not None
         assert y is not None
-        return x, y, weight
+        return x, y, weight, offset
 
     @property
     def keeps(self) -> bool:
@@ -78,7 +79,7 @@ class Reader:
         Each Rows is valid until the next. ``keep`` is a run and the number of its pass: rows worth keeping are kept for
         the run's next passes.
         """
-        x, y, weight = self.bind(partitions[0], blocks)
+        x, y, weight, offset = self.bind(partitions[0], blocks)
         windows = [(i, *window) for i in partitions for window in x.windows(*self.bounds[i : i + 2])]
         with contextlib.ExitStack() as stack:
 
@@ -90,7 +91,7 @@ class Reader:
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
                 return _Narrow(reading(column, spans), spans)
 
-            target, row_weight = narrow(y), weight and narrow(weight)
+            target, row_weight, row_offset = narrow(y), weight and narrow(weight), offset and narrow(offset)
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
@@ -98,6 +99,7 @@ class Reader:
                     _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
                     _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs),
                     _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
+                    _cast(row_offset.read(a, b), np.dtype(float), "offset").reshape(b - a) if row_offset else None,
                     a,
                 )
                 for some in without_nan(rows) if self.drop else (rows,):
@@ -117,18 +119,19 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
     step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
     for first in range(0, len(rows.x), step):
         x, y = rows.x[first : first + step], rows.y[first : first + step]
-        weight = None if rows.weight is None else rows.weight[first : first + step]
+        weight, offset = (None if a is None else a[first : first + step] for a in (rows.weight, rows.offset))
         good = np.ones(len(x), bool)
-        for a in (x, y) if weight is None else (x, y, weight[:, None]):
+        for a in (x, y, *(column[:, None] for column in (weight, offset) if column is not None)):
             # A sum takes a fraction of the time of a look at every value, and is NaN if one is. It may be so too where
             # none is: infinity less infinity.
             suspects = np.flatnonzero(np.isnan(a @ np.ones(a.shape[1], a.dtype)))
             good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
         if good.all():
-            yield Rows(x, y, weight, rows.start + first)
+            yield Rows(x, y, weight, offset, rows.start + first)
         else:
             kept = np.flatnonzero(good)
-            yield Rows(x[kept], y[kept], None if weight is None else weight[kept], rows.start + first, kept)
+            weight, offset = (None if a is None else a[kept] for a in (weight, offset))
+            yield Rows(x[kept], y[kept], weight, offset, rows.start + first, kept)
 
 
 def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:

@@ -119,8 +119,9 @@ def dataset_rows(
     target: Any,
     sample_dims: Any,
     sample_weight: Any = None,
-) -> tuple[FieldRows, FieldRows, FieldRows | None]:
-    """Features, targets and row weights from the variables of a dataset, after all checks that need no data."""
+    offset: Any = None,
+) -> tuple[FieldRows, FieldRows, FieldRows | None, FieldRows | None]:
+    """Features, targets, row weights and offsets from a dataset's variables, after all checks that need no data."""
     names, targets = _names("features", features), _names("target", target)
     dims = _sample_dims(dataset, sample_dims)
     if both := [name for name in names if name in targets]:
@@ -131,8 +132,9 @@ def dataset_rows(
         "x": {name: variable(dataset, "features", name, dims) for name in names},
         "y": {name: variable(dataset, "target", name, dims) for name in targets},
     }
-    if sample_weight is not None:
-        roles["sample_weight"] = _weight(dataset, sample_weight, dims)
+    for role, given in (("sample_weight", sample_weight), ("offset", offset)):
+        if given is not None:
+            roles[role] = _of_rows(dataset, role, given, dims)
     if empty := [d for d in dims if dataset.sizes[d] == 0]:
         raise InvalidArgumentError(f"There is nothing to fit: dimension {empty[0]!r} has no points.")
     variables = [v for role in roles.values() for v in role.values()]
@@ -150,8 +152,8 @@ def dataset_rows(
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
         return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
 
-    weight = rows("sample_weight", True) if "sample_weight" in roles else None
-    return rows("x", False), rows("y", isinstance(target, str)), weight
+    weight, added = (rows(role, True) if role in roles else None for role in ("sample_weight", "offset"))
+    return rows("x", False), rows("y", isinstance(target, str)), weight, added
 
 
 def _names(argument: str, given: Any) -> tuple:
@@ -238,23 +240,23 @@ def _remedy(name: Hashable, found: xr.Variable) -> str:
     return "only real numbers can be fitted (float, int, uint, bool). Encode categories and times as numbers first."
 
 
-def _weight(dataset: xr.Dataset, given: Any, dims: tuple[str, ...]) -> dict[Hashable, xr.Variable]:
-    """Row weights: the name of a variable, or a DataArray with the dataset's coordinates."""
+def _of_rows(dataset: xr.Dataset, role: str, given: Any, dims: tuple[str, ...]) -> dict[Hashable, xr.Variable]:
+    """Row weights or offsets: the name of a variable, or a DataArray with the dataset's coordinates."""
     if isinstance(given, str):
-        return {given: variable(dataset, "sample_weight", given, dims)}
+        return {given: variable(dataset, role, given, dims)}
     if not isinstance(given, xr.DataArray):
         raise InvalidTypeError(
-            f"sample_weight is a {type(given).__name__}; beside a dataset it must be the name of a variable or a "
+            f"{role} is a {type(given).__name__}; beside a dataset it must be the name of a variable or a "
             "DataArray over some of the sample dimensions."
         )
-    weight = checked(given.variable, "sample_weight", "sample_weight", dims)
+    column = checked(given.variable, role, role, dims)
     for d in given.dims:
         labels = [a.indexes[d] for a in (given, dataset) if d in a.indexes]
         if given.sizes[d] != dataset.sizes[d] or (len(labels) == 2 and not labels[0].equals(labels[1])):
             raise InvalidArgumentError(
-                f"sample_weight and the dataset differ along {d!r}; align them first, for example with xarray.align."
+                f"{role} and the dataset differ along {d!r}; align them first, for example with xarray.align."
             )
-    return {"sample_weight": weight}
+    return {role: column}
 
 
 def x_dtype(variables: Any, packings: Sequence[Packing | None]) -> np.dtype:
