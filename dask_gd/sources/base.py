@@ -322,8 +322,8 @@ def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(No
     bounds = _bounds(x, start, stop)
     if isinstance(x, BlockRows):
         x = _align(x, bounds)
-    aligned = {name: None if a is None else _align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
-    return Source(x, _align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **aligned)
+    rest: dict[str, Any] = {name: a and _align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
+    return Source(x, _align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)
 
 
 def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
