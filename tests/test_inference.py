@@ -243,7 +243,7 @@ def test_classes_that_a_plane_separates_have_coefficients_that_nothing_is_known_
 @pytest.mark.parametrize("loss", ["huber", "quantile", "hinge", "squared_hinge"])
 def test_losses_that_are_no_likelihoods_are_refused(loss):
     x, y = problem(Logistic(), n=50)
-    with pytest.raises(InvalidArgumentError, match="squared, logistic, poisson, gamma and tweedie losses; .* is no likelihood"):
+    with pytest.raises(InvalidArgumentError, match=r"tweedie losses; .* is no likelihood"):
         inferred(x, y, loss, max_iter=1)
 
 
