@@ -9,6 +9,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import dask_gd
@@ -86,6 +87,14 @@ def test_weights_are_those_of_scikit_learn(alpha, solver):
     assert_allclose(run.weights.values.sum(axis=1) / size, 0.0, atol=1e-6)
     assert_allclose(run.intercept.values.sum(), 0.0, atol=1e-6)
     assert_allclose(run.predict(x), model.predict_proba(x), atol=1e-6)
+
+
+def test_restrained_steps_leave_no_number_added_to_all_classes():
+    """Far from the solution Newton's steps are held back class by class, and would move them all."""
+    x, y = load_digits(return_X_y=True)
+    run = fit(x[:300] / 16, y[:300], penalty=dask_gd.L2(1e-3), solver="newton")
+    assert_allclose(run.intercept.values.sum(), 0.0, atol=1e-9)
+    assert_allclose(run.weights.values.sum(axis=1), 0.0, atol=1e-9)
 
 
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
