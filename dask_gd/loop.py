@@ -84,7 +84,7 @@ def fit(
         Added to the prediction ``x w + b`` of each row, with a coefficient of 1: the log of the exposure where counts
         are modelled. Of a Dataset as ``sample_weight`` is.
     nan : {"error", "drop"}
-        What to do about rows that have NaN in x, y or their weight: refuse, or leave them out. How many these are says
+        What to do about rows with NaN in x, y, weight or offset: refuse, or leave them out. How many these are says
         the log, and ``dropped`` in the result. Infinity is always refused.
     max_iter : int
         Steps at most. 0 evaluates the start.
