@@ -425,7 +425,7 @@ def test_a_solver_is_found_by_name_or_is_itself(name):
 
 @pytest.mark.parametrize("unknown", ["sag", None, 0.1, Newton], ids=repr)
 def test_what_is_no_solver_is_refused_with_the_choices(unknown):
-    with pytest.raises(InvalidArgumentError, match=r"solver=.*adam, auto, gradient_descent, lbfgs"):
+    with pytest.raises(InvalidArgumentError, match=r"solver=.*adam, admm, auto, gradient_descent, lbfgs"):
         as_solver(unknown, Squared(), L2(0.0), 3)
 
 
