@@ -1,6 +1,6 @@
 """What partitions can do by themselves within a pass, beside the sums: take steps of their own.
 
-A solver asks for it by ``Needs.local``, one of the classes here, which makes each partition's kernel. Where the
+A solver asks for it by ``Needs.kernel``, one of the classes here, which makes each partition's kernel. Where the
 partitions end comes back in ``Stats.local``, (q + 1, k, partitions): the parameters, and below them the partition's
 weight.
 """
@@ -37,7 +37,7 @@ class Descent(NamedTuple):
     rate: float
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
 
-    def kernel(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
         return DescentKernel(self, query, loss, needs, dtype, p)
 
 
@@ -69,7 +69,7 @@ class Consensus(NamedTuple):
     centres: np.ndarray  # (q, k, partitions or 1)
     metric: np.ndarray  # (q, q)
 
-    def kernel(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
         own, centre = (a[:, :, min(partition, a.shape[2] - 1), None] for a in (self.own, self.centres))
         return ConsensusKernel(own, centre, self.metric, query, loss, dtype, p)
 

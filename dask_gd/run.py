@@ -206,6 +206,7 @@ class Run:
         """
         state = self.state
         unknown = self.samples or self.moments is None or not hasattr(state, "order") or not self.loss.smooth
+        unknown = unknown or self.solver.needs(state).kernel is not None
         if unknown or classes_of(self.loss) or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
             return np.inf
         q, k, _ = state.query.shape

@@ -41,13 +41,13 @@ class Needs(NamedTuple):
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
-    and targets, and for the checks of the targets' values; the first pass of a fit has it. ``local`` is what each
-    partition does by itself, see `local`.
+    and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
+    each partition's kernel, where that is not `Kernel`: see `local` and `basis`.
     """
 
     curvature: str | None = None
     scale: bool = False
-    local: Any = None
+    kernel: Any = None
 
 
 class Scale(NamedTuple):
@@ -74,6 +74,7 @@ class Stats(NamedTuple):
     curvature: np.ndarray | None
     scale: Scale | None
     local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`; not added up but put side by side
+    basis: np.ndarray | None = None  # (q, q + k), see `basis`
 
 
 def combine(a: Stats, b: Stats) -> Stats:
@@ -86,6 +87,7 @@ def combine(a: Stats, b: Stats) -> Stats:
         None if a.curvature is None or b.curvature is None else a.curvature + b.curvature,
         None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
         None if a.local is None or b.local is None else np.concatenate([a.local, b.local], axis=2),
+        None if a.basis is None or b.basis is None else a.basis + b.basis,
     )
 
 
@@ -172,9 +174,16 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
         ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``needs`` asks for.
         A row of x with NaN or infinity makes the gradient or ``scale.features`` non-finite, even at w = 0.
     """
-    kernel = Kernel(query, loss, needs, x.dtype, x.shape[1])
+    kernel = make_kernel(0, query, loss, needs, x.dtype, x.shape[1])
     kernel.add(x, y, weight)
-    return kernel.stats
+    return kernel.sums()
+
+
+def make_kernel(partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+    """What sums over the rows of one partition."""
+    if needs.kernel is not None:
+        return needs.kernel.make(partition, query, loss, needs._replace(kernel=None), dtype, p)
+    return Kernel(query, loss, needs, dtype, p)
 
 
 class Kernel:
@@ -216,7 +225,7 @@ class Kernel:
 
     def _add_model(self, x, y, weight, total: float) -> None:
         """What a model makes of some rows. Its scale is a block's largest mean slope, the same for all parameters."""
-        _, _, loss_sum, gradient, _, scale, _ = self.stats
+        _, _, loss_sum, gradient, _, scale, *_ = self.stats
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
             loss_sum[i] += value
@@ -228,7 +237,7 @@ class Kernel:
 
     def _add_block(self, block, target, s, offset) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss
-        _, _, loss_sum, gradient, curvature, scale, _ = self.stats
+        _, _, loss_sum, gradient, curvature, scale, *_ = self.stats
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = q > p
@@ -329,7 +338,10 @@ class Objective(NamedTuple):
     means: np.ndarray | None  # (q,)
     nonsmooth: NonSmooth
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
+    features: int  # parameters that are no intercepts, which come last
+    quadratic: bool  # J but for what bends
     local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`
+    basis: np.ndarray | None = None  # (q, q + k), see `basis`
 
 
 def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
@@ -354,7 +366,9 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
             means[:p] = sums.scale.sums[:p] / sums.weight
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
     bent = nonsmooth(penalty, p, len(query))
-    return Objective(loss_mean, gradient, curvature, diagonal, means, bent, ridge, sums.local)
+    basis = None if sums.basis is None else sums.basis / sums.weight
+    seen = loss_mean, gradient, curvature, diagonal, means
+    return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
 
 
 def gradient_cosine(

@@ -271,7 +271,10 @@ def test_prediction_refuses_other_features():
     ("arguments", "message"),
     [
         ({"loss": "hinged"}, "choose one of gamma, .* logistic, .* squared"),
-        ({"solver": "sag"}, "choose one of adam, auto, gradient_descent, lbfgs, momentum, nesterov, newton, sgd"),
+        (
+            {"solver": "sag"},
+            "choose one of adam, admm, auto, gradient_descent, lbfgs, local_sgd, momentum, nesterov, newton, sgd",
+        ),
         ({"penalty": "l1"}, "L2"),
         ({"max_iter": -1}, "max_iter"),
         ({"max_iter": 2.5}, "max_iter"),

@@ -325,7 +325,7 @@ def test_newtons_system_is_solved_for_every_output():
     for j in range(2):
         for m, c in enumerate(damping):
             damped = h + (c * np.diag(d))[:, :, None]
-            every, first = (solve(a, g, d[:, None, None], damping)[:, j, m] for a in (h, h[:, :, :1]))
+            every, first = (solve(a, g, d[:, None, None], damping, len(d))[:, j, m] for a in (h, h[:, :, :1]))
             assert_allclose(damped[:, :, j] @ every, g[:, j, 0], rtol=1e-9)
             assert_allclose(damped[:, :, 0] @ first, g[:, j, 0], rtol=1e-9)
 
@@ -375,7 +375,9 @@ def test_lbfgs_forgets_all_but_its_last_pairs():
 
 def test_a_flat_objective_is_survived_by_every_automatic_rate():
     zero = np.zeros((3, 1, 1))
-    nothing = Objective(np.zeros(1), zero, np.zeros((3, 3, 1)), np.zeros(3), None, nonsmooth(L2(0.0), 2, 3), zero)
+    nothing = Objective(
+        np.zeros(1), zero, np.zeros((3, 3, 1)), np.zeros(3), None, nonsmooth(L2(0.0), 2, 3), zero, 2, True
+    )
     for solver in FIRST_ORDER + SECOND_ORDER:
         state = solver.step(solver.init(np.ones((3, 1, 1)), ROUNDING), nothing)
         assert_array_equal(state.query, np.ones_like(state.query))

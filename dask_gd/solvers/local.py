@@ -79,7 +79,7 @@ class LocalSGD(GradientDescent):
     def needs(self, state):
         if np.isinf(state.loss[0]):
             return curvature_needs(len(state.weights)) if np.isnan(state.rate).any() else Needs()
-        return Needs(local=Descent(float(state.step_size[0]), state.ridge))
+        return Needs(kernel=Descent(float(state.step_size[0]), state.ridge))
 
     def step(self, state, objective):
         rate = state.rate
@@ -172,7 +172,7 @@ class ADMM:
     def needs(self, state):
         if np.isinf(state.loss[0]):
             return Needs(curvature=BOUND)
-        return Needs(local=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
+        return Needs(kernel=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
 
     def step(self, state, objective):
         state = state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..basis import Basis, basis_of, in_basis, shortest, shortest_step
 from ..nonsmooth import NonSmooth
 from ..stats import EXACT, Needs, Objective
 from . import line
@@ -51,6 +52,7 @@ class NewtonState(NamedTuple):
     together: np.ndarray  # () outputs that share the curvature, see `flat`; else 1
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
+    basis: np.ndarray  # (q, q) in which least squares are solved where the curvature is `ILL`, else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class Newton:
     in that minimum.
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
-    refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
-    step of least norm after scaling the columns; in float32 it is singular up to rounding only, and the weights along
-    such columns are arbitrary.
+    refine the solution with residuals computed from the rows. Where these equations have lost too many digits, a second
+    pass solves them in a basis that is nearly orthogonal, see `basis`. A singular curvature (collinear columns) gives
+    the weights of least norm after scaling the columns; in float32 it is singular up to rounding only, and the weights
+    along such columns are arbitrary.
     """
 
     name = "newton"
@@ -104,6 +107,7 @@ class Newton:
             together=np.array(1.0),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
+            basis=np.zeros((0, 0)),
         )
 
     def carry(self, state, weights, rounding, last):
@@ -115,9 +119,13 @@ class Newton:
         return self.init(weights, rounding)._replace(**kept)
 
     def needs(self, state):
+        if state.basis.size and state.asked == SAME:
+            return Needs(curvature=EXACT, kernel=Basis(state.basis))
         return Needs(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
+        if objective.basis is not None:
+            return self._in_basis(state, objective)
         q, k, _ = state.weights.shape
         state = self._step(*flat(state, objective))
         arrays = {name: getattr(state, name).reshape(q, k, -1) for name in ("weights", "query", "gradient")}
@@ -125,7 +133,36 @@ class Newton:
             # A number added to all classes changes nothing but what the penalty makes of it; the steps need not know.
             free = objective.nonsmooth.strength == 0
             arrays["query"] = arrays["query"] - free * arrays["query"].mean(axis=1, keepdims=True)
-        return state._replace(**arrays)
+        state = state._replace(**arrays)
+        if state.basis.size:
+            # There is nothing better to be had from the normal equations.
+            return state._replace(query=state.weights, stalled=np.full(1, line.STALLED))
+        exact = state.rounding < np.finfo(np.float32).eps ** 1.5  # float32 data tells no more than its curvature
+        if objective.quadratic and exact and objective.curvature is not None and not objective.nonsmooth.bends:
+            r = basis_of(objective.curvature[:, :, 0])
+            if r is not None:
+                return state._replace(basis=r, query=state.weights, asked=np.array(SAME), exact=np.array(0.0))
+        return state
+
+    def _in_basis(self, state, objective):
+        """The step to the minimum of least squares; and a second one, which refines it."""
+        weights, r, ridge = state.query, state.basis, objective.ridge[:, 0, 0]
+        if state.exact:
+            slope = in_basis(r, objective.gradient[:, :, 0])
+        else:
+            slope = objective.basis[:, len(r) :] + in_basis(r, ridge[:, None] * weights[:, :, 0])
+        move = shortest_step(r, objective.basis, slope, ridge, objective.features)[:, :, None]
+        gradient = objective.gradient.astype(float)
+        return state._replace(
+            weights=weights,
+            query=weights + move,
+            loss=objective.loss,
+            gradient=gradient,
+            step_size=state.exact.reshape(1),
+            promise=-0.5 * dot(move, gradient),
+            asked=np.array(FULL if state.exact else SAME),
+            exact=np.array(1.0),
+        )
 
     def _step(self, state, objective):
         bent = objective.nonsmooth
@@ -142,7 +179,7 @@ class Newton:
             slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, bent, moves)
             best = line.best(state, slopes, objective)
             if best is None:
-                return self._shorter(state, bent, far=objective.loss.min() > state.loss[0] + line.beyond(state))
+                return self._shorter(state, objective, far=objective.loss.min() > state.loss[0] + line.beyond(state))
             taken, stalled = best, line.stuck(state, objective, best)
         before = state
         state = state._replace(
@@ -160,10 +197,10 @@ class Newton:
         elif not first:
             state = state._replace(curvature=corrected(state, before))
         state = state._replace(restrained=np.array(0.0))
-        full, promise = full_step(state, bent)
+        full, promise = full_step(state, objective)
         if promise[0] > NEAR * abs(state.loss[0]):
             state = state._replace(restrained=np.array(1.0))
-            full, promise = full_step(state, bent)
+            full, promise = full_step(state, objective)
         slopes = [bent.steepest(at.weights, at.gradient) for at in (state, before)]
         sizes = [dot(slope / state.diagonal, slope)[0] for slope in slopes]
         gained = first or objective.curvature is not None or sizes[0] <= spared(len(full)) * sizes[1]
@@ -179,15 +216,15 @@ class Newton:
         )
         if state.promise[0] <= 0 and slopes[0].any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
-            return self._shorter(state._replace(asked=np.array(FULL)), bent)
+            return self._shorter(state._replace(asked=np.array(FULL)), objective)
         return state._replace(query=state.weights + full, asked=np.array(FULL))
 
-    def _shorter(self, state: NewtonState, bent: NonSmooth, far: bool = False) -> NewtonState:
+    def _shorter(self, state: NewtonState, objective: Objective, far: bool = False) -> NewtonState:
         """The full step failed: try the damped ones. They failed: unless they went too far, arithmetic is exhausted."""
         state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
         if state.asked == FULL or (state.asked == SHORTER and far):
             asked = SHORTER if state.asked == FULL else SHORTEST
-            shorter = directions(state, bent, dampings(len(state.weights), asked == SHORTEST)[1:])
+            shorter = directions(state, objective, dampings(len(state.weights), asked == SHORTEST)[1:])
             return state._replace(query=state.weights + shorter, asked=np.array(asked))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
@@ -205,6 +242,7 @@ def flat(state: NewtonState, objective: Objective) -> tuple[NewtonState, Objecti
         gradient=objective.gradient.reshape(q * k, 1, -1),
         diagonal=diagonal,
         nonsmooth=objective.nonsmooth.flat(k),
+        features=objective.features * k,
     )
 
 
@@ -270,32 +308,32 @@ def model(state: NewtonState) -> np.ndarray:
     return restrained(state.curvature, state.diagonal, int(state.together))
 
 
-def directions(state: NewtonState, bent: NonSmooth, damping: np.ndarray) -> np.ndarray:
+def directions(state: NewtonState, objective: Objective, damping: np.ndarray) -> np.ndarray:
     """From the weights to the minimum of the model, for each damping (m,) of it: (q, k, m).
 
     Without what bends the model is quadratic, and its minimum that of a linear system.
     """
     curvature = model(state)
-    if not bent.bends:
-        return -solve(curvature, state.gradient, state.diagonal, damping)
+    if not objective.nonsmooth.bends:
+        return -solve(curvature, state.gradient, state.diagonal, damping, objective.features)
     q, k, _ = state.weights.shape
     found = np.empty((q, k, len(damping)))
     for j in range(k):
         w, g = state.weights[:, j, 0], state.gradient[:, j, 0]
         for i, c in enumerate(damping):
             h = curvature[:, :, min(j, curvature.shape[2] - 1)] + np.diag(c * state.diagonal[:, 0, 0])
-            found[:, j, i] = minimise(h, h @ w - g, bent, w) - w
+            found[:, j, i] = minimise(h, h @ w - g, objective.nonsmooth, w) - w
     return found
 
 
-def full_step(state: NewtonState, bent: NonSmooth) -> tuple[np.ndarray, np.ndarray]:
+def full_step(state: NewtonState, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
     """The undamped direction (q, k, 1), and by how much the model is less at its end, (1,)."""
-    move = directions(state, bent, np.zeros(1))
-    if not bent.bends:
+    move = directions(state, objective, np.zeros(1))
+    if not objective.nonsmooth.bends:
         return move, -0.5 * dot(move, state.gradient)
     q, k, _ = move.shape
     curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(model(state), (q, q, k)), move)
-    return move, -(dot(move, state.gradient + 0.5 * curved) + bend(state, bent, move))
+    return move, -(dot(move, state.gradient + 0.5 * curved) + bend(state, objective.nonsmooth, move))
 
 
 def bend(state: NewtonState, bent: NonSmooth, moves: np.ndarray) -> np.ndarray:
@@ -303,11 +341,13 @@ def bend(state: NewtonState, bent: NonSmooth, moves: np.ndarray) -> np.ndarray:
     return (bent.shares(state.weights + moves) - bent.shares(state.weights)).sum(axis=(0, 1))
 
 
-def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:
+def solve(
+    curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray, features: int
+) -> np.ndarray:
     """``(H + c D)^-1 g`` for each output and each damping c: (q, q, k or 1), (q, k, 1), (q, 1, 1), (m,) -> (q, k, m).
 
     Scaled to D first, so that the units of the features do not matter. Where c is 0, directions without curvature are
-    left out.
+    left out, so that the weights of all but the intercepts, which come after the features, move the least.
     """
     root = np.sqrt(diagonal[:, 0])
     solutions = []
@@ -317,5 +357,7 @@ def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, dam
         flat = values <= len(h) * np.finfo(float).eps * max(values[-1], 0.0)
         inverse = np.maximum(values, 0.0)[:, None] + damping
         inverse[np.ix_(flat, damping == 0.0)] = np.inf
-        solutions.append(vectors @ ((vectors.T @ (gradient[:, j] / root)) / inverse) / root)
+        solution = vectors @ ((vectors.T @ (gradient[:, j] / root)) / inverse)
+        solution[:, damping == 0.0] = shortest(solution[:, damping == 0.0], vectors[:, flat], features)
+        solutions.append(solution / root)
     return np.stack(solutions, axis=1)
