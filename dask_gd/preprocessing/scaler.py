@@ -79,6 +79,8 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         x = self._rows(X, reset=True, dtype=FLOATS)
         if sample_weight is not None and not is_lazy(X, sample_weight):
             sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
+        elif not hasattr(sample_weight, "__array__") and sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)
         weight = None if sample_weight is None else as_rows(sample_weight, "sample_weight")
         total = one_pass(x, weight, moments, together)
         if total.weight == 0:
