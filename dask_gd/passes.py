@@ -316,7 +316,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
 def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> None:
     """Refuse NaN and infinity in x, y, weight and offset, and negative weights, with their row.
 
-    ``columns`` say where these are from; ``drop``: there is a ``nan="drop"`` to advise.
+    ``columns`` say where these are from; ``drop``: they may be left out with ``nan="drop"``.
     """
     for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset), strict=True):
         if column is not None and a is not None and not np.isfinite(a).all():
@@ -324,7 +324,8 @@ def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> Non
             at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
             where = column.where(rows.number(row), *feature)
             value = a[(row, *feature)]
-            remedy = ", or leave such rows out with nan='drop'" if drop and np.isnan(value) else ""
+            remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
+            remedy = remedy if drop else ": there is no mean of NaN and infinity"
             raise NonFiniteError(
                 f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
             )

@@ -166,7 +166,7 @@ def test_scheduler_and_cluster_do_not_change_a_bit(tmp_path):
 def test_bad_values_are_refused_with_their_row(tmp_path):
     x = np.random.default_rng(0).normal(size=(300, 3))
     x[211, 1] = np.nan
-    for a in every_kind(x, tmp_path):
+    for a in (x, *every_kind(x, tmp_path)):
         with pytest.raises(NonFiniteError, match=r"nan in row 211, column 1 of 'X'") as caught:
             StandardScaler().fit(a)
         assert "nan='drop'" not in str(caught.value)
@@ -242,6 +242,22 @@ def test_in_pipelines_with_lazy_and_eager_rows(tmp_path):
     assert done.coords["f"].values.tolist() == list("abc")
     same(done.t, labelled.t)
     assert done.attrs == {}
+
+
+def test_columns_of_codes_stay_beside_those_that_are_scaled():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(3, 2, 300), "code": rng.integers(0, 4, 300), "b": rng.normal(-1, 9, 300)})
+    expected = frame.to_numpy()
+    expected[:, [0, 2]] = peers.StandardScaler().fit_transform(expected[:, [0, 2]])
+    scaler = StandardScaler(columns=["b", "a"]).fit(frame)
+    np.testing.assert_allclose(scaler.transform(frame), expected, atol=1e-14)
+    assert (scaler.mean_[1], scaler.var_[1], scaler.scale_[1]) == (0, 1, 1)
+    lazy, y = da.from_array(frame.to_numpy(), chunks=(90, 3)), rng.normal(size=300)
+    model = make_pipeline(StandardScaler(columns=[0, 2]), OneHotEncoder(columns=[1], dtype=float), Ridge()).fit(lazy, y)
+    wide = np.insert(expected[:, [0, 2]], [1], np.eye(4)[frame.code], axis=1)
+    np.testing.assert_allclose(model[-1].coef_, Ridge().fit(wide, y).coef_, rtol=1e-6, atol=1e-9)
+    with pytest.raises(InvalidArgumentError, match="'c' is none of 0 to 2, or names of a, code, b"):
+        StandardScaler(columns=["c"]).fit(frame)
 
 
 # OneHotEncoder

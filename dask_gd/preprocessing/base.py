@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..passes import tree_sum
+from ..passes import active_client, tree_sum
 from ..process import keep_pages, one_blas_thread, relieve
-from ..sources import Reader, Rows, Source
+from ..sources import Reader, Source
 from ..sources.base import align, partition_bounds
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask import BlockRows
@@ -64,6 +64,19 @@ class Transformer(TransformerMixin, BaseEstimator):
         check_stored(rows, "error", 0, rows.shape[0])
         return rows
 
+    def _positions(self, columns: Any) -> np.ndarray:
+        """Of columns given by position or name; None is all of them."""
+        p, names = self.n_features_in_, list(getattr(self, "feature_names_in_", ()))
+        asked = list(range(p)) if columns is None else np.ravel(np.array(columns, dtype=object)).tolist()
+        found = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
+        for column in found:
+            if not isinstance(column, int | np.integer) or isinstance(column, bool) or not 0 <= column < p:
+                known = f", or names of {', '.join(names)}" if names else ""
+                raise InvalidArgumentError(f"columns={columns!r}: {column!r} is none of 0 to {p - 1}{known}.")
+        if not found or len(set(found)) < len(found):
+            raise InvalidArgumentError(f"columns={columns!r}: at least one column, and each once.")
+        return np.array(found, dtype=int)
+
 
 def array_of(rows: Columns) -> Any:
     """NumPy where the rows are in memory, else Dask, in blocks that have all columns."""
@@ -90,6 +103,9 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     check_stored(weight, "error", 0, x.shape[0])
     bounds = partition_bounds(x, 0, x.shape[0])
     columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None)]
+    here = isinstance(x, BlockRows) and x.memory is not None
+    if not here and active_client() is not None:
+        columns = [(isinstance(column, BlockRows) and column.held()) or column for column in columns]
     in_blocks = [column for column in columns if isinstance(column, BlockRows)]
     roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
     reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
@@ -103,8 +119,7 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
         meta=np.empty((0, 0), dtype=object),
     )
     total = tree_sum(parts.to_delayed(optimize_graph=bool(in_blocks)).ravel().tolist(), key, FAN_IN, False, add)
-    # What is in memory here is not sent to a cluster.
-    here = isinstance(x, BlockRows) and x.memory is not None
+    # Rows in memory are not sent to a cluster.
     return total.compute(**({"scheduler": "threads"} if here else {}))[0]
 
 
@@ -116,6 +131,3 @@ def summed(*blocks: np.ndarray, reader: Reader, summary: Callable, add: Callable
         found = [reduce(add, (summary(rows, columns) for _, rows in windows))]
     relieve()
     return found
-
-
-__all__ = ["Columns", "Rows", "Transformer", "array_of", "labelled", "one_pass"]

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import DataError, InvalidArgumentError
-from .base import Rows, Transformer, array_of, labelled, one_pass
+from ..sources import Rows
+from .base import Transformer, array_of, labelled, one_pass
 
 #: A block of the result is at most so large, and at least half of it where the codes' chunks are longer.
 EXPANDED_BYTES = 32 << 20
@@ -93,7 +94,7 @@ class OneHotEncoder(Transformer):
             if value not in allowed:
                 raise InvalidArgumentError(f"{name}={value!r}: choose {allowed[0]!r} or {allowed[1]!r}.")
         x = self._rows(X, reset=True, **CHECKS)
-        self.columns_ = self._positions()
+        self.columns_ = self._positions(self.columns)
         if isinstance(self.categories, str):
             if self.categories != "auto":
                 raise InvalidArgumentError(f"categories={self.categories!r}: choose 'auto', or give a list.")
@@ -145,19 +146,6 @@ class OneHotEncoder(Transformer):
         """The categories of each column of X, None of those that are no codes."""
         found = dict(zip(self.columns_.tolist(), self.categories_, strict=True))
         return [found.get(j) for j in range(self.n_features_in_)]
-
-    def _positions(self) -> np.ndarray:
-        """Of the encoded columns."""
-        p, names = self.n_features_in_, list(getattr(self, "feature_names_in_", ()))
-        asked = list(range(p)) if self.columns is None else np.ravel(np.array(self.columns, dtype=object)).tolist()
-        found = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
-        for column in found:
-            if not isinstance(column, int | np.integer) or isinstance(column, bool) or not 0 <= column < p:
-                known = f", or names of {', '.join(names)}" if names else ""
-                raise InvalidArgumentError(f"columns={self.columns!r}: {column!r} is none of 0 to {p - 1}{known}.")
-        if not found or len(set(found)) < len(found):
-            raise InvalidArgumentError(f"columns={self.columns!r}: at least one column, and each once.")
-        return np.array(found, dtype=int)
 
 
 def given_categories(given: Any, count: int) -> list[np.ndarray]:

@@ -11,10 +11,11 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..errors import InvalidArgumentError, NonFiniteError
 from ..passes import check_values
+from ..sources import Rows
 from ..sources.columns import as_rows
 from ..sources.lazy import is_lazy
 from ..stats import block_rows
-from .base import Rows, Transformer, array_of, labelled, one_pass
+from .base import Transformer, array_of, labelled, one_pass
 
 #: Features of other dtypes become the first.
 FLOATS = [np.float64, np.float32]
@@ -27,12 +28,14 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     ----------
     with_mean, with_std : bool
         Whether to subtract the mean, and to divide.
+    columns : list of int or str, optional
+        Those to scale, by position or name; the others, such as codes of categories, stay. By default all.
 
     Attributes
     ----------
     mean_, var_, scale_ : array (p,) float64, or None
         As scikit-learn's, to about 1e-15 of the mean and 1e-12 of the variance. A constant feature has scale 1: one
-        whose standard deviation is no more than the rounding of its mean, for any number of rows.
+        whose standard deviation is no more than the rounding of its mean, for any number of rows. Columns that stay have 0, 1 and 1.
     n_samples_seen_ : int
         Rows, or the sum of their weights.
     n_features_in_ : int
@@ -57,9 +60,10 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     dask.array<standardized, shape=(2, 2), dtype=float32, chunksize=(1, 2), chunktype=numpy.ndarray>
     """
 
-    def __init__(self, *, with_mean=True, with_std=True):
+    def __init__(self, *, with_mean=True, with_std=True, columns=None):
         self.with_mean = with_mean
         self.with_std = with_std
+        self.columns = columns
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
         """Learn means and variances.
@@ -76,16 +80,18 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         NonFiniteError
             NaN or infinity, with row and column.
         """
-        x = self._rows(X, reset=True, dtype=FLOATS)
+        x = self._rows(X, reset=True, dtype=FLOATS, ensure_all_finite=False)
         if sample_weight is not None and not is_lazy(X, sample_weight):
             sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
         elif not hasattr(sample_weight, "__array__") and sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
         weight = None if sample_weight is None else as_rows(sample_weight, "sample_weight")
+        scaled = np.isin(np.arange(x.shape[1]), self._positions(self.columns))
         total = one_pass(x, weight, moments, together)
         if total.weight == 0:
             raise InvalidArgumentError("sample_weight: the weights sum to 0; at least one must be above.")
-        mean, var = total.origin + total.mean, total.squares / total.weight
+        mean = np.where(scaled, total.origin + total.mean, 0.0)
+        var = np.where(scaled, total.squares / total.weight, 1.0)
         rounding = 10 * np.finfo(float).eps * np.abs(mean)
         self.mean_ = mean if self.with_mean or self.with_std else None
         self.var_ = var if self.with_std else None
