@@ -439,7 +439,7 @@ def test_a_split_is_fitted_and_scored():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1000, 3))
     y = x @ [1.0, 2.0, 3.0] + rng.normal(size=1000)
-    blocks = da.from_array(x, chunks=(2, 3)), da.from_array(y, chunks=300)
+    blocks = da.from_array(x, chunks=(5, 3)), da.from_array(y, chunks=300)
     train, test, y_train, y_test = train_test_split(*blocks, test_size=0.5)
     assert 0 in train.chunks[0]
     model = LinearRegression().fit(train, y_train)

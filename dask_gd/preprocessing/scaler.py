@@ -35,7 +35,8 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     ----------
     mean_, var_, scale_ : array (p,) float64, or None
         As scikit-learn's, to about 1e-15 of the mean and 1e-12 of the variance. A constant feature has scale 1: one
-        whose standard deviation is no more than the rounding of its mean, for any number of rows. Columns that stay have 0, 1 and 1.
+        whose standard deviation is no more than the rounding of its mean, for any number of rows. Columns
+        that stay have 0, 1 and 1.
     n_samples_seen_ : int
         Rows, or the sum of their weights.
     n_features_in_ : int
