@@ -13,6 +13,8 @@ def row_hashes(seed: int, start: int, stop: int) -> np.ndarray:
 
     Row i has the i-th number of SplitMix64 (Steele, Lea and Flood, 2014, "Fast splittable pseudorandom number
     generators"), which can be computed for any i at once; its state begins at the hash of the seed.
+    Rows whose number is below ``share * 2**64`` are that share of them. What splits the same rows for another purpose
+    takes another seed.
 
     Examples
     --------

@@ -206,6 +206,10 @@ def test_what_does_not_fit_is_refused_before_a_task(tmp_path):
             StandardScaler().fit(a)
         with pytest.raises(InvalidTypeError, match=r"Dataset was given|give its arrays"):
             train_test_split(a)
+    weight = to_zarr(np.ones(300), (90,), tmp_path / "weight")
+    (tmp_path / "weight" / "c" / "1").unlink()
+    with pytest.raises(MissingChunkError, match=r"lacks chunk \(1,\)"):
+        scaler.fit(lazy, sample_weight=weight)
     (tmp_path / "c" / "2" / "0").unlink()
     for refused in (StandardScaler().fit, scaler.transform, OneHotEncoder().fit, train_test_split):
         with pytest.raises(MissingChunkError, match=r"lacks chunk \(2, 0\)"):

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..passes import active_client, tree_sum
+from ..passes import tree_sum
 from ..process import keep_pages, one_blas_thread, relieve
 from ..sources import Reader, Source
 from ..sources.base import align, partition_bounds
@@ -103,9 +103,6 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     check_stored(weight, "error", 0, x.shape[0])
     bounds = partition_bounds(x, 0, x.shape[0])
     columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None)]
-    here = isinstance(x, BlockRows) and x.memory is not None
-    if not here and active_client() is not None:
-        columns = [(isinstance(column, BlockRows) and column.held()) or column for column in columns]
     in_blocks = [column for column in columns if isinstance(column, BlockRows)]
     roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
     reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
@@ -120,6 +117,7 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     )
     total = tree_sum(parts.to_delayed(optimize_graph=bool(in_blocks)).ravel().tolist(), key, FAN_IN, False, add)
     # Rows in memory are not sent to a cluster.
+    here = isinstance(x, BlockRows) and x.memory is not None
     return total.compute(**({"scheduler": "threads"} if here else {}))[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -17,8 +18,8 @@ from ..sources.columns import check_stored, sized
 from ..sources.lazy import LAZY, is_lazy, rows
 from ..sources.zarr import ZarrRows
 
-#: Rows hashed at a time.
-STEP = 1 << 20
+#: Rows hashed at a time, in the processor's cache.
+STEP = 1 << 16
 
 
 def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> list:
@@ -67,13 +68,17 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
     n, tests = lengths[0], partial(tested, int(seed), int(test_size * 2**64))
-    count = sum(int(tests(a, min(a + STEP, n)).sum()) for a in range(0, n, STEP))
+    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array)]
+    edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
+    # Tested rows before each edge: every row is hashed once for all the arrays.
+    before = np.cumsum([0, *(int(tests(start, stop).sum()) for start, stop in pairwise(edges.tolist()))])
+    count = int(before[-1])
     if not 0 < count < n:
         raise InvalidArgumentError(
             f"test_size={test_size} with seed={seed} leaves no row to {'fit' if count else 'test'} of {n}; "
             "take another of either."
         )
-    parts = [_parts(column, tests) for column in columns]
+    parts = [_parts(column, tests, edges, before) for column in columns]
     return [
         _labelled(a, part, test, tests)
         for a, both in zip(arrays, parts, strict=True)
@@ -99,16 +104,14 @@ def _rows(a: Any, name: str) -> Any:
     return sized(a, name) if isinstance(a, da.Array) else a
 
 
-def _parts(column: Any, tests: Any) -> tuple[Any, Any]:
+def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
     """Rows that are not tested, and rows that are."""
     if not isinstance(column, da.Array):
         test = tests(0, column.shape[0])
         select = getattr(column, "iloc", column)
         return select[np.flatnonzero(~test)], select[np.flatnonzero(test)]
-    sizes = np.array(column.chunks[0])
-    stops = np.cumsum(sizes)
-    counts = np.array([tests(stop - size, stop).sum() for size, stop in zip(sizes, stops, strict=True)])
-    return _picked(column, tests, False, sizes - counts), _picked(column, tests, True, counts)
+    counts = np.diff(before[np.searchsorted(edges, np.cumsum([0, *column.chunks[0]]))])
+    return _picked(column, tests, False, column.chunks[0] - counts), _picked(column, tests, True, counts)
 
 
 def _picked(column: da.Array, tests: Any, test: bool, sizes: np.ndarray) -> da.Array:
