@@ -26,8 +26,8 @@ class OneHotEncoder(Transformer):
     """Columns of integer codes as indicators, one for each category: scikit-learn's `OneHotEncoder`, out of core.
 
     A categorical column is read as one number and expanded in the task that takes the rows up. The wide table is
-    nowhere: chunks of codes are cut so that an expanded block is 16 to 32 MiB. Time grows with the width, as for any dense features: group rare
-    categories where there are many thousands.
+    nowhere: chunks of codes are cut so that an expanded block is 16 to 32 MiB. Time grows with the width, as with any
+    dense features: group rare categories where there are many thousands.
 
     Parameters
     ----------
