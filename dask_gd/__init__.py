@@ -12,15 +12,16 @@ from .inference import Inference, infer
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
-from .penalties import L1, L2, ElasticNet
+from .penalties import L1, L2, ElasticNet, GroupLasso
 from .result import FitResult, load
-from .solvers import LBFGS, SGD, Adam, GradientDescent, Momentum, Nesterov, Newton
+from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
 from .store import Store
 
 __version__ = version("dask_gd")
 
 __all__ = [
+    "ADMM",
     "L1",
     "L2",
     "LBFGS",
@@ -31,9 +32,11 @@ __all__ = [
     "FitResult",
     "Gamma",
     "GradientDescent",
+    "GroupLasso",
     "Hinge",
     "Huber",
     "Inference",
+    "LocalSGD",
     "Logistic",
     "Model",
     "Momentum",

@@ -9,12 +9,13 @@ all candidate parameters, the intercept in the last row. The data never gets a c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .losses import Loss, Model, classes_of, pairs
-from .penalties import Penalty, steepest
+from .nonsmooth import NonSmooth
+from .penalties import Penalty, nonsmooth
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
@@ -40,11 +41,13 @@ class Needs(NamedTuple):
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
-    and targets, and for the checks of the targets' values; the first pass of a fit has it.
+    and targets, and for the checks of the targets' values; the first pass of a fit has it. ``local`` is what each
+    partition does by itself, see `local`.
     """
 
     curvature: str | None = None
     scale: bool = False
+    local: Any = None
 
 
 class Scale(NamedTuple):
@@ -70,6 +73,7 @@ class Stats(NamedTuple):
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None
     scale: Scale | None
+    local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`; not added up but put side by side
 
 
 def combine(a: Stats, b: Stats) -> Stats:
@@ -81,6 +85,7 @@ def combine(a: Stats, b: Stats) -> Stats:
         a.gradient + b.gradient,
         None if a.curvature is None or b.curvature is None else a.curvature + b.curvature,
         None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
+        None if a.local is None or b.local is None else np.concatenate([a.local, b.local], axis=2),
     )
 
 
@@ -205,9 +210,13 @@ class Kernel:
                 self._add_block(x[rows], y[rows], *(None if a is None else a[rows] for a in (weight, offset)))
         self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
 
+    def sums(self) -> Stats:
+        """When all rows have been added."""
+        return self.stats
+
     def _add_model(self, x, y, weight, total: float) -> None:
         """What a model makes of some rows. Its scale is a block's largest mean slope, the same for all parameters."""
-        _, _, loss_sum, gradient, _, scale = self.stats
+        _, _, loss_sum, gradient, _, scale, _ = self.stats
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
             loss_sum[i] += value
@@ -219,7 +228,7 @@ class Kernel:
 
     def _add_block(self, block, target, s, offset) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss
-        _, _, loss_sum, gradient, curvature, scale = self.stats
+        _, _, loss_sum, gradient, curvature, scale, _ = self.stats
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = q > p
@@ -310,7 +319,7 @@ class Objective(NamedTuple):
     The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
     weights (of a loss without a bound it is about that at the query) and ``means`` are the features' (0 for the
     intercept, and everywhere if there is none); they come with the first pass. ``gradient``, ``curvature`` and
-    ``diagonal`` are of all but ``sum absolute |w|``.
+    ``diagonal`` are of all but what bends.
     """
 
     loss: np.ndarray  # (m,)
@@ -318,7 +327,9 @@ class Objective(NamedTuple):
     curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `coupled`
     diagonal: np.ndarray | None  # (q,)
     means: np.ndarray | None  # (q,)
-    absolute: np.ndarray  # (q, 1, 1)
+    nonsmooth: NonSmooth
+    ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
+    local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`
 
 
 def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
@@ -326,31 +337,37 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
     curvature = diagonal = means = None
+    ridge = np.zeros((len(query), 1, 1))
+    ridge[:p, 0, 0] = penalty.curvature()
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
         features = np.arange(p * (len(curvature) // len(query)))
-        curvature[features, features] += penalty.curvature()
+        curvature[features, features] += ridge[:p, 0, 0].repeat(len(features) // p)[:, None]
     if sums.scale is not None:
         bound = loss.curvature_bound
         if bound is None:
             bound = float(sums.scale.curvatures.max() / sums.weight)
         diagonal = bound * sums.scale.features / sums.weight
-        diagonal[:p] += penalty.curvature()
+        diagonal += ridge[:, 0, 0]
         means = np.zeros(len(query))
         if len(query) > p:
             means[:p] = sums.scale.sums[:p] / sums.weight
-    absolute = np.zeros((len(query), 1, 1))
-    absolute[:p] = penalty.absolute()
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
-    return Objective(loss_mean, gradient, curvature, diagonal, means, absolute)
+    bent = nonsmooth(penalty, p, len(query))
+    return Objective(loss_mean, gradient, curvature, diagonal, means, bent, ridge, sums.local)
 
 
 def gradient_cosine(
-    gradient: np.ndarray, scale: Scale, weight: float, p: int, weights: np.ndarray | None = None, absolute: float = 0.0
+    gradient: np.ndarray,
+    scale: Scale,
+    weight: float,
+    p: int,
+    weights: np.ndarray | None = None,
+    penalty: Penalty | None = None,
 ) -> float:
     """The largest component of the gradient (q, k) over its natural size, ``rms(x_j) * rms(dL/dz)`` at the start.
 
-    Where absolute values of the weights (q, k) are penalised, of the subgradient of least norm.
+    Where the penalty bends at the weights (q, k), of the subgradient of least norm.
 
     By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
     of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
@@ -362,8 +379,8 @@ def gradient_cosine(
         means = scale.sums[:p] / weight
         gradient[:p] -= means[:, None] * gradient[p]
         squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
-    if weights is not None and absolute:
-        gradient[:p] = steepest(weights[:p], gradient[:p], np.array(absolute))
+    if weights is not None and penalty is not None:
+        gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
     size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())
