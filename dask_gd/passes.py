@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import groupby, pairwise
@@ -255,27 +256,27 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     return found
 
 
-def tree_sum(parts: list, key: str, width: int, at_once: bool):
+def tree_sum(parts: list, key: str, width: int, at_once: bool, add: Callable = combine):
     """Add the partitions' Stats up, ``width`` at a time, in the order of the partitions; a Delayed.
 
-    ``at_once`` does so in a single task, in the same order.
+    ``at_once`` does so in a single task, in the same order. ``add`` adds up two of what else the parts are.
     """
-    add, level = delayed(sum_stats, pure=False), 0
+    node, level = delayed(sum_stats, pure=False), 0
     while len(parts) > 1 or level == 0:
         size = len(parts) if at_once else width
         parts = [
-            add(parts[i : i + size], width, dask_key_name=(f"gd-sum-{key}-{level}", i // size))
+            node(parts[i : i + size], width, add, dask_key_name=(f"gd-sum-{key}-{level}", i // size))
             for i in range(0, len(parts), size)
         ]
         level += 1
     return parts[0]
 
 
-def sum_stats(parts: list[list[Stats]], width: int) -> list[Stats]:
+def sum_stats(parts: list[list], width: int, add: Callable = combine) -> list:
     """One Stats, of ``width`` at a time, left to right."""
     level = [stats for part in parts for stats in part]
     while len(level) > 1:
-        level = [reduce(combine, level[i : i + width]) for i in range(0, len(level), width)]
+        level = [reduce(add, level[i : i + width]) for i in range(0, len(level), width)]
     return level
 
 
@@ -292,19 +293,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
         return
     x, y, weight, offset = work.reader.bind(partition, blocks)
     if not good:
-        for column, a in ((x, rows.x), (y, rows.y), (weight, rows.weight), (offset, rows.offset)):
-            if column is not None and a is not None and not np.isfinite(a).all():
-                row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
-                at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
-                where = column.where(rows.number(row), *feature)
-                value = a[(row, *feature)]
-                remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
-                raise NonFiniteError(
-                    f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
-                )
-        if weight is not None and rows.weight is not None and (rows.weight < 0).any():
-            row = int(np.argmax(rows.weight < 0))
-            raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
+        check_values(rows, (x, y, weight, offset))
         squares = stats.scale.features if stats.scale else np.zeros(0)
         if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
@@ -316,11 +305,34 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             return
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():
+        assert y is not None
         row, output = np.argwhere(bad)[0]
         raise DataError(
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
             f"in row {rows.number(row)} of {y.name!r}."
         )
+
+
+def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> None:
+    """Refuse NaN and infinity in x, y, weight and offset, and negative weights, with their row.
+
+    ``columns`` say where these are from; ``drop``: they may be left out with ``nan="drop"``.
+    """
+    for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset), strict=True):
+        if column is not None and a is not None and not np.isfinite(a).all():
+            row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
+            at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
+            where = column.where(rows.number(row), *feature)
+            value = a[(row, *feature)]
+            remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
+            remedy = remedy if drop else ": there is no mean of NaN and infinity"
+            raise NonFiniteError(
+                f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
+            )
+    weight = columns[2]
+    if weight is not None and rows.weight is not None and (rows.weight < 0).any():
+        row = int(np.argmax(rows.weight < 0))
+        raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
 
 
 def _rows_named(source: Source, work: Work, task: Key) -> str:

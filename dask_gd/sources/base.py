@@ -292,7 +292,7 @@ def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
             column: dict[str, Any] = {field: as_rows(a, role)}
             check_shapes(x.x, x.y, **column)
             check_stored(column[field], "error", 0, x.bounds[-1])
-            column[field] = _align(column[field], x.bounds)
+            column[field] = align(column[field], x.bounds)
             x = replace(x, **column)
         return x
     if y is None:
@@ -319,14 +319,14 @@ def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(No
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
     for column in columns:
         check_stored(column, missing, start, stop)
-    bounds = _bounds(x, start, stop)
+    bounds = partition_bounds(x, start, stop)
     if isinstance(x, BlockRows):
-        x = _align(x, bounds)
-    rest: dict[str, Any] = {name: a and _align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
-    return Source(x, _align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)
+        x = align(x, bounds)
+    rest: dict[str, Any] = {name: a and align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
+    return Source(x, align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)
 
 
-def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
+def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
     """Rows at which partitions begin: runs of whole chunks or shards of a Zarr array, the blocks of a Dask array."""
     if isinstance(x, BlockRows):
         edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
@@ -344,7 +344,7 @@ def _bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
     return (start, *range((first + units) * x.unit, stop, units * x.unit), stop)
 
 
-def _align(column: Column, bounds: tuple[int, ...]) -> Column:
+def align(column: Column, bounds: tuple[int, ...]) -> Column:
     """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
     if not isinstance(column, BlockRows):
         return column

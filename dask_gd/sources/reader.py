@@ -25,7 +25,7 @@ class Rows(NamedTuple):
     """Some consecutive rows in the shapes and dtypes that the kernel takes."""
 
     x: np.ndarray  # (n, p) float32 or float64
-    y: np.ndarray  # (n, k) float64
+    y: np.ndarray  # (n, k) float64; k is 0 without a target
     weight: np.ndarray | None  # (n,) float64
     offset: np.ndarray | None  # (n,) float64
     start: int
@@ -44,13 +44,15 @@ class Reader:
     dtype: np.dtype
     features: int
     outputs: int
-    #: x, y, weight and offset; a str or Fields stands for a materialised block, or pieces of several variables, which
-    #: come as an argument of the task.
+    #: x, y (None with 0 outputs), weight and offset; a str or Fields stands for a materialised block, or pieces of
+    #: several variables, which come as an argument of the task.
     columns: tuple[ZarrRows | str | Fields | None, ...]
     #: Leave out rows with NaN.
     drop: bool = False
 
-    def bind(self, partition: int, blocks: tuple[Any, ...]) -> tuple[Column, Column, Column | None, Column | None]:
+    def bind(
+        self, partition: int, blocks: tuple[Any, ...]
+    ) -> tuple[Column, Column | None, Column | None, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
         start, waiting = self.bounds[partition], iter(blocks)
         x, y, weight, offset = (
@@ -62,7 +64,6 @@ class Reader:
             for c in self.columns
         )
         assert x is not None
-        assert y is not None
         return x, y, weight, offset
 
     @property
@@ -91,13 +92,15 @@ class Reader:
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
                 return _Narrow(reading(column, spans), spans)
 
-            target, row_weight, row_offset = narrow(y), weight and narrow(weight), offset and narrow(offset)
+            target, row_weight, row_offset = y and narrow(y), weight and narrow(weight), offset and narrow(offset)
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
                 rows = Rows(
                     _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
-                    _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs),
+                    _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
+                    if target
+                    else np.empty((b - a, 0)),
                     _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
                     _cast(row_offset.read(a, b), np.dtype(float), "offset").reshape(b - a) if row_offset else None,
                     a,

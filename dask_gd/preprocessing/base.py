@@ -1,0 +1,131 @@
+"""What the transformers share: checks of their input, one pass over its rows, and the form of their output."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from ..passes import tree_sum
+from ..process import keep_pages, one_blas_thread, relieve
+from ..sources import Reader, Source
+from ..sources.base import align, partition_bounds
+from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
+from ..sources.dask import BlockRows
+from ..sources.lazy import is_lazy
+from ..sources.zarr import ZarrRows
+from ..stats import FAN_IN
+
+#: X as streamed or materialised rows.
+Columns = ZarrRows | BlockRows
+
+
+class Transformer(TransformerMixin, BaseEstimator):
+    """Learns in `fit` what `transform` applies to each row."""
+
+    def _rows(self, X: Any, reset: bool = False, lengths: bool = True, **checks: Any) -> Columns:
+        """X checked; its width and names are learnt if ``reset``, else compared. ``checks`` are scikit-learn's."""
+        if not reset:
+            check_is_fitted(self)
+        if not is_lazy(X):
+            return as_rows(validate_data(self, X, reset=reset, **checks), "X")
+        if isinstance(X, Source):
+            raise InvalidTypeError(f"{type(self).__name__} was given a Source; give its features, such as group['X'].")
+        rows, owner = as_rows(X, "X", lengths=lengths), type(self).__name__
+        if len(rows.shape) != 2:
+            raise InvalidArgumentError(
+                f"{owner}: X must be 2-D, (rows, features); it has shape {rows.shape}. "
+                "Of a single column make one with dask_array[:, None]."
+            )
+        names, width = feature_names_of(X), rows.shape[1]
+        if reset:
+            self.n_features_in_ = width
+            if names is not None:
+                self.feature_names_in_ = np.array(names, dtype=object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif width != self.n_features_in_:
+            raise InvalidArgumentError(f"{owner}: X has {width} features; it had {self.n_features_in_} in the fit.")
+        elif names is not None and (fitted := tuple(getattr(self, "feature_names_in_", names))) != names:
+            i = next(i for i in range(width) if names[i] != fitted[i])
+            raise InvalidArgumentError(
+                f"{owner}: feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
+                "select and order the features as in the fit."
+            )
+        check_stored(rows, "error", 0, rows.shape[0])
+        return rows
+
+    def _positions(self, columns: Any) -> np.ndarray:
+        """Of columns given by position or name; None is all of them."""
+        p, names = self.n_features_in_, list(getattr(self, "feature_names_in_", ()))
+        asked = list(range(p)) if columns is None else np.ravel(np.array(columns, dtype=object)).tolist()
+        found = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
+        for column in found:
+            if not isinstance(column, int | np.integer) or isinstance(column, bool) or not 0 <= column < p:
+                known = f", or names of {', '.join(names)}" if names else ""
+                raise InvalidArgumentError(f"columns={columns!r}: {column!r} is none of 0 to {p - 1}{known}.")
+        if not found or len(set(found)) < len(found):
+            raise InvalidArgumentError(f"columns={columns!r}: at least one column, and each once.")
+        return np.array(found, dtype=int)
+
+
+def array_of(rows: Columns) -> Any:
+    """NumPy where the rows are in memory, else Dask, in blocks that have all columns."""
+    if isinstance(rows, BlockRows) and rows.memory is not None:
+        return rows.memory
+    return (rows.lazy if isinstance(rows, ZarrRows) else rows.array).rechunk({1: -1})
+
+
+def labelled(X: Any, data: Any, names: Any) -> Any:
+    """``data`` with the row coordinates of X and these features, if X is a DataArray."""
+    if not isinstance(X, xr.DataArray):
+        return data
+    coords = X.coords.to_dataset().drop_dims([X.dims[1]], errors="ignore").coords
+    return xr.DataArray(data, dims=X.dims, coords=coords, name=X.name).assign_coords({X.dims[1]: names})
+
+
+def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callable) -> Any:
+    """``summary(rows, columns)`` of some rows at a time, added up in a fixed tree.
+
+    The partitions are those of a fit, so that the result has the same bits wherever it is computed. ``columns`` are
+    as `check_values` takes them.
+    """
+    check_shapes(x, x, weight)
+    check_stored(weight, "error", 0, x.shape[0])
+    bounds = partition_bounds(x, 0, x.shape[0])
+    columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None)]
+    in_blocks = [column for column in columns if isinstance(column, BlockRows)]
+    roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
+    reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
+    key = uuid.uuid4().hex
+    parts = da.map_blocks(
+        partial(summed, reader=reader, summary=summary, add=add),
+        *(column.blocks() for column in in_blocks),
+        name=f"gd-rows-{key}",
+        chunks=((1,) * (len(bounds) - 1), (1,)),
+        dtype=object,
+        meta=np.empty((0, 0), dtype=object),
+    )
+    total = tree_sum(parts.to_delayed(optimize_graph=bool(in_blocks)).ravel().tolist(), key, FAN_IN, False, add)
+    # Rows in memory are not sent to a cluster.
+    here = isinstance(x, BlockRows) and x.memory is not None
+    return total.compute(**({"scheduler": "threads"} if here else {}))[0]
+
+
+def summed(*blocks: np.ndarray, reader: Reader, summary: Callable, add: Callable, block_id: tuple[int, ...]) -> list:
+    """The task: a partition's summary."""
+    keep_pages()
+    with one_blas_thread(), contextlib.closing(reader((block_id[0],), *blocks)) as windows:
+        columns = reader.bind(block_id[0], blocks)
+        found = [reduce(add, (summary(rows, columns) for _, rows in windows))]
+    relieve()
+    return found

@@ -1,0 +1,196 @@
+"""Features brought to mean 0 and variance 1."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.utils.validation import _check_sample_weight
+
+from ..errors import InvalidArgumentError, NonFiniteError
+from ..passes import check_values
+from ..sources import Rows
+from ..sources.columns import as_rows
+from ..sources.lazy import is_lazy
+from ..stats import block_rows
+from .base import Transformer, array_of, labelled, one_pass
+
+#: Features of other dtypes become the first.
+FLOATS = [np.float64, np.float32]
+
+
+class StandardScaler(OneToOneFeatureMixin, Transformer):
+    """Features less their mean, divided by their standard deviation: scikit-learn's `StandardScaler`, out of core.
+
+    Parameters
+    ----------
+    with_mean, with_std : bool
+        Whether to subtract the mean, and to divide.
+    columns : list of int or str, optional
+        Those to scale, by position or name; the others, such as codes of categories, stay. By default all.
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : array (p,) float64, or None
+        As scikit-learn's, to about 1e-15 of the mean and 1e-12 of the variance. A constant feature has scale 1: one
+        whose standard deviation is no more than the rounding of its mean, for any number of rows. Columns
+        that stay have 0, 1 and 1.
+    n_samples_seen_ : int
+        Rows, or the sum of their weights.
+    n_features_in_ : int
+    feature_names_in_ : array
+        Where the data names its features.
+
+    Notes
+    -----
+    One pass. Each partition sums weights, values and squared deviations, from its first row, which is close to the
+    others where the mean is large beside the spread; pairs are combined in a fixed tree (Chan, Golub and LeVeque, 1983,
+    "Algorithms for computing the sample variance"), all in float64.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_gd.preprocessing import StandardScaler
+    >>> x = da.from_array(np.array([[0.0, 5.0], [2.0, 5.0]], dtype="float32"), chunks=(1, 2))
+    >>> scaler = StandardScaler().fit(x)
+    >>> scaler.mean_, scaler.scale_
+    (array([1., 5.]), array([1., 1.]))
+    >>> scaler.transform(x)
+    dask.array<standardized, shape=(2, 2), dtype=float32, chunksize=(1, 2), chunktype=numpy.ndarray>
+    """
+
+    def __init__(self, *, with_mean=True, with_std=True, columns=None):
+        self.with_mean = with_mean
+        self.with_std = with_std
+        self.columns = columns
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
+        """Learn means and variances.
+
+        Parameters
+        ----------
+        X : array-like (n, p)
+            NumPy, pandas, Dask, Zarr or a DataArray.
+        y : ignored
+        sample_weight : array-like (n,), optional
+
+        Raises
+        ------
+        NonFiniteError
+            NaN or infinity, with row and column.
+        """
+        x = self._rows(X, reset=True, dtype=FLOATS, ensure_all_finite=False)
+        if sample_weight is not None and not is_lazy(X, sample_weight):
+            sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
+        elif not hasattr(sample_weight, "__array__") and sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)
+        weight = None if sample_weight is None else as_rows(sample_weight, "sample_weight")
+        scaled = np.isin(np.arange(x.shape[1]), self._positions(self.columns))
+        total = one_pass(x, weight, moments, together)
+        if total.weight == 0:
+            raise InvalidArgumentError("sample_weight: the weights sum to 0; at least one must be above.")
+        mean = np.where(scaled, total.origin + total.mean, 0.0)
+        var = np.where(scaled, total.squares / total.weight, 1.0)
+        rounding = 10 * np.finfo(float).eps * np.abs(mean)
+        self.mean_ = mean if self.with_mean or self.with_std else None
+        self.var_ = var if self.with_std else None
+        self.scale_ = np.where(np.sqrt(var) <= rounding, 1.0, np.sqrt(var)) if self.with_std else None
+        self.n_samples_seen_ = total.rows if weight is None else total.weight
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """``(X - mean_) / scale_``: float32 for float32 and float16, else float64; lazy for lazy X."""
+        return self._mapped(X, standardized)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """``X * scale_ + mean_``, lazy for lazy X."""
+        return self._mapped(X, restored)
+
+    def _mapped(self, X: Any, function: Any) -> Any:
+        array = array_of(self._rows(X, lengths=False, dtype=FLOATS))
+        dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
+        function = partial(
+            function,
+            mean=self.mean_ if self.with_mean else None,
+            scale=self.scale_ if self.with_std else None,
+            dtype=dtype,
+        )
+        eager = isinstance(array, np.ndarray)
+        scaled = function(array) if eager else array.map_blocks(function, dtype=dtype, name=None)
+        return labelled(X, scaled, self.get_feature_names_out())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class Moments(NamedTuple):
+    """Of some rows: their number and weight, and mean and sum of squared deviations, counted from an origin."""
+
+    rows: int
+    weight: float
+    origin: np.ndarray  # (p,)
+    mean: np.ndarray  # (p,)
+    squares: np.ndarray  # (p,)
+
+
+def together(a: Moments, b: Moments) -> Moments:
+    """Of the rows of both."""
+    if not a.weight or not b.weight:
+        return (b if b.weight else a)._replace(rows=a.rows + b.rows)
+    weight = a.weight + b.weight
+    # Constant features have the same origins and means 0, so that their squares stay 0.
+    apart = (b.origin - a.origin) + (b.mean - a.mean)
+    mean = a.mean + apart * (b.weight / weight)
+    squares = a.squares + b.squares + apart**2 * (a.weight * (b.weight / weight))
+    return Moments(a.rows + b.rows, weight, a.origin, mean, squares)
+
+
+def moments(rows: Rows, columns: tuple) -> Moments:
+    """The summary of some rows, swept in blocks that stay in the processor's cache."""
+    x, weight = rows.x, rows.weight
+    with np.errstate(all="ignore"):
+        first = 0 if weight is None else int(np.argmax(weight > 0))
+        origin, step = x[first].astype(float), block_rows(x.shape[1], 8)
+        total, good = Moments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1])), True
+        for a in range(0, len(x), step):
+            d = x[a : a + step] - origin
+            s = np.ones(len(d)) if weight is None else weight[a : a + step]
+            sum_s = float(s.sum())
+            mean = s @ d / (sum_s or 1.0)
+            good &= bool(np.isfinite(mean).all())
+            d -= mean
+            # What rounding left of the sum of deviations is taken out of their squares.
+            squares = s @ np.square(d) - (s @ d) ** 2 / (sum_s or 1.0)
+            total = together(total, Moments(len(d), sum_s, origin, mean, np.maximum(squares, 0)))
+    good &= bool(np.isfinite(total.weight) and np.isfinite(total.squares).all())
+    if not good or (weight is not None and (weight < 0).any()):
+        check_values(rows, columns, drop=False)
+        feature = int(np.argmin(np.isfinite(total.squares)))
+        raise NonFiniteError(f"The squares of column {feature} of {columns[0].name!r} overflow; scale it down.")
+    return total
+
+
+def standardized(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """``(x - mean) / scale`` in ``dtype``; of the mean what float32 cannot hold is subtracted too."""
+    if mean is None:
+        out = x.astype(dtype)
+    else:
+        rounded = mean.astype(dtype)
+        out = np.subtract(x, rounded, dtype=dtype)
+        if (rounded != mean).any():
+            out -= (mean - rounded).astype(dtype)
+    if scale is not None:
+        out /= scale.astype(dtype)
+    return out
+
+
+def restored(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """``x * scale + mean`` in ``dtype``."""
+    out = x.astype(dtype) if scale is None else np.multiply(x, scale.astype(dtype), dtype=dtype)
+    if mean is not None:
+        out += mean.astype(dtype)
+    return out

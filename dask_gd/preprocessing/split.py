@@ -1,0 +1,133 @@
+"""Rows split in two."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from ..hashing import row_hashes
+from ..sources import Source
+from ..sources.columns import check_stored, sized
+from ..sources.lazy import LAZY, is_lazy, rows
+from ..sources.zarr import ZarrRows
+
+#: Rows hashed at a time, in the processor's cache.
+STEP = 1 << 16
+
+
+def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> list:
+    """Split arrays by rows, the same in all, into those to fit and those to test.
+
+    A row is tested if the hash of its number and the seed says so, so that the split does not depend on chunks or
+    workers, and rows that are added later leave the others where they were. The shares are met up to chance:
+    of n rows ``n * test_size``, give or take ``sqrt(n * test_size * (1 - test_size))``.
+
+    Parameters
+    ----------
+    arrays : array-likes with the same number of rows
+        NumPy and pandas are split in memory. Dask arrays, Zarr arrays and lazy DataArrays stay lazy: nothing is read,
+        the sizes of the chunks are known from the hashes, and a task leaves out the other rows of what it has read.
+    test_size : float
+        Between 0 and 1, the expected share.
+    seed : int
+
+    Returns
+    -------
+    list
+        For each array the part to fit and the part to test, as scikit-learn's function gives them.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Also where one of the parts has no row.
+
+    Examples
+    --------
+    >>> from dask_gd.preprocessing import train_test_split
+    >>> train_test_split(np.arange(8), test_size=0.4)
+    [array([0, 1, 3, 4, 6]), array([2, 5, 7])]
+    """
+    if isinstance(test_size, bool) or not isinstance(test_size, int | float | np.number) or not 0 < test_size < 1:
+        raise InvalidArgumentError(f"test_size={test_size!r}: a share of the rows, above 0 and below 1.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
+    if not arrays:
+        raise InvalidArgumentError("train_test_split needs at least one array.")
+    is_lazy(*arrays)  # which refuses Datasets
+    if any(isinstance(a, Source) for a in arrays):
+        raise InvalidTypeError("train_test_split was given a Source; give its arrays, such as group['X'], group['y'].")
+    columns = [_rows(a, f"array {i}") for i, a in enumerate(arrays)]
+    lengths = [column.shape[0] for column in columns]
+    if len(set(lengths)) > 1:
+        raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
+    n, tests = lengths[0], partial(tested, int(seed), int(test_size * 2**64))
+    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array)]
+    edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
+    # Tested rows before each edge: every row is hashed once for all the arrays.
+    before = np.cumsum([0, *(int(tests(start, stop).sum()) for start, stop in pairwise(edges.tolist()))])
+    count = int(before[-1])
+    if not 0 < count < n:
+        raise InvalidArgumentError(
+            f"test_size={test_size} with seed={seed} leaves no row to {'fit' if count else 'test'} of {n}; "
+            "take another of either."
+        )
+    parts = [_parts(column, tests, edges, before) for column in columns]
+    return [
+        _labelled(a, part, test, tests)
+        for a, both in zip(arrays, parts, strict=True)
+        for part, test in zip(both, (False, True), strict=True)
+    ]
+
+
+def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
+    """Which of the rows ``start`` to ``stop`` are tested."""
+    return row_hashes(seed, start, stop) < np.uint64(threshold)
+
+
+def _rows(a: Any, name: str) -> Any:
+    """Dask for what is lazy; else what indices select rows of."""
+    if isinstance(a, zarr.Array):
+        check_stored(ZarrRows(a, name), "error", 0, a.shape[0])
+    if isinstance(a, LAZY):
+        a = rows(a)
+    elif not hasattr(a, "shape"):
+        a = np.asarray(a)
+    if not a.shape:
+        raise InvalidArgumentError(f"{name} has no rows; it is a {type(a).__name__} of shape ().")
+    return sized(a, name) if isinstance(a, da.Array) else a
+
+
+def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
+    """Rows that are not tested, and rows that are."""
+    if not isinstance(column, da.Array):
+        test = tests(0, column.shape[0])
+        select = getattr(column, "iloc", column)
+        return select[np.flatnonzero(~test)], select[np.flatnonzero(test)]
+    counts = np.diff(before[np.searchsorted(edges, np.cumsum([0, *column.chunks[0]]))])
+    return _picked(column, tests, False, column.chunks[0] - counts), _picked(column, tests, True, counts)
+
+
+def _picked(column: da.Array, tests: Any, test: bool, sizes: np.ndarray) -> da.Array:
+    chunks = (tuple(sizes.tolist()), *column.chunks[1:])
+    return da.map_blocks(pick, column, tests, test, chunks=chunks, dtype=column.dtype, meta=column._meta)
+
+
+def pick(block: np.ndarray, tests: Any, test: bool, block_info: Any = None) -> np.ndarray:
+    """The task: the rows of a block that are tested, or that are not."""
+    return block[tests(*block_info[0]["array-location"][0]) == test]
+
+
+def _labelled(a: Any, part: Any, test: bool, tests: Any) -> Any:
+    """With the coordinates of its rows, if it is from a DataArray."""
+    if not isinstance(a, xr.DataArray):
+        return part
+    chosen = np.flatnonzero(tests(0, a.shape[0]) == test)
+    coords = a.coords.to_dataset().isel({a.dims[0]: chosen}, missing_dims="ignore").coords
+    return xr.DataArray(part, dims=a.dims, coords=coords, name=a.name, attrs=a.attrs)

@@ -1,0 +1,49 @@
+"""Arrays as scikit-learn's callers give them: which are lazy, and how to calculate with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from ..errors import InvalidTypeError
+from .base import Source
+from .xarray import FieldRows, chunked
+from .zarr import ZarrRows
+
+LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
+
+
+def is_lazy(*arrays: Any) -> bool:
+    """One of them must not be looked at: scikit-learn's checks would load it."""
+    for a in arrays:
+        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, FieldRows)):
+            raise InvalidTypeError(
+                f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
+                "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
+                "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
+            )
+        if dask.is_dask_collection(a) and not isinstance(a, LAZY):
+            raise InvalidTypeError(
+                f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
+            )
+    return any(isinstance(a, LAZY) for a in arrays)
+
+
+def rows(a: Any) -> Any:
+    """A column to calculate with: Dask for Zarr and for lazy DataArrays, else NumPy."""
+    if isinstance(a, xr.DataArray):
+        a = chunked(a.variable).data
+    if isinstance(a, zarr.Array):
+        return da.from_array(a, chunks=(ZarrRows(a, "rows").read_rows, *a.shape[1:]))
+    return a if isinstance(a, da.Array) else np.asarray(a)
+
+
+def dask_rows(a: Any) -> da.Array:
+    """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
+    a = rows(a)
+    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
