@@ -13,17 +13,8 @@ except ImportError as error:
     ) from error
 
 from .classification import LinearSVC, LogisticRegression
-from .regression import (
-    ElasticNet,
-    GammaRegressor,
-    HuberRegressor,
-    Lasso,
-    LinearRegression,
-    PoissonRegressor,
-    QuantileRegressor,
-    Ridge,
-    TweedieRegressor,
-)
+from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
+from .regression import ElasticNet, HuberRegressor, Lasso, LinearRegression, QuantileRegressor, Ridge
 
 __all__ = [
     "ElasticNet",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +16,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..errors import InvalidArgumentError, positive
+from ..events import Callback
 from ..loop import fit
 from ..losses import Squared
 from ..penalties import Penalty
 from ..result import FitResult
+from ..solvers import Solver
 from ..sources import Source, as_source
+from ..store import Store
 from .lazy import is_lazy, source_of, total_weight
 
 #: In which products are taken and coefficients given, and the tolerance that suits it: with less of it float32 takes
@@ -27,8 +31,9 @@ from .lazy import is_lazy, source_of, total_weight
 TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Estimator(BaseEstimator):
-    """Parameters and attributes that all estimators have.
+    """Parameters and attributes that all estimators have; the parameters are the fields of a dataclass.
 
     Parameters
     ----------
@@ -64,24 +69,13 @@ class Estimator(BaseEstimator):
     result_ : FitResult
     """
 
-    def __init__(
-        self,
-        *,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.solver = solver
-        self.store = store
-        self.callbacks = callbacks
+    fit_intercept: bool = True
+    max_iter: int = 100
+    tol: float | None = None
+    warm_start: bool = False
+    solver: str | Solver = "auto"
+    store: str | os.PathLike | Store | None = None
+    callbacks: Iterable[Callback] = ()
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
         """Fit to rows.

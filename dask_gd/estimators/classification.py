@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,36 +24,14 @@ from .base import Estimator, strength
 from .lazy import column, is_lazy, mean, rows, to_score, unique
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Classifier(ClassifierMixin, Estimator):
     """A model of classes, of any labels: ``classes_`` holds them in order; of two the second is the positive one."""
 
+    class_weight: dict | str | None = None
+
     #: Takes more than two classes.
     multiclass = False
-
-    def __init__(
-        self,
-        *,
-        C=1.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.C = C
-        self.class_weight = class_weight
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -140,6 +119,7 @@ def like(z: Any, data: Any, **columns: Any) -> Any:
     return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LogisticRegression(Classifier):
     """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
     ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
@@ -166,32 +146,8 @@ class LogisticRegression(Classifier):
     ['no', 'yes']
     """
 
-    def __init__(
-        self,
-        *,
-        C=1.0,
-        l1_ratio=0.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            C=C,
-            fit_intercept=fit_intercept,
-            class_weight=class_weight,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.l1_ratio = l1_ratio
+    C: float = 1.0
+    l1_ratio: float = 0.0
 
     multiclass = True
 
@@ -221,6 +177,7 @@ def _probabilities(z: np.ndarray) -> np.ndarray:
 HINGES = {"hinge": Hinge, "squared_hinge": SquaredHinge}
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LinearSVC(Classifier):
     """A linear support vector machine of two classes: ``C sum s L + sum(w^2) / 2`` is minimised, s being the row
     weights, times those of the classes, and L the squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
@@ -245,32 +202,8 @@ class LinearSVC(Classifier):
     [False, True]
     """
 
-    def __init__(
-        self,
-        *,
-        loss="squared_hinge",
-        C=1.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            C=C,
-            fit_intercept=fit_intercept,
-            class_weight=class_weight,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.loss = loss
+    loss: str = "squared_hinge"
+    C: float = 1.0
 
     def _loss(self) -> Any:
         return choose("loss", self.loss, HINGES)()
