@@ -15,6 +15,7 @@ except ImportError as error:
 from .classification import LinearSVC, LogisticRegression
 from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
 from .regression import ElasticNet, HuberRegressor, Lasso, LinearRegression, QuantileRegressor, Ridge
+from .stochastic import SGDClassifier, SGDRegressor
 
 __all__ = [
     "ElasticNet",
@@ -27,5 +28,7 @@ __all__ = [
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
 ]

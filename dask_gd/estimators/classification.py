@@ -38,7 +38,7 @@ class Classifier(ClassifierMixin, Estimator):
         tags.classifier_tags.multi_class = self.multiclass
         return tags
 
-    def _encoded(self, x: Any, y: Any, weight: Any) -> tuple:
+    def _encoded(self, x: Any, y: Any, weight: Any, more: bool) -> tuple:
         """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
@@ -47,7 +47,24 @@ class Classifier(ClassifierMixin, Estimator):
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {labels.shape}.")
-        self.classes_ = unique(labels)
+        self._take_classes(unique(labels), more)
+        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
+        if self.class_weight is not None:
+            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
+            weight = self._class_weights(codes, own)
+        return self._targets(y, codes), weight
+
+    def _targets(self, y: Any, codes: Any) -> Any:
+        """The classes' numbers; labels that are these are read as they are, chunk by chunk."""
+        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
+        return y if coded else codes
+
+    def _take_classes(self, found: np.ndarray, more: bool) -> None:
+        """The classes are those found; or, of more rows, these must be known."""
+        if not more:
+            self.classes_: np.ndarray = found
+        elif unknown := sorted(set(found.tolist()) - set(self.classes_.tolist())):
+            raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
         check_classification_targets(self.classes_)
         if len(self.classes_) < 2:
             raise InvalidArgumentError(
@@ -58,13 +75,6 @@ class Classifier(ClassifierMixin, Estimator):
                 "Only binary classification is supported. The type of the target is multiclass; "
                 f"it has {len(self.classes_)} classes."
             )
-        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
-        if self.class_weight is not None:
-            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
-            weight = self._class_weights(codes, own)
-        # Targets that are the classes' numbers are read as they are, chunk by chunk.
-        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
-        return (y if coded else codes), weight
 
     def _class_weights(self, codes: Any, weight: Any) -> Any:
         """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
@@ -89,6 +99,11 @@ class Classifier(ClassifierMixin, Estimator):
         """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
         z = self.decision_function(X)
         return like(z, rowwise(partial(_labels, classes=self.classes_), rows(z), self.classes_.dtype))
+
+    def _probability(self, X: Any, function: Callable) -> Any:
+        """A function of linear predictions, (n, classes)."""
+        z = self.decision_function(X)
+        return like(z, rowwise(function, rows(z), float, len(self.classes_)), **{"class": self.classes_})
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
@@ -159,8 +174,7 @@ class LogisticRegression(Classifier):
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        z = self.decision_function(X)
-        return like(z, rowwise(_probabilities, rows(z), float, len(self.classes_)), **{"class": self.classes_})
+        return self._probability(X, _probabilities)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Their logarithms, (n, classes)."""
@@ -168,8 +182,11 @@ class LogisticRegression(Classifier):
 
 
 def _probabilities(z: np.ndarray) -> np.ndarray:
-    if z.ndim == 2:
-        return Softmax().inverse_link(z)
+    return Softmax().inverse_link(z) if z.ndim == 2 else two_classes(z)
+
+
+def two_classes(z: np.ndarray) -> np.ndarray:
+    """The probabilities of the first and the second class, (n,) -> (n, 2)."""
     return np.stack([Logistic().inverse_link(-z), Logistic().inverse_link(z)], axis=1)
 
 

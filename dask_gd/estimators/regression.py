@@ -10,15 +10,24 @@ import xarray as xr
 from sklearn.base import RegressorMixin
 
 from .. import penalties
-from ..errors import positive
+from ..errors import InvalidArgumentError, positive
 from ..losses import Huber, Quantile, Squared
 from ..penalties import L1, L2, Penalty
+from ..sources import Source
 from .base import Estimator
 from .lazy import explained, is_lazy, to_score
 
 
 class Regressor(RegressorMixin, Estimator):
     """A model of real targets."""
+
+    def _source(self, *data: Any, **more: Any) -> Source:
+        source = super()._source(*data, **more)
+        if source.outputs and not self.__sklearn_tags__().target_tags.multi_output:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}: y should be a 1d array; it has {source.outputs} columns."
+            )
+        return source
 
     def predict(self, X: Any) -> Any:
         """The prediction for each row, (n,) or (n, k): Dask, not computed, for Dask, Zarr and Source."""
