@@ -188,6 +188,8 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         if not is_lazy(X):
             X = validate_data(self, X, reset=False, dtype=list(TOLERANCES))
+        if offset is not None and not is_lazy(offset):
+            offset = check_array(offset, ensure_2d=False, input_name="offset")
         result = self.result_ if loss is None else replace(self.result_, loss=loss)
         return result.predict(X, offset)
 

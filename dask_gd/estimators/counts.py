@@ -19,6 +19,28 @@ from .regression import Penalised
 class DevianceRegressor(Penalised):
     """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
 
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `dask_gd.estimators.base.Estimator.fit`.
+        offset : array-like (n,), optional
+            Added to the prediction ``x w + b`` of each row, as to one whose coefficient is 1: the log of the exposure
+            where counts are modelled. Beside a Source it takes the place of its own.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, offset)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """The mean of the target for each row, (n,), with the offset (n,) of the rows, if it is given: Dask, not
+        computed, for Dask, Zarr and Source."""
+        return self._predicted(X, offset=offset)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         try:
@@ -31,13 +53,14 @@ class DevianceRegressor(Penalised):
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return L2(self.alpha)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """D^2, the share of the deviance explained, as scikit-learn defines it. Of lazy rows by reductions."""
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """D^2, the share of the deviance explained, as scikit-learn defines it: of the deviance from the targets' mean,
+        which knows no offset. Of lazy rows by reductions."""
         loss = self._loss()
-        if not is_lazy(X, y, sample_weight):
+        if not is_lazy(X, y, sample_weight, offset):
             power = getattr(loss, "power", 0)
-            return d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=power)
-        return explained(loss, *to_score(X, self._predicted(X, Squared()), y, sample_weight))
+            return d2_tweedie_score(y, self.predict(X, offset), sample_weight=sample_weight, power=power)
+        return explained(loss, *to_score(X, self._predicted(X, Squared(), offset), y, sample_weight))
 
 
 class PoissonRegressor(DevianceRegressor):
