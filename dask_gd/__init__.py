@@ -12,7 +12,7 @@ from .inference import Inference, infer
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
-from .penalties import L1, L2, ElasticNet
+from .penalties import L1, L2, ElasticNet, GroupLasso
 from .result import FitResult, load
 from .solvers import LBFGS, SGD, Adam, GradientDescent, Momentum, Nesterov, Newton
 from .sources import Source, open
@@ -31,6 +31,7 @@ __all__ = [
     "FitResult",
     "Gamma",
     "GradientDescent",
+    "GroupLasso",
     "Hinge",
     "Huber",
     "Inference",

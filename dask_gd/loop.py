@@ -13,7 +13,7 @@ from . import passes
 from .errors import InvalidArgumentError
 from .events import Callback, FitEnded
 from .losses import Loss, Model, Softmax, as_loss, classes_of
-from .penalties import Penalty, as_penalty
+from .penalties import Penalty, as_penalty, check_features
 from .result import FitResult
 from .run import Run
 from .solvers import Solver, as_solver
@@ -72,10 +72,10 @@ def fit(
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
         ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
         parameters and rows, for which ``fit_intercept`` has no meaning.
-    penalty : dask_gd.L2, L1, ElasticNet or None
+    penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
     solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd"} or Solver
-        "auto" takes Newton for narrow data, and with absolute values in the penalty for up to 4,096 parameters, else
-        L-BFGS. These two serve absolute values.
+        "auto" takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
+        group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
     fit_intercept : bool
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some
@@ -91,7 +91,7 @@ def fit(
     tol : float
         Stop when every component of the gradient is at most ``tol`` times its scale: the root mean square of
         its feature (about its mean, if there is an intercept) times that of dL/dz where the fit first reads all
-        rows. This is the cosine of an angle, whatever the units of x and y. Of absolute values in the penalty the
+        rows. This is the cosine of an angle, whatever the units of x and y. Where the penalty bends the
         subgradient of least norm counts.
     target_loss : float, optional
         Stop as soon as J is at most this.
@@ -140,7 +140,7 @@ def fit(
     rows read, and ``passes`` is the share of them.
 
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
-    logistic, Poisson, Gamma and Tweedie losses, the last four without absolute values in the penalty. The history's
+    logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
 
     On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
@@ -175,6 +175,7 @@ def fit(
     else:
         p, k = source.shape[1], classes_of(loss) or source.outputs or 1
         start = _start(initial_weights, p, k, fit_intercept)
+    check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
     run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:

@@ -5,18 +5,31 @@ Each takes the coefficients ``w`` of shape (p, k, m), candidate last, without th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from numbers import Real
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from .errors import InvalidArgumentError, choose
+from .nonsmooth import NonSmooth
+
+#: A number, or one for each feature.
+Strength = float | tuple[float, ...]
+
+#: Values of a penalty that are written out in messages.
+SHOWN = 8
 
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A smooth part, of which there is a gradient, and a multiple of the sum of absolute values, which bends at 0."""
+    """A smooth part, of which there is a gradient, and a sum of norms, which bends at 0.
+
+    The norms are the absolute values of the weights or, if the penalty has an attribute ``groups``, a label for each
+    feature, those of all the weights with the same label.
+    """
 
     name: str
 
@@ -28,22 +41,39 @@ class Penalty(Protocol):
         """Of the smooth part, (p, k, m)."""
         ...
 
-    def curvature(self) -> float:
-        """Of the smooth part: its Hessian is this times the identity."""
+    def curvature(self) -> float | np.ndarray:
+        """The diagonal of the smooth part's Hessian, which has nothing else: a number, or (p,)."""
         ...
 
-    def absolute(self) -> float:
-        """What the sum of absolute values is multiplied with; 0 for a smooth penalty."""
+    def absolute(self) -> float | np.ndarray:
+        """What the norm of each weight's group is multiplied with: a number, or (p,). 0 for a smooth penalty."""
         ...
 
 
-def _check_strength(owner: str, alpha: object) -> float:
-    if not (isinstance(alpha, int | float | np.number) and 0 <= alpha < float("inf")):
-        raise InvalidArgumentError(f"{owner}(alpha={alpha!r}): alpha must be a finite number, 0 or more.")
-    return float(alpha)
+def _check_strength(owner: str, alpha: object) -> Strength:
+    values = np.asarray(alpha if isinstance(alpha, int | float | np.number | Iterable) else np.nan)
+    good = values.dtype.kind in "fiu" and values.ndim < 2 and values.size > 0
+    if not (good and np.isfinite(values).all() and (values >= 0).all()):
+        shown = f"<{values.size} values>" if values.size > SHOWN else repr(alpha)
+        raise InvalidArgumentError(
+            f"{owner}(alpha={shown}): alpha must be a finite number, 0 or more, or one such for each feature."
+        )
+    return tuple(values.tolist()) if values.ndim else float(values)
 
 
-@dataclass(frozen=True)
+def _by_feature(alpha: Strength) -> float | np.ndarray:
+    """As it multiplies (p, k, m)."""
+    return np.array(alpha)[:, None, None] if isinstance(alpha, tuple) else alpha
+
+
+def _shown(penalty: Any) -> str:
+    """A repr without a value for each feature where these are many."""
+    values = ((f.name, getattr(penalty, f.name)) for f in fields(penalty))
+    short = (f"{n}={f'<{len(v)} values>' if isinstance(v, tuple) and len(v) > SHOWN else repr(v)}" for n, v in values)
+    return f"{type(penalty).__name__}({', '.join(short)})"
+
+
+@dataclass(frozen=True, repr=False)
 class L2:
     """``alpha / 2 * ||w||^2``, added to the *mean* loss (ridge, weight decay).
 
@@ -52,39 +82,42 @@ class L2:
 
     Parameters
     ----------
-    alpha : float
-        Strength, at least 0.
+    alpha : float or array-like (p,)
+        Strength, at least 0; one for all features, or one for each.
 
     Examples
     --------
     >>> L2(0.5).value(np.array([[[2.0]]])).tolist()
     [1.0]
+    >>> L2([0.5, 0.0]).gradient(np.array([[[2.0]], [[3.0]]])).ravel().tolist()
+    [1.0, 0.0]
     """
 
-    alpha: float
+    alpha: Strength
     name = "l2"
+    __repr__ = _shown
 
     def __post_init__(self):
         object.__setattr__(self, "alpha", _check_strength("L2", self.alpha))
 
     def value(self, w):
         """``alpha / 2 * sum(w^2)`` over features and outputs, shape (m,)."""
-        return 0.5 * self.alpha * np.einsum("pkm,pkm->m", w, w)
+        return 0.5 * np.einsum("pkm,pkm->m", self.gradient(w), w)
 
     def gradient(self, w):
         """``alpha * w``, shape (p, k, m)."""
-        return self.alpha * w
+        return _by_feature(self.alpha) * w
 
     def curvature(self):
-        """``alpha``: the Hessian is alpha times the identity."""
-        return self.alpha
+        """``alpha``."""
+        return np.array(self.alpha)
 
     def absolute(self):
         """0: it is smooth."""
         return 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ElasticNet:
     """``alpha (l1_ratio ||w||_1 + (1 - l1_ratio) / 2 ||w||^2)``, added to the *mean* loss (Zou and Hastie, 2005).
 
@@ -93,8 +126,8 @@ class ElasticNet:
 
     Parameters
     ----------
-    alpha : float
-        Strength, at least 0.
+    alpha : float or array-like (p,)
+        Strength, at least 0; one for all features, or one for each (Zou, 2006, the adaptive lasso).
     l1_ratio : float
         Share of the absolute values, from 0 to 1.
 
@@ -104,9 +137,10 @@ class ElasticNet:
     [8.0]
     """
 
-    alpha: float
+    alpha: Strength
     l1_ratio: float = 0.5
     name = "elastic_net"
+    __repr__ = _shown
 
     def __post_init__(self):
         object.__setattr__(self, "alpha", _check_strength("ElasticNet", self.alpha))
@@ -116,26 +150,26 @@ class ElasticNet:
 
     def value(self, w):
         """Over features and outputs, shape (m,)."""
-        squares, sizes = np.einsum("pkm,pkm->m", w, w), np.abs(w).sum(axis=(0, 1))
-        return 0.5 * self.curvature() * squares + self.absolute() * sizes
+        sizes = self.l1_ratio * np.abs(w) + 0.5 * (1.0 - self.l1_ratio) * w * w
+        return (_by_feature(self.alpha) * sizes).sum(axis=(0, 1))
 
     def gradient(self, w):
         """``alpha (1 - l1_ratio) w``, of the squares, shape (p, k, m)."""
-        return self.curvature() * w
+        return _by_feature(self.alpha) * (1.0 - self.l1_ratio) * w
 
     def curvature(self):
         """``alpha (1 - l1_ratio)``, of the squares."""
-        return self.alpha * (1.0 - self.l1_ratio)
+        return np.array(self.alpha) * (1.0 - self.l1_ratio)
 
     def absolute(self):
         """``alpha l1_ratio``."""
-        return self.alpha * self.l1_ratio
+        return np.array(self.alpha) * self.l1_ratio
 
 
-def L1(alpha: float) -> ElasticNet:
+def L1(alpha: Any) -> ElasticNet:
     """``alpha ||w||_1``, added to the *mean* loss: ``ElasticNet(alpha, l1_ratio=1)``, the lasso (Tibshirani, 1996).
 
-    scikit-learn's ``Lasso(alpha=a)`` minimises the same.
+    scikit-learn's ``Lasso(alpha=a)`` minimises the same. ``alpha`` may be one number for each feature.
 
     Examples
     --------
@@ -145,15 +179,93 @@ def L1(alpha: float) -> ElasticNet:
     return ElasticNet(alpha, 1.0)
 
 
-def steepest(weights: np.ndarray, gradient: np.ndarray, absolute: np.ndarray) -> np.ndarray:
-    """The subgradient of least norm, 0 where the objective is least: (q, k, m), (q, k, m), (q, 1, 1) -> (q, k, m).
+@dataclass(frozen=True, repr=False)
+class GroupLasso:
+    """``alpha sum_g sqrt(p_g) ||w_g||``, added to the *mean* loss (Yuan and Lin, 2006): weights are 0 by groups.
 
-    ``g + a sign(w)``, and where w is 0 what a cannot make up for of g. It is g where there are no absolute values.
+    ``w_g`` are the ``p_g`` weights of a group, such as those of the categories of one variable. Each output has
+    groups of its own. `Newton` and `Nesterov` serve it.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength, at least 0.
+    groups : array-like (p,)
+        A label for each feature, numbers or strings. A feature alone in its group is penalised as by `L1`.
+
+    Examples
+    --------
+    >>> penalty = GroupLasso(0.5, groups=["carrier", "carrier", "distance"])
+    >>> penalty.value(np.array([[[3.0]], [[4.0]], [[-1.0]]])).round(4).tolist()
+    [4.0355]
     """
-    if not absolute.any():
-        return gradient
-    at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - absolute, 0.0)
-    return np.where(weights == 0, at_zero, gradient + absolute * np.sign(weights))
+
+    alpha: float
+    groups: tuple
+    name = "group_lasso"
+    __repr__ = _shown
+
+    def __post_init__(self):
+        alpha, labels = _check_strength("GroupLasso", self.alpha), np.asarray(self.groups)
+        if isinstance(alpha, tuple) or labels.ndim != 1 or not labels.size:
+            raise InvalidArgumentError(
+                f"{self!r}: alpha must be one number for all groups, and groups a label for each feature."
+            )
+        object.__setattr__(self, "alpha", alpha)
+        object.__setattr__(self, "groups", tuple(labels.tolist()))
+
+    def value(self, w):
+        """Over groups and outputs, shape (m,)."""
+        return nonsmooth(self, len(w), len(w)).value(w)
+
+    def gradient(self, w):
+        """0: all of it bends."""
+        return np.zeros_like(w)
+
+    def curvature(self):
+        """0."""
+        return 0.0
+
+    def absolute(self):
+        """``alpha sqrt(p_g)`` for each feature, (p,)."""
+        numbers = _numbered(self.groups)
+        return self.alpha * np.sqrt(np.bincount(numbers)[numbers])
+
+
+def _numbered(labels: tuple) -> np.ndarray:
+    return np.unique(np.array(labels), return_inverse=True)[1]
+
+
+def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
+    """What bends, for the first p of q parameters; the others are intercepts, which never do."""
+    strength, groups = np.zeros((q, 1, 1)), np.zeros(0, int)
+    strength[:p, 0, 0] = penalty.absolute()
+    labels = getattr(penalty, "groups", None)
+    if labels is not None:
+        numbers = _numbered(labels)
+        groups = np.append(numbers, numbers.max() + 1 + np.arange(q - p))
+    return NonSmooth(strength, groups)
+
+
+def check_features(penalty: Penalty, p: int) -> None:
+    """Refuse a penalty made for another number of features."""
+    for name in ("alpha", "groups"):
+        values = getattr(penalty, name, None)
+        if isinstance(values, tuple) and len(values) != p:
+            raise InvalidArgumentError(
+                f"penalty={penalty!r}: {name} has {len(values)} values, one for each feature, but there are {p}."
+            )
+
+
+def parameters_of(penalty: Penalty) -> dict[str, Any]:
+    """What a stored run remembers of it; of a value for each feature a hash."""
+
+    def short(value: Any) -> Any:
+        if not isinstance(value, tuple):
+            return value
+        return f"{len(value)} values {hashlib.blake2b(repr(value).encode(), digest_size=8).hexdigest()}"
+
+    return {name: short(value) for name, value in asdict(penalty).items()}  # type: ignore[call-overload]
 
 
 def as_penalty(penalty: Penalty | None) -> Penalty:
@@ -161,6 +273,7 @@ def as_penalty(penalty: Penalty | None) -> Penalty:
     if penalty is None:
         return L2(0.0)
     if isinstance(penalty, type) or not isinstance(penalty, Penalty):
-        choices = ("None", "dask_gd.L2(alpha)", "dask_gd.L1(alpha)", "dask_gd.ElasticNet(alpha, l1_ratio)")
-        choose("penalty", penalty if isinstance(penalty, str) else repr(penalty), dict.fromkeys(choices))
+        choices = ("L2(alpha)", "L1(alpha)", "ElasticNet(alpha, l1_ratio)", "GroupLasso(alpha, groups)")
+        named = dict.fromkeys(["None", *(f"dask_gd.{c}" for c in choices)])
+        choose("penalty", penalty if isinstance(penalty, str) else repr(penalty), named)
     return penalty

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import passes
+from . import passes, penalties
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callback, FitStarted, IterationEnded
 from .losses import Loss, Model, classes_of, parameters_of
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def penalised(self) -> bool:
-        return bool(self.penalty.curvature() or self.penalty.absolute())
+        return bool(np.any(self.penalty.curvature()) or np.any(self.penalty.absolute()))
 
     def iterate(self, *stop: Any) -> IterationEnded | None:
         """One evaluation of the query, one step, one commit; None, and the same weights, if nothing is finite."""
@@ -215,7 +215,7 @@ class Run:
             expected = self.grad_norm(state.gradient + change, state.query)
         else:
             seen = self.history["grad_norm"][self.since :]
-            if len(seen) < 2 or not state.order or self.penalty.absolute():
+            if len(seen) < 2 or not state.order or np.any(self.penalty.absolute()):
                 return np.inf
             expected = MARGIN * seen[-1] * (seen[-1] / seen[-2]) ** float(state.order)
         return expected + self.grad_norm(self.uncertainty(np.abs(curvature)))
@@ -338,8 +338,7 @@ class Run:
         """
         assert self.moments is not None
         at = None if weights is None else weights[:, :, 0]
-        absolute = self.penalty.absolute()
-        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.width, at, absolute)
+        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.width, at, self.penalty)
 
     def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
         """Why to stop now, or None to go on."""
@@ -377,7 +376,8 @@ class Run:
         message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
         message += f"{self.history['loss'][-1]:.6g} in {self.iteration} iterations. "
         if self.moments is not None and self.loss.curvature_bound is not None:
-            curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight + self.penalty.curvature()
+            curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight
+            curvature += np.max(self.penalty.curvature())
             message += f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
         bounded = "learning_rate='auto' or " if self.loss.curvature_bound is not None else ""
         return message + f"{bounded}solver='auto' need no choice."
@@ -395,7 +395,7 @@ class Run:
         self.store = store
         self.spec = {
             "loss": {"name": self.loss.name, **parameters_of(self.loss)},
-            "penalty": {"name": self.penalty.name, **asdict(self.penalty)},  # type: ignore[call-overload]
+            "penalty": {"name": self.penalty.name, **penalties.parameters_of(self.penalty)},
             "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
             "fit_intercept": self.fit_intercept,
             "seed": self.seed,

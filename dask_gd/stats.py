@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .losses import Loss, Model, classes_of, pairs
-from .penalties import Penalty, steepest
+from .nonsmooth import NonSmooth
+from .penalties import Penalty, nonsmooth
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
@@ -310,7 +311,7 @@ class Objective(NamedTuple):
     The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
     weights (of a loss without a bound it is about that at the query) and ``means`` are the features' (0 for the
     intercept, and everywhere if there is none); they come with the first pass. ``gradient``, ``curvature`` and
-    ``diagonal`` are of all but ``sum absolute |w|``.
+    ``diagonal`` are of all but what bends.
     """
 
     loss: np.ndarray  # (m,)
@@ -318,7 +319,7 @@ class Objective(NamedTuple):
     curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `coupled`
     diagonal: np.ndarray | None  # (q,)
     means: np.ndarray | None  # (q,)
-    absolute: np.ndarray  # (q, 1, 1)
+    nonsmooth: NonSmooth
 
 
 def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
@@ -329,7 +330,8 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
         features = np.arange(p * (len(curvature) // len(query)))
-        curvature[features, features] += penalty.curvature()
+        own = np.broadcast_to(penalty.curvature(), p).repeat(len(features) // p)
+        curvature[features, features] += own[:, None]
     if sums.scale is not None:
         bound = loss.curvature_bound
         if bound is None:
@@ -339,18 +341,21 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
         means = np.zeros(len(query))
         if len(query) > p:
             means[:p] = sums.scale.sums[:p] / sums.weight
-    absolute = np.zeros((len(query), 1, 1))
-    absolute[:p] = penalty.absolute()
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
-    return Objective(loss_mean, gradient, curvature, diagonal, means, absolute)
+    return Objective(loss_mean, gradient, curvature, diagonal, means, nonsmooth(penalty, p, len(query)))
 
 
 def gradient_cosine(
-    gradient: np.ndarray, scale: Scale, weight: float, p: int, weights: np.ndarray | None = None, absolute: float = 0.0
+    gradient: np.ndarray,
+    scale: Scale,
+    weight: float,
+    p: int,
+    weights: np.ndarray | None = None,
+    penalty: Penalty | None = None,
 ) -> float:
     """The largest component of the gradient (q, k) over its natural size, ``rms(x_j) * rms(dL/dz)`` at the start.
 
-    Where absolute values of the weights (q, k) are penalised, of the subgradient of least norm.
+    Where the penalty bends at the weights (q, k), of the subgradient of least norm.
 
     By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
     of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
@@ -362,8 +367,8 @@ def gradient_cosine(
         means = scale.sums[:p] / weight
         gradient[:p] -= means[:, None] * gradient[p]
         squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
-    if weights is not None and absolute:
-        gradient[:p] = steepest(weights[:p], gradient[:p], np.array(absolute))
+    if weights is not None and penalty is not None:
+        gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
     size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())

@@ -55,6 +55,22 @@ def test_all_partitions_at_once_are_gradient_descent():
     assert_array_equal(whole.weights, plain.weights)
 
 
+@pytest.mark.parametrize(("schedule", "power"), [("constant", 0.0), ("sqrt", 0.5), ("inverse", 1.0)])
+def test_the_rate_falls_by_schedule(schedule, power):
+    run = fit(*problem(), solver={"learning_rate": 0.5, "decay": 0.3, "schedule": schedule})
+    steps = run.history.step_size.values
+    assert_allclose(steps, 0.5 / (1 + 0.3 * np.arange(len(steps))) ** power, rtol=1e-12)
+
+
+def test_absolute_values_make_weights_zero():
+    x, y = problem(p=12)
+    penalty = dask_gd.L1(0.02)
+    run = fit(x, y, penalty=penalty, max_iter=800, solver={"decay": 0.05})
+    exact = dask_gd.fit(x, y, loss="logistic", penalty=penalty)
+    assert_allclose(run.weights, exact.weights, atol=0.02)
+    assert (run.weights == 0).any()
+
+
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
     x, y = problem()
     fit(x, y, store=tmp_path, max_iter=7)
@@ -68,7 +84,9 @@ def test_classes_that_the_first_partitions_lack_are_no_fault():
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch": 0.0}, {"batch": 1.5}, {"decay": -1.0}, {"learning_rate": "fast"}], ids=repr
+    "options",
+    [{"batch": 0.0}, {"batch": 1.5}, {"decay": -1.0}, {"learning_rate": "fast"}, {"schedule": "slow"}],
+    ids=repr,
 )
 def test_what_makes_no_step_is_refused(options):
     with pytest.raises(InvalidArgumentError, match="SGD"):

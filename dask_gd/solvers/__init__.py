@@ -5,6 +5,8 @@ No I/O, no Dask, no printing, and no data: a solver sees the objective at its qu
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import InvalidArgumentError, choose
 from ..losses import Loss, Model, classes_of
 from ..penalties import Penalty
@@ -44,12 +46,13 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     """
     classes = classes_of(loss) or 0
     q *= classes or 1
-    if isinstance(loss, Model) and penalty.absolute():
+    bends, grouped = bool(np.any(penalty.absolute())), hasattr(penalty, "groups")
+    if isinstance(loss, Model) and bends:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
-        widest = GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
-        narrow = q <= (WIDEST_BENT if penalty.absolute() else widest) and classes <= NEWTON_CLASSES
-        auto = Newton if narrow and not isinstance(loss, Model) else LBFGS
+        widest = WIDEST_BENT if bends else GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
+        narrow = q <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model)
+        auto = Newton if narrow else Nesterov if grouped else LBFGS
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
@@ -58,10 +61,11 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    if penalty.absolute() and not isinstance(solver, Newton | LBFGS):
+    serves = (Newton, GradientDescent, Nesterov) if grouped else (Newton, LBFGS, GradientDescent, Nesterov)
+    if bends and not isinstance(solver, serves):
         raise InvalidArgumentError(
-            f"solver={solver!r} needs a smooth penalty, and {penalty!r} bends where a weight is 0; "
-            "choose newton, lbfgs or auto, or penalty=L2(alpha)."
+            f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
+            f"{'' if grouped else 'lbfgs, '}nesterov, gradient_descent or sgd, or penalty=L2(alpha)."
         )
     if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
         raise InvalidArgumentError(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, positive
+from ..errors import InvalidArgumentError, choose, positive
 from ..stats import Needs, Objective
 from .base import curvature_needs, dot, lipschitz
 
@@ -69,9 +69,18 @@ def _check_fraction(owner: str, **values: float) -> None:
             raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be at least 0 and below 1.")
 
 
+SCHEDULES = {
+    "constant": lambda fallen: 1.0,
+    "inverse": lambda fallen: 1.0 / fallen,
+    "sqrt": lambda fallen: 1.0 / np.sqrt(fallen),
+}
+
+
 @dataclass(frozen=True)
 class GradientDescent:
-    """Steepest descent: ``w <- w - rate / (1 + decay * t) * grad J(w)``.
+    """Steepest descent: ``w <- w - rate * f(t) * grad J(w)``.
+
+    Where the penalty bends its proximal operator follows each step (Daubechies, Defrise and De Mol, 2004).
 
     Parameters
     ----------
@@ -79,7 +88,9 @@ class GradientDescent:
         "auto" is 1 / L with L a bound of the curvature of J, found in the first pass: the largest rate that is
         safe for every start (Nesterov, "Lectures on Convex Optimization", 2018, section 2.1.5).
     decay : float
-        0 keeps the rate constant; above 0 it falls with the step number t = 0, 1, ...
+        How fast the rate falls with the step number t = 0, 1, ...; 0 keeps it constant.
+    schedule : {"inverse", "sqrt", "constant"}
+        ``f(t)``: ``1 / (1 + decay * t)``, the root of that, or 1.
 
     Examples
     --------
@@ -91,15 +102,18 @@ class GradientDescent:
 
     learning_rate: Rate = "auto"
     decay: float = 0.0
+    schedule: str = "inverse"
     name = "gradient_descent"
     from_statistics = True
     searches = False
     samples = ()
 
     def __post_init__(self):
-        _check_rate("GradientDescent", self.learning_rate)
+        owner = type(self).__name__
+        _check_rate(owner, self.learning_rate)
+        choose(f"{owner}(schedule=...)", self.schedule, SCHEDULES)
         if not 0 <= self.decay < float("inf"):
-            raise InvalidArgumentError(f"GradientDescent(decay={self.decay!r}): decay must be finite, 0 or more.")
+            raise InvalidArgumentError(f"{owner}(decay={self.decay!r}): decay must be finite, 0 or more.")
 
     def init(self, weights, rounding):
         return _init(weights, self.learning_rate)
@@ -109,8 +123,8 @@ class GradientDescent:
 
     def step(self, state, objective):
         state = _arrive(state, objective)
-        step_size = state.rate / (1.0 + self.decay * state.taken)
-        query = state.weights - step_size * state.gradient
+        step_size = state.rate * SCHEDULES[self.schedule](1.0 + self.decay * state.taken)
+        query = objective.nonsmooth.prox(state.weights - step_size * state.gradient, step_size)
         return state._replace(query=query, step_size=step_size, taken=state.taken + 1)
 
 
@@ -152,9 +166,9 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Nesterov:
-    """Accelerated gradient descent with restarts.
+    """Accelerated gradient descent with restarts; where the penalty bends, FISTA (Beck and Teboulle, 2009).
 
-    From the point y: ``x_new = y - rate * grad J(y)``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the
+    From the point y: ``x_new = prox(y - rate * grad J(y))``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the
     steps since the last restart (Nesterov, 1983; the coefficient of Su, Boyd and Candes, 2016); c returns to 0
     whenever the step points uphill (O'Donoghue and Candes, 2015). The iterates recorded are the points y, where
     J is evaluated.
@@ -182,9 +196,9 @@ class Nesterov:
 
     def step(self, state, objective):
         state = _arrive(state, objective)
-        new = state.weights - state.rate * state.gradient
+        new = objective.nonsmooth.prox(state.weights - state.rate * state.gradient, state.rate)
         change = new - state.memory
-        taken = np.where(dot(state.gradient, change) > 0, 0.0, state.taken)
+        taken = np.where(dot(state.weights - new, change) > 0, 0.0, state.taken)
         query = new + taken / (taken + 3.0) * change
         return state._replace(query=query, step_size=state.rate, memory=new, taken=taken + 1)
 
@@ -233,23 +247,22 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(GradientDescent):
     """Stochastic gradient descent: each step reads some partitions only, drawn anew (Robbins and Monro, 1951).
 
-    ``w <- w - rate / (1 + decay * t) * g``, with g the gradient of J over the rows of the partitions drawn. These
-    depend on the seed of the fit and the number of the step, and on nothing else. Useful where a first impression of
-    very large data is enough: the other solvers end nearer to the minimum after fewer passes.
+    A step of `GradientDescent`, with the gradient of J over the rows of the partitions drawn. These depend on the seed
+    of the fit and the number of the step, and on nothing else. Useful where a first impression of very large data is
+    enough: the other solvers end nearer to the minimum after fewer passes.
 
     Losses and gradients in the history are those of the partitions drawn, so that the fit does not tell when it is near
     the minimum: it takes ``max_iter`` steps. With ``decay=0`` it ends at a distance that the rate decides.
 
     Parameters
     ----------
-    learning_rate : float or "auto"
-        "auto" is 1 / L, as for `GradientDescent`, on the first partitions drawn.
+    learning_rate, decay, schedule
+        Of `GradientDescent`; "auto" is found on the first partitions drawn.
     batch : float
         Share of the partitions that a step reads, above 0 and at most 1; at least one is read.
-    decay : float
 
     Examples
     --------
@@ -259,19 +272,11 @@ class SGD:
     ('max_iter', 2.1)
     """
 
-    learning_rate: Rate = "auto"
     batch: float = 0.1
-    decay: float = 0.0
     name = "sgd"
     from_statistics = False
-    searches = False
-    samples = ()
 
     def __post_init__(self):
-        _check_rate("SGD", self.learning_rate)
+        super().__post_init__()
         if not 0 < self.batch <= 1:
             raise InvalidArgumentError(f"SGD(batch={self.batch!r}): a share of the partitions, above 0 and at most 1.")
-        if not 0 <= self.decay < float("inf"):
-            raise InvalidArgumentError(f"SGD(decay={self.decay!r}): decay must be finite, 0 or more.")
-
-    init, needs, step = GradientDescent.init, GradientDescent.needs, GradientDescent.step

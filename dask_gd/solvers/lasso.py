@@ -1,10 +1,11 @@
-"""The minimum of a quadratic and absolute values: what `Newton` solves where others solve a linear system."""
+"""The minimum of a quadratic and of what bends: what `Newton` solves where others solve a linear system."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..penalties import steepest
+from ..nonsmooth import NonSmooth
+from .groups import minimise_groups, residual
 
 #: Rounds of coordinate descent at most, and sweeps in each, all but the first over the weights that are not 0.
 ROUNDS, SWEEPS = 200, 10
@@ -13,37 +14,44 @@ ROUNDS, SWEEPS = 200, 10
 DESCENDED, SOLVED = 1e-13, 1e-9
 
 
-def minimise(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The minimum of ``u^T h u / 2 - linear^T u + sum_j absolute_j |u_j|``.
+def minimise(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, start: np.ndarray) -> np.ndarray:
+    """The minimum of ``u^T h u / 2 - linear^T u + bent(u)``.
 
     Coordinate descent (Friedman, Hastie and Tibshirani, 2010) finds which weights are not 0 and their signs; with
-    these known the rest is a linear system (the last step of Osborne, Presnell and Turlach, 2000).
+    these known the rest is a linear system (the last step of Osborne, Presnell and Turlach, 2000). Groups are served by
+    `minimise_groups`.
 
     Parameters
     ----------
     h : (q, q)
         Symmetric, without negative eigenvalues up to rounding.
-    linear, absolute, start : (q,)
+    linear, start : (q,)
         Where there is no minimum, for lack of curvature, ``start`` is returned.
+    bent : NonSmooth
 
     Returns
     -------
     array (q,)
         Exactly 0 where it is 0.
     """
+    absolute = bent.strength[:, 0, 0]
     size = np.sqrt(np.diagonal(h))
     used = size > 0
     # Without curvature 0 is the minimum, or every value, or there is none.
     u = np.where((absolute > 0) & (np.abs(linear) <= absolute), 0.0, start)
     if used.any():
-        size = size[used]
+        # Weights of a group share their unit.
+        size = np.where(absolute > 0, 1.0, size)[used] if bent.grouped else size[used]
         scaled = h[np.ix_(used, used)] / (size * size[:, None])
-        u[used] = _unit_minimum(scaled, linear[used] / size, absolute[used] / size, start[used] * size) / size
+        groups = bent.groups[used] if bent.grouped else bent.groups
+        part = NonSmooth((absolute[used] / size)[:, None, None], groups)
+        u[used] = _scaled_minimum(scaled, linear[used] / size, part, start[used] * size) / size
     return u
 
 
-def _unit_minimum(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """`minimise` where the diagonal of h is 1."""
+def _scaled_minimum(h: np.ndarray, linear: np.ndarray, part: NonSmooth, u: np.ndarray) -> np.ndarray:
+    """`minimise` where no diagonal of h is 0, and what does not bend has a diagonal of 1, as has all without groups."""
+    absolute = part.strength[:, 0, 0]
     free, bent = np.flatnonzero(absolute == 0), np.flatnonzero(absolute > 0)
     # What is not bent is eliminated: its best value is linear in the others.
     inverse = np.linalg.pinv(h[np.ix_(free, free)], hermitian=True)
@@ -51,19 +59,21 @@ def _unit_minimum(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np
     reduced = h[np.ix_(bent, bent)] - across @ inverse @ across.T
     target = linear[bent] - across @ inverse @ linear[free]
     u = u.copy()
-    u[bent] = _descend(reduced, target, absolute[bent], u[bent])
+    rest = NonSmooth(part.strength[bent], part.groups[bent] if part.grouped else part.groups)
+    u[bent] = (minimise_groups if part.grouped else _descend)(reduced, target, rest, u[bent])
     u[free] = inverse @ (linear[free] - across.T @ u[bent])
     return u
 
 
-def _descend(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) -> np.ndarray:
+    absolute = bent.strength[:, 0, 0]
     scale = max(np.abs(linear).max(initial=0.0), absolute.max(initial=0.0))
     tolerance = DESCENDED * scale
     diagonal = np.maximum(np.diagonal(h), np.finfo(float).eps)
     start, u = u, u.copy()
     for _ in range(ROUNDS):
         polished = _polished(h, linear, absolute, u)
-        if polished is not None and _residual(h, linear, absolute, polished) <= SOLVED * scale:
+        if polished is not None and residual(h, linear, bent, polished) <= SOLVED * scale:
             return polished
         left = linear - h @ u
         # Where the curvature is none but for rounding, there is no minimum, and u runs away.
@@ -80,7 +90,7 @@ def _descend(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndar
                     break
         if not (np.isfinite(u).all() and np.isfinite(left).all()):
             return start
-        if _residual(h, linear, absolute, u) <= tolerance:
+        if residual(h, linear, bent, u) <= tolerance:
             break
     return u
 
@@ -91,8 +101,3 @@ def _polished(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.nda
     found = np.zeros_like(u)
     found[support] = np.linalg.lstsq(h[np.ix_(support, support)], (linear - absolute * signs)[support])[0]
     return found if np.array_equal(np.sign(found), signs) else None
-
-
-def _residual(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndarray) -> float:
-    slope = steepest(u[:, None, None], (h @ u - linear)[:, None, None], absolute[:, None, None])
-    return float(np.abs(slope).max(initial=0.0))

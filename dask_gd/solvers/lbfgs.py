@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, positive
-from ..penalties import steepest
+from ..nonsmooth import NonSmooth
 from ..stats import Needs
 from . import line
 from .base import dot
@@ -35,7 +35,6 @@ class LBFGSState(NamedTuple):
     steps: np.ndarray  # (m,) the trials in the query
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature of the centred data, from the first pass
     means: np.ndarray  # (q, 1, 1) of the features, zeros without an intercept
-    absolute: np.ndarray  # (q, 1, 1) what the absolute values of the weights are penalised with
     pairs: np.ndarray  # (2, memory, q, k) changes of weights and of gradient, newest last
     stored: np.ndarray  # () pairs in use
     rounding: np.ndarray  # ()
@@ -88,7 +87,6 @@ class LBFGS:
             steps=np.zeros(1),
             diagonal=np.ones((q, 1, 1)),
             means=np.zeros((q, 1, 1)),
-            absolute=np.zeros((q, 1, 1)),
             pairs=np.zeros((2, self.memory, q, k)),
             stored=np.zeros(()),
             rounding=np.array(rounding),
@@ -103,19 +101,20 @@ class LBFGS:
         return Needs()
 
     def step(self, state, objective):
+        bent = objective.nonsmooth
         if np.isinf(state.loss[0]):
             seen = {"weights": state.query, "loss": objective.loss, "gradient": objective.gradient}
-            state = state._replace(**seen, diagonal=line.scale(objective), absolute=objective.absolute)
+            state = state._replace(**seen, diagonal=line.scale(objective))
             if objective.diagonal is not None and objective.means is not None:
                 # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
                 means, spread = objective.means, objective.diagonal - objective.diagonal[-1] * objective.means**2
                 spread = np.maximum(spread, 1e-12 * state.diagonal[:, 0, 0])
                 state = state._replace(diagonal=spread[:, None, None], means=means[:, None, None])
-            return self._aim(state)
-        i = line.best(state, _slopes(state), objective)
+            return self._aim(state, bent)
+        i = line.best(state, _slopes(state, bent), objective)
         if i is None:
             if len(state.steps) == 1:
-                return state._replace(query=_trials(state, state.direction, SHORTER), steps=SHORTER)
+                return state._replace(query=_trials(state, bent, state.direction, SHORTER), steps=SHORTER)
             if (
                 not state.stored
                 and objective.loss.min() > state.loss[0] + line.beyond(state)
@@ -123,11 +122,11 @@ class LBFGS:
             ):
                 # The curvature has no bound: no step is safe until it has been tried.
                 steps = state.steps * state.steps.min() / (4.0 * state.steps.max())
-                return state._replace(query=_trials(state, state.direction, steps), steps=steps)
+                return state._replace(query=_trials(state, bent, state.direction, steps), steps=steps)
             if not state.stored:
                 return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
             # The remembered curvature misled: forget it and go down the gradient.
-            return self._aim(state._replace(stored=np.zeros(())))
+            return self._aim(state._replace(stored=np.zeros(())), bent)
         weights, gradient = state.query[:, :, i : i + 1], objective.gradient[:, :, i : i + 1]
         loss = objective.loss[i : i + 1]
         stalled = line.stuck(state, objective, i)
@@ -147,40 +146,41 @@ class LBFGS:
                 pairs=pairs,
                 stored=stored,
                 stalled=(state.stalled + 1) * stalled,
-            )
+            ),
+            bent,
         )
 
-    def _aim(self, state: LBFGSState) -> LBFGSState:
+    def _aim(self, state: LBFGSState, bent: NonSmooth) -> LBFGSState:
         """The next direction and its trial steps."""
-        slope = steepest(state.weights, state.gradient, state.absolute)
+        slope = bent.steepest(state.weights, state.gradient)
         direction = -_inverse_curvature(state, slope)
-        if state.absolute.any():
-            direction = np.where((state.absolute == 0) | (direction * slope < 0), direction, 0.0)
+        if bent.bends:
+            direction = np.where((bent.strength == 0) | (direction * slope < 0), direction, 0.0)
         steps = STEPS[:1] if state.step_size[0] == 1.0 else STEPS
         if not state.stored:
             steps = line.ladder(state.weights.shape[0])
-        query = _trials(state, direction, steps)
+        query = _trials(state, bent, direction, steps)
         promise = -0.5 * dot(direction, slope)
         return state._replace(direction=direction, steps=steps, query=query, promise=promise)
 
 
-def _trials(state: LBFGSState, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def _trials(state: LBFGSState, bent: NonSmooth, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """The query: steps along the direction, (q, k, m), each up to where a penalised weight would change its sign."""
     query = line.trials(state.weights, direction, steps)
-    if not state.absolute.any():
+    if not bent.bends:
         return query
     # A weight that is 0 goes where the subgradient sends it.
-    slope = steepest(state.weights, state.gradient, state.absolute)
+    slope = bent.steepest(state.weights, state.gradient)
     orthant = np.where(state.weights == 0, -np.sign(slope), np.sign(state.weights))
-    return np.where((state.absolute == 0) | (query * orthant > 0), query, 0.0)
+    return np.where((bent.strength == 0) | (query * orthant > 0), query, 0.0)
 
 
-def _slopes(state: LBFGSState) -> np.ndarray:
+def _slopes(state: LBFGSState, bent: NonSmooth) -> np.ndarray:
     """The decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
-    if not state.absolute.any():
+    if not bent.bends:
         return state.steps * dot(state.direction, state.gradient)
     moves = state.query - state.weights
-    return dot(moves, np.broadcast_to(steepest(state.weights, state.gradient, state.absolute), moves.shape))
+    return dot(moves, np.broadcast_to(bent.steepest(state.weights, state.gradient), moves.shape))
 
 
 def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..penalties import steepest
 from ..stats import Objective, candidates
 from .base import dot
 
@@ -54,7 +53,7 @@ def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     if not good.any():
         return None
     ties = good & (objective.loss <= objective.loss[good].min() + slack)
-    slope = steepest(state.query, objective.gradient, objective.absolute)
+    slope = objective.nonsmooth.steepest(state.query, objective.gradient)
     sizes = dot(slope / state.diagonal, slope)
     return int(np.argmin(np.where(ties, sizes, np.inf)))
 
@@ -66,6 +65,7 @@ def beyond(state: Any) -> float:
 
 def stuck(state: Any, objective: Objective, taken: int) -> bool:
     """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
-    old = np.abs(steepest(state.weights, state.gradient, objective.absolute) / state.diagonal).max()
-    new = np.abs(steepest(state.query, objective.gradient, objective.absolute) / state.diagonal)[..., taken].max()
+    steepest = objective.nonsmooth.steepest
+    old = np.abs(steepest(state.weights, state.gradient) / state.diagonal).max()
+    new = np.abs(steepest(state.query, objective.gradient) / state.diagonal)[..., taken].max()
     return bool(state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0]) and new > 0.5 * old)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..penalties import steepest
+from ..nonsmooth import NonSmooth
 from ..stats import EXACT, Needs, Objective
 from . import line
 from .base import dot
@@ -49,7 +49,6 @@ class NewtonState(NamedTuple):
     asked: np.ndarray  # () what the query is: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     together: np.ndarray  # () outputs that share the curvature, see `flat`; else 1
-    absolute: np.ndarray  # (q, 1, 1) what the absolute values of the weights are penalised with
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
 
@@ -70,9 +69,9 @@ class Newton:
     curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may rise at all of them; then
     still shorter ones are tried.
 
-    Where absolute values of the weights are penalised (`L1`, `ElasticNet`) each step goes to the minimum of the
-    quadratic and of these, found on the client (proximal Newton; Lee, Sun and Saunders, 2014): weights are exactly 0
-    where they are in that minimum.
+    Where the penalty bends (`L1`, `ElasticNet`, `GroupLasso`) each step goes to the minimum of the quadratic and of
+    what bends, found on the client (proximal Newton; Lee, Sun and Saunders, 2014): weights are exactly 0 where they are
+    in that minimum.
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. A singular curvature (collinear columns) gives the
@@ -103,7 +102,6 @@ class Newton:
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
             together=np.array(1.0),
-            absolute=np.zeros((q, 1, 1)),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
         )
@@ -125,25 +123,26 @@ class Newton:
         arrays = {name: getattr(state, name).reshape(q, k, -1) for name in ("weights", "query", "gradient")}
         if state.together > 1:
             # A number added to all classes changes nothing but what the penalty makes of it; the steps need not know.
-            free = objective.absolute == 0
+            free = objective.nonsmooth.strength == 0
             arrays["query"] = arrays["query"] - free * arrays["query"].mean(axis=1, keepdims=True)
         return state._replace(**arrays)
 
     def _step(self, state, objective):
+        bent = objective.nonsmooth
         first = bool(np.isinf(state.loss[0]))
         if first:
             diagonal = line.scale(objective)
             if state.stale:
                 state = state._replace(curvature=rescaled(state.curvature, state.diagonal, diagonal))
-            state = state._replace(diagonal=diagonal, absolute=objective.absolute)
+            state = state._replace(diagonal=diagonal)
         taken, stalled, damping = 0, False, dampings(len(state.weights), state.asked == SHORTEST)
         damping = damping if state.asked == FULL else damping[1:]
         if state.asked != SAME:
             moves = state.query - state.weights
-            slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, moves)
+            slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, bent, moves)
             best = line.best(state, slopes, objective)
             if best is None:
-                return self._shorter(state, far=objective.loss.min() > state.loss[0] + line.beyond(state))
+                return self._shorter(state, bent, far=objective.loss.min() > state.loss[0] + line.beyond(state))
             taken, stalled = best, line.stuck(state, objective, best)
         before = state
         state = state._replace(
@@ -161,11 +160,11 @@ class Newton:
         elif not first:
             state = state._replace(curvature=corrected(state, before))
         state = state._replace(restrained=np.array(0.0))
-        full, promise = full_step(state)
+        full, promise = full_step(state, bent)
         if promise[0] > NEAR * abs(state.loss[0]):
             state = state._replace(restrained=np.array(1.0))
-            full, promise = full_step(state)
-        slopes = [steepest(at.weights, at.gradient, state.absolute) for at in (state, before)]
+            full, promise = full_step(state, bent)
+        slopes = [bent.steepest(at.weights, at.gradient) for at in (state, before)]
         sizes = [dot(slope / state.diagonal, slope)[0] for slope in slopes]
         gained = first or objective.curvature is not None or sizes[0] <= spared(len(full)) * sizes[1]
         flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
@@ -180,15 +179,15 @@ class Newton:
         )
         if state.promise[0] <= 0 and slopes[0].any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
-            return self._shorter(state._replace(asked=np.array(FULL)))
+            return self._shorter(state._replace(asked=np.array(FULL)), bent)
         return state._replace(query=state.weights + full, asked=np.array(FULL))
 
-    def _shorter(self, state: NewtonState, far: bool = False) -> NewtonState:
+    def _shorter(self, state: NewtonState, bent: NonSmooth, far: bool = False) -> NewtonState:
         """The full step failed: try the damped ones. They failed: unless they went too far, arithmetic is exhausted."""
         state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
         if state.asked == FULL or (state.asked == SHORTER and far):
             asked = SHORTER if state.asked == FULL else SHORTEST
-            shorter = directions(state, dampings(len(state.weights), asked == SHORTEST)[1:])
+            shorter = directions(state, bent, dampings(len(state.weights), asked == SHORTEST)[1:])
             return state._replace(query=state.weights + shorter, asked=np.array(asked))
         return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
 
@@ -205,7 +204,7 @@ def flat(state: NewtonState, objective: Objective) -> tuple[NewtonState, Objecti
     return state._replace(**arrays), objective._replace(
         gradient=objective.gradient.reshape(q * k, 1, -1),
         diagonal=diagonal,
-        absolute=np.repeat(objective.absolute, k, axis=0),
+        nonsmooth=objective.nonsmooth.flat(k),
     )
 
 
@@ -271,37 +270,37 @@ def model(state: NewtonState) -> np.ndarray:
     return restrained(state.curvature, state.diagonal, int(state.together))
 
 
-def directions(state: NewtonState, damping: np.ndarray) -> np.ndarray:
+def directions(state: NewtonState, bent: NonSmooth, damping: np.ndarray) -> np.ndarray:
     """From the weights to the minimum of the model, for each damping (m,) of it: (q, k, m).
 
-    Without absolute values the model is quadratic, and its minimum that of a linear system.
+    Without what bends the model is quadratic, and its minimum that of a linear system.
     """
     curvature = model(state)
-    if not state.absolute.any():
+    if not bent.bends:
         return -solve(curvature, state.gradient, state.diagonal, damping)
     q, k, _ = state.weights.shape
-    found, absolute = np.empty((q, k, len(damping))), state.absolute[:, 0, 0]
+    found = np.empty((q, k, len(damping)))
     for j in range(k):
         w, g = state.weights[:, j, 0], state.gradient[:, j, 0]
         for i, c in enumerate(damping):
             h = curvature[:, :, min(j, curvature.shape[2] - 1)] + np.diag(c * state.diagonal[:, 0, 0])
-            found[:, j, i] = minimise(h, h @ w - g, absolute, w) - w
+            found[:, j, i] = minimise(h, h @ w - g, bent, w) - w
     return found
 
 
-def full_step(state: NewtonState) -> tuple[np.ndarray, np.ndarray]:
+def full_step(state: NewtonState, bent: NonSmooth) -> tuple[np.ndarray, np.ndarray]:
     """The undamped direction (q, k, 1), and by how much the model is less at its end, (1,)."""
-    move = directions(state, np.zeros(1))
-    if not state.absolute.any():
+    move = directions(state, bent, np.zeros(1))
+    if not bent.bends:
         return move, -0.5 * dot(move, state.gradient)
     q, k, _ = move.shape
     curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(model(state), (q, q, k)), move)
-    return move, -(dot(move, state.gradient + 0.5 * curved) + bend(state, move))
+    return move, -(dot(move, state.gradient + 0.5 * curved) + bend(state, bent, move))
 
 
-def bend(state: NewtonState, moves: np.ndarray) -> np.ndarray:
-    """How much the moves (q, k, m) add to the penalised absolute values, (m,)."""
-    return (state.absolute * (np.abs(state.weights + moves) - np.abs(state.weights))).sum(axis=(0, 1))
+def bend(state: NewtonState, bent: NonSmooth, moves: np.ndarray) -> np.ndarray:
+    """How much the moves (q, k, m) add to what bends, (m,)."""
+    return (bent.shares(state.weights + moves) - bent.shares(state.weights)).sum(axis=(0, 1))
 
 
 def solve(curvature: np.ndarray, gradient: np.ndarray, diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:
