@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from ..loop import fit
 from ..losses import Hinge, Huber, Logistic, Squared, SquaredHinge
 from ..penalties import L1, L2, ElasticNet, Penalty
 from ..result import FitResult
-from ..solvers import SGD
+from ..solvers import SGD, GradientDescent
+from ..solvers.first_order import SCHEDULES
 from ..sources import Source
 from .base import Estimator
 from .classification import Classifier, rowwise, two_classes
@@ -121,11 +121,12 @@ class Stochastic(Estimator):
             seed=int(self.random_state) + self.t_,
         )
         # Rows that are not all there will be may lack a class, and their gradient does not tell when to stop.
-        share = size / source.partitions
-        part = min(share, ALL_BUT_ONE_BIT)
+        share = min(size / source.partitions, ALL_BUT_ONE_BIT)
         if self.t_ == 0:
-            self.eta0_ = self._first_step(steps, part)
-        solver = SGD(batch=share if options else part, **self._schedule(self.eta0_, self.t_))
+            self.eta0_ = self._first_step(steps, share)
+        schedule = self._schedule(self.eta0_, self.t_)
+        whole = bool(options) and size == source.partitions
+        solver = GradientDescent(**schedule) if whole else SGD(batch=share, **schedule)
         result = steps(
             solver=solver, max_iter=-(-passes * source.partitions // size), callbacks=self.callbacks, **options
         )
@@ -139,13 +140,15 @@ class Stochastic(Estimator):
         return float(self.eta0)
 
     def _schedule(self, eta0: float, t: int) -> dict[str, Any]:
-        """What `SGD` is given from step t on: the rest of ``eta0 / (1 + d t)``, or its root's, is of the same form."""
-        rates = {"optimal": self.alpha * eta0, "invscaling": 1.0, "constant": 0.0}
-        decay = choose("learning_rate", self.learning_rate, rates)
+        """As `SGD` takes it, from step t on: the rest of a schedule is one of the same form."""
+        schedules = {
+            "optimal": (self.alpha * eta0, "inverse"),
+            "invscaling": (1.0, "sqrt"),
+            "constant": (0.0, "constant"),
+        }
+        decay, name = choose("learning_rate", self.learning_rate, schedules)
         fallen = 1.0 + decay * t
-        if self.learning_rate == "invscaling":
-            return {"learning_rate": eta0 / sqrt(fallen), "decay": decay / fallen, "schedule": "sqrt"}
-        return {"learning_rate": eta0 / fallen, "decay": decay / fallen}
+        return {"learning_rate": eta0 * SCHEDULES[name](fallen), "decay": decay / fallen, "schedule": name}
 
     def _size(self, source: Source) -> int:
         """Partitions that a step reads."""
