@@ -1,4 +1,4 @@
-"""Estimators of counts and amounts know the exposure of each row."""
+"""Offsets are added to the predictions of estimators of counts, amounts and classes."""
 
 import dask.array as da
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import statsmodels.api as sm
 import xarray as xr
 import zarr
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.metrics import d2_tweedie_score
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import dask_gd
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.estimators import GammaRegressor, PoissonRegressor, Ridge, TweedieRegressor
+from dask_gd.estimators import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 from dask_gd.sources import as_source
 
 MODELS = [PoissonRegressor(alpha=0.1), GammaRegressor(alpha=0.1), TweedieRegressor(power=1.5, alpha=0.1)]
@@ -93,6 +93,27 @@ def test_chunks_and_kinds_of_arrays_do_not_matter(model, tmp_path):
     assert found.score(source) == pytest.approx(score)
     beside = clone(model).fit(dask_gd.open(group, x="x", y="y"), offset=offset)
     assert_allclose(parameters(beside), parameters(expected), rtol=1e-6)
+
+
+def test_classes_have_one_too():
+    x, _, offset = problem()
+    offset = offset - 1.5
+    y = x @ np.linspace(-1, 1, 4) + offset + np.random.default_rng(2).logistic(size=len(x)) > 0
+    model = LogisticRegression(C=np.inf).fit(x, y, offset=offset)
+    peer = sm.GLM(y.astype(float), sm.add_constant(x), sm.families.Binomial(), offset=offset).fit(tol=1e-12)
+    assert_allclose(np.append(model.intercept_, model.coef_), peer.params, rtol=1e-6)
+    mean = peer.predict(sm.add_constant(x), offset=offset)
+    rows = da.from_array(x, chunks=(47, 2))
+    named = xr.DataArray(x, dims=("row", "feature"))
+    lazy = LogisticRegression(C=np.inf).fit(rows, y, offset=da.from_array(offset, chunks=90))
+    assert_allclose(lazy.coef_, model.coef_, rtol=1e-6)
+    for data, added in ((x, offset), (rows, offset), (named, offset), (x, da.from_array(offset, chunks=90))):
+        assert_allclose(np.asarray(model.predict_proba(data, offset=added))[:, 1], mean, rtol=1e-5)
+        assert_allclose(np.asarray(model.predict_log_proba(data, added))[:, 1], np.log(mean), rtol=1e-5, atol=1e-9)
+        assert_array_equal(np.asarray(model.predict(data, added)), mean > 0.5)
+        assert model.score(data, y, offset=added) == np.mean((mean > 0.5) == y) > model.score(x, y)
+    with pytest.raises(InvalidArgumentError, match="moves all 3 classes alike"):
+        LogisticRegression().fit(x, np.arange(len(x)) % 3, offset=offset)
 
 
 def test_the_score_is_of_predictions_with_the_offset():

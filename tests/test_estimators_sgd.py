@@ -260,6 +260,8 @@ def test_classes_have_to_be_known_before_parts_come():
             model.partial_fit(x, targets)
     with pytest.raises(ValueError, match="not the same as on last call"):
         model.partial_fit(x, y, classes=["early", "late"])
+    with pytest.raises(InvalidArgumentError, match="one class"):
+        SGDClassifier().partial_fit(x, y, classes=["late"])
     with pytest.raises(InvalidArgumentError, match="balanced"):
         SGDClassifier(class_weight="balanced").partial_fit(x, y, classes=["early", "late"])
 

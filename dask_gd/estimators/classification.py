@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -97,19 +98,24 @@ class Classifier(ClassifierMixin, Estimator):
 
     def predict(self, X: Any) -> Any:
         """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
-        z = self.decision_function(X)
+        return self._labelled(self.decision_function(X))
+
+    def _labelled(self, z: Any) -> Any:
+        """The classes for linear predictions, (n,)."""
         return like(z, rowwise(partial(_labels, classes=self.classes_), rows(z), self.classes_.dtype))
 
-    def _probability(self, X: Any, function: Callable) -> Any:
+    def _probability(self, z: Any, function: Callable) -> Any:
         """A function of linear predictions, (n, classes)."""
-        z = self.decision_function(X)
         return like(z, rowwise(function, rows(z), float, len(self.classes_)), **{"class": self.classes_})
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
-        if not is_lazy(X, y, sample_weight):
-            return super().score(X, y, sample_weight)
-        predicted, y, weight = to_score(X, self.predict(X), y, sample_weight)
+        return self._accuracy(self.predict(X), X, y, sample_weight)
+
+    def _accuracy(self, predicted: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        if not is_lazy(predicted, X, y, sample_weight):
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        predicted, y, weight = to_score(X, predicted, y, sample_weight)
         return float(mean((predicted == y).astype(float), weight))
 
 
@@ -172,13 +178,54 @@ class LogisticRegression(Classifier):
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
 
-    def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        return self._probability(X, _probabilities)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
+        """Fit to rows.
 
-    def predict_log_proba(self, X: Any) -> Any:
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `dask_gd.estimators.base.Estimator.fit`.
+        offset : array-like (n,), optional
+            Added to the prediction ``x w + b`` of each row; of two classes only. Beside a Source it takes the place of
+            its own.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, offset)
+
+    def _source(self, *data: Any, **more: Any) -> Source:
+        source = super()._source(*data, **more)
+        if source.offset is not None and len(self.classes_) > 2:
+            raise InvalidArgumentError(
+                f"LogisticRegression: an offset moves all {len(self.classes_)} classes alike, and so none; "
+                "leave it out, or fit two classes."
+            )
+        return source
+
+    def decision_function(self, X: Any, offset: Any = None) -> Any:
+        """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
+
+        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        """
+        return self._predicted(X, Squared(), offset)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        return self._labelled(self.decision_function(X, offset))
+
+    def predict_proba(self, X: Any, offset: Any = None) -> Any:
+        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
+        return self._probability(self.decision_function(X, offset), _probabilities)
+
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
         """Their logarithms, (n, classes)."""
-        return np.log(self.predict_proba(X))
+        return np.log(self.predict_proba(X, offset))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+        return self._accuracy(self.predict(X, offset), X, y, sample_weight)
 
 
 def _probabilities(z: np.ndarray) -> np.ndarray:

@@ -207,7 +207,8 @@ class SGDClassifier(Stochastic, Classifier):
             raise InvalidArgumentError(
                 "partial_fit: class_weight='balanced' needs all rows; give the weights, as a dict or as sample_weight."
             )
-        _check_partial_fit_first_call(self, classes)
+        if _check_partial_fit_first_call(self, classes):
+            self._take_classes(self.classes_, more=False)
         return self._more(X, y, sample_weight)
 
     def _loss(self) -> Any:
@@ -223,7 +224,7 @@ class SGDClassifier(Stochastic, Classifier):
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, (n, classes), with the log loss: of more than two, each one's over their
         sum. Dask, not computed, for Dask, Zarr and Source."""
-        return self._probability(X, _each_over_sum)
+        return self._probability(self.decision_function(X), _each_over_sum)
 
     @available_if(lambda self: self.loss == "log_loss")
     def predict_log_proba(self, X: Any) -> Any:
