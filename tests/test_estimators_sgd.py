@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import dask_gd
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.estimators import LinearSVC, SGDClassifier, SGDRegressor
+from dask_gd.estimators.stochastic import _each_over_sum
 from dask_gd.sources import as_source
 
 
@@ -42,7 +43,6 @@ def parameters(model):
 
 
 N, ALPHA = 300, 0.03
-LIBRARY = {"tol": 1e-9, "penalty": dask_gd.L2(ALPHA)}
 LEAST = {
     "log loss": (
         SGDClassifier(loss="log_loss"),
@@ -110,7 +110,7 @@ def test_probabilities_are_scikit_learns(classes):
             assert_array_equal(found, peer.predict(x))
         else:
             assert_allclose(found, getattr(peer, method)(x), rtol=1e-10, atol=1e-12)
-    assert_allclose(model.predict_proba(1e5 * x).sum(axis=1), 1)
+    assert_allclose(_each_over_sum(np.full((2, 3), -1e4)), 1 / 3)
     assert not hasattr(SGDClassifier(), "predict_proba")
 
 
@@ -159,6 +159,29 @@ def test_going_on_takes_the_steps_of_one_fit(model, rate):
     sizes = [*through.result_.history.step_size.values]
     expected = {"optimal": 1 / (1 / sizes[0] + 0.1 * np.arange(6)), "invscaling": sizes[0] / np.sqrt(1 + np.arange(6))}
     assert_allclose(sizes, expected.get(rate, sizes[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rate", "power"), [("optimal", 1.0), ("invscaling", 0.5), ("constant", 0.0)])
+def test_steps_go_on_shrinking_and_drawing(rate, power):
+    x, y = problem(SGDRegressor())
+    model = SGDRegressor(learning_rate=rate, alpha=4.0, eta0=0.25)
+    sizes = []
+    for _ in range(3):
+        history = model.partial_fit(*blocks(x, y)).result_.history
+        sizes.extend(history.step_size.values[:-1])
+    assert_allclose(sizes, 0.25 / (1 + np.arange(30)) ** power, rtol=1e-12)
+    still = SGDRegressor(eta0=1e-12)
+    first, second = (still.partial_fit(*blocks(x, y)).result_.history.loss.values for _ in range(2))
+    assert set(first.round(6)) != set(second.round(6))
+
+
+def test_the_first_step_is_found_once():
+    x, y = problem(SGDRegressor())
+    model = SGDRegressor().partial_fit(x, y)
+    found = model.eta0_
+    assert found == pytest.approx(1 / np.linalg.eigvalsh(np.cov(x.T, bias=True)).max(), rel=0.1)
+    assert model.partial_fit(3 * x, y).eta0_ == found
+    assert model.fit(3 * x, y).eta0_ < found / 4
 
 
 @BOTH

@@ -62,13 +62,12 @@ def column(source: Source, role: str) -> Any:
     return held.memory if whole else held.array
 
 
-def source_of(x: Any, y: Any, weight: Any, offset: Any) -> Source:
-    """Rows to fit; beside a Source, what is given takes the place of its own columns."""
+def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
+    """Rows to fit; beside a Source, targets and weights that are given take the place of its own."""
     if not isinstance(x, Source):
         return as_source(x, y, weight, offset=offset)
     sizes = tuple(np.diff(x.bounds).tolist())
-    columns = {"y": y, "weight": weight, "offset": offset}
-    given: dict[str, Any] = {role: as_rows(a, role) for role, a in columns.items() if a is not None}
+    given: dict[str, Any] = {role: as_rows(a, role) for role, a in (("y", y), ("weight", weight)) if a is not None}
     aligned: dict[str, Any] = {role: a.aligned(sizes) for role, a in given.items()}
     return replace(x, **aligned)
 
