@@ -14,13 +14,14 @@ from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Sof
 from .monitor.progress import Progress
 from .penalties import L1, L2, ElasticNet, GroupLasso
 from .result import FitResult, load
-from .solvers import LBFGS, SGD, Adam, GradientDescent, Momentum, Nesterov, Newton
+from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
 from .store import Store
 
 __version__ = version("dask_gd")
 
 __all__ = [
+    "ADMM",
     "L1",
     "L2",
     "LBFGS",
@@ -35,6 +36,7 @@ __all__ = [
     "Hinge",
     "Huber",
     "Inference",
+    "LocalSGD",
     "Logistic",
     "Model",
     "Momentum",

@@ -73,8 +73,9 @@ def fit(
         ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
         parameters and rows, for which ``fit_intercept`` has no meaning.
     penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
-    solver : {"auto", "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd"} or Solver
-        "auto" takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
+    solver : str or Solver
+        "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd", "admm"; or "auto",
+        which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
         group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
     fit_intercept : bool
     sample_weight : array (n,), optional

@@ -182,7 +182,7 @@ def evaluate(
     elif not fields:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
-    nbytes = stats_bytes(q, k, m, curvatures(k, loss, needs))
+    nbytes = stats_bytes(q, k, m + bool(needs.local), curvatures(k, loss, needs))
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
@@ -190,7 +190,7 @@ def evaluate(
     grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
     work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
-    small = query.nbytes <= LITERAL_BYTES
+    small = query.nbytes + sum(np.asarray(a).nbytes for a in needs.local or ()) <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
     with dask.annotate(workers=partial(place, near), allow_other_workers=True) if near else contextlib.nullcontext():
         partials = da.map_blocks(
@@ -244,11 +244,12 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
         # Closed here whatever happens: it may be reading ahead into this thread's buffers.
         with contextlib.closing(reader(partitions, *blocks, keep=work.keep)) as windows:
             for partition, several in groupby(windows, itemgetter(0)):
-                kernel = Kernel(work.query, work.loss, work.needs, reader.dtype, reader.features)
+                given = work.query, work.loss, work.needs, reader.dtype, reader.features
+                kernel = work.needs.local.kernel(partition, *given) if work.needs.local else Kernel(*given)
                 for _, rows in several:
                     kernel.add(rows.x, rows.y, rows.weight, rows.offset)
                     check(rows, kernel.stats, work, partition, blocks)
-                found.append(kernel.stats)
+                found.append(kernel.sums())
     if work.keep is not None:
         cache.shrink()
     relieve()

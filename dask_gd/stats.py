@@ -9,7 +9,7 @@ all candidate parameters, the intercept in the last row. The data never gets a c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,11 +41,13 @@ class Needs(NamedTuple):
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
-    and targets, and for the checks of the targets' values; the first pass of a fit has it.
+    and targets, and for the checks of the targets' values; the first pass of a fit has it. ``local`` is what each
+    partition does by itself, see `local`.
     """
 
     curvature: str | None = None
     scale: bool = False
+    local: Any = None
 
 
 class Scale(NamedTuple):
@@ -71,6 +73,7 @@ class Stats(NamedTuple):
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None
     scale: Scale | None
+    local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`; not added up but put side by side
 
 
 def combine(a: Stats, b: Stats) -> Stats:
@@ -82,6 +85,7 @@ def combine(a: Stats, b: Stats) -> Stats:
         a.gradient + b.gradient,
         None if a.curvature is None or b.curvature is None else a.curvature + b.curvature,
         None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
+        None if a.local is None or b.local is None else np.concatenate([a.local, b.local], axis=2),
     )
 
 
@@ -206,9 +210,13 @@ class Kernel:
                 self._add_block(x[rows], y[rows], *(None if a is None else a[rows] for a in (weight, offset)))
         self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
 
+    def sums(self) -> Stats:
+        """When all rows have been added."""
+        return self.stats
+
     def _add_model(self, x, y, weight, total: float) -> None:
         """What a model makes of some rows. Its scale is a block's largest mean slope, the same for all parameters."""
-        _, _, loss_sum, gradient, _, scale = self.stats
+        _, _, loss_sum, gradient, _, scale, _ = self.stats
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
             loss_sum[i] += value
@@ -220,7 +228,7 @@ class Kernel:
 
     def _add_block(self, block, target, s, offset) -> None:
         p, (q, k, m), loss = self.p, self.query.shape, self.loss
-        _, _, loss_sum, gradient, curvature, scale = self.stats
+        _, _, loss_sum, gradient, curvature, scale, _ = self.stats
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = q > p
@@ -320,6 +328,8 @@ class Objective(NamedTuple):
     diagonal: np.ndarray | None  # (q,)
     means: np.ndarray | None  # (q,)
     nonsmooth: NonSmooth
+    ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
+    local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`
 
 
 def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
@@ -327,22 +337,24 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
     curvature = diagonal = means = None
+    ridge = np.zeros((len(query), 1, 1))
+    ridge[:p, 0, 0] = penalty.curvature()
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
         features = np.arange(p * (len(curvature) // len(query)))
-        own = np.broadcast_to(penalty.curvature(), p).repeat(len(features) // p)
-        curvature[features, features] += own[:, None]
+        curvature[features, features] += ridge[:p, 0, 0].repeat(len(features) // p)[:, None]
     if sums.scale is not None:
         bound = loss.curvature_bound
         if bound is None:
             bound = float(sums.scale.curvatures.max() / sums.weight)
         diagonal = bound * sums.scale.features / sums.weight
-        diagonal[:p] += penalty.curvature()
+        diagonal += ridge[:, 0, 0]
         means = np.zeros(len(query))
         if len(query) > p:
             means[:p] = sums.scale.sums[:p] / sums.weight
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
-    return Objective(loss_mean, gradient, curvature, diagonal, means, nonsmooth(penalty, p, len(query)))
+    bent = nonsmooth(penalty, p, len(query))
+    return Objective(loss_mean, gradient, curvature, diagonal, means, bent, ridge, sums.local)
 
 
 def gradient_cosine(

@@ -173,5 +173,5 @@ def test_what_is_no_pair_of_functions_is_refused(loss, error, message):
 
 
 def test_an_automatic_learning_rate_is_refused():
-    with pytest.raises(InvalidArgumentError, match="no learning rate is safe"):
+    with pytest.raises(InvalidArgumentError, match="no step is safe; give learning_rate a number"):
         dask_gd.fit(*problem(), loss=OWN, solver="gradient_descent")

@@ -179,7 +179,7 @@ def test_a_fit_from_the_mean_is_resumed_to_the_same_bits(stored, tmp_path):
 @pytest.mark.parametrize("solver", ["gradient_descent", dask_gd.Momentum(), "nesterov"])
 def test_no_automatic_rate_is_promised_where_none_is_safe(solver):
     x, y = problem(Poisson())
-    with pytest.raises(InvalidArgumentError, match=r"no learning rate is safe.*choose auto"):
+    with pytest.raises(InvalidArgumentError, match=r"no step is safe.*choose auto"):
         fit(x, y, "poisson", solver=solver)
     run = fit(x, y, "poisson", solver=dask_gd.Nesterov(learning_rate=0.05), max_iter=3000, tol=1e-7)
     np.testing.assert_allclose(run.parameters, fit(x, y, "poisson").parameters, rtol=1e-4, atol=1e-5)

@@ -155,7 +155,7 @@ def test_the_objective_has_no_unit_of_weight(loss, factor, dtype, rtol):
     one, other = (
         objective(sums.sums(), c.query, L2(0.1), loss, 4) for sums in (c, c._replace(weight=factor * c.weight))
     )
-    for a, b in zip(other[:-1], one[:-1], strict=True):
+    for a, b in zip(other[:5], one[:5], strict=True):
         assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
 
 

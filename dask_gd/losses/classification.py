@@ -8,27 +8,42 @@ import numpy as np
 
 from ..errors import DataError, positive
 
-CLASSES = "0 and 1 (or False and True); encode two other classes with (y == positive_class)"
+
+class TwoClasses:
+    """What losses of targets 0 and 1 share."""
+
+    name: str
+    targets = "0 and 1 (or False and True); encode two other classes with (y == positive_class)"
+
+    def bad_target(self, y):
+        """Where the target is neither 0 nor 1."""
+        return (y != 0) & (y != 1)
+
+    def check_target_mean(self, mean):
+        """Refuse data with one class: its intercept would be infinite, or arbitrary."""
+        for value in (0.0, 1.0):
+            # The mean of 0/1 targets, up to the rounding of weighted sums.
+            if np.any(np.abs(mean - value) <= 1e-12):
+                raise DataError(
+                    f"The {self.name} loss needs both classes; every target with a positive weight is {value:g}. "
+                    "Check the encoding of y, or that the rows selected hold both classes."
+                )
 
 
-def neither(y: np.ndarray) -> np.ndarray:
-    """Where a target is neither 0 nor 1."""
-    return (y != 0) & (y != 1)
+class Margin(TwoClasses):
+    """What losses of the margin ``s z`` share, s being -1 for targets of 0 and 1 for those of 1."""
 
+    def inverse_link(self, z):
+        """The class, 0.0 or 1.0: these losses know no probabilities."""
+        return (z > 0) * 1.0
 
-def check_classes(loss: str, mean: np.ndarray) -> None:
-    """Refuse data of one class."""
-    for value in (0.0, 1.0):
-        # The mean of 0/1 targets, up to the rounding of weighted sums.
-        if np.any(np.abs(mean - value) <= 1e-12):
-            raise DataError(
-                f"The {loss} loss needs both classes; every target with a positive weight is {value:g}. "
-                "Check the encoding of y, or that the rows selected hold both classes."
-            )
+    def link(self, mean):
+        """The sign of the larger class."""
+        return np.where(mean > 0.5, 1.0, -1.0)
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(TwoClasses):
     """Negative log-likelihood of a 0/1 target, ``L(y, z) = log(1 + exp(z)) - y z``: logistic regression.
 
     Evaluated as ``log1p(exp(-|z|)) + (max(z, 0) - y z)``, which neither overflows nor loses digits for any finite
@@ -45,7 +60,6 @@ class Logistic:
     quadratic = False
     smooth = True
     curvature_bound = 0.25
-    targets = CLASSES
 
     def value_and_slope(self, z, y):
         """``log(1 + exp(z)) - y z`` and ``sigmoid(z) - y``, in the broadcast shape of ``z`` and ``y``."""
@@ -68,17 +82,9 @@ class Logistic:
         """``log(mean / (1 - mean))``."""
         return np.log(mean / (1.0 - mean))
 
-    def bad_target(self, y):
-        """Where the target is neither 0 nor 1."""
-        return neither(y)
-
-    def check_target_mean(self, mean):
-        """Refuse data with one class: its intercept would be infinite."""
-        check_classes("logistic", mean)
-
 
 @dataclass(frozen=True)
-class SquaredHinge:
+class SquaredHinge(Margin):
     """``L(y, z) = max(0, 1 - s z)^2`` with ``s = 2 y - 1``: a linear support vector machine that is smooth.
 
     scikit-learn's ``LinearSVC(C=c)`` minimises this with ``L2(1 / (n c))``, and penalises its intercept.
@@ -94,7 +100,6 @@ class SquaredHinge:
     quadratic = False
     smooth = False
     curvature_bound = 2.0
-    targets = CLASSES
 
     def value_and_slope(self, z, y):
         """``m^2`` and ``-2 s m`` with ``m = max(0, 1 - s z)``."""
@@ -106,25 +111,9 @@ class SquaredHinge:
         """2 within the margin, else 0."""
         return 2.0 * ((2.0 * y - 1.0) * z < 1.0)
 
-    def inverse_link(self, z):
-        """The class, 0.0 or 1.0: these losses know no probabilities."""
-        return (z > 0) * 1.0
-
-    def link(self, mean):
-        """The sign of the larger class."""
-        return np.where(mean > 0.5, 1.0, -1.0)
-
-    def bad_target(self, y):
-        """Where the target is neither 0 nor 1."""
-        return neither(y)
-
-    def check_target_mean(self, mean):
-        """Refuse data with one class."""
-        check_classes(self.name, mean)
-
 
 @dataclass(frozen=True)
-class Hinge:
+class Hinge(Margin):
     """``max(0, 1 - s z)`` with ``s = 2 y - 1``, its corner rounded: a linear support vector machine.
 
     With ``m = 1 - s z`` it is 0 for ``m <= 0``, ``m^2 / (2 smoothing)`` up to ``m = smoothing``, and
@@ -147,7 +136,6 @@ class Hinge:
     name = "hinge"
     quadratic = False
     smooth = False
-    targets = CLASSES
 
     def __post_init__(self):
         positive("Hinge", smoothing=self.smoothing)
@@ -167,19 +155,3 @@ class Hinge:
         """``1 / smoothing`` on the rounded corner, else 0."""
         missing = 1.0 - (2.0 * y - 1.0) * z
         return ((missing > 0.0) & (missing <= self.smoothing)) / self.smoothing
-
-    def inverse_link(self, z):
-        """The class, 0.0 or 1.0: these losses know no probabilities."""
-        return (z > 0) * 1.0
-
-    def link(self, mean):
-        """The sign of the larger class."""
-        return np.where(mean > 0.5, 1.0, -1.0)
-
-    def bad_target(self, y):
-        """Where the target is neither 0 nor 1."""
-        return neither(y)
-
-    def check_target_mean(self, mean):
-        """Refuse data with one class."""
-        check_classes(self.name, mean)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError
+from .regression import RealTargets
 
 #: Of the prediction's size (and 1): where the slope's difference is as exact as it gets (Nocedal and Wright, 2006,
 #: section 8.1).
@@ -53,7 +54,7 @@ def _without_addresses(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Custom:
+class Custom(RealTargets):
     """A pair of functions of (prediction, target), the loss and its derivative with respect to the prediction.
 
     `fit` makes one of ``loss=(value, slope)``. Both take two float64 arrays of one shape and return a third; they must
@@ -80,7 +81,6 @@ class Custom:
     quadratic = False
     smooth = False
     curvature_bound = None
-    targets = "finite numbers"
 
     def __post_init__(self):
         for name in ("value", "slope"):
@@ -111,17 +111,6 @@ class Custom:
         above, below = z + step, z - step
         return np.maximum((self._checked("slope", above, y) - self._checked("slope", below, y)) / (above - below), 0.0)
 
-    def inverse_link(self, z):
-        """The prediction itself."""
-        return z
-
     def link(self, mean):
         """Unknown: the fit begins at zeros."""
         return np.full_like(mean, np.nan)
-
-    def bad_target(self, y):
-        """Every finite target may do."""
-        return None
-
-    def check_target_mean(self, mean):
-        """Nothing is known of it."""

@@ -9,8 +9,29 @@ import numpy as np
 from ..errors import InvalidArgumentError, positive
 
 
+class RealTargets:
+    """What losses of any finite target share: the prediction is the identity of ``z``."""
+
+    targets = "any finite numbers"
+
+    def inverse_link(self, z):
+        """The identity."""
+        return z
+
+    def link(self, mean):
+        """The identity."""
+        return mean
+
+    def bad_target(self, y):
+        """Every finite target is good: None."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Every mean is good."""
+
+
 @dataclass(frozen=True)
-class Squared:
+class Squared(RealTargets):
     """Half the squared error, ``L(y, z) = (z - y)^2 / 2``: least squares.
 
     Examples
@@ -24,7 +45,6 @@ class Squared:
     quadratic = True
     smooth = True
     curvature_bound = 1.0
-    targets = "any finite numbers"
 
     def value_and_slope(self, z, y):
         """``(z - y)^2 / 2`` and ``z - y``, in the broadcast shape of ``z`` and ``y``."""
@@ -35,24 +55,9 @@ class Squared:
         """1 everywhere."""
         return np.ones_like(z)
 
-    def inverse_link(self, z):
-        """The identity: the mean of the target is the linear prediction."""
-        return z
-
-    def bad_target(self, y):
-        """Every finite target is good: None."""
-        return None
-
-    def check_target_mean(self, mean):
-        """Every mean is good."""
-
-    def link(self, mean):
-        """The identity."""
-        return mean
-
 
 @dataclass(frozen=True)
-class Huber:
+class Huber(RealTargets):
     """The squared loss near the target, straight beyond: ``r^2 / 2`` for ``|r| <= delta``, else
     ``delta (|r| - delta / 2)``, with ``r = z - y`` (Huber, "Robust estimation of a location parameter", 1964).
 
@@ -74,7 +79,6 @@ class Huber:
     quadratic = False
     smooth = False
     curvature_bound = 1.0
-    targets = "any finite numbers"
 
     def __post_init__(self):
         positive("Huber", delta=self.delta)
@@ -89,24 +93,9 @@ class Huber:
         """1 for ``|r| <= delta``, else 0."""
         return (np.abs(z - y) <= self.delta).astype(float)
 
-    def inverse_link(self, z):
-        """The identity."""
-        return z
-
-    def link(self, mean):
-        """The identity."""
-        return mean
-
-    def bad_target(self, y):
-        """Every finite target is good: None."""
-        return None
-
-    def check_target_mean(self, mean):
-        """Every mean is good."""
-
 
 @dataclass(frozen=True)
-class Quantile:
+class Quantile(RealTargets):
     """The pinball loss, smoothed: quantile regression (Koenker and Bassett, "Regression quantiles", 1978).
 
     With ``r = y - z`` the pinball loss is ``quantile r`` for ``r > 0`` and ``(quantile - 1) r`` below. This is its
@@ -133,7 +122,6 @@ class Quantile:
     name = "quantile"
     quadratic = False
     smooth = False
-    targets = "any finite numbers"
 
     def __post_init__(self):
         positive("Quantile", smoothing=self.smoothing)
@@ -154,18 +142,3 @@ class Quantile:
         """``1 / smoothing`` where the loss is curved, else 0."""
         scaled = (z - y) / self.smoothing
         return ((scaled >= -self.quantile) & (scaled <= 1 - self.quantile)) / self.smoothing
-
-    def inverse_link(self, z):
-        """The identity: the prediction is the quantile."""
-        return z
-
-    def link(self, mean):
-        """The identity."""
-        return mean
-
-    def bad_target(self, y):
-        """Every finite target is good: None."""
-        return None
-
-    def check_target_mean(self, mean):
-        """Every mean is good."""

@@ -15,6 +15,7 @@ from .base import Solver
 from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS
 from .line import STALLED
+from .local import ADMM, LocalSGD
 from .newton import Newton
 
 SOLVERS = {
@@ -23,6 +24,8 @@ SOLVERS = {
     "nesterov": Nesterov,
     "adam": Adam,
     "sgd": SGD,
+    "local_sgd": LocalSGD,
+    "admm": ADMM,
     "lbfgs": LBFGS,
     "newton": Newton,
 }
@@ -57,31 +60,34 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     assert isinstance(solver, Solver)
-    if isinstance(loss, Model) and isinstance(solver, Newton):
+    if isinstance(loss, Model) and isinstance(solver, Newton | ADMM):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    serves = (Newton, GradientDescent, Nesterov) if grouped else (Newton, LBFGS, GradientDescent, Nesterov)
-    if bends and not isinstance(solver, serves):
+    serves = (Newton, Nesterov, GradientDescent, ADMM) + (LBFGS,) * (not grouped)
+    if bends and (not isinstance(solver, serves) or isinstance(solver, LocalSGD)):
         raise InvalidArgumentError(
             f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
-            f"{'' if grouped else 'lbfgs, '}nesterov, gradient_descent or sgd, or penalty=L2(alpha)."
+            f"{'' if grouped else 'lbfgs, '}nesterov, gradient_descent, sgd or admm, or penalty=L2(alpha)."
         )
-    if loss.curvature_bound is None and getattr(solver, "learning_rate", None) == "auto":
+    automatic = getattr(solver, "learning_rate", None) == "auto"
+    if loss.curvature_bound is None and (automatic or isinstance(solver, ADMM)):
         raise InvalidArgumentError(
-            f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no learning rate is safe; "
-            "give learning_rate a number, or choose auto."
+            f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no step is safe; "
+            f"{'give learning_rate a number, or ' * automatic}choose auto."
         )
     return solver
 
 
 __all__ = [
+    "ADMM",
     "LBFGS",
     "SGD",
     "SOLVERS",
     "STALLED",
     "Adam",
     "GradientDescent",
+    "LocalSGD",
     "Momentum",
     "Nesterov",
     "Newton",

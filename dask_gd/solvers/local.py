@@ -1,0 +1,212 @@
+"""Solvers whose partitions take steps of their own within a pass: fewer passes where steps matter more than reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import positive
+from ..local import STEP_ROWS, Consensus, Descent, least_norm
+from ..stats import BOUND, Needs, Objective
+from .base import curvature_needs, lipschitz
+from .first_order import SCHEDULES, GradientDescent
+from .lasso import minimise
+
+#: Primal and dual residual are kept within this of each other, by steps of so much, for so many iterations.
+APART, ADAPTED, ADAPTS = 5.0, 2.0, 50
+
+
+def gathered(local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the partitions ended, (q, k, partitions), and their shares of the weight, (partitions,)."""
+    weights = local[-1, 0]
+    return local[:-1], weights / weights.sum()
+
+
+class LocalState(NamedTuple):
+    weights: np.ndarray  # (q, k, 1)
+    query: np.ndarray  # (q, k, 1)
+    loss: np.ndarray  # (1,)
+    gradient: np.ndarray  # (q, k, 1)
+    step_size: np.ndarray  # (1,)
+    rate: np.ndarray  # (1,) the learning rate; NaN until "auto" is resolved
+    ridge: np.ndarray  # (q, 1, 1)
+    taken: np.ndarray  # ()
+    stalled: np.ndarray  # (1,)
+
+
+@dataclass(frozen=True)
+class LocalSGD(GradientDescent):
+    """Local SGD: in each pass every partition goes down its own rows from the common weights, a step for each 256
+    of them; then the ends are averaged (Zinkevich et al., 2010; Stich, 2019, "Local SGD converges fast and
+    communicates little").
+
+    A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: what is
+    left falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
+    the averages, over all rows, so that the fit tells when it is there. Penalties must be smooth.
+
+    Parameters
+    ----------
+    learning_rate, decay, schedule
+        Of `GradientDescent`; t counts passes.
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> run = dask_gd.fit(source, loss="logistic", solver=dask_gd.LocalSGD(decay=1.0), max_iter=5)
+    >>> bool(run.history.loss[-1] < 0.5)
+    True
+    """
+
+    name = "local_sgd"
+    from_statistics = False
+
+    def init(self, weights, rounding):
+        rate = np.nan if self.learning_rate == "auto" else float(self.learning_rate)
+        return LocalState(
+            weights=weights,
+            query=weights,
+            loss=np.full(1, np.inf),
+            gradient=np.zeros_like(weights),
+            step_size=np.zeros(1),
+            rate=np.full(1, rate),
+            ridge=np.zeros((len(weights), 1, 1)),
+            taken=np.zeros(()),
+            stalled=np.zeros(1),
+        )
+
+    def needs(self, state):
+        if np.isinf(state.loss[0]):
+            return curvature_needs(len(state.weights)) if np.isnan(state.rate).any() else Needs()
+        return Needs(local=Descent(float(state.step_size[0]), state.ridge))
+
+    def step(self, state, objective):
+        rate = state.rate
+        if np.isnan(rate).any():
+            assert objective.diagonal is not None
+            # The curvature of a few rows is above that of all by about as much.
+            bound = lipschitz(objective) + float(objective.diagonal.sum()) / STEP_ROWS
+            rate = np.full(1, 1.0 / bound if bound > 0 else 1.0)
+        if objective.local is None:
+            ends = state.query - rate * objective.gradient
+        else:
+            each, shares = gathered(objective.local)
+            ends = (each @ shares)[:, :, None]
+        return state._replace(
+            weights=state.query,
+            query=ends,
+            loss=objective.loss,
+            gradient=objective.gradient,
+            step_size=rate * SCHEDULES[self.schedule](1.0 + self.decay * state.taken),
+            rate=rate,
+            ridge=objective.ridge,
+            taken=state.taken + 1,
+        )
+
+
+class ADMMState(NamedTuple):
+    weights: np.ndarray  # (q, k, 1)
+    query: np.ndarray  # (q, k, 1)
+    loss: np.ndarray  # (1,)
+    gradient: np.ndarray  # (q, k, 1)
+    step_size: np.ndarray  # (1,) rho
+    own: np.ndarray  # (q, k, partitions), or 1 at the start, when all are the same
+    dual: np.ndarray  # the same: the scaled dual variables
+    metric: np.ndarray  # (q, q) J's curvature bound
+    taken: np.ndarray  # ()
+    stalled: np.ndarray  # (1,)
+
+
+@dataclass(frozen=True)
+class ADMM:
+    """Consensus by the alternating direction method of multipliers (Boyd et al., 2011, sections 7.1 and 8.2), for
+    narrow data.
+
+    Each partition i has parameters ``x_i`` of its own, and steps to the least of its mean loss plus
+    ``rho / 2 ||x_i - z + u_i||^2``; z is the least of the penalty plus ``rho / 2 ||z - mean(x_i + u_i)||^2``, and
+    ``u_i <- u_i + x_i - z``. Means are weighted by the partitions' row weights, and norms are taken in J's curvature
+    bound, so that neither the units of the features nor their means matter. One pass is one iteration: of each local
+    problem a single step is taken, to the least of a quadratic above it, as good in the limit (Ling et al., 2015,
+    "DLM"). rho follows the ratio of the primal and the dual residual (section 3.4.1).
+
+    The fit stops by the gradient at z over all rows, or the subgradient of least norm, as all do. Newton's method takes
+    fewer passes, each as costly.
+
+    Parameters
+    ----------
+    rho : float
+        To start with.
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> dask_gd.fit(source, loss="logistic", penalty=dask_gd.L1(1e-3), solver=dask_gd.ADMM(), tol=1e-4).reason
+    'converged'
+    """
+
+    rho: float = 1.0
+    name = "admm"
+    from_statistics = False
+    searches = False
+    samples = ()
+
+    def __post_init__(self):
+        positive("ADMM", rho=self.rho)
+
+    def init(self, weights, rounding):
+        q = len(weights)
+        return ADMMState(
+            weights=weights,
+            query=weights,
+            loss=np.full(1, np.inf),
+            gradient=np.zeros_like(weights),
+            step_size=np.full(1, float(self.rho)),
+            own=weights,
+            dual=np.zeros_like(weights),
+            metric=np.zeros((q, q)),
+            taken=np.zeros(()),
+            stalled=np.zeros(1),
+        )
+
+    def needs(self, state):
+        if np.isinf(state.loss[0]):
+            return Needs(curvature=BOUND)
+        return Needs(local=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
+
+    def step(self, state, objective):
+        state = state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient)
+        if objective.local is None:
+            # Not a step of the method, but the pass has all that one needs.
+            state = state._replace(metric=objective.curvature[:, :, 0])
+            move = least_norm(state.metric, state.gradient[:, :, 0])[:, :, None]
+            start = self._agreed(state.weights - move, state, objective)
+            return state._replace(query=start, own=start)
+        own, shares = gathered(objective.local)
+        rho = state.step_size[0]
+        z = self._agreed(((own + state.dual) @ shares)[:, :, None], state, objective)
+        dual = state.dual + own - z
+        if state.taken < ADAPTS:
+            primal = np.sqrt(np.sum(shares * _square(own - z, state.metric)))
+            change = np.sqrt(_square(z - state.weights, state.metric)[0])
+            rho *= ADAPTED if primal > APART * change else 1 / ADAPTED if change > APART * primal else 1.0
+        return state._replace(
+            query=z, own=own, dual=dual * (state.step_size[0] / rho), step_size=np.full(1, rho), taken=state.taken + 1
+        )
+
+    def _agreed(self, mean: np.ndarray, state: ADMMState, objective: Objective) -> np.ndarray:
+        """The least of the penalty and of the distance to the mean, (q, k, 1)."""
+        metric = state.step_size[0] * state.metric
+        h, found = metric + np.diag(objective.ridge[:, 0, 0]), np.empty_like(mean)
+        for j in range(mean.shape[1]):
+            linear = metric @ mean[:, j, 0]
+            if objective.nonsmooth.bends:
+                found[:, j, 0] = minimise(h, linear, objective.nonsmooth, state.weights[:, j, 0])
+            else:
+                found[:, j, 0] = least_norm(h, linear)
+        return found
+
+
+def _square(a: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """Squared norms in the metric: (q, k, m), (q, q) -> (m,)."""
+    return np.maximum(np.einsum("qkm,qr,rkm->m", a, metric, a), 0.0)
