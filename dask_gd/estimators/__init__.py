@@ -13,17 +13,9 @@ except ImportError as error:
     ) from error
 
 from .classification import LinearSVC, LogisticRegression
-from .regression import (
-    ElasticNet,
-    GammaRegressor,
-    HuberRegressor,
-    Lasso,
-    LinearRegression,
-    PoissonRegressor,
-    QuantileRegressor,
-    Ridge,
-    TweedieRegressor,
-)
+from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
+from .regression import ElasticNet, HuberRegressor, Lasso, LinearRegression, QuantileRegressor, Ridge
+from .stochastic import SGDClassifier, SGDRegressor
 
 __all__ = [
     "ElasticNet",
@@ -36,5 +28,7 @@ __all__ = [
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
 ]

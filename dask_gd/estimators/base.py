@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +13,17 @@ import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from ..errors import InvalidArgumentError, positive
+from ..errors import positive
+from ..events import Callback
 from ..loop import fit
 from ..losses import Squared
 from ..penalties import Penalty
 from ..result import FitResult
+from ..solvers import Solver
 from ..sources import Source, as_source
+from ..store import Store
 from .lazy import is_lazy, source_of, total_weight
 
 #: In which products are taken and coefficients given, and the tolerance that suits it: with less of it float32 takes
@@ -27,8 +31,9 @@ from .lazy import is_lazy, source_of, total_weight
 TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Estimator(BaseEstimator):
-    """Parameters and attributes that all estimators have.
+    """Parameters and attributes that all estimators have; the parameters are the fields of a dataclass.
 
     Parameters
     ----------
@@ -64,24 +69,13 @@ class Estimator(BaseEstimator):
     result_ : FitResult
     """
 
-    def __init__(
-        self,
-        *,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.solver = solver
-        self.store = store
-        self.callbacks = callbacks
+    fit_intercept: bool = True
+    max_iter: int = 100
+    tol: float | None = None
+    warm_start: bool = False
+    solver: str | Solver = "auto"
+    store: str | os.PathLike | Store | None = None
+    callbacks: Iterable[Callback] = ()
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
         """Fit to rows.
@@ -98,20 +92,17 @@ class Estimator(BaseEstimator):
         -------
         self
         """
-        x, weight = X, sample_weight
-        if not is_lazy(X, y, sample_weight):
-            x, y, weight = self._validated(X, y, sample_weight)
-        else:
-            y, weight = (a if a is None or hasattr(a, "__array__") else np.asarray(a) for a in (y, weight))
-            if isinstance(X, Source):
-                x, y, weight = as_source(X, y, weight), None, None
-        y, weight = self._encoded(x, y, weight)
-        source = source_of(x, y, weight)
-        if source.outputs and not self.__sklearn_tags__().target_tags.multi_output:
-            raise InvalidArgumentError(
-                f"{type(self).__name__}: y should be a 1d array; it has {source.outputs} columns."
-            )
-        tol = TOLERANCES[source.dtype] if self.tol is None else self.tol
+        return self._fit(X, y, sample_weight)
+
+    def _fit(self, *data: Any):
+        """Of X, y, sample_weight and perhaps offset."""
+        source = self._source(*data)
+        start = getattr(self, "result_", None) if self.warm_start else None
+        self._take(self._minimise(source, start), source)
+        return self
+
+    def _minimise(self, source: Source, start: FitResult | None) -> FitResult:
+        tol = self._tolerance(source)
         result = fit(
             source,
             loss=self._loss(),
@@ -120,7 +111,7 @@ class Estimator(BaseEstimator):
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
             tol=tol,
-            initial_weights=getattr(self, "result_", None) if self.warm_start else None,
+            initial_weights=start,
             store=self.store,
             callbacks=self.callbacks,
         )
@@ -130,23 +121,40 @@ class Estimator(BaseEstimator):
                 f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "
                 "Raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
-        self._take(result, source)
-        return self
+        return result
 
-    def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple:
+    def _tolerance(self, source: Source) -> float:
+        return TOLERANCES[source.dtype] if self.tol is None else self.tol
+
+    def _source(self, X: Any, y: Any, sample_weight: Any, offset: Any = None, more: bool = False) -> Source:
+        """Rows to fit, checked; ``more`` of those that the estimator knows, where it is asked to go on."""
+        if not is_lazy(X, y, sample_weight, offset):
+            x, y, weight, offset = self._validated(X, y, sample_weight, offset, more)
+        else:
+            columns = (y, sample_weight, offset)
+            y, weight, offset = (a if a is None or hasattr(a, "__array__") else np.asarray(a) for a in columns)
+            x = X
+            if isinstance(X, Source):
+                x, y, weight, offset = as_source(X, y, weight, offset=offset), None, None, None
+        y, weight = self._encoded(x, y, weight, more)
+        return source_of(x, y, weight, offset)
+
+    def _validated(self, X: Any, y: Any, sample_weight: Any, offset: Any, more: bool) -> tuple:
         """As scikit-learn checks arrays in memory; features keep their names."""
-        tags = self.__sklearn_tags__()
+        tags, reset = self.__sklearn_tags__(), not (more and hasattr(self, "coef_"))
         several, numeric = tags.target_tags.multi_output, tags.estimator_type == "regressor"
-        x, y = validate_data(self, X, y, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
+        x, y = validate_data(self, X, y, reset=reset, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, x, dtype=x.dtype, ensure_non_negative=True)
+        if offset is not None:
+            offset = check_array(offset, ensure_2d=False, input_name="offset")
         if hasattr(self, "feature_names_in_"):
             x = xr.DataArray(x, dims=("row", "feature"), coords={"feature": self.feature_names_in_})
-        return x, y, sample_weight
+        return x, y, sample_weight, offset
 
-    def _encoded(self, x: Any, y: Any, weight: Any) -> tuple:
+    def _encoded(self, x: Any, y: Any, weight: Any, more: bool) -> tuple:
         """Targets and weights as the loss takes them."""
         return y, weight
 
@@ -175,13 +183,15 @@ class Estimator(BaseEstimator):
         self.coef_: np.ndarray = coef if several else coef[0]
         self.intercept_: Any = intercept if several else intercept[0]
 
-    def _predicted(self, X: Any, loss: Any = None) -> Any:
+    def _predicted(self, X: Any, loss: Any = None, offset: Any = None) -> Any:
         """The mean of the target for rows, or with the squared loss the linear prediction: lazy for lazy rows."""
         check_is_fitted(self)
         if not is_lazy(X):
             X = validate_data(self, X, reset=False, dtype=list(TOLERANCES))
+        if offset is not None and not is_lazy(offset):
+            offset = check_array(offset, ensure_2d=False, input_name="offset")
         result = self.result_ if loss is None else replace(self.result_, loss=loss)
-        return result.predict(X)
+        return result.predict(X, offset)
 
 
 def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:

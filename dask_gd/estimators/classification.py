@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -23,43 +25,21 @@ from .base import Estimator, strength
 from .lazy import column, is_lazy, mean, rows, to_score, unique
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Classifier(ClassifierMixin, Estimator):
     """A model of classes, of any labels: ``classes_`` holds them in order; of two the second is the positive one."""
 
+    class_weight: dict | str | None = None
+
     #: Takes more than two classes.
     multiclass = False
-
-    def __init__(
-        self,
-        *,
-        C=1.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.C = C
-        self.class_weight = class_weight
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = self.multiclass
         return tags
 
-    def _encoded(self, x: Any, y: Any, weight: Any) -> tuple:
+    def _encoded(self, x: Any, y: Any, weight: Any, more: bool) -> tuple:
         """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
@@ -68,7 +48,24 @@ class Classifier(ClassifierMixin, Estimator):
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {labels.shape}.")
-        self.classes_ = unique(labels)
+        self._take_classes(unique(labels), more)
+        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
+        if self.class_weight is not None:
+            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
+            weight = self._class_weights(codes, own)
+        return self._targets(y, codes), weight
+
+    def _targets(self, y: Any, codes: Any) -> Any:
+        """The classes' numbers; labels that are these are read as they are, chunk by chunk."""
+        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
+        return y if coded else codes
+
+    def _take_classes(self, found: np.ndarray, more: bool) -> None:
+        """The classes are those found; or, of more rows, these must be known."""
+        if not more:
+            self.classes_: np.ndarray = found
+        elif unknown := sorted(set(found.tolist()) - set(self.classes_.tolist())):
+            raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
         check_classification_targets(self.classes_)
         if len(self.classes_) < 2:
             raise InvalidArgumentError(
@@ -79,13 +76,6 @@ class Classifier(ClassifierMixin, Estimator):
                 "Only binary classification is supported. The type of the target is multiclass; "
                 f"it has {len(self.classes_)} classes."
             )
-        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
-        if self.class_weight is not None:
-            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
-            weight = self._class_weights(codes, own)
-        # Targets that are the classes' numbers are read as they are, chunk by chunk.
-        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
-        return (y if coded else codes), weight
 
     def _class_weights(self, codes: Any, weight: Any) -> Any:
         """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
@@ -108,14 +98,24 @@ class Classifier(ClassifierMixin, Estimator):
 
     def predict(self, X: Any) -> Any:
         """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
-        z = self.decision_function(X)
+        return self._labelled(self.decision_function(X))
+
+    def _labelled(self, z: Any) -> Any:
+        """The classes for linear predictions, (n,)."""
         return like(z, rowwise(partial(_labels, classes=self.classes_), rows(z), self.classes_.dtype))
+
+    def _probability(self, z: Any, function: Callable) -> Any:
+        """A function of linear predictions, (n, classes)."""
+        return like(z, rowwise(function, rows(z), float, len(self.classes_)), **{"class": self.classes_})
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
-        if not is_lazy(X, y, sample_weight):
-            return super().score(X, y, sample_weight)
-        predicted, y, weight = to_score(X, self.predict(X), y, sample_weight)
+        return self._accuracy(self.predict(X), X, y, sample_weight)
+
+    def _accuracy(self, predicted: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        if not is_lazy(predicted, X, y, sample_weight):
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        predicted, y, weight = to_score(X, predicted, y, sample_weight)
         return float(mean((predicted == y).astype(float), weight))
 
 
@@ -140,6 +140,7 @@ def like(z: Any, data: Any, **columns: Any) -> Any:
     return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LogisticRegression(Classifier):
     """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
     ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
@@ -166,32 +167,8 @@ class LogisticRegression(Classifier):
     ['no', 'yes']
     """
 
-    def __init__(
-        self,
-        *,
-        C=1.0,
-        l1_ratio=0.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            C=C,
-            fit_intercept=fit_intercept,
-            class_weight=class_weight,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.l1_ratio = l1_ratio
+    C: float = 1.0
+    l1_ratio: float = 0.0
 
     multiclass = True
 
@@ -201,19 +178,62 @@ class LogisticRegression(Classifier):
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
 
-    def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        z = self.decision_function(X)
-        return like(z, rowwise(_probabilities, rows(z), float, len(self.classes_)), **{"class": self.classes_})
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
+        """Fit to rows.
 
-    def predict_log_proba(self, X: Any) -> Any:
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `dask_gd.estimators.base.Estimator.fit`.
+        offset : array-like (n,), optional
+            Added to the prediction ``x w + b`` of each row; of two classes only. Beside a Source it takes the place of
+            its own.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, offset)
+
+    def _source(self, *data: Any, **more: Any) -> Source:
+        source = super()._source(*data, **more)
+        if source.offset is not None and len(self.classes_) > 2:
+            raise InvalidArgumentError(
+                f"LogisticRegression: an offset moves all {len(self.classes_)} classes alike, and so none; "
+                "leave it out, or fit two classes."
+            )
+        return source
+
+    def decision_function(self, X: Any, offset: Any = None) -> Any:
+        """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
+
+        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        """
+        return self._predicted(X, Squared(), offset)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        return self._labelled(self.decision_function(X, offset))
+
+    def predict_proba(self, X: Any, offset: Any = None) -> Any:
+        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
+        return self._probability(self.decision_function(X, offset), _probabilities)
+
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
         """Their logarithms, (n, classes)."""
-        return np.log(self.predict_proba(X))
+        return np.log(self.predict_proba(X, offset))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+        return self._accuracy(self.predict(X, offset), X, y, sample_weight)
 
 
 def _probabilities(z: np.ndarray) -> np.ndarray:
-    if z.ndim == 2:
-        return Softmax().inverse_link(z)
+    return Softmax().inverse_link(z) if z.ndim == 2 else two_classes(z)
+
+
+def two_classes(z: np.ndarray) -> np.ndarray:
+    """The probabilities of the first and the second class, (n,) -> (n, 2)."""
     return np.stack([Logistic().inverse_link(-z), Logistic().inverse_link(z)], axis=1)
 
 
@@ -221,6 +241,7 @@ def _probabilities(z: np.ndarray) -> np.ndarray:
 HINGES = {"hinge": Hinge, "squared_hinge": SquaredHinge}
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LinearSVC(Classifier):
     """A linear support vector machine of two classes: ``C sum s L + sum(w^2) / 2`` is minimised, s being the row
     weights, times those of the classes, and L the squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
@@ -245,32 +266,8 @@ class LinearSVC(Classifier):
     [False, True]
     """
 
-    def __init__(
-        self,
-        *,
-        loss="squared_hinge",
-        C=1.0,
-        fit_intercept=True,
-        class_weight=None,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            C=C,
-            fit_intercept=fit_intercept,
-            class_weight=class_weight,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.loss = loss
+    loss: str = "squared_hinge"
+    C: float = 1.0
 
     def _loss(self) -> Any:
         return choose("loss", self.loss, HINGES)()

@@ -17,7 +17,7 @@ from ..sources.zarr import ZarrRows
 
 
 def column(source: Source, role: str) -> Any:
-    """The features ("x"), targets ("y") or weights ("weight") of a source, as `rows`; None if it has none."""
+    """One of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
     held = getattr(source, role)
     if held is None:
         return None
@@ -27,10 +27,10 @@ def column(source: Source, role: str) -> Any:
     return held.memory if whole else held.array
 
 
-def source_of(x: Any, y: Any, weight: Any) -> Source:
-    """Rows to fit; beside a Source, what is given takes the place of its own targets and weights."""
+def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
+    """Rows to fit; beside a Source, targets and weights that are given take the place of its own."""
     if not isinstance(x, Source):
-        return as_source(x, y, weight)
+        return as_source(x, y, weight, offset=offset)
     sizes = tuple(np.diff(x.bounds).tolist())
     given: dict[str, Any] = {role: as_rows(a, role) for role, a in (("y", y), ("weight", weight)) if a is not None}
     aligned: dict[str, Any] = {role: a.aligned(sizes) for role, a in given.items()}
@@ -45,8 +45,9 @@ def total_weight(source: Source) -> float:
     """
     weight = column(source, "weight")
     if source.nan == "drop":
-        columns = [dask_rows(a) for a in (column(source, role) for role in ("x", "y", "weight")) if a is not None]
-        lacks = sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in columns)
+        columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
+        blocks = [dask_rows(a) for a in columns if a is not None]
+        lacks = sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in blocks)
         weight = da.where(lacks, 0.0, 1.0 if weight is None else weight)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0

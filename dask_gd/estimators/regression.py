@@ -1,25 +1,33 @@
-"""Estimators of real targets, counts and amounts."""
+"""Estimators of real targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from sklearn.base import RegressorMixin
-from sklearn.metrics import d2_tweedie_score
 
 from .. import penalties
 from ..errors import InvalidArgumentError, positive
-from ..losses import Gamma, Huber, Poisson, Quantile, Squared, Tweedie
+from ..losses import Huber, Quantile, Squared
 from ..penalties import L1, L2, Penalty
+from ..sources import Source
 from .base import Estimator
 from .lazy import explained, is_lazy, to_score
 
 
 class Regressor(RegressorMixin, Estimator):
     """A model of real targets."""
+
+    def _source(self, *data: Any, **more: Any) -> Source:
+        source = super()._source(*data, **more)
+        if source.outputs and not self.__sklearn_tags__().target_tags.multi_output:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}: y should be a 1d array; it has {source.outputs} columns."
+            )
+        return source
 
     def predict(self, X: Any) -> Any:
         """The prediction for each row, (n,) or (n, k): Dask, not computed, for Dask, Zarr and Source."""
@@ -49,31 +57,11 @@ class SeveralTargets(Regressor):
         return tags
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Penalised(Regressor):
     """Its penalty has a strength, alpha."""
 
-    def __init__(
-        self,
-        alpha=1.0,
-        *,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.alpha = alpha
+    alpha: float = field(default=1.0, kw_only=False)
 
 
 class LinearRegression(SeveralTargets):
@@ -120,6 +108,7 @@ class Ridge(SeveralTargets, Penalised):
         return L2(self.alpha / total())
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class ElasticNet(SeveralTargets, Penalised):
     """Least squares with absolute values and squares of the weights: the mean of ``(y - x w - b)^2 / 2`` plus
     ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))`` is minimised.
@@ -143,30 +132,8 @@ class ElasticNet(SeveralTargets, Penalised):
     [1.181818, 0.0]
     """
 
-    def __init__(
-        self,
-        alpha=1.0,
-        *,
-        l1_ratio=0.5,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            alpha,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.l1_ratio = l1_ratio
+    alpha: float = field(default=1.0, kw_only=False)
+    l1_ratio: float = 0.5
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return penalties.ElasticNet(self.alpha, self.l1_ratio)
@@ -197,142 +164,7 @@ class Lasso(SeveralTargets, Penalised):
         return L1(self.alpha)
 
 
-class DevianceRegressor(Penalised):
-    """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        try:
-            # Whether 0 is a possible target; it is not asked of parameters that cannot be served.
-            tags.target_tags.positive_only = self._loss().bad_target(np.array([-1.0])) is not None
-        except InvalidArgumentError:
-            tags.target_tags.positive_only = False
-        return tags
-
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L2(self.alpha)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """D^2, the share of the deviance explained, as scikit-learn defines it. Of lazy rows by reductions."""
-        loss = self._loss()
-        if not is_lazy(X, y, sample_weight):
-            power = getattr(loss, "power", 0)
-            return d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=power)
-        return explained(loss, *to_score(X, self._predicted(X, Squared()), y, sample_weight))
-
-
-class PoissonRegressor(DevianceRegressor):
-    """Counts of mean ``exp(x w + b)``: the mean of half their Poisson deviance, plus ``alpha / 2 sum(w^2)``, is
-    minimised.
-
-    alpha means the same as scikit-learn's, with row weights too.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
-
-    Parameters
-    ----------
-    alpha : float
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import PoissonRegressor
-    >>> model = PoissonRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1, 2, 4])
-    >>> model.predict([[3.0]]).round(6).tolist()
-    [8.0]
-    """
-
-    def _loss(self) -> Any:
-        return Poisson()
-
-
-class GammaRegressor(DevianceRegressor):
-    """Positive amounts of mean ``exp(x w + b)``: the mean of half their Gamma deviance, plus ``alpha / 2 sum(w^2)``,
-    is minimised.
-
-    alpha means the same as scikit-learn's, with row weights too.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
-
-    Parameters
-    ----------
-    alpha : float
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import GammaRegressor
-    >>> model = GammaRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
-    >>> model.predict([[3.0]]).round(6).tolist()
-    [12.0]
-    """
-
-    def _loss(self) -> Any:
-        return Gamma()
-
-
-class TweedieRegressor(DevianceRegressor):
-    """Targets of variance ``mean^power``: the mean of half their Tweedie deviance, plus ``alpha / 2 sum(w^2)``, is
-    minimised.
-
-    alpha means the same as scikit-learn's, with row weights too. Power 0 (the squared error) has the identity as link,
-    powers from 1 to 2 the logarithm; other powers and links are refused.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
-
-    Parameters
-    ----------
-    power : float
-        0, 1 (Poisson) to 2 (Gamma).
-    alpha : float
-    link : {"auto", "identity", "log"}
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import TweedieRegressor
-    >>> model = TweedieRegressor(power=1.5, alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
-    >>> model.predict([[3.0]]).round(6).tolist()
-    [12.0]
-    """
-
-    def __init__(
-        self,
-        *,
-        power=0.0,
-        alpha=1.0,
-        fit_intercept=True,
-        link="auto",
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            alpha,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.power = power
-        self.link = link
-
-    def _loss(self) -> Any:
-        power = self.power
-        if not (isinstance(power, int | float | np.number) and (power == 0 or 1 <= power <= 2)):
-            raise InvalidArgumentError(f"TweedieRegressor(power={power!r}): 0, or from 1 to 2.")
-        link = "log" if power else "identity"
-        if self.link not in ("auto", link):
-            raise InvalidArgumentError(
-                f"TweedieRegressor(power={power!r}, link={self.link!r}): choose 'auto' or {link!r}; "
-                "power 0 is served with the identity as link, 1 to 2 with the logarithm."
-            )
-        return Tweedie(float(power)) if power else Squared()
-
-
+@dataclass(kw_only=True, repr=False, eq=False)
 class QuantileRegressor(Penalised):
     """A quantile of the target: the mean pinball loss, its corner rounded, plus ``alpha sum(abs(w))`` is minimised.
 
@@ -361,32 +193,9 @@ class QuantileRegressor(Penalised):
     [1.0]
     """
 
-    def __init__(
-        self,
-        *,
-        quantile=0.5,
-        alpha=1.0,
-        smoothing=0.1,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            alpha,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.quantile = quantile
-        self.smoothing = smoothing
+    quantile: float = 0.5
+    alpha: float = 1.0
+    smoothing: float = 0.1
 
     def _loss(self) -> Any:
         return Quantile(self.quantile, self.smoothing)
@@ -395,6 +204,7 @@ class QuantileRegressor(Penalised):
         return L1(self.alpha)
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class HuberRegressor(Penalised):
     """Least squares, straight for residuals beyond ``epsilon scale``: with r the residuals, s the row weights,
     ``sum s H(r / scale) scale + alpha sum(w^2)`` is minimised, where ``H(u)`` is ``u^2`` up to ``epsilon`` and
@@ -424,32 +234,9 @@ class HuberRegressor(Penalised):
     [1.1]
     """
 
-    def __init__(
-        self,
-        *,
-        epsilon=1.35,
-        alpha=0.0001,
-        scale=1.0,
-        fit_intercept=True,
-        max_iter=100,
-        tol=None,
-        warm_start=False,
-        solver="auto",
-        store=None,
-        callbacks=(),
-    ):
-        super().__init__(
-            alpha,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            solver=solver,
-            store=store,
-            callbacks=callbacks,
-        )
-        self.epsilon = epsilon
-        self.scale = scale
+    epsilon: float = 1.35
+    alpha: float = 0.0001
+    scale: float = 1.0
 
     def _loss(self) -> Any:
         positive("HuberRegressor", epsilon=self.epsilon, scale=self.scale)

@@ -1,0 +1,153 @@
+"""Estimators of counts and amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import d2_tweedie_score
+
+from ..errors import InvalidArgumentError
+from ..losses import Gamma, Poisson, Squared, Tweedie
+from ..penalties import L2, Penalty
+from .lazy import explained, is_lazy, to_score
+from .regression import Penalised
+
+
+class DevianceRegressor(Penalised):
+    """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `dask_gd.estimators.base.Estimator.fit`.
+        offset : array-like (n,), optional
+            Added to the prediction ``x w + b`` of each row, as to one whose coefficient is 1: the log of the exposure
+            where counts are modelled. Beside a Source it takes the place of its own.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, offset)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """The mean of the target for each row, (n,), with the offset (n,) of the rows, if it is given: Dask, not
+        computed, for Dask, Zarr and Source."""
+        return self._predicted(X, offset=offset)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            # Whether 0 is a possible target; it is not asked of parameters that cannot be served.
+            tags.target_tags.positive_only = self._loss().bad_target(np.array([-1.0])) is not None
+        except InvalidArgumentError:
+            tags.target_tags.positive_only = False
+        return tags
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty:
+        return L2(self.alpha)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """D^2, the share of the deviance explained, as scikit-learn defines it: of the deviance from the targets' mean,
+        which knows no offset. Of lazy rows by reductions."""
+        loss = self._loss()
+        if not is_lazy(X, y, sample_weight, offset):
+            power = getattr(loss, "power", 0)
+            return d2_tweedie_score(y, self.predict(X, offset), sample_weight=sample_weight, power=power)
+        return explained(loss, *to_score(X, self._predicted(X, Squared(), offset), y, sample_weight))
+
+
+class PoissonRegressor(DevianceRegressor):
+    """Counts of mean ``exp(x w + b)``: the mean of half their Poisson deviance, plus ``alpha / 2 sum(w^2)``, is
+    minimised.
+
+    alpha means the same as scikit-learn's, with row weights too.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import PoissonRegressor
+    >>> model = PoissonRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1, 2, 4])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [8.0]
+    """
+
+    def _loss(self) -> Any:
+        return Poisson()
+
+
+class GammaRegressor(DevianceRegressor):
+    """Positive amounts of mean ``exp(x w + b)``: the mean of half their Gamma deviance, plus ``alpha / 2 sum(w^2)``,
+    is minimised.
+
+    alpha means the same as scikit-learn's, with row weights too.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import GammaRegressor
+    >>> model = GammaRegressor(alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [12.0]
+    """
+
+    def _loss(self) -> Any:
+        return Gamma()
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class TweedieRegressor(DevianceRegressor):
+    """Targets of variance ``mean^power``: the mean of half their Tweedie deviance, plus ``alpha / 2 sum(w^2)``, is
+    minimised.
+
+    alpha means the same as scikit-learn's, with row weights too. Power 0 (the squared error) has the identity as link,
+    powers from 1 to 2 the logarithm; other powers and links are refused.
+
+    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    power : float
+        0, 1 (Poisson) to 2 (Gamma).
+    alpha : float
+    link : {"auto", "identity", "log"}
+
+    Examples
+    --------
+    >>> from dask_gd.estimators import TweedieRegressor
+    >>> model = TweedieRegressor(power=1.5, alpha=0.0).fit([[0.0], [1.0], [2.0]], [1.5, 3.0, 6.0])
+    >>> model.predict([[3.0]]).round(6).tolist()
+    [12.0]
+    """
+
+    power: float = 0.0
+    alpha: float = 1.0
+    link: str = "auto"
+
+    def _loss(self) -> Any:
+        power = self.power
+        if not (isinstance(power, int | float | np.number) and (power == 0 or 1 <= power <= 2)):
+            raise InvalidArgumentError(f"TweedieRegressor(power={power!r}): 0, or from 1 to 2.")
+        link = "log" if power else "identity"
+        if self.link not in ("auto", link):
+            raise InvalidArgumentError(
+                f"TweedieRegressor(power={power!r}, link={self.link!r}): choose 'auto' or {link!r}; "
+                "power 0 is served with the identity as link, 1 to 2 with the logarithm."
+            )
+        return Tweedie(float(power)) if power else Squared()
