@@ -309,7 +309,7 @@ def test_only_features_far_below_their_bound_are_restrained():
     h = np.array([[1.0, 0.1, 0.0], [0.1, 2.0, 0.0], [0.0, 0.0, 1e-9]])[:, :, None]
     expected = h.copy()
     expected[2, 2] = SHARE * 0.5 * 8.0
-    assert_allclose(restrained(h, np.array([2.0, 4.0, 8.0])[:, None, None]), expected)
+    assert_allclose(restrained(h, np.array([2.0, 4.0, 8.0])[:, None, None], SHARE), expected)
 
 
 def test_newton_needs_no_more_rows_than_there_are():

@@ -29,8 +29,9 @@ NARROW = 48
 #: older one are worth as much if each leaves the root of that, the root being the costs' ratio, see `spared`.
 LEFT = 1e-3
 
-#: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
-NEAR, SHARE = 1e-4, 0.5
+#: A step that promises more than this share of the loss is restrained along single features, see `restrained`. After so
+#: many in a row it is less and less so.
+NEAR, SHARE, PATIENCE = 1e-4, 0.5, 8
 
 FULL, SHORTER, SAME, SHORTEST = 0.0, 1.0, 2.0, 3.0
 
@@ -43,7 +44,7 @@ class NewtonState(NamedTuple):
     step_size: np.ndarray  # (1,) 1 / (1 + damping); 0 where no step was taken
     promise: np.ndarray  # (1,) the decrease that the full step promises, half the Newton decrement squared
     curvature: np.ndarray  # (q, q, k or 1) of the last pass that computed it, corrected by the steps since; see `flat`
-    restrained: np.ndarray  # () 1 if it is `restrained` for the step
+    restrained: np.ndarray  # () steps in a row for which it is `restrained`
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
@@ -199,7 +200,7 @@ class Newton:
         state = state._replace(restrained=np.array(0.0))
         full, promise = full_step(state, objective)
         if promise[0] > NEAR * abs(state.loss[0]):
-            state = state._replace(restrained=np.array(1.0))
+            state = state._replace(restrained=before.restrained + 1.0)
             full, promise = full_step(state, objective)
         slopes = [bent.steepest(at.weights, at.gradient) for at in (state, before)]
         sizes = [dot(slope / state.diagonal, slope)[0] for slope in slopes]
@@ -260,16 +261,16 @@ def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndar
     return curvature
 
 
-def restrained(curvature: np.ndarray, diagonal: np.ndarray, together: int = 1) -> np.ndarray:
+def restrained(curvature: np.ndarray, diagonal: np.ndarray, least: float, together: int = 1) -> np.ndarray:
     """The curvature, nowhere on its diagonal far below its bound: (q, q, k or 1), (q, 1, 1).
 
     Where a feature is rare its rows may all be predicted with certainty; the curvature along it is then next to
     nothing, and the full step would throw its weight as far to the other side, while the loss falls for other reasons.
-    So its share of the bound is taken to be at least `SHARE` of the median feature's, of the same class.
+    So its share of the bound is taken to be at least ``least`` times the median feature's, of the same class.
     """
     every, curvature = np.arange(len(curvature)), curvature.copy()
     share = (curvature[every, every] / diagonal[:, 0]).reshape(-1, together, curvature.shape[2])
-    share = np.maximum(share, SHARE * np.median(share, axis=0)).reshape(len(every), -1)
+    share = np.maximum(share, least * np.median(share, axis=0)).reshape(len(every), -1)
     curvature[every, every] = share * diagonal[:, 0]
     return curvature
 
@@ -305,7 +306,8 @@ def model(state: NewtonState) -> np.ndarray:
     """The curvature that the step is taken with, (q, q, k or 1)."""
     if not state.restrained:
         return state.curvature
-    return restrained(state.curvature, state.diagonal, int(state.together))
+    share = SHARE * 0.25 ** max(0.0, float(state.restrained) - PATIENCE)
+    return restrained(state.curvature, state.diagonal, share, int(state.together))
 
 
 def directions(state: NewtonState, objective: Objective, damping: np.ndarray) -> np.ndarray:
