@@ -7,20 +7,27 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_gd import L1, L2, LBFGS, Adam, GradientDescent, Logistic, Momentum, Nesterov, Newton, Squared
+from dask_gd import ADMM, L1, L2, LBFGS, Adam, GradientDescent, LocalSGD, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.losses import Loss
 from dask_gd.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver, newton
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
 from dask_gd.solvers.newton import SHARE, SHORTER, corrected, rescaled, restrained, solve
-from dask_gd.stats import EXACT, Needs, Objective, gradient_cosine, objective, partial_stats
+from dask_gd.stats import BOUND, EXACT, Needs, Objective, gradient_cosine, objective, partial_stats
 
 ALL = Needs(EXACT, scale=True)
 ROUNDING = 16 * np.finfo(float).eps
 FIRST_ORDER = [GradientDescent(), Momentum(), Nesterov(), Adam()]
 SECOND_ORDER = [Newton(), LBFGS()]
-every_solver = pytest.mark.parametrize("solver", FIRST_ORDER + SECOND_ORDER, ids=lambda solver: solver.name)
+LOCAL = [ADMM(), LocalSGD()]
+
+
+def solvers(*several):
+    return pytest.mark.parametrize("solver", [s for some in several for s in some], ids=lambda solver: solver.name)
+
+
+every_solver = solvers(FIRST_ORDER, SECOND_ORDER, LOCAL)
 
 
 class Problem(NamedTuple):
@@ -82,9 +89,9 @@ def nth(states, n):
     return next(islice(states, n, None))
 
 
-@every_solver
+@solvers(FIRST_ORDER, SECOND_ORDER)
 @pytest.mark.parametrize("name", WELL_SCALED)
-def test_every_solver_reaches_the_optimum_of_a_well_scaled_problem(solver, name):
+def test_a_solver_reaches_the_optimum_of_a_well_scaled_problem(solver, name):
     steps = 2500 if solver in FIRST_ORDER else 30
     end = nth(WELL_SCALED[name].states(solver), steps)
     assert WELL_SCALED[name].cosine(end.weights) < 1e-6
@@ -132,7 +139,7 @@ def test_a_step_is_pure(solver):
     case = problem(Logistic(), k=2)
     state = solver.init(case.zeros, ROUNDING)
     for _ in range(5):
-        seen = case.at(state.query)
+        seen = case.at(state.query, solver.needs(state)._replace(scale=bool(np.isinf(state.loss[0])), curvature=BOUND))
         given = (*state, *(a for a in seen if isinstance(a, np.ndarray)), *seen.nonsmooth)
         before = [np.array(a) for a in given]
         after, again = solver.step(state, seen), solver.step(state, seen)

@@ -101,7 +101,7 @@ class LocalSGD(GradientDescent):
             step_size=rate * SCHEDULES[self.schedule](1.0 + self.decay * state.taken),
             rate=rate,
             ridge=objective.ridge,
-            taken=state.taken + 1,
+            taken=np.array(state.taken + 1),
         )
 
 
@@ -183,7 +183,7 @@ class ADMM:
             start = self._agreed(state.weights - move, state, objective)
             return state._replace(query=start, own=start)
         own, shares = gathered(objective.local)
-        rho = state.step_size[0]
+        rho = before = state.step_size[0]
         z = self._agreed(((own + state.dual) @ shares)[:, :, None], state, objective)
         dual = state.dual + own - z
         if state.taken < ADAPTS:
@@ -191,7 +191,11 @@ class ADMM:
             change = np.sqrt(_square(z - state.weights, state.metric)[0])
             rho *= ADAPTED if primal > APART * change else 1 / ADAPTED if change > APART * primal else 1.0
         return state._replace(
-            query=z, own=own, dual=dual * (state.step_size[0] / rho), step_size=np.full(1, rho), taken=state.taken + 1
+            query=z,
+            own=own,
+            dual=dual * (state.step_size[0] / rho),
+            step_size=np.full(1, rho),
+            taken=np.array(state.taken + 1),
         )
 
     def _agreed(self, mean: np.ndarray, state: ADMMState, objective: Objective) -> np.ndarray:

@@ -200,7 +200,7 @@ class Newton:
         state = state._replace(restrained=np.array(0.0))
         full, promise = full_step(state, objective)
         if promise[0] > NEAR * abs(state.loss[0]):
-            state = state._replace(restrained=before.restrained + 1.0)
+            state = state._replace(restrained=np.array(before.restrained + 1.0))
             full, promise = full_step(state, objective)
         slopes = [bent.steepest(at.weights, at.gradient) for at in (state, before)]
         sizes = [dot(slope / state.diagonal, slope)[0] for slope in slopes]
