@@ -183,7 +183,7 @@ class ADMM:
             start = self._agreed(state.weights - move, state, objective)
             return state._replace(query=start, own=start)
         own, shares = gathered(objective.local)
-        rho = before = state.step_size[0]
+        rho = state.step_size[0]
         z = self._agreed(((own + state.dual) @ shares)[:, :, None], state, objective)
         dual = state.dual + own - z
         if state.taken < ADAPTS:
