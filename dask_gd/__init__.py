@@ -6,7 +6,7 @@ the data for each step of the solver, on whatever Dask cluster is active, with e
 
 from importlib.metadata import version
 
-from . import errors, events
+from . import accessor, errors, events
 from .errors import DaskGDError
 from .inference import Inference, infer
 from .loop import fit
@@ -51,6 +51,7 @@ __all__ = [
     "SquaredHinge",
     "Store",
     "Tweedie",
+    "accessor",
     "errors",
     "events",
     "fit",

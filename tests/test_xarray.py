@@ -627,3 +627,10 @@ def test_a_cluster_gives_the_same_bits(tmp_path, monkeypatch):
             run = run_of(ds)
             assert_array_equal(run.parameters, local.parameters)
             assert_array_equal(run.predict(ds).compute(), local.predict(ds))
+
+
+def test_the_accessor_is_the_same_from_the_data_s_side():
+    ds = climate()
+    run, own = dask_gd.fit(ds, **NAMES), ds.gd.fit(**NAMES)
+    assert_array_equal(own.parameters, run.parameters)
+    xr.testing.assert_identical(ds.gd.predict(own), run.predict(ds))

@@ -1,0 +1,35 @@
+"""``dataset.gd``: `fit` and `FitResult.predict` from the side of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from .loop import fit
+from .result import FitResult
+
+
+@xr.register_dataset_accessor("gd")
+class DatasetAccessor:
+    """``ds.gd.fit(...)`` is `dask_gd.fit(ds, ...)`, and ``ds.gd.predict(run)`` is ``run.predict(ds)``.
+
+    Examples
+    --------
+    >>> lat = np.linspace(-60.0, 60.0, 5)
+    >>> ds = xr.Dataset({"t": ("lat", 300 - 0.5 * lat)}, {"lat": lat})
+    >>> run = ds.gd.fit(features=["lat"], target="t", sample_dims=["lat"])
+    >>> ds.gd.predict(run).sel(lat=60.0).round(3).item()
+    270.0
+    """
+
+    def __init__(self, dataset: xr.Dataset):
+        self._dataset = dataset
+
+    def fit(self, **arguments: Any) -> FitResult:
+        """See `dask_gd.fit`."""
+        return fit(self._dataset, **arguments)
+
+    def predict(self, run: FitResult, **arguments: Any) -> xr.DataArray:
+        """See `dask_gd.FitResult.predict`."""
+        return run.predict(self._dataset, **arguments)
