@@ -1,6 +1,6 @@
-"""One fit while it runs: its state, how a query is evaluated, what is committed and how it is taken up again.
+"""One fit while it runs: its state, how a query is evaluated, and when to stop.
 
-The loop itself, which calls this, is in `loop`.
+The loop itself, which calls this, is in `loop`; what is committed is in `checkpoints`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import logging
 import time
 import uuid
 import warnings
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from . import passes, penalties
+from . import passes
+from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callback, FitStarted, IterationEnded
-from .losses import Loss, Model, classes_of, parameters_of
+from .losses import Loss, Model
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
 from .solvers import STALLED, Solver
 from .sources import Source
-from .stats import EXACT, GRAM_LIMIT, Needs, Quadratic, Scale, Stats, block_rows, gradient_cosine, objective
-from .store import Checkpoint, Store, check_same
+from .stats import EXACT, GRAM_LIMIT, Needs, Quadratic, Scale, Stats, gradient_cosine, objective
+from .store import Store
+from .unseen import expected
 
 logger = logging.getLogger("dask_gd")
 
@@ -32,10 +33,6 @@ logger = logging.getLogger("dask_gd")
 SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
-
-#: The gradient after a step is foreseen to be at most this many times what the steps before suggest. In trials on
-#: random problems once it was enough for all but two steps of 181, and three times for all.
-MARGIN = 5.0
 
 #: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
 #: first of them pays for the memory.
@@ -127,8 +124,8 @@ class Run:
             self.unseen = False
             for values in self.history.values():
                 values.pop()
-        if (expected := self.expected()) <= stop[1]:
-            return self.take_unseen(expected, began, *stop)
+        if (foretold := expected(self)) <= stop[1]:
+            return self.take_unseen(foretold, began, *stop)
         query = self.state.query
         sums, passed = self.evaluate(query)
         again = self.begin_at_mean(sums)
@@ -195,55 +192,13 @@ class Run:
     def end_iteration(self, *stop: Any) -> IterationEnded:
         self.reason = self.stop(*stop)
         if self.store is not None:
-            self.store.commit(self.checkpoint())
+            self.store.commit(checkpoint(self))
         return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
 
-    def expected(self) -> float:
-        """A bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
-
-        Of a quadratic loss it is known, of others foretold by the solver; in either case but for the rounding of what
-        it is computed from, which no look would get below.
-        """
-        state = self.state
-        unknown = self.samples or self.moments is None or not hasattr(state, "order") or not self.loss.smooth
-        unknown = unknown or self.solver.needs(state).kernel is not None
-        if unknown or classes_of(self.loss) or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
-            return np.inf
-        q, k, _ = state.query.shape
-        curvature = np.broadcast_to(state.curvature, (q, q, k))
-        if self.loss.quadratic:
-            change = np.einsum("qrk,rkm->qkm", curvature, state.query - state.weights)
-            expected = self.grad_norm(state.gradient + change, state.query)
-        else:
-            seen = self.history["grad_norm"][self.since :]
-            if len(seen) < 2 or not state.order or np.any(self.penalty.absolute()):
-                return np.inf
-            expected = MARGIN * seen[-1] * (seen[-1] / seen[-2]) ** float(state.order)
-        return expected + self.grad_norm(self.uncertainty(np.abs(curvature)))
-
-    def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
-        """What rounding may have done to the gradient, (q, k, 1); ``curvature`` (q, q, k) is that of absolute values.
-
-        Sums of products are as exact as their many blocks average out. The weights' own rounding to the data's dtype
-        is the same in all of them.
-        """
-        assert self.moments is not None
-        p, dtype = self.source.shape[1], self.source.dtype
-        blocks = max(1.0, self.source.shape[0] / block_rows(p, dtype.itemsize))
-        eps = float(np.finfo(dtype).eps)
-        unit = max(self.rounding, 4 * eps / np.sqrt(blocks))
-        query, weights = (np.abs(w[:, :, 0]) for w in (self.state.query, self.state.weights))
-        size = np.einsum("qrk,rk->qk", curvature, unit * query + eps * weights)
-        size += unit * np.sqrt(self.moments.features[:, None] * self.moments.slopes[None, :]) / self.weight
-        if len(size) > p:
-            # So that centring does not cancel what rounding may have added.
-            size[:p] *= np.where(self.moments.sums[:p] > 0, -1.0, 1.0)[:, None]
-        return size[:, :, None]
-
-    def take_unseen(self, expected: float, began: float, *stop: Any) -> IterationEnded:
+    def take_unseen(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
         self.unseen = True
-        row = (self.state.loss[0] - self.state.promise[0], expected, 1.0, 0.0, 0, 0.0, time.perf_counter() - began)
+        row = (self.state.loss[0] - self.state.promise[0], foretold, 1.0, 0.0, 0, 0.0, time.perf_counter() - began)
         for name, value in zip(HISTORY, row, strict=True):
             self.history[name].append(value)
         return self.end_iteration(*stop)
@@ -368,10 +323,10 @@ class Run:
         changed, self.reason = reason != self.reason, reason
         if reason == "diverged":
             warnings.warn(self.divergence(), DivergenceWarning, stacklevel=3)
-        checkpoint = self.checkpoint()
+        last = checkpoint(self)
         if self.store is not None and changed:
-            self.store.commit(checkpoint)
-        return result_of(checkpoint, self.loss)
+            self.store.commit(last)
+        return result_of(last, self.loss)
 
     def divergence(self) -> str:
         message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
@@ -393,67 +348,7 @@ class Run:
 
     def open(self, store: Store) -> None:
         """Take the store, and go on from what it holds."""
-        self.store = store
-        self.spec = {
-            "loss": {"name": self.loss.name, **parameters_of(self.loss)},
-            "penalty": {"name": self.penalty.name, **penalties.parameters_of(self.penalty)},
-            "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
-            "fit_intercept": self.fit_intercept,
-            "seed": self.seed,
-            "data": self.source.fingerprint(),
-        }
+        self.store, self.spec = store, spec_of(self)
         stored = store.latest()
-        if stored is None:
-            return
-        check_same(stored.attributes["dask_gd"]["spec"], self.spec, store.path)
-        arrays = {name: array for name, (_, array) in stored.arrays.items()}
-        if not np.array_equal(arrays["fit/start"], self.start):
-            check_same({"initial_weights": "others"}, {"initial_weights": "these"}, store.path)
-        self.state = type(self.state)(**{name: arrays[f"state/{name}"] for name in self.state._fields})
-        self.history = {name: arrays[name].tolist() for name in HISTORY}
-        self.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
-        self.weight = float(arrays["fit/weight"])
-        self.since, self.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
-        self.dropped = int(arrays.get("dropped", 0))
-        self.samples = []
-        if left := int(arrays["fit/samples"]):
-            self.plan_samples()
-            self.samples = self.samples[-left:]
-        self.resumed_from = stored.iteration
-        self.reason = stored.attributes["dask_gd"]["reason"]
-
-    def checkpoint(self) -> Checkpoint:
-        """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
-        own, p = isinstance(self.loss, Model), self.width
-        outputs = None if own else classes_of(self.loss) or self.source.outputs
-        w = (self.state.query if self.unseen else self.state.weights)[:, :, 0]
-        coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
-        output = () if outputs is None else ("output",)
-        arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-            "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
-            "intercept": (output, intercept if outputs else intercept[0].reshape(())),
-            "dropped": ((), np.array(self.dropped)),
-        }
-        for name, names in (("feature", self.source.feature_names), ("output", self.source.output_names)):
-            if names is not None and not own and not (name == "output" and outputs != self.source.outputs):
-                arrays[name] = ((name,), np.array(names, dtype=object))
-        for name, values in self.history.items():
-            arrays[name] = (("iteration",), np.array(values, dtype=float))
-        for name, array in self.state._asdict().items():
-            arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
-        assert self.moments is not None
-        counts = {"since": self.since, "samples": len(self.samples), "unseen": int(self.unseen)}
-        kept = {**self.moments._asdict(), "weight": np.array(self.weight), "start": self.start}
-        kept |= {name: np.array(count) for name, count in counts.items()}
-        for name, array in kept.items():
-            arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
-        attributes = {
-            "spec": self.spec,
-            "reason": self.reason,
-            "loss": {"name": self.loss.name, "parameters": parameters_of(self.loss)},
-            "fit_intercept": self.fit_intercept,
-            "penalised": self.penalised,
-            "sample_dims": self.source.sample_dims,
-            "target_attrs": self.source.target_attrs,
-        }
-        return Checkpoint(self.iteration, {"dask_gd": attributes}, arrays)
+        if stored is not None:
+            restore(self, stored, store.path)

@@ -93,6 +93,7 @@ def fit(location, **options):
     return dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3), tol=1e-10, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_a_distant_store_gives_the_same_bits(far, solver, monkeypatch):
     near, address = far
@@ -110,6 +111,7 @@ def count_kept():
     return len(cache.kept)
 
 
+@pytest.mark.slow
 def test_workers_keep_what_they_asked_for_ahead(far):
     """From the fourth pass on rows are kept; L-BFGS makes more than that."""
     near, address = far

@@ -86,7 +86,7 @@ def test_sums_do_not_depend_on_how_partitions_share_tasks(tmp_path, monkeypatch)
         monkeypatch.setattr(passes, "FAN_IN_BYTES", limit)
         found.append(evaluate(source, query, dask_gd.Logistic(), Needs("exact", True), f"shared-{each}", 0))
     for other in found[1:]:
-        for a, b in zip((*found[0][:-1], *found[0].scale), (*other[:-1], *other.scale), strict=True):
+        for a, b in zip((*found[0][:5], *found[0].scale), (*other[:5], *other.scale), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

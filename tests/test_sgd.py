@@ -39,7 +39,7 @@ def test_the_seed_decides():
 def test_it_leads_to_the_minimum(loss):
     x, y = problem()
     rate = {"learning_rate": 0.3} if loss == "poisson" else {}
-    run, exact = fit(x, y, loss=loss, max_iter=1000, solver=rate), dask_gd.fit(x, y, loss=loss)
+    run, exact = fit(x, y, loss=loss, max_iter=400, solver=rate), dask_gd.fit(x, y, loss=loss)
     assert_allclose(run.weights, exact.weights, atol=0.05)
     start, near = (
         dask_gd.fit(x, y, loss=loss, initial_weights=w, max_iter=0).history.loss[0] for w in (np.zeros(4), run)
@@ -65,9 +65,9 @@ def test_the_rate_falls_by_schedule(schedule, power):
 def test_absolute_values_make_weights_zero():
     x, y = problem(p=12)
     penalty = dask_gd.L1(0.02)
-    run = fit(x, y, penalty=penalty, max_iter=800, solver={"decay": 0.05})
+    run = fit(x, y, penalty=penalty, max_iter=400, solver={"decay": 0.05})
     exact = dask_gd.fit(x, y, loss="logistic", penalty=penalty)
-    assert_allclose(run.weights, exact.weights, atol=0.02)
+    assert_allclose(run.weights, exact.weights, atol=0.06)
     assert (run.weights == 0).any()
 
 

@@ -1,0 +1,87 @@
+"""What a checkpoint holds of a run, and how a run goes on from one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import penalties
+from .losses import Model, classes_of, parameters_of
+from .result import HISTORY
+from .stats import Scale
+from .store import Checkpoint, check_same
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+def spec_of(run: Run) -> dict[str, Any]:
+    """What a fit must have in common with the one that it goes on from."""
+    return {
+        "loss": {"name": run.loss.name, **parameters_of(run.loss)},
+        "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty)},
+        "solver": {"name": run.solver.name, **asdict(run.solver)},  # type: ignore[call-overload]
+        "fit_intercept": run.fit_intercept,
+        "seed": run.seed,
+        "data": run.source.fingerprint(),
+    }
+
+
+def restore(run: Run, stored: Checkpoint, path: Path) -> None:
+    """Take up what is stored at ``path``."""
+    check_same(stored.attributes["dask_gd"]["spec"], run.spec, path)
+    arrays = {name: array for name, (_, array) in stored.arrays.items()}
+    if not np.array_equal(arrays["fit/start"], run.start):
+        check_same({"initial_weights": "others"}, {"initial_weights": "these"}, path)
+    run.state = type(run.state)(**{name: arrays[f"state/{name}"] for name in run.state._fields})
+    run.history = {name: arrays[name].tolist() for name in HISTORY}
+    run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
+    run.weight = float(arrays["fit/weight"])
+    run.since, run.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
+    run.dropped = int(arrays.get("dropped", 0))
+    run.samples = []
+    if left := int(arrays["fit/samples"]):
+        run.plan_samples()
+        run.samples = run.samples[-left:]
+    run.resumed_from = stored.iteration
+    run.reason = stored.attributes["dask_gd"]["reason"]
+
+
+def checkpoint(run: Run) -> Checkpoint:
+    """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
+    own, p = isinstance(run.loss, Model), run.width
+    outputs = None if own else classes_of(run.loss) or run.source.outputs
+    w = (run.state.query if run.unseen else run.state.weights)[:, :, 0]
+    coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
+    output = () if outputs is None else ("output",)
+    arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
+        "intercept": (output, intercept if outputs else intercept[0].reshape(())),
+        "dropped": ((), np.array(run.dropped)),
+    }
+    for name, names in (("feature", run.source.feature_names), ("output", run.source.output_names)):
+        if names is not None and not own and not (name == "output" and outputs != run.source.outputs):
+            arrays[name] = ((name,), np.array(names, dtype=object))
+    for name, values in run.history.items():
+        arrays[name] = (("iteration",), np.array(values, dtype=float))
+    for name, array in run.state._asdict().items():
+        arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+    assert run.moments is not None
+    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen)}
+    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.start}
+    kept |= {name: np.array(count) for name, count in counts.items()}
+    for name, array in kept.items():
+        arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+    attributes = {
+        "spec": run.spec,
+        "reason": run.reason,
+        "loss": {"name": run.loss.name, "parameters": parameters_of(run.loss)},
+        "fit_intercept": run.fit_intercept,
+        "penalised": run.penalised,
+        "sample_dims": run.source.sample_dims,
+        "target_attrs": run.source.target_attrs,
+    }
+    return Checkpoint(run.iteration, {"dask_gd": attributes}, arrays)
