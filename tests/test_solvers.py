@@ -13,7 +13,8 @@ from dask_gd.losses import Loss
 from dask_gd.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver, newton
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
-from dask_gd.solvers.newton import SHARE, SHORTER, corrected, rescaled, restrained, solve
+from dask_gd.solvers.curvature import corrected, rescaled, restrained, solve
+from dask_gd.solvers.newton import SHARE, SHORTER
 from dask_gd.stats import BOUND, EXACT, Needs, Objective, gradient_cosine, objective, partial_stats
 
 ALL = Needs(EXACT, scale=True)
