@@ -36,7 +36,7 @@ def test_collinear_columns_share_a_weight_and_more_columns_than_rows_interpolate
     assert_allclose(run.weights, model.coef_, atol=1e-6)
     assert_allclose(run.intercept, model.intercept_, atol=1e-6)
     assert run.converged
-    assert run.history.passes.sum() <= 3
+    assert run.history.passes.sum() == 2  # the second tells collinear columns from nearly collinear ones
 
 
 @pytest.mark.parametrize("row", [[3.0, -2.0], [0.0, 0.0]])

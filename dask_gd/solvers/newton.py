@@ -122,7 +122,7 @@ class Newton:
 
     def needs(self, state):
         if state.basis.size and state.asked == SAME:
-            return Needs(curvature=EXACT, kernel=Basis(state.basis))
+            return Needs(curvature=EXACT, kernel=Basis(state.basis, bool(state.exact)))
         return Needs(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
@@ -153,8 +153,8 @@ class Newton:
             slope = in_basis(r, objective.gradient[:, :, 0])
         else:
             slope = objective.basis[:, len(r) :] + in_basis(r, ridge[:, None] * weights[:, :, 0])
-        move = shortest_step(r, objective.basis, slope, ridge, objective.features)[:, :, None]
-        gradient = objective.gradient.astype(float)
+        move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
+        move, gradient = move[:, :, None], objective.gradient.astype(float)
         return state._replace(
             weights=weights,
             query=weights + move,
@@ -162,7 +162,7 @@ class Newton:
             gradient=gradient,
             step_size=state.exact.reshape(1),
             promise=-0.5 * dot(move, gradient),
-            asked=np.array(FULL if state.exact else SAME),
+            asked=np.array(SAME if refine and not state.exact else FULL),
             exact=np.array(1.0),
         )
 
