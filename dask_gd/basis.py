@@ -32,8 +32,9 @@ def basis_of(curvature: np.ndarray) -> np.ndarray | None:
     size = np.sqrt(np.diagonal(curvature))
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / np.outer(size, size)
-    values = np.linalg.eigvalsh(scaled)
-    if values[0] >= ILL * values[-1]:
+    used = np.diagonal(curvature) > 0
+    values = np.linalg.eigvalsh(scaled[np.ix_(used, used)])
+    if not used.any() or values[0] >= ILL * values[-1]:
         return None
     shift = len(size) * np.finfo(float).eps * values[-1]
     while True:

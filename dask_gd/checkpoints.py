@@ -41,6 +41,7 @@ def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
     run.weight = float(arrays["fit/weight"])
     run.since, run.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
+    run.drawn = arrays["fit/drawn"]
     run.dropped = int(arrays.get("dropped", 0))
     run.samples = []
     if left := int(arrays["fit/samples"]):
@@ -71,7 +72,7 @@ def checkpoint(run: Run) -> Checkpoint:
         arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     assert run.moments is not None
     counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen)}
-    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.start}
+    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.start, "drawn": run.drawn}
     kept |= {name: np.array(count) for name, count in counts.items()}
     for name, array in kept.items():
         arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)

@@ -6,8 +6,9 @@ Each takes the coefficients ``w`` of shape (p, k, m), candidate last, without th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+import reprlib
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,12 +52,14 @@ class Penalty(Protocol):
 
 
 def _check_strength(owner: str, alpha: object) -> Strength:
-    values = np.asarray(alpha if isinstance(alpha, int | float | np.number | Iterable) else np.nan)
-    good = values.dtype.kind in "fiu" and values.ndim < 2 and values.size > 0
-    if not (good and np.isfinite(values).all() and (values >= 0).all()):
-        shown = f"<{values.size} values>" if values.size > SHOWN else repr(alpha)
+    try:
+        values = np.array(np.nan if isinstance(alpha, str) or alpha is None else alpha, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        values = np.array(np.nan)
+    if values.ndim > 1 or not values.size or not (np.isfinite(values) & (values >= 0)).all():
         raise InvalidArgumentError(
-            f"{owner}(alpha={shown}): alpha must be a finite number, 0 or more, or one such for each feature."
+            f"{owner}(alpha={reprlib.repr(alpha)}): alpha must be a finite number, 0 or more, or one such for each "
+            "feature."
         )
     return tuple(values.tolist()) if values.ndim else float(values)
 
@@ -206,13 +209,16 @@ class GroupLasso:
     __repr__ = _shown
 
     def __post_init__(self):
-        alpha, labels = _check_strength("GroupLasso", self.alpha), np.asarray(self.groups)
-        if isinstance(alpha, tuple) or labels.ndim != 1 or not labels.size:
+        alpha, groups = _check_strength("GroupLasso", self.alpha), self.groups
+        labels = np.asarray(groups).tolist() if hasattr(groups, "__array__") else groups
+        labels = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else ()
+        if isinstance(alpha, tuple) or not labels or not all(isinstance(v, Hashable) and v == v for v in labels):
             raise InvalidArgumentError(
-                f"{self!r}: alpha must be one number for all groups, and groups a label for each feature."
+                f"GroupLasso(groups={reprlib.repr(groups)}): alpha must be one number for all groups, and groups a "
+                "label for each feature, a number or a string."
             )
         object.__setattr__(self, "alpha", alpha)
-        object.__setattr__(self, "groups", tuple(labels.tolist()))
+        object.__setattr__(self, "groups", labels)
 
     def value(self, w):
         """Over groups and outputs, shape (m,)."""
@@ -232,8 +238,10 @@ class GroupLasso:
         return self.alpha * np.sqrt(np.bincount(numbers)[numbers])
 
 
-def _numbered(labels: tuple) -> np.ndarray:
-    return np.unique(np.array(labels), return_inverse=True)[1]
+def _numbered(labels: Iterable) -> np.ndarray:
+    """Each label's number, in the order in which they come."""
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
 def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
@@ -249,9 +257,9 @@ def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
 
 def check_features(penalty: Penalty, p: int) -> None:
     """Refuse a penalty made for another number of features."""
-    for name in ("alpha", "groups"):
-        values = getattr(penalty, name, None)
-        if isinstance(values, tuple) and len(values) != p:
+    given: dict[str, Any] = {name: getattr(penalty, name, None) for name in ("alpha", "groups")}
+    for name, values in {**given, "curvature()": penalty.curvature(), "absolute()": penalty.absolute()}.items():
+        if np.ndim(values) and len(values) != p:
             raise InvalidArgumentError(
                 f"penalty={penalty!r}: {name} has {len(values)} values, one for each feature, but there are {p}."
             )
@@ -265,7 +273,7 @@ def parameters_of(penalty: Penalty) -> dict[str, Any]:
             return value
         return f"{len(value)} values {hashlib.blake2b(repr(value).encode(), digest_size=8).hexdigest()}"
 
-    return {name: short(value) for name, value in asdict(penalty).items()}  # type: ignore[call-overload]
+    return {name: short(value) for name, value in vars(penalty).items()}
 
 
 def as_penalty(penalty: Penalty | None) -> Penalty:

@@ -13,7 +13,7 @@ import xarray as xr
 from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
-from .sources.columns import as_rows, feature_names_of
+from .sources.columns import as_rows, check_stored, feature_names_of
 from .sources.xarray import FieldRows, chunked, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
@@ -135,6 +135,7 @@ class FitResult:
             array = x.x.lazy[start:stop] if isinstance(x.x, ZarrRows) else x.x.array
         else:
             names, rows = feature_names_of(x), as_rows(x, "x", lengths=False)
+            check_stored(rows, "error", 0, rows.shape[0])
             array = rows.lazy if isinstance(rows, ZarrRows) else rows.array if rows.memory is None else rows.memory
         self._check(array, names)
         if isinstance(array, np.ndarray):
@@ -164,6 +165,10 @@ class FitResult:
                 offset = offset[x.bounds[0] : x.bounds[-1]] if isinstance(x, Source) else offset
             else:
                 offset = offset.array if offset.memory is None or isinstance(z, da.Array) else offset.memory
+            if offset.shape != z.shape[:1] and not np.isnan([*offset.shape, z.shape[0]]).any():
+                raise InvalidArgumentError(
+                    f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {offset.shape}; one for each row."
+                )
             offset = offset if z.ndim == 1 else offset[:, None]
         return self.loss.inverse_link(z + offset)
 

@@ -73,6 +73,8 @@ class Run:
         # Passes, and those over all rows; and how many of the rows read last were left out.
         self.reads = self.whole = self.dropped = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        # Rows and weight of the partitions drawn, of all steps.
+        self.drawn = np.zeros(2)
         self.moments: Scale | None = None
         self.weight = 0.0
         self.quadratic: Quadratic | None = None
@@ -93,15 +95,16 @@ class Run:
 
     @property
     def partitions(self) -> tuple[int, ...] | None:
-        """Those in use in this step: a sample, or drawn by the seed and the step's number; None for all."""
+        """Those in use in this step: a sample, or drawn by the seed, each once in a pass; None for all."""
         if self.samples:
             return self.samples[0]
         if not self.batched:
             return None
         count = self.source.partitions
         size = max(1, round(self.solver.batch * count))  # type: ignore[attr-defined]
-        rng = np.random.default_rng([self.seed, self.iteration + 1])
-        return tuple(sorted(rng.choice(count, size, replace=False).tolist()))
+        taken, step = divmod(self.iteration + 1, -(-count // size))
+        order = np.random.default_rng([self.seed, taken]).permutation(count)
+        return tuple(sorted(order[step * size : (step + 1) * size].tolist()))
 
     @property
     def fit_intercept(self) -> bool:
@@ -132,7 +135,9 @@ class Run:
         if again:
             query = self.state.query
             sums, _ = self.evaluate(query)
-        if sums.rows == 0 and not self.samples:
+        if self.batched:
+            sums = self.as_all(sums)
+        if sums.rows == 0 and not self.samples and not self.batched:
             raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
         if sums.weight <= 0 and not self.samples:
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
@@ -169,6 +174,16 @@ class Run:
         if self.samples:
             self.sampled(sums.rows)
         return self.end_iteration(*stop)
+
+    def as_all(self, sums: Stats) -> Stats:
+        """Of the partitions drawn, with the weight that so many have of all, not their own: else rows would count more
+        where there are few, or of little weight.
+        """
+        assert self.partitions is not None
+        self.drawn = self.drawn + np.array([self.size, sums.weight])
+        each = self.drawn[1] / self.drawn[0]  # as far as is known
+        share = len(self.partitions) / self.source.partitions
+        return sums._replace(weight=float(each * share * self.source.shape[0]) or 1.0)
 
     def begin_at_mean(self, sums: Stats) -> bool:
         """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.
@@ -317,8 +332,10 @@ class Run:
         losses = self.history["loss"][self.since :]
         if not self.history["loss"]:
             raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
-        rose = losses[-1] > losses[0] * (BLOWN_UP if self.batched else 1) + 1e-9 * abs(losses[0]) if losses else False
-        if reason == "max_iter" and len(losses) > RISES and rose:
+        before = losses[0] if losses else 0.0
+        if self.batched:  # whose losses tell as much only together
+            before = BLOWN_UP * max(losses[: len(losses) // 2], default=0.0)
+        if reason == "max_iter" and len(losses) > RISES and losses[-1] > before + 1e-9 * abs(before):
             reason = "diverged"
         changed, self.reason = reason != self.reason, reason
         if reason == "diverged":

@@ -87,7 +87,8 @@ def test_the_start_does_not_matter():
 
 def test_other_data_takes_one_pass():
     x, y = ill(100.0)
-    assert dask_gd.fit(x, y[:, 0]).history.passes.sum() == 1
+    for a in (x, np.column_stack([x, np.zeros(len(x))])):
+        assert dask_gd.fit(a, y[:, 0]).history.passes.sum() == 1
 
 
 def test_a_tolerance_that_cannot_be_had_ends_there():

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dask_gd
-from dask_gd.errors import InvalidArgumentError
+from dask_gd.errors import DivergenceWarning, InvalidArgumentError, MissingChunkError
 from dask_gd.estimators import LinearSVC, SGDClassifier, SGDRegressor
 from dask_gd.estimators.stochastic import _each_over_sum
 from dask_gd.sources import as_source
@@ -180,7 +180,8 @@ def test_the_first_step_is_found_once():
     model = SGDRegressor().partial_fit(x, y)
     found = model.eta0_
     assert found == pytest.approx(1 / np.linalg.eigvalsh(np.cov(x.T, bias=True)).max(), rel=0.1)
-    assert model.partial_fit(3 * x, y).eta0_ == found
+    with pytest.warns(DivergenceWarning, match="partial_fit: the loss went from"):
+        assert model.partial_fit(3 * x, y).eta0_ == found
     assert model.fit(3 * x, y).eta0_ < found / 4
 
 
@@ -333,3 +334,38 @@ def test_in_a_pipeline_and_a_grid_search_with_routed_weights():
     assert search.best_params_ == {"sgdclassifier__alpha": 1e-4}
     alone = clone(model).fit(StandardScaler().fit_transform(x), y, sample_weight=s)
     assert_allclose(parameters(search.best_estimator_[-1]), parameters(alone), rtol=1e-10)
+
+
+def named(x, names):
+    return xr.DataArray(x, dims=("row", "feature"), coords={"feature": list(names)})
+
+
+def test_features_are_the_same_in_all_calls_even_where_some_have_no_names():
+    x, y = problem(SGDRegressor())
+    model = SGDRegressor().partial_fit(named(x, "abcd"), y).partial_fit(da.from_array(x), y)
+    assert model.feature_names_in_.tolist() == list("abcd")
+    with pytest.raises(InvalidArgumentError, match="goes on from a fit whose features are named"):
+        model.partial_fit(named(x, "dcba"), y)
+    again = SGDRegressor(warm_start=True).fit(named(x, "abcd"), y)
+    with pytest.raises(InvalidArgumentError, match="goes on from a fit whose features are named"):
+        again.fit(named(x, "dcba"), y)
+
+
+@pytest.mark.parametrize("missing", ["y", "weight"])
+def test_chunks_of_labels_or_weights_that_are_missing_are_refused(missing):
+    x, y = problem(SGDClassifier())
+    arrays = {
+        "y": zarr.create_array(store={}, shape=(300,), chunks=(50,), dtype="i8"),
+        "weight": zarr.create_array(store={}, shape=(300,), chunks=(50,), dtype="f8"),
+    }
+    for name, a in arrays.items():
+        a[:] = np.where(y == y[0], -1, 1) if name == "y" else 1.0
+    del arrays[missing].store_path.store._store_dict["c/2"]
+    with pytest.raises(MissingChunkError, match=missing):
+        SGDClassifier(class_weight="balanced").fit(x, arrays["y"], arrays["weight"])
+
+
+def test_a_class_without_weight_cannot_be_balanced():
+    x, y = problem(SGDClassifier())
+    with pytest.raises(InvalidArgumentError, match=r"the rows of \['late'\] have no weight"):
+        SGDClassifier(class_weight="balanced").fit(x, y, (y != "late").astype(float))

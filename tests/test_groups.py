@@ -101,6 +101,17 @@ def test_both_solvers_end_at_the_same_weights(loss):
         assert fista.history.passes.sum() == 1
 
 
+def test_next_to_no_penalty_changes_next_to_nothing():
+    x, y = problem(Squared(), p=20)
+    assert_allclose(fit(x, y, alpha=1e-200).weights, dask_gd.fit(x, y, tol=1e-10).weights, rtol=1e-8)
+
+
+def test_without_strength_groups_are_no_matter():
+    x, y = problem(Logistic(), p=20)
+    for solver in ("auto", "lbfgs", "adam"):
+        fit(x, y, "logistic", 0.0, solver=solver, max_iter=1)
+
+
 def test_groups_of_one_are_a_lasso():
     x, y = problem(Logistic(), p=20)
     lasso = dask_gd.fit(x, y, loss="logistic", penalty=dask_gd.L1(0.03), tol=1e-10)

@@ -121,6 +121,16 @@ def test_no_subgradient_is_left_by_any_loss(loss, l1_ratio, tol):
         assert (w == 0).any()
 
 
+def test_correlated_features_take_one_pass_too():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 120)) + rng.normal(size=(1000, 1))
+    y = x @ rng.normal(size=120) + rng.normal(size=1000)
+    run = fit(x, y, alpha=1e-3)
+    assert (run.reason, run.history.passes.sum()) == ("converged", 1)
+    model = ElasticNet(alpha=1e-3, l1_ratio=1.0, tol=1e-12, max_iter=100_000).fit(x, y)
+    assert_allclose(run.weights, model.coef_, rtol=1e-6, atol=1e-6)
+
+
 def test_beyond_the_largest_useful_strength_every_weight_is_zero():
     """Which is the largest component of the gradient there."""
     x, y = problem(Logistic())

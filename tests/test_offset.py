@@ -118,3 +118,26 @@ def test_what_is_no_column_is_refused(offset):
     x, y = problem(Poisson())
     with pytest.raises(InvalidArgumentError, match="offset"):
         fit(x, y, Poisson(), offset=offset)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_an_offset_of_another_length_is_refused_where_rows_are_predicted(lazy):
+    x, y = np.arange(12.0).reshape(6, 2) % 5, np.arange(6.0)
+    run = dask_gd.fit(x, y)
+    for size in (1, 5):
+        offset = np.zeros(size)
+        with pytest.raises(InvalidArgumentError, match=r"offset the shape .*one for each row"):
+            run.predict(da.from_array(x, chunks=2), da.from_array(offset)) if lazy else run.predict(x, offset)
+
+
+@pytest.mark.parametrize("role", ["sample_weight", "offset"])
+def test_rows_labelled_otherwise_are_refused(role):
+    x, y = np.arange(12.0).reshape(6, 2) % 5, np.arange(6.0)
+    labels = {"row": np.arange(6)}
+    column = xr.DataArray(np.ones(6), dims="row", coords={"row": np.arange(6)[::-1]})
+    with pytest.raises(InvalidArgumentError, match=f"The rows of y and {role} have different labels"):
+        dask_gd.fit(
+            xr.DataArray(x, dims=("row", "f"), coords=labels),
+            xr.DataArray(y, dims="row", coords=labels),
+            **{role: column},
+        )

@@ -1,11 +1,14 @@
 """Penalties agree with their derivatives, where they have some, and keep candidates apart."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
+import dask_gd
 from dask_gd import L1, L2, ElasticNet, GroupLasso
-from dask_gd.errors import InvalidArgumentError
+from dask_gd.errors import InvalidArgumentError, StoreMismatchError
 from dask_gd.nonsmooth import NonSmooth
 from dask_gd.penalties import Penalty, as_penalty, check_features, nonsmooth
 
@@ -128,13 +131,48 @@ def test_a_penalty_for_other_features_is_refused(penalty):
 
 def test_many_values_are_not_written_out():
     assert repr(L2(np.ones(1000))) == "L2(alpha=<1000 values>)"
-    assert repr(L1([1, 2])) == "ElasticNet(alpha=(1, 2), l1_ratio=1.0)"
+    assert repr(L1([1, 2])) == "ElasticNet(alpha=(1.0, 2.0), l1_ratio=1.0)"
 
 
-@pytest.mark.parametrize("groups", [[], 3, [[0, 1]]], ids=str)
+@pytest.mark.parametrize("groups", [[], 3, "abc", [[0, 1]], [[0, 1], [2]], [0, np.nan]], ids=str)
 def test_what_is_no_grouping_is_refused(groups):
     with pytest.raises(InvalidArgumentError, match="a label for each feature"):
         GroupLasso(1.0, groups)
+
+
+@pytest.mark.parametrize("groups", [["a", 1, "1"], pd.Series(["x", "y", "z"]), xr.DataArray([3, 2, 7])], ids=type)
+def test_labels_are_kept_apart(groups, w):
+    assert_allclose(GroupLasso(1.0, groups).value(w[:3]), L1(1.0).value(w[:3]))
+
+
+class Plain:
+    """A penalty that knows nothing of dask_gd."""
+
+    name = "plain"
+
+    def __init__(self, alpha):
+        self.alpha = alpha
+
+    def value(self, w):
+        return self.alpha * (w**2).sum(axis=(0, 1)) / 2
+
+    def gradient(self, w):
+        return self.alpha * w
+
+    def curvature(self):
+        return self.alpha
+
+    def absolute(self):
+        return 0.0
+
+
+def test_a_penalty_of_ones_own_is_stored_and_known_again(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(50, 3)), np.arange(50.0)
+    run = dask_gd.fit(x, y, penalty=Plain(0.1), store=tmp_path)
+    assert_array_equal(run.weights, dask_gd.fit(x, y, penalty=Plain(0.1), store=tmp_path).weights)
+    assert_allclose(run.weights, dask_gd.fit(x, y, penalty=L2(0.1)).weights)
+    with pytest.raises(StoreMismatchError, match=r"penalty\.alpha: stored 0.1, now 0.2"):
+        dask_gd.fit(x, y, penalty=Plain(0.2), store=tmp_path)
 
 
 @pytest.mark.parametrize("l1_ratio", [-0.1, 1.1, np.nan, "all", None])
@@ -143,7 +181,7 @@ def test_an_impossible_ratio_is_refused_by_name(l1_ratio):
         ElasticNet(1.0, l1_ratio)
 
 
-@pytest.mark.parametrize("alpha", [-1, -1e-9, np.nan, np.inf, "strong", None])
+@pytest.mark.parametrize("alpha", [-1, -1e-9, np.nan, np.inf, "strong", "3", None, [], [1, -1], [[1], [1, 2]], 10**400])
 def test_an_impossible_strength_is_refused_by_name(alpha):
     with pytest.raises(InvalidArgumentError, match=r"L2\(alpha=.*finite number, 0 or more"):
         L2(alpha)

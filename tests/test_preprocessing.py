@@ -321,9 +321,23 @@ def test_columns_are_named_or_numbered_and_the_others_stay_in_their_place():
     one_hot = OneHotEncoder(columns=["month", "carrier"], categories=[2, [2, 7, 9]]).fit(frame)
     names = "a carrier_2 carrier_7 carrier_9 b month_0 month_1"
     assert " ".join(one_hot.get_feature_names_out()) == names
-    same(one_hot.transform(frame), np.array([[0.5, 0, 1, 0, 0.1, 1, 0], [1.5, 1, 0, 0, 0.2, 0, 1]], np.float32))
+    same(one_hot.transform(frame), np.array([[0.5, 0, 1, 0, 0.1, 1, 0], [1.5, 1, 0, 0, 0.2, 0, 1]]))
     numbered = OneHotEncoder(columns=[3, 1], categories=[2, [2, 7, 9]]).fit(frame.to_numpy())
     same(numbered.transform(frame.to_numpy()), one_hot.transform(frame))
+
+
+def test_columns_that_are_no_codes_keep_their_digits():
+    x = np.array([[1.7e9 + 1, 0], [1.7e9 + 2, 1]])
+    for a in (x, da.from_array(x, chunks=(1, 2))):
+        same(OneHotEncoder(columns=[1]).fit_transform(a), np.column_stack([x[:, 0], np.eye(2)]))
+    assert OneHotEncoder(columns=[1]).fit_transform(x.astype(np.float32)).dtype == np.float32
+    assert OneHotEncoder().fit_transform(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_squares_that_overflow_are_named_in_any_chunks(chunk):
+    with pytest.raises(NonFiniteError, match=r"column 0 .*overflow"):
+        StandardScaler().fit(da.from_array(np.array([[1e200], [-1e200]]), chunks=(chunk, 1)))
 
 
 def test_an_expanded_block_is_small_and_its_codes_are_read_once(tmp_path):

@@ -29,6 +29,31 @@ def test_a_step_reads_its_share_of_the_partitions():
     assert (run.reason, run.n_iter) == ("max_iter", STEPS)
 
 
+def test_every_partition_is_read_once_in_a_pass():
+    x, y = problem()
+    n = 20 * [0]
+
+    def counted(block, block_info=None):
+        n[block_info[0]["chunk-location"][0]] += 1
+        return block
+
+    fit(x.map_blocks(counted, dtype=x.dtype), y, max_iter=9, solver={"batch": 0.1})
+    assert n == 20 * [1]
+
+
+def test_neither_weights_nor_sizes_of_partitions_bias_it():
+    """Where they are drawn one by one: heavy ones count for more, and rows of small ones for no more than others."""
+    x = np.random.default_rng(0).normal(size=(2000, 2))
+    y = np.where(np.arange(2000) < 1000, 0.0, 10.0)
+    s = np.where(np.arange(2000) < 1000, 1.0, 0.1)
+    for chunks, weight in (((1000,) + 10 * (100,), None), (100, s)):
+        options = {"loss": "squared", "sample_weight": weight, "max_iter": 600}
+        solver = {"batch": 0.05, "learning_rate": 0.5, "decay": 0.2}
+        run = fit(da.from_array(x, chunks=(chunks, -1)), y, solver=solver, **options)
+        exact = np.average(y, weights=weight)
+        assert abs(float(run.intercept) - exact) < 0.15 * exact + 0.1
+
+
 def test_the_seed_decides():
     x, y = problem()
     assert_array_equal(fit(x, y).weights, fit(x, y).weights)

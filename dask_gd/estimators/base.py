@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from ..errors import positive
+from ..errors import InvalidArgumentError, positive
 from ..events import Callback
 from ..loop import fit
 from ..losses import Squared
@@ -98,8 +98,22 @@ class Estimator(BaseEstimator):
         """Of X, y, sample_weight and perhaps offset."""
         source = self._source(*data)
         start = getattr(self, "result_", None) if self.warm_start else None
+        if start is not None:
+            source = self._as_before(source)
         self._take(self._minimise(source, start), source)
         return self
+
+    def _as_before(self, source: Source) -> Source:
+        """The rows, with the features' names of the fit that is gone on from, if they have no other."""
+        known, names = getattr(self, "feature_names_in_", None), source.feature_names
+        if known is None:
+            return source
+        if names is not None and tuple(known) != names:
+            raise InvalidArgumentError(
+                f"{type(self).__name__} goes on from a fit whose features are named {list(known)}, and now they are "
+                f"{list(names)}; select and order them as before."
+            )
+        return replace(source, feature_names=tuple(known))
 
     def _minimise(self, source: Source, start: FitResult | None) -> FitResult:
         tol = self._tolerance(source)

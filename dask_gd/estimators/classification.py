@@ -43,7 +43,7 @@ class Classifier(ClassifierMixin, Estimator):
         """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
-        labels = column(x, "y") if isinstance(x, Source) else rows(y)
+        labels = column(x, "y") if isinstance(x, Source) else rows(y, "y")
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1:
@@ -51,7 +51,13 @@ class Classifier(ClassifierMixin, Estimator):
         self._take_classes(unique(labels), more)
         codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
         if self.class_weight is not None:
-            own = column(x, "weight") if isinstance(x, Source) else None if weight is None else rows(weight)
+            own = (
+                column(x, "weight")
+                if isinstance(x, Source)
+                else None
+                if weight is None
+                else rows(weight, "sample_weight")
+            )
             weight = self._class_weights(codes, own)
         return self._targets(y, codes), weight
 
@@ -83,6 +89,12 @@ class Classifier(ClassifierMixin, Estimator):
         if self.class_weight == "balanced":
             of_class = [np.where(codes == c, own, 0.0).sum() for c in range(len(self.classes_))]
             counts = np.array(dask.compute(*of_class))
+            if not counts.all():
+                lacking = self.classes_[counts == 0].tolist()
+                raise InvalidArgumentError(
+                    f"class_weight='balanced': the rows of {lacking} have no weight; leave them out, or give the "
+                    "classes' weights as a dict."
+                )
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_, sample_weight=counts)
         return rowwise(partial(np.take, each), codes, float) * own
 

@@ -77,7 +77,7 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
     found = [prediction]
     for name, a in (("y", y), ("sample_weight", weight)):
         if a is not None:
-            a = sized(dask_rows(a), name)
+            a = sized(dask_rows(a, name), name)
             a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
             if len(a) != len(prediction):
                 raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
-from ..errors import InvalidArgumentError, choose, positive
+from ..errors import DivergenceWarning, InvalidArgumentError, choose, positive
 from ..loop import fit
 from ..losses import Hinge, Huber, Logistic, Squared, SquaredHinge
 from ..penalties import L1, L2, ElasticNet, Penalty
@@ -27,12 +28,15 @@ from .regression import Regressor
 #: A share of the partitions that is all of them, of a fit that is not told that these are all the data.
 ALL_BUT_ONE_BIT = float(np.nextafter(1.0, 0.0))
 
+#: A pass that leaves more than so many times the loss that it began with has not been one of descent.
+GROWN = 10.0
+
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Stochastic(Estimator):
     """Steps of `dask_gd.SGD`: each is along the gradient over some of the partitions, drawn anew with the seed.
 
-    Data in memory, and what else is one partition, has all its rows in each step, which is gradient descent.
+    What is one partition, as data in memory up to about a MiB, has all its rows in each step: gradient descent.
 
     Parameters
     ----------
@@ -89,15 +93,21 @@ class Stochastic(Estimator):
         return choose("penalty", str(self.penalty), penalties)
 
     def _more(self, X: Any, y: Any, sample_weight: Any):
-        """One pass over rows, from where the last call ended; the first one begins."""
+        """One pass over rows, from where the last call ended; the first one begins. The mean is over the weights of
+        these rows, which are all that is known."""
         source = self._source(X, y, sample_weight, more=True)
-        known, names = getattr(self, "feature_names_in_", None), source.feature_names
-        if known is not None and names is not None and tuple(known) != names:
-            raise InvalidArgumentError(
-                f"partial_fit: the features are named {list(names)}, and were {list(known)}; select and order them as "
-                "before."
+        if hasattr(self, "result_"):
+            source = self._as_before(source)
+        result = self._descend(source, getattr(self, "result_", None), 1)
+        first, last = result.history.loss.values[[0, -1]]
+        if not last <= GROWN * first:
+            warnings.warn(
+                f"partial_fit: the loss went from {first:.3g} to {last:.3g}; eta0={self.eta0_:.3g} is too much for "
+                "these rows. Scale the features alike in all calls, or give a smaller eta0.",
+                DivergenceWarning,
+                stacklevel=3,
             )
-        self._take(self._descend(source, getattr(self, "result_", None), 1), source)
+        self._take(result, source)
         return self
 
     def _minimise(self, source: Source, start: FitResult | None) -> FitResult:

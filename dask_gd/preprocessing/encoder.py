@@ -40,8 +40,9 @@ class OneHotEncoder(Transformer):
         Leave out each column's first category, which without a penalty is told by the others and the intercept.
     handle_unknown : "error" or "ignore"
         "ignore" makes a code that is no category, or NaN, zeros.
-    dtype : dtype
-        Of the result.
+    dtype : dtype, optional
+        Of the result: by default float32 if all columns hold codes, else what holds the other columns too, float32 for
+        float32 and float16 and float64 for all others.
 
     Attributes
     ----------
@@ -64,10 +65,10 @@ class OneHotEncoder(Transformer):
     >>> encoder.transform(x).compute()
     array([[ 0.,  1., 10.],
            [ 1.,  0., 20.],
-           [ 0.,  1., 30.]], dtype=float32)
+           [ 0.,  1., 30.]])
     """
 
-    def __init__(self, categories="auto", *, columns=None, drop=None, handle_unknown="error", dtype=np.float32):
+    def __init__(self, categories="auto", *, columns=None, drop=None, handle_unknown="error", dtype=None):
         self.categories = categories
         self.columns = columns
         self.drop = drop
@@ -113,7 +114,7 @@ class OneHotEncoder(Transformer):
             A code that is no category, with row and column; of lazy X where the result is computed.
         """
         array = array_of(self._rows(X, **CHECKS))
-        names, dtype = self.get_feature_names_out(), np.dtype(self.dtype)
+        names, dtype = self.get_feature_names_out(), self._dtype(array.dtype)
         expand = partial(
             expanded,
             categories=self._by_column(),
@@ -138,6 +139,12 @@ class OneHotEncoder(Transformer):
         for name, categories in zip(names, self._by_column(), strict=True):
             out += [name] if categories is None else [f"{name}_{code}" for code in categories[self._dropped :]]
         return np.array(out, dtype=object)
+
+    def _dtype(self, given: np.dtype) -> np.dtype:
+        if self.dtype is not None:
+            return np.dtype(self.dtype)
+        small = len(self.columns_) == self.n_features_in_ or (given.kind == "f" and given.itemsize <= 4)
+        return np.dtype(np.float32 if small else np.float64)
 
     @property
     def _dropped(self) -> int:

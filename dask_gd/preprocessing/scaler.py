@@ -91,6 +91,9 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         total = one_pass(x, weight, moments, together)
         if total.weight == 0:
             raise InvalidArgumentError("sample_weight: the weights sum to 0; at least one must be above.")
+        finite = np.isfinite(total.squares) & np.isfinite(total.mean)
+        if not finite.all():
+            raise NonFiniteError(f"The squares of column {int(np.argmin(finite))} of 'X' overflow; scale it down.")
         mean = np.where(scaled, total.origin + total.mean, 0.0)
         var = np.where(scaled, total.squares / total.weight, 1.0)
         rounding = 10 * np.finfo(float).eps * np.abs(mean)
@@ -142,10 +145,11 @@ def together(a: Moments, b: Moments) -> Moments:
     if not a.weight or not b.weight:
         return (b if b.weight else a)._replace(rows=a.rows + b.rows)
     weight = a.weight + b.weight
-    # Constant features have the same origins and means 0, so that their squares stay 0.
-    apart = (b.origin - a.origin) + (b.mean - a.mean)
-    mean = a.mean + apart * (b.weight / weight)
-    squares = a.squares + b.squares + apart**2 * (a.weight * (b.weight / weight))
+    with np.errstate(all="ignore"):  # what overflows is refused in the end
+        # Constant features have the same origins and means 0, so that their squares stay 0.
+        apart = (b.origin - a.origin) + (b.mean - a.mean)
+        mean = a.mean + apart * (b.weight / weight)
+        squares = a.squares + b.squares + apart**2 * (a.weight * (b.weight / weight))
     return Moments(a.rows + b.rows, weight, a.origin, mean, squares)
 
 

@@ -9,14 +9,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..hashing import row_hashes
 from ..sources import Source
-from ..sources.columns import check_stored, sized
+from ..sources.columns import sized
 from ..sources.lazy import LAZY, is_lazy, rows
-from ..sources.zarr import ZarrRows
 
 #: Rows hashed at a time, in the processor's cache.
 STEP = 1 << 16
@@ -67,7 +65,7 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
-    n, tests = lengths[0], partial(tested, int(seed), int(test_size * 2**64))
+    n, tests = lengths[0], partial(tested, int(seed), int(float(test_size) * 2**64))
     stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array)]
     edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
     # Tested rows before each edge: every row is hashed once for all the arrays.
@@ -93,10 +91,8 @@ def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
 
 def _rows(a: Any, name: str) -> Any:
     """Dask for what is lazy; else what indices select rows of."""
-    if isinstance(a, zarr.Array):
-        check_stored(ZarrRows(a, name), "error", 0, a.shape[0])
     if isinstance(a, LAZY):
-        a = rows(a)
+        a = rows(a, name)
     elif not hasattr(a, "shape"):
         a = np.asarray(a)
     if not a.shape:
@@ -128,6 +124,8 @@ def _labelled(a: Any, part: Any, test: bool, tests: Any) -> Any:
     """With the coordinates of its rows, if it is from a DataArray."""
     if not isinstance(a, xr.DataArray):
         return part
-    chosen = np.flatnonzero(tests(0, a.shape[0]) == test)
-    coords = a.coords.to_dataset().isel({a.dims[0]: chosen}, missing_dims="ignore").coords
+    coords: Any = a.coords
+    if any(a.dims[0] in c.dims for c in coords.values()):
+        chosen = np.flatnonzero(tests(0, a.shape[0]) == test)
+        coords = coords.to_dataset().isel({a.dims[0]: chosen}).coords
     return xr.DataArray(part, dims=a.dims, coords=coords, name=a.name, attrs=a.attrs)

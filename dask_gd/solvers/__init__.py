@@ -49,7 +49,8 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     """
     classes = classes_of(loss) or 0
     q *= classes or 1
-    bends, grouped = bool(np.any(penalty.absolute())), hasattr(penalty, "groups")
+    bends = bool(np.any(penalty.absolute()))
+    grouped = bends and getattr(penalty, "groups", None) is not None
     if isinstance(loss, Model) and bends:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
@@ -74,7 +75,7 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     if loss.curvature_bound is None and (automatic or isinstance(solver, ADMM)):
         raise InvalidArgumentError(
             f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no step is safe; "
-            f"{'give learning_rate a number, or ' * automatic}choose auto."
+            f"{'give learning_rate a number, or ' * automatic}choose {'newton' if grouped else 'auto'}."
         )
     return solver
 

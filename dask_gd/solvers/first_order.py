@@ -176,7 +176,8 @@ class Nesterov:
     Parameters
     ----------
     learning_rate : float or "auto"
-        "auto" is 1 / L, as for `GradientDescent`.
+        "auto" is 1 / L, as for `GradientDescent`; of more than 1,024 parameters L is a sum over all of them, and far
+        from tight: a larger number may take fewer passes by far.
     """
 
     learning_rate: Rate = "auto"
@@ -250,9 +251,10 @@ class Adam:
 class SGD(GradientDescent):
     """Stochastic gradient descent: each step reads some partitions only, drawn anew (Robbins and Monro, 1951).
 
-    A step of `GradientDescent`, with the gradient of J over the rows of the partitions drawn. These depend on the seed
-    of the fit and the number of the step, and on nothing else. Useful where a first impression of very large data is
-    enough: the other solvers end nearer to the minimum after fewer passes.
+    A step of `GradientDescent`, with the gradient of J over the rows of the partitions drawn, which is that of all rows
+    up to chance, whatever the partitions' sizes and weights. Each is drawn once in a pass, in an order that depends on
+    the seed of the fit and the number of the pass, and on nothing else. Useful where a first impression of very large
+    data is enough: the other solvers end nearer to the minimum after fewer passes.
 
     Losses and gradients in the history are those of the partitions drawn, so that the fit does not tell when it is near
     the minimum: it takes ``max_iter`` steps. With ``decay=0`` it ends at a distance that the rate decides.

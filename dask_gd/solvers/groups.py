@@ -54,14 +54,14 @@ def group_minimum(values: np.ndarray, slope: np.ndarray, a: float) -> np.ndarray
     """The u of least ``u^T D u / 2 - slope^T u + a ||u||``, D the diagonal of ``values``; not finite if there is none.
 
     It is 0, or its norm t solves ``||(t D + a)^-1 slope|| = 1``, whose left side falls with t. The reciprocal of that
-    norm is nearly straight in t, so that Newton's method for it, begun at 0, finds t in a few steps from below
-    (as for trust regions; Nocedal and Wright, 2006, section 4.3).
+    norm is nearly straight in t, so that Newton's method for it, begun below t, finds it in a few steps (as for trust
+    regions; Nocedal and Wright, 2006, section 4.3).
     """
     if np.linalg.norm(slope) <= a:
         return np.zeros_like(slope)
     if np.linalg.norm(slope[values <= 0]) >= a:
         return np.full_like(slope, np.inf)
-    t: float = 0.0
+    t = float((np.linalg.norm(slope) - a) / values.max()) if values.any() else 0.0
     for _ in range(STEPS):
         shifted = t * values + a
         ratios = slope / shifted

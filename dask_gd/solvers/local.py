@@ -130,8 +130,8 @@ class ADMM:
     problem a single step is taken, to the least of a quadratic above it, as good in the limit (Ling et al., 2015,
     "DLM"). rho follows the ratio of the primal and the dual residual (section 3.4.1).
 
-    The fit stops by the gradient at z over all rows, or the subgradient of least norm, as all do. Newton's method takes
-    fewer passes, each as costly.
+    The fit stops by the gradient at z over all rows, or the subgradient of least norm, as all do. It takes tens to
+    hundreds of passes, each as costly as one of Newton's method, which takes a few.
 
     Parameters
     ----------

@@ -303,7 +303,7 @@ def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
 def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     names, output_names = feature_names_of(x), None
-    check_coordinates(x, y)
+    check_coordinates(x=x, y=y, sample_weight=sample_weight, offset=offset)
     if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)
     columns = (

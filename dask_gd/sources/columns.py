@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -77,14 +78,19 @@ def _makes_objects(a: Any) -> bool:
     return not plain and kinds <= set("fiub")
 
 
-def check_coordinates(x: Any, y: Any) -> None:
+def check_coordinates(**columns: Any) -> None:
     """Labelled rows must be the same rows in the same order; they are paired by position."""
-    rows = [a.coords[a.dims[0]] for a in (x, y) if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords]
-    if len(rows) == 2 and rows[0].shape == rows[1].shape and not np.array_equal(rows[0], rows[1]):
-        raise InvalidArgumentError(
-            f"The rows of x and y have different labels ({rows[0].dims[0]!r}, {rows[1].dims[0]!r}); "
-            "align them first, for example with xarray.align."
-        )
+    labelled = {
+        role: a.coords[a.dims[0]]
+        for role, a in columns.items()
+        if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords
+    }
+    for (role, rows), (other, own) in pairwise(labelled.items()):
+        if rows.shape == own.shape and not np.array_equal(rows, own):
+            raise InvalidArgumentError(
+                f"The rows of {role} and {other} have different labels ({rows.dims[0]!r}, {own.dims[0]!r}); "
+                "align them first, for example with xarray.align."
+            )
 
 
 def check_shapes(x, y, weight=None, offset=None) -> None:

@@ -12,6 +12,7 @@ import zarr
 
 from ..errors import InvalidTypeError
 from .base import Source
+from .columns import check_stored
 from .xarray import FieldRows, chunked
 from .zarr import ZarrRows
 
@@ -34,16 +35,18 @@ def is_lazy(*arrays: Any) -> bool:
     return any(isinstance(a, LAZY) for a in arrays)
 
 
-def rows(a: Any) -> Any:
-    """A column to calculate with: Dask for Zarr and for lazy DataArrays, else NumPy."""
+def rows(a: Any, role: str = "rows") -> Any:
+    """A column to calculate with: Dask for Zarr, whose chunks must be there, and for lazy DataArrays, else NumPy."""
     if isinstance(a, xr.DataArray):
         a = chunked(a.variable).data
     if isinstance(a, zarr.Array):
-        return da.from_array(a, chunks=(ZarrRows(a, "rows").read_rows, *a.shape[1:]))
+        stored = ZarrRows(a, role)
+        check_stored(stored, "error", 0, a.shape[0])
+        return da.from_array(a, chunks=(stored.read_rows, *a.shape[1:]))
     return a if isinstance(a, da.Array) else np.asarray(a)
 
 
-def dask_rows(a: Any) -> da.Array:
+def dask_rows(a: Any, role: str = "rows") -> da.Array:
     """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
-    a = rows(a)
+    a = rows(a, role)
     return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
