@@ -44,15 +44,9 @@ VARIANTS = [
     TweedieRegressor(power=1.5),
     LinearSVC(loss="hinge"),
 ]
-FAILS = {
-    "LinearSVC(loss='hinge')": {
-        "check_class_weight_classifiers": "Beside weights of 1000 those of 0.0001 count for next to nothing, and "
-        "Newton creeps along the rounded hinge: it classifies as asked, but warns of too few steps, here an error."
-    }
-}
 
 
-@parametrize_with_checks([*EVERY, *VARIANTS], expected_failed_checks=lambda estimator: FAILS.get(repr(estimator), {}))
+@parametrize_with_checks([*EVERY, *VARIANTS])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
