@@ -137,9 +137,9 @@ class Run:
             sums, _ = self.evaluate(query)
         if self.batched:
             sums = self.as_all(sums)
-        if sums.rows == 0 and not self.samples and not self.batched:
-            raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
         if sums.weight <= 0 and not self.samples:
+            if sums.rows == 0:
+                raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
             seen = objective(sums, query, self.penalty, self.loss, self.width)
@@ -183,7 +183,9 @@ class Run:
         self.drawn = self.drawn + np.array([self.size, sums.weight])
         each = self.drawn[1] / self.drawn[0]  # as far as is known
         share = len(self.partitions) / self.source.partitions
-        return sums._replace(weight=float(each * share * self.source.shape[0]) or 1.0)
+        weight = float(each * share * self.source.shape[0])
+        # Those drawn may have none; not so all of them.
+        return sums._replace(weight=weight or float(self.drawn[0] < self.source.shape[0]))
 
     def begin_at_mean(self, sums: Stats) -> bool:
         """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
-from dask_gd.errors import InvalidArgumentError
+from dask_gd.errors import DataError, InvalidArgumentError
 
 STEPS = 30
 
@@ -116,3 +116,18 @@ def test_classes_that_the_first_partitions_lack_are_no_fault():
 def test_what_makes_no_step_is_refused(options):
     with pytest.raises(InvalidArgumentError, match="SGD"):
         dask_gd.SGD(**options)
+
+
+@pytest.mark.parametrize("lost", ["weight", "rows"])
+def test_partitions_may_lack_weight_but_not_all_of_them(lost):
+    x, y = problem()
+    s = np.zeros(len(y))
+    if lost == "rows":
+        x, s = x * np.nan, None
+    with pytest.raises(
+        (InvalidArgumentError, DataError), match="sum to 0" if lost == "weight" else "All .* rows hold NaN"
+    ):
+        fit(x, y, sample_weight=s, nan="drop")
+    if lost == "weight":
+        s[-200:] = 1.0
+        assert np.isfinite(fit(x, y, sample_weight=s).weights).all()

@@ -208,6 +208,27 @@ class Estimator(BaseEstimator):
         return result.predict(X, offset)
 
 
+class TakesOffset(Estimator):
+    """Its linear predictions may have an offset."""
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `dask_gd.estimators.base.Estimator.fit`.
+        offset : array-like (n,), optional
+            Added to the prediction ``x w + b`` of each row, as to one whose coefficient is 1: the log of the exposure
+            where counts are modelled. Of classes two only. Beside a Source it takes the place of its own.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, offset)
+
+
 def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:
     """scikit-learn's C, what the loss is multiplied with, as what the penalty of the mean loss is multiplied with."""
     if C == np.inf:  # noqa: SIM300

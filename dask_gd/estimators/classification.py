@@ -21,7 +21,7 @@ from ..errors import InvalidArgumentError, choose
 from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
 from ..sources import Source
-from .base import Estimator, strength
+from .base import Estimator, TakesOffset, strength
 from .lazy import column, is_lazy, mean, rows, to_score, unique
 
 
@@ -153,7 +153,7 @@ def like(z: Any, data: Any, **columns: Any) -> Any:
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegression(Classifier):
+class LogisticRegression(TakesOffset, Classifier):
     """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
     ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
     classes. Of more than two classes the loss is that of `dask_gd.Softmax`, all classes together.
@@ -189,23 +189,6 @@ class LogisticRegression(Classifier):
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
-        """Fit to rows.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As of `dask_gd.estimators.base.Estimator.fit`.
-        offset : array-like (n,), optional
-            Added to the prediction ``x w + b`` of each row; of two classes only. Beside a Source it takes the place of
-            its own.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, offset)
 
     def _source(self, *data: Any, **more: Any) -> Source:
         source = super()._source(*data, **more)

@@ -12,29 +12,13 @@ from sklearn.metrics import d2_tweedie_score
 from ..errors import InvalidArgumentError
 from ..losses import Gamma, Poisson, Squared, Tweedie
 from ..penalties import L2, Penalty
+from .base import TakesOffset
 from .lazy import explained, is_lazy, to_score
 from .regression import Penalised
 
 
-class DevianceRegressor(Penalised):
+class DevianceRegressor(TakesOffset, Penalised):
     """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
-        """Fit to rows.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As of `dask_gd.estimators.base.Estimator.fit`.
-        offset : array-like (n,), optional
-            Added to the prediction ``x w + b`` of each row, as to one whose coefficient is 1: the log of the exposure
-            where counts are modelled. Beside a Source it takes the place of its own.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, offset)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """The mean of the target for each row, (n,), with the offset (n,) of the rows, if it is given: Dask, not
