@@ -7,7 +7,7 @@
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat,
 with the files in the page cache.
 All minimise the mean loss with an intercept (and for the lasso a penalty) to a relative suboptimality of 1e-8 against
-an optimum found by Newton steps in NumPy (float64, also for float32 data; that of lasso and softmax by scikit-learn).
+an optimum found by Newton steps in NumPy (float64, also for float32 data; that of the lasso by scikit-learn).
 To be fair to everyone, a search that is not measured first finds each one's loosest tolerance that gets there (with
 --repeat 1 its best fit is the measurement). Who never gets there, as SGD, is shown with what it reached and is not
 compared; nor is who takes longer than --limit, runs out of memory, or is not installed. peers.py says what is timed and
