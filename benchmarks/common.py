@@ -115,11 +115,11 @@ def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, alpha: flo
     the data's dtype.
     """
     n, step = x.shape[0], x.chunks[0]
-    w2 = w.reshape(len(w), -1)
-    total, gradient, hessian = 0.0, np.zeros(w2.shape), np.zeros(2 * w2.shape)
+    by_output = w.reshape(len(w), -1)
+    total, gradient, hessian = 0.0, np.zeros(by_output.shape), np.zeros(2 * by_output.shape)
     for start in range(0, n, step):
         block, target = (array[start : start + step].astype(float, copy=False) for array in (x, y))
-        value, slope, curve = OBJECTIVES[loss](block @ w2[:-1] + w2[-1], target)
+        value, slope, curve = OBJECTIVES[loss](block @ by_output[:-1] + by_output[-1], target)
         total += value
         if curvature:
             block = np.column_stack([block, np.ones(len(block))])
@@ -127,8 +127,8 @@ def objective(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray, alpha: flo
             for i, j in np.ndindex(curve.shape[1:]):
                 if i <= j:
                     hessian[:, i, :, j] += block.T @ (curve[:, i, j, None] * block)
-    for i, j in np.ndindex(w2.shape[1], w2.shape[1]):
-        hessian[:, i, :, j] = hessian[:, min(i, j), :, max(i, j)]
+    for i, j in zip(*np.tril_indices(by_output.shape[1], -1), strict=True):
+        hessian[:, i, :, j] = hessian[:, j, :, i]
     value = total / n + alpha * np.abs(w[:-1]).sum()
     return (value, gradient.ravel() / n, hessian.reshape(w.size, w.size) / n) if curvature else value
 
@@ -172,16 +172,17 @@ def optimum(x: zarr.Array, y: zarr.Array, loss: str, alpha: float = 0.0) -> floa
 
 
 def newton(x: zarr.Array, y: zarr.Array, loss: str, w: np.ndarray) -> tuple[float, np.ndarray]:
-    """The least objective and its parameters; a step that does not lead downwards is halved."""
+    """The least objective and its parameters, from ``w``; a step that leads upwards is halved."""
+    step, least = np.zeros(w.shape), np.inf
     while True:
-        value, gradient, hessian = objective(x, y, loss, w, curvature=True)
-        step = np.linalg.lstsq(hessian, gradient)[0]
-        if gradient @ step <= 1e-12 * value:
-            return value, w
-        step = step.reshape(w.shape)
-        while not objective(x, y, loss, w - step) < value:
+        value, gradient, hessian = objective(x, y, loss, w - step, curvature=True)
+        if not value <= least:
             step = step / 2
-        w = w - step
+            continue
+        w, least = w - step, value
+        step = np.linalg.lstsq(hessian, gradient)[0].reshape(w.shape)
+        if gradient @ step.ravel() <= 1e-12 * value:
+            return value, w
 
 
 def lasso_optimum(x: zarr.Array, y: zarr.Array, w: np.ndarray, alpha: float) -> float:
