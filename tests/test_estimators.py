@@ -214,6 +214,83 @@ def test_huber_is_scikit_learns_where_the_scale_is_what_it_found():
     assert ours <= start <= ours * (1 + 1e-7)
 
 
+@pytest.mark.parametrize(("epsilon", "alpha", "freedom"), [(1.35, 5.0, 3.0), (1.1, 1e-4, 1.5), (1.9, 1.0, 2.0)])
+def test_huber_finds_its_scale_with_the_coefficients(epsilon, alpha, freedom):
+    """All of scikit-learn's gradient is 0; its own minimum is as near as its L-BFGS gets, and no lower."""
+    rng = np.random.default_rng(1)
+    x, s = rng.normal(size=(400, 5)), rng.uniform(0.5, 2.0, 400)
+    y = x @ rng.normal(size=5) + 2 + 3 * rng.standard_t(freedom, size=400)
+    peer = linear_model.HuberRegressor(epsilon=epsilon, alpha=alpha, tol=1e-10, max_iter=10_000).fit(x, y, s)
+    model = HuberRegressor(epsilon=epsilon, alpha=alpha).fit(x, y, s)
+    ours, theirs = (np.concatenate([m.coef_, [m.intercept_, m.scale_]]) for m in (model, peer))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    value, slope = huber_objective(ours, x, y, epsilon, alpha, s)
+    assert np.abs(slope).max() <= 1e-7 * s.sum()
+    assert value <= huber_objective(theirs, x, y, epsilon, alpha, s)[0] * (1 + 1e-12)
+    lazy = [da.from_array(a, chunks=(90, *a.shape[1:])) for a in (x, y, s)]
+    again = HuberRegressor(epsilon=epsilon, alpha=alpha).fit(*lazy)
+    np.testing.assert_allclose([*again.coef_, again.scale_], [*model.coef_, model.scale_], rtol=1e-7)
+
+
+def huber_objective(w, x, y, epsilon, alpha, s):
+    """Its value and gradient by coefficients, intercept and scale."""
+    scale, r = w[-1], y - x @ w[:-2] - w[-2]
+    u = np.abs(r) / scale
+    clipped = np.minimum(u, epsilon)
+    value = (s * scale * (1 + clipped * (2 * u - clipped))).sum() + alpha * w[:-2] @ w[:-2]
+    slope = -2 * s * np.sign(r) * clipped
+    return value, np.concatenate([slope @ x + 2 * alpha * w[:-2], [slope.sum(), (s * (1 - clipped**2)).sum()]])
+
+
+def test_hubers_scale_where_rows_are_met_exactly():
+    """All of them: 0, but for rounding. Most of them: next to nothing, and the coefficients are those of these rows."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(200, 3))
+    y = x @ [1.0, 2.0, 3.0] + 1
+    model = HuberRegressor().fit(x, y)
+    assert model.scale_ <= 1e-9
+    np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=1e-9)
+    y[:40] += 50.0
+    model = HuberRegressor(alpha=0.0).fit(x, y)
+    assert 0 < model.scale_ <= 1e-4
+    np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=1e-5)
+
+
+def test_hubers_scale_goes_on_from_the_last_and_resumes_from_its_store(tmp_path):
+    x, y = problem(HuberRegressor())
+    model = HuberRegressor(warm_start=True, store=tmp_path / "run").fit(x, y)
+    steps, scale, files = model.n_iter_, model.scale_, sorted((tmp_path / "run").iterdir())
+    assert HuberRegressor(store=tmp_path / "run").fit(x, y).scale_ == scale
+    assert sorted((tmp_path / "run").iterdir()) == files
+    assert steps > 0
+    model.store = None
+    assert model.fit(x, y).n_iter_ <= 1
+    assert abs(model.scale_ / scale - 1) <= 1e-7
+    with pytest.raises(InvalidArgumentError, match="give its path, or the scale"):
+        HuberRegressor(store=dask_gd.Store(tmp_path / "other")).fit(x, y)
+    with pytest.raises(InvalidArgumentError, match=r"epsilon=0.5.*at least 1"):
+        HuberRegressor(epsilon=0.5).fit(x, y)
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [3.0, 7.0], [1.0, 2.0, 5.0]], ids=str)
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_classes_are_those_of_the_rows_that_are_kept(labels, class_weight):
+    """Rows with NaN in a feature or in the label count for nothing, though they hold labels of their own."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(300, 3))
+    y = np.array(labels)[np.digitize(x[:, 0] + rng.normal(size=300), np.linspace(-0.5, 0.5, len(labels) - 1))]
+    bad = np.arange(300) % 5 == 2
+    holes, told = x.copy(), y.copy()
+    holes[bad, 1], told[bad] = np.nan, 9.0
+    told[7] = np.nan
+    bad[7] = True
+    model, plain = LogisticRegression(class_weight=class_weight), LogisticRegression(class_weight=class_weight)
+    model.fit(as_source(holes, told, nan="drop"))
+    plain.fit(x[~bad], y[~bad])
+    assert model.classes_.tolist() == labels
+    np.testing.assert_allclose(model.coef_, plain.coef_, rtol=1e-6, atol=1e-7)
+
+
 def test_quantiles_are_scikit_learns_as_smoothing_vanishes():
     x, y = problem(QuantileRegressor())
     peer = fitted(linear_model.QuantileRegressor(quantile=0.7, alpha=0.02), x, y)

@@ -14,7 +14,8 @@ except ImportError as error:
 
 from .classification import LinearSVC, LogisticRegression
 from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
-from .regression import ElasticNet, HuberRegressor, Lasso, LinearRegression, QuantileRegressor, Ridge
+from .huber import HuberRegressor
+from .regression import ElasticNet, Lasso, LinearRegression, QuantileRegressor, Ridge
 from .stochastic import SGDClassifier, SGDRegressor
 
 __all__ = [

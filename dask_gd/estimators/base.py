@@ -100,7 +100,7 @@ class Estimator(BaseEstimator):
         start = getattr(self, "result_", None) if self.warm_start else None
         if start is not None:
             source = self._as_before(source)
-        self._take(self._minimise(source, start), source)
+        self._take(self._minimise(source, start, self.store), source)
         return self
 
     def _as_before(self, source: Source) -> Source:
@@ -115,7 +115,7 @@ class Estimator(BaseEstimator):
             )
         return replace(source, feature_names=tuple(known))
 
-    def _minimise(self, source: Source, start: FitResult | None) -> FitResult:
+    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         tol = self._tolerance(source)
         result = fit(
             source,
@@ -126,7 +126,7 @@ class Estimator(BaseEstimator):
             max_iter=self.max_iter,
             tol=tol,
             initial_weights=start,
-            store=self.store,
+            store=store,
             callbacks=self.callbacks,
         )
         if result.reason == "max_iter":

@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 
 from .. import penalties
 from ..errors import InvalidArgumentError, choose
@@ -22,7 +23,7 @@ from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
 from ..sources import Source
 from .base import Estimator, TakesOffset, strength
-from .lazy import column, is_lazy, mean, rows, to_score, unique
+from .lazy import column, dask_rows, is_lazy, kept, mean, rows, to_score, unique
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -48,8 +49,9 @@ class Classifier(ClassifierMixin, Estimator):
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {labels.shape}.")
-        self._take_classes(unique(labels), more)
-        codes = rowwise(partial(np.searchsorted, self.classes_), labels, int)
+        used = kept(x) if isinstance(x, Source) else None
+        self._take_classes(unique(labels if used is None else dask_rows(labels)[used]), more)
+        codes = rowwise(partial(_codes, classes=self.classes_), labels, float if labels.dtype.kind == "f" else int)
         if self.class_weight is not None:
             own = (
                 column(x, "weight")
@@ -58,7 +60,7 @@ class Classifier(ClassifierMixin, Estimator):
                 if weight is None
                 else rows(weight, "sample_weight")
             )
-            weight = self._class_weights(codes, own)
+            weight = self._class_weights(codes, own, used)
         return self._targets(y, codes), weight
 
     def _targets(self, y: Any, codes: Any) -> Any:
@@ -83,11 +85,12 @@ class Classifier(ClassifierMixin, Estimator):
                 f"it has {len(self.classes_)} classes."
             )
 
-    def _class_weights(self, codes: Any, weight: Any) -> Any:
+    def _class_weights(self, codes: Any, weight: Any, used: Any) -> Any:
         """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
         own, counts = 1.0 if weight is None else weight, np.ones(len(self.classes_))
         if self.class_weight == "balanced":
-            of_class = [np.where(codes == c, own, 0.0).sum() for c in range(len(self.classes_))]
+            counted = own if used is None else da.where(used, own, 0.0)
+            of_class = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
             counts = np.array(dask.compute(*of_class))
             if not counts.all():
                 lacking = self.classes_[counts == 0].tolist()
@@ -96,7 +99,7 @@ class Classifier(ClassifierMixin, Estimator):
                     "classes' weights as a dict."
                 )
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_, sample_weight=counts)
-        return rowwise(partial(np.take, each), codes, float) * own
+        return rowwise(partial(_take, each), codes, float) * own
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
         self.coef_, self.intercept_ = coef, intercept
@@ -138,6 +141,17 @@ def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) ->
     axes = {} if (z.ndim == 1) == (width is None) else {"drop_axis": 1} if width is None else {"new_axis": 1}
     chunks = z.chunks[:1] if width is None else (z.chunks[0], (width,))
     return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
+
+
+def _codes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The labels' places among the classes; NaN stays NaN, of a row that the fit leaves out."""
+    found = np.searchsorted(classes, labels)
+    return np.where(np.isnan(labels), np.nan, found) if labels.dtype.kind == "f" else found
+
+
+def _take(each: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The codes' values; 1 for NaN."""
+    return np.append(each, 1.0)[np.nan_to_num(codes, nan=len(each)).astype(int)]
 
 
 def _labels(z: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -192,18 +206,23 @@ class LogisticRegression(TakesOffset, Classifier):
 
     def _source(self, *data: Any, **more: Any) -> Source:
         source = super()._source(*data, **more)
-        if source.offset is not None and len(self.classes_) > 2:
+        self._check_offset(source.offset)
+        return source
+
+    def _check_offset(self, offset: Any) -> None:
+        if offset is not None and len(self.classes_) > 2:
             raise InvalidArgumentError(
                 f"LogisticRegression: an offset moves all {len(self.classes_)} classes alike, and so none; "
                 "leave it out, or fit two classes."
             )
-        return source
 
     def decision_function(self, X: Any, offset: Any = None) -> Any:
         """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
 
         Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
         """
+        check_is_fitted(self)
+        self._check_offset(offset)
         return self._predicted(X, Squared(), offset)
 
     def predict(self, X: Any, offset: Any = None) -> Any:

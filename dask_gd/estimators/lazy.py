@@ -37,18 +37,24 @@ def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
     return replace(x, **aligned)
 
 
+def kept(source: Source) -> da.Array | None:
+    """Which rows the fit keeps where it drops those with NaN, (n,) and lazy; None where it drops none."""
+    if source.nan != "drop":
+        return None
+    columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
+    blocks = [dask_rows(a) for a in columns if a is not None]
+    return sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in blocks) == 0
+
+
 def total_weight(source: Source) -> float:
     """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them, and
     where rows with NaN are dropped one over all columns.
 
     1 where there is no such sum: the fit will say what is wrong, and in which row.
     """
-    weight = column(source, "weight")
-    if source.nan == "drop":
-        columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
-        blocks = [dask_rows(a) for a in columns if a is not None]
-        lacks = sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in blocks)
-        weight = da.where(lacks, 0.0, 1.0 if weight is None else weight)
+    weight, used = column(source, "weight"), kept(source)
+    if used is not None:
+        weight = da.where(used, 1.0 if weight is None else weight, 0.0)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0
 

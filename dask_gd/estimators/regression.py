@@ -10,8 +10,8 @@ import xarray as xr
 from sklearn.base import RegressorMixin
 
 from .. import penalties
-from ..errors import InvalidArgumentError, positive
-from ..losses import Huber, Quantile, Squared
+from ..errors import InvalidArgumentError
+from ..losses import Quantile, Squared
 from ..penalties import L1, L2, Penalty
 from ..sources import Source
 from .base import Estimator
@@ -202,45 +202,3 @@ class QuantileRegressor(Penalised):
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return L1(self.alpha)
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class HuberRegressor(Penalised):
-    """Least squares, straight for residuals beyond ``epsilon scale``: with r the residuals, s the row weights,
-    ``sum s H(r / scale) scale + alpha sum(w^2)`` is minimised, where ``H(u)`` is ``u^2`` up to ``epsilon`` and
-    ``2 epsilon abs(u) - epsilon^2`` beyond.
-
-    scikit-learn's estimates the scale too, jointly with the coefficients; here it is given. So the results differ,
-    unless ``scale`` is the ``scale_`` that scikit-learn has found: then both minimise the same. Take a robust
-    estimate of the size of the residuals, such as 1.48 times their median absolute value.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
-
-    Parameters
-    ----------
-    epsilon : float
-        In units of the scale.
-    alpha : float
-        As scikit-learn's, with the sum over rows: it is ``L2(alpha scale / sum s)`` on the mean loss.
-    scale : float
-        In the target's units.
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import HuberRegressor
-    >>> x, y = np.arange(10.0)[:, None], np.arange(10.0)
-    >>> y[9] = 1000.0
-    >>> HuberRegressor().fit(x, y).coef_.round(1).tolist()
-    [1.1]
-    """
-
-    epsilon: float = 1.35
-    alpha: float = 0.0001
-    scale: float = 1.0
-
-    def _loss(self) -> Any:
-        positive("HuberRegressor", epsilon=self.epsilon, scale=self.scale)
-        return Huber(self.epsilon * self.scale)
-
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L2(self.alpha * self.scale / total())

@@ -110,9 +110,9 @@ class Stochastic(Estimator):
         self._take(result, source)
         return self
 
-    def _minimise(self, source: Source, start: FitResult | None) -> FitResult:
+    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         self.t_ = 0
-        return self._descend(source, start, self.max_iter, tol=self._tolerance(source), store=self.store)
+        return self._descend(source, start, self.max_iter, tol=self._tolerance(source), store=store)
 
     def _descend(self, source: Source, start: FitResult | None, passes: int, **options: Any) -> FitResult:
         """Steps that read the rows so many times, the first of them the ``t_``-th."""
