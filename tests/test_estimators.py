@@ -247,9 +247,12 @@ def test_hubers_scale_where_rows_are_met_exactly():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(200, 3))
     y = x @ [1.0, 2.0, 3.0] + 1
-    model = HuberRegressor().fit(x, y)
-    assert model.scale_ <= 1e-9
-    np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=1e-9)
+    model = HuberRegressor(warm_start=True)
+    for _ in range(2):
+        model.fit(x, y)
+        assert model.scale_ == 0
+        assert model.converged_
+        np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=1e-9)
     y[:40] += 50.0
     model = HuberRegressor(alpha=0.0).fit(x, y)
     assert 0 < model.scale_ <= 1e-4
@@ -441,6 +444,8 @@ def test_a_warm_start_begins_where_the_last_fit_ended(model):
 @every_model
 def test_an_interrupted_fit_goes_on_from_its_store(model, tmp_path):
     x, y = problem(model)
+    if isinstance(model, HuberRegressor):  # which otherwise has a store for each scale that it tries
+        model = clone(model).set_params(scale=0.3)
     stored = clone(model).set_params(store=tmp_path).fit(x, y)
     events = []
     again = clone(stored).set_params(callbacks=(events.append,)).fit(x, y)

@@ -26,6 +26,9 @@ from .regression import Penalised
 SCALES, SMALLEST = 50, 1e-6
 #: A scale is followed by one that is at most so many times as large or small, in logarithms.
 FURTHEST = np.log(10.0)
+#: Where the scale is found each fit is to a tolerance of 1/so much: an error of its coefficients moves the scale, and
+#: that these, several times as far.
+SHARPER = 10.0
 #: Residuals of this share of the targets are rounding: least squares meets every row.
 EXACT = 1e-6
 
@@ -40,7 +43,8 @@ class HuberRegressor(Penalised):
     coefficients of the one before, and a pass over the residuals between: of the best coefficients the objective's
     derivative by the scale, ``1 - mean(min(abs(r) / scale, epsilon)^2)``, increases with the scale, and is 0 at the
     minimum, which the secant method finds. Where more than about half of the rows are met exactly there is none but at
-    scale 0; the scale is then a millionth of the size of the residuals that least squares leaves.
+    scale 0; the scale is then a millionth of the size of the residuals that least squares leaves, and 0 where it
+    leaves none.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`. Where the scale is found,
     ``n_iter_`` counts the steps of all fits, ``history_`` and ``result_`` are those of the last, and ``store`` is a
@@ -66,7 +70,7 @@ class HuberRegressor(Penalised):
     >>> y[9] = 1000.0
     >>> model = HuberRegressor().fit(x, y)
     >>> model.coef_.round(1).tolist(), round(model.scale_, 1)
-    ([1.0], 0.2)
+    ([1.0], 0.1)
     """
 
     epsilon: float = 1.35
@@ -94,6 +98,8 @@ class HuberRegressor(Penalised):
     def _with_scale(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         """The fit at the scale where the objective's derivative by it is 0, which is between ``low`` and ``high``."""
         results: list[FitResult] = []
+        self._found: bool = False
+        tol = SHARPER * self._tolerance(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
             self.scale_ = scale
@@ -102,12 +108,11 @@ class HuberRegressor(Penalised):
             self._steps: int = sum(result.n_iter for result in results)
             return results[-1]
 
-        if start is None:
+        if start is None or self.scale_ == 0:
             start = fit_at(np.inf, None)
-            first, last = np.sqrt(2 * np.maximum(start.history.loss.values[[0, -1]], 0.0))
-            scale = float(last)
+            first, scale = np.sqrt(2 * np.maximum(start.history.loss.values[[0, -1]], 0.0)).tolist()
             if scale <= EXACT * first:
-                self.scale_ = scale
+                self.scale_, self._found = 0.0, True
                 return start
         else:
             scale = self.scale_
@@ -115,10 +120,11 @@ class HuberRegressor(Penalised):
         for _ in range(SCALES):
             start = fit_at(scale, start)
             ratio = self._clipped(source, start)
-            done = abs(1 - ratio) <= self._tolerance(source) or (scale == least and ratio < 1)
-            if done or start.reason == "max_iter":
-                break
             low, high = (scale, high) if ratio > 1 else (low, scale)
+            # The last two: there is none, and rounding lets it be no nearer.
+            self._found = abs(1 - ratio) <= tol or high == least or high - low <= tol * low
+            if self._found or start.reason == "max_iter":
+                break
             points.append(np.log([scale, max(ratio, np.finfo(float).tiny)]))
             scale = self._next(points, low, high, least)
         else:
@@ -134,6 +140,11 @@ class HuberRegressor(Penalised):
         super()._take(result, source)
         if self.scale is None:
             self.n_iter_ = self._steps
+            steep = float(result.history.grad_norm[-1])
+            self.converged_ = self._found and steep <= SHARPER * self._tolerance(source)
+
+    def _tolerance(self, source: Source) -> float:
+        return super()._tolerance(source) / (SHARPER if self.scale is None else 1.0)
 
     def _next(self, points: list[np.ndarray], low: float, high: float, least: float) -> float:
         """The scale to try after these, by the secant of the ratio's logarithm against the scale's.
@@ -152,7 +163,7 @@ class HuberRegressor(Penalised):
     def _clipped(self, source: Source, result: FitResult) -> float:
         """``mean(min(abs(r) / scale, epsilon)^2)`` at these coefficients: 1 at the best scale, less above it."""
         prediction, y, weight = to_score(source, result.predict(source), None, None)
-        size = da.fabs(y - prediction) / self.scale_
+        size = da.fabs((y - prediction).astype(float)) / self.scale_
         weight = da.where(da.isnan(size), 0.0, 1.0 if weight is None else weight)  # those rows are left out
         near = da.where(size <= self.epsilon, size, self.epsilon)
         clipped, total = dask.compute((weight * near**2).sum(), weight.sum())
