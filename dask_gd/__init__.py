@@ -8,12 +8,15 @@ from importlib.metadata import version
 
 from . import accessor, errors, events
 from .errors import DaskGDError
+from .folds import Folds
 from .inference import Inference, infer
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
 from .penalties import L1, L2, ElasticNet, GroupLasso
 from .result import FitResult, load
+from .search import search
+from .search_result import SearchResult
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
 from .store import Store
@@ -30,6 +33,7 @@ __all__ = [
     "DaskGDError",
     "ElasticNet",
     "FitResult",
+    "Folds",
     "Gamma",
     "GradientDescent",
     "GroupLasso",
@@ -45,6 +49,7 @@ __all__ = [
     "Poisson",
     "Progress",
     "Quantile",
+    "SearchResult",
     "Softmax",
     "Source",
     "Squared",
@@ -58,4 +63,5 @@ __all__ = [
     "infer",
     "load",
     "open",
+    "search",
 ]

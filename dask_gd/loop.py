@@ -163,7 +163,7 @@ def fit(
     >>> round(run.weights.sel(feature="lat").item(), 6), run.predict(heat).dims
     (-0.5, ('time', 'lat'))
     """
-    _check_arguments(max_iter, tol, target_loss, seed)
+    check_arguments(max_iter, tol, target_loss, seed)
     penalty = as_penalty(penalty)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, **data)
@@ -172,10 +172,10 @@ def fit(
         if source.offset is not None:
             raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
         own = loss.packed(initial_weights) if isinstance(initial_weights, Mapping) else initial_weights
-        start = _start(loss.start if own is None else own, len(loss.start), 1, False)
+        start = start_of(loss.start if own is None else own, len(loss.start), 1, False)
     else:
         p, k = source.shape[1], classes_of(loss) or source.outputs or 1
-        start = _start(initial_weights, p, k, fit_intercept)
+        start = start_of(initial_weights, p, k, fit_intercept)
     check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
     run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
@@ -214,7 +214,7 @@ def for_targets(loss: Loss, source: Source) -> Loss:
     return loss
 
 
-def _check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
+def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
     if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
@@ -225,7 +225,7 @@ def _check_arguments(max_iter: int, tol: float, target_loss: float | None, seed:
         raise InvalidArgumentError(f"target_loss={target_loss!r}: a finite number, or None.")
 
 
-def _start(initial_weights: Any, p: int, k: int, fit_intercept: bool) -> np.ndarray:
+def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool) -> np.ndarray:
     """The first query's parameters, (q, k, 1)."""
     start = np.zeros((p + bool(fit_intercept), k, 1))
     if initial_weights is None:

@@ -72,7 +72,7 @@ def hold(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset")}
+    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset", "fold")}
     held: dict[str, Any] = {
         name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
     }
@@ -183,7 +183,8 @@ def evaluate(
     elif not fields:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
-    nbytes = stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
+    copies = getattr(needs.kernel, "copies", 1)
+    nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
@@ -247,7 +248,7 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
             for partition, several in groupby(windows, itemgetter(0)):
                 kernel = make_kernel(partition, work.query, work.loss, work.needs, reader.dtype, reader.features)
                 for _, rows in several:
-                    kernel.add(rows.x, rows.y, rows.weight, rows.offset)
+                    kernel.add_rows(rows)
                     check(rows, kernel.stats, work, partition, blocks)
                 found.append(kernel.sums())
     if work.keep is not None:
@@ -291,9 +292,9 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
     if good and not work.needs.scale:
         return
-    x, y, weight, offset = work.reader.bind(partition, blocks)
+    x, y, *narrow = work.reader.bind(partition, blocks)
     if not good:
-        check_values(rows, (x, y, weight, offset))
+        check_values(rows, (x, y, *narrow))
         squares = stats.scale.features if stats.scale else np.zeros(0)
         if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
@@ -318,7 +319,7 @@ def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> Non
 
     ``columns`` say where these are from; ``drop``: they may be left out with ``nan="drop"``.
     """
-    for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset), strict=True):
+    for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset, rows.fold), strict=True):
         if column is not None and a is not None and not np.isfinite(a).all():
             row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
             at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""

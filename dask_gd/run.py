@@ -43,6 +43,11 @@ KEEP_AFTER = 3
 RISES, BLOWN_UP = 10, 1e3
 
 
+def rounding_of(source: Source) -> float:
+    """What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over many rows."""
+    return 1e-9 if source.dtype == np.float32 else 16 * float(np.finfo(float).eps)
+
+
 class Run:
     """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
 
@@ -60,11 +65,8 @@ class Run:
         # The start is the user's, and not to be bettered.
         self.seed, self.given = seed, given
         self.name = uuid.uuid4().hex[:8]
-        # What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over
-        # many rows.
-        rounding = 1e-9 if source.dtype == np.float32 else 16 * np.finfo(float).eps
-        self.rounding = rounding
-        self.state = solver.init(start, rounding)
+        self.rounding = rounding_of(source)
+        self.state = solver.init(start, self.rounding)
         # The samples still to be worked through, the first of them now; and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
         self.since = 0

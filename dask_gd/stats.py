@@ -75,6 +75,7 @@ class Stats(NamedTuple):
     scale: Scale | None
     local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`; not added up but put side by side
     basis: np.ndarray | None = None  # (q, q + k), see `basis`
+    held: np.ndarray | None = None  # (2, m) or (2, k), see `folds`
 
 
 def combine(a: Stats, b: Stats) -> Stats:
@@ -88,6 +89,7 @@ def combine(a: Stats, b: Stats) -> Stats:
         None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
         None if a.local is None or b.local is None else np.concatenate([a.local, b.local], axis=2),
         None if a.basis is None or b.basis is None else a.basis + b.basis,
+        None if a.held is None or b.held is None else a.held + b.held,
     )
 
 
@@ -97,9 +99,8 @@ def coupled(sums: Stats, loss: Loss, needs: Needs) -> Stats:
     Weights are counted as they lie, feature by feature, and within each by class. What two classes share is the
     negative of their pair's matrix, and what a class has of its own is the sum of all its pairs'.
     """
-    if not classes_of(loss) or needs.curvature != EXACT:
+    if not classes_of(loss) or needs.curvature != EXACT or sums.curvature is None or sums.curvature.ndim > 3:
         return sums
-    assert sums.curvature is not None
     q, k, _ = sums.gradient.shape
     whole = np.zeros((q, k, q, k))
     for a, b, matrix in zip(*pairs(k), np.moveaxis(sums.curvature, 2, 0), strict=True):
@@ -206,6 +207,10 @@ class Kernel:
         if self.stats.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
 
+    def add_rows(self, rows: Any) -> None:
+        """`add`, of the rows that a source gives."""
+        self.add(rows.x, rows.y, rows.weight, rows.offset)
+
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over some more rows."""
         if not len(x):
@@ -236,20 +241,14 @@ class Kernel:
                 scale.curvatures[:] += total
 
     def _add_block(self, block, target, s, offset) -> None:
-        p, (q, k, m), loss = self.p, self.query.shape, self.loss
-        _, _, loss_sum, gradient, curvature, scale, *_ = self.stats
+        (q, k, m), p, loss = self.query.shape, self.p, self.loss
+        curvature, scale = self.stats.curvature, self.stats.scale
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = q > p
-        z = (block @ self.weights).astype(np.float64, copy=False).reshape(-1, k, m)
-        if self.unit != 1.0:
-            z *= self.unit
-        if intercept:
-            z = z + self.query[p]
-        if offset is not None:
-            z = z + offset[:, None, None]
-            if scale is not None:
-                scale.offsets[:] += offset.sum() if s is None else s @ offset
+        z = self.predicted(block, offset)
+        if offset is not None and scale is not None:
+            scale.offsets[:] += offset.sum() if s is None else s @ offset
         value, slope = loss.value_and_slope(z, target[:, :, None])
         if scale is not None:
             curved = loss.curvature(z[:, :, 0], target) if loss.curvature_bound is None else None
@@ -267,11 +266,25 @@ class Kernel:
                 add_curvature(curvature[:, :, output], block, h[:, output], self.scratch[: len(block)], intercept)
         if s is not None:
             value, slope = s[:, None, None] * value, s[:, None, None] * slope
-        loss_sum += value.sum(axis=(0, 1))
+        self.stats.loss[:] += value.sum(axis=(0, 1))
+        self.add_gradient(block, slope)
+
+    def predicted(self, block, offset) -> np.ndarray:
+        """``x w + b`` and the offset, (rows, k, m) in float64."""
+        z = (block @ self.weights).astype(np.float64, copy=False).reshape(-1, *self.query.shape[1:])
+        if self.unit != 1.0:
+            z *= self.unit
+        if len(self.query) > self.p:
+            z = z + self.query[self.p]
+        return z if offset is None else z + offset[:, None, None]
+
+    def add_gradient(self, block, slope) -> None:
+        """Of weighted slopes (rows, k, m)."""
+        p, (_, k, m), gradient = self.p, self.query.shape, self.stats.gradient
         narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
         product = (block.T @ narrowed).reshape(p, k, m)
         gradient[:p] += product if unit == 1.0 else product * unit
-        if intercept:
+        if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
 
 

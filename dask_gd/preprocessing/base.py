@@ -102,7 +102,7 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     check_shapes(x, x, weight)
     check_stored(weight, "error", 0, x.shape[0])
     bounds = partition_bounds(x, 0, x.shape[0])
-    columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None)]
+    columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None, None)]
     in_blocks = [column for column in columns if isinstance(column, BlockRows)]
     roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
     reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)

@@ -50,10 +50,12 @@ class Source:
     nan: str = "error"
     #: Added to the rows' predictions.
     offset: Column | None = None
+    #: What decides the rows' folds, see `folds`.
+    fold: Column | None = None
 
     @property
-    def columns(self) -> tuple[Column, Column, Column | None, Column | None]:
-        return self.x, self.y, self.weight, self.offset
+    def columns(self) -> tuple[Column, Column, Column | None, Column | None, Column | None]:
+        return self.x, self.y, self.weight, self.offset, self.fold
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -28,12 +28,19 @@ class Rows(NamedTuple):
     y: np.ndarray  # (n, k) float64; k is 0 without a target
     weight: np.ndarray | None  # (n,) float64
     offset: np.ndarray | None  # (n,) float64
+    fold: np.ndarray | None  # (n,) float64
     start: int
     kept: np.ndarray | None = None  # (n,) where they are from ``start`` on, if some between them were dropped
 
     def number(self, i: int) -> int:
         """The number in the whole array of the i-th row."""
         return self.start + (i if self.kept is None else int(self.kept[i]))
+
+    def of_all(self, computed) -> np.ndarray:
+        """Of these rows what ``computed(start, stop)`` gives for consecutive ones."""
+        if self.kept is None:
+            return computed(self.start, self.start + len(self.x))
+        return computed(self.start, self.start + int(self.kept[-1]) + 1)[self.kept] if len(self.x) else self.kept
 
 
 @dataclass(frozen=True)
@@ -44,18 +51,18 @@ class Reader:
     dtype: np.dtype
     features: int
     outputs: int
-    #: x, y (None with 0 outputs), weight and offset; a str or Fields stands for a materialised block, or pieces of
-    #: several variables, which come as an argument of the task.
+    #: x, y (None with 0 outputs), weight, offset and fold; a str or Fields stands for a materialised block, or pieces
+    #: of several variables, which come as an argument of the task.
     columns: tuple[ZarrRows | str | Fields | None, ...]
     #: Leave out rows with NaN.
     drop: bool = False
 
     def bind(
         self, partition: int, blocks: tuple[Any, ...]
-    ) -> tuple[Column, Column | None, Column | None, Column | None]:
+    ) -> tuple[Column, Column | None, Column | None, Column | None, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
         start, waiting = self.bounds[partition], iter(blocks)
-        x, y, weight, offset = (
+        x, y, weight, offset, fold = (
             BoundRows(next(waiting), c, start)
             if isinstance(c, str)
             else c.bind(next(waiting), partition, start)
@@ -64,7 +71,7 @@ class Reader:
             for c in self.columns
         )
         assert x is not None
-        return x, y, weight, offset
+        return x, y, weight, offset, fold
 
     @property
     def keeps(self) -> bool:
@@ -80,7 +87,7 @@ class Reader:
         Each Rows is valid until the next. ``keep`` is a run and the number of its pass: rows worth keeping are kept for
         the run's next passes.
         """
-        x, y, weight, offset = self.bind(partitions[0], blocks)
+        x, y, *more = self.bind(partitions[0], blocks)
         windows = [(i, *window) for i in partitions for window in x.windows(*self.bounds[i : i + 2])]
         with contextlib.ExitStack() as stack:
 
@@ -92,7 +99,7 @@ class Reader:
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
                 return _Narrow(reading(column, spans), spans)
 
-            target, row_weight, row_offset = y and narrow(y), weight and narrow(weight), offset and narrow(offset)
+            target, others = y and narrow(y), [column and narrow(column) for column in more]
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
@@ -101,8 +108,10 @@ class Reader:
                     _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
                     if target
                     else np.empty((b - a, 0)),
-                    _cast(row_weight.read(a, b), np.dtype(float), "weight").reshape(b - a) if row_weight else None,
-                    _cast(row_offset.read(a, b), np.dtype(float), "offset").reshape(b - a) if row_offset else None,
+                    *(
+                        _cast(column.read(a, b), np.dtype(float), role).reshape(b - a) if column else None
+                        for role, column in zip(("weight", "offset", "fold"), others, strict=True)
+                    ),
                     a,
                 )
                 for some in without_nan(rows) if self.drop else (rows,):
@@ -122,19 +131,19 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
     step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
     for first in range(0, len(rows.x), step):
         x, y = rows.x[first : first + step], rows.y[first : first + step]
-        weight, offset = (None if a is None else a[first : first + step] for a in (rows.weight, rows.offset))
+        narrow = [None if a is None else a[first : first + step] for a in (rows.weight, rows.offset, rows.fold)]
         good = np.ones(len(x), bool)
-        for a in (x, y, *(column[:, None] for column in (weight, offset) if column is not None)):
+        for a in (x, y, *(column[:, None] for column in narrow if column is not None)):
             # A sum takes a fraction of the time of a look at every value, and is NaN if one is. It may be so too where
             # none is: infinity less infinity.
             suspects = np.flatnonzero(np.isnan(a @ np.ones(a.shape[1], a.dtype)))
             good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
         if good.all():
-            yield Rows(x, y, weight, offset, rows.start + first)
+            yield Rows(x, y, *narrow, rows.start + first)
         else:
             kept = np.flatnonzero(good)
-            weight, offset = (None if a is None else a[kept] for a in (weight, offset))
-            yield Rows(x[kept], y[kept], weight, offset, rows.start + first, kept)
+            narrow = [None if a is None else a[kept] for a in narrow]
+            yield Rows(x[kept], y[kept], *narrow, rows.start + first, kept)
 
 
 def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:

@@ -1,0 +1,235 @@
+"""Which rows are held out together, and the kernels that keep folds apart within a pass.
+
+A row's fold follows from its number in the whole array, or from a column of the source, so that it is the same whatever
+the chunks and the workers are, and no row is moved or copied to disk.
+
+Two kernels serve a search. `ByFold` sums each fold by itself at points that all share: the rows that a fold's fit sees
+are then all the others, and one curvature serves all folds, since each row's belongs to exactly one. `Unseen` has a
+fold for each candidate, which is not among its rows and whose loss and score are summed beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import DataError, InvalidArgumentError, choose
+from .hashing import mixed, row_hashes
+from .losses import Loss
+from .stats import Kernel, Needs, Stats, combine
+
+#: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
+APART = 0x5EA4C4
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How rows are shared out to folds.
+
+    Parameters
+    ----------
+    count : int
+        2 or more.
+    by : {"hash", "block"}
+        "hash": at random, by a hash of the row's number; of n rows a fold has ``n / count``, give or take the root of
+        that. "block": consecutive rows, as many in each fold, up to one: for series in time.
+    seed : int
+        Of the hash.
+
+    Examples
+    --------
+    >>> dask_gd.Folds(3).of_rows(0, 8, 8)
+    array([2, 2, 1, 2, 2, 0, 2, 1])
+    >>> dask_gd.Folds(3, by="block").of_rows(0, 8, 8)
+    array([0, 0, 0, 1, 1, 1, 2, 2])
+    """
+
+    count: int = 5
+    by: str = "hash"
+    seed: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.count, bool) or not isinstance(self.count, int | np.integer) or self.count < 2:
+            raise InvalidArgumentError(f"Folds(count={self.count!r}): a whole number of folds, 2 or more.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InvalidArgumentError(f"Folds(seed={self.seed!r}): a whole number, 0 or more.")
+        choose("Folds(by=...)", self.by, {"hash": None, "block": None})
+
+    def of_rows(self, start: int, stop: int, total: int) -> np.ndarray:
+        """The folds of rows ``start`` to ``stop`` of ``total``, (stop - start,) int."""
+        if self.by == "block":
+            return np.arange(start, stop) * self.count // total
+        return shared_out(row_hashes(self.seed ^ APART, start, stop), self.count)
+
+    def of_groups(self, groups: np.ndarray) -> np.ndarray:
+        """The folds of rows by a hash of what their group is called, a number: (n,) -> (n,) int."""
+        # Zero has two signs.
+        names = (np.asarray(groups, float) + 0.0).view(np.uint64)
+        first = row_hashes(self.seed ^ APART, 0, 1)
+        return shared_out(mixed(mixed(names) ^ first), self.count)
+
+
+def shared_out(hashes: np.ndarray, count: int) -> np.ndarray:
+    """Random uint64 as one of ``count`` numbers, all as likely."""
+    return ((hashes >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(int)
+
+
+class Assigned(NamedTuple):
+    """What a task needs to know of the folds."""
+
+    folds: Folds
+    #: Rows of the source, and the number of the first.
+    total: int
+    first: int
+    #: What the source's column ``fold`` holds: "folds", "groups", or nothing where there is none.
+    column: str = ""
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        """(n,) int; -1 is in no fold: always seen."""
+        if self.column == "groups":
+            return self.folds.of_groups(rows.fold)
+        if self.column == "folds":
+            fold = rows.fold.astype(int)
+            bad = (fold != rows.fold) | (fold < -1) | (fold >= self.folds.count)
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise DataError(
+                    f"folds: {rows.fold[row]:g} in row {rows.number(row)}; a row's fold is one of the whole numbers 0 "
+                    f"to {self.folds.count - 1}, or -1 where it is never held out."
+                )
+            return fold
+        first = self.first
+        return rows.of_all(lambda start, stop: self.folds.of_rows(start - first, stop - first, self.total))
+
+
+class ByFold(NamedTuple):
+    """The sums of each fold, and of the rows in none, apart: Stats with one more axis, last, (..., folds + 1).
+    ``held`` are the sums of the targets and of their squares, (2, k).
+
+    With several candidates in the query a curvature is computed at each of them, and the last axis is
+    (candidates * (folds + 1)).
+    """
+
+    assigned: Assigned
+
+    @property
+    def copies(self) -> int:
+        """How many Stats there are in one."""
+        return self.assigned.folds.count + 1
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return ByFoldKernel(self, query, loss, needs, dtype, p)
+
+
+class ByFoldKernel(Kernel):
+    def __init__(self, how: ByFold, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+        self.how, points = how, range(query.shape[2])
+        count = how.assigned.folds.count + 1
+        self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
+        super().__init__(query, loss, Needs(), dtype, p)
+        self.targets = np.zeros((count, 2, query.shape[1]))
+
+    @property
+    def stats(self) -> Stats:
+        """Of all folds at the first candidate, which is what `passes.check` looks at."""
+        return reduce(combine, (part.stats for part in self.parts[0]))
+
+    @stats.setter
+    def stats(self, _: Stats) -> None:
+        """What all kernels begin with is not needed."""
+
+    def add_rows(self, rows: Any) -> None:
+        fold, count = self.how.assigned(rows), len(self.parts[0])
+        # So many that those of a fold fill a sweep of its kernel.
+        step = count * self.step
+        for start in range(0, len(rows.x), step):
+            own = fold[start : start + step]
+            for f in np.unique(own).tolist():
+                where = start + np.flatnonzero(own == f)
+                taken = [None if a is None else a[where] for a in (rows.x, rows.y, rows.weight, rows.offset)]
+                for parts in self.parts:
+                    parts[f].add(*taken)
+                _, y, s, _ = taken
+                self.targets[f] += [(a if s is None else a * s[:, None]).sum(axis=0) for a in (y, y * y)]
+
+    def sums(self) -> Stats:
+        pairs = [(part.stats, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
+        return stacked([stats._replace(held=own) for stats, own in pairs])
+
+
+def stacked(several: list[Stats]) -> Stats:
+    """Along a new axis, the last."""
+
+    def together(*values: Any) -> Any:
+        if values[0] is None:
+            return None
+        if isinstance(values[0], tuple):
+            return type(values[0])(*map(together, *values))
+        return np.stack([np.asarray(v) for v in values], axis=-1)
+
+    return Stats(*map(together, *several))
+
+
+def apart(sums: Stats) -> list[Stats]:
+    """What was `stacked`."""
+
+    def one(value: Any, i: int) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, tuple):
+            return type(value)(*(one(v, i) for v in value))
+        return value[..., i]
+
+    return [Stats(*(one(value, i) for value in sums)) for i in range(len(np.asarray(sums.rows)))]
+
+
+class Unseen(NamedTuple):
+    """Each candidate's sums over the rows that are not of its fold, and in ``held`` its loss and score over those."""
+
+    assigned: Assigned
+    of: np.ndarray  # (m,) each candidate's fold; -2: it sees all rows
+    score: Callable | None  # (targets, predictions z) -> (rows, m)
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return UnseenKernel(self, query, loss, needs, dtype, p)
+
+
+class UnseenKernel(Kernel):
+    def __init__(self, how: Unseen, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+        super().__init__(query, loss, Needs(), dtype, p)
+        self.how = how
+        self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
+
+    def add_rows(self, rows: Any) -> None:
+        fold = self.how.assigned(rows)
+        for start in range(0, len(rows.x), self.step):
+            some = slice(start, start + self.step)
+            columns = (None if a is None else a[some] for a in (rows.x, rows.y, rows.weight, rows.offset))
+            self._add_some(*columns, fold[some])
+        weight = float(len(rows.x)) if rows.weight is None else float(rows.weight.sum())
+        self.stats = self.stats._replace(rows=self.stats.rows + len(rows.x), weight=self.stats.weight + weight)
+
+    def _add_some(self, block, target, s, offset, fold) -> None:
+        held = self.stats.held
+        assert held is not None
+        if self.classes:
+            target = self.loss.indicators(target)  # type: ignore[attr-defined]
+        z = self.predicted(block, offset)
+        out = fold[:, None] == self.how.of
+        if self.how.score is not None:
+            score = self.how.score(target[:, :, None], z)
+        value, slope = self.loss.value_and_slope(z, target[:, :, None])
+        value = value.sum(axis=1)
+        if s is not None:
+            value, slope = s[:, None] * value, s[:, None, None] * slope
+        left = np.where(out, value, 0.0).sum(axis=0)
+        held[0] += left
+        self.stats.loss[:] += value.sum(axis=0) - left
+        if self.how.score is not None:
+            held[1] += np.where(out, score if s is None else s[:, None] * score, 0.0).sum(axis=0)
+        slope[np.broadcast_to(out[:, None], slope.shape)] = 0.0
+        self.add_gradient(block, slope)

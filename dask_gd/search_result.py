@@ -1,0 +1,170 @@
+"""`SearchResult`: what a search has found."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from .errors import InvalidArgumentError
+from .loop import fit
+from .losses import classes_of
+from .result import FitResult
+from .scores import OF_SQUARES
+from .trials import ALL, Trial
+
+if TYPE_CHECKING:
+    from .search import Shared
+
+#: What a candidate may be told apart by, and where of a penalty given as such its repr stands.
+PARAMETERS = ("alpha", "C", "l1_ratio", "learning_rate", "penalty")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Candidates, their scores on rows held out, and the best.
+
+    Attributes
+    ----------
+    data : xarray.Dataset
+        Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better), ``loss``, the
+        mean loss of the rows held out, without the penalty, ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`, and
+        ``weights`` and ``intercept`` of the fit to the other rows. ``all_weights``, ``all_intercept`` and ``all_reason``
+        are those of the fits to all rows. ``history`` is the loss held out over "iteration" too, NaN after the last.
+    scoring : str
+    passes : int
+        Over the data, but for the fit that the search begins at.
+    """
+
+    data: xr.Dataset
+    scoring: str
+    passes: int
+    shared: Shared = field(repr=False)
+
+    @classmethod
+    def of(cls, trials: list[Trial], shared: Shared, scoring: str) -> SearchResult:
+        source, loss, count, n = shared.source, shared.loss, shared.count, len(shared.candidates)
+        p = source.shape[1]
+        by = {(trial.candidate, trial.fold): trial for trial in trials}
+        outputs = classes_of(loss) or source.outputs
+        output = () if outputs is None else ("output",)
+
+        def over(value: Any, folds: Any = None) -> np.ndarray:
+            """Of each trial, (candidates, folds, ...), or of those that see all rows, (candidates, ...)."""
+            if folds is None:
+                return np.array([value(by[c, ALL]) for c in range(n)])
+            return np.array([[value(by[c, f]) for f in range(count)] for c in range(n)])
+
+        def coefficients(trial: Trial) -> np.ndarray:
+            return trial.weights[:p] if output else trial.weights[:p, 0]
+
+        def intercept(trial: Trial) -> Any:
+            b = trial.weights[p] if len(trial.weights) > p else np.zeros(trial.weights.shape[1])
+            return b if output else b[0]
+
+        longest = max(len(by[c, f].held_losses) for c in range(n) for f in range(count))
+
+        def history(trial: Trial) -> np.ndarray:
+            own = np.array(trial.held_losses) / shared.folds[trial.fold].weight
+            return np.append(own, np.full(longest - len(own), np.nan))
+
+        pairs, folds = ("candidate", "fold"), range(count)
+        data = xr.Dataset(
+            {
+                "score": (pairs, over(lambda t: score(t, shared, scoring), folds)),
+                "loss": (pairs, over(lambda t: t.held[0] / shared.folds[t.fold].weight, folds)),
+                "n_iter": (pairs, over(lambda t: t.n_iter, folds)),
+                "grad_norm": (pairs, over(lambda t: t.grad_norm, folds)),
+                "reason": (pairs, over(lambda t: t.reason, folds)),
+                "weights": ((*pairs, "feature", *output), over(coefficients, folds)),
+                "intercept": ((*pairs, *output), over(intercept, folds)),
+                "all_weights": (("candidate", "feature", *output), over(coefficients)),
+                "all_intercept": (("candidate", *output), over(intercept)),
+                "all_reason": ("candidate", over(lambda t: t.reason)),
+                "history": ((*pairs, "iteration"), over(history, folds)),
+            },
+            coords={"fold": list(folds), **parameters(shared)},
+        )
+        if source.feature_names is not None:
+            data = data.assign_coords(feature=list(source.feature_names))
+        lost = [t for t in trials if t.reason == "max_iter"]
+        if lost:
+            warnings.warn(
+                f"{len(lost)} of {len(trials)} fits of the search took max_iter={shared.max_iter} steps without coming "
+                "to an end; see data.reason. Raise max_iter or tol, or scale the features.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return cls(data, scoring, shared.passes, shared)
+
+    @property
+    def scores(self) -> xr.DataArray:
+        """(candidate, fold), greater is better."""
+        return self.data.score
+
+    @property
+    def best_index(self) -> int:
+        """The candidate with the best mean score over the folds, the first of several; none that diverged."""
+        means = self.data.score.mean("fold", skipna=False).values
+        if np.isnan(means).all():
+            raise InvalidArgumentError("Every candidate diverged in some fold; try smaller learning rates.")
+        return int(np.nanargmax(means))
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Its parameters."""
+        chosen = self.data.isel(candidate=self.best_index)
+        return {name: chosen[name].item() for name in PARAMETERS if name in chosen.coords}
+
+    def refit(self, **options: Any) -> FitResult:
+        """`fit` of the best candidate to all rows, from where its trial on all rows has ended.
+
+        Parameters
+        ----------
+        options
+            Of `fit`: ``store``, ``callbacks``, ``max_iter``, ``tol``.
+        """
+        shared, best = self.shared, self.best_index
+        w, b = self.data.all_weights.values[best], self.data.all_intercept.values[best]
+        start = np.vstack([w.reshape(len(w), -1), np.reshape(b, (1, -1))]) if shared.fit_intercept else w
+        return fit(
+            shared.source,
+            loss=shared.loss,
+            penalty=shared.candidates[best].of(shared.everything.weight),
+            solver=shared.solvers[best],
+            fit_intercept=shared.fit_intercept,
+            initial_weights=start,
+            **{"max_iter": shared.max_iter, "tol": shared.tol, **options},
+        )
+
+
+def parameters(shared: Shared) -> dict[str, Any]:
+    """The candidates' coordinates: those parameters that some of them have."""
+    found = {}
+    for name in PARAMETERS:
+        values = [getattr(c, name) for c in shared.candidates]
+        if name == "penalty":
+            values = [None if c.alpha is not None or c.C is not None else repr(c.penalty) for c in shared.candidates]
+            values = [] if len(set(values)) == 1 else values
+        if any(v is not None for v in values):
+            found[name] = ("candidate", values)
+    return found
+
+
+def score(trial: Trial, shared: Shared, scoring: str) -> float:
+    """Of a trial, on the rows of its fold."""
+    if trial.reason == "diverged":
+        return np.nan
+    fold = shared.folds[trial.fold]
+    assert fold.held is not None
+    found = trial.held[1] / fold.weight
+    if shared.score is None:
+        # Half the squared error is the loss, summed over outputs.
+        found = -trial.held[0] / fold.weight * (2 / trial.weights.shape[1] if scoring in OF_SQUARES else 1)
+    if scoring != "r2":
+        return found
+    total, squares = fold.held[:, 0] / fold.weight
+    return 1 + found / (squares - total**2)

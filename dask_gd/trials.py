@@ -1,0 +1,92 @@
+"""One candidate of a search on all rows but a fold's: a solver and where it has come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .losses import Loss
+from .penalties import Penalty
+from .run import BLOWN_UP, RISES
+from .solvers import STALLED, Solver
+from .stats import Scale, Stats, gradient_cosine, objective
+
+#: What a trial that sees every row has for a fold.
+ALL = -2
+
+
+@dataclass
+class Trial:
+    """``state.query`` is what the next pass is to evaluate for it."""
+
+    candidate: int
+    fold: int
+    loss: Loss
+    penalty: Penalty
+    solver: Solver
+    state: Any
+    #: Features; the moments and the weight of all rows, which make the tolerance free of units; and the weight of those
+    #: that it sees.
+    width: int
+    moments: Scale
+    total: float
+    weight: float
+    reason: str | None = None
+    #: Sums of loss and score over the rows held out, at the weights.
+    held: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
+    losses: list[float] = field(default_factory=list)
+    held_losses: list[float] = field(default_factory=list)
+    grad_norm: float = np.inf
+
+    @property
+    def done(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(q, k)."""
+        return self.state.weights[:, :, 0]
+
+    @property
+    def n_iter(self) -> int:
+        return max(0, len(self.losses) - 1)
+
+    def tell(self, sums: Stats, max_iter: int, tol: float) -> None:
+        """Take a step: ``sums`` are those over the rows that it sees, at its query, and ``held`` those over the
+        others."""
+        query = self.state.query
+        # The basis of ill-conditioned least squares takes passes of its own.
+        seen = objective(sums, query, self.penalty, self.loss, self.width)._replace(quadratic=False)
+        finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
+        if not finite.any() and not (self.solver.searches and self.losses):
+            self.reason = "diverged"
+            return
+        if finite.all() and query.shape[2] == 1 and (norm := self.norm(seen.gradient, query)) <= tol:
+            # Nobody asks for the next step.
+            self.state = self.state._replace(weights=query, loss=seen.loss, gradient=seen.gradient)
+        else:
+            self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
+            norm = self.norm(self.state.gradient, self.state.weights)
+        taken = np.flatnonzero((query == self.state.weights).all(axis=(0, 1)))
+        if taken.size and sums.held is not None:
+            self.held = sums.held[:, taken[0]]
+        self.losses.append(float(self.state.loss[0]))
+        self.held_losses.append(float(self.held[0]))
+        self.grad_norm = norm
+        self.reason = "converged" if norm <= tol else self.stop(max_iter)
+
+    def norm(self, gradient: np.ndarray, weights: np.ndarray) -> float:
+        """Of the gradient (q, k, 1) at these weights, see `gradient_cosine`."""
+        at = gradient[:, :, 0], self.moments, self.total, self.width, weights[:, :, 0]
+        return gradient_cosine(*at, self.penalty)
+
+    def stop(self, max_iter: int) -> str | None:
+        """Why to stop short of the tolerance, or None to go on."""
+        if self.state.stalled[0] >= STALLED:
+            return "precision"
+        recent = self.losses[-RISES - 1 :]
+        if len(recent) > RISES and np.all(np.diff(recent) > 0) and self.losses[-1] > BLOWN_UP * abs(self.losses[0]):
+            return "diverged"
+        return "max_iter" if self.n_iter >= max_iter else None
