@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 
 from .errors import DataError, InvalidArgumentError, choose
@@ -34,11 +35,13 @@ class Folds:
     ----------
     count : int
         2 or more.
-    by : {"hash", "block"}
+    by : {"hash", "class", "block"}
         "hash": at random, by a hash of the row's number; of n rows a fold has ``n / count``, give or take the root of
-        that. "block": consecutive rows, as many in each fold, up to one: for series in time.
+        that. "class": of each ``count`` rows in a row of the same class one for each fold, in an order that a hash
+        decides, so that folds have as many of a class, up to one; takes a pass over the targets. "block": consecutive
+        rows, as many in each fold, up to one: for series in time.
     seed : int
-        Of the hash.
+        Of the hashes.
 
     Examples
     --------
@@ -57,7 +60,7 @@ class Folds:
             raise InvalidArgumentError(f"Folds(count={self.count!r}): a whole number of folds, 2 or more.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
             raise InvalidArgumentError(f"Folds(seed={self.seed!r}): a whole number, 0 or more.")
-        choose("Folds(by=...)", self.by, {"hash": None, "block": None})
+        choose("Folds(by=...)", self.by, {"hash": None, "class": None, "block": None})
 
     def of_rows(self, start: int, stop: int, total: int) -> np.ndarray:
         """The folds of rows ``start`` to ``stop`` of ``total``, (stop - start,) int."""
@@ -87,6 +90,12 @@ class Assigned(NamedTuple):
     first: int
     #: What the source's column ``fold`` holds: "folds", "groups", or nothing where there is none.
     column: str = ""
+    #: Of folds by class: (partitions, classes) the rows of each class before each partition.
+    before: np.ndarray | None = None
+
+    def in_partition(self, partition: int) -> Assigned | ByClass:
+        """Of the rows of a partition, as they come, the folds."""
+        return self if self.before is None else ByClass(self.folds, self.before[partition].copy())
 
     def __call__(self, rows: Any) -> np.ndarray:
         """(n,) int; -1 is in no fold: always seen."""
@@ -106,6 +115,36 @@ class Assigned(NamedTuple):
         return rows.of_all(lambda start, stop: self.folds.of_rows(start - first, stop - first, self.total))
 
 
+class ByClass:
+    """The folds of rows by their class and their place among those of the same, as they come."""
+
+    def __init__(self, folds: Folds, before: np.ndarray):
+        self.folds, self.before = folds, before
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        found, count = np.empty(len(rows.y), int), self.folds.count
+        for c in range(len(self.before)):
+            own = np.flatnonzero(rows.y[:, 0] == c)
+            first, stop = self.before[c], self.before[c] + len(own)
+            start, end = first // count * count, -(-stop // count) * count
+            hashes = row_hashes((self.folds.seed ^ APART) + c + 1, start, end).reshape(-1, count)
+            found[own] = hashes.argsort(axis=1).ravel()[first - start : stop - start]
+            self.before[c] = stop
+        return found
+
+
+def classes_before(y: da.Array, bounds: tuple[int, ...], classes: int) -> np.ndarray:
+    """The rows of each class before each partition, (partitions, classes), from lazy targets (n,) of 0, 1, ..."""
+    y = y.reshape(len(y)).rechunk((tuple(np.diff(bounds).tolist()),))
+    chunks = ((1,) * y.npartitions, (classes,))
+    counts = da.map_blocks(_counted, y, classes, dtype=int, new_axis=1, chunks=chunks).compute()
+    return np.cumsum(counts, axis=0) - counts
+
+
+def _counted(y: np.ndarray, classes: int) -> np.ndarray:
+    return (y[:, None] == np.arange(classes)).sum(axis=0)[None]
+
+
 class ByFold(NamedTuple):
     """The sums of each fold, and of the rows in none, apart: Stats with one more axis, last, (..., folds + 1).
     ``held`` are the sums of the targets and of their squares, (2, k).
@@ -122,12 +161,12 @@ class ByFold(NamedTuple):
         return self.assigned.folds.count + 1
 
     def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return ByFoldKernel(self, query, loss, needs, dtype, p)
+        return ByFoldKernel(self, partition, query, loss, needs, dtype, p)
 
 
 class ByFoldKernel(Kernel):
-    def __init__(self, how: ByFold, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        self.how, points = how, range(query.shape[2])
+    def __init__(self, how: ByFold, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
+        self.fold_of, points = how.assigned.in_partition(partition), range(query.shape[2])
         count = how.assigned.folds.count + 1
         self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
         super().__init__(query, loss, Needs(), dtype, p)
@@ -143,17 +182,17 @@ class ByFoldKernel(Kernel):
         """What all kernels begin with is not needed."""
 
     def add_rows(self, rows: Any) -> None:
-        fold, count = self.how.assigned(rows), len(self.parts[0])
+        fold, count = self.fold_of(rows), len(self.parts[0])
         # So many that those of a fold fill a sweep of its kernel.
         step = count * self.step
         for start in range(0, len(rows.x), step):
             own = fold[start : start + step]
             for f in np.unique(own).tolist():
                 where = start + np.flatnonzero(own == f)
-                taken = [None if a is None else a[where] for a in (rows.x, rows.y, rows.weight, rows.offset)]
+                x, y = rows.x[where], rows.y[where]
+                s, offset = (None if a is None else a[where] for a in (rows.weight, rows.offset))
                 for parts in self.parts:
-                    parts[f].add(*taken)
-                _, y, s, _ = taken
+                    parts[f].add(x, y, s, offset)
                 self.targets[f] += [(a if s is None else a * s[:, None]).sum(axis=0) for a in (y, y * y)]
 
     def sums(self) -> Stats:
@@ -195,21 +234,21 @@ class Unseen(NamedTuple):
     score: Callable | None  # (targets, predictions z) -> (rows, m)
 
     def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return UnseenKernel(self, query, loss, needs, dtype, p)
+        return UnseenKernel(self, partition, query, loss, needs, dtype, p)
 
 
 class UnseenKernel(Kernel):
-    def __init__(self, how: Unseen, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+    def __init__(self, how: Unseen, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
         super().__init__(query, loss, Needs(), dtype, p)
-        self.how = how
+        self.how, self.fold_of = how, how.assigned.in_partition(partition)
         self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
 
     def add_rows(self, rows: Any) -> None:
-        fold = self.how.assigned(rows)
+        fold = self.fold_of(rows)
         for start in range(0, len(rows.x), self.step):
             some = slice(start, start + self.step)
-            columns = (None if a is None else a[some] for a in (rows.x, rows.y, rows.weight, rows.offset))
-            self._add_some(*columns, fold[some])
+            s, offset = (None if a is None else a[some] for a in (rows.weight, rows.offset))
+            self._add_some(rows.x[some], rows.y[some], s, offset, fold[some])
         weight = float(len(rows.x)) if rows.weight is None else float(rows.weight.sum())
         self.stats = self.stats._replace(rows=self.stats.rows + len(rows.x), weight=self.stats.weight + weight)
 

@@ -44,7 +44,7 @@ RISES, BLOWN_UP = 10, 1e3
 
 
 def rounding_of(source: Source) -> float:
-    """What losses cannot be told apart by: sums of products rounded to float32 keep about nine digits over many rows."""
+    """What losses cannot be told apart by: sums of products in float32 keep about nine digits over many rows."""
     return 1e-9 if source.dtype == np.float32 else 16 * float(np.finfo(float).eps)
 
 

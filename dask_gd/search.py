@@ -13,10 +13,10 @@ import numpy as np
 
 from . import passes
 from .errors import DataError, InvalidArgumentError
-from .folds import Assigned, ByFold, Folds, Unseen, apart
+from .folds import Assigned, ByFold, Folds, Unseen, apart, classes_before
 from .loop import check_arguments, fit, for_targets, start_of
 from .losses import Loss, Model, as_loss, classes_of
-from .penalties import L2, ElasticNet, Penalty, as_penalty, check_features
+from .penalties import L1, L2, ElasticNet, Penalty, as_penalty, check_features
 from .process import one_blas_thread
 from .run import rounding_of
 from .scores import LOSS, OfRows, score_of_rows
@@ -25,6 +25,9 @@ from .solvers import Newton, Solver, as_solver
 from .sources import Source, as_source
 from .sources.base import align
 from .sources.columns import as_rows, check_shapes
+from .sources.lazy import column as column_of
+from .sources.lazy import dask_rows
+from .sources.xarray import FieldRows
 from .stats import BOUND, EXACT, Needs, Quadratic, Stats, combine, coupled
 from .trials import ALL, Trial
 
@@ -66,11 +69,12 @@ def search(
     alphas: Any = None,
     Cs: Any = None,
     l1_ratios: Any = None,
+    eps: float = 1e-3,
     penalty_grid: Iterable[Penalty | None] | None = None,
     learning_rates: Any = None,
     folds: Any = 5,
     groups: Any = None,
-    scoring: str | None = LOSS,
+    scoring: str = LOSS,
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
     sample_weight: Any = None,
@@ -95,8 +99,9 @@ def search(
         Of `fit`.
     loss : str, Loss or pair of functions
         Of `fit`; no Model.
-    alphas : floats, optional
-        Candidates `L2(alpha)`, or with ``l1_ratios`` each `ElasticNet(alpha, l1_ratio)`.
+    alphas : floats or int, optional
+        Candidates `L2(alpha)`, or with ``l1_ratios`` each `ElasticNet(alpha, l1_ratio)`. An int, with l1_ratios above
+        0: so many from the least with which every weight is 0 down to ``eps`` times that, evenly in logarithms.
     Cs : floats, optional
         In place of alphas, scikit-learn's C: ``alpha = 1 / (C sum s)``, s being the weights of the rows that are
         fitted. Ridge's alpha is ``1 / C``.
@@ -105,15 +110,15 @@ def search(
         Any others, None among them; not beside alphas or Cs.
     learning_rates : floats, optional
         Candidates for a first-order solver, which must be given; with each of the penalties.
-    folds : int, Folds or array (n,)
+    folds : int, Folds, array (n,) or splitter
         So many by a hash of the row's number; or `Folds`; or each row's fold, whole numbers from 0 on, -1 for rows that
-        are never held out.
+        are never held out; or, of data in memory, a splitter of scikit-learn with disjoint test sets.
     groups : array (n,), optional
         Rows with the same number are in the same fold.
     scoring : str
         "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
-        "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and weighted
-        as the rows are.
+        "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
+        weighted as the rows are.
     solver : str or Solver
         "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum" or "adam".
     max_iter, tol
@@ -146,38 +151,47 @@ def search(
     True
     """
     check_arguments(max_iter, tol, None, seed)
-    candidates = candidates_of(alphas, Cs, l1_ratios, penalty_grid, learning_rates)
+    candidates = candidates_of(alphas, Cs, l1_ratios, penalty_grid, learning_rates, eps)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, **data)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
         raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of_rows(scoring, loss, source.outputs or 1)
-    source, assigned = assigned_folds(source, folds, groups)
+    source, assigned = assigned_folds(source, folds, groups, loss)
     p, k = source.shape[1], classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, p, k, fit_intercept)
-    solvers = []
-    for candidate in candidates:
-        penalty = candidate.of(float(source.shape[0]))
+    penalties = [candidate.of(float(source.shape[0])) for candidate in candidates]
+    for penalty in penalties:
         check_features(penalty, p)
-        solvers.append(_solver(solver, loss, penalty, len(start), candidate.learning_rate))
+    solvers = [
+        _solver(solver, loss, penalty, len(start), candidate.learning_rate)
+        for penalty, candidate in zip(penalties, candidates, strict=True)
+    ]
     shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept)
+    if isinstance(alphas, int | np.integer):
+        shared.scale_path(start)
     if initial_weights is None and not loss.quadratic and all(s.searches for s in solvers):
-        middle = candidates[len(candidates) // 2].of(float(source.shape[0]))
+        middle = shared.candidates[len(candidates) // 2].of(float(source.shape[0]))
         run = fit(
             source, loss=loss, penalty=middle, solver=solver, fit_intercept=fit_intercept, tol=START_TOL, seed=seed
         )
         start = run.parameters[: len(start), :, None]
     trials = shared.run(start)
-    return SearchResult.of(trials, shared, scoring or LOSS)
+    return SearchResult.of(trials, shared, scoring)
 
+
+#: A strength with which every weight is 0.
+ALL_BUT_INFINITE = 1e100
 
 #: Of the fit that the trials begin at, which need not be a minimum of any of theirs.
 START_TOL = 1e-3
 
 
-def candidates_of(alphas: Any, Cs: Any, l1_ratios: Any, penalty_grid: Any, learning_rates: Any) -> list[Candidate]:
-    """The grid, checked."""
+def candidates_of(
+    alphas: Any, Cs: Any, l1_ratios: Any, penalty_grid: Any, learning_rates: Any, eps: float
+) -> list[Candidate]:
+    """The grid, checked. Of a path with so many alphas these are shares of the largest, see `Shared.scale_path`."""
 
     def numbers(name: str, given: Any, least: float, most: float = np.inf, above: bool = False) -> list[float]:
         values = np.atleast_1d(np.asarray(given, dtype=float)).ravel()
@@ -196,6 +210,13 @@ def candidates_of(alphas: Any, Cs: Any, l1_ratios: Any, penalty_grid: Any, learn
     if not given and learning_rates is None:
         raise InvalidArgumentError("search needs candidates: alphas, Cs, penalty_grid or learning_rates.")
     ratios = [None] if l1_ratios is None else numbers("l1_ratios", l1_ratios, 0.0, 1.0)
+    if isinstance(alphas, int | np.integer):
+        if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps < 1:
+            raise InvalidArgumentError(
+                f"alphas={alphas!r} with l1_ratios={l1_ratios!r}, eps={eps!r}: a path has 1 or more alphas, l1_ratios "
+                "above 0 (without absolute values no alpha makes every weight 0) and an eps between 0 and 1."
+            )
+        alphas = np.geomspace(1.0, eps, alphas)
     grid = [Candidate(L2(0.0))]
     if alphas is not None:
         values = numbers("alphas", alphas, 0.0)
@@ -229,9 +250,11 @@ def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: fl
     return replace(found, learning_rate=rate)  # type: ignore[type-var]
 
 
-def assigned_folds(source: Source, folds: Any, groups: Any) -> tuple[Source, Assigned]:
+def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
     """The source with the column that decides, if there is one, and the rows' folds."""
     n, first, column = source.shape[0], source.bounds[0], ""
+    if hasattr(folds, "split"):
+        folds, groups = split(folds, source, groups), None
     given: Any = groups
     if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
         folds = Folds(int(folds))
@@ -239,20 +262,49 @@ def assigned_folds(source: Source, folds: Any, groups: Any) -> tuple[Source, Ass
         if groups is not None:
             raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
         if isinstance(folds, str) or not hasattr(folds, "__len__"):
-            raise InvalidArgumentError(f"folds={folds!r}: a number, dask_gd.Folds(...) or an array (n,).")
+            raise InvalidArgumentError(
+                f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
+            )
         given, column = folds, "folds"
     elif groups is not None:
         if folds.by != "hash":
             raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
         column = "groups"
+    if folds.by == "class" and not column:
+        count = classes_of(loss) or (2 if loss.name in ("logistic", "hinge", "squared_hinge") else 0)
+        if not count or source.nan == "drop" or isinstance(source.y, FieldRows):
+            raise InvalidArgumentError(
+                f"folds={folds!r} are for losses of classes, and for arrays without rows to drop; take by='hash', or "
+                "give each row's fold as an array."
+            )
+        before = classes_before(dask_rows(column_of(source, "y")), source.bounds, count)
+        return source, Assigned(folds, n, first, before=before)
     if not column:
         return source, Assigned(folds, n, first)
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
     if column == "folds":
-        largest = np.max(rows.memory) if getattr(rows, "memory", None) is not None else given.max().compute()
+        largest = dask_rows(given, column).max().compute()
         folds = Folds(max(2, int(largest) + 1))
     return replace(source, fold=align(rows, source.bounds)), Assigned(folds, n, first, column)
+
+
+def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
+    """Each row's fold, from a splitter of scikit-learn that trains on all rows but those of the test set."""
+    y = column_of(source, "y")
+    if not isinstance(y, np.ndarray):
+        raise InvalidArgumentError(
+            f"folds={splitter!r} lists rows, for data in memory; of lazy data give dask_gd.Folds."
+        )
+    n = source.shape[0]
+    found = np.full(n, -1)
+    for f, (seen, out) in enumerate(splitter.split(np.zeros((n, 1)), y, groups)):
+        if len(seen) + len(out) < n or (found[out] >= 0).any():
+            raise InvalidArgumentError(
+                f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."
+            )
+        found[out] = f
+    return found
 
 
 class Shared:
@@ -277,11 +329,8 @@ class Shared:
 
     def run(self, start: np.ndarray) -> list[Trial]:
         """All trials, from a start (q, k, 1)."""
-        self.source = passes.hold(self.source)
-        needs = Needs(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), scale=True)
-        self.folds = self.by_fold(start, needs)[0]
-        self.everything = reduce(combine, self.folds)
-        self.check_folds()
+        if not self.passes:
+            self.begin(start)
         if self.loss.quadratic:
             trials = self.without_passes(start)
         else:
@@ -289,6 +338,43 @@ class Shared:
         if self.score is not None and any(np.isnan(trial.held[1]) for trial in trials):
             self.score_held(trials)
         return trials
+
+    def begin(self, start: np.ndarray) -> None:
+        """The first pass: the sums of each fold at the start."""
+        self.source = passes.hold(self.source)
+        needs = Needs(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), scale=True)
+        self.folds = self.by_fold(start, needs)[0]
+        self.everything = reduce(combine, self.folds)
+        self.check_folds()
+
+    def scale_path(self, start: np.ndarray) -> None:
+        """Multiply the alphas with the least that makes every weight 0: the largest slope of the mean loss by a weight,
+        where all are 0 and the intercept is the best, over l1_ratio (Friedman, Hastie and Tibshirani, 2010,
+        "Regularization paths for generalized linear models via coordinate descent", section 2.5).
+        """
+        p = self.source.shape[1]
+        nothing = np.zeros_like(start)
+        if self.loss.quadratic:
+            self.begin(start)
+            sums = Quadratic(start, self.everything)(nothing)
+            assert sums.curvature is not None
+            h = sums.curvature[:, :, 0]
+            slope = sums.gradient[:p, :, 0] - h[:p, p:] @ (sums.gradient[p:, :, 0] / h[p:, p:].reshape(-1, 1))
+        else:
+            without = L1(ALL_BUT_INFINITE)
+            run = fit(self.source, loss=self.loss, penalty=without, fit_intercept=self.fit_intercept, tol=self.tol)
+            nothing[p:] = run.parameters[p : len(start), :, None]
+            sums = passes.evaluate(self.source, nothing, self.loss, Needs(), self.name, -1)
+            slope = sums.gradient[:p, :, 0]
+        top = float(np.abs(slope).max() / sums.weight)
+
+        def scaled(candidate: Candidate) -> Candidate:
+            assert candidate.alpha is not None
+            assert candidate.l1_ratio is not None
+            alpha = candidate.alpha * top / candidate.l1_ratio
+            return replace(candidate, alpha=alpha, penalty=ElasticNet(alpha, candidate.l1_ratio))
+
+        self.candidates = [scaled(candidate) for candidate in self.candidates]
 
     def batches(self, start: np.ndarray) -> list[list[int]]:
         """Candidates that fit in memory together."""

@@ -30,10 +30,11 @@ class SearchResult:
     Attributes
     ----------
     data : xarray.Dataset
-        Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better), ``loss``, the
-        mean loss of the rows held out, without the penalty, ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`, and
-        ``weights`` and ``intercept`` of the fit to the other rows. ``all_weights``, ``all_intercept`` and ``all_reason``
-        are those of the fits to all rows. ``history`` is the loss held out over "iteration" too, NaN after the last.
+        Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better); ``loss``, the
+        mean loss of the rows held out, without the penalty; ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`;
+        ``weights`` and ``intercept`` of the fit to the other rows. ``all_weights``, ``all_intercept`` and
+        ``all_reason`` are those of the fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN
+        after the last.
     scoring : str
     passes : int
         Over the data, but for the fit that the search begins at.

@@ -241,7 +241,7 @@ class Kernel:
                 scale.curvatures[:] += total
 
     def _add_block(self, block, target, s, offset) -> None:
-        (q, k, m), p, loss = self.query.shape, self.p, self.loss
+        q, p, loss = len(self.query), self.p, self.loss
         curvature, scale = self.stats.curvature, self.stats.scale
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]

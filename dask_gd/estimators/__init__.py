@@ -16,19 +16,24 @@ from .classification import LinearSVC, LogisticRegression
 from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
 from .huber import HuberRegressor
 from .regression import ElasticNet, Lasso, LinearRegression, QuantileRegressor, Ridge
+from .search import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
 from .stochastic import SGDClassifier, SGDRegressor
 
 __all__ = [
     "ElasticNet",
+    "ElasticNetCV",
     "GammaRegressor",
     "HuberRegressor",
     "Lasso",
+    "LassoCV",
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
+    "RidgeCV",
     "SGDClassifier",
     "SGDRegressor",
     "TweedieRegressor",

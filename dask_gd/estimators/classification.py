@@ -166,8 +166,54 @@ def like(z: Any, data: Any, **columns: Any) -> Any:
     return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
 
 
+class OfProbabilities(TakesOffset, Classifier):
+    """Logistic regression of two classes or more, whatever its penalty."""
+
+    multiclass = True
+
+    def _loss(self) -> Any:
+        return Logistic() if len(self.classes_) == 2 else Softmax(len(self.classes_))
+
+    def _source(self, *data: Any, **more: Any) -> Source:
+        source = super()._source(*data, **more)
+        self._check_offset(source.offset)
+        return source
+
+    def _check_offset(self, offset: Any) -> None:
+        if offset is not None and len(self.classes_) > 2:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}: an offset moves all {len(self.classes_)} classes alike, and so none; "
+                "leave it out, or fit two classes."
+            )
+
+    def decision_function(self, X: Any, offset: Any = None) -> Any:
+        """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
+
+        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        """
+        check_is_fitted(self)
+        self._check_offset(offset)
+        return self._predicted(X, Squared(), offset)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        return self._labelled(self.decision_function(X, offset))
+
+    def predict_proba(self, X: Any, offset: Any = None) -> Any:
+        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
+        return self._probability(self.decision_function(X, offset), _probabilities)
+
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
+        """Their logarithms, (n, classes)."""
+        return np.log(self.predict_proba(X, offset))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+        return self._accuracy(self.predict(X, offset), X, y, sample_weight)
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegression(TakesOffset, Classifier):
+class LogisticRegression(OfProbabilities):
     """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
     ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
     classes. Of more than two classes the loss is that of `dask_gd.Softmax`, all classes together.
@@ -196,50 +242,8 @@ class LogisticRegression(TakesOffset, Classifier):
     C: float = 1.0
     l1_ratio: float = 0.0
 
-    multiclass = True
-
-    def _loss(self) -> Any:
-        return Logistic() if len(self.classes_) == 2 else Softmax(len(self.classes_))
-
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
-
-    def _source(self, *data: Any, **more: Any) -> Source:
-        source = super()._source(*data, **more)
-        self._check_offset(source.offset)
-        return source
-
-    def _check_offset(self, offset: Any) -> None:
-        if offset is not None and len(self.classes_) > 2:
-            raise InvalidArgumentError(
-                f"LogisticRegression: an offset moves all {len(self.classes_)} classes alike, and so none; "
-                "leave it out, or fit two classes."
-            )
-
-    def decision_function(self, X: Any, offset: Any = None) -> Any:
-        """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
-
-        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
-        """
-        check_is_fitted(self)
-        self._check_offset(offset)
-        return self._predicted(X, Squared(), offset)
-
-    def predict(self, X: Any, offset: Any = None) -> Any:
-        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
-        return self._labelled(self.decision_function(X, offset))
-
-    def predict_proba(self, X: Any, offset: Any = None) -> Any:
-        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        return self._probability(self.decision_function(X, offset), _probabilities)
-
-    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
-        """Their logarithms, (n, classes)."""
-        return np.log(self.predict_proba(X, offset))
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
-        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
-        return self._accuracy(self.predict(X, offset), X, y, sample_weight)
 
 
 def _probabilities(z: np.ndarray) -> np.ndarray:

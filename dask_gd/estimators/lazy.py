@@ -12,19 +12,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
-from ..sources.lazy import dask_rows, is_lazy, rows  # noqa: F401
-from ..sources.zarr import ZarrRows
-
-
-def column(source: Source, role: str) -> Any:
-    """One of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
-    held = getattr(source, role)
-    if held is None:
-        return None
-    if isinstance(held, ZarrRows):
-        return rows(held.array)[source.bounds[0] : source.bounds[-1]]
-    whole = held.memory is not None and len(held.memory) == source.shape[0]
-    return held.memory if whole else held.array
+from ..sources.lazy import column, dask_rows, is_lazy, rows  # noqa: F401
 
 
 def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:

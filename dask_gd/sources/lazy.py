@@ -50,3 +50,14 @@ def dask_rows(a: Any, role: str = "rows") -> da.Array:
     """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
     a = rows(a, role)
     return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
+
+
+def column(source: Source, role: str) -> Any:
+    """One of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
+    held = getattr(source, role)
+    if held is None:
+        return None
+    if isinstance(held, ZarrRows):
+        return rows(held.array)[source.bounds[0] : source.bounds[-1]]
+    whole = held.memory is not None and len(held.memory) == source.shape[0]
+    return held.memory if whole else held.array

@@ -103,15 +103,18 @@ class Reader:
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
+                row_weight, row_offset, row_fold = (
+                    _cast(column.read(a, b), np.dtype(float), role).reshape(b - a) if column else None
+                    for role, column in zip(("weight", "offset", "fold"), others, strict=True)
+                )
                 rows = Rows(
                     _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
                     _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
                     if target
                     else np.empty((b - a, 0)),
-                    *(
-                        _cast(column.read(a, b), np.dtype(float), role).reshape(b - a) if column else None
-                        for role, column in zip(("weight", "offset", "fold"), others, strict=True)
-                    ),
+                    row_weight,
+                    row_offset,
+                    row_fold,
                     a,
                 )
                 for some in without_nan(rows) if self.drop else (rows,):
@@ -131,19 +134,21 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
     step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
     for first in range(0, len(rows.x), step):
         x, y = rows.x[first : first + step], rows.y[first : first + step]
-        narrow = [None if a is None else a[first : first + step] for a in (rows.weight, rows.offset, rows.fold)]
+        weight, offset, fold = (
+            None if a is None else a[first : first + step] for a in (rows.weight, rows.offset, rows.fold)
+        )
         good = np.ones(len(x), bool)
-        for a in (x, y, *(column[:, None] for column in narrow if column is not None)):
+        for a in (x, y, *(column[:, None] for column in (weight, offset, fold) if column is not None)):
             # A sum takes a fraction of the time of a look at every value, and is NaN if one is. It may be so too where
             # none is: infinity less infinity.
             suspects = np.flatnonzero(np.isnan(a @ np.ones(a.shape[1], a.dtype)))
             good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
         if good.all():
-            yield Rows(x, y, *narrow, rows.start + first)
+            yield Rows(x, y, weight, offset, fold, rows.start + first)
         else:
             kept = np.flatnonzero(good)
-            narrow = [None if a is None else a[kept] for a in narrow]
-            yield Rows(x[kept], y[kept], *narrow, rows.start + first, kept)
+            weight, offset, fold = (None if a is None else a[kept] for a in (weight, offset, fold))
+            yield Rows(x[kept], y[kept], weight, offset, fold, rows.start + first, kept)
 
 
 def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:

@@ -1,0 +1,352 @@
+"""A search: its trials are the fits that they would be alone, its scores scikit-learn's, whatever the chunks."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
+from test_fit import to_zarr
+
+import dask_gd
+from dask_gd.errors import DataError, InvalidArgumentError
+from dask_gd.folds import Folds
+from dask_gd.penalties import L1, L2
+from dask_gd.search import ridge_path
+
+TARGETS = {
+    "squared": lambda z, rng: z + rng.normal(size=len(z)),
+    "huber": lambda z, rng: z + rng.standard_t(2, size=len(z)),
+    "quantile": lambda z, rng: z + rng.standard_t(2, size=len(z)),
+    "logistic": lambda z, rng: (z + rng.logistic(size=len(z)) > 0) * 1.0,
+    "squared_hinge": lambda z, rng: (z + rng.logistic(size=len(z)) > 0) * 1.0,
+    "poisson": lambda z, rng: rng.poisson(np.exp(0.5 * z)) * 1.0,
+    "gamma": lambda z, rng: rng.gamma(2.0, np.exp(0.5 * z) / 2.0),
+    "softmax": lambda z, rng: np.digitize(z + rng.logistic(size=len(z)), [-1.0, 1.0]) * 1.0,
+}
+
+
+def problem(loss="logistic", n=600, p=5, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p)) + 0.3
+    return x, TARGETS[loss](x @ rng.normal(size=p), rng)
+
+
+def fold_of(n, count, seed=0):
+    return Folds(count, seed=seed).of_rows(0, n, n)
+
+
+# Together = alone
+
+
+@pytest.mark.parametrize("solver", ["auto", "lbfgs"])
+@pytest.mark.parametrize("loss", TARGETS)
+def test_each_trial_is_the_fit_to_the_other_rows(loss, solver):
+    x, y = problem(loss)
+    rng = np.random.default_rng(1)
+    s, offset = rng.uniform(0.5, 2.0, len(x)), None if loss == "softmax" else rng.normal(size=len(x)) / 4
+    options = {"loss": loss, "solver": solver, "tol": 1e-9}
+    alphas = [3.0, 0.1, 1e-3]
+    found = dask_gd.search(x, y, alphas=alphas, folds=3, sample_weight=s, offset=offset, **options)
+    fold = fold_of(len(x), 3)
+    for c, alpha in enumerate(alphas):
+        for f in (0, 1, 2):
+            seen = fold != f
+            added = None if offset is None else offset[seen]
+            alone = dask_gd.fit(x[seen], y[seen], penalty=L2(alpha), sample_weight=s[seen], offset=added, **options)
+            trial = found.data.isel(candidate=c, fold=f)
+            np.testing.assert_allclose(trial.weights, alone.weights, rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(trial.intercept, alone.intercept, rtol=1e-6, atol=1e-7)
+            out = dask_gd.fit(
+                x[~seen],
+                y[~seen],
+                loss=alone.loss,
+                initial_weights=alone,
+                sample_weight=s[~seen],
+                offset=None if offset is None else offset[~seen],
+                max_iter=0,
+            )
+            np.testing.assert_allclose(trial.loss, out.history.loss[0], rtol=1e-6)
+            assert trial.score == -trial.loss
+        whole = dask_gd.fit(x, y, penalty=L2(alpha), sample_weight=s, offset=offset, **options)
+        np.testing.assert_allclose(found.data.all_weights[c], whole.weights, rtol=1e-6, atol=1e-7)
+    assert set(found.data.reason.values.ravel()) <= {"converged", "precision"}
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "softmax"])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs"])
+def test_penalties_that_bend_end_where_they_do_alone(loss, solver):
+    x, y = problem(loss)
+    found = dask_gd.search(x, y, loss=loss, alphas=[0.2, 0.02], l1_ratios=[0.5, 1.0], folds=3, tol=1e-8, solver=solver)
+    assert found.data.sizes["candidate"] == 4
+    fold = fold_of(len(x), 3)
+    for c in range(4):
+        alpha, ratio = found.data.alpha.values[c], found.data.l1_ratio.values[c]
+        seen = fold != 1
+        penalty = dask_gd.ElasticNet(alpha, ratio)
+        alone = dask_gd.fit(x[seen], y[seen], loss=loss, penalty=penalty, tol=1e-8, solver=solver)
+        np.testing.assert_allclose(found.data.weights[c, 1], alone.weights, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(found.data.weights[c, 1] == 0, alone.weights == 0)
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("solver", ["gradient_descent", "momentum", "nesterov", "adam"])
+def test_learning_rates_take_the_steps_that_they_take_alone(loss, solver):
+    x, y = problem(loss)
+    rates = [0.01, 0.1]
+    found = dask_gd.search(x, y, loss=loss, learning_rates=rates, solver=solver, folds=2, max_iter=5, tol=0.0, **MAYBE)
+    fold = fold_of(len(x), 2)
+    owner = {"gradient_descent": "GradientDescent", "momentum": "Momentum", "nesterov": "Nesterov", "adam": "Adam"}
+    for c, rate in enumerate(rates):
+        how = getattr(dask_gd, owner[solver])(learning_rate=rate)
+        alone = dask_gd.fit(x[fold != 0], y[fold != 0], loss=loss, solver=how, max_iter=5, tol=0.0)
+        np.testing.assert_allclose(found.data.weights[c, 0], alone.weights, rtol=1e-10)
+        assert found.data.n_iter[c, 0] == 5
+    assert found.data.history.sizes["iteration"] == 6
+
+
+MAYBE: dict = {}
+
+
+def test_a_rate_that_diverges_is_told_and_not_chosen():
+    x, y = problem("squared")
+    found = dask_gd.search(x, y, learning_rates=[0.1, 1e3], solver="gradient_descent", folds=3, max_iter=200, tol=1e-6)
+    assert found.data.reason.values.tolist() == [["converged"] * 3, ["diverged"] * 3]
+    assert np.isnan(found.scores[1]).all()
+    assert found.best == {"learning_rate": 0.1}
+
+
+# scikit-learn
+
+
+SKLEARN = [
+    ("logistic", LogisticRegression(tol=1e-10, max_iter=10_000), "C", "neg_log_loss"),
+    ("logistic", LogisticRegression(tol=1e-10, max_iter=10_000), "C", "accuracy"),
+    ("softmax", LogisticRegression(tol=1e-10, max_iter=10_000), "C", "neg_log_loss"),
+    ("softmax", LogisticRegression(tol=1e-10, max_iter=10_000), "C", "accuracy"),
+    ("squared", Ridge(), "ridge", "r2"),
+    ("squared", Ridge(), "ridge", "neg_mean_squared_error"),
+    ("squared", Ridge(), "ridge", "neg_mean_absolute_error"),
+    ("squared", Lasso(tol=1e-12, max_iter=100_000), "alpha", "r2"),
+    ("squared", ElasticNet(tol=1e-12, max_iter=100_000), "alpha", "neg_mean_squared_error"),
+]
+
+
+@pytest.mark.parametrize(("loss", "peer", "parameter", "scoring"), SKLEARN, ids=lambda v: str(v)[:20])
+def test_scores_and_choice_are_those_of_scikit_learns_grid_search(loss, peer, parameter, scoring):
+    x, y = problem(loss)
+    values = [100.0, 1.0, 0.01]
+    grid = {"C": {"C": values}}.get(parameter, {"alpha": values})
+    theirs = GridSearchCV(peer, grid, cv=PredefinedSplit(fold_of(len(x), 4)), scoring=scoring).fit(x, y)
+    ours: dict = {"alphas": values}
+    if parameter == "C":
+        ours = {"Cs": values}
+    elif parameter == "ridge":
+        ours = {"Cs": [1 / v for v in values]}
+    elif isinstance(peer, ElasticNet):
+        ours["l1_ratios"] = [1.0 if isinstance(peer, Lasso) else 0.5]
+    found = dask_gd.search(x, y, loss=loss, folds=4, scoring=scoring, tol=1e-9, **ours)
+    expected = np.array([theirs.cv_results_[f"split{f}_test_score"] for f in range(4)]).T
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6, atol=1e-7)
+    assert found.best_index == theirs.best_index_
+    run = found.refit()
+    np.testing.assert_allclose(
+        np.squeeze(run.weights.values.T), np.squeeze(theirs.best_estimator_.coef_), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_poisson_is_scikit_learns():
+    x, y = problem("poisson")
+    alphas = [1.0, 0.1, 1e-3]
+    peer = PoissonRegressor(tol=1e-10, max_iter=10_000, solver="newton-cholesky")
+    theirs = GridSearchCV(peer, {"alpha": alphas}, cv=PredefinedSplit(fold_of(len(x), 3))).fit(x, y)
+    found = dask_gd.search(x, y, loss="poisson", alphas=alphas, folds=3, tol=1e-9)
+    assert found.best_index == theirs.best_index_
+    np.testing.assert_allclose(found.refit().weights, theirs.best_estimator_.coef_, rtol=1e-6)
+
+
+# The same for any chunks, kind of data and cluster
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_chunks_and_kinds_of_data_change_nothing(loss, tmp_path):
+    x, y = problem(loss)
+    options = {"loss": loss, "alphas": [1.0, 1e-3], "folds": 3, "scoring": "neg_loss", "tol": 1e-10}
+    expected = dask_gd.search(x, y, **options).scores
+    kinds = {
+        "dask": (da.from_array(x, chunks=(77, 2)), da.from_array(y, chunks=101)),
+        "zarr": (to_zarr(x, 50, tmp_path / "x"), to_zarr(y, 99, tmp_path / "y")),
+        "pandas": (__import__("pandas").DataFrame(x), y),
+    }
+    for a, b in kinds.values():
+        np.testing.assert_allclose(dask_gd.search(a, b, **options).scores, expected, rtol=1e-9)
+
+
+def test_threads_and_workers_give_the_same_bits(tmp_path):
+    x, y = problem("logistic")
+    data = to_zarr(x, 50, tmp_path / "x"), to_zarr(y, 99, tmp_path / "y")
+    options = {"loss": "logistic", "alphas": [1.0, 1e-3], "folds": 3, "scoring": "accuracy"}
+    with dask.config.set(scheduler="threads"):
+        threads = dask_gd.search(*data, **options)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster),
+    ):
+        workers = dask_gd.search(*data, **options)
+    assert threads.data.identical(workers.data)
+
+
+def test_rows_with_nan_are_left_out_of_all_folds():
+    x, y = problem("logistic")
+    holes = x.copy()
+    holes[::7, 2] = np.nan
+    kept = np.arange(len(x)) % 7 != 0
+    options = {"loss": "logistic", "alphas": [0.1], "tol": 1e-9}
+    found = dask_gd.search(holes, y, nan="drop", folds=3, **options)
+    plain = dask_gd.search(x[kept], y[kept], folds=fold_of(len(x), 3)[kept], **options)
+    np.testing.assert_allclose(found.scores, plain.scores, rtol=1e-7)
+
+
+def test_a_source_of_some_rows_has_the_folds_of_these():
+    source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(1_000, 21_000))
+    x, y = source.x.array[1_000:21_000], source.y.array[1_000:21_000]
+    options = {"loss": "logistic", "alphas": [1e-2], "folds": 3, "tol": 1e-4}
+    found = dask_gd.search(source, **options)
+    np.testing.assert_allclose(found.scores, dask_gd.search(x, y, **options).scores, rtol=1e-4)
+    assert found.data.feature.values.tolist() == list(source.feature_names)
+
+
+# Passes
+
+
+def test_a_squared_loss_takes_one_pass_for_all_candidates():
+    x, y = problem("squared")
+    assert dask_gd.search(x, y, alphas=np.geomspace(1e-4, 1e2, 30), scoring="r2").passes == 1
+    rates = dask_gd.search(x, y, learning_rates=[0.1, 0.2], solver="gradient_descent", max_iter=50)
+    assert rates.passes == 1
+    assert dask_gd.search(x, y, alphas=[0.1], scoring="neg_mean_absolute_error").passes == 2
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("k", [1, 2])
+def test_ridges_closed_form_needs_no_step(fit_intercept, k):
+    x, y = problem("squared")
+    y = np.column_stack([y, y**2])[:, :k]
+    found = dask_gd.search(x, y, alphas=[1.0, 1e-2, 1e-6, 0.0], fit_intercept=fit_intercept, tol=1e-12, folds=3)
+    assert (found.data.n_iter == 0).all()
+    assert (found.data.reason == "converged").all()
+    alone = dask_gd.fit(x, y, penalty=L2(1e-2), fit_intercept=fit_intercept)
+    np.testing.assert_allclose(found.data.all_weights[1], alone.weights, rtol=1e-9)
+
+
+def test_ridges_closed_form_says_where_there_is_none():
+    x, y = problem("squared")
+    x = np.column_stack([x, x[:, 0]])
+    found = dask_gd.search(x, y, alphas=[1e-3, 0.0], folds=3)
+    alone = dask_gd.fit(x, y)
+    np.testing.assert_allclose(found.data.all_weights[1], alone.weights, rtol=1e-6)
+    assert callable(ridge_path)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("n", [10, 1000])
+@pytest.mark.parametrize("count", [2, 7])
+def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
+    folds = Folds(count, seed=3)
+    of = folds.of_rows(0, n, n)
+    assert set(of) <= set(range(count))
+    np.testing.assert_array_equal(folds.of_rows(4, 9, n), of[4:9])
+    np.testing.assert_array_equal(folds.of_rows(0, n, 2 * n), of)
+    assert (Folds(count, seed=4).of_rows(0, n, n) != of).any()
+    blocks = Folds(count, by="block").of_rows(0, n, n)
+    assert (np.diff(blocks) >= 0).all()
+    sizes = np.bincount(blocks, minlength=count)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_hashed_folds_are_about_as_large():
+    sizes = np.bincount(Folds(5).of_rows(0, 100_000, 100_000))
+    assert np.abs(sizes - 20_000).max() < 5 * np.sqrt(100_000 * 0.2 * 0.8)
+
+
+def test_groups_stay_together_and_are_spread():
+    groups = np.repeat(np.arange(3000.0) - 1500, 2)
+    of = Folds(4).of_groups(groups)
+    np.testing.assert_array_equal(of[::2], of[1::2])
+    assert np.bincount(of).min() > 1200
+    assert Folds(4).of_groups(np.array([0.0, -0.0])).ptp() == 0 if hasattr(np.ndarray, "ptp") else True
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_groups_and_folds_of_the_users_own(lazy):
+    x, y = problem("logistic")
+    groups = np.random.default_rng(5).integers(0, 40, len(x))
+    of = Folds(3).of_groups(groups)
+    options = {"loss": "logistic", "alphas": [0.1, 1e-3], "tol": 1e-8}
+    given = [da.from_array(a, chunks=70) if lazy else a for a in (groups, of)]
+    by_group = dask_gd.search(x, y, folds=3, groups=given[0], **options)
+    by_fold = dask_gd.search(x, y, folds=given[1], **options)
+    np.testing.assert_allclose(by_group.scores, by_fold.scores, rtol=1e-9)
+    splits = [np.flatnonzero(of == f) for f in range(3)]
+    assert all(len(set(groups[a]) & set(groups[b])) == 0 for a in splits for b in splits if a is not b)
+    assert GroupKFold  # the peers' name for it
+    # Rows that are never held out.
+    kept = of.copy()
+    kept[:100] = -1
+    with_all = dask_gd.search(x, y, folds=kept, **options)
+    alone = dask_gd.fit(x[kept != 2], y[kept != 2], loss="logistic", penalty=L2(0.1), tol=1e-8)
+    np.testing.assert_allclose(with_all.data.weights[0, 2], alone.weights, rtol=1e-6)
+
+
+# Bad input, before or in the first pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs candidates"),
+        ({"alphas": []}, "at least one number"),
+        ({"alphas": [-1.0]}, "each 0 or more"),
+        ({"alphas": [np.nan]}, "each 0 or more"),
+        ({"Cs": [0.0]}, "each above 0"),
+        ({"alphas": [1.0], "Cs": [1.0]}, "alternatives"),
+        ({"alphas": [1.0], "l1_ratios": [1.5]}, "at most 1"),
+        ({"l1_ratios": [0.5]}, "l1_ratios go with"),
+        ({"penalty_grid": []}, "penalty_grid is empty"),
+        ({"penalty_grid": ["l2"]}, "penalty='l2'"),
+        ({"alphas": [1.0], "folds": 1}, "2 or more"),
+        ({"alphas": [1.0], "folds": "5"}, "a number, dask_gd.Folds"),
+        ({"alphas": [1.0], "folds": 700}, "holds no row"),
+        ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_log_loss, neg_loss"),
+        ({"alphas": [1.0], "scoring": "roc_auc"}, "does not suit"),
+        ({"alphas": [1.0], "solver": "sgd"}, "search takes newton"),
+        ({"alphas": [1.0], "solver": "admm"}, "search takes newton"),
+        ({"learning_rates": [0.1]}, "solvers that have one"),
+        ({"alphas": [1.0], "folds": np.zeros(5)}, "600 rows"),
+        ({"alphas": [1.0], "folds": np.full(600, 0.5)}, "0.5 in row 0"),
+        ({"alphas": [1.0], "folds": np.zeros(600)}, "holds no row"),
+        ({"alphas": [1.0], "folds": Folds(3, by="block"), "groups": np.zeros(600)}, "shared out by a hash"),
+        ({"penalty_grid": [L1([1.0, 2.0])]}, "2 values"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_by_name(options, message):
+    x, y = problem("logistic")
+    with pytest.raises((InvalidArgumentError, DataError), match=message):
+        dask_gd.search(x, y, loss="logistic", **options)
+
+
+def test_a_fold_that_leaves_one_class_is_named():
+    x, y = problem("logistic")
+    y = (np.arange(600) < 100) * 1.0
+    with pytest.raises(DataError, match="Without the rows of fold 0 there is nothing to tell apart"):
+        dask_gd.search(x, y, loss="logistic", alphas=[1.0], folds=Folds(5, by="block"))
+
+
+def test_a_search_that_ends_too_soon_says_so():
+    x, y = problem("logistic")
+    with pytest.warns(UserWarning, match=r"8 of 8 fits of the search took max_iter=2"):
+        dask_gd.search(x, y, loss="logistic", learning_rates=[0.1, 0.2], solver="gradient_descent", folds=3, max_iter=2)
