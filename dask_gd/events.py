@@ -74,5 +74,17 @@ class FitEnded:
         return f"stopped after {self.n_iter} iterations: {self.reason}, loss {self.loss:.10g}"
 
 
-Event = FitStarted | IterationEnded | FitEnded
+@dataclass(frozen=True)
+class RoundEnded:
+    """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`."""
+
+    passes: int
+    running: int
+    fits: int
+
+    def __str__(self) -> str:
+        return f"pass {self.passes:4d}  {self.running} of {self.fits} fits still running"
+
+
+Event = FitStarted | IterationEnded | FitEnded | RoundEnded
 Callback = Callable[[Event], object]

@@ -192,7 +192,7 @@ def evaluate(
     grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
     work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
-    small = query.nbytes + sum(np.asarray(a).nbytes for a in needs.kernel or ()) <= LITERAL_BYTES
+    small = query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
     with dask.annotate(workers=partial(place, near), allow_other_workers=True) if near else contextlib.nullcontext():
         partials = da.map_blocks(
@@ -219,6 +219,11 @@ def evaluate(
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
+
+
+def nbytes_of(value: Any) -> int:
+    """Of the arrays in tuples of some."""
+    return sum(map(nbytes_of, value)) if isinstance(value, tuple) else getattr(value, "nbytes", 0)
 
 
 def largest_target(source: Source) -> int:

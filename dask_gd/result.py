@@ -260,6 +260,8 @@ def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult
     checkpoint = Store(path).latest()
     if checkpoint is None:
         raise NotFittedError(f"{path} holds no finished iteration of a fit.")
+    if "trials" in checkpoint.attributes["dask_gd"]:
+        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
     name = checkpoint.attributes["dask_gd"]["loss"]["name"]
     if loss is None and name not in LOSSES:
         raise InvalidArgumentError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from .scores import OF_SQUARES
 from .trials import ALL, Trial
 
 if TYPE_CHECKING:
-    from .search import Shared
+    from .shared import Shared
+
+logger = logging.getLogger("dask_gd")
 
 #: What a candidate may be told apart by, and where of a penalty given as such its repr stands.
 PARAMETERS = ("alpha", "C", "l1_ratio", "learning_rate", "penalty")
@@ -91,13 +93,13 @@ class SearchResult:
         )
         if source.feature_names is not None:
             data = data.assign_coords(feature=list(source.feature_names))
-        lost = [t for t in trials if t.reason == "max_iter"]
+        lost = sum(t.reason == "max_iter" for t in trials)
         if lost:
-            warnings.warn(
-                f"{len(lost)} of {len(trials)} fits of the search took max_iter={shared.max_iter} steps without coming "
-                "to an end; see data.reason. Raise max_iter or tol, or scale the features.",
-                UserWarning,
-                stacklevel=3,
+            logger.warning(
+                "%d of %d fits of the search took max_iter=%d steps without coming to an end, see data.reason.",
+                lost,
+                len(trials),
+                shared.max_iter,
             )
         return cls(data, scoring, shared.passes, shared)
 
@@ -119,6 +121,56 @@ class SearchResult:
         """Its parameters."""
         chosen = self.data.isel(candidate=self.best_index)
         return {name: chosen[name].item() for name in PARAMETERS if name in chosen.coords}
+
+    def __str__(self) -> str:
+        data, names = self.data, [name for name in PARAMETERS if name in self.data.coords]
+        means, spread = data.score.mean("fold", skipna=False).values, data.score.std("fold").values
+        best = None if np.isnan(means).all() else self.best_index
+        lines = [[" ", *names, "score", "spread", "steps", "ended"]]
+        for c in range(data.sizes["candidate"]):
+            at = data.isel(candidate=c)
+            own = [value if isinstance(value := at[name].item(), str) else f"{value:.6g}" for name in names]
+            reasons = ", ".join(sorted(set(at.reason.values.tolist())))
+            steps = f"{int(at.n_iter.max())}"
+            lines.append(["*" if c == best else " ", *own, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, reasons])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        head = f"search of {len(lines) - 1} candidates on {data.sizes['fold']} folds by {self.scoring}"
+        return "\n".join([head, *("  ".join(map(str.rjust, line, widths)) for line in lines)])
+
+    def plot(self, axes: Any = None) -> Any:
+        """The score against the candidates' parameter, its mean and spread over the folds, or of learning rates the
+        loss held out against the iteration; needs matplotlib, and gives its Axes.
+        """
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            axes = plt.subplots(layout="constrained")[1]
+        data = self.data
+        if "learning_rate" in data.coords:
+            for c in range(data.sizes["candidate"]):
+                at = data.isel(candidate=c)
+                axes.plot(data.history.isel(candidate=c).mean("fold"), label=f"{at.learning_rate.item():.3g}")
+            axes.set(xlabel="iteration", ylabel="mean loss of rows held out", yscale="log")
+            axes.legend(title="learning rate")
+            return axes
+        name = next(name for name in PARAMETERS if name in data.coords)
+        ratios = data.l1_ratio.values if "l1_ratio" in data.coords else np.zeros(data.sizes["candidate"])
+        means, spread = data.score.mean("fold").values, data.score.std("fold").values
+        place = data[name].values if name != "penalty" else np.arange(len(means))
+        for ratio in np.unique(ratios):
+            own = np.flatnonzero(ratios == ratio)
+            own = own[np.argsort(place[own])]
+            label = f"l1_ratio {ratio:g}" if len(np.unique(ratios)) > 1 else None
+            (line,) = axes.plot(place[own], means[own], marker="o", label=label)
+            low, high = (means[own] + sign * spread[own] for sign in (-1, 1))
+            axes.fill_between(place[own], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.axvline(place[self.best_index], color="grey", linestyle=":")
+        axes.set(xlabel=name, ylabel=f"{self.scoring}, mean and spread over {data.sizes['fold']} folds")
+        if name in ("alpha", "C") and (place > 0).all():
+            axes.set_xscale("log")
+        if len(np.unique(ratios)) > 1:
+            axes.legend()
+        return axes
 
     def refit(self, **options: Any) -> FitResult:
         """`fit` of the best candidate to all rows, from where its trial on all rows has ended.

@@ -1,0 +1,76 @@
+"""What a stored search holds: its trials after a round, and how a search goes on from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import penalties
+from .losses import parameters_of
+from .store import Checkpoint, Store, check_same
+from .trials import Trial
+
+if TYPE_CHECKING:
+    from .shared import Shared
+
+
+def spec_of(shared: Shared, scoring: str) -> dict[str, Any]:
+    """What a search must have in common with the one that it goes on from."""
+    source = shared.source
+    total = float(source.shape[0])
+    grid = [{"name": p.name, **penalties.parameters_of(p)} for p in (c.of(total) for c in shared.candidates)]
+    return {
+        "loss": {"name": shared.loss.name, **parameters_of(shared.loss)},
+        "candidates": [repr(sorted(p.items())) for p in grid],
+        "solvers": [repr({"name": s.name, **asdict(s)}) for s in shared.solvers],  # type: ignore[call-overload]
+        "folds": repr(shared.assigned.folds) + shared.assigned.column,
+        "scoring": scoring,
+        "fit_intercept": shared.fit_intercept,
+        "data": source.fingerprint(),
+    }
+
+
+def checkpoint(rounds: int, spec: dict[str, Any], start: np.ndarray, trials: list[Trial]) -> Checkpoint:
+    """All that is needed to go on."""
+    arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+
+    def add(path: str, array: Any) -> None:
+        array = np.asarray(array, dtype=float)
+        arrays[path] = tuple(f"{path.rpartition('/')[2]}_{i}" for i in range(array.ndim)), array
+
+    add("start", start)
+    told = []
+    for i, trial in enumerate(trials):
+        for name, array in trial.state._asdict().items():
+            add(f"trials/{i}-state-{name}", array)
+        for name in ("held", "losses", "held_losses"):
+            add(f"trials/{i}-{name}", getattr(trial, name))
+        told.append([trial.candidate, trial.fold, trial.reason, float(trial.grad_norm)])
+    return Checkpoint(rounds, {"dask_gd": {"spec": spec, "trials": told}}, arrays)
+
+
+def stored_start(store: Store, spec: dict[str, Any]) -> tuple[Checkpoint, np.ndarray] | None:
+    """The newest round of the same search and where its trials began, or None for an empty store."""
+    stored = store.latest()
+    if stored is None:
+        return None
+    check_same(stored.attributes["dask_gd"]["spec"], spec, store.path)
+    return stored, stored.arrays["start"][1]
+
+
+def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial]:
+    """The trials as they were."""
+    trials = []
+    arrays = {name: array for name, (_, array) in stored.arrays.items()}
+    for i, (candidate, fold, reason, grad_norm) in enumerate(stored.attributes["dask_gd"]["trials"]):
+        trial = shared.trial(candidate, fold, start, shared.seen(shared.folds, fold).weight)
+        fields = trial.state._fields
+        trial.state = type(trial.state)(**{name: arrays[f"trials/{i}-state-{name}"] for name in fields})
+        trial.held = arrays[f"trials/{i}-held"]
+        trial.losses = arrays[f"trials/{i}-losses"].tolist()
+        trial.held_losses = arrays[f"trials/{i}-held_losses"].tolist()
+        trial.reason, trial.grad_norm = reason, grad_norm
+        trials.append(trial)
+    return trials

@@ -1,0 +1,309 @@
+"""The passes that the trials of a search share."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from . import passes
+from .errors import DataError
+from .events import Callback, RoundEnded
+from .folds import Assigned, ByFold, Unseen, apart
+from .grid import Candidate
+from .loop import fit
+from .losses import Loss
+from .penalties import L1, L2, ElasticNet
+from .process import one_blas_thread
+from .run import KEEP_AFTER, rounding_of
+from .scores import OfRows
+from .search_store import checkpoint, restore, spec_of, stored_start
+from .solvers import Newton, Solver
+from .sources import Source
+from .stats import BOUND, EXACT, Needs, Quadratic, Stats, combine, coupled
+from .store import Checkpoint, Store
+from .trials import ALL, Trial
+
+logger = logging.getLogger("dask_gd")
+
+#: What the trials of one batch may hold on the client, and what the sums of one pass may be: candidates beyond that are
+#: tried after these.
+BATCH_BYTES, SUMS_BYTES = 1 << 30, 64 << 20
+
+#: A strength with which every weight is 0.
+ALL_BUT_INFINITE = 1e100
+
+
+class Shared:
+    """The passes that the trials share."""
+
+    def __init__(
+        self,
+        source: Source,
+        loss: Loss,
+        assigned: Assigned,
+        score: OfRows | None,
+        candidates: list[Candidate],
+        solvers: list[Solver],
+        max_iter: int,
+        tol: float,
+        fit_intercept: bool,
+    ):
+        self.fit_intercept = fit_intercept
+        self.source, self.loss, self.assigned, self.score = source, loss, assigned, score
+        self.candidates, self.solvers, self.max_iter, self.tol = candidates, solvers, max_iter, tol
+        self.count, self.name, self.passes = assigned.folds.count, uuid.uuid4().hex[:8], 0
+        self.callbacks: tuple[Callback, ...] = ()
+        self.store: Store | None = None
+        self.stored: tuple[Checkpoint, np.ndarray] | None = None
+        self.spec: dict[str, Any] = {}
+        self.rounds = 0
+
+    def open(self, store: Store, scoring: str) -> None:
+        """Take the store, and what it holds of this search."""
+        self.store, self.spec = store, spec_of(self, scoring)
+        self.stored = stored_start(store, self.spec)
+
+    def release(self) -> None:
+        """Have the workers drop what they keep."""
+        if self.passes > KEEP_AFTER:
+            passes.release(self.source, self.name)
+
+    def run(self, start: np.ndarray) -> list[Trial]:
+        """All trials, from a start (q, k, 1), or from where the store has them."""
+        if self.stored is not None:
+            start = self.stored[1]
+        if not self.passes:
+            self.begin(start)
+        trials = self.without_passes(start) if self.loss.quadratic else self.with_passes(start)
+        if self.score is not None and any(np.isnan(trial.held[1]) for trial in trials):
+            self.score_held(trials)
+        return trials
+
+    def begin(self, start: np.ndarray) -> None:
+        """The first pass: the sums of each fold at the start."""
+        self.source = passes.hold(self.source)
+        needs = Needs(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), scale=True)
+        self.folds = self.by_fold(start, needs)[0]
+        self.everything = reduce(combine, self.folds)
+        self.check_folds()
+
+    def scale_path(self, start: np.ndarray) -> None:
+        """Multiply the alphas with the least that makes every weight 0: the largest slope of the mean loss by a weight,
+        where all are 0 and the intercept is the best, over l1_ratio (Friedman, Hastie and Tibshirani, 2010,
+        "Regularization paths for generalized linear models via coordinate descent", section 2.5).
+        """
+        p = self.source.shape[1]
+        nothing = np.zeros_like(start)
+        if self.loss.quadratic:
+            self.begin(start)
+            sums = Quadratic(start, self.everything)(nothing)
+            assert sums.curvature is not None
+            h = sums.curvature[:, :, 0]
+            slope = sums.gradient[:p, :, 0] - h[:p, p:] @ (sums.gradient[p:, :, 0] / h[p:, p:].reshape(-1, 1))
+        else:
+            without = L1(ALL_BUT_INFINITE)
+            run = fit(self.source, loss=self.loss, penalty=without, fit_intercept=self.fit_intercept, tol=self.tol)
+            nothing[p:] = run.parameters[p : len(start), :, None]
+            sums = passes.evaluate(self.source, nothing, self.loss, Needs(), self.name, -1)
+            slope = sums.gradient[:p, :, 0]
+        top = float(np.abs(slope).max() / sums.weight)
+
+        def scaled(candidate: Candidate) -> Candidate:
+            assert candidate.alpha is not None
+            assert candidate.l1_ratio is not None
+            alpha = candidate.alpha * top / candidate.l1_ratio
+            return replace(candidate, alpha=alpha, penalty=ElasticNet(alpha, candidate.l1_ratio))
+
+        self.candidates = [scaled(candidate) for candidate in self.candidates]
+
+    def batches(self, start: np.ndarray) -> list[list[int]]:
+        """Candidates that fit in memory together."""
+        q, k, _ = start.shape
+        newton = any(isinstance(s, Newton) for s in self.solvers)
+        each = 8 * (self.count + 1) * ((q * k) ** 2 * 3 if newton else q * k * 40)
+        some = max(1, min(BATCH_BYTES // each, SUMS_BYTES // (8 * q * k * (self.count + 1))))
+        n = len(self.candidates)
+        if some < n:
+            logger.warning("%d candidates do not fit in memory together; %d are tried at a time.", n, some)
+        return [list(range(i, min(i + some, n))) for i in range(0, n, some)]
+
+    def with_passes(self, start: np.ndarray) -> list[Trial]:
+        """All trials, those of a batch in passes that they share."""
+        trials: list[Trial] = []
+        if self.stored is not None:
+            trials, self.rounds = restore(self, self.stored[0], start), self.stored[0].iteration
+        begun = {trial.candidate for trial in trials}
+        for batch in self.batches(start):
+            if not begun.issuperset(batch):
+                trials += self.begun(batch, start)
+                self.end_round(start, trials)
+            while left := [trial for trial in trials if not trial.done]:
+                told = self.evaluate(left)
+                with one_blas_thread():
+                    for trial, sums in zip(left, told, strict=True):
+                        trial.tell(sums, self.max_iter, self.tol)
+                self.end_round(start, trials)
+        return trials
+
+    def end_round(self, start: np.ndarray, trials: list[Trial]) -> None:
+        self.rounds += 1
+        if self.store is not None:
+            self.store.commit(checkpoint(self.rounds, self.spec, start, trials))
+        running = sum(not trial.done for trial in trials)
+        for callback in self.callbacks:
+            callback(RoundEnded(self.passes, running, len(self.candidates) * (self.count + 1)))
+
+    def begun(self, batch: list[int], start: np.ndarray) -> list[Trial]:
+        """The trials of some candidates, after the first pass, which has evaluated the point where all begin."""
+        seen = {fold: self.seen(self.folds, fold) for fold in (ALL, *range(self.count))}
+        trials = [self.trial(c, fold, start, seen[fold].weight) for c in batch for fold in seen]
+        with one_blas_thread():
+            for trial in trials:
+                held = np.array([[0.0], [np.nan]])
+                if trial.fold != ALL:
+                    held[0] = self.folds[trial.fold].loss
+                trial.tell(seen[trial.fold]._replace(held=held), self.max_iter, self.tol)
+        return trials
+
+    def without_passes(self, start: np.ndarray) -> list[Trial]:
+        """All trials of a squared loss, from each fold's sufficient statistics.
+
+        From the strongest penalty down, each where the one before has ended, if its solver does not depend on where it
+        begins; those with L2 alone end where `ridge_path` says, if that is within ``tol``.
+        """
+        trials = []
+        own = [Quadratic(start, part) for part in self.folds]
+        for fold in (ALL, *range(self.count)):
+            sums = self.seen(self.folds, fold)
+            seen, at = Quadratic(start, sums), start
+            penalties = [candidate.of(sums.weight) for candidate in self.candidates]
+            order = np.argsort([-np.max(p.absolute()) - np.max(p.curvature()) for p in penalties], kind="stable")
+            ridge = ridge_path(start, sums, self.source.shape[1], np.array([np.max(p.curvature()) for p in penalties]))
+            for c in order.tolist():
+                begin = start
+                if self.solvers[c].searches:
+                    plain = isinstance(penalties[c], L2) and not np.ndim(penalties[c].curvature())
+                    begin = ridge[:, :, c, None] if plain and np.isfinite(ridge[:, :, c]).all() else at
+                trial = self.trial(c, fold, begin, sums.weight)
+                with one_blas_thread():
+                    while not trial.done:
+                        query = trial.state.query
+                        held = np.full((2, query.shape[2]), np.nan)
+                        held[0] = 0.0 if fold == ALL else own[fold](query).loss
+                        trial.tell(seen(query)._replace(held=held), self.max_iter, self.tol)
+                at = trial.state.weights if np.isfinite(trial.state.weights).all() else at
+                trials.append(trial)
+        return trials
+
+    def trial(self, candidate: int, fold: int, start: np.ndarray, weight: float) -> Trial:
+        solver, penalty = self.solvers[candidate], self.candidates[candidate].of(weight)
+        state = solver.init(start, rounding_of(self.source))
+        moments = self.everything.scale
+        assert moments is not None
+        width = self.source.shape[1]
+        of_all = width, moments, self.everything.weight
+        return Trial(candidate, fold, self.loss, penalty, solver, state, *of_all, weight)
+
+    def evaluate(self, trials: list[Trial]) -> list[Stats]:
+        """The sums at the trials' queries, in a pass; and in another one curvatures, where some are asked for."""
+        queries = [trial.state.query for trial in trials]
+        sizes = [query.shape[2] for query in queries]
+        of = np.repeat([trial.fold for trial in trials], sizes)
+        query = np.ascontiguousarray(np.concatenate(queries, axis=2))
+        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)))
+        assert sums.held is not None
+        edges = np.cumsum([0, *sizes])
+        found = []
+        for i, trial in enumerate(trials):
+            own = slice(edges[i], edges[i + 1])
+            weight = trial.weight
+            found.append(Stats(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=sums.held[:, own]))
+        asking = [i for i, trial in enumerate(trials) if trial.solver.needs(trial.state).curvature]
+        if not asking:
+            return found
+        # One point for all folds of a candidate: where the fit to all rows is, or any other that still runs.
+        points: dict[int, Trial] = {}
+        for i in reversed(asking):
+            points[trials[i].candidate] = trials[i]
+        numbers = {candidate: number for number, candidate in enumerate(points)}
+        query = np.concatenate([trial.state.query[:, :, :1] for trial in points.values()], axis=2)
+        by_fold = self.by_fold(query, Needs(curvature=EXACT))
+        for i in asking:
+            trial = trials[i]
+            curvature = self.seen(by_fold[numbers[trial.candidate]], trial.fold).curvature
+            found[i] = found[i]._replace(curvature=curvature)
+        return found
+
+    def by_fold(self, query: np.ndarray, needs: Needs) -> list[list[Stats]]:
+        """For each candidate in the query (q, k, m) the sums over each fold's rows, and over those in none."""
+        sums = self.read(query, needs._replace(kernel=ByFold(self.assigned)))
+        parts = [coupled(part, self.loss, needs) for part in apart(sums)]
+        size = self.count + 1
+        return [parts[i : i + size] for i in range(0, len(parts), size)]
+
+    def seen(self, parts: list[Stats], fold: int) -> Stats:
+        """The sums over all rows but the fold's."""
+        return reduce(combine, [part for f, part in enumerate(parts) if f != fold])
+
+    def score_held(self, trials: list[Trial]) -> None:
+        """Scores of trials that took no pass."""
+        query = np.concatenate([trial.state.weights for trial in trials], axis=2)
+        of = np.array([trial.fold for trial in trials])
+        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)))
+        assert sums.held is not None
+        for trial, held in zip(trials, sums.held.T, strict=True):
+            trial.held = held
+
+    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+        self.passes += 1
+        return passes.evaluate(
+            self.source, query, self.loss, needs, self.name, self.passes, keep=self.passes > KEEP_AFTER
+        )
+
+    def check_folds(self) -> None:
+        """Every fold has rows, and what is left without it can be fitted."""
+        for fold in range(self.count):
+            if not self.folds[fold].weight > 0:
+                raise DataError(f"Fold {fold} of {self.count} holds no row with a positive weight; take fewer folds.")
+            seen = self.seen(self.folds, fold)
+            assert seen.scale is not None
+            if not seen.weight > 0:
+                raise DataError(f"Without fold {fold} there is no row with a positive weight left to fit.")
+            try:
+                self.loss.check_target_mean(seen.scale.targets / seen.weight)
+            except DataError as error:
+                raise DataError(f"Without the rows of fold {fold} there is nothing to tell apart: {error}") from error
+
+
+def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:
+    """What the first pass must compute."""
+    asked = {s.needs(s.init(start, 0.0)).curvature for s in solvers}
+    return EXACT if EXACT in asked else BOUND if BOUND in asked else None
+
+
+def ridge_path(start: np.ndarray, sums: Stats, p: int, strengths: np.ndarray) -> np.ndarray:
+    """The minima of a squared loss with each of these L2 strengths (m,), (q, k, m), from the sums at ``start``.
+
+    One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and
+    Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". NaN where the strength
+    is so small that there is no single minimum up to rounding.
+    """
+    assert sums.curvature is not None
+    h, g, w = sums.curvature[:, :, 0] / sums.weight, sums.gradient[:, :, 0] / sums.weight, start[:, :, 0]
+    # An intercept is not penalised: its best value is linear in the others.
+    across = h[:p, p:] / np.sqrt(h[p:, p:]).reshape(-1)
+    centred = h[:p, :p] - across @ across.T
+    values, vectors = np.linalg.eigh(centred)
+    slope = g[:p] - h[:p, p:] @ (g[p:] / h[p:, p:].reshape(-1, 1))
+    curved = values[:, None] + strengths
+    curved = np.where(curved > p * np.finfo(float).eps * values[-1], curved, np.nan)
+    rotated = vectors.T @ (centred @ w[:p] - slope)
+    found = np.tensordot(vectors, rotated[:, :, None] / curved[:, None], axes=1)
+    moved = np.tensordot(h[p:, :p], found - w[:p, :, None], axes=1)
+    intercept = w[p:, :, None] - (g[p:, :, None] + moved) / h[p:, p:].reshape(-1, 1, 1)
+    return np.concatenate([found, intercept])
