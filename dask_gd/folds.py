@@ -46,7 +46,7 @@ class Folds:
     Examples
     --------
     >>> dask_gd.Folds(3).of_rows(0, 8, 8)
-    array([2, 2, 1, 2, 2, 0, 2, 1])
+    array([0, 1, 2, 2, 0, 0, 1, 2])
     >>> dask_gd.Folds(3, by="block").of_rows(0, 8, 8)
     array([0, 0, 0, 1, 1, 1, 2, 2])
     """
@@ -171,6 +171,7 @@ class ByFoldKernel(Kernel):
         self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
         super().__init__(query, loss, Needs(), dtype, p)
         self.targets = np.zeros((count, 2, query.shape[1]))
+        self.room: np.ndarray | None = None
 
     @property
     def stats(self) -> Stats:
@@ -182,14 +183,17 @@ class ByFoldKernel(Kernel):
         """What all kernels begin with is not needed."""
 
     def add_rows(self, rows: Any) -> None:
-        fold, count = self.fold_of(rows), len(self.parts[0])
-        # So many that those of a fold fill a sweep of its kernel.
-        step = count * self.step
+        fold = self.fold_of(rows)
+        # So many that those of a fold nearly fill one sweep of its kernel, and seldom need another.
+        step = (len(self.parts[0]) - 1) * self.step * 7 // 8
+        if self.room is None or len(self.room) < min(step, len(rows.x)):
+            self.room = np.empty((min(step, len(rows.x)), self.p), rows.x.dtype)
         for start in range(0, len(rows.x), step):
             own = fold[start : start + step]
             for f in np.unique(own).tolist():
                 where = start + np.flatnonzero(own == f)
-                x, y = rows.x[where], rows.y[where]
+                # Into memory that stays in the processor's cache.
+                x, y = np.take(rows.x, where, axis=0, out=self.room[: len(where)], mode="clip"), rows.y[where]
                 s, offset = (None if a is None else a[where] for a in (rows.weight, rows.offset))
                 for parts in self.parts:
                     parts[f].add(x, y, s, offset)

@@ -33,7 +33,8 @@ class SearchResult:
     ----------
     data : xarray.Dataset
         Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better); ``loss``, the
-        mean loss of the rows held out, without the penalty; ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`;
+        mean loss of the rows held out, without the penalty; ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`, or
+        "dropped" (one of many learning rates, behind others after some steps);
         ``weights`` and ``intercept`` of the fit to the other rows. ``all_weights``, ``all_intercept`` and
         ``all_reason`` are those of the fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN
         after the last.
@@ -109,6 +110,21 @@ class SearchResult:
         return self.data.score
 
     @property
+    def rates(self) -> xr.DataArray:
+        """What each candidate's learning rate is like: "diverges", "crawls" (it ends, or was dropped, before 99% of the
+        best candidate's fall of the loss held out is done), or "good".
+        """
+        if "learning_rate" not in self.data.coords:
+            raise InvalidArgumentError("rates are those of a search over learning_rates; this had none.")
+        history = self.data.history.mean("fold", skipna=False).values
+        last = np.array([own[np.isfinite(own)][-1:].sum() for own in history])
+        best, start = last[self.best_index], history[:, 0]
+        done = np.divide(start - last, start - best, out=np.ones(len(last)), where=start > best)
+        told = np.where(done >= 0.99, "good", "crawls")
+        told = np.where((self.data.reason == "diverged").any("fold").values, "diverges", told)
+        return self.data.learning_rate.copy(data=told).rename("rates")
+
+    @property
     def best_index(self) -> int:
         """The candidate with the best mean score over the folds, the first of several; none that diverged."""
         means = self.data.score.mean("fold", skipna=False).values
@@ -126,11 +142,13 @@ class SearchResult:
         data, names = self.data, [name for name in PARAMETERS if name in self.data.coords]
         means, spread = data.score.mean("fold", skipna=False).values, data.score.std("fold").values
         best = None if np.isnan(means).all() else self.best_index
+        rates = None if best is None or "learning_rate" not in data.coords else self.rates
         lines = [[" ", *names, "score", "spread", "steps", "ended"]]
         for c in range(data.sizes["candidate"]):
             at = data.isel(candidate=c)
             own = [value if isinstance(value := at[name].item(), str) else f"{value:.6g}" for name in names]
             reasons = ", ".join(sorted(set(at.reason.values.tolist())))
+            reasons += "" if rates is None else f" ({rates[c].item()})"
             steps = f"{int(at.n_iter.max())}"
             lines.append(["*" if c == best else " ", *own, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, reasons])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -209,7 +227,7 @@ def parameters(shared: Shared) -> dict[str, Any]:
 
 def score(trial: Trial, shared: Shared, scoring: str) -> float:
     """Of a trial, on the rows of its fold."""
-    if trial.reason == "diverged":
+    if trial.reason in ("diverged", "dropped"):
         return np.nan
     fold = shared.folds[trial.fold]
     assert fold.held is not None

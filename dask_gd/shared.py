@@ -17,7 +17,7 @@ from .folds import Assigned, ByFold, Unseen, apart
 from .grid import Candidate
 from .loop import fit
 from .losses import Loss
-from .penalties import L1, L2, ElasticNet
+from .penalties import L1, L2, ElasticNet, Penalty
 from .process import one_blas_thread
 from .run import KEEP_AFTER, rounding_of
 from .scores import OfRows
@@ -33,6 +33,10 @@ logger = logging.getLogger("dask_gd")
 #: What the trials of one batch may hold on the client, and what the sums of one pass may be: candidates beyond that are
 #: tried after these.
 BATCH_BYTES, SUMS_BYTES = 1 << 30, 64 << 20
+
+#: More learning rates than this are halved after so many steps, and after twice, four times, ... as many, down to half
+#: of it.
+MANY_RATES, RUNG = 8, 8
 
 #: A strength with which every weight is 0.
 ALL_BUT_INFINITE = 1e100
@@ -147,8 +151,32 @@ class Shared:
                 with one_blas_thread():
                     for trial, sums in zip(left, told, strict=True):
                         trial.tell(sums, self.max_iter, self.tol)
+                self.halve(trials, batch)
                 self.end_round(start, trials)
         return trials
+
+    def halve(self, trials: list[Trial], batch: list[int]) -> None:
+        """Of many learning rates drop the worse half now and then (successive halving; Jamieson and Talwalkar, 2016).
+
+        Those remain that have the least loss on the rows held out after `RUNG` steps, twice that, four times, ...
+        """
+        if any(self.candidates[c].learning_rate is None for c in batch):
+            return
+        running = sorted({t.candidate for t in trials if not t.done and t.candidate in batch})
+        steps = max((t.n_iter for t in trials if not t.done), default=0)
+        rung = steps // RUNG
+        if len(running) <= MANY_RATES // 2 or steps % RUNG or rung & (rung - 1) or not rung:
+            return
+        own: dict[int, float] = {}
+        for c in running:
+            means = [
+                t.held_losses[-1] / self.folds[t.fold].weight for t in trials if t.candidate == c and t.fold != ALL
+            ]
+            own[c] = float(np.mean(means))
+        for c in sorted(running, key=lambda c: own[c])[max(MANY_RATES // 2, -(-len(running) // 2)) :]:
+            for trial in trials:
+                if trial.candidate == c and not trial.done:
+                    trial.reason = "dropped"
 
     def end_round(self, start: np.ndarray, trials: list[Trial]) -> None:
         self.rounds += 1
@@ -176,32 +204,47 @@ class Shared:
         From the strongest penalty down, each where the one before has ended, if its solver does not depend on where it
         begins; those with L2 alone end where `ridge_path` says, if that is within ``tol``.
         """
-        trials = []
-        own = [Quadratic(start, part) for part in self.folds]
+        trials: list[Trial] = []
         for fold in (ALL, *range(self.count)):
-            sums = self.seen(self.folds, fold)
-            seen, at = Quadratic(start, sums), start
-            penalties = [candidate.of(sums.weight) for candidate in self.candidates]
-            order = np.argsort([-np.max(p.absolute()) - np.max(p.curvature()) for p in penalties], kind="stable")
-            ridge = ridge_path(start, sums, self.source.shape[1], np.array([np.max(p.curvature()) for p in penalties]))
-            for c in order.tolist():
-                begin = start
-                if self.solvers[c].searches:
-                    plain = isinstance(penalties[c], L2) and not np.ndim(penalties[c].curvature())
-                    begin = ridge[:, :, c, None] if plain and np.isfinite(ridge[:, :, c]).all() else at
-                trial = self.trial(c, fold, begin, sums.weight)
-                with one_blas_thread():
-                    while not trial.done:
-                        query = trial.state.query
-                        held = np.full((2, query.shape[2]), np.nan)
-                        held[0] = 0.0 if fold == ALL else own[fold](query).loss
-                        trial.tell(seen(query)._replace(held=held), self.max_iter, self.tol)
-                at = trial.state.weights if np.isfinite(trial.state.weights).all() else at
-                trials.append(trial)
+            with one_blas_thread():
+                trials += self.of_statistics(start, fold, self.seen(self.folds, fold))
         return trials
 
-    def trial(self, candidate: int, fold: int, start: np.ndarray, weight: float) -> Trial:
-        solver, penalty = self.solvers[candidate], self.candidates[candidate].of(weight)
+    def of_statistics(self, start: np.ndarray, fold: int, sums: Stats) -> list[Trial]:
+        """A fold's trials, from the sums over the other rows at the start."""
+        trials, at, p = [], start, self.source.shape[1]
+        seen, held = Quadratic(start, sums), None if fold == ALL else Quadratic(start, self.folds[fold])
+        penalties = [candidate.of(sums.weight) for candidate in self.candidates]
+        strengths = np.array([np.max(penalty.curvature()) for penalty in penalties])
+        order = np.argsort([-np.max(penalty.absolute()) for penalty in penalties] - strengths, kind="stable")
+        ridge = ridge_path(start, sums, p, strengths)
+        there = seen(ridge)
+        loss, slope = there.loss / sums.weight, there.gradient / sums.weight
+        loss, slope[:p] = loss + 0.5 * strengths * (ridge[:p] ** 2).sum(axis=(0, 1)), slope[:p] + strengths * ridge[:p]
+        out = np.full((2, len(strengths)), np.nan)
+        out[0] = 0.0 if held is None else held(ridge).loss
+        for c in order.tolist():
+            begin, searches, one = start, self.solvers[c].searches, slice(c, c + 1)
+            plain = isinstance(penalties[c], L2) and not np.ndim(penalties[c].curvature())
+            plain = plain and searches and bool(np.isfinite(loss[c]))
+            if searches:
+                begin = ridge[:, :, one] if plain else at
+            trial = self.trial(c, fold, begin, sums.weight, penalties[c])
+            trials.append(trial)
+            if plain and trial.ends(loss[one], slope[:, :, one], out[:, c], self.tol):
+                continue
+            while not trial.done:
+                query = trial.state.query
+                left = np.full((2, query.shape[2]), np.nan)
+                left[0] = 0.0 if held is None else held(query).loss
+                trial.tell(seen(query)._replace(held=left), self.max_iter, self.tol)
+            at = trial.state.weights if np.isfinite(trial.state.weights).all() else at
+        return trials
+
+    def trial(
+        self, candidate: int, fold: int, start: np.ndarray, weight: float, penalty: Penalty | None = None
+    ) -> Trial:
+        solver, penalty = self.solvers[candidate], penalty or self.candidates[candidate].of(weight)
         state = solver.init(start, rounding_of(self.source))
         moments = self.everything.scale
         assert moments is not None

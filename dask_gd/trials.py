@@ -63,19 +63,30 @@ class Trial:
         if not finite.any() and not (self.solver.searches and self.losses):
             self.reason = "diverged"
             return
-        if finite.all() and query.shape[2] == 1 and (norm := self.norm(seen.gradient, query)) <= tol:
-            # Nobody asks for the next step.
-            self.state = self.state._replace(weights=query, loss=seen.loss, gradient=seen.gradient)
-        else:
-            self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
-            norm = self.norm(self.state.gradient, self.state.weights)
+        assert sums.held is not None
+        if finite.all() and query.shape[2] == 1 and self.ends(seen.loss, seen.gradient, sums.held[:, 0], tol):
+            return
+        self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         taken = np.flatnonzero((query == self.state.weights).all(axis=(0, 1)))
-        if taken.size and sums.held is not None:
+        if taken.size:
             self.held = sums.held[:, taken[0]]
+        self.grad_norm = self.norm(self.state.gradient, self.state.weights)
+        self.note()
+        self.reason = "converged" if self.grad_norm <= tol else self.stop(max_iter)
+
+    def ends(self, loss: np.ndarray, gradient: np.ndarray, held: np.ndarray, tol: float) -> bool:
+        """At the query, if the gradient (q, k, 1) of the objective is within the tolerance; nobody asks for a step."""
+        norm = self.norm(gradient, self.state.query)
+        if norm > tol:
+            return False
+        self.state = self.state._replace(weights=self.state.query, loss=loss, gradient=gradient)
+        self.held, self.grad_norm, self.reason = held, norm, "converged"
+        self.note()
+        return True
+
+    def note(self) -> None:
         self.losses.append(float(self.state.loss[0]))
         self.held_losses.append(float(self.held[0]))
-        self.grad_norm = norm
-        self.reason = "converged" if norm <= tol else self.stop(max_iter)
 
     def norm(self, gradient: np.ndarray, weights: np.ndarray) -> float:
         """Of the gradient (q, k, 1) at these weights, see `gradient_cosine`."""

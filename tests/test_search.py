@@ -120,6 +120,22 @@ def test_a_rate_that_diverges_is_told_and_not_chosen():
     assert found.data.reason.values.tolist() == [["converged"] * 3, ["diverged"] * 3]
     assert np.isnan(found.scores[1]).all()
     assert found.best == {"learning_rate": 0.1}
+    assert found.rates.values.tolist() == ["good", "diverges"]
+
+
+def test_many_rates_are_halved_and_the_best_is_kept():
+    x, y = problem("logistic")
+    rates = np.geomspace(1e-6, 1.0, 12)
+    options = {"loss": "logistic", "solver": "gradient_descent", "folds": 2, "max_iter": 60, "tol": 0.0}
+    found = dask_gd.search(x, y, learning_rates=rates, **options)
+    dropped = (found.data.reason == "dropped").any("fold").values
+    assert dropped.tolist() == [True] * 8 + [False] * 4
+    assert found.data.n_iter.max("fold").values.tolist() == [8] * 6 + [16] * 2 + [60] * 4
+    assert found.rates.values[found.best_index] == "good"
+    assert set(found.rates.values[:8]) == {"crawls"}
+    whole = dask_gd.search(x, y, learning_rates=rates[8:], **options)
+    np.testing.assert_allclose(found.scores[8:], whole.scores, rtol=1e-12)
+    assert found.best == whole.best
 
 
 # scikit-learn

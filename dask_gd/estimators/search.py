@@ -173,7 +173,7 @@ class LassoCV(PathCV):
     >>> x = rng.normal(size=(200, 5))
     >>> model = LassoCV(alphas=20).fit(x, 3 * x[:, 0] + rng.normal(size=200))
     >>> model.mse_path_.shape, int((model.coef_ != 0).sum())
-    ((20, 5), 2)
+    ((20, 5), 1)
     """
 
     def _ratios(self) -> list[float]:
