@@ -72,7 +72,7 @@ def logistic(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     fit, found = (median(seconds[name]) for name in ("fit", "search"))
     rows = [
         row("logistic", "one fit", round(float(results["fit"].history.passes.sum()), 1), seconds["fit"], fit),
-        row("logistic", "search", results["search"].passes, seconds["search"], fit, "and the fit it begins at"),
+        row("logistic", "search", round(results["search"].passes), seconds["search"], fit, "and the fit it begins at"),
     ]
     taken = apart = np.inf
     for tol in (1e-4, 1e-5, 1e-6, 1e-7):
@@ -111,7 +111,9 @@ def ridge(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
         apart = max(apart, abs(theirs - float(results["search"].scores[i, 1])))
     rows = [
         row("ridge", "one pass", 1, seconds["one"], one),
-        row("ridge", "search", results["search"].passes, seconds["search"], one, f"scores differ by {apart:.1e}"),
+        row(
+            "ridge", "search", round(results["search"].passes), seconds["search"], one, f"scores differ by {apart:.1e}"
+        ),
     ]
     verdicts = {
         f"ridge: {found / one:.2f} times one pass, at most {OF_PASS}": found <= OF_PASS * one,
@@ -132,7 +134,7 @@ def lasso(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     apart = float(np.abs(model.mse_path_ + results["search"].scores.values).max())
     found = median(seconds["search"])
     rows = [
-        row("lasso", "search", results["search"].passes, seconds["search"], found),
+        row("lasso", "search", round(results["search"].passes), seconds["search"], found),
         row("lasso", "scikit-learn, tol=1e-7", "", [taken], found, f"errors differ by {apart:.1e}"),
     ]
     return rows, {f"lasso: errors agree to {apart:.1e}, at least {AGREE}": apart <= AGREE}

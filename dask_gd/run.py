@@ -48,6 +48,14 @@ def rounding_of(source: Source) -> float:
     return 1e-9 if source.dtype == np.float32 else 16 * float(np.finfo(float).eps)
 
 
+def drawn(seed: int, step: int, batch: float, count: int) -> tuple[int, ...]:
+    """The partitions that a step reads, of so many: drawn by the seed, each once in a pass."""
+    size = max(1, round(batch * count))
+    taken, place = divmod(step, -(-count // size))
+    order = np.random.default_rng([seed, taken]).permutation(count)
+    return tuple(sorted(order[place * size : (place + 1) * size].tolist()))
+
+
 class Run:
     """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
 
@@ -102,11 +110,7 @@ class Run:
             return self.samples[0]
         if not self.batched:
             return None
-        count = self.source.partitions
-        size = max(1, round(self.solver.batch * count))  # type: ignore[attr-defined]
-        taken, step = divmod(self.iteration + 1, -(-count // size))
-        order = np.random.default_rng([self.seed, taken]).permutation(count)
-        return tuple(sorted(order[step * size : (step + 1) * size].tolist()))
+        return drawn(self.seed, self.iteration + 1, self.solver.batch, self.source.partitions)  # type: ignore[attr-defined]
 
     @property
     def fit_intercept(self) -> bool:

@@ -97,14 +97,15 @@ def search(
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
         weighted as the rows are.
     solver : str or Solver
-        "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum" or "adam".
+        "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum", "adam" or "sgd", whose steps read
+        the same partitions for all candidates.
     max_iter, tol
         Of `fit`, of each trial.
     initial_weights : array or FitResult, optional
         Where all trials begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
         others at zeros.
     seed : int
-        Of that fit.
+        Of that fit, and of the partitions that SGD draws.
     store : path or Store, optional
         A directory where the trials are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
@@ -150,7 +151,7 @@ def search(
         _solver(solver, loss, penalty, len(start), candidate.learning_rate)
         for penalty, candidate in zip(penalties, candidates, strict=True)
     ]
-    shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept)
+    shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
     if isinstance(alphas, int | np.integer):
         shared.scale_path(start)
     shared.callbacks = tuple(callbacks)
@@ -170,15 +171,16 @@ def search(
 
 def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:
     found = as_solver(solver, loss, penalty, q)
-    if getattr(found, "batch", 1.0) < 1.0 or found.name in ("admm", "local_sgd"):
+    if found.name in ("admm", "local_sgd"):
         raise InvalidArgumentError(
-            f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum or adam."
+            f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )
     if rate is None:
         return found
     if "learning_rate" not in {f.name for f in fields(found)}:  # type: ignore[arg-type]
         raise InvalidArgumentError(
-            f"learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam; not {found!r}."
+            f"learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
+            f"{found!r}."
         )
     return replace(found, learning_rate=rate)  # type: ignore[type-var]
 

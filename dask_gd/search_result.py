@@ -39,13 +39,13 @@ class SearchResult:
         ``all_reason`` are those of the fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN
         after the last.
     scoring : str
-    passes : int
+    passes : float
         Over the data, but for the fit that the search begins at.
     """
 
     data: xr.Dataset
     scoring: str
-    passes: int
+    passes: float
     shared: Shared = field(repr=False)
 
     @classmethod
@@ -102,7 +102,7 @@ class SearchResult:
                 len(trials),
                 shared.max_iter,
             )
-        return cls(data, scoring, shared.passes, shared)
+        return cls(data, scoring, shared.taken, shared)
 
     @property
     def scores(self) -> xr.DataArray:

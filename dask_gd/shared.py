@@ -19,7 +19,7 @@ from .loop import fit
 from .losses import Loss
 from .penalties import L1, L2, ElasticNet, Penalty
 from .process import one_blas_thread
-from .run import KEEP_AFTER, rounding_of
+from .run import KEEP_AFTER, drawn, rounding_of
 from .scores import OfRows
 from .search_store import checkpoint, restore, spec_of, stored_start
 from .solvers import Newton, Solver
@@ -56,7 +56,9 @@ class Shared:
         max_iter: int,
         tol: float,
         fit_intercept: bool,
+        seed: int,
     ):
+        self.seed = seed
         self.fit_intercept = fit_intercept
         self.source, self.loss, self.assigned, self.score = source, loss, assigned, score
         self.candidates, self.solvers, self.max_iter, self.tol = candidates, solvers, max_iter, tol
@@ -65,7 +67,7 @@ class Shared:
         self.store: Store | None = None
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
         self.spec: dict[str, Any] = {}
-        self.rounds = 0
+        self.rounds, self.taken = 0, 0.0
 
     def open(self, store: Store, scoring: str) -> None:
         """Take the store, and what it holds of this search."""
@@ -83,10 +85,16 @@ class Shared:
             start = self.stored[1]
         if not self.passes:
             self.begin(start)
-        trials = self.without_passes(start) if self.loss.quadratic else self.with_passes(start)
-        if self.score is not None and any(np.isnan(trial.held[1]) for trial in trials):
+        free = self.loss.quadratic and not self.batched
+        trials = self.without_passes(start) if free else self.with_passes(start)
+        if self.batched or (self.score is not None and any(np.isnan(trial.held[1]) for trial in trials)):
             self.score_held(trials)
         return trials
+
+    @property
+    def batched(self) -> bool:
+        """Each step reads some partitions only, see `SGD`."""
+        return any(getattr(solver, "batch", 1.0) < 1.0 for solver in self.solvers)
 
     def begin(self, start: np.ndarray) -> None:
         """The first pass: the sums of each fold at the start."""
@@ -150,7 +158,7 @@ class Shared:
                 told = self.evaluate(left)
                 with one_blas_thread():
                     for trial, sums in zip(left, told, strict=True):
-                        trial.tell(sums, self.max_iter, self.tol)
+                        trial.tell(sums, self.max_iter, -1.0 if self.batched else self.tol)
                 self.halve(trials, batch)
                 self.end_round(start, trials)
         return trials
@@ -191,7 +199,7 @@ class Shared:
         seen = {fold: self.seen(self.folds, fold) for fold in (ALL, *range(self.count))}
         trials = [self.trial(c, fold, start, seen[fold].weight) for c in batch for fold in seen]
         with one_blas_thread():
-            for trial in trials:
+            for trial in trials if not self.batched else ():
                 held = np.array([[0.0], [np.nan]])
                 if trial.fold != ALL:
                     held[0] = self.folds[trial.fold].loss
@@ -258,14 +266,20 @@ class Shared:
         sizes = [query.shape[2] for query in queries]
         of = np.repeat([trial.fold for trial in trials], sizes)
         query = np.ascontiguousarray(np.concatenate(queries, axis=2))
-        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)))
+        partitions, share = None, 1.0
+        if self.batched:
+            batch = self.solvers[0].batch  # type: ignore[attr-defined]
+            partitions = drawn(self.seed, len(trials[0].losses), batch, self.source.partitions)
+            share = len(partitions) / self.source.partitions
+        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)), partitions)
         assert sums.held is not None
         edges = np.cumsum([0, *sizes])
         found = []
         for i, trial in enumerate(trials):
             own = slice(edges[i], edges[i + 1])
-            weight = trial.weight
-            found.append(Stats(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=sums.held[:, own]))
+            held = sums.held[:, own] / share
+            weight = trial.weight * share
+            found.append(Stats(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=held))
         asking = [i for i, trial in enumerate(trials) if trial.solver.needs(trial.state).curvature]
         if not asking:
             return found
@@ -302,11 +316,11 @@ class Shared:
         for trial, held in zip(trials, sums.held.T, strict=True):
             trial.held = held
 
-    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+    def read(self, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None = None) -> Stats:
         self.passes += 1
-        return passes.evaluate(
-            self.source, query, self.loss, needs, self.name, self.passes, keep=self.passes > KEEP_AFTER
-        )
+        self.taken += 1.0 if partitions is None else len(partitions) / self.source.partitions
+        keep = self.passes > KEEP_AFTER
+        return passes.evaluate(self.source, query, self.loss, needs, self.name, self.passes, partitions, keep)
 
     def check_folds(self) -> None:
         """Every fold has rows, and what is left without it can be fitted."""

@@ -123,6 +123,31 @@ def test_a_rate_that_diverges_is_told_and_not_chosen():
     assert found.rates.values.tolist() == ["good", "diverges"]
 
 
+def test_stochastic_descent_draws_the_same_partitions_for_all_rates():
+    x, y = problem("logistic")
+    data = da.from_array(x, chunks=(50, -1)), da.from_array(y, chunks=50)
+    options = {"loss": "logistic", "folds": 2, "max_iter": 30, "seed": 3}
+    found, again = (
+        dask_gd.search(*data, learning_rates=[0.05, 0.5], solver=dask_gd.SGD(batch=0.25), **options) for _ in range(2)
+    )
+    assert found.data.identical(again.data)
+    other = dask_gd.search(*data, learning_rates=[0.05], solver=dask_gd.SGD(batch=0.25), **{**options, "seed": 4})
+    assert (other.data.weights != found.data.weights[:1]).any()
+    # Scores are those of all rows held out, at the last weights.
+    fold = fold_of(len(x), 2)
+    trial = found.data.isel(candidate=1, fold=0)
+    own = {"loss": "logistic", "max_iter": 0, "initial_weights": np.append(trial.weights, trial.intercept)}
+    held = dask_gd.fit(x[fold == 0], y[fold == 0], **own)
+    np.testing.assert_allclose(trial.loss, held.history.loss[0], rtol=1e-9)
+    assert (found.data.n_iter == 30).all()
+    # A batch of everything is gradient descent.
+    whole, plain = (
+        dask_gd.search(*data, learning_rates=[0.5], solver=solver, **{**options, "tol": 0.0})
+        for solver in (dask_gd.SGD(batch=1.0), "gradient_descent")
+    )
+    np.testing.assert_allclose(whole.scores, plain.scores, rtol=1e-12)
+
+
 def test_many_rates_are_halved_and_the_best_is_kept():
     x, y = problem("logistic")
     rates = np.geomspace(1e-6, 1.0, 12)
@@ -341,7 +366,7 @@ def test_groups_and_folds_of_the_users_own(lazy):
         ({"alphas": [1.0], "folds": 700}, "holds no row"),
         ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_log_loss, neg_loss"),
         ({"alphas": [1.0], "scoring": "roc_auc"}, "does not suit"),
-        ({"alphas": [1.0], "solver": "sgd"}, "search takes newton"),
+        ({"alphas": [1.0], "solver": "local_sgd"}, "search takes newton"),
         ({"alphas": [1.0], "solver": "admm"}, "search takes newton"),
         ({"learning_rates": [0.1]}, "solvers that have one"),
         ({"alphas": [1.0], "folds": np.zeros(5)}, "600 rows"),
