@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from math import gcd
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -36,17 +37,16 @@ class Folds:
     count : int
         2 or more.
     by : {"hash", "class", "block"}
-        "hash": at random, by a hash of the row's number; of n rows a fold has ``n / count``, give or take the root of
-        that. "class": of each ``count`` rows in a row of the same class one for each fold, in an order that a hash
-        decides, so that folds have as many of a class, up to one; takes a pass over the targets. "block": consecutive
-        rows, as many in each fold, up to one: for series in time.
+        "hash": of each ``count`` consecutive rows one for each fold, in an order that a hash decides. "class": the same
+        among the rows of each class, so that folds have as many of a class, up to one; takes a pass over the targets.
+        "block": consecutive rows, as many in each fold, up to one: for series in time.
     seed : int
         Of the hashes.
 
     Examples
     --------
     >>> dask_gd.Folds(3).of_rows(0, 8, 8)
-    array([0, 1, 2, 2, 0, 0, 1, 2])
+    array([0, 1, 2, 0, 2, 1, 0, 2])
     >>> dask_gd.Folds(3, by="block").of_rows(0, 8, 8)
     array([0, 0, 0, 1, 1, 1, 2, 2])
     """
@@ -66,7 +66,7 @@ class Folds:
         """The folds of rows ``start`` to ``stop`` of ``total``, (stop - start,) int."""
         if self.by == "block":
             return np.arange(start, stop) * self.count // total
-        return shared_out(row_hashes(self.seed ^ APART, start, stop), self.count)
+        return dealt(self.seed ^ APART, start, stop, self.count)
 
     def of_groups(self, groups: np.ndarray) -> np.ndarray:
         """The folds of rows by a hash of what their group is called, a number: (n,) -> (n,) int."""
@@ -74,6 +74,21 @@ class Folds:
         names = (np.asarray(groups, float) + 0.0).view(np.uint64)
         first = row_hashes(self.seed ^ APART, 0, 1)
         return shared_out(mixed(mixed(names) ^ first), self.count)
+
+
+def dealt(seed: int, start: int, stop: int, count: int) -> np.ndarray:
+    """Of places ``start`` to ``stop`` in an endless row the fold, each once in every ``count`` of them.
+
+    The i-th of such a run is in fold ``(stride i + shift) modulo count``, with a shift and a stride, which has no
+    divisor in common with count, by the hash of the run's number.
+    """
+    first, last = start // count, -(-stop // count)
+    hashes = row_hashes(seed, first, last)
+    strides = np.array([s for s in range(1, count + 1) if gcd(s, count) == 1])
+    stride = strides[shared_out(hashes, len(strides))]
+    shift = shared_out(mixed(hashes), count)
+    folds = (stride[:, None] * np.arange(count) + shift[:, None]) % count
+    return folds.ravel()[start - first * count : stop - first * count]
 
 
 def shared_out(hashes: np.ndarray, count: int) -> np.ndarray:
@@ -125,10 +140,8 @@ class ByClass:
         found, count = np.empty(len(rows.y), int), self.folds.count
         for c in range(len(self.before)):
             own = np.flatnonzero(rows.y[:, 0] == c)
-            first, stop = self.before[c], self.before[c] + len(own)
-            start, end = first // count * count, -(-stop // count) * count
-            hashes = row_hashes((self.folds.seed ^ APART) + c + 1, start, end).reshape(-1, count)
-            found[own] = hashes.argsort(axis=1).ravel()[first - start : stop - start]
+            first, stop = int(self.before[c]), int(self.before[c]) + len(own)
+            found[own] = dealt((self.folds.seed ^ APART) + c + 1, first, stop, count)
             self.before[c] = stop
         return found
 

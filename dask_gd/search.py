@@ -188,7 +188,7 @@ def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: fl
 def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
     """The source with the column that decides, if there is one, and the rows' folds."""
     n, first, column = source.shape[0], source.bounds[0], ""
-    if hasattr(folds, "get_n_splits"):
+    if hasattr(folds, "get_n_splits") or (isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)):
         folds, groups = split(folds, source, groups), None
     given: Any = groups
     if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
@@ -205,6 +205,8 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         if folds.by != "hash":
             raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
         column = "groups"
+    if not column and folds.count > n:
+        raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
     if not column and folds.by == "class":
         count = classes_of(loss) or (2 if loss.name in ("logistic", "hinge", "squared_hinge") else 0)
         if not count or source.nan == "drop" or isinstance(source.y, FieldRows):
@@ -233,7 +235,7 @@ def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
         )
     n = source.shape[0]
     found = np.full(n, -1)
-    for f, (seen, out) in enumerate(splitter.split(np.zeros((n, 1)), y, groups)):
+    for f, (seen, out) in enumerate(splitter if isinstance(splitter, list) else splitter.split(y, y, groups)):
         if len(seen) + len(out) < n or (found[out] >= 0).any():
             raise InvalidArgumentError(
                 f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."

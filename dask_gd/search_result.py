@@ -33,11 +33,10 @@ class SearchResult:
     ----------
     data : xarray.Dataset
         Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better); ``loss``, the
-        mean loss of the rows held out, without the penalty; ``n_iter``, ``grad_norm``, ``reason`` as in `FitResult`, or
-        "dropped" (one of many learning rates, behind others after some steps);
-        ``weights`` and ``intercept`` of the fit to the other rows. ``all_weights``, ``all_intercept`` and
-        ``all_reason`` are those of the fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN
-        after the last.
+        mean loss of the rows held out, without the penalty; ``n_iter`` and ``grad_norm``; ``reason`` as in `FitResult`,
+        or "dropped" (one of many learning rates, behind others after some steps); ``weights`` and ``intercept`` of the
+        fit to the other rows. ``all_weights``, ``all_intercept``, ``all_n_iter`` and ``all_reason`` are those of the
+        fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN after the last.
     scoring : str
     passes : float
         Over the data, but for the fit that the search begins at.
@@ -88,6 +87,7 @@ class SearchResult:
                 "all_weights": (("candidate", "feature", *output), over(coefficients)),
                 "all_intercept": (("candidate", *output), over(intercept)),
                 "all_reason": ("candidate", over(lambda t: t.reason)),
+                "all_n_iter": ("candidate", over(lambda t: t.n_iter)),
                 "history": ((*pairs, "iteration"), over(history, folds)),
             },
             coords={"fold": list(folds), **parameters(shared)},

@@ -239,6 +239,10 @@ class Shared:
                 begin = ridge[:, :, one] if plain else at
             trial = self.trial(c, fold, begin, sums.weight, penalties[c])
             trials.append(trial)
+            if plain:
+                # A single step from the start.
+                trial.losses.append(float(sums.loss[0]) / sums.weight)
+                trial.held_losses.append(0.0 if fold == ALL else float(self.folds[fold].loss[0]))
             if plain and trial.ends(loss[one], slope[:, :, one], out[:, c], self.tol):
                 continue
             while not trial.done:

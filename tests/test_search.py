@@ -15,6 +15,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TimeSeriesSplit,
 )
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_fit import to_zarr
 
 import dask_gd
@@ -276,11 +277,11 @@ def test_a_squared_loss_takes_one_pass_for_all_candidates():
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("k", [1, 2])
-def test_ridges_closed_form_needs_no_step(fit_intercept, k):
+def test_ridges_closed_form_is_a_single_step(fit_intercept, k):
     x, y = problem("squared")
     y = np.column_stack([y, y**2])[:, :k]
     found = dask_gd.search(x, y, alphas=[1.0, 1e-2, 1e-6, 0.0], fit_intercept=fit_intercept, tol=1e-12, folds=3)
-    assert (found.data.n_iter == 0).all()
+    assert (found.data.n_iter == 1).all()
     assert (found.data.reason == "converged").all()
     alone = dask_gd.fit(x, y, penalty=L2(1e-2), fit_intercept=fit_intercept)
     np.testing.assert_allclose(found.data.all_weights[1], alone.weights, rtol=1e-9)
@@ -305,6 +306,8 @@ def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
     assert set(of) <= set(range(count))
     np.testing.assert_array_equal(folds.of_rows(4, 9, n), of[4:9])
     np.testing.assert_array_equal(folds.of_rows(0, n, 2 * n), of)
+    whole = of[: n // count * count].reshape(-1, count)
+    np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(count), (len(whole), 1)))
     assert (Folds(count, seed=4).of_rows(0, n, n) != of).any()
     blocks = Folds(count, by="block").of_rows(0, n, n)
     assert (np.diff(blocks) >= 0).all()
@@ -312,9 +315,15 @@ def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
     assert sizes.max() - sizes.min() <= 1
 
 
-def test_hashed_folds_are_about_as_large():
-    sizes = np.bincount(Folds(5).of_rows(0, 100_000, 100_000))
-    assert np.abs(sizes - 20_000).max() < 5 * np.sqrt(100_000 * 0.2 * 0.8)
+@pytest.mark.parametrize("count", [2, 5, 6])
+def test_hashed_folds_know_no_period(count):
+    """At whatever distance beyond a run, two rows share a fold as often as by chance."""
+    of = Folds(count).of_rows(0, 60_000, 60_000)
+    for distance in (count, 2 * count, 7 * count + 1, 1000):
+        together = np.mean(of[distance:] == of[:-distance])
+        assert abs(together - 1 / count) < 5 * np.sqrt(1 / count / 20_000)
+    place = [np.bincount(of[i::count], minlength=count) for i in range(count)]
+    assert np.abs(np.array(place) * count * count / 60_000 - 1).max() < 0.1
 
 
 def test_groups_stay_together_and_are_spread():
@@ -363,7 +372,7 @@ def test_groups_and_folds_of_the_users_own(lazy):
         ({"penalty_grid": ["l2"]}, "penalty='l2'"),
         ({"alphas": [1.0], "folds": 1}, "2 or more"),
         ({"alphas": [1.0], "folds": "5"}, "a number, dask_gd.Folds"),
-        ({"alphas": [1.0], "folds": 700}, "holds no row"),
+        ({"alphas": [1.0], "folds": 700}, "700 folds need as many rows"),
         ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_log_loss, neg_loss"),
         ({"alphas": [1.0], "scoring": "roc_auc"}, "does not suit"),
         ({"alphas": [1.0], "solver": "local_sgd"}, "search takes newton"),
@@ -625,3 +634,17 @@ def test_estimators_that_choose_take_sources_and_lazy_rows():
     model = estimators.LogisticRegressionCV(Cs=[1e-4, 1e-2], cv=3, scoring="neg_log_loss").fit(source)
     assert model.scores_.shape == (3, 1, 2)
     assert tuple(model.feature_names_in_) == source.feature_names
+
+
+CHOOSING = [
+    estimators.RidgeCV(),
+    estimators.LassoCV(alphas=10),
+    estimators.ElasticNetCV(alphas=10),
+    # Two searches end within tol of the same minimum, not at the same point.
+    estimators.LogisticRegressionCV(Cs=3, tol=1e-10),
+]
+
+
+@parametrize_with_checks(CHOOSING)
+def test_they_pass_scikit_learns_checks(estimator, check):
+    check(estimator)

@@ -31,6 +31,8 @@ class Searched(Estimator):
     ----------
     search_ : SearchResult
         All candidates on all folds.
+    n_iter_ : int
+        Steps of the best candidate's fit to all rows.
     best_score_ : float
         The mean over folds of the best candidate.
     """
@@ -54,6 +56,10 @@ class Searched(Estimator):
         self.best_score_ = float(found.scores[found.best_index].mean())
         self._chosen(found, found.best)
         return found.refit(store=store, callbacks=self.callbacks)
+
+    def _take(self, result: FitResult, source: Source) -> None:
+        super()._take(result, source)
+        self.n_iter_ = int(self.search_.data.all_n_iter[self.search_.best_index]) + result.n_iter
 
     def _grid(self) -> dict[str, Any]:
         """The candidates, as `search` takes them."""
