@@ -188,8 +188,9 @@ class ByFoldKernel(Kernel):
 
     @property
     def stats(self) -> Stats:
-        """Of all folds at the first candidate, which is what `passes.check` looks at."""
-        return reduce(combine, (part.stats for part in self.parts[0]))
+        """Of all folds at the first candidate, which is what `passes.check` looks at; what is not finite shows in the
+        gradient and the moments."""
+        return reduce(combine, (part.stats._replace(curvature=None) for part in self.parts[0]))
 
     @stats.setter
     def stats(self, _: Stats) -> None:
@@ -203,14 +204,18 @@ class ByFoldKernel(Kernel):
             self.room = np.empty((min(step, len(rows.x)), self.p), rows.x.dtype)
         for start in range(0, len(rows.x), step):
             own = fold[start : start + step]
-            for f in np.unique(own).tolist():
+            for f in range(-1, len(self.targets) - 1):
                 where = start + np.flatnonzero(own == f)
+                if not len(where):
+                    continue
                 # Into memory that stays in the processor's cache.
                 x, y = np.take(rows.x, where, axis=0, out=self.room[: len(where)], mode="clip"), rows.y[where]
                 s, offset = (None if a is None else a[where] for a in (rows.weight, rows.offset))
                 for parts in self.parts:
                     parts[f].add(x, y, s, offset)
-                self.targets[f] += [(a if s is None else a * s[:, None]).sum(axis=0) for a in (y, y * y)]
+                weighted = y if s is None else y * s[:, None]
+                self.targets[f, 0] += weighted.sum(axis=0)
+                self.targets[f, 1] += np.einsum("nk,nk->k", weighted, y)
 
     def sums(self) -> Stats:
         pairs = [(part.stats, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
