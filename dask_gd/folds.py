@@ -168,10 +168,9 @@ class ByFold(NamedTuple):
 
     assigned: Assigned
 
-    @property
-    def copies(self) -> int:
-        """How many Stats there are in one."""
-        return self.assigned.folds.count + 1
+    def copies(self, m: int) -> int:
+        """How many Stats there are in one, of so many candidates."""
+        return m * (self.assigned.folds.count + 1)
 
     def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
         return ByFoldKernel(self, partition, query, loss, needs, dtype, p)

@@ -183,7 +183,7 @@ def evaluate(
     elif not fields:
         blocks = [block.blocks[list(partitions)] for block in blocks]
     q, k, m = query.shape
-    copies = getattr(needs.kernel, "copies", 1)
+    copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
     nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
     threads = client.nthreads() if client is not None else {"": CPU_COUNT}
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, choose
 from .events import Callback
 from .folds import Assigned, Folds, classes_before
 from .grid import candidates_of
@@ -20,7 +20,7 @@ from .penalties import Penalty, check_features
 from .scores import LOSS, score_of_rows
 from .search_result import SearchResult
 from .shared import Shared
-from .solvers import Solver, as_solver
+from .solvers import SOLVERS, Newton, Solver, as_solver
 from .sources import Source, as_source
 from .sources.base import align
 from .sources.columns import as_rows, check_shapes
@@ -103,7 +103,7 @@ def search(
         Of `fit`, of each trial.
     initial_weights : array or FitResult, optional
         Where all trials begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
-        others at zeros.
+        others where `fit` begins.
     seed : int
         Of that fit, and of the partitions that SGD draws.
     store : path or Store, optional
@@ -159,30 +159,37 @@ def search(
         stack.callback(shared.release)
         if store is not None:
             shared.open(stack.enter_context(store if isinstance(store, Store) else Store(store)), scoring)
-        anywhere = initial_weights is None and all(s.searches for s in solvers)
-        if anywhere and not loss.quadratic and shared.stored is None:
+        anywhere = all(s.searches for s in solvers)
+        if initial_weights is None and not loss.quadratic and shared.stored is None:
             middle = shared.candidates[len(candidates) // 2].of(float(source.shape[0]))
-            options: dict[str, Any] = {"fit_intercept": fit_intercept, "tol": START_TOL, "seed": seed}
-            run = fit(source, loss=loss, penalty=middle, solver=solver, **options)
-            start = run.parameters[: len(start), :, None]
+            options: dict[str, Any] = {"solver": solver, "fit_intercept": fit_intercept, "tol": START_TOL, "seed": seed}
+            if anywhere:
+                start = fit(source, loss=loss, penalty=middle, **options).parameters[: len(start), :, None]
+            elif loss.curvature_bound is None:
+                # As `fit` does, begin at the targets' mean.
+                start = fit(source, loss=loss, max_iter=0, fit_intercept=fit_intercept).parameters[
+                    : len(start), :, None
+                ]
         trials = shared.run(start)
     return SearchResult.of(trials, shared, scoring)
 
 
 def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:
+    """The solver of a candidate."""
+    if rate is not None:
+        found = choose("solver", solver, {**SOLVERS, "auto": Newton})() if isinstance(solver, str) else solver
+        if "learning_rate" not in {f.name for f in fields(found)}:  # type: ignore[arg-type]
+            raise InvalidArgumentError(
+                "learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
+                f"{found!r}."
+            )
+        solver = replace(found, learning_rate=rate)  # type: ignore[type-var]
     found = as_solver(solver, loss, penalty, q)
     if found.name in ("admm", "local_sgd"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )
-    if rate is None:
-        return found
-    if "learning_rate" not in {f.name for f in fields(found)}:  # type: ignore[arg-type]
-        raise InvalidArgumentError(
-            f"learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
-            f"{found!r}."
-        )
-    return replace(found, learning_rate=rate)  # type: ignore[type-var]
+    return found
 
 
 def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:

@@ -24,7 +24,8 @@ from .scores import OfRows
 from .search_store import checkpoint, restore, spec_of, stored_start
 from .solvers import Newton, Solver
 from .sources import Source
-from .stats import BOUND, EXACT, Needs, Quadratic, Stats, combine, coupled
+from .stats import BOUND, EXACT, Needs, Quadratic, Stats, combine, coupled, curvatures, stats_bytes
+from .stats import candidates as widest
 from .store import Checkpoint, Store
 from .trials import ALL, Trial
 
@@ -138,7 +139,9 @@ class Shared:
         q, k, _ = start.shape
         newton = any(isinstance(s, Newton) for s in self.solvers)
         each = 8 * (self.count + 1) * ((q * k) ** 2 * 3 if newton else q * k * 40)
-        some = max(1, min(BATCH_BYTES // each, SUMS_BYTES // (8 * q * k * (self.count + 1))))
+        # A first step may try several lengths.
+        sums = 8 * q * k * (self.count + 1) * widest(q)
+        some = max(1, min(BATCH_BYTES // each, SUMS_BYTES // sums))
         n = len(self.candidates)
         if some < n:
             logger.warning("%d candidates do not fit in memory together; %d are tried at a time.", n, some)
@@ -291,14 +294,23 @@ class Shared:
         points: dict[int, Trial] = {}
         for i in reversed(asking):
             points[trials[i].candidate] = trials[i]
-        numbers = {candidate: number for number, candidate in enumerate(points)}
-        query = np.concatenate([trial.state.query[:, :, :1] for trial in points.values()], axis=2)
-        by_fold = self.by_fold(query, Needs(curvature=EXACT))
+        kind = trials[asking[0]].solver.needs(trials[asking[0]].state).curvature
+        by_fold: dict[int, list[Stats]] = {}
+        for some in self.in_memory(list(points), kind):
+            query = np.concatenate([points[c].state.query[:, :, :1] for c in some], axis=2)
+            by_fold |= zip(some, self.by_fold(query, Needs(curvature=kind)), strict=True)
         for i in asking:
-            trial = trials[i]
-            curvature = self.seen(by_fold[numbers[trial.candidate]], trial.fold).curvature
+            curvature = self.seen(by_fold[trials[i].candidate], trials[i].fold).curvature
             found[i] = found[i]._replace(curvature=curvature)
         return found
+
+    def in_memory(self, candidates: list[int], kind: str | None) -> list[list[int]]:
+        """As many of them together as a pass may compute curvatures for."""
+        assert self.everything.gradient is not None
+        q, k, _ = self.everything.gradient.shape
+        each = (self.count + 1) * stats_bytes(q, k, 1, curvatures(k, self.loss, Needs(curvature=kind)))
+        some = max(1, SUMS_BYTES // each)
+        return [candidates[i : i + some] for i in range(0, len(candidates), some)]
 
     def by_fold(self, query: np.ndarray, needs: Needs) -> list[list[Stats]]:
         """For each candidate in the query (q, k, m) the sums over each fold's rows, and over those in none."""

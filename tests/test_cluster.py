@@ -17,9 +17,9 @@ from dask_gd import passes
 from dask_gd.errors import ClusterError, DataError
 
 
-def cluster(workers, threads=1):
+def cluster(workers, threads=1, **options):
     return LocalCluster(
-        n_workers=workers, threads_per_worker=threads, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        n_workers=workers, threads_per_worker=threads, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options
     )
 
 

@@ -99,7 +99,7 @@ def test_penalties_that_bend_end_where_they_do_alone(loss, solver):
         np.testing.assert_array_equal(found.data.weights[c, 1] == 0, alone.weights == 0)
 
 
-@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "poisson"])
 @pytest.mark.parametrize("solver", ["gradient_descent", "momentum", "nesterov", "adam"])
 def test_learning_rates_take_the_steps_that_they_take_alone(loss, solver):
     x, y = problem(loss)
@@ -109,7 +109,12 @@ def test_learning_rates_take_the_steps_that_they_take_alone(loss, solver):
     owner = {"gradient_descent": "GradientDescent", "momentum": "Momentum", "nesterov": "Nesterov", "adam": "Adam"}
     for c, rate in enumerate(rates):
         how = getattr(dask_gd, owner[solver])(learning_rate=rate)
-        alone = dask_gd.fit(x[fold != 0], y[fold != 0], loss=loss, solver=how, max_iter=5, tol=0.0)
+        start = None
+        if loss == "poisson":
+            start = np.append(np.zeros(x.shape[1]), np.log(y.mean()))
+        alone = dask_gd.fit(
+            x[fold != 0], y[fold != 0], loss=loss, solver=how, max_iter=5, tol=0.0, initial_weights=start
+        )
         np.testing.assert_allclose(found.data.weights[c, 0], alone.weights, rtol=1e-10)
         assert found.data.n_iter[c, 0] == 5
     assert found.data.history.sizes["iteration"] == 6
@@ -529,6 +534,16 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bits(solver, after, tmp_p
         dask_gd.search(x, y, store=tmp_path, **{**options, "scoring": "neg_loss"})
     with pytest.raises(InvalidArgumentError, match="holds a search"):
         dask_gd.load(tmp_path)
+
+
+def test_curvatures_are_taken_as_many_together_as_fit_in_memory(monkeypatch):
+    x, y = problem("softmax")
+    options = {"loss": "softmax", "alphas": [1.0, 1e-2, 1e-4], "folds": 3, "tol": 1e-9}
+    whole = dask_gd.search(x, y, **options)
+    monkeypatch.setattr("dask_gd.shared.Shared.in_memory", lambda self, candidates, kind: [[c] for c in candidates])
+    found = dask_gd.search(x, y, **options)
+    assert found.passes > whole.passes
+    np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-8)
 
 
 def test_batches_that_fit_in_memory_end_where_all_do(monkeypatch, caplog, tmp_path):
