@@ -67,7 +67,7 @@ def logistic(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     )
     group = zarr.open_group(path, mode="r")
     x, y = group["x"][:], group["y"][:]
-    cv = PredefinedSplit(dask_gd.Folds(FOLDS).of_rows(0, n, n))
+    cv = PredefinedSplit(dask_gd.Folds(FOLDS).of_rows(np.arange(n), n))
     ours = results["search"].scores.values
     fit, found = (median(seconds[name]) for name in ("fit", "search"))
     rows = [
@@ -104,7 +104,7 @@ def ridge(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     )
     one, found = median(seconds["one"]), median(seconds["search"])
     group = zarr.open_group(path, mode="r")
-    x, z, fold = group["x"][:], group["z"][:], dask_gd.Folds(FOLDS).of_rows(0, n, n)
+    x, z, fold = group["x"][:], group["z"][:], dask_gd.Folds(FOLDS).of_rows(np.arange(n), n)
     apart = 0.0
     for i in (0, 50, 99):
         theirs = Ridge(alpha=ALPHAS[i]).fit(x[fold != 1], z[fold != 1]).score(x[fold == 1], z[fold == 1])
@@ -129,7 +129,7 @@ def lasso(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     seconds, results = in_turns(repeat, search=lambda: dask_gd.search(source, **options))
     group = zarr.open_group(path, mode="r")
     x, z = group["x"][:], group["z"][:]
-    cv = PredefinedSplit(dask_gd.Folds(FOLDS).of_rows(0, n, n))
+    cv = PredefinedSplit(dask_gd.Folds(FOLDS).of_rows(np.arange(n), n))
     taken, model = timed(lambda: LassoCV(alphas=100, cv=cv, tol=1e-7).fit(x, z))
     apart = float(np.abs(model.mse_path_ + results["search"].scores.values).max())
     found = median(seconds["search"])

@@ -20,8 +20,9 @@ import dask.array as da
 import numpy as np
 
 from .errors import DataError, InvalidArgumentError, choose
-from .hashing import mixed, row_hashes
+from .hashing import hashes, mixed
 from .losses import Loss
+from .sources.fields import Fields
 from .stats import Kernel, Needs, Stats, combine
 
 #: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
@@ -45,9 +46,9 @@ class Folds:
 
     Examples
     --------
-    >>> dask_gd.Folds(3).of_rows(0, 8, 8)
+    >>> dask_gd.Folds(3).of_rows(np.arange(8), 8)
     array([0, 1, 2, 0, 2, 1, 0, 2])
-    >>> dask_gd.Folds(3, by="block").of_rows(0, 8, 8)
+    >>> dask_gd.Folds(3, by="block").of_rows(np.arange(8), 8)
     array([0, 0, 0, 1, 1, 1, 2, 2])
     """
 
@@ -62,38 +63,35 @@ class Folds:
             raise InvalidArgumentError(f"Folds(seed={self.seed!r}): a whole number, 0 or more.")
         choose("Folds(by=...)", self.by, {"hash": None, "class": None, "block": None})
 
-    def of_rows(self, start: int, stop: int, total: int) -> np.ndarray:
-        """The folds of rows ``start`` to ``stop`` of ``total``, (stop - start,) int."""
+    def of_rows(self, numbers: np.ndarray, total: int) -> np.ndarray:
+        """The folds of the rows with these numbers, of ``total``: (n,) int -> (n,) int."""
         if self.by == "block":
-            return np.arange(start, stop) * self.count // total
-        return dealt(self.seed ^ APART, start, stop, self.count)
+            return numbers * self.count // total
+        return dealt(self.seed ^ APART, numbers, self.count)
 
     def of_groups(self, groups: np.ndarray) -> np.ndarray:
         """The folds of rows by a hash of what their group is called, a number: (n,) -> (n,) int."""
         # Zero has two signs.
         names = (np.asarray(groups, float) + 0.0).view(np.uint64)
-        first = row_hashes(self.seed ^ APART, 0, 1)
+        first = hashes(self.seed ^ APART, np.zeros(1))
         return shared_out(mixed(mixed(names) ^ first), self.count)
 
 
-def dealt(seed: int, start: int, stop: int, count: int) -> np.ndarray:
-    """Of places ``start`` to ``stop`` in an endless row the fold, each once in every ``count`` of them.
+def dealt(seed: int, places: np.ndarray, count: int) -> np.ndarray:
+    """The folds of places in an endless row, (n,) -> (n,): each once in every ``count`` of them.
 
     The i-th of such a run is in fold ``(stride i + shift) modulo count``, with a shift and a stride, which has no
     divisor in common with count, by the hash of the run's number.
     """
-    first, last = start // count, -(-stop // count)
-    hashes = row_hashes(seed, first, last)
+    runs, i = np.divmod(places, count)
+    random = hashes(seed, runs)
     strides = np.array([s for s in range(1, count + 1) if gcd(s, count) == 1])
-    stride = strides[shared_out(hashes, len(strides))]
-    shift = shared_out(mixed(hashes), count)
-    folds = (stride[:, None] * np.arange(count) + shift[:, None]) % count
-    return folds.ravel()[start - first * count : stop - first * count]
+    return (strides[shared_out(random, len(strides))] * i + shared_out(mixed(random), count)) % count
 
 
-def shared_out(hashes: np.ndarray, count: int) -> np.ndarray:
+def shared_out(random: np.ndarray, count: int) -> np.ndarray:
     """Random uint64 as one of ``count`` numbers, all as likely."""
-    return ((hashes >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(int)
+    return ((random >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(int)
 
 
 class Assigned(NamedTuple):
@@ -107,10 +105,14 @@ class Assigned(NamedTuple):
     column: str = ""
     #: Of folds by class: (partitions, classes) the rows of each class before each partition.
     before: np.ndarray | None = None
+    #: Of a Dataset, whose rows are numbered by its dimensions' points, whatever the chunks.
+    fields: Fields | None = None
 
-    def in_partition(self, partition: int) -> Assigned | ByClass:
+    def in_partition(self, partition: int) -> Assigned | ByClass | InGrid:
         """Of the rows of a partition, as they come, the folds."""
-        return self if self.before is None else ByClass(self.folds, self.before[partition].copy())
+        if self.before is not None:
+            return ByClass(self.folds, self.before[partition].copy())
+        return self if self.fields is None or self.column else InGrid(self, partition)
 
     def __call__(self, rows: Any) -> np.ndarray:
         """(n,) int; -1 is in no fold: always seen."""
@@ -126,8 +128,23 @@ class Assigned(NamedTuple):
                     f"to {self.folds.count - 1}, or -1 where it is never held out."
                 )
             return fold
-        first = self.first
-        return rows.of_all(lambda start, stop: self.folds.of_rows(start - first, stop - first, self.total))
+        return self.folds.of_rows(rows.numbers - self.first, self.total)
+
+
+class InGrid:
+    """The folds of the rows of one of a Dataset's partitions, as they come."""
+
+    def __init__(self, assigned: Assigned, partition: int):
+        assert assigned.fields is not None
+        self.assigned, self.sizes = assigned, tuple(map(sum, assigned.fields.chunks))
+        self.box, self.first = assigned.fields.bind((), partition, 0), -1
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        self.first = rows.start if self.first < 0 else self.first
+        within = np.unravel_index(rows.numbers - self.first, self.box.shape)
+        index = tuple(i + origin for i, origin in zip(within, self.box.origin, strict=True))
+        numbers = np.ravel_multi_index(index, self.sizes)
+        return self.assigned.folds.of_rows(numbers, self.assigned.total)
 
 
 class ByClass:
@@ -140,9 +157,9 @@ class ByClass:
         found, count = np.empty(len(rows.y), int), self.folds.count
         for c in range(len(self.before)):
             own = np.flatnonzero(rows.y[:, 0] == c)
-            first, stop = int(self.before[c]), int(self.before[c]) + len(own)
-            found[own] = dealt((self.folds.seed ^ APART) + c + 1, first, stop, count)
-            self.before[c] = stop
+            places = self.before[c] + np.arange(len(own))
+            found[own] = dealt((self.folds.seed ^ APART) + c + 1, places, count)
+            self.before[c] += len(own)
         return found
 
 

@@ -24,9 +24,14 @@ def row_hashes(seed: int, start: int, stop: int) -> np.ndarray:
     >>> row_hashes(0, 2, 3)
     array([7141179953334974231], dtype=uint64)
     """
+    return hashes(seed, np.arange(start, stop, dtype=np.uint64))
+
+
+def hashes(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """`row_hashes` of any numbers, 0 or more, (n,)."""
     with np.errstate(over="ignore"):
         first = mixed(np.array([seed % 2**64], np.uint64) + np.uint64(GOLDEN))
-        return mixed(first + np.arange(start + 1, stop + 1, dtype=np.uint64) * np.uint64(GOLDEN))
+        return mixed(first + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN))
 
 
 def mixed(state: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from .errors import InvalidArgumentError, choose
 from .events import Callback
@@ -91,7 +92,8 @@ def search(
         So many by a hash of the row's number; or `Folds`; or each row's fold, whole numbers from 0 on, -1 for rows that
         are never held out; or, of data in memory, a splitter of scikit-learn with disjoint test sets.
     groups : array (n,), optional
-        Rows with the same number are in the same fold.
+        Rows with the same number are in the same fold. Of a Dataset the name of a variable, or a DataArray, and so are
+        ``folds`` row by row.
     scoring : str
         "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
@@ -136,6 +138,9 @@ def search(
     check_arguments(max_iter, tol, None, seed)
     candidates = candidates_of(alphas, Cs, l1_ratios, penalty_grid, learning_rates, eps)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
+    if isinstance(x, xr.Dataset):
+        # The name of a variable, or a DataArray.
+        data["fold"] = groups if groups is not None else folds if isinstance(folds, str | xr.DataArray) else None
     source = as_source(x, y, sample_weight, offset=offset, **data)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
@@ -195,6 +200,7 @@ def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: fl
 def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
     """The source with the column that decides, if there is one, and the rows' folds."""
     n, first, column = source.shape[0], source.bounds[0], ""
+    fields = source.x.fields if isinstance(source.x, FieldRows) else None
     if hasattr(folds, "get_n_splits") or (isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)):
         folds, groups = split(folds, source, groups), None
     given: Any = groups
@@ -203,7 +209,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     if not isinstance(folds, Folds):
         if groups is not None:
             raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
-        if isinstance(folds, str) or not hasattr(folds, "__len__"):
+        if (isinstance(folds, str) or not hasattr(folds, "__len__")) and source.fold is None:
             raise InvalidArgumentError(
                 f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
             )
@@ -224,7 +230,14 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         before = classes_before(dask_rows(column_of(source, "y")), source.bounds, count)
         return source, Assigned(folds, n, first, before=before)
     if not column:
-        return source, Assigned(folds, n, first)
+        return source, Assigned(folds, n, first, fields=fields)
+    if isinstance(source.fold, FieldRows):
+        if column == "folds":
+            (variable,) = source.fold.arrays
+            folds = Folds(max(2, int(variable.max().compute()) + 1))
+        return source, Assigned(folds, n, first, column)
+    if fields is not None:
+        raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
     if column == "folds":

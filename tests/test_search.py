@@ -4,6 +4,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from dask.distributed import Client, LocalCluster
 from sklearn import linear_model
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, PoissonRegressor, Ridge
@@ -43,7 +44,7 @@ def problem(loss="logistic", n=600, p=5, seed=0):
 
 
 def fold_of(n, count, seed=0):
-    return Folds(count, seed=seed).of_rows(0, n, n)
+    return Folds(count, seed=seed).of_rows(np.arange(n), n)
 
 
 # Together = alone
@@ -269,6 +270,71 @@ def test_a_source_of_some_rows_has_the_folds_of_these():
     assert found.data.feature.values.tolist() == list(source.feature_names)
 
 
+@pytest.mark.parametrize("by", ["hash", "block"])
+def test_a_datasets_folds_are_those_of_its_points_whatever_the_chunks(by):
+    rng = np.random.default_rng(0)
+    dims = ("time", "lat", "lon")
+    data = xr.Dataset(
+        {"a": (dims, rng.normal(size=(12, 10, 7))), "b": ("time", rng.normal(size=12))},
+        coords={"lat": np.linspace(-1.0, 1.0, 10)},
+    )
+    data["y"] = data.a + data.b * data.lat + 0.3 * xr.DataArray(rng.normal(size=(12, 10, 7)), dims=dims)
+    options = {"features": ["a", "b", "lat"], "target": "y", "sample_dims": dims, "alphas": [0.1, 1e-3]}
+    folds = Folds(3, by=by)
+    flat = np.column_stack([v.values.ravel() for v in xr.broadcast(data.a, data.b, data.lat)])
+    expected = dask_gd.search(flat, data.y.values.ravel(), alphas=[0.1, 1e-3], folds=folds)
+    for chunks in ({}, {"time": 5}, {"time": 4, "lat": 3, "lon": 2}):
+        found = dask_gd.search(data.chunk(chunks), folds=folds, **options)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
+    assert found.data.feature.values.tolist() == ["a", "b", "lat"]
+    run = found.refit()
+    assert run.predict(data).dims == dims
+    # By a variable, and row by row.
+    data["year"] = ("time", np.repeat(np.arange(6.0), 2))
+    by_year = dask_gd.search(data.chunk(time=5), folds=3, groups="year", **options)
+    own = Folds(3).of_groups(np.broadcast_to(data.year.values[:, None, None], data.a.shape).ravel())
+    plain = dask_gd.search(flat, data.y.values.ravel(), alphas=[0.1, 1e-3], folds=own)
+    np.testing.assert_allclose(by_year.scores, plain.scores, rtol=1e-9)
+    given = xr.DataArray(Folds(3).of_groups(data.year.values), dims="time")
+    np.testing.assert_allclose(dask_gd.search(data, folds=given, **options).scores, plain.scores, rtol=1e-9)
+    with pytest.raises(InvalidArgumentError, match="the name of a variable, or a DataArray"):
+        dask_gd.search(data, folds=own, **options)
+
+
+@pytest.mark.parametrize("penalty", [None, L2([0.1, 0.0, 1.0, 0.2, 0.0]), L1(0.05), dask_gd.GroupLasso(0.1, list("aabbb"))])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_any_penalty_may_be_a_candidate(loss, penalty):
+    x, y = problem(loss)
+    found = dask_gd.search(x, y, loss=loss, penalty_grid=[penalty, L2(3.0)], folds=3, tol=1e-8)
+    seen = fold_of(len(x), 3) != 2
+    alone = dask_gd.fit(x[seen], y[seen], loss=loss, penalty=penalty, tol=1e-8)
+    np.testing.assert_allclose(found.data.weights[0, 2], alone.weights, rtol=1e-5, atol=1e-6)
+    assert found.data.penalty.values[1] == repr(L2(3.0))
+    assert "L2" in str(found)
+
+
+def test_a_loss_of_ones_own_and_float32_and_wide_data():
+    x, y = problem("squared")
+
+    def value(z, y):
+        return np.log(np.cosh(z - y))
+
+    pair = (value, lambda z, y: np.tanh(z - y))
+    found = dask_gd.search(x, y, loss=pair, alphas=[0.1], folds=3, tol=1e-8)
+    seen = fold_of(len(x), 3) != 0
+    alone = dask_gd.fit(x[seen], y[seen], loss=pair, penalty=L2(0.1), tol=1e-8)
+    np.testing.assert_allclose(found.data.weights[0, 0], alone.weights, rtol=1e-6)
+    single = dask_gd.search(x.astype(np.float32), y, alphas=[0.1, 1.0], folds=3, tol=1e-5)
+    np.testing.assert_allclose(single.scores, dask_gd.search(x, y, alphas=[0.1, 1.0], folds=3).scores, rtol=1e-4)
+    rng = np.random.default_rng(1)
+    wide = rng.normal(size=(200, 1500))
+    target = (wide[:, 0] + rng.normal(size=200) > 0) * 1.0
+    found = dask_gd.search(wide, target, loss="logistic", alphas=[0.3, 3.0], folds=2, tol=1e-6)
+    seen = fold_of(200, 2) != 1
+    alone = dask_gd.fit(wide[seen], target[seen], loss="logistic", penalty=L2(0.3), tol=1e-6)
+    np.testing.assert_allclose(found.data.weights[0, 1], alone.weights, rtol=1e-3, atol=1e-5)
+
+
 # Passes
 
 
@@ -307,14 +373,14 @@ def test_ridges_closed_form_says_where_there_is_none():
 @pytest.mark.parametrize("count", [2, 7])
 def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
     folds = Folds(count, seed=3)
-    of = folds.of_rows(0, n, n)
+    of = folds.of_rows(np.arange(n), n)
     assert set(of) <= set(range(count))
-    np.testing.assert_array_equal(folds.of_rows(4, 9, n), of[4:9])
-    np.testing.assert_array_equal(folds.of_rows(0, n, 2 * n), of)
+    np.testing.assert_array_equal(folds.of_rows(np.arange(4, 9), n), of[4:9])
+    np.testing.assert_array_equal(folds.of_rows(np.arange(n), 2 * n), of)
     whole = of[: n // count * count].reshape(-1, count)
     np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(count), (len(whole), 1)))
-    assert (Folds(count, seed=4).of_rows(0, n, n) != of).any()
-    blocks = Folds(count, by="block").of_rows(0, n, n)
+    assert (Folds(count, seed=4).of_rows(np.arange(n), n) != of).any()
+    blocks = Folds(count, by="block").of_rows(np.arange(n), n)
     assert (np.diff(blocks) >= 0).all()
     sizes = np.bincount(blocks, minlength=count)
     assert sizes.max() - sizes.min() <= 1
@@ -323,7 +389,7 @@ def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
 @pytest.mark.parametrize("count", [2, 5, 6])
 def test_hashed_folds_know_no_period(count):
     """At whatever distance beyond a run, two rows share a fold as often as by chance."""
-    of = Folds(count).of_rows(0, 60_000, 60_000)
+    of = Folds(count).of_rows(np.arange(60_000), 60_000)
     for distance in (count, 2 * count, 7 * count + 1, 1000):
         together = np.mean(of[distance:] == of[:-distance])
         assert abs(together - 1 / count) < 5 * np.sqrt(1 / count / 20_000)

@@ -249,14 +249,15 @@ def as_source(
     sample_dims: Any = None,
     offset: Any = None,
     nan: str = "error",
+    fold: Any = None,
 ) -> Source:
-    """A source from whatever `fit` accepts; see `fit`."""
+    """A source from whatever `fit` accepts; see `fit`. ``fold`` is for a Dataset, as ``sample_weight`` is."""
     if nan not in ("error", "drop"):
         raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
     if isinstance(x, xr.Dataset):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
-        source = dataset_source(x, features, target, sample_dims, sample_weight, offset)
+        source = dataset_source(x, features, target, sample_dims, sample_weight, offset, fold)
     else:
         _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
         source = _as_source(x, y, sample_weight, offset)
@@ -264,13 +265,19 @@ def as_source(
 
 
 def dataset_source(
-    dataset: xr.Dataset, features: Any, target: Any, sample_dims: Any, sample_weight: Any, offset: Any
+    dataset: xr.Dataset,
+    features: Any,
+    target: Any,
+    sample_dims: Any,
+    sample_weight: Any,
+    offset: Any,
+    fold: Any = None,
 ) -> Source:
     """A source from the variables of a dataset, see `fit`."""
-    x, y, weight, added = dataset_rows(dataset, features, target, sample_dims, sample_weight, offset)
+    x, y, weight, added, of = dataset_rows(dataset, features, target, sample_dims, sample_weight, offset, fold)
     bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
     names = None if isinstance(target, str) else y.fields.names
-    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names, offset=added)
+    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names, offset=added, fold=of)
 
 
 def _only_beside_dataset(**given: Any) -> None:

@@ -36,11 +36,10 @@ class Rows(NamedTuple):
         """The number in the whole array of the i-th row."""
         return self.start + (i if self.kept is None else int(self.kept[i]))
 
-    def of_all(self, computed) -> np.ndarray:
-        """Of these rows what ``computed(start, stop)`` gives for consecutive ones."""
-        if self.kept is None:
-            return computed(self.start, self.start + len(self.x))
-        return computed(self.start, self.start + int(self.kept[-1]) + 1)[self.kept] if len(self.x) else self.kept
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers in the whole array of all of them, (n,)."""
+        return self.start + (np.arange(len(self.x)) if self.kept is None else self.kept)
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,10 @@ def dataset_rows(
     sample_dims: Any,
     sample_weight: Any = None,
     offset: Any = None,
-) -> tuple[FieldRows, FieldRows, FieldRows | None, FieldRows | None]:
-    """Features, targets, row weights and offsets from a dataset's variables, after all checks that need no data."""
+    fold: Any = None,
+) -> tuple[FieldRows, FieldRows, FieldRows | None, FieldRows | None, FieldRows | None]:
+    """Features, targets, row weights, offsets and what decides folds from a dataset's variables, after all checks that
+    need no data."""
     names, targets = _names("features", features), _names("target", target)
     dims = _sample_dims(dataset, sample_dims)
     if both := [name for name in names if name in targets]:
@@ -132,7 +134,8 @@ def dataset_rows(
         "x": {name: variable(dataset, "features", name, dims) for name in names},
         "y": {name: variable(dataset, "target", name, dims) for name in targets},
     }
-    for role, given in (("sample_weight", sample_weight), ("offset", offset)):
+    narrow = {"sample_weight": sample_weight, "offset": offset, "fold": fold}
+    for role, given in narrow.items():
         if given is not None:
             roles[role] = _of_rows(dataset, role, given, dims)
     if empty := [d for d in dims if dataset.sizes[d] == 0]:
@@ -152,8 +155,8 @@ def dataset_rows(
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
         return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
 
-    weight, added = (rows(role, True) if role in roles else None for role in ("sample_weight", "offset"))
-    return rows("x", False), rows("y", isinstance(target, str)), weight, added
+    weight, added, of = (rows(role, True) if role in roles else None for role in narrow)
+    return rows("x", False), rows("y", isinstance(target, str)), weight, added, of
 
 
 def _names(argument: str, given: Any) -> tuple:
