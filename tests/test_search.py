@@ -16,7 +16,6 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TimeSeriesSplit,
 )
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_fit import to_zarr
 
 import dask_gd
@@ -301,7 +300,9 @@ def test_a_datasets_folds_are_those_of_its_points_whatever_the_chunks(by):
         dask_gd.search(data, folds=own, **options)
 
 
-@pytest.mark.parametrize("penalty", [None, L2([0.1, 0.0, 1.0, 0.2, 0.0]), L1(0.05), dask_gd.GroupLasso(0.1, list("aabbb"))])
+@pytest.mark.parametrize(
+    "penalty", [None, L2([0.1, 0.0, 1.0, 0.2, 0.0]), L1(0.05), dask_gd.GroupLasso(0.1, list("aabbb"))]
+)
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
 def test_any_penalty_may_be_a_candidate(loss, penalty):
     x, y = problem(loss)
@@ -310,7 +311,7 @@ def test_any_penalty_may_be_a_candidate(loss, penalty):
     alone = dask_gd.fit(x[seen], y[seen], loss=loss, penalty=penalty, tol=1e-8)
     np.testing.assert_allclose(found.data.weights[0, 2], alone.weights, rtol=1e-5, atol=1e-6)
     assert found.data.penalty.values[1] == repr(L2(3.0))
-    assert "L2" in str(found)
+    assert repr(L2(3.0)) in str(found)
 
 
 def test_a_loss_of_ones_own_and_float32_and_wide_data():
@@ -715,17 +716,3 @@ def test_estimators_that_choose_take_sources_and_lazy_rows():
     model = estimators.LogisticRegressionCV(Cs=[1e-4, 1e-2], cv=3, scoring="neg_log_loss").fit(source)
     assert model.scores_.shape == (3, 1, 2)
     assert tuple(model.feature_names_in_) == source.feature_names
-
-
-CHOOSING = [
-    estimators.RidgeCV(),
-    estimators.LassoCV(alphas=10),
-    estimators.ElasticNetCV(alphas=10),
-    # Two searches end within tol of the same minimum, not at the same point.
-    estimators.LogisticRegressionCV(Cs=3, tol=1e-10),
-]
-
-
-@parametrize_with_checks(CHOOSING)
-def test_they_pass_scikit_learns_checks(estimator, check):
-    check(estimator)
