@@ -1,5 +1,8 @@
 """A search: its trials are the fits that they would be alone, its scores scikit-learn's, whatever the chunks."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import dask
 import dask.array as da
 import numpy as np
@@ -21,7 +24,7 @@ from test_fit import to_zarr
 import dask_gd
 from dask_gd import estimators
 from dask_gd.errors import DataError, InvalidArgumentError, StoreMismatchError
-from dask_gd.folds import Folds
+from dask_gd.folds import ByClass, Folds
 from dask_gd.penalties import L1, L2
 
 TARGETS = {
@@ -146,6 +149,8 @@ def test_stochastic_descent_draws_the_same_partitions_for_all_rates():
     held = dask_gd.fit(x[fold == 0], y[fold == 0], **own)
     np.testing.assert_allclose(trial.loss, held.history.loss[0], rtol=1e-9)
     assert (found.data.n_iter == 30).all()
+    # On the way it is estimated from the partitions drawn.
+    np.testing.assert_allclose(found.data.history[..., -1], found.data.loss, rtol=0.4)
     # A batch of everything is gradient descent.
     whole, plain = (
         dask_gd.search(*data, learning_rates=[0.5], solver=solver, **{**options, "tol": 0.0})
@@ -498,6 +503,19 @@ def test_folds_by_class_have_as_many_of_each_whatever_the_chunks(loss, tmp_path)
     classes = len(np.unique(y))
     assert rows.max() - rows.min() <= classes
     assert not np.allclose(found.scores, dask_gd.search(x, y, **{**options, "folds": 4}).scores)
+
+
+def test_folds_by_class_do_not_depend_on_how_rows_come():
+    y = np.random.default_rng(0).integers(0, 3, 200)
+    folds, nothing = Folds(4, by="class"), np.zeros(3, int)
+
+    def dealt(*edges):
+        own = ByClass(folds, nothing.copy())
+        return np.concatenate([own(SimpleNamespace(y=y[a:b, None])) for a, b in pairwise((0, *edges, 200))])
+
+    np.testing.assert_array_equal(dealt(3, 50, 51, 120), dealt())
+    counts = np.array([[np.sum(dealt()[y == c] == f) for f in range(4)] for c in range(3)])
+    assert np.ptp(counts, axis=1).max() <= 1
 
 
 def test_a_rare_class_is_in_every_fold():
