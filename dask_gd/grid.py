@@ -37,7 +37,10 @@ def candidates_of(
     """The grid, checked. Of a path with so many alphas these are shares of the largest, see `Shared.scale_path`."""
 
     def numbers(name: str, given: Any, least: float, most: float = np.inf, above: bool = False) -> list[float]:
-        values = np.atleast_1d(np.asarray(given, dtype=float)).ravel()
+        try:
+            values = np.array(given if np.ndim(given) else [given], dtype=float).ravel()
+        except (TypeError, ValueError):
+            values = np.array([np.nan])
         good = (values > least if above else values >= least) & (values <= most)
         if not values.size or not good.all():
             bound = f"above {least:g}" if above else f"{least:g} or more"

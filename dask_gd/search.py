@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -200,8 +201,9 @@ def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: fl
 def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
     """The source with the column that decides, if there is one, and the rows' folds."""
     n, first, column = source.shape[0], source.bounds[0], ""
+    folds, groups = (np.asarray(a) if isinstance(a, list | tuple) and not _pairs(a) else a for a in (folds, groups))
     fields = source.x.fields if isinstance(source.x, FieldRows) else None
-    if hasattr(folds, "get_n_splits") or (isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)):
+    if hasattr(folds, "get_n_splits") or _pairs(folds):
         folds, groups = split(folds, source, groups), None
     given: Any = groups
     if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
@@ -209,7 +211,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     if not isinstance(folds, Folds):
         if groups is not None:
             raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
-        if (isinstance(folds, str) or not hasattr(folds, "__len__")) and source.fold is None:
+        if not hasattr(folds, "shape") and source.fold is None:
             raise InvalidArgumentError(
                 f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
             )
@@ -234,16 +236,28 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     if isinstance(source.fold, FieldRows):
         if column == "folds":
             (variable,) = source.fold.arrays
-            folds = Folds(max(2, int(variable.max().compute()) + 1))
+            folds = _counted(variable)
         return source, Assigned(folds, n, first, column)
     if fields is not None:
         raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
     if column == "folds":
-        largest = dask_rows(given, column).max().compute()
-        folds = Folds(max(2, int(largest) + 1))
+        folds = _counted(dask_rows(given, column))
     return replace(source, fold=align(rows, source.bounds)), Assigned(folds, n, first, column)
+
+
+def _pairs(folds: Any) -> bool:
+    """A list of pairs of train and test rows."""
+    return isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)
+
+
+def _counted(folds: da.Array) -> Folds:
+    """As many folds as their numbers say."""
+    largest = float(folds.max().compute())
+    if not np.isfinite(largest):
+        raise InvalidArgumentError(f"folds holds {largest}; a row's fold is a whole number, or -1 if it has none.")
+    return Folds(max(2, int(largest) + 1))
 
 
 def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
@@ -255,7 +269,7 @@ def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
         )
     n = source.shape[0]
     found = np.full(n, -1)
-    for f, (seen, out) in enumerate(splitter if isinstance(splitter, list) else splitter.split(y, y, groups)):
+    for f, (seen, out) in enumerate(splitter if _pairs(splitter) else splitter.split(y, y, groups)):
         if len(seen) + len(out) < n or (found[out] >= 0).any():
             raise InvalidArgumentError(
                 f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."

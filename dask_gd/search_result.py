@@ -25,7 +25,7 @@ logger = logging.getLogger("dask_gd")
 PARAMETERS = ("alpha", "C", "l1_ratio", "learning_rate", "penalty")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """Candidates, their scores on rows held out, and the best.
 
@@ -154,6 +154,8 @@ class SearchResult:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         head = f"search of {len(lines) - 1} candidates on {data.sizes['fold']} folds by {self.scoring}"
         return "\n".join([head, *("  ".join(map(str.rjust, line, widths)) for line in lines)])
+
+    __repr__ = __str__
 
     def plot(self, axes: Any = None) -> Any:
         """The score against the candidates' parameter, its mean and spread over the folds, or of learning rates the

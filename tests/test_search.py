@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from dask.distributed import Client, LocalCluster
 from sklearn import linear_model
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, PoissonRegressor, Ridge
@@ -23,7 +25,7 @@ from test_fit import to_zarr
 
 import dask_gd
 from dask_gd import estimators
-from dask_gd.errors import DataError, InvalidArgumentError, StoreMismatchError
+from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, StoreMismatchError
 from dask_gd.folds import ByClass, Folds
 from dask_gd.penalties import L1, L2
 
@@ -234,7 +236,7 @@ def test_chunks_and_kinds_of_data_change_nothing(loss, tmp_path):
     kinds = {
         "dask": (da.from_array(x, chunks=(77, 2)), da.from_array(y, chunks=101)),
         "zarr": (to_zarr(x, 50, tmp_path / "x"), to_zarr(y, 99, tmp_path / "y")),
-        "pandas": (__import__("pandas").DataFrame(x), y),
+        "pandas": (pd.DataFrame(x), y),
     }
     for a, b in kinds.values():
         np.testing.assert_allclose(dask_gd.search(a, b, **options).scores, expected, rtol=1e-9)
@@ -375,6 +377,10 @@ def test_ridges_closed_form_says_where_there_is_none():
 # Folds
 
 
+def to_memory(a):
+    return zarr.create_array({}, data=a, chunks=(70,))
+
+
 @pytest.mark.parametrize("n", [10, 1000])
 @pytest.mark.parametrize("count", [2, 7])
 def test_folds_are_numbers_that_depend_on_the_row_alone(n, count):
@@ -411,13 +417,15 @@ def test_groups_stay_together_and_are_spread():
     assert len(set(Folds(4).of_groups(np.array([0.0, -0.0])))) == 1
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_groups_and_folds_of_the_users_own(lazy):
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.ndarray.tolist, pd.Series, lambda a: da.from_array(a, chunks=70), lambda a: to_memory(a)]
+)
+def test_groups_and_folds_of_the_users_own(kind):
     x, y = problem("logistic")
     groups = np.random.default_rng(5).integers(0, 40, len(x))
     of = Folds(3).of_groups(groups)
     options = {"loss": "logistic", "alphas": [0.1, 1e-3], "tol": 1e-8}
-    given = [da.from_array(a, chunks=70) if lazy else a for a in (groups, of)]
+    given = [kind(a) for a in (groups, of)]
     by_group = dask_gd.search(x, y, folds=3, groups=given[0], **options)
     by_fold = dask_gd.search(x, y, folds=given[1], **options)
     np.testing.assert_allclose(by_group.scores, by_fold.scores, rtol=1e-9)
@@ -441,6 +449,8 @@ def test_groups_and_folds_of_the_users_own(lazy):
         ({"alphas": []}, "at least one number"),
         ({"alphas": [-1.0]}, "each 0 or more"),
         ({"alphas": [np.nan]}, "each 0 or more"),
+        ({"alphas": "auto"}, "each 0 or more"),
+        ({"alphas": [[1.0], [1.0, 2.0]]}, "each 0 or more"),
         ({"Cs": [0.0]}, "each above 0"),
         ({"alphas": [1.0], "Cs": [1.0]}, "alternatives"),
         ({"alphas": [1.0], "l1_ratios": [1.5]}, "at most 1"),
@@ -457,6 +467,9 @@ def test_groups_and_folds_of_the_users_own(lazy):
         ({"learning_rates": [0.1]}, "solvers that have one"),
         ({"alphas": [1.0], "folds": np.zeros(5)}, "600 rows"),
         ({"alphas": [1.0], "folds": np.full(600, 0.5)}, "0.5 in row 0"),
+        ({"alphas": [1.0], "folds": np.full(600, np.nan)}, "folds holds nan"),
+        ({"alphas": [1.0], "folds": True}, "a number, dask_gd.Folds"),
+        ({"alphas": [1.0], "groups": ["a"] * 600}, "groups has dtype <U1"),
         ({"alphas": [1.0], "folds": np.zeros(600)}, "no row with a positive weight left"),
         ({"alphas": [1.0], "folds": Folds(3, by="block"), "groups": np.zeros(600)}, "shared out by a hash"),
         ({"penalty_grid": [L1([1.0, 2.0])]}, "2 values"),
@@ -465,7 +478,7 @@ def test_groups_and_folds_of_the_users_own(lazy):
 )
 def test_bad_input_is_refused_by_name(options, message):
     x, y = problem("logistic")
-    with pytest.raises((InvalidArgumentError, DataError), match=message):
+    with pytest.raises((InvalidArgumentError, InvalidTypeError, DataError), match=message):
         dask_gd.search(x, y, loss="logistic", **options)
 
 
