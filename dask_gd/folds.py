@@ -69,12 +69,9 @@ class Folds:
             return numbers * self.count // total
         return dealt(self.seed ^ APART, numbers, self.count)
 
-    def of_groups(self, groups: np.ndarray) -> np.ndarray:
-        """The folds of rows by a hash of what their group is called, a number: (n,) -> (n,) int."""
-        # Zero has two signs.
-        names = (np.asarray(groups, float) + 0.0).view(np.uint64)
-        first = hashes(self.seed ^ APART, np.zeros(1))
-        return shared_out(mixed(mixed(names) ^ first), self.count)
+    def of_groups(self, groups: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The folds of rows whose groups are among those ``known``, sorted: (n,), (groups,) -> (n,) int."""
+        return dealt(self.seed ^ APART, np.searchsorted(known, groups), self.count)
 
 
 def dealt(seed: int, places: np.ndarray, count: int) -> np.ndarray:
@@ -107,6 +104,8 @@ class Assigned(NamedTuple):
     before: np.ndarray | None = None
     #: Of a Dataset, whose rows are numbered by its dimensions' points, whatever the chunks.
     fields: Fields | None = None
+    #: All of them, sorted, where rows are shared out by their groups.
+    groups: np.ndarray | None = None
 
     def in_partition(self, partition: int) -> Assigned | ByClass | InGrid:
         """Of the rows of a partition, as they come, the folds."""
@@ -117,7 +116,8 @@ class Assigned(NamedTuple):
     def __call__(self, rows: Any) -> np.ndarray:
         """(n,) int; -1 is in no fold: always seen."""
         if self.column == "groups":
-            return self.folds.of_groups(rows.fold)
+            assert self.groups is not None
+            return self.folds.of_groups(rows.fold, self.groups)
         if self.column == "folds":
             fold = rows.fold.astype(int)
             bad = (fold != rows.fold) | (fold < -1) | (fold >= self.folds.count)

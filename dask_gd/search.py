@@ -93,8 +93,8 @@ def search(
         So many by a hash of the row's number; or `Folds`; or each row's fold, whole numbers from 0 on, -1 for rows that
         are never held out; or, of data in memory, a splitter of scikit-learn with disjoint test sets.
     groups : array (n,), optional
-        Rows with the same number are in the same fold. Of a Dataset the name of a variable, or a DataArray, and so are
-        ``folds`` row by row.
+        Rows with the same number are in the same fold, and folds have as many groups, up to one. Of a Dataset the name
+        of a variable, or a DataArray, and so are ``folds`` row by row.
     scoring : str
         "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
@@ -234,17 +234,14 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     if not column:
         return source, Assigned(folds, n, first, fields=fields)
     if isinstance(source.fold, FieldRows):
-        if column == "folds":
-            (variable,) = source.fold.arrays
-            folds = _counted(variable)
-        return source, Assigned(folds, n, first, column)
+        (variable,) = source.fold.arrays
+        return source, _by_column(folds, variable, Assigned(Folds(), n, first, column))
     if fields is not None:
         raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
-    if column == "folds":
-        folds = _counted(dask_rows(given, column))
-    return replace(source, fold=align(rows, source.bounds)), Assigned(folds, n, first, column)
+    source = replace(source, fold=align(rows, source.bounds))
+    return source, _by_column(folds, dask_rows(given, column), Assigned(Folds(), n, first, column))
 
 
 def _pairs(folds: Any) -> bool:
@@ -252,12 +249,18 @@ def _pairs(folds: Any) -> bool:
     return isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)
 
 
-def _counted(folds: da.Array) -> Folds:
-    """As many folds as their numbers say."""
-    largest = float(folds.max().compute())
-    if not np.isfinite(largest):
-        raise InvalidArgumentError(f"folds holds {largest}; a row's fold is a whole number, or -1 if it has none.")
-    return Folds(max(2, int(largest) + 1))
+def _by_column(folds: Any, values: da.Array, assigned: Assigned) -> Assigned:
+    """With as many folds as a column of them says, or all the groups that one holds: a reduction over it."""
+    found = np.array([values.max().compute()]) if assigned.column == "folds" else da.unique(values.ravel()).compute()
+    if not np.isfinite(found).all():
+        raise InvalidArgumentError(f"{assigned.column} holds NaN or infinity; give each row a number.")
+    if assigned.column == "folds":
+        return assigned._replace(folds=Folds(max(2, int(found[0]) + 1)))
+    if len(found) < folds.count:
+        raise InvalidArgumentError(
+            f"groups has {len(found)} different ones; {folds.count} folds need as many at least."
+        )
+    return assigned._replace(folds=folds, groups=found.astype(float))
 
 
 def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
