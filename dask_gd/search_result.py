@@ -36,7 +36,8 @@ class SearchResult:
         mean loss of the rows held out, without the penalty; ``n_iter`` and ``grad_norm``; ``reason`` as in `FitResult`,
         or "dropped" (one of many learning rates, behind others after some steps); ``weights`` and ``intercept`` of the
         fit to the other rows. ``all_weights``, ``all_intercept``, ``all_n_iter`` and ``all_reason`` are those of the
-        fits to all rows. ``history`` is the loss held out, over "iteration" too, NaN after the last.
+        fits to all rows. ``history`` is the loss held out and ``objective`` that of the fit, over "iteration" too, NaN
+        after the last.
     scoring : str
     passes : float
         Over the data, but for the fit that the search begins at.
@@ -70,9 +71,11 @@ class SearchResult:
 
         longest = max(len(by[c, f].held_losses) for c in range(n) for f in range(count))
 
+        def padded(values: list[float], unit: float = 1.0) -> np.ndarray:
+            return np.append(np.array(values) / unit, np.full(longest - len(values), np.nan))
+
         def history(trial: Trial) -> np.ndarray:
-            own = np.array(trial.held_losses) / shared.folds[trial.fold].weight
-            return np.append(own, np.full(longest - len(own), np.nan))
+            return padded(trial.held_losses, shared.folds[trial.fold].weight)
 
         pairs, folds = ("candidate", "fold"), range(count)
         data = xr.Dataset(
@@ -89,6 +92,7 @@ class SearchResult:
                 "all_reason": ("candidate", over(lambda t: t.reason)),
                 "all_n_iter": ("candidate", over(lambda t: t.n_iter)),
                 "history": ((*pairs, "iteration"), over(history, folds)),
+                "objective": ((*pairs, "iteration"), over(lambda t: padded(t.losses), folds)),
             },
             coords={"fold": list(folds), **parameters(shared)},
         )
@@ -111,18 +115,18 @@ class SearchResult:
 
     @property
     def rates(self) -> xr.DataArray:
-        """What each candidate's learning rate is like: "diverges", "crawls" (it ends, or was dropped, before 99% of the
-        best candidate's fall of the loss held out is done), or "good".
+        """What each candidate's learning rate is like: "diverges" (or ends above the start), "crawls" (it ends, or was
+        dropped, before 99% of the objective's fall with the fastest candidate is done), or "good".
         """
         if "learning_rate" not in self.data.coords:
             raise InvalidArgumentError("rates are those of a search over learning_rates; this had none.")
-        history = self.data.history.mean("fold", skipna=False).values
-        last = np.array([own[np.isfinite(own)][-1:].sum() for own in history])
-        best, start = last[self.best_index], history[:, 0]
-        done = np.divide(start - last, start - best, out=np.ones(len(last)), where=start > best)
-        told = np.where(done >= 0.99, "good", "crawls")
-        told = np.where((self.data.reason == "diverged").any("fold").values, "diverges", told)
-        return self.data.learning_rate.copy(data=told).rename("rates")
+        objective = self.data.objective.values
+        ends = np.isfinite(objective).sum(axis=2, keepdims=True) - 1
+        start, last = objective[:, :, 0].mean(axis=1), np.take_along_axis(objective, ends, axis=2).mean(axis=(1, 2))
+        lost = (self.data.reason == "diverged").any("fold").values | ~(last <= start)
+        whole = np.max(start - last, initial=0.0, where=~lost)
+        told = np.where(start - last >= 0.99 * whole, "good", "crawls")
+        return self.data.learning_rate.copy(data=np.where(lost, "diverges", told)).rename("rates")
 
     @property
     def best_index(self) -> int:
@@ -170,7 +174,12 @@ class SearchResult:
             for c in range(data.sizes["candidate"]):
                 at = data.isel(candidate=c)
                 axes.plot(data.history.isel(candidate=c).mean("fold"), label=f"{at.learning_rate.item():.3g}")
-            axes.set(xlabel="iteration", ylabel="mean loss of rows held out", yscale="log")
+            means = data.history.mean("fold").values
+            start, low = np.nanmax(means[:, 0]), np.nanmin(means)
+            # What diverges leaves the picture.
+            top = min(np.nanmax(means), start + 0.2 * (start - low))
+            margin = 0.05 * (top - low)
+            axes.set(xlabel="iteration", ylabel="mean loss of rows held out", ylim=(low - margin, top + margin))
             axes.legend(title="learning rate")
             return axes
         name = next(name for name in PARAMETERS if name in data.coords)

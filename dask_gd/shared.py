@@ -171,7 +171,7 @@ class Shared:
 
         Those remain that have the least loss on the rows held out after `RUNG` steps, twice that, four times, ...
         """
-        if any(self.candidates[c].learning_rate is None for c in batch):
+        if len(batch) <= MANY_RATES or any(self.candidates[c].learning_rate is None for c in batch):
             return
         running = sorted({t.candidate for t in trials if not t.done and t.candidate in batch})
         steps = max((t.n_iter for t in trials if not t.done), default=0)
