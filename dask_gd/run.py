@@ -18,12 +18,13 @@ from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callback, FitStarted, IterationEnded
 from .losses import Loss, Model
+from .objective import Quadratic, gradient_cosine, objective
 from .penalties import Penalty
 from .process import one_blas_thread
 from .result import HISTORY, FitResult, result_of
 from .solvers import STALLED, Solver
 from .sources import Source
-from .stats import EXACT, GRAM_LIMIT, Needs, Quadratic, Scale, Stats, gradient_cosine, objective
+from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
 from .store import Store
 from .unseen import expected
 

@@ -17,6 +17,7 @@ from .folds import Assigned, ByFold, Unseen, apart
 from .grid import Candidate
 from .loop import fit
 from .losses import Loss
+from .objective import Quadratic
 from .penalties import L1, L2, ElasticNet, Penalty
 from .process import one_blas_thread
 from .run import KEEP_AFTER, drawn, rounding_of
@@ -24,7 +25,7 @@ from .scores import OfRows
 from .search_store import checkpoint, restore, spec_of, stored_start
 from .solvers import Newton, Solver
 from .sources import Source
-from .stats import BOUND, EXACT, Needs, Quadratic, Stats, combine, coupled, curvatures, stats_bytes
+from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, stats_bytes
 from .stats import candidates as widest
 from .store import Checkpoint, Store
 from .trials import ALL, Trial

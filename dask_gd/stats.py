@@ -1,7 +1,7 @@
 """What one pass computes: ``Stats``, sums over rows, and the one kernel that fills them from a block of rows.
 
 Sums, never means: two Stats add up, whatever the number of rows behind each, and the division by the sum of the
-row weights happens once, in ``objective``. Ragged chunks, empty blocks and zero weights are therefore exact.
+row weights happens once, in `objective.objective`. Ragged chunks, empty blocks and zero weights are therefore exact.
 
 Shapes: n sample, p feature, k output, m candidate; q = p + 1 with an intercept, else p. A query is (q, k, m):
 all candidate parameters, the intercept in the last row. The data never gets a column of ones.
@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .losses import Loss, Model, classes_of, pairs
-from .nonsmooth import NonSmooth
-from .penalties import Penalty, nonsmooth
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
@@ -51,7 +49,7 @@ class Needs(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Moments (sums) that make the tolerance free of units: see `gradient_cosine`."""
+    """Moments (sums) that make the tolerance free of units: see `objective.gradient_cosine`."""
 
     sums: np.ndarray  # (q,)  sum s x; for the intercept sum s
     features: np.ndarray  # (q,)  sum s x^2; for the intercept sum s
@@ -333,104 +331,3 @@ def add_curvature(total, block, h, scratch, intercept) -> None:
         total[:p, p] += cross
         total[p, :p] += cross
         total[p, p] += h.sum()
-
-
-class Objective(NamedTuple):
-    """The objective at a query, divided and penalised: ``J(w) = sum_i s_i L_i / sum_i s_i + penalty(w)``.
-
-    The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
-    weights (of a loss without a bound it is about that at the query) and ``means`` are the features' (0 for the
-    intercept, and everywhere if there is none); they come with the first pass. ``gradient``, ``curvature`` and
-    ``diagonal`` are of all but what bends.
-    """
-
-    loss: np.ndarray  # (m,)
-    gradient: np.ndarray  # (q, k, m)
-    curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `coupled`
-    diagonal: np.ndarray | None  # (q,)
-    means: np.ndarray | None  # (q,)
-    nonsmooth: NonSmooth
-    ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
-    features: int  # parameters that are no intercepts, which come last
-    quadratic: bool  # J but for what bends
-    local: np.ndarray | None = None  # (q + 1, k, partitions), see `local`
-    basis: np.ndarray | None = None  # (q, q + k), see `basis`
-
-
-def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
-    """Divide the sums once and add the penalty to the first p rows, the coefficients."""
-    gradient = sums.gradient / sums.weight
-    gradient[:p] += penalty.gradient(query[:p])
-    curvature = diagonal = means = None
-    ridge = np.zeros((len(query), 1, 1))
-    ridge[:p, 0, 0] = penalty.curvature()
-    if sums.curvature is not None:
-        curvature = sums.curvature / sums.weight
-        features = np.arange(p * (len(curvature) // len(query)))
-        curvature[features, features] += ridge[:p, 0, 0].repeat(len(features) // p)[:, None]
-    if sums.scale is not None:
-        bound = loss.curvature_bound
-        if bound is None:
-            bound = float(sums.scale.curvatures.max() / sums.weight)
-        diagonal = bound * sums.scale.features / sums.weight
-        diagonal += ridge[:, 0, 0]
-        means = np.zeros(len(query))
-        if len(query) > p:
-            means[:p] = sums.scale.sums[:p] / sums.weight
-    loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
-    bent = nonsmooth(penalty, p, len(query))
-    basis = None if sums.basis is None else sums.basis / sums.weight
-    seen = loss_mean, gradient, curvature, diagonal, means
-    return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
-
-
-def gradient_cosine(
-    gradient: np.ndarray,
-    scale: Scale,
-    weight: float,
-    p: int,
-    weights: np.ndarray | None = None,
-    penalty: Penalty | None = None,
-) -> float:
-    """The largest component of the gradient (q, k) over its natural size, ``rms(x_j) * rms(dL/dz)`` at the start.
-
-    Where the penalty bends at the weights (q, k), of the subgradient of least norm.
-
-    By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
-    of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
-    1982, test 2), taken component by component. With an intercept both are those of centred features, so that it does
-    not depend on their offsets either.
-    """
-    squares, gradient = scale.features / weight, gradient.copy()
-    if len(gradient) > p:
-        means = scale.sums[:p] / weight
-        gradient[:p] -= means[:, None] * gradient[p]
-        squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
-    if weights is not None and penalty is not None:
-        gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
-    size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())
-
-
-class Quadratic:
-    """A squared loss as its sufficient statistics: the sums at any query from those of one pass.
-
-    With ``g`` and ``H`` the gradient and the curvature at ``center``, exactly
-    ``L(w) = L(center) + <g, d> + <d, H d> / 2`` and ``grad L(w) = g + H d``, where ``d = w - center``. What would
-    have been one pass for each iteration of gradient descent is then a product with a (q, q) matrix.
-    """
-
-    def __init__(self, center: np.ndarray, sums: Stats):
-        self.center, self.sums = center, sums
-        assert sums.curvature is not None
-        self.curvature = sums.curvature[:, :, 0]
-
-    def __call__(self, query: np.ndarray) -> Stats:
-        """The sums at ``query`` (q, k, m)."""
-        d = query - self.center
-        q, k, m = query.shape
-        change = (self.curvature @ d.reshape(q, k * m)).reshape(q, k, m)
-        g = self.sums.gradient
-        loss = self.sums.loss + np.einsum("qkm,qkm->m", d, g + 0.5 * change)
-        return self.sums._replace(loss=loss, gradient=g + change)

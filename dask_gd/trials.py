@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .losses import Loss
+from .objective import gradient_cosine, objective
 from .penalties import Penalty
 from .run import BLOWN_UP, RISES
 from .solvers import STALLED, Solver
-from .stats import Scale, Stats, gradient_cosine, objective
+from .stats import Scale, Stats
 
 #: What a trial that sees every row has for a fold.
 ALL = -2

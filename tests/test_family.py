@@ -13,7 +13,8 @@ from test_losses import EVERY, REAL
 import dask_gd
 from dask_gd import Gamma, Poisson, SquaredHinge, Tweedie
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.stats import Needs, gradient_cosine, objective, partial_stats
+from dask_gd.objective import gradient_cosine, objective
+from dask_gd.stats import Needs, partial_stats
 
 REGRESSORS = {
     Poisson(): PoissonRegressor,

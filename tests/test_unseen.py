@@ -7,7 +7,8 @@ from test_fit import problem
 
 import dask_gd
 from dask_gd.losses import as_loss
-from dask_gd.stats import Needs, gradient_cosine, objective, partial_stats
+from dask_gd.objective import gradient_cosine, objective
+from dask_gd.stats import Needs, partial_stats
 
 
 def measured(x, y, loss, penalty, parameters):

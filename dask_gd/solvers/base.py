@@ -21,7 +21,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..stats import BOUND, GRAM_LIMIT, Needs, Objective
+from ..objective import Objective
+from ..stats import BOUND, GRAM_LIMIT, Needs
 
 
 @runtime_checkable

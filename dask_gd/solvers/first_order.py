@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, choose, positive
-from ..stats import Needs, Objective
+from ..objective import Objective
+from ..stats import Needs
 from .base import curvature_needs, dot, lipschitz
 
 Rate = float | str

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..stats import Objective, candidates
+from ..objective import Objective
+from ..stats import candidates
 from .base import dot
 
 #: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).

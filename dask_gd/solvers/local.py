@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import positive
 from ..local import STEP_ROWS, Consensus, Descent, least_norm
-from ..stats import BOUND, Needs, Objective
+from ..objective import Objective
+from ..stats import BOUND, Needs
 from .base import curvature_needs, lipschitz
 from .first_order import SCHEDULES, GradientDescent
 from .lasso import minimise

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..basis import Basis, basis_of, in_basis, shortest_step
 from ..nonsmooth import NonSmooth
-from ..stats import EXACT, Needs, Objective
+from ..objective import Objective
+from ..stats import EXACT, Needs
 from . import line
 from .base import dot
 from .curvature import corrected, rescaled, restrained, solve
