@@ -53,7 +53,7 @@ def same_bits(a, b):
     np.testing.assert_array_equal(a.history.grad_norm, b.history.grad_norm)
 
 
-@pytest.mark.parametrize("solver", ["newton", "lbfgs", "nesterov", "admm", "local_sgd"])
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "nesterov", "admm", "local_sgd", "sgd"])
 def test_threads_one_worker_and_four_give_the_same_bits(data, solver, four):
     with dask.config.set(scheduler="threads"):
         threads = fit(*data, solver=solver)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dask_gd
-from dask_gd import estimators
+from dask_gd import estimators, preprocessing
 from dask_gd.errors import InvalidArgumentError, InvalidTypeError, NonFiniteError
 from dask_gd.estimators import (
     ElasticNet,
@@ -717,7 +718,35 @@ def test_datasets_are_refused_with_what_to_do(model):
                 method(data)
 
 
-def test_a_lazy_frame_is_refused_and_not_loaded():
+def test_dask_frames_are_served_as_their_arrays_are(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)), columns=list("abc"))
+    frame["z"] = frame.a + rng.normal(size=300)
+    frame["y"], frame["s"] = (frame.z > 0).astype(int), rng.uniform(1, 2, 300)
+    lazy, names = dd.from_pandas(frame, npartitions=4), list("abc")
+    for refused in (dd.DataFrame, dd.Series):
+        monkeypatch.setattr(refused, "__array__", lambda self, *_: pytest.fail("loaded whole"))
+    plain = Ridge().fit(frame[names], frame.z, frame.s)
+    model = Ridge().fit(lazy[names], lazy.z, lazy.s)
+    np.testing.assert_allclose(model.coef_, plain.coef_, rtol=1e-12)
+    assert model.feature_names_in_.tolist() == names
+    assert isinstance(model.predict(lazy[names]), da.Array)
+    assert model.score(lazy[names], lazy.z, lazy.s) == pytest.approx(plain.score(frame[names], frame.z, frame.s))
+    plain = LogisticRegression(class_weight="balanced").fit(frame[names], frame.y, frame.s)
+    model = LogisticRegression(class_weight="balanced").fit(lazy[names], lazy.y, lazy.s)
+    np.testing.assert_allclose(model.coef_, plain.coef_, rtol=1e-9)
+    np.testing.assert_array_equal(model.predict(lazy[names]).compute(), plain.predict(frame[names]))
+    assert model.score(lazy[names], lazy.y) == plain.score(frame[names], frame.y)
+    with pytest.raises(InvalidArgumentError, match="feature 0 is named 'b'"):
+        model.predict(lazy[["b", "a", "c"]])
+    scaled = preprocessing.StandardScaler().fit(lazy[names]).transform(lazy[names])
+    np.testing.assert_allclose(scaled, StandardScaler().fit_transform(frame[names]), rtol=1e-9)
+    split = preprocessing.train_test_split
+    for part, own in zip(split(lazy[names], lazy.y), split(frame[names], frame.y), strict=True):
+        np.testing.assert_array_equal(part.compute(), own)
+
+
+def test_a_lazy_thing_of_no_known_kind_is_refused_and_not_loaded():
     class Frame:
         def __dask_graph__(self):
             return {"a": 1}

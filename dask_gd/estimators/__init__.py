@@ -1,8 +1,8 @@
 """scikit-learn's linear models, with its names, parameters and attributes, on rows that need not fit in memory.
 
 They translate names and parametrisations; `dask_gd.fit` does the rest. NumPy arrays and data frames are checked as
-scikit-learn checks them. Dask arrays, Zarr arrays, DataArrays and a `Source` stay lazy: they are read in the
-passes of the fit, and predictions for them are lazy too. Datasets are for `dask_gd.fit`.
+scikit-learn checks them. Dask arrays and data frames, Zarr arrays, DataArrays and a `Source` stay lazy: they are read
+in the passes of the fit, and predictions for them are lazy too. Datasets are for `dask_gd.fit`.
 """
 
 try:

@@ -83,7 +83,7 @@ class Estimator(BaseEstimator):
         Parameters
         ----------
         X : array-like (n, p), or Source
-            Dask, Zarr and DataArrays are never loaded whole. Datasets are for `dask_gd.fit`.
+            Dask arrays and data frames, Zarr and DataArrays are never loaded whole. Datasets are for `dask_gd.fit`.
         y : array-like (n,), or (n, k) where several targets are taken
             Leave out with a Source.
         sample_weight : array-like (n,), optional

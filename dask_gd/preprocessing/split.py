@@ -14,7 +14,7 @@ from ..errors import InvalidArgumentError, InvalidTypeError
 from ..hashing import row_hashes
 from ..sources import Source
 from ..sources.columns import sized
-from ..sources.lazy import LAZY, is_lazy, rows
+from ..sources.lazy import LAZY, is_frame, is_lazy, rows
 
 #: Rows hashed at a time, in the processor's cache.
 STEP = 1 << 16
@@ -30,7 +30,8 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     Parameters
     ----------
     arrays : array-likes with the same number of rows
-        NumPy and pandas are split in memory. Dask arrays, Zarr arrays and lazy DataArrays stay lazy: nothing is read,
+        NumPy and pandas are split in memory. Dask arrays and data frames (as arrays, once their lengths have been
+        computed), Zarr arrays and lazy DataArrays stay lazy: nothing is read,
         the sizes of the chunks are known from the hashes, and a task leaves out the other rows of what it has read.
     test_size : float
         Between 0 and 1, the expected share.
@@ -91,7 +92,7 @@ def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
 
 def _rows(a: Any, name: str) -> Any:
     """Dask for what is lazy; else what indices select rows of."""
-    if isinstance(a, LAZY):
+    if isinstance(a, LAZY) or is_frame(a):
         a = rows(a, name)
     elif not hasattr(a, "shape"):
         a = np.asarray(a)

@@ -28,17 +28,25 @@ def is_lazy(*arrays: Any) -> bool:
                 "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
                 "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
             )
-        if dask.is_dask_collection(a) and not isinstance(a, LAZY):
+        if dask.is_dask_collection(a) and not isinstance(a, LAZY) and not is_frame(a):
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
             )
-    return any(isinstance(a, LAZY) for a in arrays)
+    return any(isinstance(a, LAZY) or is_frame(a) for a in arrays)
+
+
+def is_frame(a: Any) -> bool:
+    """A Dask DataFrame, or a Series."""
+    return dask.is_dask_collection(a) and hasattr(a, "to_dask_array")
 
 
 def rows(a: Any, role: str = "rows") -> Any:
-    """A column to calculate with: Dask for Zarr, whose chunks must be there, and for lazy DataArrays, else NumPy."""
+    """A column to calculate with: Dask for Zarr, whose chunks must be there, lazy DataArrays and Dask frames, else
+    NumPy."""
     if isinstance(a, xr.DataArray):
         a = chunked(a.variable).data
+    if is_frame(a):
+        a = a.to_dask_array()
     if isinstance(a, zarr.Array):
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
