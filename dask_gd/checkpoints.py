@@ -43,6 +43,7 @@ def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     run.since, run.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
     run.drawn = arrays["fit/drawn"]
     run.dropped = int(arrays.get("dropped", 0))
+    run.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
     run.samples = []
     if left := int(arrays["fit/samples"]):
         run.plan_samples()
@@ -74,8 +75,10 @@ def checkpoint(run: Run) -> Checkpoint:
     counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen)}
     kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.start, "drawn": run.drawn}
     kept |= {name: np.array(count) for name, count in counts.items()}
-    for name, array in kept.items():
-        arrays[f"fit/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+    groups = {"fit": kept, "callbacks": run.callbacks.state()}
+    for group, members in groups.items():
+        for name, array in members.items():
+            arrays[f"{group}/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     attributes = {
         "spec": run.spec,
         "reason": run.reason,

@@ -59,6 +59,10 @@ class DivergenceWarning(UserWarning):
     """The fit stopped because the loss grew without bound; the last finite weights are returned."""
 
 
+class CallbackWarning(UserWarning):
+    """A callback raised; it is not called again, and the fit goes on."""
+
+
 class CorruptCheckpointWarning(UserWarning):
     """A stored iteration is unreadable; the one before it is used."""
 

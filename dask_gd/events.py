@@ -1,18 +1,51 @@
 """What a fit tells its callbacks: typed events, each of which prints as one readable line.
 
 A callback is any callable of one event; ``callbacks=[print]`` follows a fit. Callbacks are called on the
-client, after the iteration they hear about has been committed, so that one that raises loses nothing.
+client, after the iteration they hear about has been committed. One that raises is warned of and not called again: the
+fit goes on. One that raises `StopFit` ends the fit, with the weights of the iteration it has heard about.
+
+A callback may have a memory that a resumed fit needs: a method ``state()`` that gives a dict of arrays, and
+``restore(arrays)`` that takes them back. They are stored with each iteration. A fit that resumes tells such a callback
+of its last iteration once more, which it may or may not have heard of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import CallbackWarning
+
+if TYPE_CHECKING:
+    from .result import FitResult
+
+
+class StopFit(Exception):
+    """Raised by a callback to end a fit after the iteration that it has heard about, which is its result.
+
+    Parameters
+    ----------
+    reason : str
+        Becomes the result's ``reason``.
+    """
+
+    def __init__(self, reason: str = "stopped"):
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
 class FitStarted:
-    """A fit is about to make its first pass; ``resumed_from`` is the stored iteration it goes on from, or None."""
+    """A fit is about to make its first pass; ``resumed_from`` is the stored iteration it goes on from, or None.
+
+    ``run`` names it in its other events and its tasks; ``rows`` and ``nbytes`` are those of a pass over all data, and
+    ``store`` is where iterations are committed, or None.
+    """
 
     run: str
     data: str
@@ -21,6 +54,9 @@ class FitStarted:
     solver: str
     max_iter: int
     resumed_from: int | None
+    rows: int = 0
+    nbytes: int = 0
+    store: str | None = None
 
     def __str__(self) -> str:
         went_on = "" if self.resumed_from is None else f", resumed after iteration {self.resumed_from}"
@@ -43,6 +79,14 @@ class IterationEnded:
     rows: float
     bytes_read: float
     seconds: float
+    run: str = ""
+    snapshot: Callable[[], FitResult] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def result(self) -> FitResult:
+        """What the fit would give back if it ended here; to be asked for while the callback is called."""
+        assert self.snapshot is not None
+        return self.snapshot()
 
     @property
     def rows_per_second(self) -> float:
@@ -69,22 +113,126 @@ class FitEnded:
     reason: str
     n_iter: int
     loss: float
+    run: str = ""
 
     def __str__(self) -> str:
         return f"stopped after {self.n_iter} iterations: {self.reason}, loss {self.loss:.10g}"
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A fit or a search ends with an error, or was interrupted; what was committed before is intact."""
+
+    run: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.run} failed: {self.error}"
+
+
+@dataclass(frozen=True)
+class SearchStarted:
+    """A search is about to begin; its ``fits`` are each candidate's, one without each fold and one with all rows."""
+
+    run: str
+    data: str
+    loss: str
+    candidates: int
+    folds: int
+    fits: int
+    rows: int = 0
+    nbytes: int = 0
+    store: str | None = None
+
+    def __str__(self) -> str:
+        return f"search {self.run}: {self.data}, loss {self.loss}, {self.candidates} candidates, {self.folds} folds"
+
+
+@dataclass(frozen=True)
 class RoundEnded:
-    """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`."""
+    """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`.
+
+    ``candidates`` still run, in ``running`` of all ``fits``; the round has taken ``seconds``.
+    """
 
     passes: int
     running: int
     fits: int
+    candidates: int = 0
+    seconds: float = 0.0
+    run: str = ""
 
     def __str__(self) -> str:
         return f"pass {self.passes:4d}  {self.running} of {self.fits} fits still running"
 
 
-Event = FitStarted | IterationEnded | FitEnded | RoundEnded
+@dataclass(frozen=True)
+class SearchEnded:
+    """All fits of a search have ended; ``best`` are the parameters of the best candidate."""
+
+    run: str
+    best: str
+    passes: float
+
+    def __str__(self) -> str:
+        return f"search {self.run} ended after {self.passes:.3g} passes, best {self.best}"
+
+
+Event = FitStarted | IterationEnded | FitEnded | Failed | SearchStarted | RoundEnded | SearchEnded
 Callback = Callable[[Event], object]
+
+
+class Callbacks:
+    """The callbacks of a fit or a search."""
+
+    def __init__(self, callbacks: Iterable[Callback] = ()):
+        self.given = tuple(callbacks)
+        self.raised: set[int] = set()
+
+    def tell(self, event: Event, only_with_memory: bool = False) -> None:
+        """Call each with the event. Raises StopFit, if one of them did, when all have heard of it."""
+        stop = None
+        for i, callback in enumerate(self.given):
+            if i in self.raised or (only_with_memory and not hasattr(callback, "restore")):
+                continue
+            try:
+                callback(event)
+            except StopFit as error:
+                stop = error
+            except Exception as error:
+                self.raised.add(i)
+                warnings.warn(
+                    f"The callback {callback!r} raised {type(error).__name__}: {error}; it is not called again, and "
+                    f"the fit goes on. To end a fit raise dask_gd.events.StopFit. It had heard: {event}",
+                    CallbackWarning,
+                    stacklevel=3,
+                )
+        if stop is not None:
+            raise stop
+
+    @contextlib.contextmanager
+    def hear_of_failure(self, run: str) -> Iterator[None]:
+        """Tell them if what follows ends with an error, or is interrupted."""
+        try:
+            yield
+        except BaseException as error:
+            said = str(error).partition("\n")[0]
+            with contextlib.suppress(StopFit):
+                self.tell(Failed(run, f"{type(error).__name__}: {said}" if said else type(error).__name__))
+            raise
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memories of those that have one."""
+        return {
+            f"{i}-{name}": np.asarray(array)
+            for i, callback in enumerate(self.given)
+            if hasattr(callback, "state") and i not in self.raised
+            for name, array in callback.state().items()
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Give them back, to the callbacks in the same places."""
+        for i, callback in enumerate(self.given):
+            own: dict[str, Any] = {n.partition("-")[2]: a for n, a in arrays.items() if n.partition("-")[0] == str(i)}
+            if own and hasattr(callback, "restore"):
+                callback.restore(own)

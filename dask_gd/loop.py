@@ -11,7 +11,7 @@ import numpy as np
 
 from . import passes
 from .errors import InvalidArgumentError
-from .events import Callback, FitEnded
+from .events import Callback, Callbacks, FitEnded, StopFit
 from .losses import Loss, Model, Softmax, as_loss, classes_of
 from .penalties import Penalty, as_penalty, check_features
 from .result import FitResult
@@ -106,7 +106,8 @@ def fit(
         A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
         data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.
     callbacks : callables
-        Each takes one event of `dask_gd.events`; ``[print]`` prints a line for each iteration.
+        Each takes one event of `dask_gd.events`; ``[print]`` prints a line for each iteration. See also
+        `dask_gd.callbacks`.
 
     Returns
     -------
@@ -125,6 +126,8 @@ def fit(
     -----
     DivergenceWarning
         If the loss grows without bound; the result has the last finite weights.
+    CallbackWarning
+        If a callback raises; the fit goes on without it.
 
     Notes
     -----
@@ -178,7 +181,9 @@ def fit(
         start = start_of(initial_weights, p, k, fit_intercept)
     check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
-    run = Run(source, loss, penalty, solver, start, int(seed), given=initial_weights is not None)
+    given = initial_weights is not None
+    told = Callbacks(callbacks)
+    run = Run(source, loss, penalty, solver, start, int(seed), given, told)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.plan_samples()
     with contextlib.ExitStack() as stack:
@@ -188,16 +193,22 @@ def fit(
         passes.note_memory(source)
         run.source = passes.hold(source)
         stack.callback(run.release)
-        callbacks = tuple(callbacks)
-        run.tell(callbacks, run.started(max_iter))
-        while (reason := run.stop(max_iter, tol, target_loss)) is None:
-            ended = run.iterate(max_iter, tol, target_loss)
-            if ended is None:
-                reason = "diverged"
-                break
-            run.tell(callbacks, ended)
+        stack.enter_context(told.hear_of_failure(run.name))
+        stack.enter_context(passes.span_of("fit", run.name))
+        told.tell(run.started(max_iter))
+        try:
+            if run.resumed_from is not None:
+                told.tell(run.ended(), only_with_memory=True)
+            while (reason := run.stop(max_iter, tol, target_loss)) is None:
+                ended = run.iterate(max_iter, tol, target_loss)
+                if ended is None:
+                    reason = "diverged"
+                    break
+                told.tell(ended)
+        except StopFit as stop:
+            reason = run.reason or stop.reason
         result = run.finish(reason)
-        run.tell(callbacks, FitEnded(result.reason, result.n_iter, float(result.history.loss[-1])))
+        told.tell(FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name))
     return result
 
 

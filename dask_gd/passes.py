@@ -25,7 +25,8 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from dask.typing import Key
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, span
+from distributed.metrics import context_meter
 
 from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteError
 from .losses import Loss
@@ -106,6 +107,11 @@ def active_client() -> Client | None:
         return default_client()
     except ValueError:
         return None
+
+
+def span_of(kind: str, run: str) -> contextlib.AbstractContextManager:
+    """What puts the tasks of a fit or a search together on Dask's dashboard: a span, on a cluster."""
+    return contextlib.nullcontext() if active_client() is None else span(f"gd-{kind}-{run}")
 
 
 def release(source: Source, run: str) -> None:
@@ -253,8 +259,9 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
             for partition, several in groupby(windows, itemgetter(0)):
                 kernel = make_kernel(partition, work.query, work.loss, work.needs, reader.dtype, reader.features)
                 for _, rows in several:
-                    kernel.add_rows(rows)
-                    check(rows, kernel.stats, work, partition, blocks)
+                    with context_meter.meter("compute"):
+                        kernel.add_rows(rows)
+                        check(rows, kernel.stats, work, partition, blocks)
                 found.append(kernel.sums())
     if work.keep is not None:
         cache.shrink()

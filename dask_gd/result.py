@@ -44,7 +44,8 @@ class FitResult:
         True if the fit reached ``tol`` or ``target_loss``.
     reason : str
         "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in
-        floating point) or "diverged"; "interrupted" in a stored run that has not ended.
+        floating point) or "diverged"; what a callback has given as the reason of a `dask_gd.events.StopFit`;
+        "interrupted" in a stored run that has not ended.
     loss : Loss
     fit_intercept, penalised : bool
         Whether there is an intercept, and a penalty.

@@ -16,7 +16,7 @@ import numpy as np
 from . import passes
 from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
-from .events import Callback, FitStarted, IterationEnded
+from .events import Callbacks, FitStarted, IterationEnded
 from .losses import Loss, Model
 from .objective import Quadratic, gradient_cosine, objective
 from .penalties import Penalty
@@ -69,10 +69,12 @@ class Run:
         start: np.ndarray,
         seed: int,
         given: bool = False,
+        callbacks: Callbacks | None = None,
     ):
         self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
         # The start is the user's, and not to be bettered.
         self.seed, self.given = seed, given
+        self.callbacks = callbacks or Callbacks()
         self.name = uuid.uuid4().hex[:8]
         self.rounding = rounding_of(source)
         self.state = solver.init(start, self.rounding)
@@ -217,7 +219,20 @@ class Run:
         self.reason = self.stop(*stop)
         if self.store is not None:
             self.store.commit(checkpoint(self))
-        return IterationEnded(self.iteration, *(self.history[name][-1] for name in HISTORY))  # type: ignore[arg-type]
+        return self.ended()
+
+    def ended(self) -> IterationEnded:
+        """What callbacks hear of the last iteration."""
+        iteration, row = self.iteration, {name: values[-1] for name, values in self.history.items()}
+
+        def snapshot() -> FitResult:
+            if self.iteration != iteration:
+                raise InvalidArgumentError(
+                    f"The fit has left iteration {iteration}: ask for event.result while the callback is called."
+                )
+            return result_of(checkpoint(self), self.loss)
+
+        return IterationEnded(iteration, **row, run=self.name, snapshot=snapshot)
 
     def take_unseen(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
@@ -366,11 +381,9 @@ class Run:
 
     def started(self, max_iter: int) -> FitStarted:
         names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
-        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from)
-
-    def tell(self, callbacks: tuple[Callback, ...], event: Any) -> None:
-        for callback in callbacks:
-            callback(event)
+        where = None if self.store is None else str(self.store.path)
+        size = self.source.shape[0], self.source.nbytes
+        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where)
 
     def open(self, store: Store) -> None:
         """Take the store, and go on from what it holds."""

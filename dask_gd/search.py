@@ -12,8 +12,9 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from . import passes
 from .errors import InvalidArgumentError, choose
-from .events import Callback
+from .events import Callback, Callbacks, SearchEnded
 from .folds import Assigned, Folds, classes_before
 from .grid import candidates_of
 from .loop import check_arguments, fit, for_targets, start_of
@@ -113,7 +114,8 @@ def search(
         A directory where the trials are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
     callbacks : callables
-        Each takes a `dask_gd.events.RoundEnded` after each of these passes.
+        Each takes a `dask_gd.events.SearchStarted`, a `RoundEnded` after each of these passes, and a `SearchEnded`. One
+        that raises `StopFit` ends the search with that error; with a store it can go on.
 
     Returns
     -------
@@ -160,11 +162,14 @@ def search(
     shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
     if isinstance(alphas, int | np.integer):
         shared.scale_path(start)
-    shared.callbacks = tuple(callbacks)
+    told = shared.callbacks = Callbacks(callbacks)
     with contextlib.ExitStack() as stack:
         stack.callback(shared.release)
         if store is not None:
             shared.open(stack.enter_context(store if isinstance(store, Store) else Store(store)), scoring)
+        stack.enter_context(told.hear_of_failure(shared.name))
+        stack.enter_context(passes.span_of("search", shared.name))
+        told.tell(shared.started())
         anywhere = all(s.searches for s in solvers)
         if initial_weights is None and not loss.quadratic and shared.stored is None:
             middle = shared.candidates[len(candidates) // 2].of(float(source.shape[0]))
@@ -176,8 +181,10 @@ def search(
                 start = fit(source, loss=loss, max_iter=0, fit_intercept=fit_intercept).parameters[
                     : len(start), :, None
                 ]
-        trials = shared.run(start)
-    return SearchResult.of(trials, shared, scoring)
+        found = SearchResult.of(shared.run(start), shared, scoring)
+        best = "none" if found.scores.mean("fold", skipna=False).isnull().all() else f"{found.best}"
+        told.tell(SearchEnded(shared.name, best, found.passes))
+    return found
 
 
 def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from dataclasses import replace
 from functools import reduce
@@ -12,7 +13,7 @@ import numpy as np
 
 from . import passes
 from .errors import DataError
-from .events import Callback, RoundEnded
+from .events import Callbacks, RoundEnded, SearchStarted
 from .folds import Assigned, ByFold, Unseen, apart
 from .grid import Candidate
 from .loop import fit
@@ -65,7 +66,8 @@ class Shared:
         self.source, self.loss, self.assigned, self.score = source, loss, assigned, score
         self.candidates, self.solvers, self.max_iter, self.tol = candidates, solvers, max_iter, tol
         self.count, self.name, self.passes = assigned.folds.count, uuid.uuid4().hex[:8], 0
-        self.callbacks: tuple[Callback, ...] = ()
+        self.callbacks = Callbacks()
+        self.began = time.perf_counter()
         self.store: Store | None = None
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
         self.spec: dict[str, Any] = {}
@@ -194,9 +196,16 @@ class Shared:
         self.rounds += 1
         if self.store is not None:
             self.store.commit(checkpoint(self.rounds, self.spec, start, trials))
-        running = sum(not trial.done for trial in trials)
-        for callback in self.callbacks:
-            callback(RoundEnded(self.passes, running, len(self.candidates) * (self.count + 1)))
+        left = [trial.candidate for trial in trials if not trial.done]
+        began, self.began = self.began, time.perf_counter()
+        of = len(self.candidates) * (self.count + 1), len(set(left)), self.began - began
+        self.callbacks.tell(RoundEnded(self.passes, len(left), *of, self.name))
+
+    def started(self) -> SearchStarted:
+        where = None if self.store is None else str(self.store.path)
+        n, size = len(self.candidates), (self.source.shape[0], self.source.nbytes)
+        of = repr(self.source), repr(self.loss), n, self.count, n * (self.count + 1)
+        return SearchStarted(self.name, *of, *size, where)
 
     def begun(self, batch: list[int], start: np.ndarray) -> list[Trial]:
         """The trials of some candidates, after the first pass, which has evaluated the point where all begin."""

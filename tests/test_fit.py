@@ -309,7 +309,7 @@ def test_callbacks_hear_every_iteration_in_order(tmp_path, capsys):
     assert isinstance(started, dask_gd.events.FitStarted)
     assert [event.iteration for event in iterations] == list(range(6))
     assert [event.loss for event in iterations] == run.history.loss.values.tolist()
-    assert ended == dask_gd.events.FitEnded("max_iter", 5, float(run.history.loss[-1]))
+    assert ended == dask_gd.events.FitEnded("max_iter", 5, float(run.history.loss[-1]), started.run)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
     assert "rows/s" in lines[1]
@@ -322,13 +322,21 @@ def test_a_callback_that_raises_loses_nothing(tmp_path):
     def raises(event):
         if getattr(event, "iteration", 0) == 3:
             raise RuntimeError("mine")
+        heard.append(event)
 
+    heard, others = [], []
     options = {"solver": "adam", "max_iter": 6}
-    with pytest.raises(RuntimeError, match="mine"):
+    whole = dask_gd.fit(x, y, **options)
+    with pytest.warns(dask_gd.errors.CallbackWarning, match=r"raises.* raised RuntimeError: mine; it is not"):
+        run = dask_gd.fit(x, y, **options, callbacks=[raises, others.append])
+    np.testing.assert_array_equal(run.weights, whole.weights)
+    assert len(heard) == 4
+    assert len(others) == 9
+    # And where warnings are errors, what was committed is there.
+    with pytest.raises(dask_gd.errors.CallbackWarning):
         dask_gd.fit(x, y, **options, store=tmp_path, callbacks=[raises])
     stored = dask_gd.load(tmp_path)
     assert (stored.n_iter, stored.reason) == (3, "interrupted")
-    whole = dask_gd.fit(x, y, **options)
     np.testing.assert_array_equal(dask_gd.fit(x, y, **options, store=tmp_path).weights, whole.weights)
 
 

@@ -89,7 +89,7 @@ def test_faults_in_rows_that_no_sample_reads_are_found(stored):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("n", range(12))
 def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, n, solver):
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def interrupt(event):

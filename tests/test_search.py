@@ -26,6 +26,7 @@ from test_fit import to_zarr
 import dask_gd
 from dask_gd import estimators
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, StoreMismatchError
+from dask_gd.events import RoundEnded, SearchEnded
 from dask_gd.folds import ByClass, Folds
 from dask_gd.penalties import L1, L2
 
@@ -605,7 +606,7 @@ def test_a_path_needs_absolute_values():
 # The store, callbacks, memory
 
 
-class Stop(Exception):
+class Stop(BaseException):
     pass
 
 
@@ -618,7 +619,8 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bits(solver, after, tmp_p
     events = []
 
     def stop(event):
-        events.append(event)
+        if isinstance(event, RoundEnded):
+            events.append(event)
         if len(events) == after:
             raise Stop
 
@@ -626,8 +628,8 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bits(solver, after, tmp_p
         dask_gd.search(x, y, store=tmp_path, callbacks=[stop], **options)
     resumed = dask_gd.search(x, y, store=tmp_path, callbacks=[events.append], **options)
     assert resumed.data.identical(whole.data)
-    assert events[-1].running == 0
-    assert events[-1].fits == 12
+    assert isinstance(events[-1], SearchEnded)
+    assert (events[-2].running, events[-2].candidates, events[-2].fits) == (0, 0, 12)
     again = dask_gd.search(x, y, store=tmp_path, **options)
     assert again.passes == 1
     assert again.data.identical(whole.data)

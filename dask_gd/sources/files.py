@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +20,7 @@ import google_crc32c
 import numcodecs
 import numpy as np
 import zarr
+from distributed.metrics import context_meter
 from numcodecs import blosc, zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import LocalStore
@@ -153,6 +155,7 @@ class ChunkFiles:
         stop = start + len(out)
         ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
         ranges += [range(-(-n // c)) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
+        decoding = 0.0
         with _Files(self) as files:
             for index in product(*ranges):
                 # The rows and columns that are wanted of this chunk, as they are numbered in the array.
@@ -167,26 +170,29 @@ class ChunkFiles:
                         skipped = (first[0] - lows[0]) * (target.nbytes // len(target))
                         _fill(target.reshape(-1).view(np.uint8), file, offset + skipped)
                     else:
-                        self.decode(file, offset, nbytes, target, [f - low for f, low in zip(first, lows, strict=True)])
+                        skip = [f - low for f, low in zip(first, lows, strict=True)]
+                        decoding += self.decode(file, offset, nbytes, target, skip)
                 except FileNotFoundError:
                     if fill is None:
                         raise ChunkError(index, "it is no longer in the store", absent=True) from None
                     target[...] = fill
                 except (ValueError, RuntimeError, OSError) as error:
                     raise ChunkError(index, f"{error}") from error
+        context_meter.digest_metric("decode", decoding, "seconds")
 
     def check_size(self, nbytes: int) -> None:
         expected = int(np.prod(self.chunks)) * self.dtype.itemsize
         if nbytes != expected:
             raise ValueError(f"it has {nbytes} bytes in place of {expected}")
 
-    def decode(self, file: int, offset: int, nbytes: int, target: np.ndarray, skipped: list[int]) -> None:
-        """Read a whole chunk and put the part of it from ``skipped`` on into ``target``."""
+    def decode(self, file: int, offset: int, nbytes: int, target: np.ndarray, skipped: list[int]) -> float:
+        """Read a whole chunk and put the part of it from ``skipped`` on into ``target``; the seconds after reading."""
         whole = target.shape == self.chunks and target.flags.c_contiguous
         chunk = target if whole else thread_buffer("chunk", self.chunks, self.dtype)
         memory = chunk.reshape(-1).view(np.uint8)
         data = thread_buffer("stored", (nbytes,), np.dtype(np.uint8)) if self.decoders else memory[:nbytes]
         _fill(data, file, offset)
+        read = time.perf_counter()
         for decoder in self.decoders:
             data = decoder(data, memory)
         self.check_size(data.nbytes)
@@ -194,6 +200,7 @@ class ChunkFiles:
             memory[...] = data
         if not whole:
             target[...] = chunk[tuple(slice(s, s + n) for s, n in zip(skipped, target.shape, strict=True))]
+        return time.perf_counter() - read
 
 
 class _Files:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from distributed.metrics import context_meter
 
 from .ahead import Ahead
 from .cache import cache
@@ -101,13 +102,18 @@ class Reader:
             target, others = y and narrow(y), [column and narrow(column) for column in more]
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
+
+            def metered(a: int, b: int) -> np.ndarray:
+                with context_meter.meter("read"):
+                    return read(a, b) if keep is None else _kept(x, read, a, b, *keep)
+
             for partition, a, b in windows:
                 row_weight, row_offset, row_fold = (
                     _cast(column.read(a, b), np.dtype(float), role).reshape(b - a) if column else None
                     for role, column in zip(("weight", "offset", "fold"), others, strict=True)
                 )
                 rows = Rows(
-                    _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
+                    _cast(metered(a, b), self.dtype, "x"),
                     _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
                     if target
                     else np.empty((b - a, 0)),
