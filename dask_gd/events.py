@@ -57,6 +57,7 @@ class FitStarted:
     rows: int = 0
     nbytes: int = 0
     store: str | None = None
+    tol: float = 0.0
 
     def __str__(self) -> str:
         went_on = "" if self.resumed_from is None else f", resumed after iteration {self.resumed_from}"

@@ -13,6 +13,7 @@ from . import passes
 from .errors import InvalidArgumentError
 from .events import Callback, Callbacks, FitEnded, StopFit
 from .losses import Loss, Model, Softmax, as_loss, classes_of
+from .monitor.dashboard import watching
 from .penalties import Penalty, as_penalty, check_features
 from .result import FitResult
 from .run import Run
@@ -182,7 +183,7 @@ def fit(
     check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
     given = initial_weights is not None
-    told = Callbacks(callbacks)
+    told = Callbacks((*callbacks, *watching()))
     run = Run(source, loss, penalty, solver, start, int(seed), given, told)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.plan_samples()
@@ -195,7 +196,7 @@ def fit(
         stack.callback(run.release)
         stack.enter_context(told.hear_of_failure(run.name))
         stack.enter_context(passes.span_of("fit", run.name))
-        told.tell(run.started(max_iter))
+        told.tell(run.started(max_iter, 0.0 if run.batched else tol))
         try:
             if run.resumed_from is not None:
                 told.tell(run.ended(), only_with_memory=True)

@@ -379,11 +379,11 @@ class Run:
         bounded = "learning_rate='auto' or " if self.loss.curvature_bound is not None else ""
         return message + f"{bounded}solver='auto' need no choice."
 
-    def started(self, max_iter: int) -> FitStarted:
+    def started(self, max_iter: int, tol: float) -> FitStarted:
         names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
         where = None if self.store is None else str(self.store.path)
         size = self.source.shape[0], self.source.nbytes
-        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where)
+        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol)
 
     def open(self, store: Store) -> None:
         """Take the store, and go on from what it holds."""

@@ -19,6 +19,7 @@ from .folds import Assigned, Folds, classes_before
 from .grid import candidates_of
 from .loop import check_arguments, fit, for_targets, start_of
 from .losses import Loss, Model, as_loss, classes_of
+from .monitor.dashboard import watching
 from .penalties import Penalty, check_features
 from .scores import LOSS, score_of_rows
 from .search_result import SearchResult
@@ -162,7 +163,7 @@ def search(
     shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
     if isinstance(alphas, int | np.integer):
         shared.scale_path(start)
-    told = shared.callbacks = Callbacks(callbacks)
+    told = shared.callbacks = Callbacks((*callbacks, *watching()))
     with contextlib.ExitStack() as stack:
         stack.callback(shared.release)
         if store is not None:
