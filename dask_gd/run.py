@@ -223,7 +223,7 @@ class Run:
 
     def ended(self) -> IterationEnded:
         """What callbacks hear of the last iteration."""
-        iteration, row = self.iteration, {name: values[-1] for name, values in self.history.items()}
+        iteration, row = self.iteration, {name: float(values[-1]) for name, values in self.history.items()}
 
         def snapshot() -> FitResult:
             if self.iteration != iteration:

@@ -343,7 +343,7 @@ def test_a_callback_that_raises_loses_nothing(tmp_path):
 def test_the_progress_line_shows_loss_gradient_and_speed(tmp_path):
     x, _, y = problem()
     with open(tmp_path / "progress", "w+") as file:
-        dask_gd.fit(x, y, loss="logistic", callbacks=[dask_gd.Progress(file=file, mininterval=0)])
+        dask_gd.fit(x, y, loss="logistic", callbacks=[dask_gd.Progress(file=file, mininterval=0, disable=False)])
         file.seek(0)
         text = file.read()
     for shown in ("loss 0.", "gradient", "rows/s", "MB/s", "converged"):

@@ -29,7 +29,7 @@ TABLE = """
   table.gd th, table.gd td {padding: 3px 10px; text-align: right; white-space: nowrap}
   table.gd th {border-bottom: 1px solid #999; font-weight: 600}
   table.gd td.text, table.gd th.text {text-align: left}
-  table.gd td.data {max-width: 420px; overflow: hidden; text-overflow: ellipsis; text-align: left}
+  table.gd td.data {max-width: 240px; overflow: hidden; text-overflow: ellipsis; text-align: left}
 </style>
 """
 
@@ -59,8 +59,8 @@ def add_page(board: Board, scheduler: Scheduler) -> None:
 
 def draw(board: Board, extra: dict[str, Any], doc: Any) -> None:
     """One browser's view of the board, kept up to date."""
-    from distributed.dashboard.components.scheduler import BOKEH_THEME, env
     from distributed.dashboard.components import add_periodic_callback
+    from distributed.dashboard.components.scheduler import BOKEH_THEME, env
 
     view = View(board)
     doc.title = "Dask: gradient descent"
@@ -87,9 +87,8 @@ class View:
 
         def panel(title: str, source: ColumnDataSource, y: str, x: str, scale: Any = "log", **line: Any) -> Any:
             plot = figure(title=title, x_axis_label=x, y_axis_type=scale, **options)
-            plot.multi_line("x", y, source=source, color="color", line_width=2, legend_field="run", **line)
+            plot.multi_line("x", y, source=source, color="color", line_width=2, **line)
             plot.add_tools(HoverTool(tooltips=[("", "@run"), (x, "$data_x"), (title, "$data_y")]))
-            plot.legend.label_text_font_size, plot.legend.click_policy = "10px", "none"
             return plot
 
         plots = [
@@ -113,12 +112,12 @@ class View:
     def update(self) -> None:
         """Bring all up to date with the board."""
         watched = list(self.board.watched.values())
-        self.table.text = TABLE + table(self.board, watched)
+        colors = {w.run: Category10_10[i % 10] for i, w in enumerate(watched)}
+        self.table.text = TABLE + table(self.board, watched, colors)
         seen = [(w.run, w.count) for w in watched]
         if seen == self.seen:
             return
         self.seen = seen
-        colors = {w.run: Category10_10[i % 10] for i, w in enumerate(watched)}
         fits = [w for w in watched if not w.is_search and w.count]
         self.curves.data = {
             "run": [w.run for w in fits],
@@ -151,21 +150,21 @@ def positive(values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, values, np.nan)
 
 
-def table(board: Board, watched: list[Watched]) -> str:
-    """The fits and searches, the newest first, as HTML."""
+def table(board: Board, watched: list[Watched], colors: dict[str, str]) -> str:
+    """The fits and searches, the newest first, as HTML, with the colours of their curves."""
     if not watched:
         return "<p>No fit has begun yet.</p>"
-    heads = ["run", "", "step", "loss", "gradient", "rows/s", "MB/s", "reading alone", "this pass", "time left"]
-    heads += ["last commit", "status"]
+    heads = ["run", "status", "", "step", "loss", "gradient", "rows/s", "MB/s", "reading alone, MB/s", "this pass"]
+    heads += ["time left", "last commit"]
     cells = "".join(f'<th class="{"text" if head in ("run", "", "status") else ""}">{head}</th>' for head in heads)
-    rows = "".join(row(board, w) for w in reversed(watched))
+    rows = "".join(row(board, w, colors[w.run]) for w in reversed(watched))
     return f'<table class="gd"><tr>{cells}</tr>{rows}</table>'
 
 
-def row(board: Board, w: Watched) -> str:
+def row(board: Board, w: Watched, color: str) -> str:
     """One of them: what it is, where it has come to, and how fast, against reading alone."""
     time, done, floor = now(), board.pass_done(w.run) if w.running else None, board.reading_speed(w.run)
-    said = f"{w.started['loss']}, {w.started['data']}"
+    said = ", ".join(str(w.started[name]) for name in ("loss", "penalty", "solver", "data") if name in w.started)
     seconds = w.last("seconds")
     left = w.seconds_left(time) if not w.is_search else None
     if w.is_search:
@@ -183,13 +182,14 @@ def row(board: Board, w: Watched) -> str:
     bar = "" if done is None else f'<progress value="{done[1]:.3f}" max="1"></progress> {done[1]:.0%}'
     commit = "" if w.committed is None else ago(time - w.committed)
     texts = [
-        f'<td class="text"><b>{escape(w.run)}</b></td>',
+        f'<td class="text"><span style="color: {color}">&#9632;</span> <b>{escape(w.run)}</b></td>',
+        f'<td class="text">{escape(w.status)}</td>',
         f'<td class="data" title="{escape(said)}">{escape(said)}</td>',
     ]
     cells = [*numbers, number(math.nan if floor is None else floor / 1e6, ",.0f"), bar]
     cells += ["" if left is None else duration(left), commit]
     texts += [f"<td>{cell}</td>" for cell in cells]
-    return f'<tr>{"".join(texts)}<td class="text">{escape(w.status)}</td></tr>'
+    return f"<tr>{''.join(texts)}</tr>"
 
 
 def number(value: float, form: str) -> str:
