@@ -6,7 +6,7 @@ the data for each step of the solver, on whatever Dask cluster is active, with e
 
 from importlib.metadata import version
 
-from . import accessor, errors, events
+from . import accessor, callbacks, errors, events
 from .errors import DaskGDError
 from .folds import Folds
 from .inference import Inference, infer
@@ -57,6 +57,7 @@ __all__ = [
     "Store",
     "Tweedie",
     "accessor",
+    "callbacks",
     "errors",
     "events",
     "fit",

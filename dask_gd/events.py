@@ -1,8 +1,9 @@
 """What a fit tells its callbacks: typed events, each of which prints as one readable line.
 
 A callback is any callable of one event; ``callbacks=[print]`` follows a fit. Callbacks are called on the
-client, after the iteration they hear about has been committed. One that raises is warned of and not called again: the
-fit goes on. One that raises `StopFit` ends the fit, with the weights of the iteration it has heard about.
+client, after the iteration they hear about has been committed. What one raises before the first pass is the fit's
+error; later it is warned of, and the callback is not called again: the fit goes on. One that raises `StopFit` ends the
+fit, with the weights of the iteration it has heard about.
 
 A callback may have a memory that a resumed fit needs: a method ``state()`` that gives a dict of arrays, and
 ``restore(arrays)`` that takes them back. They are stored with each iteration. A fit that resumes tells such a callback
@@ -22,7 +23,9 @@ import numpy as np
 from .errors import CallbackWarning
 
 if TYPE_CHECKING:
+    from .losses import Loss
     from .result import FitResult
+    from .store import Checkpoint
 
 
 class StopFit(Exception):
@@ -58,6 +61,9 @@ class FitStarted:
     nbytes: int = 0
     store: str | None = None
     tol: float = 0.0
+    #: Of x, and of y.
+    features: int = 0
+    outputs: int = 1
 
     def __str__(self) -> str:
         went_on = "" if self.resumed_from is None else f", resumed after iteration {self.resumed_from}"
@@ -81,13 +87,21 @@ class IterationEnded:
     bytes_read: float
     seconds: float
     run: str = ""
-    snapshot: Callable[[], FitResult] | None = field(default=None, repr=False, compare=False)
+    snapshot: Callable[[], tuple[Checkpoint, Loss]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What a store holds of the iteration; to be asked for while the callback is called."""
+        assert self.snapshot is not None
+        return self.snapshot()[0]
 
     @property
     def result(self) -> FitResult:
         """What the fit would give back if it ended here; to be asked for while the callback is called."""
+        from .result import result_of
+
         assert self.snapshot is not None
-        return self.snapshot()
+        return result_of(*self.snapshot())
 
     @property
     def rows_per_second(self) -> float:
@@ -195,6 +209,10 @@ class Callbacks:
         stop = None
         for i, callback in enumerate(self.given):
             if i in self.raised or (only_with_memory and not hasattr(callback, "restore")):
+                continue
+            if isinstance(event, FitStarted | SearchStarted):
+                # Nothing has been done that could be lost.
+                callback(event)
                 continue
             try:
                 callback(event)

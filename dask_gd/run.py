@@ -25,7 +25,7 @@ from .result import HISTORY, FitResult, result_of
 from .solvers import STALLED, Solver
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
-from .store import Store
+from .store import Checkpoint, Store
 from .unseen import expected
 
 logger = logging.getLogger("dask_gd")
@@ -225,12 +225,12 @@ class Run:
         """What callbacks hear of the last iteration."""
         iteration, row = self.iteration, {name: float(values[-1]) for name, values in self.history.items()}
 
-        def snapshot() -> FitResult:
+        def snapshot() -> tuple[Checkpoint, Loss]:
             if self.iteration != iteration:
                 raise InvalidArgumentError(
                     f"The fit has left iteration {iteration}: ask for event.result while the callback is called."
                 )
-            return result_of(checkpoint(self), self.loss)
+            return checkpoint(self), self.loss
 
         return IterationEnded(iteration, **row, run=self.name, snapshot=snapshot)
 
@@ -382,8 +382,8 @@ class Run:
     def started(self, max_iter: int, tol: float) -> FitStarted:
         names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
         where = None if self.store is None else str(self.store.path)
-        size = self.source.shape[0], self.source.nbytes
-        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol)
+        size, shape = (self.source.shape[0], self.source.nbytes), (self.source.shape[1], self.source.outputs or 1)
+        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol, *shape)
 
     def open(self, store: Store) -> None:
         """Take the store, and go on from what it holds."""

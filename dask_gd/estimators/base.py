@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
@@ -24,6 +25,7 @@ from ..result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..store import Store
+from .callbacks import Adapter
 from .lazy import is_lazy, source_of, total_weight
 
 #: In which products are taken and coefficients given, and the tolerance that suits it: with less of it float32 takes
@@ -32,7 +34,7 @@ TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Estimator(BaseEstimator):
+class Estimator(CallbackSupportMixin, BaseEstimator):
     """Parameters and attributes that all estimators have; the parameters are the fields of a dataclass.
 
     Parameters
@@ -52,7 +54,8 @@ class Estimator(BaseEstimator):
     store : path or Store, optional
         A directory where every iteration is committed, and from which an interrupted fit goes on.
     callbacks : callables
-        Each takes one event of `dask_gd.events`.
+        Each takes one event of `dask_gd.events`, see `dask_gd.fit`. scikit-learn's own callbacks are given with
+        ``set_callbacks``.
 
     Attributes
     ----------
@@ -94,9 +97,26 @@ class Estimator(BaseEstimator):
         """
         return self._fit(X, y, sample_weight)
 
+    @with_callbacks
     def _fit(self, *data: Any):
         """Of X, y, sample_weight and perhaps offset."""
+        context = self._init_callback_context(max_subtasks=None)
         source = self._source(*data)
+        adapter = Adapter(self, context, source, data)
+        context.call_on_fit_task_begin(**adapter.options)
+        self._adapters = (adapter,) if context._callbacks else ()
+        try:
+            return self._fit_source(source)
+        finally:
+            del self._adapters
+            context.call_on_fit_task_end(**adapter.options)
+
+    @property
+    def _told(self) -> tuple[Callback, ...]:
+        """The callbacks of its fits."""
+        return (*self.callbacks, *getattr(self, "_adapters", ()))
+
+    def _fit_source(self, source: Source):
         start = getattr(self, "result_", None) if self.warm_start else None
         if start is not None:
             source = self._as_before(source)
@@ -127,7 +147,7 @@ class Estimator(BaseEstimator):
             tol=tol,
             initial_weights=start,
             store=store,
-            callbacks=self.callbacks,
+            callbacks=self._told,
         )
         if result.reason == "max_iter":
             warnings.warn(

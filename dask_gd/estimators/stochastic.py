@@ -137,9 +137,7 @@ class Stochastic(Estimator):
         schedule = self._schedule(self.eta0_, self.t_)
         whole = bool(options) and size == source.partitions
         solver = GradientDescent(**schedule) if whole else SGD(batch=share, **schedule)
-        result = steps(
-            solver=solver, max_iter=-(-passes * source.partitions // size), callbacks=self.callbacks, **options
-        )
+        result = steps(solver=solver, max_iter=-(-passes * source.partitions // size), callbacks=self._told, **options)
         self.t_ += result.n_iter
         return result
 

@@ -20,8 +20,8 @@ INTERVAL = 0.5
 class Progress:
     """A callback that draws two bars: the iterations, with loss, gradient, rows/s and MB/s, and the running pass.
 
-    Of a search the first bar counts the fits that have ended. Nothing is drawn where standard error is neither a terminal
-    nor a notebook's.
+    Of a search the first bar counts the fits that have ended. Nothing is drawn where standard error is neither a
+    terminal nor a notebook's.
 
     Parameters
     ----------
@@ -104,8 +104,7 @@ class PassBar(dask.callbacks.Callback):
             self.number = number
             self.bar.reset()
             self.bar.set_description_str(f"pass {number}", refresh=False)
-        self.bar.n = share
-        self.bar.refresh()
+        self.bar.update(share - self.bar.n)
 
     def _ask(self) -> None:
         while not self.ended.wait(INTERVAL):
