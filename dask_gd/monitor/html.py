@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ..losses import LOSSES
 from .plots import drawable, spans_decades, thinned
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def summary(run: FitResult) -> dict[str, str]:
     history = run.history
     seconds, rows, read = (float(history[name].sum()) for name in ("seconds", "rows", "bytes_read"))
     found = {
-        "loss": shortened(repr(run.loss)),
+        # Of a loss of the user's own the repr may be addresses.
+        "loss": shortened(repr(run.loss) if run.loss.name in LOSSES else run.loss.name),
         "last loss": f"{float(history.loss[-1]):.10g}",
         "last gradient": f"{float(history.grad_norm[-1]):.2e} of its scale",
         "passes": f"{float(history.passes.sum()):,.4g}",

@@ -18,7 +18,7 @@ MARKERS = 50
 #: Learning rates that the usual cycle of colours can tell apart.
 COLOURS = 10
 #: Larger numbers cannot be drawn: the margin around them overflows.
-LARGEST = 1e300
+LARGEST = 1e250
 
 
 def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndarray:

@@ -89,15 +89,12 @@ def report(run: FitResult | SearchResult | str | os.PathLike, out: str | os.Path
     return out
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class StoredLoss:
     """What a store knows of a loss of the user's own: its name, and of a model the shapes of its parameters."""
 
     name: str
     shapes: dict[str, list[int]] | None
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def of_store(path: Path) -> str:
@@ -170,7 +167,7 @@ def of_search(found: SearchResult) -> str:
     data, shared = found.data, found.shared
     about = {
         "data": repr(shared.source),
-        "loss": repr(shared.loss),
+        "loss": repr(shared.loss) if shared.loss.name in LOSSES else shared.loss.name,
         "scored by": found.scoring,
         "passes": rounded(found.passes),
     }
