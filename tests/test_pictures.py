@@ -444,6 +444,28 @@ def test_an_interrupted_run_is_reported(tmp_path):
     assert "interrupted after 3 steps, not converged" in told(text)["ended"]
 
 
+def test_a_run_can_be_looked_at_while_it_goes_on(tmp_path):
+    texts = []
+
+    def look(event):
+        if hasattr(event, "grad_norm"):
+            texts.append(report(tmp_path / "store", tmp_path / "a.html").read_text())
+
+    x, _, y = problem()
+    run = dask_gd.fit(x, y, loss="logistic", store=tmp_path / "store", callbacks=[look])
+    assert [f"Iteration {i} of" in text for i, text in enumerate(texts)] == [True] * (run.n_iter + 1)
+    assert run.reason in told(texts[-1])["ended"]
+
+
+def test_the_speed_is_that_of_passes():
+    x, y, _ = problem()
+    run = dask_gd.fit(x, y, solver="gradient_descent", max_iter=50, tol=0.0)
+    speed = told(run._repr_html_())["speed of passes"]
+    assert float(speed.partition(" ")[0].replace(",", "")) == pytest.approx(
+        len(x) / run.history.seconds[0].item(), rel=1e-2
+    )
+
+
 def test_a_loss_of_ones_own_is_reported_without_it(tmp_path):
     x, y, _ = problem()
     run = dask_gd.fit(x, y, loss=(log_cosh, slope), store=tmp_path / "store")

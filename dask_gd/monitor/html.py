@@ -103,6 +103,7 @@ def summary(run: FitResult) -> dict[str, str]:
     """Where a fit has ended and what it took, in words."""
     history = run.history
     seconds, rows, read = (float(history[name].sum()) for name in ("seconds", "rows", "bytes_read"))
+    reading = float(history.seconds.where(history.rows > 0).sum())
     found = {
         # Of a loss of the user's own the repr may be addresses.
         "loss": shortened(repr(run.loss) if run.loss.name in LOSSES else run.loss.name),
@@ -113,8 +114,8 @@ def summary(run: FitResult) -> dict[str, str]:
         "read": size(read),
         "seconds": f"{seconds:,.3g}",
     }
-    if seconds > 0:
-        found["speed"] = f"{rounded(rows / seconds)} rows/s, {rounded(read / 1e6 / seconds)} MB/s"
+    if reading > 0:
+        found["speed of passes"] = f"{rounded(rows / reading)} rows/s, {rounded(read / 1e6 / reading)} MB/s"
     if run.dropped:
         found["rows left out for NaN"] = f"{run.dropped:,}"
     return found

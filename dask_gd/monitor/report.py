@@ -101,10 +101,10 @@ def of_store(path: Path) -> str:
     """The page of a stored fit, whose loss need not be known here."""
     store = Store(path)
     checkpoint = of_fit(store.latest(), path)
+    written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
     loss = checkpoint.attributes["dask_gd"]["loss"]
     own = None if loss["name"] in LOSSES else StoredLoss(loss["name"], loss["parameters"].get("shapes"))
     run = result_of(checkpoint, own)  # type: ignore[arg-type]
-    written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
     when = f"Iteration {checkpoint.iteration} of {path}, committed on {written:%Y-%m-%d at %H:%M:%S} UTC."
     return page(f"The fit {path.name}", [(None, f"<p>{escape(when)}</p>"), *fit_sections(run, made(checkpoint))])
 
