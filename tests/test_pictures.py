@@ -231,12 +231,16 @@ def searched(kind):
     elif kind == "lost":
         options = {"learning_rates": [1e300, 1e305], "solver": "gradient_descent"}
         return dask_gd.search(x, y, folds=3, max_iter=20, **options)
+    elif kind == "rates and alphas":
+        options = {"learning_rates": [0.1, 1.0], "alphas": [1e-3, 0.1], "solver": "gradient_descent"}
+    elif kind == "penalties":
+        options = {"penalty_grid": [dask_gd.L2(0.1), dask_gd.L1(0.01), dask_gd.L2([0.1, 0.2, 0.3, 0.4, 0.5])]}
     else:
         options = {"alphas": [1e-3, 0.1], "l1_ratios": [0.5, 1.0]}
     return dask_gd.search(x, binary, loss="logistic", folds=3, max_iter=20, **options)
 
 
-KINDS = ["rates", "many rates", "lost", "alphas"]
+KINDS = ["rates", "many rates", "rates and alphas", "lost", "alphas", "penalties"]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -245,7 +249,8 @@ def test_any_search_is_drawn_and_told(kind, tmp_path):
     found = searched(kind)
     axes = found.plot()
     axes.figure.savefig(tmp_path / "search.png")
-    curves = found.data.sizes["candidate"] if kind != "alphas" else 3  # one for each ratio, and where the best is
+    # One for each rate; or for each ratio, and where the best is.
+    curves = {"alphas": 3, "penalties": 2}.get(kind, found.data.sizes["candidate"])
     assert len(axes.lines) == curves
     html = found._repr_html_()
     # The table that print shows, cell by cell.
@@ -256,7 +261,7 @@ def test_any_search_is_drawn_and_told(kind, tmp_path):
     text = assert_alone(report(found, tmp_path / "search.html"))
     if kind != "lost":
         for name, value in found.best.items():
-            assert told(text)[f"best {name}"] == f"{value:.6g}"
+            assert told(text)[f"best {name}"] == (value if isinstance(value, str) else f"{value:.6g}")
         best = found.data.all_weights.isel(candidate=found.best_index)
         assert all(f"{v:.6g}" in Reader(text).cells for v in best.values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +136,6 @@ def weights(
 ) -> str:
     """A table of the weights that are largest in any output, and the intercept, with a note of what is left out."""
     values = found.values.reshape(len(found), -1)
-    names = names_of(found, shapes)
     sizes = np.abs(values).max(axis=1)
     # Those that are not finite come first, as what went wrong.
     order = np.argsort(np.where(np.isnan(sizes), -np.inf, -sizes), kind="stable")[:limit]
@@ -146,7 +146,7 @@ def weights(
         columns = (
             [str(v) for v in found.output.values] if "output" in found.coords else [f"output {i}" for i in range(k)]
         )
-    rows = [[shortened(names[i]), *(f"{v:.6g}" for v in values[i, :outputs])] for i in order.tolist()]
+    rows = [[shortened(name_of(i, found, shapes)), *(f"{v:.6g}" for v in values[i, :outputs])] for i in order.tolist()]
     if intercept is not None:
         rows.append(["(intercept)", *(f"{v:.6g}" for v in np.ravel(intercept.values)[:outputs])])
     what = "parameter" if shapes else "feature"
@@ -156,15 +156,15 @@ def weights(
     return f"<div>{note}.</div>" + table([what, *map(shortened, columns[:outputs])], rows)
 
 
-def names_of(found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> list[str]:
-    """What each of the weights is called: a feature, a place in a model's parameters, or a number."""
-    if shapes:
-        return [
-            name + (f"[{', '.join(map(str, place))}]" if place else "")
-            for name, shape in shapes.items()
-            for place in np.ndindex(*shape)
-        ]
-    return [str(v) for v in found.feature.values] if "feature" in found.coords else [str(i) for i in range(len(found))]
+def name_of(i: int, found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> str:
+    """What a weight is called: a feature, a place in a model's parameters, or a number."""
+    if not shapes:
+        return str(found.feature.values[i]) if "feature" in found.coords else str(i)
+    for name, shape in shapes.items():
+        if i < prod(shape):
+            return name + (f"[{', '.join(map(str, np.unravel_index(i, tuple(shape))))}]" if shape else "")
+        i -= prod(shape)
+    raise AssertionError("more weights than the model has parameters")
 
 
 def shapes_of(loss: Any) -> Mapping[str, Sequence[int]] | None:

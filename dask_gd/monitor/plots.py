@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MARKERS = 50
 #: Learning rates that the usual cycle of colours can tell apart.
 COLOURS = 10
+#: Penalties that an axis can name.
+NAMED = 12
 #: Larger numbers cannot be drawn: the margin around them overflows.
 LARGEST = 1e250
 
@@ -100,13 +102,14 @@ def plot_search(found: SearchResult, axes: Any = None) -> Any:
         axes = pyplot().subplots(layout="constrained")[1]
     data = found.data
     if "learning_rate" in data.coords:
+        names = sorted((name for name in PARAMETERS if name in data.coords), key=lambda name: name != "learning_rate")
         count = data.sizes["candidate"]
         for c in range(count):
             at = data.isel(candidate=c)
             # More than ten take one range of colours, in their order.
             colour = {} if count <= COLOURS else {"color": colours()(c / (count - 1))}
             history = drawable(data.history.isel(candidate=c).mean("fold").values)
-            axes.plot(history, label=f"{at.learning_rate.item():.3g}", **colour)
+            axes.plot(history, label=", ".join(briefly(at[name].item()) for name in names), **colour)
         means = drawable(data.history.mean("fold").values)
         axes.set(xlabel="iteration", ylabel="mean loss of rows held out")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -117,7 +120,7 @@ def plot_search(found: SearchResult, axes: Any = None) -> Any:
             margin = 0.05 * (top - low)
             if margin > 0:
                 axes.set_ylim(low - margin, top + margin)
-        axes.legend(title="learning rate", ncols=1 + count // (COLOURS + 1))
+        axes.legend(title=", ".join(names).replace("_", " "), ncols=1 + count // (COLOURS + 1))
         return axes
     name = next(name for name in PARAMETERS if name in data.coords)
     ratios = data.l1_ratio.values if "l1_ratio" in data.coords else np.zeros(data.sizes["candidate"])
@@ -133,11 +136,19 @@ def plot_search(found: SearchResult, axes: Any = None) -> Any:
     if not data.score.isnull().any("fold").all():
         axes.axvline(place[found.best_index], color="grey", linestyle=":")
     axes.set(xlabel=name, ylabel=f"{found.scoring}, mean and spread over {data.sizes['fold']} folds")
+    if name == "penalty" and len(place) <= NAMED:
+        axes.set_xticks(place, [briefly(value) for value in data[name].values], rotation=20, ha="right")
     if name in ("alpha", "C") and (place > 0).all():
         axes.set_xscale("log")
     if len(np.unique(ratios)) > 1:
         axes.legend()
     return axes
+
+
+def briefly(value: Any) -> str:
+    """A parameter on an axis or in a legend."""
+    text = value if isinstance(value, str) else f"{value:.3g}"
+    return text if len(text) <= 30 else text[:27] + "..."
 
 
 def pyplot() -> Any:
