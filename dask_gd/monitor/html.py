@@ -146,7 +146,11 @@ def weights(
         columns = (
             [str(v) for v in found.output.values] if "output" in found.coords else [f"output {i}" for i in range(k)]
         )
-    rows = [[shortened(name_of(i, found, shapes)), *(f"{v:.6g}" for v in values[i, :outputs])] for i in order.tolist()]
+    places = order.tolist()
+    rows = [
+        [shortened(name), *(f"{v:.6g}" for v in values[i, :outputs])]
+        for i, name in zip(places, names_of(places, found, shapes), strict=True)
+    ]
     if intercept is not None:
         rows.append(["(intercept)", *(f"{v:.6g}" for v in np.ravel(intercept.values)[:outputs])])
     what = "parameter" if shapes else "feature"
@@ -156,15 +160,18 @@ def weights(
     return f"<div>{note}.</div>" + table([what, *map(shortened, columns[:outputs])], rows)
 
 
-def name_of(i: int, found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> str:
-    """What a weight is called: a feature, a place in a model's parameters, or a number."""
+def names_of(places: list[int], found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> list[str]:
+    """What some of the weights are called: features, places in a model's parameters, or numbers."""
     if not shapes:
-        return str(found.feature.values[i]) if "feature" in found.coords else str(i)
-    for name, shape in shapes.items():
-        if i < prod(shape):
-            return name + (f"[{', '.join(map(str, np.unravel_index(i, tuple(shape))))}]" if shape else "")
-        i -= prod(shape)
-    raise AssertionError("more weights than the model has parameters")
+        return list(map(str, found.feature.values[places] if "feature" in found.coords else places))
+    starts = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
+    names = []
+    for i in places:
+        which = int(np.searchsorted(starts, i, side="right")) - 1
+        name, shape = list(shapes.items())[which]
+        at = np.unravel_index(i - starts[which], tuple(shape)) if shape else ()
+        names.append(name + (f"[{', '.join(map(str, at))}]" if shape else ""))
+    return names
 
 
 def shapes_of(loss: Any) -> Mapping[str, Sequence[int]] | None:
