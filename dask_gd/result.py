@@ -147,6 +147,25 @@ class FitResult:
         chunks = (array.chunks[0], (self.weights.shape[1],))
         return array.map_blocks(self._mean, chunks=chunks, dtype=float)
 
+    def plot(self, axes: Any = None) -> np.ndarray:
+        """The loss and the norm of the gradient against the iteration; needs matplotlib, and gives its two Axes.
+
+        Iterations that read some of the rows only, and those that took no pass, are told apart.
+
+        Parameters
+        ----------
+        axes : two matplotlib Axes, optional
+            Where to draw; by default in a new figure.
+        """
+        from .monitor.plots import plot_fit
+
+        return plot_fit(self.history, self.reason, axes)
+
+    def _repr_html_(self) -> str:
+        from .monitor.html import html_of_fit
+
+        return html_of_fit(self)
+
     def _with_offset(self, x: Any, offset: Any) -> Any:
         """The inverse link of the linear prediction and the offset, of each row."""
         data = x
@@ -234,6 +253,15 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     )
 
 
+def of_fit(checkpoint: Checkpoint | None, path: str | os.PathLike) -> Checkpoint:
+    """The newest iteration at ``path``, if there is one and it is that of a fit."""
+    if checkpoint is None:
+        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
+    if "trials" in checkpoint.attributes["dask_gd"]:
+        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
+    return checkpoint
+
+
 def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult:
     """A stored run, as the result of its newest readable iteration.
 
@@ -258,11 +286,7 @@ def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult
     >>> dask_gd.load(path).weights.identical(run.weights)
     True
     """
-    checkpoint = Store(path).latest()
-    if checkpoint is None:
-        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
-    if "trials" in checkpoint.attributes["dask_gd"]:
-        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
+    checkpoint = of_fit(Store(path).latest(), path)
     name = checkpoint.attributes["dask_gd"]["loss"]["name"]
     if loss is None and name not in LOSSES:
         raise InvalidArgumentError(

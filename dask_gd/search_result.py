@@ -142,7 +142,8 @@ class SearchResult:
         chosen = self.data.isel(candidate=self.best_index)
         return {name: chosen[name].item() for name in PARAMETERS if name in chosen.coords}
 
-    def __str__(self) -> str:
+    def lines(self) -> list[list[str]]:
+        """The table that `print` shows, cell by cell: a heading, and a line for each candidate."""
         data, names = self.data, [name for name in PARAMETERS if name in self.data.coords]
         means, spread = data.score.mean("fold", skipna=False).values, data.score.std("fold").values
         best = None if np.isnan(means).all() else self.best_index
@@ -155,9 +156,18 @@ class SearchResult:
             reasons += "" if rates is None else f" ({rates[c].item()})"
             steps = f"{int(at.n_iter.max())}"
             lines.append(["*" if c == best else " ", *own, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, reasons])
+        return lines
+
+    def heading(self) -> str:
+        """What was searched, in a line."""
+        return (
+            f"search of {self.data.sizes['candidate']} candidates on {self.data.sizes['fold']} folds by {self.scoring}"
+        )
+
+    def __str__(self) -> str:
+        lines = self.lines()
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        head = f"search of {len(lines) - 1} candidates on {data.sizes['fold']} folds by {self.scoring}"
-        return "\n".join([head, *("  ".join(map(str.rjust, line, widths)) for line in lines)])
+        return "\n".join([self.heading(), *("  ".join(map(str.rjust, line, widths)) for line in lines)])
 
     __repr__ = __str__
 
@@ -165,41 +175,14 @@ class SearchResult:
         """The score against the candidates' parameter, its mean and spread over the folds, or of learning rates the
         loss held out against the iteration; needs matplotlib, and gives its Axes.
         """
-        import matplotlib.pyplot as plt
+        from .monitor.plots import plot_search
 
-        if axes is None:
-            axes = plt.subplots(layout="constrained")[1]
-        data = self.data
-        if "learning_rate" in data.coords:
-            for c in range(data.sizes["candidate"]):
-                at = data.isel(candidate=c)
-                axes.plot(data.history.isel(candidate=c).mean("fold"), label=f"{at.learning_rate.item():.3g}")
-            means = data.history.mean("fold").values
-            start, low = np.nanmax(means[:, 0]), np.nanmin(means)
-            # What diverges leaves the picture.
-            top = min(np.nanmax(means), start + 0.2 * (start - low))
-            margin = 0.05 * (top - low)
-            axes.set(xlabel="iteration", ylabel="mean loss of rows held out", ylim=(low - margin, top + margin))
-            axes.legend(title="learning rate")
-            return axes
-        name = next(name for name in PARAMETERS if name in data.coords)
-        ratios = data.l1_ratio.values if "l1_ratio" in data.coords else np.zeros(data.sizes["candidate"])
-        means, spread = data.score.mean("fold").values, data.score.std("fold").values
-        place = data[name].values if name != "penalty" else np.arange(len(means))
-        for ratio in np.unique(ratios):
-            own = np.flatnonzero(ratios == ratio)
-            own = own[np.argsort(place[own])]
-            label = f"l1_ratio {ratio:g}" if len(np.unique(ratios)) > 1 else None
-            (line,) = axes.plot(place[own], means[own], marker="o", label=label)
-            low, high = (means[own] + sign * spread[own] for sign in (-1, 1))
-            axes.fill_between(place[own], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.axvline(place[self.best_index], color="grey", linestyle=":")
-        axes.set(xlabel=name, ylabel=f"{self.scoring}, mean and spread over {data.sizes['fold']} folds")
-        if name in ("alpha", "C") and (place > 0).all():
-            axes.set_xscale("log")
-        if len(np.unique(ratios)) > 1:
-            axes.legend()
-        return axes
+        return plot_search(self, axes)
+
+    def _repr_html_(self) -> str:
+        from .monitor.html import html_of_search
+
+        return html_of_search(self)
 
     def refit(self, **options: Any) -> FitResult:
         """`fit` of the best candidate to all rows, from where its trial on all rows has ended.

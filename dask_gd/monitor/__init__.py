@@ -1,1 +1,5 @@
-"""Ways to watch a fit, each of them a callback of its events."""
+"""Ways to watch a fit and to look at what it has found: callbacks, pictures, notebooks, reports."""
+
+from . import html, plots, progress, report
+
+__all__ = ["html", "plots", "progress", "report"]

@@ -143,11 +143,20 @@ class Source:
                 fields[column.role] = column.content()
         return fields
 
+    @property
+    def kind(self) -> str:
+        """Where the rows come from, in words."""
+        kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}
+        return kinds[type(self.x)]
+
     def __repr__(self) -> str:
         n, p = self.shape
-        kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}
-        kind = kinds[type(self.x)]
-        return f"<dask_gd.Source {n:,} rows x {p:,} features {self.dtype}, {self.partitions} partitions, {kind}>"
+        return f"<dask_gd.Source {n:,} rows x {p:,} features {self.dtype}, {self.partitions} partitions, {self.kind}>"
+
+    def _repr_html_(self) -> str:
+        from ..monitor.html import html_of_source
+
+        return html_of_source(self)
 
 
 def _short(cut: tuple) -> str:
