@@ -13,6 +13,7 @@ from .inference import Inference, infer
 from .loop import fit
 from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
 from .monitor.progress import Progress
+from .monitor.report import report
 from .penalties import L1, L2, ElasticNet, GroupLasso
 from .result import FitResult, load
 from .search import search
@@ -64,5 +65,6 @@ __all__ = [
     "infer",
     "load",
     "open",
+    "report",
     "search",
 ]

@@ -98,14 +98,14 @@ class HuberRegressor(Penalised):
     def _with_scale(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         """The fit at the scale where the objective's derivative by it is 0, which is between ``low`` and ``high``."""
         results: list[FitResult] = []
-        self._found: bool = False
+        self._found, self._steps = False, 0
         tol = SHARPER * self._tolerance(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
             self.scale_ = scale
             own = None if store is None else Path(store) / f"fit-{len(results):02}"
             results.append(super(HuberRegressor, self)._minimise(source, start, own))
-            self._steps: int = sum(result.n_iter for result in results)
+            self._steps = sum(result.n_iter for result in results)
             return results[-1]
 
         if start is None or self.scale_ == 0:

@@ -66,7 +66,7 @@ def report(run: FitResult | SearchResult | str | os.PathLike, out: str | os.Path
     --------
     >>> import tempfile
     >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]))
-    >>> dask_gd.monitor.report.report(run, tempfile.mkdtemp() + "/report.html").name
+    >>> dask_gd.report(run, tempfile.mkdtemp() + "/report.html").name
     'report.html'
     """
     out = Path(out)
