@@ -236,8 +236,12 @@ class Callbacks:
             yield
         except BaseException as error:
             said = str(error).partition("\n")[0]
-            with contextlib.suppress(StopFit):
-                self.tell(Failed(run, f"{type(error).__name__}: {said}" if said else type(error).__name__))
+            failed = Failed(run, f"{type(error).__name__}: {said}" if said else type(error).__name__)
+            for i, callback in enumerate(self.given):
+                # What these raise now is not the error to hear of.
+                with contextlib.suppress(Exception):
+                    if i not in self.raised:
+                        callback(failed)
             raise
 
     def state(self) -> dict[str, np.ndarray]:
