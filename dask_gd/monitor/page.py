@@ -81,8 +81,12 @@ class View:
         self.board = board
         self.seen: list[tuple] = []
         self.table = Div(text="", sizing_mode="stretch_width")
-        self.curves = ColumnDataSource({name: [] for name in ("run", "color", "x", "loss", "grad_norm", "step_size")})
-        self.rounds = ColumnDataSource({name: [] for name in ("run", "color", "x", "running", "candidates")})
+        self.curves = ColumnDataSource(
+            name="curves", data={name: [] for name in ("run", "color", "x", "loss", "grad_norm", "step_size")}
+        )
+        self.rounds = ColumnDataSource(
+            name="rounds", data={name: [] for name in ("run", "color", "x", "running", "candidates")}
+        )
         options: dict[str, Any] = {"height": 300, "tools": "pan,wheel_zoom,box_zoom,reset"}
 
         def panel(title: str, source: ColumnDataSource, y: str, x: str, scale: Any = "log", **line: Any) -> Any:

@@ -1,0 +1,470 @@
+"""What Dask's dashboard shows of fits: the page `/gd`, spans, task names, metrics; and the bars in the terminal."""
+
+import io
+import logging
+import os
+import pty
+import subprocess
+import sys
+import threading
+import time
+from urllib.request import urlopen
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from dask.distributed import Client, LocalCluster, get_task_stream
+
+import dask_gd
+from dask_gd.errors import DataError
+from dask_gd.events import StopFit
+from dask_gd.monitor import board as boards
+from dask_gd.monitor.board import FITS, POINTS, Board, Watched
+from dask_gd.monitor.page import duration, table
+from dask_gd.monitor.progress import Progress
+
+
+def problem(n=4000, p=6, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
+    return x, (x @ rng.normal(size=p) + rng.normal(size=n) > 0).astype(float)
+
+
+def cluster(workers=2, **options):
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        **{"dashboard_address": "127.0.0.1:0", **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A cluster that a user has started, and its client."""
+    with cluster() as two, Client(two) as client:
+        yield two, client
+
+
+@pytest.fixture
+def board(running):
+    """What the scheduler remembers, of this test alone."""
+    two, _ = running
+    dask_gd.fit(*problem(100), max_iter=0)
+    found = two.scheduler.plugins["dask_gd"]
+    found.watched.clear()
+    return found
+
+
+@pytest.fixture
+def stored(tmp_path):
+    x, y = problem()
+    group = zarr.open_group(tmp_path / "data.zarr", mode="w")
+    group.create_array("x", data=x, chunks=(100, 6), compressors=zarr.codecs.ZstdCodec())
+    group.create_array("y", data=y, chunks=(1000,))
+    return dask_gd.open(tmp_path / "data.zarr", x="x", y="y")
+
+
+def get(link, page):
+    with urlopen(link.replace("status", page), timeout=10) as answer:
+        return answer.read().decode()
+
+
+# The page
+
+
+def test_the_page_is_served_and_in_the_navigation_of_the_others(running, board):
+    link = running[0].dashboard_link
+    for page in ("gd", "status", "info/main/workers.html"):
+        assert 'href="gd">Gd</a>' in get(link, page).replace("../", ""), page
+    assert "Dask: gradient descent" in get(link, "gd")
+    # A second client asks for the page again, and there is still one.
+    with Client(running[0], set_as_default=True) as second:
+        dask_gd.fit(*problem(100), max_iter=0)
+        assert second.status == "running"
+    assert get(link, "status").count(">Gd</a>") == 1
+    assert running[0].scheduler.plugins["dask_gd"] is board
+
+
+def test_the_scheduler_hears_every_iteration(board, stored, tmp_path):
+    run = dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=7, store=tmp_path / "run")
+    (watched,) = board.watched.values()
+    assert watched.status == "max_iter"
+    assert not watched.running
+    assert watched.started["store"] == str(tmp_path / "run")
+    for name in ("loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"):
+        np.testing.assert_array_equal(watched.curves[name], run.history[name])
+    newest = max((tmp_path / "run").glob("*.zip"), key=lambda file: file.stat().st_mtime)
+    assert watched.committed == pytest.approx(newest.stat().st_mtime, abs=2)
+    assert watched.seconds_left(time.time()) is None
+
+
+def test_fits_at_the_same_time_are_told_apart(board, stored):
+    results = {}
+
+    def fit(rate):
+        solver = dask_gd.GradientDescent(learning_rate=rate)
+        results[rate] = dask_gd.fit(stored, loss="logistic", solver=solver, max_iter=6)
+
+    threads = [threading.Thread(target=fit, args=(rate,)) for rate in (0.1, 0.5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {w.started["solver"]: w.curves["loss"] for w in board.watched.values()}
+    assert len(found) == 2
+    for rate, run in results.items():
+        (own,) = (losses for solver, losses in found.items() if f"learning_rate={rate}" in solver)
+        np.testing.assert_array_equal(own, run.history.loss)
+
+
+def test_the_page_shows_a_search_and_what_of_it_still_runs(board, stored):
+    found = dask_gd.search(stored, loss="logistic", alphas=[1e-3, 1e-1, 10.0], folds=3, solver="lbfgs")
+    (watched,) = (w for w in board.watched.values() if w.is_search)
+    assert watched.started["fits"] == 12
+    assert watched.curves["running"][-1] == 0
+    assert watched.curves["candidates"][0] <= 3
+    assert watched.status == f"best {found.best}"
+    html = table(board, list(board.watched.values()), dict.fromkeys(board.watched, "red"))
+    assert "0 of 12 fits run" in html
+
+
+def test_a_fit_that_fails_or_whose_client_goes_does_not_run_for_ever(running, board, stored):
+    x, y = problem()
+    x[5] = np.nan
+    with pytest.raises(DataError):
+        dask_gd.fit(x, y, loss="logistic")
+    assert next(iter(board.watched.values())).status.startswith("NonFiniteError: nan in row 5")
+    board.watched.clear()
+    code = (
+        "import sys, os, numpy as np, dask_gd; from dask.distributed import Client\n"
+        "client = Client(sys.argv[1])\n"
+        "rng = np.random.default_rng(0); x = rng.normal(size=(500, 3))\n"
+        "stop = lambda event: os._exit(0) if getattr(event, 'iteration', 0) == 2 else None\n"
+        "dask_gd.fit(x, x[:, 0] > 0, loss='logistic', solver='adam', callbacks=[stop])\n"
+    )
+    subprocess.run([sys.executable, "-c", code, running[0].scheduler_address], check=True, timeout=60)
+    for _ in range(100):
+        (watched,) = board.watched.values()
+        if not watched.running:
+            break
+        time.sleep(0.1)
+    assert watched.status == "its client is gone"
+
+
+def test_the_share_of_a_pass_that_is_done(running, board):
+    x, y = problem(800)
+    slow = da.from_array(x, chunks=(100, -1)).map_blocks(
+        lambda block: (time.sleep(0.1), block)[1], meta=np.empty((0, 0))
+    )
+    seen = []
+
+    def look():
+        while not ended.wait(0.02):
+            for run in list(board.watched):
+                if (told := board.pass_done(run)) is not None:
+                    seen.append(told)
+
+    ended = threading.Event()
+    thread = threading.Thread(target=look)
+    thread.start()
+    dask_gd.fit(slow, y, loss="logistic", solver="adam", max_iter=2)
+    ended.set()
+    thread.join()
+    numbers = [number for number, _ in seen]
+    assert sorted(set(numbers)) == [1, 2, 3]
+    assert numbers == sorted(numbers)
+    for number in (1, 2, 3):
+        shares = [share for n, share in seen if n == number]
+        assert shares == sorted(shares)
+        assert 0 < len({share for share in shares if 0 < share < 1})
+    assert board.pass_done("none") is None
+
+
+def test_reading_alone_is_measured_in_the_tasks(board, stored):
+    dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
+    (run,) = board.watched
+    for _ in range(50):  # Workers tell with their heartbeats.
+        if (speed := board.reading_speed(run)) is not None:
+            break
+        time.sleep(0.1)
+    assert speed is not None
+    watched = board.watched[run]
+    whole = sum(watched.curves["bytes_read"]) / sum(watched.curves["seconds"])
+    assert speed > whole
+
+
+@pytest.mark.parametrize("turned", ["off", "on"])
+def test_configuration_turns_it_off(board, stored, turned):
+    with dask.config.set({"dask_gd.dashboard": turned == "on"}):
+        dask_gd.fit(stored, max_iter=0)
+        dask_gd.search(stored, alphas=[0.1, 1.0])
+    assert len(board.watched) == (2 if turned == "on" else 0)
+
+
+def test_a_scheduler_that_takes_no_plugins_is_noted_and_the_fit_goes_on(caplog):
+    x, y = problem(200)
+    expected = dask_gd.fit(x, y, loss="logistic")
+    with dask.config.set({"distributed.scheduler.pickle": False}), cluster(1) as one, Client(one):
+        for _ in range(2):
+            run = dask_gd.fit(x, y, loss="logistic")
+    np.testing.assert_array_equal(run.parameters, expected.parameters)
+    notes = [record for record in caplog.records if "/gd could not be added" in record.getMessage()]
+    assert len(notes) == 1
+    assert notes[0].levelno == logging.WARNING
+    assert "distributed.scheduler.pickle" in notes[0].getMessage()
+
+
+def test_a_cluster_without_a_dashboard_is_fine(caplog):
+    with cluster(1, dashboard_address=None) as one, Client(one):
+        run = dask_gd.fit(*problem(200), loss="logistic")
+        assert len(one.scheduler.plugins["dask_gd"].watched) == 1
+    assert run.converged
+    assert not [record for record in caplog.records if "/gd" in record.getMessage()]
+
+
+def test_a_remote_scheduler_serves_the_page(tmp_path):
+    """One that is another process, started from the command line."""
+    file, quiet = tmp_path / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--dashboard-address",
+        "127.0.0.1:0",
+        "--scheduler-file",
+        str(file),
+    ]
+    dask_cli = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen([*dask_cli, "scheduler", *options], **quiet)
+    worker = subprocess.Popen(
+        [*dask_cli, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"], **quiet
+    )
+    try:
+        for _ in range(300):
+            if file.exists():
+                break
+            time.sleep(0.1)
+        with Client(scheduler_file=str(file), timeout=30) as client:
+            client.wait_for_workers(1, timeout=60)
+            dask_gd.fit(*problem(200), loss="logistic")
+            link = client.dashboard_link
+            assert 'href="gd"' in get(link, "gd")
+            heard = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.plugins["dask_gd"].watched))
+            assert heard == 1
+    finally:
+        for process in (worker, scheduler):
+            process.terminate()
+            process.wait(20)
+
+
+# What is remembered
+
+
+def started(run="a", **more):
+    return {
+        "event": "FitStarted",
+        "run": run,
+        "client": "c",
+        "time": 0.0,
+        "loss": "Squared()",
+        "data": "rows",
+        "max_iter": 100,
+        "tol": 1e-6,
+        "store": None,
+        **more,
+    }
+
+
+def iteration(n, loss=1.0, grad_norm=1.0, run="a"):
+    values = {"iteration": n, "loss": loss, "grad_norm": grad_norm, "step_size": 1.0, "rows": 10.0}
+    return {"event": "IterationEnded", "run": run, "time": float(n), "bytes_read": 80.0, "seconds": 2.0, **values}
+
+
+def test_time_left_follows_the_gradients_fall():
+    watched = Watched("a", started(), "c", 0.0)
+    for n in range(4):
+        assert watched.seconds_left(0.0) is None or n >= 3
+        watched.hear(iteration(n, grad_norm=10.0**-n))
+    # From 1e-3 to 1e-6 at a factor of ten for each iteration, of 2 seconds each, of which 1 has gone by.
+    assert watched.seconds_left(4.0) == pytest.approx(5.0)
+    slow = Watched("a", started(), "c", 0.0)
+    for n in range(4):
+        slow.hear(iteration(n, grad_norm=1.0))
+    assert slow.seconds_left(3.0) == pytest.approx(2.0 * 97)
+
+
+def test_long_curves_are_thinned_and_old_fits_forgotten():
+    board = Board()
+    board.log_event("dask_gd", started())
+    for n in range(3 * POINTS):
+        board.log_event("dask_gd", iteration(n))
+    curve = board.watched["a"].curves["iteration"]
+    assert len(curve) <= POINTS
+    assert curve[0] == 0
+    assert np.all(np.diff(curve) > 0)
+    assert board.watched["a"].count == 3 * POINTS
+    # Those that have ended go first.
+    for i in range(FITS + 5):
+        board.log_event("dask_gd", started(f"b{i}", time=float(i)))
+        board.log_event("dask_gd", {"event": "FitEnded", "run": f"b{i}", "reason": "converged", "time": float(i)})
+    assert len(board.watched) == FITS
+    assert "a" in board.watched
+    assert "b0" not in board.watched
+    board.log_event("another topic", {"run": "z"})
+    board.log_event("dask_gd", iteration(0, run="never heard of"))
+    assert len(board.watched) == FITS
+
+
+def test_the_table_escapes_what_it_shows(monkeypatch):
+    board = Board()
+    monkeypatch.setattr(board, "pass_done", lambda run: (1, 0.25))
+    monkeypatch.setattr(board, "reading_speed", lambda run: 123e6)
+    board.log_event("dask_gd", started(data="<script>alert(1)</script>", store="runs/a"))
+    board.log_event("dask_gd", iteration(3, loss=0.5))
+    monkeypatch.setattr(boards, "now", lambda: 10.0)
+    html = table(board, list(board.watched.values()), {"a": "red"})
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    for shown in ("3 of 100", "0.5", "25%", "123", "ago", "running"):
+        assert shown in html
+    assert "No fit" in table(board, [], {})
+    assert [duration(s) for s in (8, 200, 9000)] == ["8 s", "3 min", "2.5 h"]
+
+
+# Dask's own pages
+
+
+@pytest.mark.parametrize("what", ["fit", "search"])
+def test_all_tasks_have_readable_names_in_one_span(running, board, stored, what):
+    two, client = running
+    with get_task_stream(client) as stream:
+        if what == "fit":
+            dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
+        else:
+            dask_gd.search(stored, loss="logistic", alphas=[0.01, 0.1], folds=3)
+    names = {task["name"] for task in stream.data}
+    assert names <= {"gd-gradient", "gd-sum", "gd-weights"}
+    assert "gd-gradient" in names
+    spans = two.scheduler.extensions["spans"].spans_search_by_tag
+    (run,) = (w.run for w in board.watched.values() if w.is_search == (what == "search"))
+    (span,) = {span.name[0]: span for span in spans[f"gd-{what}-{run}"]}.values()
+    assert span.name[0] == f"gd-{what}-{run}"
+    assert {group.prefix.name for group in span.traverse_groups()} == names
+
+
+def test_fine_performance_metrics_split_read_decode_and_compute(running, board, stored):
+    dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
+    (run,) = board.watched
+    spans = running[0].scheduler.extensions["spans"].spans_search_by_tag[f"gd-fit-{run}"]
+    wanted = {("execute", "gd-gradient", what, "seconds") for what in ("read", "decode", "compute")}
+    for _ in range(50):
+        metrics = {key: value for span in spans for key, value in span.cumulative_worker_metrics.items()}
+        if wanted <= metrics.keys():
+            break
+        time.sleep(0.1)
+    assert all(metrics[key] > 0 for key in wanted)
+
+
+def test_prometheus_has_the_last_values(running, board, stored):
+    pytest.importorskip("prometheus_client")
+    run = dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
+    (name,) = board.watched
+    lines = dict(line.rsplit(" ", 1) for line in get(running[0].dashboard_link, "metrics").splitlines())
+    assert float(lines[f'dask_gd_loss{{fit="{name}"}}']) == float(run.history.loss[-1])
+    assert float(lines[f'dask_gd_iteration{{fit="{name}"}}']) == 3
+    assert float(lines[f'dask_gd_rows_per_second{{fit="{name}"}}']) > 0
+    boards.forget(name)
+    assert f'fit="{name}"' not in get(running[0].dashboard_link, "metrics")
+
+
+# Bars
+
+
+def drawn(callbacks, **options):
+    dask_gd.fit(*problem(), loss="logistic", callbacks=callbacks, **options)
+
+
+def test_bars_are_silent_where_nobody_looks(capfd):
+    drawn([Progress()])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_bars_show_the_iterations_and_the_running_pass(where, request):
+    x, y = problem(800)
+    pause = da.from_array(x, chunks=(100, -1)).map_blocks(lambda b: (time.sleep(0.15), b)[1], meta=np.empty((0, 0)))
+    if where == "cluster":
+        request.getfixturevalue("board")
+        context = request.getfixturevalue("running")[1].as_current()
+    else:
+        context = dask.config.set(scheduler="threads")
+    file = io.StringIO()
+    with context:
+        options = {"file": file, "disable": False, "mininterval": 0, "ncols": 150}
+        dask_gd.fit(pause, y, loss="logistic", solver="adam", max_iter=3, callbacks=[Progress(**options)])
+    text = file.getvalue()
+    for shown in ("max_iter: ", "3/3", "loss 0.", "gradient", "rows/s", "MB/s", "pass 2", "pass 3"):
+        assert shown in text
+    shares = {int(part.rpartition(" ")[2]) for part in text.split("%|")[:-1] if "pass" in part.rpartition("\r")[2]}
+    assert len(shares & set(range(1, 100))) >= 2
+    assert not [thread for thread in threading.enumerate() if "_ask" in thread.name and thread.is_alive()][1:]
+
+
+def test_a_search_has_a_bar_too():
+    file = io.StringIO()
+    options = {"file": file, "disable": False, "mininterval": 0, "ncols": 150}
+    x, y = problem()
+    found = dask_gd.search(x, y, loss="logistic", alphas=[0.1, 1.0], folds=3, callbacks=[Progress(**options)])
+    text = file.getvalue()
+    assert "8/8" in text
+    assert f"best {found.best}" in text
+
+
+def test_the_bar_of_a_fit_that_fails_says_so():
+    x, y = problem()
+    x[3] = np.nan
+    file = io.StringIO()
+    with pytest.raises(DataError):
+        dask_gd.fit(x, y, callbacks=[Progress(file=file, disable=False)])
+    assert "NonFiniteError" in file.getvalue()
+
+
+def test_bars_are_drawn_in_a_terminal():
+    code = (
+        "import numpy as np, dask_gd; x = np.random.default_rng(0).normal(size=(500, 3))\n"
+        "dask_gd.fit(x, x[:, 0] > 0, loss='logistic', solver='adam', max_iter=3, callbacks=[dask_gd.Progress(ncols=120)])\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, stdout=theirs)
+    os.close(theirs)
+    text = b""
+    try:
+        while part := os.read(ours, 4096):
+            text += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"3/3" in text
+    assert b"loss 0." in text
+
+
+def test_events_cost_the_scheduler_one_message_each(board, stored):
+    """So that the page cannot slow a fit by more than these, whatever is drawn."""
+    heard = []
+    original = board.log_event
+    board.log_event = lambda topic, msg: (heard.append(topic) if topic == "dask_gd" else None, original(topic, msg))
+    try:
+
+        def stop(event):
+            if getattr(event, "iteration", 0) == 5:
+                raise StopFit
+
+        dask_gd.fit(stored, loss="logistic", solver="adam", callbacks=[stop])
+    finally:
+        del board.log_event
+    assert len(heard) == 1 + 6 + 1
