@@ -86,5 +86,13 @@ class RoundEnded:
         return f"pass {self.passes:4d}  {self.running} of {self.fits} fits still running"
 
 
+class StopFit(Exception):
+    """Raised by a callback: the fit ends with the iteration that has just been committed, and with this reason."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
 Event = FitStarted | IterationEnded | FitEnded | RoundEnded
 Callback = Callable[[Event], object]

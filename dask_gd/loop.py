@@ -11,7 +11,7 @@ import numpy as np
 
 from . import passes
 from .errors import InvalidArgumentError
-from .events import Callback, FitEnded
+from .events import Callback, FitEnded, StopFit
 from .losses import Loss, Model, Softmax, as_loss, classes_of
 from .penalties import Penalty, as_penalty, check_features
 from .result import FitResult
@@ -195,7 +195,11 @@ def fit(
             if ended is None:
                 reason = "diverged"
                 break
-            run.tell(callbacks, ended)
+            try:
+                run.tell(callbacks, ended)
+            except StopFit as stop:
+                reason = run.reason or stop.reason
+                break
         result = run.finish(reason)
         run.tell(callbacks, FitEnded(result.reason, result.n_iter, float(result.history.loss[-1])))
     return result
