@@ -26,6 +26,7 @@ from .events import Event, RoundEnded
 from .loop import fit as fit_
 from .losses import LOSSES
 from .options import (
+    ANSWER_WITHIN,
     PENALTIES,
     Keep,
     Numbers,
@@ -494,7 +495,7 @@ def dashboard(scheduler: str | None) -> None:
     if address is None:
         raise click.UsageError("Which scheduler? --scheduler ADDRESS, or set DASK_SCHEDULER_ADDRESS.")
     try:
-        with Client(address, timeout="10s", set_as_default=False) as client:
+        with Client(address, timeout=ANSWER_WITHIN, set_as_default=False) as client:
             link = client.dashboard_link
     except (OSError, ValueError) as error:
         raise ClusterError(f"No Dask scheduler answers at {address}: {error}") from error

@@ -26,7 +26,7 @@ from numcodecs import blosc, zstd
 from threadpoolctl import threadpool_info
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-from .errors import DaskGDError
+from .errors import DaskGDError, MissingChunkError
 from .process import keep_pages
 from .sources.columns import as_rows
 from .sources.zarr import ZarrRows
@@ -154,15 +154,18 @@ def reading(array: zarr.Array) -> list[Check]:
         rows.check_chunks(0, stop)
         first = _seconds(rows, stop)
         ours = min(_seconds(rows, stop) for _ in range(2))
+        plain = floor(rows, stop)
+        again = None if plain is None else min(plain() for _ in range(2))
+    except MissingChunkError as error:
+        return [Check("reading", ADVICE, "not tried", f"{error}")]
     except (DaskGDError, OSError) as error:
-        return [Check("reading", BROKEN, "failed", " ".join(str(error).split()))]
+        return [Check("reading", BROKEN, "failed", f"{error}")]
     megabytes = rows.nbytes(stop) / 1e6
     how = "dask_gd's own reader" if rows.files else "zarr" if rows.through_zarr is rows.array else "zarrs"
     told = f"{megabytes:.0f} MB by {how}, {CPU_COUNT} threads: first {megabytes / first:,.0f} MB/s, then "
     told += f"{megabytes / ours:,.0f} MB/s"
     advice = ""
-    if (plain := floor(rows, stop)) is not None:
-        again = min(plain() for _ in range(2))
+    if again is not None:
         told += f"; the floor, plain reading and decoding, {megabytes / again:,.0f} MB/s, {ours / again:.2f} times"
         if ours > SLOW * again:
             advice = "slower than it should be; was the machine busy?"

@@ -29,6 +29,9 @@ from .terminal import say
 
 PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}
 
+#: A scheduler that has not answered by then is not there.
+ANSWER_WITHIN = "10s"
+
 #: In a worker: Ctrl-C, which a terminal sends to all processes, is for the client, which lets the iteration end.
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -282,7 +285,7 @@ def cluster_of(
     with contextlib.ExitStack() as stack:
         if scheduler is not None:
             try:
-                client = stack.enter_context(Client(scheduler, timeout="10s"))
+                client = stack.enter_context(Client(scheduler, timeout=ANSWER_WITHIN))
             except (OSError, ValueError) as error:
                 raise ClusterError(f"No Dask scheduler answers at {scheduler}: {error}") from error
         else:
