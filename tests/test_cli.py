@@ -415,7 +415,12 @@ def test_search_of_a_path(data):
 
 def test_a_running_scheduler_and_its_dashboard(data):
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
     ) as cluster:
         address = cluster.scheduler_address
         link = cluster.dashboard_link
