@@ -68,7 +68,12 @@ def main() -> None:
 @main.command(cls=Command)
 @data_options
 @fit_options
-@click.option("--penalty", type=Spec("penalty", PENALTIES, ("none",)), default="none", help="Such as l2:1e-4.")
+@click.option(
+    "--penalty",
+    type=Spec("penalty", PENALTIES, ("none",)),
+    default="none",
+    help="none, l2, l1, elasticnet; such as l2:1e-4 or elasticnet:1e-3,0.5.",
+)
 @click.option("--target-loss", type=float, help="Stop where the objective is at most this.")
 @click.option("--keep", type=Keep(), default="3", show_default=True, help="Iterations that the store keeps.")
 @cluster_options

@@ -167,7 +167,7 @@ def reading(array: zarr.Array) -> list[Check]:
     advice = ""
     if again is not None:
         told += f"; the floor, plain reading and decoding, {megabytes / again:,.0f} MB/s, {ours / again:.2f} times"
-        if ours > SLOW * again:
+        if ours > SLOW * again and rows.nbytes(stop) >= FAR:
             advice = "slower than it should be; was the machine busy?"
     return [Check("reading", ADVICE if advice else OK, told, advice), *_chunks(rows)]
 

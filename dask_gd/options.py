@@ -79,6 +79,10 @@ def _number(text: str) -> Any:
     return text
 
 
+def _listed(choices: dict[str, Any]) -> str:
+    return ", ".join(sorted(choices))
+
+
 class Names(click.ParamType):
     """Names with commas between them."""
 
@@ -180,14 +184,18 @@ data_options = _together(
 
 fit_options = _together(
     click.option(
-        "--loss", type=Spec("loss", LOSSES), default="squared", show_default=True, help="Such as huber:delta=2."
+        "--loss",
+        type=Spec("loss", LOSSES),
+        default="squared",
+        show_default=True,
+        help=f"{_listed(LOSSES)}; such as huber:delta=2.",
     ),
     click.option(
         "--solver",
         type=Spec("solver", SOLVERS, ("auto",)),
         default="auto",
         show_default=True,
-        help="Such as sgd:batch=0.1.",
+        help=f"auto, {_listed(SOLVERS)}; such as sgd:batch=0.1.",
     ),
     click.option("--no-intercept", is_flag=True, help="Fit no intercept."),
     click.option("--max-iter", type=click.IntRange(min=0), default=100, show_default=True, help="Steps at most."),

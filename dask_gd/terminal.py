@@ -71,11 +71,16 @@ def lines_on_stderr() -> Iterator[None]:
     logger, handler = logging.getLogger("dask_gd"), Handler(logging.WARNING)
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
+    # Of tasks that Ctrl-C has left without anybody to ask for them.
+    tasks = logging.getLogger("asyncio")
+    level = tasks.level
+    tasks.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: say(f"warning: {message}")  # type: ignore[assignment]
             yield
     finally:
+        tasks.setLevel(level)
         logger.propagate = propagate
         logger.removeHandler(handler)
 
