@@ -308,7 +308,7 @@ def predict(
     "prediction" and its coordinates. It appears once it is complete.
     """
     check_cluster(**cluster)
-    path = check_output(output, overwrite)
+    path = check_output(output, overwrite, source)
     fitted = load(run)
     named = fitted.sample_dims is not None
     if named and (x is not None or rows is not None):

@@ -335,11 +335,17 @@ def progress_of(progress: bool, quiet: bool, kind: Callable[..., Any] = Progress
     return [kind(file=sys.stderr)] if progress or (sys.stderr.isatty() and not quiet) else []
 
 
-def check_output(output: str, overwrite: bool) -> Path:
-    """Where to write, or a usage error."""
+def check_output(output: str, overwrite: bool, source: str) -> Path:
+    """Where to write, or a usage error. What is replaced is Zarr, and not what is read."""
     path = Path(output)
     if "://" in output:
         raise click.UsageError(f"-o {output}: give a path on this machine.")
-    if os.path.lexists(path) and not overwrite:
+    if not os.path.lexists(path):
+        return path
+    if not overwrite:
         raise click.UsageError(f"-o {output} exists; --overwrite replaces it.")
+    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+        raise click.UsageError(f"-o {output} exists and is not Zarr; --overwrite replaces nothing else.")
+    if "://" not in source and Path(source).resolve().is_relative_to(path.resolve()):
+        raise click.UsageError(f"-o {output} is where {source} is read from; write elsewhere.")
     return path
