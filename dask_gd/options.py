@@ -1,0 +1,351 @@
+"""Options that commands of the command line share, and what they stand for."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import dask
+import xarray as xr
+import zarr
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+
+from .errors import ClusterError, DaskGDError, InvalidArgumentError
+from .losses import LOSSES
+from .monitor.progress import Progress
+from .penalties import L1, L2, ElasticNet
+from .solvers import SOLVERS
+from .sources import open as open_group
+from .terminal import say
+
+PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}
+
+#: A scheduler that has not answered by then is not there.
+ANSWER_WITHIN = "10s"
+
+#: In a worker: Ctrl-C, which a terminal sends to all processes, is for the client, which lets the iteration end.
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
+class Spec(click.ParamType):
+    """An object by ``NAME[:value,...,parameter=value,...]``; a name alone that is in ``plain`` as it is."""
+
+    name = "spec"
+
+    def __init__(self, what: str, choices: dict[str, Any], plain: tuple[str, ...] = ()):
+        self.what, self.choices, self.plain = what, choices, plain
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, _, rest = value.partition(":")
+        if name in self.plain and not rest:
+            return name
+        if name not in self.choices:
+            self.fail(
+                f"{value!r}: choose one of {', '.join([*self.plain, *sorted(self.choices)])}.", parameter, context
+            )
+        known = list(inspect.signature(self.choices[name]).parameters)
+        given: dict[str, Any] = {}
+        for i, item in enumerate(rest.split(",") if rest else ()):
+            key, equals, text = item.partition("=")
+            key, text = (key, text) if equals else ("".join(known[i : i + 1]), key)
+            if key not in known or key in given:
+                allowed = f"{name} takes {', '.join(known)}" if known else f"{name} takes no parameters"
+                self.fail(f"{value!r}: {allowed}, each once.", parameter, context)
+            given[key] = _number(text)
+        try:
+            return self.choices[name](**given)
+        except (DaskGDError, TypeError) as error:
+            self.fail(f"{value!r}: {error}", parameter, context)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "NAME[:PARAMETER=VALUE,...]"
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _listed(choices: dict[str, Any]) -> str:
+    return ", ".join(sorted(choices))
+
+
+class Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "a,b,..."
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+class Numbers(click.ParamType):
+    """Numbers with commas between them; or, if it may be, how many."""
+
+    def __init__(self, or_count: bool = False):
+        self.or_count, self.name = or_count, "a,b,... or how many" if or_count else "a,b,..."
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if self.or_count and value.strip().isdigit():
+            return int(value)
+        try:
+            return [float(text) for text in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r}: numbers with commas between them, such as 1e-4,1e-2.", parameter, context)
+
+
+class Rows(click.ParamType):
+    """A:B, consecutive rows, of which one end may be left out."""
+
+    name = "A:B"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            start, stop = (int(text) if text.strip() else None for text in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r}: the first row and the one after the last, such as 0:240000.", parameter, context)
+        return slice(start, stop)
+
+
+class Keep(click.ParamType):
+    """How many iterations, or all of them."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        if value == "all":
+            return None
+        if not str(value).isdigit() or int(value) < 2:
+            self.fail(f"{value!r}: 2 or more, or all.", parameter, context)
+        return int(value)
+
+
+class Memory(click.ParamType):
+    """Bytes with a unit."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        try:
+            return parse_bytes(value)
+        except (ValueError, TypeError):
+            self.fail(f"{value!r}: bytes with a unit, such as 4GB.", parameter, context)
+
+
+def _together(*options: Callable) -> Callable:
+    """Several options as one decorator, in the order in which help shows them."""
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+data_options = _together(
+    click.argument("source"),
+    click.option("-x", "--x", metavar="NAME", help="The group's array of features (n, p)."),
+    click.option("-y", "--y", metavar="NAME", help="Its array of targets."),
+    click.option("--rows", type=Rows(), help="Only these rows of the arrays."),
+    click.option(
+        "--missing", type=click.Choice(["error", "fill"]), help="Absent chunks: refuse, or take the fill value."
+    ),
+    click.option("--features", type=Names(), help="Of an xarray Dataset: variables or coordinates."),
+    click.option("--target", type=Names(), help="Of a Dataset: the variable to fit."),
+    click.option("--sample-dims", type=Names(), help="Of a Dataset: the dimensions whose points are the rows."),
+    click.option("--sample-weight", metavar="NAME", help="The array or variable of row weights."),
+    click.option("--offset", metavar="NAME", help="What is added to each prediction."),
+    click.option(
+        "--nan",
+        type=click.Choice(["error", "drop"]),
+        default="error",
+        show_default=True,
+        help="Rows with NaN: refuse, or leave out.",
+    ),
+)
+
+fit_options = _together(
+    click.option(
+        "--loss",
+        type=Spec("loss", LOSSES),
+        default="squared",
+        show_default=True,
+        help=f"{_listed(LOSSES)}; such as huber:delta=2.",
+    ),
+    click.option(
+        "--solver",
+        type=Spec("solver", SOLVERS, ("auto",)),
+        default="auto",
+        show_default=True,
+        help=f"auto, {_listed(SOLVERS)}; such as sgd:batch=0.1.",
+    ),
+    click.option("--no-intercept", is_flag=True, help="Fit no intercept."),
+    click.option("--max-iter", type=click.IntRange(min=0), default=100, show_default=True, help="Steps at most."),
+    click.option(
+        "--tol",
+        type=click.FloatRange(min=0),
+        default=1e-6,
+        show_default=True,
+        help="Of each component of the gradient, of its scale.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--store", type=click.Path(), metavar="DIR", help="Where each iteration is kept; goes on from there."),
+)
+
+cluster_options = _together(
+    click.option("--scheduler", metavar="ADDRESS", help="Of a running Dask cluster."),
+    click.option("--workers", type=click.IntRange(min=1), help="Start so many processes on this machine."),
+    click.option("--threads", type=click.IntRange(min=1), help="Of each worker, or without workers in all."),
+    click.option("--memory", type=Memory(), help="Of each worker, such as 4GB."),
+)
+
+output_options = _together(
+    click.option("--json", "json_", is_flag=True, help="Print JSON."),
+    click.option("--quiet", is_flag=True, help="Nothing but warnings and errors on stderr."),
+    click.option("--progress", is_flag=True, help="Show progress, even if stderr is no terminal."),
+)
+
+
+def data_of(
+    source: str,
+    x: str | None,
+    y: str | None,
+    rows: slice | None,
+    missing: str | None,
+    features: Any,
+    target: Any,
+    sample_dims: Any,
+    sample_weight: str | None,
+    offset: str | None,
+    nan: str,
+) -> dict[str, Any]:
+    """The arguments of `fit` and `search` that say what the data is."""
+    if features is None and target is None and sample_dims is None:
+        if x is None or y is None:
+            raise click.UsageError(
+                "Which arrays? Name those of a Zarr group, --x NAME --y NAME, or variables of an xarray Dataset, "
+                "--features A,B --target T --sample-dims D,E."
+            )
+        given = {"x": x, "y": y, "sample_weight": sample_weight, "offset": offset}
+        return {"x": open_group(source, **given, rows=rows or slice(None), missing=missing or "error"), "nan": nan}
+    if (x, y, rows, missing) != (None,) * 4:
+        raise click.UsageError("--x, --y, --rows and --missing are for arrays of a Zarr group, not beside --features.")
+    if features is None or target is None or sample_dims is None:
+        raise click.UsageError("Of an xarray Dataset give all three: --features, --target and --sample-dims.")
+    return {
+        "x": dataset_of(source),
+        "features": features,
+        "target": target[0] if len(target) == 1 else target,
+        "sample_dims": tuple(sample_dims),
+        "sample_weight": sample_weight,
+        "offset": offset,
+        "nan": nan,
+    }
+
+
+def dataset_of(source: str) -> xr.Dataset:
+    """An xarray Dataset, packed as it is stored, from Zarr or, by its name, netCDF."""
+    try:
+        if source.endswith((".nc", ".nc4")):
+            return xr.open_dataset(source, mask_and_scale=False, chunks={})
+        return xr.open_zarr(source, mask_and_scale=False)
+    except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
+        raise InvalidArgumentError(f"{source}: no Zarr group that xarray can open.") from error
+
+
+def check_cluster(scheduler: str | None, workers: int | None, threads: int | None, memory: int | None) -> None:
+    """Refuse what cannot go together, before anything runs."""
+    if scheduler is not None and (workers, threads, memory) != (None,) * 3:
+        raise click.UsageError("--scheduler is a cluster that runs already; leave --workers, --threads, --memory out.")
+    if memory is not None and workers is None:
+        raise click.UsageError("--memory is that of each of --workers; say how many.")
+
+
+@contextlib.contextmanager
+def cluster_of(
+    scheduler: str | None, workers: int | None, threads: int | None, memory: int | None, quiet: bool = False
+) -> Iterator[None]:
+    """A running cluster, one of processes on this machine, or Dask's threads."""
+    if scheduler is None and workers is None:
+        with dask.config.set({"scheduler": "threads", **({} if threads is None else {"num_workers": threads})}):
+            yield
+        return
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        if scheduler is not None:
+            try:
+                client = stack.enter_context(Client(scheduler, timeout=ANSWER_WITHIN))
+            except (OSError, ValueError) as error:
+                raise ClusterError(f"No Dask scheduler answers at {scheduler}: {error}") from error
+        else:
+            assert workers is not None
+            threads = threads or max(1, CPU_COUNT // workers)
+            if workers * threads > CPU_COUNT:
+                say(f"warning: {workers} workers of {threads} threads on {CPU_COUNT} cores take turns")
+            options: dict[str, Any] = {"memory_limit": "auto" if memory is None else memory}
+            with deaf_children():
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    preload=[DEAF],
+                    **options,
+                )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        if not quiet:
+            say(f"scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")  # type: ignore[union-attr]
+        yield
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C from their first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def progress_of(progress: bool, quiet: bool, kind: Callable[..., Any] = Progress) -> list[Any]:
+    """A progress line on stderr, where somebody sees it or asked for it."""
+    return [kind(file=sys.stderr)] if progress or (sys.stderr.isatty() and not quiet) else []
+
+
+def check_output(output: str, overwrite: bool, source: str) -> Path:
+    """Where to write, or a usage error. What is replaced is Zarr, and not what is read."""
+    path = Path(output)
+    if "://" in output:
+        raise click.UsageError(f"-o {output}: give a path on this machine.")
+    if not os.path.lexists(path):
+        return path
+    if not overwrite:
+        raise click.UsageError(f"-o {output} exists; --overwrite replaces it.")
+    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+        raise click.UsageError(f"-o {output} exists and is not Zarr; --overwrite replaces nothing else.")
+    if "://" not in source and Path(source).resolve().is_relative_to(path.resolve()):
+        raise click.UsageError(f"-o {output} is where {source} is read from; write elsewhere.")
+    return path
