@@ -57,8 +57,7 @@ def has_page(client: Client) -> bool:
     except Exception as error:
         logger.warning(
             "The page /gd could not be added to the scheduler's dashboard (%s: %s); fits go on without it. The "
-            "scheduler needs this package, and a configuration that lets clients send it plugins "
-            "(distributed.scheduler.pickle).",
+            "scheduler's environment needs dask_gd and bokeh.",
             type(error).__name__,
             str(error).partition("\n")[0],
         )

@@ -87,16 +87,14 @@ class PassBar(dask.callbacks.Callback):
         self.bar = tqdm(total=1.0, desc="pass", leave=False, **{"bar_format": form, **options})
         self.tasks = self.done = 0
         self.ended, self.client = threading.Event(), active_client()
-        if self.client is None:
-            self.register()
-        else:
+        self.register()
+        if self.client is not None:
             threading.Thread(target=self._ask, daemon=True).start()
 
     def close(self) -> None:
         """Stop looking."""
         self.ended.set()
-        if self.client is None:
-            self.unregister()
+        self.unregister()
         self.bar.close()
 
     def _draw(self, number: int, share: float) -> None:

@@ -1,0 +1,120 @@
+"""A person looks at `/gd`: headless Chromium, during a real fit."""
+
+import shutil
+import threading
+import time
+
+import matplotlib.image
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+
+import dask_gd
+from dask_gd.events import IterationEnded, StopFit
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+#: Nothing that needs a network, a sandbox or a screen.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,1300",
+)
+
+#: Bokeh's first colour for lines.
+BLUE = np.array([0x1F, 0x77, 0xB4])
+
+
+@pytest.fixture
+def browser(tmp_path):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("Chromium and ChromeDriver are not installed (Debian's packages chromium and chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(60)
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+class Endless:
+    """A fit in a thread that goes on until it is told to end, and whose iterations take a little while."""
+
+    def __init__(self, store, rate):
+        source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 50_000))
+        solver = dask_gd.GradientDescent(learning_rate=rate)
+        options = {"loss": "logistic", "solver": solver, "max_iter": 10_000, "tol": 0.0, "store": store}
+        self.ended, self.iteration = threading.Event(), -1
+        self.thread = threading.Thread(target=lambda: dask_gd.fit(source, **options, callbacks=[self.hear]))
+        self.thread.start()
+
+    def hear(self, event):
+        if isinstance(event, IterationEnded):
+            self.iteration = event.iteration
+            if self.ended.wait(0.05):
+                raise StopFit("told to")
+
+
+def curves(browser):
+    """Names of the runs, and how many points their curves have, as the browser has them."""
+    script = "const c = Bokeh.documents[0].get_model_by_name('curves').data; return [c.run, c.x.map(x => x.length)]"
+    return dict(zip(*browser.execute_script(script), strict=True))
+
+
+def until(condition, seconds=30.0):
+    """What the condition gives once that is true."""
+    for _ in range(int(seconds / 0.1)):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it took too long")
+
+
+def test_a_person_watches_two_fits(browser, tmp_path):
+    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        fits = [Endless(tmp_path / "first", 0.1), Endless(tmp_path / "second", 1.0)]
+        try:
+            until(lambda: all(fit.iteration > 1 for fit in fits))
+            # From Dask's own first page by its navigation.
+            browser.get(cluster.dashboard_link)
+            browser.find_element("link text", "Gd").click()
+            until(lambda: browser.execute_script("return window.Bokeh && Bokeh.documents.length > 0"))
+            first = until(lambda: len(found := curves(browser)) == 2 and found)
+            # They grow.
+            until(lambda: all(n > first[run] + 3 for run, n in curves(browser).items()))
+            assert curves(browser).keys() == first.keys()
+            # The rows of the table are those of the two fits, and follow them too.
+            text = browser.execute_script(
+                "return Bokeh.documents[0].roots()[0].children[0].text.replace(/<[^>]+>/g, ' ')"
+            )
+            for shown in (*first, "running", "learning_rate=0.1", "learning_rate=1.0", "of 10000", "ago"):
+                assert shown in text
+            browser.save_screenshot(str(tmp_path / "gd.png"))
+            picture = (matplotlib.image.imread(tmp_path / "gd.png")[..., :3] * 255).round()
+            # Where the curves are, there is colour, and more of it than the table's square.
+            assert (np.abs(picture - BLUE).max(axis=-1) <= 2).sum() > 500
+            errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+            assert not [entry for entry in errors if "favicon" not in entry["message"]]
+            browser.find_element("link text", "Status").click()
+            until(lambda: "/status" in browser.current_url)
+        finally:
+            for fit in fits:
+                fit.ended.set()
+            for fit in fits:
+                fit.thread.join(60)
+        browser.get(cluster.dashboard_link.replace("status", "gd"))
+        ended = "return document.readyState == 'complete' && window.Bokeh && Bokeh.documents.length > 0 && "
+        ended += "Bokeh.documents[0].roots()[0].children[0].text.includes('told to')"
+        until(lambda: browser.execute_script(ended))
+    assert dask_gd.load(tmp_path / "first").reason == "told to"
