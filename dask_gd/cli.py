@@ -17,14 +17,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from tqdm.auto import tqdm
 from zarr.codecs import Crc32cCodec
 
 from . import __version__
 from .errors import ClusterError, InvalidArgumentError, NotFittedError
-from .events import Event, RoundEnded
 from .loop import fit as fit_
 from .losses import LOSSES
+from .monitor.report import report as write_report
 from .options import (
     ANSWER_WITHIN,
     PENALTIES,
@@ -418,7 +417,7 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
     store = asked["store"]
     with cluster_of(**cluster, quiet=quiet):
         with CtrlC(store, quiet) as ctrl_c:
-            found = search_(**asked, callbacks=[*progress_of(progress, quiet, Rounds), ctrl_c])
+            found = search_(**asked, callbacks=[*progress_of(progress, quiet), ctrl_c])
         run = None
         if refit_store is not None:
             with CtrlC(refit_store, quiet) as ctrl_c:
@@ -458,24 +457,6 @@ def about_found(found: SearchResult) -> dict[str, Any]:
     }
 
 
-class Rounds:
-    """A progress line of a search: how many of its fits have ended."""
-
-    def __init__(self, **options: Any):
-        self.options = options
-        self.line: Any = None
-
-    def __call__(self, event: Event) -> None:
-        if not isinstance(event, RoundEnded):
-            return
-        if self.line is None:
-            self.line = tqdm(total=event.fits, desc="search", unit="fit", **self.options)
-        self.line.n = event.fits - event.running
-        self.line.set_postfix_str(f"{event.passes} passes")
-        if not event.running:
-            self.line.close()
-
-
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
@@ -484,8 +465,6 @@ class Rounds:
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Where to write.")
 def report(run: str, output: str) -> None:
     """Write the fit in RUN as a page for a browser."""
-    from .monitor.report import report as write_report
-
     write_report(run, output)
     click.echo(output)
 

@@ -330,9 +330,9 @@ def deaf_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def progress_of(progress: bool, quiet: bool, kind: Callable[..., Any] = Progress) -> list[Any]:
-    """A progress line on stderr, where somebody sees it or asked for it."""
-    return [kind(file=sys.stderr)] if progress or (sys.stderr.isatty() and not quiet) else []
+def progress_of(progress: bool, quiet: bool) -> list[Any]:
+    """Bars on stderr, where somebody sees them or asked for them."""
+    return [Progress(file=sys.stderr, disable=False)] if progress or (sys.stderr.isatty() and not quiet) else []
 
 
 def check_output(output: str, overwrite: bool, source: str) -> Path:

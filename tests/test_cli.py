@@ -1,6 +1,5 @@
 """The command line does what the functions do, says so on the right stream, and ends as a shell expects."""
 
-import importlib.util
 import json
 import os
 import shlex
@@ -469,7 +468,6 @@ def test_doctor_advises_about_chunks_and_tells_what_is_broken(tmp_path):
     assert "broken: reading: Cannot decode array 'small'" in told
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dask_gd.monitor.report") is None, reason="no reports yet")
 def test_report(stored, tmp_path):
     assert run("report", stored[0], "-o", tmp_path / "a.html").stdout == f"{tmp_path / 'a.html'}\n"
     assert "<html" in (tmp_path / "a.html").read_text()
