@@ -46,8 +46,8 @@ class StopFit(Exception):
 class FitStarted:
     """A fit is about to make its first pass; ``resumed_from`` is the stored iteration it goes on from, or None.
 
-    ``run`` names it in its other events and its tasks; ``rows`` and ``nbytes`` are those of a pass over all data, and
-    ``store`` is where iterations are committed, or None.
+    ``run`` names it in its other events and its tasks; ``rows`` and ``nbytes`` are those of a pass over all data,
+    ``store`` is where iterations are committed, or None, and ``tol`` the gradient that ends it, 0 if none does.
     """
 
     run: str

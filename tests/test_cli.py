@@ -21,7 +21,8 @@ from test_fit import FLIGHTS, problem
 from test_resume import same
 
 import dask_gd
-from dask_gd import cli, events, terminal
+from dask_gd import cli, events
+from dask_gd.cli import predictions, terminal
 
 TRAIN = [FLIGHTS, "-x", "X", "-y", "late", "--rows", "0:60000", "--loss", "logistic"]
 
@@ -194,7 +195,7 @@ def test_arguments_that_cannot_be_exit_with_2_before_any_pass(data, no_pass, arg
     ],
 )
 def test_errors_are_one_line_and_exit_with_1(no_pass, monkeypatch, arguments, message):
-    monkeypatch.setattr("dask_gd.options.ANSWER_WITHIN", "1s")
+    monkeypatch.setattr("dask_gd.cli.options.ANSWER_WITHIN", "1s")
     result = run(*arguments, code=1)
     assert result.stderr.startswith("dask-gd: error: ")
     assert result.stderr.count("\n") == 1
@@ -371,7 +372,7 @@ def test_predict_writes_what_the_run_predicts_whole_or_not_at_all(stored, tmp_pa
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.da, "store", half)
+        patch.setattr(predictions.da, "store", half)
         run(*arguments, "--overwrite", code=1)
     np.testing.assert_array_equal(zarr.open_array(out, mode="r")[:], expected[65000:])
     run(*arguments, "--overwrite")

@@ -19,9 +19,9 @@ from typing import Any
 import click
 import numpy as np
 
-from .errors import DaskGDError
-from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, StopFit
-from .store import Store
+from ..errors import DaskGDError
+from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, StopFit
+from ..store import Store
 
 #: What a shell reports of a program that Ctrl-C has ended: 128 and the signal's number.
 INTERRUPTED = 130

@@ -19,12 +19,12 @@ import zarr
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
-from .errors import ClusterError, DaskGDError, InvalidArgumentError
-from .losses import LOSSES
-from .monitor.progress import Progress
-from .penalties import L1, L2, ElasticNet
-from .solvers import SOLVERS
-from .sources import open as open_group
+from ..errors import ClusterError, DaskGDError, InvalidArgumentError
+from ..losses import LOSSES
+from ..monitor.progress import Progress
+from ..penalties import L1, L2, ElasticNet
+from ..solvers import SOLVERS
+from ..sources import open as open_group
 from .terminal import say
 
 PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}

@@ -26,10 +26,10 @@ from numcodecs import blosc, zstd
 from threadpoolctl import threadpool_info
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-from .errors import DaskGDError, MissingChunkError
-from .process import keep_pages
-from .sources.columns import as_rows
-from .sources.zarr import ZarrRows
+from ..errors import DaskGDError, MissingChunkError
+from ..process import keep_pages
+from ..sources.columns import as_rows
+from ..sources.zarr import ZarrRows
 
 OK, ADVICE, BROKEN = "ok", "advice", "broken"
 
