@@ -118,3 +118,24 @@ def test_a_person_watches_two_fits(browser, tmp_path):
         ended += "Bokeh.documents[0].roots()[0].children[0].text.includes('told to')"
         until(lambda: browser.execute_script(ended))
     assert dask_gd.load(tmp_path / "first").reason == "told to"
+
+
+def test_a_person_opens_a_report(browser, tmp_path):
+    source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 50_000))
+    run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-4), store=tmp_path / "run")
+    page = dask_gd.report(tmp_path / "run", tmp_path / "report.html")
+    browser.get(page.as_uri())
+    # It loads nothing else, and has the picture of the fit and the weights in it.
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('svg path').length") > 10
+    text = browser.find_element("tag name", "body").text
+    largest = run.weights.feature.values[np.argmax(np.abs(run.weights.values))]
+    for shown in ("converged", f"{float(run.history.loss[-1]):.4g}", str(largest)):
+        assert shown in text
+    browser.save_screenshot(str(tmp_path / "report.png"))
+    picture = (matplotlib.image.imread(tmp_path / "report.png")[..., :3] * 255).round()
+    assert (np.abs(picture - BLUE).max(axis=-1) <= 2).sum() > 100
+    # Nothing is wider than the window.
+    width = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+    assert width <= 0
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

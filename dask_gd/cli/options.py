@@ -313,7 +313,8 @@ def cluster_of(
                 )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         if not quiet:
-            say(f"scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")  # type: ignore[union-attr]
+            page = f"{client.dashboard_link}".replace("/status", "/gd")
+            say(f"scheduler {client.scheduler.address}, dashboard {page}")  # type: ignore[union-attr]
         yield
 
 
