@@ -437,7 +437,7 @@ def test_a_running_scheduler_and_its_dashboard(data):
             assert run("dashboard").stdout == expected
         told = run("fit", data, "-x", "x", "-y", "z", "--scheduler", address, "--json")
         assert json.loads(told.stdout)["converged"]
-        assert told.stderr == f"dask-gd: scheduler {address}, dashboard {link.replace("status", "gd")}\n"
+        assert told.stderr == f"dask-gd: scheduler {address}, dashboard {link.replace('status', 'gd')}\n"
 
 
 def test_dashboard_needs_a_scheduler():
