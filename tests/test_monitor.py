@@ -389,9 +389,13 @@ def drawn(callbacks, **options):
     dask_gd.fit(*problem(), loss="logistic", callbacks=callbacks, **options)
 
 
-def test_bars_are_silent_where_nobody_looks(capfd):
+def test_bars_are_silent_where_nobody_looks(capfd, monkeypatch):
     drawn([Progress()])
     assert capfd.readouterr() == ("", "")
+    # A notebook's kernel has no terminal, but somebody looks.
+    assert not progress.shown()
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert progress.shown()
 
 
 @pytest.mark.parametrize("where", ["threads", "cluster"])
