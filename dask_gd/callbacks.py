@@ -14,7 +14,7 @@ import numpy as np
 
 from . import passes
 from .errors import InvalidArgumentError
-from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
+from .events import Event, Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
 from .result import FitResult
 from .sources import as_source
 from .stats import Needs
@@ -42,7 +42,7 @@ class EarlyStopping:
     Attributes
     ----------
     losses : list of float
-        On the rows held out, from iteration 0 on.
+        On the rows held out, of each iteration that it has heard about: all, but of a fit that was begun without it.
     best_iteration : int
     best : FitResult
         The model of the best iteration. What the fit itself gives back is that of the last.
@@ -73,15 +73,21 @@ class EarlyStopping:
         self._clear()
 
     def _clear(self) -> None:
-        self.losses: list[float] = []
-        self.best_iteration, self._best = 0, np.zeros((0, 0))
+        # By iteration: a resumed fit may have begun without this callback.
+        self._losses: dict[int, float] = {}
+        self.best_iteration, self._best, self._restored = 0, np.zeros((0, 0)), False
         self._result: FitResult | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        return list(self._losses.values())
 
     def __call__(self, event: Event) -> None:
         """Look at an iteration; raises StopFit if it is time."""
         if isinstance(event, FitStarted):
-            if event.resumed_from is None:
+            if not self._restored:
                 self._clear()
+            self._restored = False
             held = self.source.shape[1], self.source.outputs or 1
             if held != (event.features, event.outputs):
                 raise InvalidArgumentError(
@@ -90,14 +96,15 @@ class EarlyStopping:
                 )
         if not isinstance(event, IterationEnded):
             return
+        result, n = event.result, event.iteration
         # One that is resumed may have been looked at before.
-        del self.losses[event.iteration :]
-        result = self._result = event.result
-        self.losses.append(self._loss(result))
-        best = self.losses[self.best_iteration] if self.best_iteration < event.iteration else np.inf
-        if not best <= self.losses[-1] + self.min_delta:
-            self.best_iteration, self._best = event.iteration, result.parameters
-        if event.iteration - self.best_iteration >= self.patience:
+        before = {i: loss for i, loss in self._losses.items() if i < n}
+        loss = self._loss(result)
+        self._losses, self._result = {**before, n: loss}, result
+        best = before.get(self.best_iteration, np.nan)
+        if np.isnan(best) or loss < best - self.min_delta:
+            self.best_iteration, self._best = n, result.parameters
+        if n - self.best_iteration >= self.patience:
             raise StopFit("early_stopping")
 
     def _loss(self, result: FitResult) -> float:
@@ -105,6 +112,8 @@ class EarlyStopping:
         self.passes += 1
         query = w if result.fit_intercept else w[:p]
         sums = passes.evaluate(self.source, np.ascontiguousarray(query), result.loss, Needs(), self.run, self.passes)
+        if sums.weight <= 0:
+            raise InvalidArgumentError("EarlyStopping: the weights of the rows held out sum to 0.")
         return float(sums.loss[0] / sums.weight)
 
     @property
@@ -124,14 +133,15 @@ class EarlyStopping:
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed fit needs."""
-        if not self.losses:
+        if not self._losses:
             return {}
-        return {"losses": np.array(self.losses), "iteration": np.array(self.best_iteration), "best": self._best}
+        told = np.array(list(self._losses.items()))
+        return {"losses": told, "iteration": np.array(self.best_iteration), "best": self._best}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take it back."""
-        self.losses, self.best_iteration = arrays["losses"].tolist(), int(arrays["iteration"])
-        self._best = arrays["best"]
+        self._losses = {int(i): loss for i, loss in arrays["losses"].tolist()}
+        self.best_iteration, self._best, self._restored = int(arrays["iteration"]), arrays["best"], True
 
 
 class LogFile:
@@ -208,7 +218,7 @@ def _finite(value: float) -> float | None:
 
 
 class Checkpoint:
-    """Keep every so many iterations of a fit, and the last, in a directory of their own.
+    """Keep every so many iterations of a fit, and the last, in a directory of their own. Of searches nothing is kept.
 
     ``dask_gd.fit(..., store=path)`` commits every iteration and keeps the newest few, to resume from; this keeps some
     for good, whether or not there is a store. `dask_gd.load` reads the newest; each is a zipped Zarr group.
@@ -216,7 +226,7 @@ class Checkpoint:
     Parameters
     ----------
     path : path
-        A directory, made if it does not exist; not the fit's store.
+        A directory, made if it does not exist; not the fit's store, nor one with iterations of another fit.
     every : int
         Iterations from one to the next.
 
@@ -235,16 +245,36 @@ class Checkpoint:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InvalidArgumentError(f"Checkpoint(every={every!r}): a whole number, 1 or more.")
         self.store, self.every = Store(path, keep=None), every
+        self.last: IterationEnded | None = None
 
     def __call__(self, event: Event) -> None:
         """Keep an iteration, if it is its turn."""
         if isinstance(event, FitStarted):
-            self.last: IterationEnded | None = None
-            if event.store is not None and self.store.path.resolve() == Path(event.store).resolve():
-                raise InvalidArgumentError(f"Checkpoint({str(self.store.path)!r}) is the fit's store; choose another.")
-        if isinstance(event, IterationEnded):
+            self._check(event)
+        elif isinstance(event, IterationEnded):
             self.last = event
-        wanted = isinstance(event, IterationEnded) and event.iteration % self.every == 0
-        if self.last is not None and (wanted or isinstance(event, FitEnded)):
-            with self.store as store:
-                store.commit(self.last.checkpoint)
+            if event.iteration % self.every == 0:
+                self._keep(event)
+        elif isinstance(event, FitEnded | Failed):
+            if self.last is not None and isinstance(event, FitEnded):
+                self._keep(self.last)
+            self.last = None
+
+    def _check(self, event: FitStarted) -> None:
+        path = self.store.path
+        if event.store is not None and path.resolve() == Path(event.store).resolve():
+            raise InvalidArgumentError(f"Checkpoint({str(path)!r}) is the fit's store; choose another.")
+        kept = self.store.iterations()
+        if kept and (event.resumed_from is None or kept[-1] > event.resumed_from):
+            raise InvalidArgumentError(f"Checkpoint({str(path)!r}) holds iterations of another fit; choose another.")
+
+    def _keep(self, event: IterationEnded) -> None:
+        with self.store as store:
+            store.commit(event.checkpoint)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """None; but a resumed fit tells of its last iteration, which may not have been kept."""
+        return {}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Nothing to take back."""

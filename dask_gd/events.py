@@ -147,7 +147,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class SearchStarted:
-    """A search is about to begin; its ``fits`` are each candidate's, one without each fold and one with all rows."""
+    """A search is about to begin; its ``fits`` are each candidate's, one without each fold and one with all rows.
+
+    ``resumed_from`` is the number of rounds that the store holds, or None.
+    """
 
     run: str
     data: str
@@ -158,6 +161,7 @@ class SearchStarted:
     rows: int = 0
     nbytes: int = 0
     store: str | None = None
+    resumed_from: int | None = None
 
     def __str__(self) -> str:
         return f"search {self.run}: {self.data}, loss {self.loss}, {self.candidates} candidates, {self.folds} folds"
@@ -205,10 +209,10 @@ class Callbacks:
         self.raised: set[int] = set()
 
     def tell(self, event: Event, only_with_memory: bool = False) -> None:
-        """Call each with the event. Raises StopFit, if one of them did, when all have heard of it."""
+        """Call each with the event. Raises StopFit, if one of them did of an iteration, when all have heard of it."""
         stop = None
         for i, callback in enumerate(self.given):
-            if i in self.raised or (only_with_memory and not hasattr(callback, "restore")):
+            if i in self.raised or (only_with_memory and not remembers(callback)):
                 continue
             if isinstance(event, FitStarted | SearchStarted):
                 # Nothing has been done that could be lost.
@@ -219,14 +223,8 @@ class Callbacks:
             except StopFit as error:
                 stop = error
             except Exception as error:
-                self.raised.add(i)
-                warnings.warn(
-                    f"The callback {callback!r} raised {type(error).__name__}: {error}; it is not called again, and "
-                    f"the fit goes on. To end a fit raise dask_gd.events.StopFit. It had heard: {event}",
-                    CallbackWarning,
-                    stacklevel=3,
-                )
-        if stop is not None:
+                self._give_up(i, error, f"of: {event}")
+        if stop is not None and isinstance(event, IterationEnded | RoundEnded):
             raise stop
 
     @contextlib.contextmanager
@@ -246,16 +244,32 @@ class Callbacks:
 
     def state(self) -> dict[str, np.ndarray]:
         """The memories of those that have one."""
-        return {
-            f"{i}-{name}": np.asarray(array)
-            for i, callback in enumerate(self.given)
-            if hasattr(callback, "state") and i not in self.raised
-            for name, array in callback.state().items()
-        }
+        found: dict[str, np.ndarray] = {}
+        for i, callback in enumerate(self.given):
+            if remembers(callback) and i not in self.raised:
+                try:
+                    found |= {f"{i}-{name}": np.asarray(array) for name, array in callback.state().items()}  # type: ignore[attr-defined]
+                except Exception as error:
+                    self._give_up(i, error, "when asked for its state")
+        return found
+
+    def _give_up(self, i: int, error: Exception, when: str) -> None:
+        self.raised.add(i)
+        warnings.warn(
+            f"The callback {self.given[i]!r} raised {type(error).__name__}: {error}; it is not called again, and the "
+            f"fit goes on. To end a fit raise dask_gd.events.StopFit. It was told {when}",
+            CallbackWarning,
+            stacklevel=4,
+        )
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Give them back, to the callbacks in the same places."""
         for i, callback in enumerate(self.given):
             own: dict[str, Any] = {n.partition("-")[2]: a for n, a in arrays.items() if n.partition("-")[0] == str(i)}
-            if own and hasattr(callback, "restore"):
-                callback.restore(own)
+            if own and remembers(callback):
+                callback.restore(own)  # type: ignore[attr-defined]
+
+
+def remembers(callback: Callback) -> bool:
+    """It has a memory that is stored with each iteration."""
+    return callable(getattr(callback, "state", None)) and callable(getattr(callback, "restore", None))

@@ -207,7 +207,7 @@ def fit(
                     break
                 told.tell(ended)
         except StopFit as stop:
-            reason = run.reason or stop.reason
+            reason = run.stop(max_iter, tol, target_loss) or stop.reason
         result = run.finish(reason)
         told.tell(FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name))
     return result

@@ -63,6 +63,20 @@ class Work(NamedTuple):
     grid: tuple[int, ...]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None
+    #: Names the pass.
+    key: str
+
+
+#: Of the passes that this process has asked for: the number of tasks, and one entry for each that has ended in it.
+_running: dict[str, tuple[int, list[None]]] = {}
+
+
+def pass_done(run: str) -> tuple[int, float] | None:
+    """Of the pass that a fit makes on this process's threads: its number, and the share of its tasks that are done."""
+    for key, (tasks, ended) in list(_running.items()):
+        if key.startswith(f"{run}-") and ended:
+            return int(key.removeprefix(f"{run}-")), min(1.0, len(ended) / tasks)
+    return None
 
 
 def hold(source: Source) -> Source:
@@ -196,7 +210,7 @@ def evaluate(
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = grouped(source, partitions, sum(threads.values()))
     grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
-    work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None)
+    work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None, key)
     node = delayed(work, name=f"gd-weights-{key}", traverse=False)
     small = query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
@@ -214,6 +228,7 @@ def evaluate(
     parts = partials.to_delayed(optimize_graph=bool(blocks)).ravel().tolist()
     if fields:
         parts = [parts[i] for i in partitions]
+    _running[key] = len(parts), []
     total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
@@ -225,6 +240,8 @@ def evaluate(
             f"in pass {key}. "
             "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
         ) from error
+    finally:
+        del _running[key]
 
 
 def nbytes_of(value: Any) -> int:
@@ -266,6 +283,8 @@ def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list
     if work.keep is not None:
         cache.shrink()
     relieve()
+    if work.key in _running:
+        _running[work.key][1].append(None)
     return found
 
 

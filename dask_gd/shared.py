@@ -205,7 +205,8 @@ class Shared:
         where = None if self.store is None else str(self.store.path)
         n, size = len(self.candidates), (self.source.shape[0], self.source.nbytes)
         of = repr(self.source), repr(self.loss), n, self.count, n * (self.count + 1)
-        return SearchStarted(self.name, *of, *size, where)
+        resumed = None if self.stored is None else self.stored[0].iteration
+        return SearchStarted(self.name, *of, *size, where, resumed)
 
     def begun(self, batch: list[int], start: np.ndarray) -> list[Trial]:
         """The trials of some candidates, after the first pass, which has evaluated the point where all begin."""

@@ -1,7 +1,10 @@
 """Callbacks: what they hear, what they may do, and that none of them costs the run."""
 
+import contextlib
 import csv
 import json
+import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +69,82 @@ def test_a_callback_ends_a_fit_after_the_iteration_it_has_heard_of(tmp_path):
     same_bits(
         dask_gd.fit(x, y, solver="adam", max_iter=9, store=tmp_path), dask_gd.fit(x, y, solver="adam", max_iter=9)
     )
+
+
+def test_a_stop_that_comes_too_late_takes_nothing_away():
+    x, y = problem()
+
+    def stop(event):
+        if not isinstance(event, FitStarted | SearchStarted) and getattr(event, "iteration", 5) >= 4:
+            raise StopFit("time")
+
+    run = dask_gd.fit(x, y, solver="adam", max_iter=9, callbacks=[stop])
+    assert (run.reason, run.n_iter) == ("time", 4)
+    heard = []
+
+    def late(event):
+        heard.append(event)
+        if isinstance(event, SearchEnded):
+            raise StopFit("time")
+
+    assert dask_gd.search(x, y, alphas=[0.1, 1.0], callbacks=[late]).passes == 1
+    assert not any(isinstance(event, Failed) for event in heard)
+
+
+def test_a_stop_while_resuming_is_judged_by_what_is_asked_now(tmp_path):
+    x, y = problem()
+
+    class Memory:
+        def __call__(self, event):
+            if isinstance(event, IterationEnded) and self.stops:
+                raise StopFit("mine")
+
+        def state(self):
+            return {"n": np.array(1)}
+
+        def restore(self, arrays):
+            assert int(arrays["n"]) == 1
+
+    callback = Memory()
+    callback.stops = False
+    options = {"loss": "huber", "solver": "lbfgs", "store": tmp_path, "callbacks": [callback]}
+    loose = dask_gd.fit(x, y, tol=0.5, **options)
+    assert loose.reason == "converged"
+    callback.stops = True
+    again = dask_gd.fit(x, y, tol=1e-9, **options)
+    assert (again.reason, again.converged, again.n_iter) == ("mine", False, loose.n_iter)
+
+
+@pytest.mark.parametrize("state", ["idle", lambda: 1 / 0])
+def test_what_looks_like_a_memory_does_not_cost_the_fit(tmp_path, state):
+    x, y = problem()
+
+    class Callback:
+        def __call__(self, event):
+            pass
+
+        def restore(self, arrays):
+            pass
+
+    callback = Callback()
+    callback.state = state
+    context = pytest.warns(CallbackWarning, match="ZeroDivisionError") if callable(state) else contextlib.nullcontext()
+    with context:
+        run = dask_gd.fit(x, y, callbacks=[callback], store=tmp_path)
+    same_bits(run, dask_gd.fit(x, y))
+
+
+def test_estimators_with_callbacks_can_be_copied_after_a_fit(tmp_path):
+    x, y = problem()
+    callbacks = [
+        dask_gd.Progress(disable=False),
+        Checkpoint(tmp_path / "kept"),
+        LogFile(tmp_path / "fit.csv"),
+        EarlyStopping(x, y),
+    ]
+    model = estimators.Ridge(callbacks=callbacks).fit(x, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).coef_, model.coef_)
+    assert clone(model).callbacks is not None
 
 
 def test_a_fit_that_has_converged_is_not_said_to_have_been_stopped():
@@ -170,8 +249,8 @@ def test_the_loss_held_out_is_that_of_each_iterations_model(loss, of):
         expected.append(np.average(each, weights=weight))
     np.testing.assert_allclose(stopping.losses, expected, rtol=1e-12)
     assert stopping.best_iteration == int(np.argmin(expected))
-    if run.reason == "early_stopping":
-        assert run.n_iter == stopping.best_iteration + 3
+    assert run.reason == "early_stopping"
+    assert run.n_iter == stopping.best_iteration + 3
     assert stopping.best.n_iter == stopping.best_iteration
     best = dask_gd.fit(x[:200], of(y)[:200], **{**options, "max_iter": stopping.best_iteration})
     np.testing.assert_array_equal(stopping.best.parameters, best.parameters)
@@ -222,6 +301,41 @@ def test_an_early_stopped_fit_that_was_interrupted_stops_where_it_would_have(tmp
         assert third.losses == whole.losses
 
 
+def test_early_stopping_may_join_a_fit_that_was_begun_without_it(tmp_path):
+    x, y = problem(n=60, p=50)
+    options = {"solver": dask_gd.GradientDescent(learning_rate=0.02), "tol": 0.0, "store": tmp_path / "run"}
+    dask_gd.fit(x[:50], y[:50], max_iter=4, **options)
+    stopping = EarlyStopping(x[50:], y[50:], patience=3)
+    run = dask_gd.fit(x[:50], y[:50], max_iter=500, **options, callbacks=[stopping])
+    assert run.reason == "early_stopping"
+    assert run.n_iter == stopping.best_iteration + 3
+    # It hears of the fourth iteration, where the fit goes on.
+    assert len(stopping.losses) == run.n_iter - 3
+    assert stopping.best_iteration == 4 + int(np.argmin(stopping.losses))
+    assert stopping.best.n_iter == stopping.best_iteration
+    # One that has served before forgets that.
+    stopping.patience = 1000
+    shutil.rmtree(tmp_path / "run")
+    dask_gd.fit(x[:50], y[:50], max_iter=2, **options)
+    dask_gd.fit(x[:50], y[:50], max_iter=5, **options, callbacks=[stopping])
+    assert len(stopping.losses) == 4
+
+
+def test_rows_held_out_that_cannot_be_read_do_not_cost_the_fit():
+    x, y = problem()
+    bad = x.copy()
+    bad[3] = np.nan
+    for stopping, message in (
+        (EarlyStopping(bad, y), "NonFiniteError"),
+        (EarlyStopping(x, y, sample_weight=np.zeros(len(y))), "sum to 0"),
+    ):
+        with pytest.warns(CallbackWarning, match=message):
+            run = dask_gd.fit(x, y, solver="adam", max_iter=4, callbacks=[stopping])
+        assert run.n_iter == 4
+        with pytest.raises(AttributeError, match="has not heard"):
+            _ = stopping.best
+
+
 def test_early_stopping_takes_datasets_targets_with_columns_and_models():
     x, y = problem(outputs=2)
     stopping = EarlyStopping(x[200:], y[200:])
@@ -233,6 +347,15 @@ def test_early_stopping_takes_datasets_targets_with_columns_and_models():
     stopping = EarlyStopping(ds.isel(row=slice(200, None)), **names)
     run = dask_gd.fit(ds.isel(row=slice(0, 200)), **names, callbacks=[stopping])
     assert len(stopping.losses) == run.n_iter + 1
+
+    def value_and_gradient(params, x, y):
+        r = x @ params - y
+        return r**2 / 2, r[:, None] * x
+
+    model = dask_gd.Model(value_and_gradient, np.zeros(40))
+    stopping = EarlyStopping(x[200:], y[200:, 0])
+    run = dask_gd.fit(x[:200], y[:200, 0], loss=model, solver="lbfgs", max_iter=3, callbacks=[stopping])
+    assert stopping.losses[-1] == pytest.approx(np.mean((x[200:] @ run.params - y[200:, 0]) ** 2 / 2))
 
 
 def test_early_stopping_refuses_what_cannot_be_before_the_first_pass():
@@ -291,6 +414,25 @@ def test_a_search_is_logged_pass_by_pass(tmp_path):
     assert rows[-1]["running"] == 0
 
 
+def test_the_log_of_a_search_that_was_interrupted_goes_on(tmp_path):
+    x, y = problem()
+    options = {"loss": "logistic", "alphas": [0.01, 0.1], "solver": "lbfgs", "folds": 3}
+    whole, path, heard = tmp_path / "whole.csv", tmp_path / "search.csv", []
+    dask_gd.search(x, y > 0, **options, callbacks=[LogFile(whole)])
+
+    def kill(event):
+        heard.append(event)
+        if len(heard) == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        dask_gd.search(x, y > 0, **options, store=tmp_path / "run", callbacks=[LogFile(path), kill])
+    dask_gd.search(x, y > 0, **options, store=tmp_path / "run", callbacks=[LogFile(path)])
+    with open(whole) as a, open(path) as b:
+        expected, found = list(csv.DictReader(a)), list(csv.DictReader(b))
+    assert [row["running"] for row in found] == [row["running"] for row in expected]
+
+
 def test_a_log_is_refused_where_it_cannot_be_written(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"end with \.csv or \.jsonl"):
         LogFile(tmp_path / "fit.txt")
@@ -325,6 +467,29 @@ def test_checkpoints_are_kept(tmp_path):
         dask_gd.fit(x, y, solver="adam", callbacks=[Checkpoint(tmp_path / "run")], store=tmp_path / "run")
     with pytest.raises(InvalidArgumentError, match="every=0"):
         Checkpoint(tmp_path, every=0)
+
+
+def test_checkpoints_of_a_fit_that_was_interrupted_are_the_same(tmp_path):
+    x, y = problem()
+    options = {"solver": "adam", "max_iter": 8}
+    dask_gd.fit(x, y, **options, callbacks=[Checkpoint(tmp_path / "whole", every=3)])
+    for after in (6, 8):
+        own = {**options, "store": tmp_path / f"run-{after}"}
+        with pytest.raises(Killed):
+            dask_gd.fit(x, y, **own, callbacks=[killed_at(after), Checkpoint(tmp_path / f"{after}", every=3)])
+        dask_gd.fit(x, y, **own, callbacks=[killed_at(-1), Checkpoint(tmp_path / f"{after}", every=3)])
+        assert Checkpoint(tmp_path / f"{after}").store.iterations() == [0, 3, 6, 8]
+        same_bits(dask_gd.load(tmp_path / f"{after}"), dask_gd.load(tmp_path / "whole"))
+
+
+def test_checkpoints_of_two_fits_are_not_mixed(tmp_path):
+    x, y = problem()
+    keep = Checkpoint(tmp_path / "kept")
+    dask_gd.fit(x, y, solver="adam", max_iter=30, callbacks=[keep])
+    with pytest.raises(InvalidArgumentError, match="holds iterations of another fit"):
+        dask_gd.fit(x, y, solver="adam", max_iter=5, callbacks=[keep])
+    dask_gd.search(x, y > 0, loss="logistic", alphas=[0.1, 1.0], callbacks=[keep])
+    assert keep.store.iterations() == [0, 10, 20, 30]
 
 
 # scikit-learn's callbacks
@@ -371,6 +536,15 @@ def test_one_that_returns_true_ends_the_fit():
     x, y = problem()
     model = estimators.LogisticRegression(solver="lbfgs").set_callbacks(Recorder(stop_after=3)).fit(x, y > 0)
     assert (model.n_iter_, model.result_.reason) == (2, "callback")
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_one_that_returns_true_ends_the_fits_at_all_scales(after):
+    x, y = problem()
+    recorder = Recorder(stop_after=after)
+    model = estimators.HuberRegressor().set_callbacks(recorder).fit(x, y)
+    assert len(recorder.models) == after
+    assert not model.converged_
 
 
 ALL = [

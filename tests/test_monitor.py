@@ -21,10 +21,10 @@ from dask.distributed import Client, LocalCluster, get_task_stream
 from dask.utils import key_split
 
 import dask_gd
-from dask_gd.errors import DataError
+from dask_gd.errors import CallbackWarning, DataError
 from dask_gd.events import StopFit
 from dask_gd.monitor import board as boards
-from dask_gd.monitor import progress
+from dask_gd.monitor import page, progress
 from dask_gd.monitor.board import FITS, POINTS, Board, Watched
 from dask_gd.monitor.page import duration, table
 from dask_gd.monitor.progress import Progress
@@ -81,8 +81,8 @@ def get(link, page):
 
 def test_the_page_is_served_and_in_the_navigation_of_the_others(running, board):
     link = running[0].dashboard_link
-    for page in ("gd", "status", "workers"):
-        assert 'href="gd">Gd</a>' in get(link, page), page
+    for name in ("gd", "status", "workers"):
+        assert 'href="gd">Gd</a>' in get(link, name), name
     # A second client asks for the page again, and there is still one.
     with Client(running[0], set_as_default=True) as second:
         dask_gd.fit(*problem(100), max_iter=0)
@@ -197,6 +197,24 @@ def test_reading_alone_is_measured_in_the_tasks(board, stored):
     watched = board.watched[run]
     whole = sum(watched.curves["bytes_read"]) / sum(watched.curves["seconds"])
     assert speed > whole
+
+
+def test_searches_have_a_speed_too_and_what_is_kept_is_not_read(board, stored):
+    dask_gd.search(stored, loss="logistic", alphas=[0.01, 0.1], folds=3, solver="lbfgs")
+    dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=30)
+    time.sleep(1.5)  # Workers tell with their heartbeats.
+    search = next(board.reading_speed(w.run) for w in board.watched.values() if w.is_search)
+    fit = board.reading_speed(list(board.watched)[-1])
+    assert search is not None
+    assert fit is not None
+    # From the fifth pass on rows come from memory: that is not reading, however fast.
+    assert fit < 10 * search
+
+
+def test_numpys_scalars_are_told_too(board, stored):
+    run = dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=np.int64(3), tol=np.float64(1e-3))
+    (watched,) = board.watched.values()
+    assert watched.last("iteration") == run.n_iter
 
 
 @pytest.mark.parametrize("turned", ["off", "on"])
@@ -326,11 +344,11 @@ def test_the_table_escapes_what_it_shows(monkeypatch):
     monkeypatch.setattr(board, "reading_speed", lambda run: 123e6)
     board.log_event("dask_gd", started(data="<script>alert(1)</script>", store="runs/a"))
     board.log_event("dask_gd", iteration(3, loss=0.5))
-    monkeypatch.setattr(boards, "now", lambda: 10.0)
+    monkeypatch.setattr(page, "now", lambda: 203.0)
     html = table(board, list(board.watched.values()), {"a": "red"})
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
-    for shown in ("3 of 100", "0.5", "25%", "123", "ago", "running"):
+    for shown in ("3 of 100", "0.5", "25%", "123", "3 min ago", "running"):
         assert shown in html
     assert "No fit" in table(board, [], {})
     assert [duration(s) for s in (8, 200, 9000)] == ["8 s", "3 min", "2.5 h"]
@@ -427,6 +445,46 @@ def test_a_search_has_a_bar_too():
     text = file.getvalue()
     assert "8/8" in text
     assert f"best {found.best}" in text
+
+
+def test_fits_in_several_threads_have_bars_of_their_own():
+    files = [io.StringIO() for _ in range(4)]
+
+    def fit(file):
+        callbacks = [Progress(file=file, disable=False, mininterval=0)]
+        dask_gd.fit(*problem(), loss="logistic", solver="adam", max_iter=5, callbacks=callbacks)
+
+    threads = [threading.Thread(target=fit, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("5/5" in file.getvalue() for file in files)
+    assert not [thread for thread in threading.enumerate() if "_follow" in thread.name]
+
+
+@pytest.mark.parametrize("when", [0, 5, 20])
+def test_a_terminal_that_goes_away_does_not_cost_the_fit(when):
+    class Broken(io.StringIO):
+        left = when
+
+        def write(self, text):
+            self.left -= 1
+            if self.left < 0:
+                raise BrokenPipeError
+            return super().write(text)
+
+    options = {"loss": "logistic", "solver": "adam", "max_iter": 8}
+    expected = dask_gd.fit(*problem(), **options)
+    callbacks = [Progress(file=Broken(), disable=False, mininterval=0)]
+    if when == 0:
+        with pytest.raises(BrokenPipeError):
+            dask_gd.fit(*problem(), **options, callbacks=callbacks)
+    else:
+        with pytest.warns(CallbackWarning, match="BrokenPipeError"):
+            run = dask_gd.fit(*problem(), **options, callbacks=callbacks)
+        np.testing.assert_array_equal(run.parameters, expected.parameters)
+    assert not [thread for thread in threading.enumerate() if "_follow" in thread.name]
 
 
 def test_the_bar_of_a_fit_that_fails_says_so():

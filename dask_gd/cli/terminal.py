@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from ..errors import DaskGDError
-from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, StopFit
+from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, StopFit
 from ..store import Store
 
 #: What a shell reports of a program that Ctrl-C has ended: 128 and the signal's number.
@@ -164,8 +164,8 @@ class CtrlC:
                 say(f"resumed after iteration {event.resumed_from}")
         elif isinstance(event, FitEnded):
             self.running = False
-        elif isinstance(event, RoundEnded):
-            self.running = True
+        elif isinstance(event, RoundEnded | SearchEnded):
+            self.running = isinstance(event, RoundEnded)
             if self.asked:
                 raise Interrupted
         elif isinstance(event, IterationEnded) and self.asked:

@@ -29,6 +29,8 @@ FURTHEST = np.log(10.0)
 #: Where the scale is found each fit is to a tolerance of 1/so much: an error of its coefficients moves the scale, and
 #: that these, several times as far.
 SHARPER = 10.0
+#: Why a fit ends that has come to its minimum; at another scale one that has not is not asked for.
+AT_ITS_MINIMUM = ("converged", "precision", "target_loss")
 #: Residuals of this share of the targets are rounding: least squares meets every row.
 EXACT = 1e-6
 
@@ -110,6 +112,8 @@ class HuberRegressor(Penalised):
 
         if start is None or self.scale_ == 0:
             start = fit_at(np.inf, None)
+            if start.reason not in AT_ITS_MINIMUM:
+                return start
             first, scale = np.sqrt(2 * np.maximum(start.history.loss.values[[0, -1]], 0.0)).tolist()
             if scale <= EXACT * first:
                 self.scale_, self._found = 0.0, True
@@ -123,7 +127,7 @@ class HuberRegressor(Penalised):
             low, high = (scale, high) if ratio > 1 else (low, scale)
             # The last two: there is none, and rounding lets it be no nearer.
             self._found = abs(1 - ratio) <= tol or high == least or high - low <= tol * low
-            if self._found or start.reason == "max_iter":
+            if self._found or start.reason not in AT_ITS_MINIMUM:
                 break
             points.append(np.log([scale, max(ratio, np.finfo(float).tiny)]))
             scale = self._next(points, low, high, least)

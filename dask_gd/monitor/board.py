@@ -43,9 +43,6 @@ class Watched:
     status: str = "running"
     curves: dict[str, list[float]] = field(default_factory=dict)
     count: int = 0
-    #: Of the pass that runs: its number, and the share of its tasks that are done.
-    pass_number: int = 0
-    bytes_read: float = 0.0
 
     @property
     def running(self) -> bool:
@@ -69,7 +66,6 @@ class Watched:
         kind, self.heard = message["event"], message["time"]
         if kind in CURVES:
             self.count += 1
-            self.bytes_read += message.get("bytes_read", 0.0)
             for name in CURVES[kind]:
                 self.curves.setdefault(name, []).append(message[name])
             if len(next(iter(self.curves.values()))) > POINTS:
@@ -149,19 +145,20 @@ class Board(SchedulerPlugin):
 
     def reading_speed(self, run: str) -> float | None:
         """Bytes per second if the cluster's threads did nothing but read and decode, at the speed at which they did so
-        in the fit's tasks: the floor of a pass. None before it is known, or where rows are not read by dask_gd.
+        in the fit's tasks: the floor of a pass. None before it is known, and where rows come otherwise: from Dask's own
+        tasks, or asked ahead of a distant store.
         """
         watched, spans = self.watched[run], self.scheduler.extensions.get("spans")
         kind = "search" if watched.is_search else "fit"
         own = spans.spans_search_by_tag.get(f"gd-{kind}-{run}", []) if spans is not None else []
-        seconds = sum(
-            value
-            for span in own
-            for key, value in span.cumulative_worker_metrics.items()
-            if key[0] == "execute" and key[-2:] in (("read", "seconds"), ("decode", "seconds"))
-        )
+        total = {("read", "bytes"): 0.0, ("read", "seconds"): 0.0, ("decode", "seconds"): 0.0}
+        for span in own:
+            for key, value in span.cumulative_worker_metrics.items():
+                if key[0] == "execute" and key[-2:] in total:
+                    total[key[-2:]] += value
+        nbytes, *seconds = total.values()
         threads = sum(worker.nthreads for worker in self.scheduler.workers.values())
-        return watched.bytes_read * threads / seconds if seconds > 0 and watched.bytes_read else None
+        return nbytes * threads / sum(seconds) if nbytes and sum(seconds) > 0 else None
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,10 @@ import logging
 import time
 import weakref
 from dataclasses import fields
+from typing import Any
 
 import dask
+import numpy as np
 from distributed import Client
 
 from ..events import Callback, Event
@@ -18,6 +20,9 @@ from ..passes import active_client
 from .board import TOPIC, Board
 
 logger = logging.getLogger("dask_gd")
+
+#: Seconds that a fit waits for the scheduler to take a message.
+ANSWER_WITHIN = 5.0
 
 #: Clients whose scheduler has been asked for the page, and whether it can have it.
 _asked: weakref.WeakKeyDictionary[Client, bool] = weakref.WeakKeyDictionary()
@@ -27,17 +32,26 @@ class Publish:
     """A callback that logs events with the scheduler."""
 
     def __init__(self, client: Client):
-        self.client = client
+        self.client, self.heard = client, True
 
     def __call__(self, event: Event) -> None:
         """Send what the event says."""
-        message = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "snapshot"}
+        if not self.heard or self.client.status != "running":
+            return
+        message = {f.name: _plain(getattr(event, f.name)) for f in fields(event) if f.name != "snapshot"}
         message |= {"event": type(event).__name__, "time": time.time(), "client": self.client.id}
         try:
-            self.client.log_event(TOPIC, message)
-        except Exception:
+            scheduler: Any = self.client.scheduler
+            self.client.sync(scheduler.log_event, topic=TOPIC, msg=message, callback_timeout=ANSWER_WITHIN)
+        except Exception as error:
             # A scheduler that is gone ends the fit with the fit's own error, if at all.
-            logger.debug("Could not tell the scheduler of %s.", message["event"], exc_info=True)
+            self.heard = False
+            logger.warning("The scheduler does not hear of the fit any more, for its page /gd: %r.", error)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars are no message."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def watching() -> tuple[Callback, ...]:

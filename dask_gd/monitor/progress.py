@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from typing import Any
 
-import dask.callbacks
 from tqdm.auto import tqdm
 
 from ..events import Event, Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, SearchStarted
-from ..passes import active_client
+from ..passes import active_client, pass_done
 from .board import Board
 
-#: Seconds between questions to a cluster's scheduler how far the pass is.
-INTERVAL = 0.5
+#: Seconds between looks at how far the pass is.
+INTERVAL = 0.25
 
 
 class Progress:
@@ -37,12 +37,24 @@ class Progress:
     def __init__(self, **options: Any):
         self.options = options
 
+        self.bar: tqdm | None = None
+        self.passing: PassBar | None = None
+
     def __call__(self, event: Event) -> None:
         """Draw what the event says."""
+        try:
+            self._draw(event)
+        except BaseException:
+            self._close()
+            raise
+
+    def _draw(self, event: Event) -> None:
         if isinstance(event, FitStarted):
             self._open(event.run, f"fit {event.run}", event.max_iter, "it", event.resumed_from or 0)
         elif isinstance(event, SearchStarted):
             self._open(event.run, f"search {event.run}", event.fits, "fit", 0)
+        elif self.bar is None:
+            return
         elif isinstance(event, IterationEnded):
             self.bar.n = event.iteration
             self.bar.set_postfix_str(
@@ -52,24 +64,32 @@ class Progress:
         elif isinstance(event, RoundEnded):
             self.bar.n = event.fits - event.running
             self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
-        elif isinstance(event, FitEnded):
-            self._close(event.reason)
-        elif isinstance(event, SearchEnded):
-            self.bar.n = self.bar.total
-            self._close(f"best {event.best}")
-        elif isinstance(event, Failed) and hasattr(self, "bar"):
-            self._close(event.error)
+        else:
+            if isinstance(event, SearchEnded):
+                self.bar.n = self.bar.total
+            self._close(ending(event))
 
     def _open(self, run: str, name: str, total: int, unit: str, done: int) -> None:
+        self._close()
         options = {"disable": not shown(self.options.get("file")), **self.options}
         self.bar = tqdm(total=total, desc=name, unit=unit, initial=done, **options)
         self.passing = None if self.bar.disable else PassBar(run, options)
 
-    def _close(self, reason: str) -> None:
-        if self.passing is not None:
-            self.passing.close()
-        self.bar.set_description_str(reason)
-        self.bar.close()
+    def _close(self, reason: str | None = None) -> None:
+        """Nothing is left of the bars, so that whoever has this callback can be copied."""
+        bar, passing, self.bar, self.passing = self.bar, self.passing, None, None
+        if passing is not None:
+            passing.close()
+        if bar is not None and reason is not None:
+            bar.set_description_str(reason)
+            bar.close()
+
+
+def ending(event: FitEnded | SearchEnded | Failed) -> str:
+    """Why, in a word or a line."""
+    if isinstance(event, FitEnded):
+        return event.reason
+    return f"best {event.best}" if isinstance(event, SearchEnded) else event.error
 
 
 def shown(file: Any = None) -> bool:
@@ -78,24 +98,31 @@ def shown(file: Any = None) -> bool:
     return "ipykernel" in sys.modules or bool(getattr(file, "isatty", bool)())
 
 
-class PassBar(dask.callbacks.Callback):
-    """A bar for the tasks of a fit's running pass: those of Dask's threads as they end, or what the scheduler says."""
+class PassBar:
+    """A bar for the tasks of a fit's running pass, of this process or as a cluster's scheduler says; a thread draws."""
 
     def __init__(self, run: str, options: dict[str, Any]):
-        self.prefix, self.run, self.number = f"gd-gradient-{run}-", run, 0
+        self.run, self.client, self.ended, self.number = run, active_client(), threading.Event(), 0
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
         self.bar = tqdm(total=1.0, desc="pass", leave=False, **{"bar_format": form, **options})
-        self.tasks = self.done = 0
-        self.ended, self.client = threading.Event(), active_client()
-        self.register()
-        if self.client is not None:
-            threading.Thread(target=self._ask, daemon=True).start()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+        self.thread.start()
 
     def close(self) -> None:
         """Stop looking."""
         self.ended.set()
-        self.unregister()
+        self.thread.join()
         self.bar.close()
+
+    def _follow(self) -> None:
+        # Where the scheduler is gone or lacks this package, and where the terminal is, there is nothing to draw.
+        with contextlib.suppress(Exception):
+            while not self.ended.wait(INTERVAL):
+                told = pass_done(self.run)
+                if told is None and self.client is not None:
+                    told = self.client.run_on_scheduler(pass_on_scheduler, run=self.run)
+                if told is not None:
+                    self._draw(*told)
 
     def _draw(self, number: int, share: float) -> None:
         if number != self.number:
@@ -104,30 +131,8 @@ class PassBar(dask.callbacks.Callback):
             self.bar.set_description_str(f"pass {number}", refresh=False)
         self.bar.update(share - self.bar.n)
 
-    def _ask(self) -> None:
-        while not self.ended.wait(INTERVAL):
-            try:
-                told = self.client.run_on_scheduler(pass_done, run=self.run)  # type: ignore[union-attr]
-            except Exception:
-                return  # The scheduler is gone, or lacks this package: there is nothing to draw.
-            if told is not None and not self.ended.is_set():
-                self._draw(*told)
 
-    def _ours(self, key: Any) -> bool:
-        return isinstance(key, tuple) and str(key[0]).startswith(self.prefix)
-
-    def _start(self, dsk: dict) -> None:
-        if own := [key for key in dsk if self._ours(key)]:
-            self.tasks, self.done = len(own), 0
-            self._draw(int(own[0][0].removeprefix(self.prefix)), 0.0)
-
-    def _posttask(self, key: Any, result: Any, dsk: dict, state: dict, worker: Any) -> None:
-        if self._ours(key):
-            self.done += 1
-            self._draw(self.number, self.done / self.tasks)
-
-
-def pass_done(run: str, dask_scheduler: Any = None) -> tuple[int, float] | None:
+def pass_on_scheduler(run: str, dask_scheduler: Any = None) -> tuple[int, float] | None:
     """On the scheduler: see `Board.pass_done`."""
     board = dask_scheduler.plugins.get(Board.name)
     return None if board is None else board.pass_done(run)

@@ -93,7 +93,9 @@ class Reader:
 
             def reading(column: Column, spans: list[tuple[int, int]]) -> Callable[..., np.ndarray]:
                 far = isinstance(column, ZarrRows) and column.ahead
-                return stack.enter_context(Ahead(column, spans)).read if far else column.read  # type: ignore[arg-type]
+                if not far:
+                    return column.read
+                return context_meter.meter("read")(stack.enter_context(Ahead(column, spans)).read)  # type: ignore[arg-type]
 
             def narrow(column: Column) -> _Narrow:
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
@@ -102,18 +104,13 @@ class Reader:
             target, others = y and narrow(y), [column and narrow(column) for column in more]
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
-
-            def metered(a: int, b: int) -> np.ndarray:
-                with context_meter.meter("read"):
-                    return read(a, b) if keep is None else _kept(x, read, a, b, *keep)
-
             for partition, a, b in windows:
                 row_weight, row_offset, row_fold = (
                     _cast(column.read(a, b), np.dtype(float), role).reshape(b - a) if column else None
                     for role, column in zip(("weight", "offset", "fold"), others, strict=True)
                 )
                 rows = Rows(
-                    _cast(metered(a, b), self.dtype, "x"),
+                    _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
                     _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
                     if target
                     else np.empty((b - a, 0)),

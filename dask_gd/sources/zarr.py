@@ -22,6 +22,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import zarr
+from distributed.metrics import context_meter
 from zarr.abc.store import SuffixByteRequest
 from zarr.buffer.cpu import NDBuffer
 from zarr.core.buffer import default_buffer_prototype
@@ -159,10 +160,12 @@ class ZarrRows:
         """Reading costs more than a copy of what the system keeps of its files anyway."""
         return self.files is None or not self.files.plain
 
+    @context_meter.meter("read")
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
         if out is None:
             out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+        context_meter.digest_metric("read", out.nbytes, "bytes")
         if self.files is not None:
             try:
                 self.files.read(start, out, (self.array.fill_value or 0) if self.missing == "fill" else None)
