@@ -348,9 +348,9 @@ def test_early_stopping_takes_datasets_targets_with_columns_and_models():
     run = dask_gd.fit(ds.isel(row=slice(0, 200)), **names, callbacks=[stopping])
     assert len(stopping.losses) == run.n_iter + 1
 
-    def value_and_gradient(params, x, y):
-        r = x @ params - y
-        return r**2 / 2, r[:, None] * x
+    def value_and_gradient(params, x, y, weight):
+        r = x @ params - y[:, 0]
+        return r @ r / 2, x.T @ r
 
     model = dask_gd.Model(value_and_gradient, np.zeros(40))
     stopping = EarlyStopping(x[200:], y[200:, 0])

@@ -16,6 +16,12 @@ from .board import Board
 #: Seconds between looks at how far the pass is.
 INTERVAL = 0.25
 
+#: Seconds that the end of a fit waits for an answer to the last of them.
+JOINED_WITHIN = 5.0
+
+#: What is imported in a notebook's kernel.
+NOTEBOOK = {"ipykernel"}
+
 
 class Progress:
     """A callback that draws two bars: the iterations, with loss, gradient, rows/s and MB/s, and the running pass.
@@ -72,6 +78,8 @@ class Progress:
     def _open(self, run: str, name: str, total: int, unit: str, done: int) -> None:
         self._close()
         options = {"disable": not shown(self.options.get("file")), **self.options}
+        if not NOTEBOOK & sys.modules.keys():
+            options["file"] = Lasting(options.get("file") or sys.stderr)
         self.bar = tqdm(total=total, desc=name, unit=unit, initial=done, **options)
         self.passing = None if self.bar.disable else PassBar(run, options)
 
@@ -95,7 +103,28 @@ def ending(event: FitEnded | SearchEnded | Failed) -> str:
 def shown(file: Any = None) -> bool:
     """Somebody may be looking: at a terminal, or at a notebook."""
     file = sys.stderr if file is None else file
-    return "ipykernel" in sys.modules or bool(getattr(file, "isatty", bool)())
+    return bool(NOTEBOOK & sys.modules.keys()) or bool(getattr(file, "isatty", bool)())
+
+
+class Lasting:
+    """A file whose other end may go away: what can no longer be written is left out.
+
+    Where a write raises, tqdm keeps its lock for ever, and other threads' bars wait for it.
+    """
+
+    def __init__(self, file: Any):
+        self.file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class PassBar:
@@ -111,7 +140,7 @@ class PassBar:
     def close(self) -> None:
         """Stop looking."""
         self.ended.set()
-        self.thread.join()
+        self.thread.join(JOINED_WITHIN)
         self.bar.close()
 
     def _follow(self) -> None:
