@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import groupby, pairwise
@@ -123,9 +123,25 @@ def active_client() -> Client | None:
         return None
 
 
-def span_of(kind: str, run: str) -> contextlib.AbstractContextManager:
-    """What puts the tasks of a fit or a search together on Dask's dashboard: a span, on a cluster."""
-    return contextlib.nullcontext() if active_client() is None else span(f"gd-{kind}-{run}")
+#: The spans of the fits and searches that run, as Dask annotates tasks with them.
+_spans: dict[str, dict[str, Any]] = {}
+
+
+@contextlib.contextmanager
+def span_of(kind: str, run: str) -> Iterator[None]:
+    """Put the tasks of a fit's or a search's passes together on Dask's dashboard, in a span, if there is a cluster.
+
+    Not by a span around it all: Dask does not fuse a layer with others that were made outside of it.
+    """
+    if active_client() is None:
+        yield
+        return
+    with span(f"gd-{kind}-{run}"):
+        _spans[run] = {"span": dask.get_annotations()["span"]}
+    try:
+        yield
+    finally:
+        del _spans[run]
 
 
 def release(source: Source, run: str) -> None:
@@ -232,7 +248,8 @@ def evaluate(
     total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}):
+        large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
+        with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
             return coupled(total.compute()[0], loss, needs)
     except KilledWorker as error:
         raise ClusterError(

@@ -375,6 +375,15 @@ def test_all_tasks_have_readable_names_in_one_span(running, board, stored, what)
     assert {group.prefix.name for group in span.traverse_groups()} == names
 
 
+def test_blocks_of_dask_arrays_are_made_in_the_task_that_sums_them(running, board):
+    x, y = problem(800)
+    lazy = da.from_array(zarr.array(x, chunks=(100, 6)), chunks=(100, -1)).map_blocks(np.negative)
+    with get_task_stream(running[1]) as stream:
+        dask_gd.fit(lazy, da.from_array(zarr.array(y), chunks=100), loss="logistic", solver="adam", max_iter=2)
+    # The last is the array itself, which Dask puts into a node of its own.
+    assert {key_split(task["key"]) for task in stream.data} <= {"gd-gradient", "gd-sum", "original-array"}
+
+
 def test_fine_performance_metrics_split_read_decode_and_compute(running, board, stored):
     dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
     (run,) = board.watched
