@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -231,3 +231,13 @@ def finish(
         result |= details or {}
         output.write_text(json.dumps(result, indent=2) + "\n")
     sys.exit(0 if all(verdicts.values()) else 1)
+
+
+def in_turns(doc: str, title: str, header: tuple[str, ...], measure: Callable, repeat: int) -> None:
+    """The script of a benchmark whose ``measure(directory, repeat)`` gives the table's rows and the verdicts."""
+    parser = arguments(doc)
+    parser.add_argument("--repeat", type=int, default=repeat)
+    args = parser.parse_args()
+    with scratch(args.directory) as directory:
+        rows, verdicts = measure(directory, args.repeat)
+    finish(title, header, rows, verdicts, args.output)

@@ -22,7 +22,7 @@ from statistics import median
 from unittest import mock
 
 import dask
-from common import arguments, cluster, finish, make_problem, scratch
+from common import cluster, in_turns, make_problem
 from distributed import Client
 
 import dask_gd
@@ -128,14 +128,5 @@ def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]
     return rows, verdicts
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--repeat", type=int, default=15)
-    args = parser.parse_args()
-    with scratch(args.directory) as directory:
-        rows, verdicts = measure(directory, args.repeat)
-    finish(TITLE, HEADER, rows, verdicts, args.output)
-
-
 if __name__ == "__main__":
-    main()
+    in_turns(__doc__, TITLE, HEADER, measure, repeat=15)

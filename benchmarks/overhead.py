@@ -17,7 +17,7 @@ from statistics import median
 import dask
 import numpy as np
 import zarr
-from common import arguments, cluster, finish, make_problem, scratch
+from common import cluster, in_turns, make_problem
 
 import dask_gd
 from dask_gd import passes
@@ -79,14 +79,5 @@ def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]
     return rows, {f"2 workers take {ratio:.2f} times the plain loop, target < {TARGET}": ratio < TARGET}
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--repeat", type=int, default=5)
-    args = parser.parse_args()
-    with scratch(args.directory) as directory:
-        rows, verdicts = measure(directory, args.repeat)
-    finish(TITLE, HEADER, rows, verdicts, args.output)
-
-
 if __name__ == "__main__":
-    main()
+    in_turns(__doc__, TITLE, HEADER, measure, repeat=5)

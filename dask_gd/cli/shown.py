@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import NotFittedError
 from ..losses import LOSSES
 from ..monitor.report import report as write_report
-from ..result import FitResult, result_of
+from ..result import HISTORY, FitResult, result_of
 from ..store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
 
@@ -46,8 +46,7 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
         "sample_dims": result.sample_dims,
     }
     if json_:
-        names = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds")
-        told = {name: history[name].values for name in names}
+        told = {name: history[name].values for name in HISTORY}
         click.echo(
             as_json(
                 {
@@ -67,7 +66,7 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
         for i in range(max(0, result.n_iter + 1 - last), result.n_iter + 1):
             at = history.isel(iteration=i)
             rows.append([f"{i}", f"{at.loss:.10g}", f"{at.grad_norm:.2e}", f"{at.passes:.3g}", f"{at.seconds:.3g}"])
-        click.echo("\n" + "\n".join(table(rows).splitlines()))
+        click.echo(f"\n{table(rows)}")
     click.echo()
     click.echo(summary(result, run) if not weights else weights_table(result, None))
 
