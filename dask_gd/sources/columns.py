@@ -14,6 +14,7 @@ import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .dask import BlockRows
+from .gate import gated, without_mask
 from .plan import PARTITION_BYTES, PARTITIONS
 from .xarray import FieldRows, chunked
 from .zarr import ZarrRows
@@ -40,8 +41,8 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
                 f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, or a dask_gd.Source."
             )
         a = np.asarray(a)
-    if isinstance(a, np.ma.MaskedArray):
-        raise InvalidTypeError(f"{role} is a masked array; give masked rows the sample_weight 0 and a finite value.")
+    if isinstance(a, np.ndarray):
+        a = without_mask(a)
     if a.dtype.kind not in "fiub":
         raise InvalidTypeError(
             f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
@@ -55,6 +56,7 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
         return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
+    a = gated(a, role)
     return BlockRows(sized(a, role) if lengths else a, role)
 
 

@@ -13,6 +13,7 @@ import zarr
 from ..errors import InvalidTypeError
 from .base import Source
 from .columns import check_stored
+from .gate import gated, without_mask
 from .xarray import FieldRows, chunked
 from .zarr import ZarrRows
 
@@ -51,7 +52,9 @@ def rows(a: Any, role: str = "rows") -> Any:
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
         return da.from_array(a, chunks=(stored.read_rows, *a.shape[1:]))
-    return a if isinstance(a, da.Array) else np.asarray(a)
+    if isinstance(a, da.Array):
+        return gated(a, role)
+    return np.asarray(without_mask(a))
 
 
 def dask_rows(a: Any, role: str = "rows") -> da.Array:

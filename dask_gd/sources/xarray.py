@@ -25,6 +25,7 @@ import xarray as xr
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .dask import digest, sampled_digest
 from .fields import Fields, Packing, packing_of, predict_block
+from .gate import gated
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
 
 #: Attributes that hold of a prediction as of its target.
@@ -219,8 +220,8 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
         )
     found = chunked(found)
     if not isinstance(found.data, da.Array):
-        found = xr.Variable(found.dims, np.asarray(found.data), found.attrs)
-    return found
+        return xr.Variable(found.dims, np.asarray(found.data), found.attrs)
+    return xr.Variable(found.dims, gated(found.data, str(name)), found.attrs)
 
 
 def chunked(found: xr.Variable) -> xr.Variable:
