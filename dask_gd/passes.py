@@ -330,7 +330,7 @@ def sum_stats(parts: list[list], width: int, add: Callable = combine) -> list:
 
 
 def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
-    """Refuse NaN and infinity, and in the first pass targets that the loss does not know.
+    """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
 
     ``stats`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
     0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
@@ -338,7 +338,8 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     """
     sums = (stats.gradient, stats.loss, stats.weight, stats.curvature, *(stats.scale or ()))
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
-    if good and not work.needs.scale:
+    first = work.needs.scale or work.needs.targets
+    if good and not first:
         return
     x, y, *narrow = work.reader.bind(partition, blocks)
     if not good:
@@ -350,7 +351,7 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
             feature = int(np.argmin(np.isfinite(squares)))
             raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
         # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
-        if not work.needs.scale:
+        if not first:
             return
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():

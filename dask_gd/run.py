@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import passes
+from . import divergence, passes
 from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callbacks, FitStarted, IterationEnded
@@ -38,10 +38,6 @@ SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 #: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
 #: first of them pays for the memory.
 KEEP_AFTER = 3
-
-#: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
-#: is above the first after that many is said to have diverged too.
-RISES, BLOWN_UP = 10, 1e3
 
 
 def rounding_of(source: Source) -> float:
@@ -95,6 +91,9 @@ class Run:
         self.resumed_from: int | None = None
         self.spec: dict[str, Any] = {}
         self.reason: str | None = None
+        # Partitions whose targets' values have not been checked; and where nothing was finite, in words.
+        self.unchecked = set(range(source.partitions))
+        self.fault: str | None = None
 
     @property
     def iteration(self) -> int:
@@ -111,9 +110,13 @@ class Run:
         """Those in use in this step: a sample, or drawn by the seed, each once in a pass; None for all."""
         if self.samples:
             return self.samples[0]
+        return self.partitions_of(self.iteration + 1)
+
+    def partitions_of(self, step: int) -> tuple[int, ...] | None:
+        """Return those that a step of a batched solver reads; None for all."""
         if not self.batched:
             return None
-        return drawn(self.seed, self.iteration + 1, self.solver.batch, self.source.partitions)  # type: ignore[attr-defined]
+        return drawn(self.seed, step, self.solver.batch, self.source.partitions)  # type: ignore[attr-defined]
 
     @property
     def fit_intercept(self) -> bool:
@@ -162,6 +165,7 @@ class Run:
             self.state = self.solver.init(self.start, self.rounding)
             return self.iterate(*stop)
         if lost:
+            self.fault = divergence.not_finite(self, query)
             return None
         if sums.scale is not None:
             if not self.samples and not self.batched:
@@ -269,6 +273,9 @@ class Run:
     def read(self, query: np.ndarray, needs: Needs) -> Stats:
         """One pass over the rows in use."""
         partitions = self.partitions
+        reading = range(self.source.partitions) if partitions is None else partitions
+        needs = needs._replace(targets=not self.unchecked.isdisjoint(reading))
+        self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
         sums = passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
@@ -346,8 +353,7 @@ class Run:
             return "target_loss"
         if self.state.stalled[0] >= STALLED:
             return "precision"
-        recent = losses[-RISES - 1 :]
-        if len(recent) > RISES and np.all(np.diff(recent) > 0) and losses[-1] > BLOWN_UP * abs(losses[0]):
+        if divergence.runs_away(losses):
             return "diverged"
         return "max_iter" if self.iteration >= max_iter else None
 
@@ -355,29 +361,29 @@ class Run:
         """The result; a reason that the last commit did not know is committed too."""
         losses = self.history["loss"][self.since :]
         if not self.history["loss"]:
-            raise InvalidArgumentError("The objective is not finite at the start; give smaller initial_weights.")
-        before = losses[0] if losses else 0.0
-        if self.batched:  # whose losses tell as much only together
-            before = BLOWN_UP * max(losses[: len(losses) // 2], default=0.0)
-        if reason == "max_iter" and len(losses) > RISES and losses[-1] > before + 1e-9 * abs(before):
+            raise InvalidArgumentError(f"{self.fault or 'There is no step.'} Give smaller initial_weights.")
+        if reason == "max_iter" and divergence.has_risen(self, losses):
             reason = "diverged"
         changed, self.reason = reason != self.reason, reason
+        self.note_unread()
         if reason == "diverged":
-            warnings.warn(self.divergence(), DivergenceWarning, stacklevel=3)
+            warnings.warn(divergence.message(self), DivergenceWarning, stacklevel=3)
         last = checkpoint(self)
         if self.store is not None and changed:
             self.store.commit(last)
         return result_of(last, self.loss)
 
-    def divergence(self) -> str:
-        message = f"{self.solver} diverged: the loss went from {self.history['loss'][0]:.6g} to "
-        message += f"{self.history['loss'][-1]:.6g} in {self.iteration} iterations. "
-        if self.moments is not None and self.loss.curvature_bound is not None:
-            curvature = self.loss.curvature_bound * self.moments.features.sum() / self.weight
-            curvature += np.max(self.penalty.curvature())
-            message += f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
-        bounded = "learning_rate='auto' or " if self.loss.curvature_bound is not None else ""
-        return message + f"{bounded}solver='auto' need no choice."
+    def note_unread(self) -> None:
+        """Say which partitions a batched solver has never read; nothing of theirs has been checked."""
+        count, step = self.source.partitions, self.partitions_of(0)
+        read = count if step is None else min(count, (self.iteration + 1) * len(step))
+        if read < count and self.iteration > 0:
+            logger.warning(
+                "%s read %d of %d partitions; the rows of the others had no part in the fit and have not been checked.",
+                self.solver,
+                read,
+                count,
+            )
 
     def started(self, max_iter: int, tol: float) -> FitStarted:
         names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)

@@ -40,12 +40,14 @@ class Needs(NamedTuple):
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
     and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
-    each partition's kernel, where that is not `Kernel`: see `local` and `basis`.
+    each partition's kernel, where that is not `Kernel`: see `local` and `basis`. ``targets`` asks for the checks alone,
+    of rows that no pass has read before.
     """
 
     curvature: str | None = None
     scale: bool = False
     kernel: Any = None
+    targets: bool = False
 
 
 class Scale(NamedTuple):

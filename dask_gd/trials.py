@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .divergence import runs_away
 from .losses import Loss
 from .objective import gradient_cosine, objective
 from .penalties import Penalty
-from .run import BLOWN_UP, RISES
 from .solvers import STALLED, Solver
 from .stats import Scale, Stats
 
@@ -98,7 +98,6 @@ class Trial:
         """Why to stop short of the tolerance, or None to go on."""
         if self.state.stalled[0] >= STALLED:
             return "precision"
-        recent = self.losses[-RISES - 1 :]
-        if len(recent) > RISES and np.all(np.diff(recent) > 0) and self.losses[-1] > BLOWN_UP * abs(self.losses[0]):
+        if runs_away(self.losses):
             return "diverged"
         return "max_iter" if self.n_iter >= max_iter else None
