@@ -1,12 +1,23 @@
-"""Names that the doctests use without importing them."""
+"""What holds for tests and doctests."""
+
+import os
+
+# Two processes of pytest-xdist have a core each, and tests start workers besides. NumPy reads these when it is loaded.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+# Workers would look a hundred times a second at what they do.
+os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 
 import numpy as np
 import pytest
 
 import dask_gd
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace):
+    """Give doctests the names that they use without importing them."""
     doctest_namespace["np"] = np
     doctest_namespace["dask_gd"] = dask_gd

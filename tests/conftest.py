@@ -1,5 +1,12 @@
-"""Hypothesis invents the same cases on every run, so that a failure is a change of the code."""
+"""Clusters that tests share, and what holds for every test.
 
+Hypothesis invents the same cases on every run, so that a failure is a change of the code.
+"""
+
+import helpers
+import pytest
+from dask.distributed import Client
+from distributed.deploy.spec import SpecCluster
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -10,3 +17,60 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("dask_gd")
+
+# The clusters that stay until the end of the session, by their number of workers.
+SHARED = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let one of pytest-xdist's processes run all tests of the shared clusters, which start once then."""
+    for item in items:
+        if "clusters" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("clusters"))
+
+
+@pytest.fixture(scope="session")
+def clusters():
+    """Return shared clusters by their number of workers; each starts when it is first asked for."""
+
+    def shared(workers):
+        if workers not in SHARED:
+            SHARED[workers] = helpers.cluster(workers)
+        return SHARED[workers]
+
+    yield shared
+    while SHARED:
+        SHARED.popitem()[1].close()
+
+
+@pytest.fixture
+def two(clusters):
+    """A client of two worker processes with a thread each. It is this test's own; the workers are not: kill none."""
+    with Client(clusters(2)) as client:
+        yield client
+
+
+@pytest.fixture
+def four(clusters):
+    """A client of four worker processes with a thread each. It is this test's own; the workers are not: kill none."""
+    with Client(clusters(4)) as client:
+        yield client
+
+
+def left_behind():
+    """Return the clients and clusters that still run, without the shared ones."""
+    clients = [client for client in Client._instances if client.status in ("running", "connecting")]
+    others = [c for c in SpecCluster._instances if c.status.name == "running" and c not in SHARED.values()]
+    return clients + others
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    """Close what a test leaves running, since the tests after it would run there, and say that it did."""
+    yield
+    left = {each: repr(each) for each in left_behind()}
+    for each in left:
+        each.close()
+    if left:
+        pytest.fail(f"left running: {', '.join(left.values())}")

@@ -6,8 +6,8 @@ import pytest
 import sklearn.linear_model as sk
 import statsmodels.api as sm
 from glum import GeneralizedLinearRegressor, TweedieDistribution
+from helpers import problem_of
 from numpy.testing import assert_allclose
-from test_family import problem
 
 import dask_gd
 from dask_gd import L1, L2, ElasticNet, Huber, Tweedie
@@ -108,7 +108,7 @@ def table():
 @pytest.mark.parametrize(("loss", "penalty", "peer", "solver"), list(table()))
 def test_coefficients_are_theirs(loss, penalty, peer, solver):
     loss = LOSSES[loss]
-    x, y = problem(loss, n=N, p=6)
+    x, y = problem_of(loss, n=N, p=6)
     s = np.random.default_rng(1).uniform(0.5, 2.0, N)
     rows = da.from_array(x, chunks=(70, -1))
     tol = 1e-11 if solver == "newton" else 1e-9
@@ -120,7 +120,7 @@ def test_coefficients_are_theirs(loss, penalty, peer, solver):
 @pytest.mark.parametrize("name", ["none", "l2", "l1", "elastic net"])
 def test_softmax_coefficients_are_scikit_learns(name):
     penalty = PENALTIES[name]
-    x, z = problem(dask_gd.Squared(), n=N, p=6)
+    x, z = problem_of(dask_gd.Squared(), n=N, p=6)
     y = np.digitize(z, np.quantile(z, [0.3, 0.7]))
     run = dask_gd.fit(x, y, loss="softmax", penalty=penalty, tol=1e-11)
     strength = 1 / (A * N) if penalty else np.inf
@@ -133,7 +133,7 @@ def test_softmax_coefficients_are_scikit_learns(name):
 
 
 def test_softmax_without_a_penalty_is_statsmodels():
-    x, z = problem(dask_gd.Squared(), n=N, p=6)
+    x, z = problem_of(dask_gd.Squared(), n=N, p=6)
     y = np.digitize(z, np.quantile(z, [0.3, 0.7]))
     run = dask_gd.fit(x, y, loss="softmax", tol=1e-11)
     model = sm.MNLogit(y, np.column_stack([x, np.ones(N)])).fit(method="newton", tol=1e-14, maxiter=100, disp=0)
@@ -141,7 +141,7 @@ def test_softmax_without_a_penalty_is_statsmodels():
 
 
 def test_huber_of_scikit_learns_scale_is_its():
-    x, y = problem(Huber(), n=N, p=6)
+    x, y = problem_of(Huber(), n=N, p=6)
     model = sk.HuberRegressor(epsilon=1.35, alpha=A * N, tol=1e-10, max_iter=10_000).fit(x, y)
     run = dask_gd.fit(x, y, loss=Huber(1.35 * model.scale_), penalty=L2(A * model.scale_), tol=1e-12)
     assert_allclose(run.parameters[:, 0], both(model), rtol=1e-5, atol=1e-5)  # as exact as its lbfgs is

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import zarr
 from dask.distributed import Client
+from helpers import cluster, problem, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cluster import cluster, same_bits
-from test_fit import problem
 
 import dask_gd
 from dask_gd.errors import CorruptChunkError, MissingChunkError

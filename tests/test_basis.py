@@ -5,9 +5,8 @@ from fractions import Fraction
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import same_bits, to_zarr
 from numpy.testing import assert_allclose, assert_array_equal
-from test_cluster import same_bits
-from test_fit import to_zarr
 
 import dask_gd
 from dask_gd.basis import basis_of, shortest

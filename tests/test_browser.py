@@ -2,12 +2,12 @@
 
 import shutil
 import threading
-import time
 
 import matplotlib.image
 import numpy as np
 import pytest
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
+from helpers import cluster, until
 
 import dask_gd
 from dask_gd.events import IterationEnded, StopFit
@@ -71,23 +71,13 @@ def curves(browser):
     return dict(zip(*browser.execute_script(script), strict=True))
 
 
-def until(condition, seconds=30.0):
-    """What the condition gives once that is true."""
-    for _ in range(int(seconds / 0.1)):
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it took too long")
-
-
 def test_a_person_watches_two_fits(browser, tmp_path):
-    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(**options) as cluster, Client(cluster):
+    with cluster(2) as two, Client(two):
         fits = [Endless(tmp_path / "first", 0.1), Endless(tmp_path / "second", 1.0)]
         try:
             until(lambda: all(fit.iteration > 1 for fit in fits))
             # From Dask's own first page by its navigation.
-            browser.get(cluster.dashboard_link)
+            browser.get(two.dashboard_link)
             browser.find_element("link text", "Gd").click()
             until(lambda: browser.execute_script("return window.Bokeh && Bokeh.documents.length > 0"))
             first = until(lambda: len(found := curves(browser)) == 2 and found)
@@ -113,7 +103,7 @@ def test_a_person_watches_two_fits(browser, tmp_path):
                 fit.ended.set()
             for fit in fits:
                 fit.thread.join(60)
-        browser.get(cluster.dashboard_link.replace("status", "gd"))
+        browser.get(two.dashboard_link.replace("status", "gd"))
         ended = "return document.readyState == 'complete' && window.Bokeh && Bokeh.documents.length > 0 && "
         ended += "Bokeh.documents[0].roots()[0].children[0].text.includes('told to')"
         until(lambda: browser.execute_script(ended))

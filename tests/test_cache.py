@@ -7,8 +7,7 @@ import numpy as np
 import psutil
 import pytest
 from dask.distributed import Client
-from test_cluster import cluster, same_bits
-from test_fit import problem, to_zarr
+from helpers import cluster, problem, same_bits, to_zarr
 
 import dask_gd
 from dask_gd.sources import cache as module

@@ -17,8 +17,7 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from dask.distributed import LocalCluster
-from test_fit import FLIGHTS, problem
-from test_resume import same
+from helpers import FLIGHTS, problem, same_run
 
 import dask_gd
 from dask_gd import cli, events
@@ -87,7 +86,7 @@ def test_fit_is_the_functions_and_says_how_it_went(stored):
     path, done = stored
     source = dask_gd.open(FLIGHTS, x="X", y="late", rows=slice(0, 60000))
     expected = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-4))
-    same(dask_gd.load(path), expected)
+    same_run(dask_gd.load(path), expected)
     assert done.stderr == ""  # no terminal, no progress
     assert f"converged after {expected.n_iter} iterations" in done.stdout
     assert f"{dask_gd.Store(path).file(expected.n_iter)}" in done.stdout
@@ -263,7 +262,7 @@ def test_ctrl_c_lets_the_iteration_end_and_the_command_goes_on_to_the_same_bits(
     resumed = run(*arguments[: len(arguments) - len(workers)], "--max-iter", cut.n_iter + 5, code=3)
     assert f"resumed after iteration {cut.n_iter}" in resumed.stderr
     expected = dask_gd.fit(dask_gd.open(data, x="x", y="y"), max_iter=cut.n_iter + 5, **SLOW_ARGUMENTS)
-    same(dask_gd.load(path), expected)
+    same_run(dask_gd.load(path), expected)
 
 
 STARTED = events.FitStarted("a", "", "", "", "", 10, None)
@@ -319,7 +318,7 @@ def test_a_callback_can_end_a_fit(tmp_path):
     assert (cut.reason, cut.n_iter, cut.converged) == ("enough", 2, False)
     assert isinstance(seen[-1], events.FitEnded)
     assert dask_gd.load(tmp_path).reason == "enough"
-    same(dask_gd.fit(x, y, max_iter=6, **options), dask_gd.fit(x, y, max_iter=6, **options | {"store": None}))
+    same_run(dask_gd.fit(x, y, max_iter=6, **options), dask_gd.fit(x, y, max_iter=6, **options | {"store": None}))
 
 
 # --- show, predict, search and the rest ---

@@ -9,24 +9,12 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from dask.distributed import Client, LocalCluster, get_task_stream
-from test_fit import problem, to_zarr
+from dask.distributed import Client, get_task_stream
+from helpers import cluster, problem, same_bits, to_zarr
 
 import dask_gd
 from dask_gd import passes
 from dask_gd.errors import ClusterError, DataError
-
-
-def cluster(workers, threads=1, **options):
-    return LocalCluster(
-        n_workers=workers, threads_per_worker=threads, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options
-    )
-
-
-@pytest.fixture(scope="module")
-def four():
-    with cluster(4) as four, Client(four) as client:
-        yield client
 
 
 @pytest.fixture
@@ -47,20 +35,14 @@ def fit(x, y, s=None, **options):
     )
 
 
-def same_bits(a, b):
-    np.testing.assert_array_equal(a.parameters, b.parameters)
-    np.testing.assert_array_equal(a.history.loss, b.history.loss)
-    np.testing.assert_array_equal(a.history.grad_norm, b.history.grad_norm)
-
-
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "nesterov", "admm", "local_sgd", "sgd"])
-def test_threads_one_worker_and_four_give_the_same_bits(data, solver, four):
+def test_threads_one_worker_and_four_give_the_same_bits(data, solver, four, clusters):
     with dask.config.set(scheduler="threads"):
         threads = fit(*data, solver=solver)
     with dask.config.set(scheduler="synchronous"):
         same_bits(fit(*data, solver=solver), threads)
     same_bits(fit(*data, solver=solver), threads)
-    with cluster(1) as one, Client(one):
+    with Client(clusters(1)):
         same_bits(fit(*data, solver=solver), threads)
 
 

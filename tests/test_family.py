@@ -3,12 +3,10 @@
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import EVERY, problem_of, same_bits, to_zarr
 from scipy.optimize import minimize
 from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 from sklearn.svm import LinearSVC
-from test_cluster import same_bits
-from test_fit import to_zarr
-from test_losses import EVERY, REAL
 
 import dask_gd
 from dask_gd import Gamma, Poisson, SquaredHinge, Tweedie
@@ -21,18 +19,6 @@ REGRESSORS = {
     Gamma(): GammaRegressor,
     Tweedie(1.5): lambda **options: TweedieRegressor(power=1.5, link="log", **options),
 }
-
-
-def problem(loss, n=1500, p=6, seed=0, size=1.0):
-    """Features off centre, and targets of ``size`` that the loss takes and that follow a linear model."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, p)) + np.linspace(-1, 1, p)
-    z = (x - x.mean(axis=0)) @ rng.normal(size=p) / np.sqrt(p)
-    if loss.name == "tweedie":
-        mean = size * np.exp(z)
-        some = rng.random(n) < 0.8 if 1 < loss.power < 2 else 1.0
-        return x, (rng.poisson(mean) if loss.power == 1 else some * rng.gamma(2.0, mean / 2)).astype(float)
-    return x, size * (z + rng.standard_t(3, n)) if loss in REAL else (z + rng.logistic(size=n) / 2 > 0).astype(float)
 
 
 def fit(x, y, loss, alpha=0.0, **options):
@@ -60,7 +46,7 @@ def reference(x, y, loss, alpha, fit_intercept=True):
 @pytest.mark.parametrize("alpha", [0.0, 1e-2])
 @pytest.mark.parametrize("loss", REGRESSORS, ids=repr)
 def test_generalised_linear_models_are_scikit_learns(loss, alpha, weighted, fit_intercept, solver):
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if weighted else None
     run = fit(x, y, loss, alpha, solver=solver, fit_intercept=fit_intercept, sample_weight=s)
     options = {"alpha": alpha, "tol": 1e-11, "max_iter": 1000, "solver": "newton-cholesky"}
@@ -72,7 +58,7 @@ def test_generalised_linear_models_are_scikit_learns(loss, alpha, weighted, fit_
 
 @pytest.mark.parametrize("alpha", [1e-3, 1e-1])
 def test_the_squared_hinge_is_scikit_learns_support_vector_machine(alpha):
-    x, y = problem(SquaredHinge())
+    x, y = problem_of(SquaredHinge())
     model = LinearSVC(C=1 / (alpha * len(y)), dual=False, fit_intercept=False, tol=1e-12, max_iter=10_000).fit(x, y)
     run = fit(x, y, "squared_hinge", alpha, fit_intercept=False)
     np.testing.assert_allclose(run.weights, model.coef_[0], rtol=1e-6)
@@ -82,7 +68,7 @@ def test_the_squared_hinge_is_scikit_learns_support_vector_machine(alpha):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("loss", EVERY, ids=repr)
 def test_every_loss_is_minimised(loss, solver):
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     run = fit(da.from_array(x, chunks=(100, 3)), y, loss, 1e-2, solver=solver)
     assert run.reason == "converged"
     np.testing.assert_allclose(run.parameters[:, 0], reference(x, y, loss, 1e-2), rtol=1e-6, atol=1e-7)
@@ -93,7 +79,7 @@ def test_every_loss_is_minimised(loss, solver):
 def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, tol):
     """Also where the last step was not looked at, although some curvatures jump."""
     for seed in range(4):
-        x, y = problem(loss, n=900, p=(5, 60)[seed % 2], seed=seed)
+        x, y = problem_of(loss, n=900, p=(5, 60)[seed % 2], seed=seed)
         penalty, query = dask_gd.L2(1e-3), np.zeros((x.shape[1] + 1, 1, 1))
         run = dask_gd.fit(x, y, loss=loss, solver="newton", penalty=penalty, tol=tol)
         assert run.reason == "converged"
@@ -109,7 +95,7 @@ def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, t
 @pytest.mark.parametrize("loss", REGRESSORS, ids=repr)
 @pytest.mark.parametrize("size", [1e-4, 1e4])
 def test_amounts_of_any_size_are_fitted_from_their_mean(loss, size, solver):
-    x, y = problem(loss, size=size * (1e3 if loss == Poisson() and size < 1 else 1))
+    x, y = problem_of(loss, size=size * (1e3 if loss == Poisson() and size < 1 else 1))
     run = fit(x, y, loss, solver=solver)
     assert run.reason == "converged"
     assert run.n_iter <= 25
@@ -122,7 +108,7 @@ def test_amounts_of_any_size_are_fitted_from_their_mean(loss, size, solver):
 @pytest.mark.parametrize("size", [100.0, 1e4])
 def test_counts_far_from_the_start_are_reached_without_an_intercept(solver, size):
     """From zeros the first steps overflow, at every length that would do for a bounded curvature."""
-    x, y = problem(Poisson(), size=size)
+    x, y = problem_of(Poisson(), size=size)
     run = fit(x, y, "poisson", solver=solver, fit_intercept=False, tol=1e-7)
     assert run.reason == "converged"
     assert np.isfinite(run.history.loss).all()
@@ -134,7 +120,7 @@ def test_counts_far_from_the_start_are_reached_without_an_intercept(solver, size
 @pytest.fixture
 def stored(tmp_path):
     """64 chunks in 64 partitions, enough to sample from."""
-    x, y = problem(Poisson(), n=6400, size=50.0)
+    x, y = problem_of(Poisson(), n=6400, size=50.0)
     return to_zarr(x, 100, tmp_path / "x"), to_zarr(y, 100, tmp_path / "y"), x, y
 
 
@@ -149,7 +135,7 @@ def test_counts_start_on_samples_and_at_their_mean(stored):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_a_row_that_no_sample_held_and_that_overflows_begins_the_fit_again(tmp_path, solver):
     """Where the samples' steps lead, it predicts e^1000 counts."""
-    x, y = problem(Poisson(), n=6400)
+    x, y = problem_of(Poisson(), n=6400)
     w = fit(x, y, "poisson").weights.values
     last = np.random.default_rng(0).permutation(64)[-1]  # in neither sample
     x[100 * last], y[100 * last] = 1000 * np.sign(w) / abs(w).sum(), 0.0
@@ -179,7 +165,7 @@ def test_a_fit_from_the_mean_is_resumed_to_the_same_bits(stored, tmp_path):
 
 @pytest.mark.parametrize("solver", ["gradient_descent", dask_gd.Momentum(), "nesterov"])
 def test_no_automatic_rate_is_promised_where_none_is_safe(solver):
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     with pytest.raises(InvalidArgumentError, match=r"no step is safe.*choose auto"):
         fit(x, y, "poisson", solver=solver)
     run = fit(x, y, "poisson", solver=dask_gd.Nesterov(learning_rate=0.05), max_iter=3000, tol=1e-7)
@@ -195,7 +181,7 @@ def test_no_automatic_rate_is_promised_where_none_is_safe(solver):
     ],
 )
 def test_a_target_that_a_loss_does_not_know_is_refused_by_its_row(loss, bad, message):
-    x, y = problem(Gamma() if loss == "gamma" else SquaredHinge())
+    x, y = problem_of(Gamma() if loss == "gamma" else SquaredHinge())
     y[17] = bad
     with pytest.raises(DataError, match=rf"{message}.* in row 17 of 'y'"):
         fit(x, y, loss)

@@ -6,50 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from helpers import FLIGHTS, problem, sklearn_logistic, sklearn_ridge, to_zarr
+from sklearn.linear_model import LinearRegression
 
 import dask_gd
 from dask_gd.errors import DivergenceWarning, InvalidArgumentError, NotFittedError
-
-FLIGHTS = "data/flights.zarr"
-
-
-def problem(n=600, p=7, seed=0, dtype=float):
-    """Features in different units and off centre, a linear target and a 0/1 target."""
-    rng = np.random.default_rng(seed)
-    x = (rng.standard_normal((n, p)) * rng.uniform(0.1, 10, p) + rng.uniform(-2, 2, p)).astype(dtype)
-    w = rng.standard_normal(p) / x.std(axis=0).clip(0.1)
-    z = x @ w - 0.5
-    return x, z + rng.standard_normal(n), (z - z.mean() + rng.logistic(size=n) > 0).astype(float)
-
-
-def to_zarr(a, chunk, path):
-    array = zarr.create_array(
-        store=path,
-        shape=a.shape,
-        dtype=a.dtype,
-        chunks=(chunk, *a.shape[1:]),
-        compressors=[zarr.codecs.Crc32cCodec()],
-        config={"write_empty_chunks": True},
-    )
-    array[...] = a
-    return array
-
-
-def sklearn_logistic(x, y, alpha, sample_weight=None, fit_intercept=True):
-    total = len(y) if sample_weight is None else sample_weight.sum()
-    model = LogisticRegression(
-        C=1 / (alpha * total), tol=1e-13, max_iter=1000, solver="newton-cholesky", fit_intercept=fit_intercept
-    )
-    model.fit(x.astype(float), y, sample_weight=sample_weight)
-    return np.append(model.coef_[0], model.intercept_)
-
-
-def sklearn_ridge(x, y, alpha, sample_weight=None, fit_intercept=True):
-    total = len(y) if sample_weight is None else sample_weight.sum()
-    model = Ridge(alpha=alpha * total, tol=1e-13, fit_intercept=fit_intercept)
-    model.fit(x.astype(float), y, sample_weight=sample_weight)
-    return np.append(model.coef_, model.intercept_)
 
 
 def parameters(run):

@@ -3,14 +3,11 @@
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import EVERY, problem_of, quadratic, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import MultiTaskLasso
-from test_cluster import same_bits
-from test_family import problem
-from test_lasso import quadratic
-from test_losses import EVERY
 
 import dask_gd
 from dask_gd import GroupLasso, Logistic, Squared
@@ -61,7 +58,7 @@ def fit(x, y, loss="squared", alpha=0.1, groups=GROUPS, **options):
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 0.4])
 def test_it_is_scikit_learns_lasso_of_several_tasks(alpha):
     """Of k targets as one, with the weights of a feature for all of them as a group."""
-    x, _ = problem(Squared(), n=150, p=8)
+    x, _ = problem_of(Squared(), n=150, p=8)
     truth = np.random.default_rng(1).normal(size=(8, 3)) * (np.arange(8) < 4)[:, None]
     y = x @ truth / 4 + np.random.default_rng(2).normal(size=(150, 3))
     wide, target = np.kron(x, np.eye(3)), y.ravel()
@@ -74,7 +71,7 @@ def test_it_is_scikit_learns_lasso_of_several_tasks(alpha):
 
 @pytest.mark.parametrize("loss", EVERY, ids=repr)
 def test_no_subgradient_is_left_by_any_loss(loss):
-    x, y = problem(loss, p=20)
+    x, y = problem_of(loss, p=20)
     b = fit(x, y, loss, alpha=1e6).intercept.item()
     slope = x.T @ loss.value_and_slope(np.full(len(y), b), y)[1] / len(y)
     largest = max(np.linalg.norm(slope[g == GROUPS]) / np.sqrt((g == GROUPS).sum()) for g in range(7))
@@ -92,7 +89,7 @@ def test_no_subgradient_is_left_by_any_loss(loss):
 
 @pytest.mark.parametrize("loss", [Squared(), Logistic()], ids=repr)
 def test_both_solvers_end_at_the_same_weights(loss):
-    x, y = problem(loss, p=20)
+    x, y = problem_of(loss, p=20)
     newton, fista = (fit(x, y, loss, 0.03, solver=s, tol=1e-9, max_iter=5000) for s in ("newton", "nesterov"))
     assert fista.reason in ("converged", "precision")
     assert_allclose(fista.parameters, newton.parameters, rtol=1e-6, atol=1e-7)
@@ -102,25 +99,25 @@ def test_both_solvers_end_at_the_same_weights(loss):
 
 
 def test_next_to_no_penalty_changes_next_to_nothing():
-    x, y = problem(Squared(), p=20)
+    x, y = problem_of(Squared(), p=20)
     assert_allclose(fit(x, y, alpha=1e-200).weights, dask_gd.fit(x, y, tol=1e-10).weights, rtol=1e-8)
 
 
 def test_without_strength_groups_are_no_matter():
-    x, y = problem(Logistic(), p=20)
+    x, y = problem_of(Logistic(), p=20)
     for solver in ("auto", "lbfgs", "adam"):
         fit(x, y, "logistic", 0.0, solver=solver, max_iter=1)
 
 
 def test_groups_of_one_are_a_lasso():
-    x, y = problem(Logistic(), p=20)
+    x, y = problem_of(Logistic(), p=20)
     lasso = dask_gd.fit(x, y, loss="logistic", penalty=dask_gd.L1(0.03), tol=1e-10)
     assert_allclose(fit(x, y, "logistic", 0.03, np.arange(20)).parameters, lasso.parameters, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("solver", ["newton", "nesterov"])
 def test_several_outputs_are_each_alone(solver):
-    x, y = problem(Squared(), p=20)
+    x, y = problem_of(Squared(), p=20)
     both = np.column_stack([y, y[::-1]])
     together = fit(x, both, solver=solver, max_iter=3000, tol=1e-9)
     for j in range(2):
@@ -142,7 +139,7 @@ def test_softmax_has_groups_for_each_class():
 
 def test_a_strength_for_each_feature_is_a_change_of_units():
     """A weight of twice the strength is one of a feature of half the size."""
-    x, y = problem(Logistic(), p=6)
+    x, y = problem_of(Logistic(), p=6)
     strength = np.array([0.01, 0.02, 0.0, 0.05, 0.01, 0.03])
     some = strength > 0
     scaled = x / np.where(some, strength / 0.01, 1.0)
@@ -155,7 +152,7 @@ def test_a_strength_for_each_feature_is_a_change_of_units():
 
 
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
-    x, y = problem(Logistic(), p=20)
+    x, y = problem_of(Logistic(), p=20)
     options = {"loss": "logistic", "alpha": 0.03}
     fit(x, y, **options, max_iter=2, store=tmp_path)
     same_bits(fit(x, y, **options), fit(x, y, **options, store=tmp_path))
@@ -165,12 +162,12 @@ def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
 
 @pytest.mark.parametrize("solver", ["lbfgs", "momentum"])
 def test_who_does_not_serve_groups_is_refused(solver):
-    x, y = problem(Squared(), p=20)
+    x, y = problem_of(Squared(), p=20)
     with pytest.raises(InvalidArgumentError, match=r"does not serve GroupLasso.*auto, newton, nesterov"):
         fit(x, y, solver=solver)
 
 
 def test_groups_for_other_features_are_refused_before_any_task():
-    x, y = problem(Squared(), p=6)
+    x, y = problem_of(Squared(), p=6)
     with pytest.raises(InvalidArgumentError, match="groups has 20 values, one for each feature, but there are 6"):
         fit(x, y)

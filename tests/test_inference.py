@@ -9,10 +9,8 @@ import pytest
 import statsmodels.api as sm
 import xarray as xr
 from dask.distributed import Client
+from helpers import problem_of, to_zarr
 from statsmodels.genmod.families import links
-from test_cluster import cluster
-from test_family import problem
-from test_fit import to_zarr
 
 import dask_gd
 from dask_gd import Gamma, Logistic, Poisson, Squared, Tweedie, passes
@@ -48,7 +46,7 @@ def assert_same(a, b, rtol):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @every_loss
 def test_the_numbers_are_statsmodels(loss, fit_intercept, weighted):
-    x, y = problem(loss, n=300)
+    x, y = problem_of(loss, n=300)
     s = np.random.default_rng(1).integers(0, 4, len(y)).astype(float) if weighted else np.ones(len(y))
     run = fit(x, y, loss, fit_intercept=fit_intercept, sample_weight=s)
     result = dask_gd.infer(run, x, y, s, level=0.9)
@@ -73,7 +71,7 @@ def test_the_numbers_are_statsmodels(loss, fit_intercept, weighted):
 
 @every_loss
 def test_any_form_of_the_data_gives_the_same(loss, tmp_path):
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     run = fit(x, y, loss)
     expected = dask_gd.infer(run, x, y)
     source = dask_gd.sources.as_source(to_zarr(x, 70, tmp_path / "x"), to_zarr(y, 400, tmp_path / "y"))
@@ -84,7 +82,7 @@ def test_any_form_of_the_data_gives_the_same(loss, tmp_path):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @every_loss
 def test_targets_with_columns_are_inferred_as_if_alone(loss, fit_intercept):
-    x, a = problem(loss)
+    x, a = problem_of(loss)
     y = np.stack([a, a[::-1], np.roll(a, 7)], axis=1)
     table = xr.DataArray(y, dims=("row", "what"), coords={"what": ["a", "b", "c"]})
     together = inferred(x, table, loss, fit_intercept=fit_intercept)
@@ -101,7 +99,7 @@ def test_targets_with_columns_are_inferred_as_if_alone(loss, fit_intercept):
 
 @every_loss
 def test_weights_are_repetition(loss):
-    x, y = problem(loss, n=300)
+    x, y = problem_of(loss, n=300)
     s = np.random.default_rng(0).integers(0, 4, len(y))
     weighted, repeated = inferred(x, y, loss, s), inferred(x.repeat(s, axis=0), y.repeat(s), loss)
     assert_same(weighted, repeated, rtol=1e-8)
@@ -111,7 +109,7 @@ def test_weights_are_repetition(loss):
 @every_loss
 def test_float32_features_are_as_good_as_float64(loss, offset):
     """A few float32 roundings of z move a coefficient by some of its standard errors' millionths."""
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     narrow = (x + offset).astype(np.float32)
     wide = inferred(narrow.astype(float), y, loss)
     result = inferred(narrow, y, loss)
@@ -122,7 +120,7 @@ def test_float32_features_are_as_good_as_float64(loss, offset):
 
 @every_loss
 def test_units_of_features_are_those_of_their_coefficients(loss):
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     unit = np.array([1e-6, 1e-3, 1.0, 1.0, 1e3, 1e6])
     base, scaled = inferred(x, y, loss).table, inferred(x * unit, y, loss).table
     np.testing.assert_allclose(scaled.standard_error[:-1] * unit, base.standard_error[:-1], rtol=1e-7)
@@ -150,7 +148,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(loss):
 
 
 def test_it_takes_one_pass(monkeypatch):
-    x, y = problem(Tweedie(1.5))
+    x, y = problem_of(Tweedie(1.5))
     run, taken = fit(x, y, Tweedie(1.5)), []
     evaluate = passes.evaluate
     monkeypatch.setattr(passes, "evaluate", lambda *args: taken.append(args) or evaluate(*args))
@@ -158,12 +156,12 @@ def test_it_takes_one_pass(monkeypatch):
     assert len(taken) == 1
 
 
-def test_threads_and_a_cluster_give_the_same_bits(tmp_path):
-    x, y = problem(Gamma())
+def test_threads_and_a_cluster_give_the_same_bits(tmp_path, clusters):
+    x, y = problem_of(Gamma())
     stored = to_zarr(x, 70, tmp_path / "x")
     run = fit(x, y, "gamma")
     threads = [dask_gd.infer(run, data, y) for data in (x, stored)]
-    with cluster(2) as two, Client(two):
+    with Client(clusters(2)):
         for data, expected in zip((x, stored), threads, strict=True):
             xr.testing.assert_identical(dask_gd.infer(run, data, y).table, expected.table)
 
@@ -179,13 +177,13 @@ def test_what_tasks_are_sent_is_small_and_can_be_pickled():
 
 
 def test_a_stored_run_is_inferred_like_a_live_one(tmp_path):
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     run = fit(x, y, "poisson", fit_intercept=False, store=tmp_path)
     assert_same(dask_gd.infer(dask_gd.load(tmp_path), x, y), dask_gd.infer(run, x, y), rtol=1e-15)
 
 
 def test_features_keep_their_names():
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     table = xr.DataArray(x, dims=("row", "feature"), coords={"feature": list("abcdef")})
     result = inferred(table, y, "squared")
     names = [*"abcdef", "(intercept)"]
@@ -207,13 +205,13 @@ def test_an_intercept_of_exactly_0_is_an_intercept():
 
 
 def test_targets_without_noise_have_no_standard_errors_to_speak_of():
-    x, _ = problem(Squared())
+    x, _ = problem_of(Squared())
     result = inferred(x, x @ np.arange(6.0) + 3.0, "squared")
     assert (result.table.standard_error < 1e-12).all()
 
 
 def test_collinear_features_are_refused_by_name():
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     copied = np.column_stack([x, x[:, 1] + 2 * x[:, 3] - 1])
     with pytest.raises(InvalidArgumentError, match=r"coefficients of x1, x3, x6, \(intercept\)"):
         inferred(copied, y, "poisson")
@@ -227,14 +225,14 @@ def test_collinear_features_are_refused_by_name():
 @every_loss
 def test_nearly_collinear_features_keep_digits(loss):
     """Down to where they are refused: the coefficient of a difference is that of what is left."""
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     little, rest = 10 * np.sqrt(SINGULAR), np.random.default_rng(2).normal(size=len(x))
     plain, nearly = (inferred(np.column_stack([x, last]), y, loss) for last in (rest, x[:, 1] + little * rest))
     np.testing.assert_allclose(nearly.table.standard_error[6] * little, plain.table.standard_error[6], rtol=1e-3)
 
 
 def test_classes_that_a_plane_separates_have_coefficients_that_nothing_is_known_of():
-    x, _ = problem(Logistic())
+    x, _ = problem_of(Logistic())
     run = fit(x, (x @ np.arange(6.0) > 3).astype(float), "logistic", tol=1e-7)
     result = dask_gd.infer(run, x, (x @ np.arange(6.0) > 3).astype(float))
     assert (result.table.p_value > 0.5).all()
@@ -242,14 +240,14 @@ def test_classes_that_a_plane_separates_have_coefficients_that_nothing_is_known_
 
 @pytest.mark.parametrize("loss", ["huber", "quantile", "hinge", "squared_hinge"])
 def test_losses_that_are_no_likelihoods_are_refused(loss):
-    x, y = problem(Logistic(), n=50)
+    x, y = problem_of(Logistic(), n=50)
     with pytest.raises(InvalidArgumentError, match=r"tweedie losses; .* is no likelihood"):
         inferred(x, y, loss, max_iter=1)
 
 
 @pytest.mark.parametrize("penalty", [dask_gd.L2(1e-9), dask_gd.L1(1e-3), dask_gd.ElasticNet(1e-3)])
 def test_penalised_fits_are_refused(penalty, tmp_path):
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     run = fit(x, y, "squared", penalty=penalty, store=tmp_path)
     for penalised in (run, dask_gd.load(tmp_path)):
         with pytest.raises(InvalidArgumentError, match="penalty=None"):
@@ -259,7 +257,7 @@ def test_penalised_fits_are_refused(penalty, tmp_path):
 
 @every_loss
 def test_coefficients_that_are_not_at_the_optimum_are_refused(loss):
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     with pytest.raises(InvalidArgumentError, match=r"by [\d.]+ standard errors. The fit ended with .*max_iter"):
         inferred(x, y, loss, max_iter=0)
     run, s = fit(x, y, loss), 1.0 + np.arange(len(y)) % 5
@@ -269,23 +267,23 @@ def test_coefficients_that_are_not_at_the_optimum_are_refused(loss):
 
 
 def test_rows_where_the_loss_overflows_are_refused():
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     run = fit(x, y, "poisson")
     with pytest.raises(InvalidArgumentError, match="the loss is not finite"):
         dask_gd.infer(run, x * 1e4, y)
 
 
 def test_as_many_parameters_as_observations_are_refused():
-    x, y = problem(Squared(), n=7)
+    x, y = problem_of(Squared(), n=7)
     with pytest.raises(InvalidArgumentError, match=r"7 observations .* for 7 parameters"):
         inferred(x, y, "squared")
-    x, y = problem(Squared(), n=100)
+    x, y = problem_of(Squared(), n=100)
     with pytest.raises(InvalidArgumentError, match=r"1 observations .* A row weight counts repetitions"):
         inferred(x, y, "squared", np.full(100, 0.01))
 
 
 def test_other_data_is_refused_before_any_task():
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     table = xr.DataArray(x, dims=("row", "feature"), coords={"feature": list("abcdef")})
     run = fit(table, y, "squared")
     lazy = da.from_array(x).map_blocks(lambda block: pytest.fail("a task ran"), dtype=float, meta=np.empty((0, 0)))
@@ -305,7 +303,7 @@ def test_other_data_is_refused_before_any_task():
 
 
 def test_covariances_that_would_fill_the_memory_are_refused(monkeypatch):
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     run = fit(x, np.stack([y, y], axis=1), "squared")
     monkeypatch.setattr(dask_gd.inference, "LARGEST", 2 * 7 * 7 - 1)
     with pytest.raises(InvalidArgumentError, match="7 parameters for each of 2 outputs"):
@@ -313,7 +311,7 @@ def test_covariances_that_would_fill_the_memory_are_refused(monkeypatch):
 
 
 def test_bad_targets_are_named():
-    x, y = problem(Gamma())
+    x, y = problem_of(Gamma())
     run, bad = fit(x, y, "gamma"), y.copy()
     bad[17] = -1.0
     with pytest.raises(DataError, match="found -1 in row 17 of 'y'"):
@@ -324,7 +322,7 @@ def test_bad_targets_are_named():
 
 
 def test_rows_left_out_of_the_fit_are_left_out():
-    x, y = problem(Logistic())
+    x, y = problem_of(Logistic())
     x[::7, 1] = np.nan
     kept = np.isfinite(x).all(axis=1)
     run = fit(x, y, Logistic(), nan="drop")
@@ -332,7 +330,7 @@ def test_rows_left_out_of_the_fit_are_left_out():
 
 
 def test_a_dataset_is_named_as_in_the_fit():
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     names = {"features": [f"x{i}" for i in range(x.shape[1])], "target": "y", "sample_dims": "row"}
     data = xr.Dataset({name: ("row", x[:, i]) for i, name in enumerate(names["features"])} | {"y": ("row", y)})
     run = dask_gd.fit(data, **names, tol=1e-10)

@@ -3,14 +3,11 @@
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import EVERY, REAL, problem_of, quadratic, same_bits, to_zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import ElasticNet, LogisticRegression
-from test_cluster import same_bits
-from test_family import problem
-from test_fit import to_zarr
-from test_losses import EVERY, REAL
 
 import dask_gd
 from dask_gd import Logistic, Squared
@@ -18,14 +15,6 @@ from dask_gd.errors import InvalidArgumentError
 from dask_gd.nonsmooth import NonSmooth
 from dask_gd.penalties import nonsmooth
 from dask_gd.solvers.lasso import minimise
-
-
-def quadratic(q, rank, free, seed, units=0.0):
-    """A positive semi-definite matrix, linear terms in its range, and what bends; the first ``free`` do not."""
-    rng = np.random.default_rng(seed)
-    root = rng.normal(size=(rank, q)) * 10.0 ** np.linspace(-units, units, q) + rng.normal(size=(rank, 1))
-    absolute = np.where(np.arange(q) < free, 0.0, rng.uniform(0.0, 1.5, q) * np.abs(root.T @ root).max(axis=0) / 5)
-    return root.T @ root, root.T @ rng.normal(size=rank), absolute, rng.normal(size=q) * rng.integers(0, 2, q)
 
 
 def alone(absolute):
@@ -78,7 +67,7 @@ def fit(x, y, loss="squared", alpha=0.1, l1_ratio=1.0, **options):
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
 @pytest.mark.parametrize("alpha", [1e-3, 0.1, 0.5, 5.0])
 def test_the_elastic_net_is_scikit_learns_in_one_pass(alpha, l1_ratio, weighted, fit_intercept):
-    x, y = problem(Squared(), p=20)
+    x, y = problem_of(Squared(), p=20)
     s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if weighted else None
     run = fit(x, y, "squared", alpha, l1_ratio, fit_intercept=fit_intercept, sample_weight=s)
     model = ElasticNet(alpha=alpha, l1_ratio=l1_ratio, fit_intercept=fit_intercept, tol=1e-14, max_iter=100_000)
@@ -91,7 +80,7 @@ def test_the_elastic_net_is_scikit_learns_in_one_pass(alpha, l1_ratio, weighted,
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
 @pytest.mark.parametrize("alpha", [1e-3, 0.03])
 def test_logistic_coefficients_are_scikit_learns(alpha, l1_ratio):
-    x, y = problem(Logistic(), p=10)
+    x, y = problem_of(Logistic(), p=10)
     run = fit(x, y, "logistic", alpha, l1_ratio)
     model = LogisticRegression(C=1 / (len(y) * alpha), l1_ratio=l1_ratio, solver="saga", tol=1e-11, max_iter=50_000)
     model.fit(x, y)
@@ -105,7 +94,7 @@ def test_logistic_coefficients_are_scikit_learns(alpha, l1_ratio):
 def test_no_subgradient_is_left_by_any_loss(loss, l1_ratio, tol):
     """Some have no curvature at the start, or none for targets that are far from it."""
     for seed in range(3):
-        x, y = problem(loss, p=(20, 60)[seed % 2], seed=seed)
+        x, y = problem_of(loss, p=(20, 60)[seed % 2], seed=seed)
         y = y + 50.0 * (loss in REAL)
         penalty = dask_gd.ElasticNet(0.1, l1_ratio)
         run = dask_gd.fit(da.from_array(x, chunks=(100, -1)), y, loss=loss, penalty=penalty, tol=tol)
@@ -133,14 +122,14 @@ def test_correlated_features_take_one_pass_too():
 
 def test_beyond_the_largest_useful_strength_every_weight_is_zero():
     """Which is the largest component of the gradient there."""
-    x, y = problem(Logistic())
+    x, y = problem_of(Logistic())
     largest = np.abs((x - x.mean(axis=0)).T @ (y - y.mean())).max() / len(y)
     assert (fit(x, y, "logistic", 1.001 * largest).weights == 0).all()
     assert (fit(x, y, "logistic", 0.999 * largest).weights != 0).sum() == 1
 
 
 def test_several_outputs_are_each_alone():
-    x, y = problem(Squared(), p=12)
+    x, y = problem_of(Squared(), p=12)
     both = np.column_stack([y, y[::-1]])
     together = fit(x, both)
     for j in range(2):
@@ -150,7 +139,7 @@ def test_several_outputs_are_each_alone():
 @pytest.fixture
 def stored(tmp_path):
     """64 chunks in 64 partitions, enough to sample from."""
-    x, y = problem(Logistic(), n=6400, p=60)
+    x, y = problem_of(Logistic(), n=6400, p=60)
     return to_zarr(x, 100, tmp_path / "x"), to_zarr(y, 100, tmp_path / "y"), x, y
 
 
@@ -176,7 +165,7 @@ def test_a_lasso_is_resumed_to_the_same_bits(stored, tmp_path):
 @pytest.mark.parametrize("loss", [loss for loss in EVERY if loss.smooth], ids=repr)
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.4])
 def test_both_solvers_end_at_the_same_weights_and_zeros(loss, l1_ratio):
-    x, y = problem(loss, p=20)
+    x, y = problem_of(loss, p=20)
     newton, lbfgs = (
         fit(x, y, loss, 0.05, l1_ratio, solver=solver, tol=1e-8, max_iter=500) for solver in ("newton", "lbfgs")
     )
@@ -199,7 +188,7 @@ def test_wide_data_take_lbfgs():
 
 
 def test_an_orthantwise_fit_is_resumed_to_the_same_bits(tmp_path):
-    x, y = problem(Logistic(), p=20)
+    x, y = problem_of(Logistic(), p=20)
     options = {"loss": "logistic", "alpha": 0.03, "solver": "lbfgs", "tol": 1e-8, "max_iter": 500}
     through = fit(x, y, **options)
     fit(x, y, **{**options, "max_iter": 4}, store=tmp_path)
@@ -208,7 +197,7 @@ def test_an_orthantwise_fit_is_resumed_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("solver", [dask_gd.Momentum(), "adam"], ids=repr)
 def test_a_solver_that_needs_a_smooth_penalty_is_refused_before_any_task(solver):
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     with pytest.raises(InvalidArgumentError, match=r"does not serve.*auto, newton, lbfgs, nesterov"):
         fit(x, y, solver=solver)
     fit(x, y, solver=solver, l1_ratio=0.0, max_iter=1)

@@ -3,9 +3,8 @@
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import problem_of, same_bits
 from numpy.testing import assert_allclose, assert_array_equal
-from test_cluster import same_bits
-from test_family import problem
 
 import dask_gd
 from dask_gd import ADMM, LocalSGD, Logistic, Squared
@@ -27,7 +26,7 @@ def chunked(x, rows=50):
     ids=repr,
 )
 def test_consensus_is_the_minimum(loss, penalty):
-    x, y = problem(loss, p=8)
+    x, y = problem_of(loss, p=8)
     exact = dask_gd.fit(x, y, loss=loss, penalty=penalty, tol=1e-10)
     run = dask_gd.fit(chunked(x), y, loss=loss, penalty=penalty, solver=ADMM(), tol=1e-6, max_iter=1000)
     assert run.reason == "converged"
@@ -39,7 +38,7 @@ def test_consensus_is_the_minimum(loss, penalty):
 @pytest.mark.parametrize("units", [0.0, 2.0])
 def test_neither_the_order_nor_units_nor_means_nor_row_weights_matter(rows, units):
     """Sorted by a feature partitions have little in common, and one has no weight at all."""
-    x, y = problem(Logistic(), n=300, p=6)
+    x, y = problem_of(Logistic(), n=300, p=6)
     order = np.argsort(x[:, 0])
     x, y = x[order] * 10.0 ** np.linspace(-units, units, 6) + 5.0 * units, y[order]
     s = np.random.default_rng(1).integers(0, 3, 300).astype(float)
@@ -52,14 +51,14 @@ def test_neither_the_order_nor_units_nor_means_nor_row_weights_matter(rows, unit
 
 
 def test_collinear_columns_are_no_obstacle():
-    x, y = problem(Squared(), p=4)
+    x, y = problem_of(Squared(), p=4)
     run = dask_gd.fit(chunked(np.column_stack([x, x[:, 0]])), y, solver="admm", tol=1e-8, max_iter=500)
     assert run.converged
     assert_allclose(run.predict(np.column_stack([x, x[:, 0]])), dask_gd.fit(x, y, tol=1e-12).predict(x), atol=1e-6)
 
 
 def test_outputs_and_classes_come_to_consensus_too():
-    x, y = problem(Squared(), p=5)
+    x, y = problem_of(Squared(), p=5)
     both = np.column_stack([y, y[::-1]])
     run = dask_gd.fit(chunked(x), both, solver="admm", tol=1e-8, max_iter=500)
     assert_allclose(run.parameters, dask_gd.fit(x, both, tol=1e-12).parameters, atol=1e-6)
@@ -83,7 +82,7 @@ def by_hand(x, y, w, b, rate, ridge, rows):
 
 
 def test_a_pass_of_local_descent_is_the_mean_of_where_partitions_end():
-    x, y = problem(Logistic(), n=3000, p=4)
+    x, y = problem_of(Logistic(), n=3000, p=4)
     run = dask_gd.fit(
         chunked(x, 700), y, loss="logistic", penalty=dask_gd.L2(0.1), solver=LocalSGD(0.3, decay=1.0), max_iter=3
     )
@@ -95,7 +94,7 @@ def test_a_pass_of_local_descent_is_the_mean_of_where_partitions_end():
 
 
 def test_a_pass_of_it_is_worth_many_of_gradient_descent():
-    x, y = problem(Logistic(), n=20_000, p=6)
+    x, y = problem_of(Logistic(), n=20_000, p=6)
     least = dask_gd.fit(x, y, loss="logistic").history.loss[-1]
     local, descent = (
         dask_gd.fit(chunked(x, 5000), y, loss="logistic", solver=solver, max_iter=4).history.loss[-1] - least
@@ -106,7 +105,7 @@ def test_a_pass_of_it_is_worth_many_of_gradient_descent():
 
 @pytest.mark.parametrize("solver", [ADMM(), LocalSGD()], ids=lambda s: s.name)
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(solver, tmp_path):
-    x, y = problem(Logistic(), p=5)
+    x, y = problem_of(Logistic(), p=5)
     options = {"loss": "logistic", "solver": solver, "tol": 1e-12}
     dask_gd.fit(chunked(x), y, **options, max_iter=4, store=tmp_path)
     same_bits(
@@ -120,7 +119,7 @@ def test_a_model_of_ones_own_goes_down_locally():
         left = x @ params["w"] - y
         return 0.5 * left @ left, {"w": x.T @ left}
 
-    x, y = problem(Squared(), n=2000, p=3)
+    x, y = problem_of(Squared(), n=2000, p=3)
     y = y - y.mean()
     model = dask_gd.Model(least_squares, {"w": np.zeros(3)})
     run = dask_gd.fit(chunked(x, 500), y, loss=model, solver=LocalSGD(0.1), max_iter=50)

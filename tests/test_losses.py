@@ -5,17 +5,14 @@ from dataclasses import asdict
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import CLASSES, COUNTS, EVERY, REAL
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import mean_pinball_loss, mean_tweedie_deviance
 
-from dask_gd import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Tweedie
+from dask_gd import Hinge, Huber, Logistic, Quantile, Squared, Tweedie
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.losses import LOSSES, Loss, as_loss
 
-REAL = [Squared(), Huber(), Huber(0.3), Quantile(0.2, 0.7), Quantile(0.5, 3.0)]
-CLASSES = [Logistic(), SquaredHinge(), Hinge(), Hinge(0.2)]
-COUNTS = [Poisson(), Tweedie(1.3), Tweedie(1.5), Gamma()]
-EVERY = REAL + CLASSES + COUNTS
 every_loss = pytest.mark.parametrize("loss", EVERY, ids=repr)
 Z = np.linspace(-30.0, 30.0, 61)
 

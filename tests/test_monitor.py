@@ -17,8 +17,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from dask.distributed import Client, LocalCluster, get_task_stream
+from dask.distributed import Client, get_task_stream
 from dask.utils import key_split
+from helpers import cluster
 
 import dask_gd
 from dask_gd.errors import DataError
@@ -36,20 +37,10 @@ def problem(n=4000, p=6, seed=0):
     return x, (x @ rng.normal(size=p) + rng.normal(size=n) > 0).astype(float)
 
 
-def cluster(workers=2, **options):
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        **{"dashboard_address": "127.0.0.1:0", **options},
-    )
-
-
-@pytest.fixture(scope="module")
-def running():
+@pytest.fixture
+def running(two):
     """A cluster that a user has started, and its client."""
-    with cluster() as two, Client(two) as client:
-        yield two, client
+    return two.cluster, two
 
 
 @pytest.fixture
@@ -226,7 +217,7 @@ def test_configuration_turns_it_off(board, stored, turned):
 
 
 def test_a_cluster_without_a_dashboard_is_fine(caplog):
-    with cluster(1, dashboard_address=None) as one, Client(one):
+    with cluster(1, scheduler_kwargs={"dashboard": False}) as one, Client(one):
         run = dask_gd.fit(*problem(200), loss="logistic")
         assert len(one.scheduler.plugins["dask_gd"].watched) == 1
     assert run.converged

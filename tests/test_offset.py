@@ -6,9 +6,8 @@ import pytest
 import statsmodels.api as sm
 import xarray as xr
 import zarr
+from helpers import EVERY, problem_of
 from numpy.testing import assert_allclose, assert_array_equal
-from test_family import problem
-from test_losses import EVERY
 
 import dask_gd
 from dask_gd import Poisson, Squared
@@ -28,7 +27,7 @@ def fit(x, y, loss, **options):
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_an_offset_is_a_feature_whose_coefficient_is_known(loss):
     """Fitted as a feature, and then taken out of the features, it leaves the others where they are."""
-    x, y = problem(loss)
+    x, y = problem_of(loss)
     offset = offset_of(len(x))
     free = fit(np.column_stack([x, offset]), y, loss)
     share = float(free.weights[-1])
@@ -38,7 +37,7 @@ def test_an_offset_is_a_feature_whose_coefficient_is_known(loss):
 
 
 def test_of_least_squares_it_is_taken_from_the_target():
-    x, y = problem(Squared())
+    x, y = problem_of(Squared())
     offset = offset_of(len(x))
     for solver in ("newton", "lbfgs", "gradient_descent"):
         one, other = fit(x, y, Squared(), offset=offset, solver=solver), fit(x, y - offset, Squared(), solver=solver)
@@ -46,14 +45,14 @@ def test_of_least_squares_it_is_taken_from_the_target():
 
 
 def test_a_constant_offset_is_taken_from_the_intercept():
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     plain, moved = fit(x, y, Poisson()), fit(x, y, Poisson(), offset=np.full(len(x), 20.0))
     assert_allclose(moved.weights, plain.weights, rtol=1e-7)
     assert_allclose(moved.intercept, plain.intercept - 20.0, rtol=1e-7)
 
 
 def test_coefficients_and_errors_are_statsmodels():
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     exposure = np.exp(offset_of(len(x)))
     run = fit(x, y, Poisson(), offset=np.log(exposure))
     model = sm.GLM(y, sm.add_constant(x), sm.families.Poisson(), exposure=exposure).fit(tol=1e-12)
@@ -63,7 +62,7 @@ def test_coefficients_and_errors_are_statsmodels():
 
 
 def test_chunks_and_kinds_of_arrays_do_not_matter(tmp_path):
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     offset = offset_of(len(x))
     expected = fit(x, y, Poisson(), offset=offset)
     group = zarr.open_group(tmp_path / "data.zarr", mode="w")
@@ -92,7 +91,7 @@ def test_chunks_and_kinds_of_arrays_do_not_matter(tmp_path):
 
 
 def test_rows_without_an_offset_can_be_left_out():
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     offset = offset_of(len(x))
     offset[::5] = np.nan
     kept = np.isfinite(offset)
@@ -104,7 +103,7 @@ def test_rows_without_an_offset_can_be_left_out():
 
 
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     offset = offset_of(len(x))
     through = fit(x, y, Poisson(), offset=offset)
     fit(x, y, Poisson(), offset=offset, store=tmp_path, max_iter=2)
@@ -115,7 +114,7 @@ def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
 
 @pytest.mark.parametrize("offset", [np.zeros(3), np.zeros((1500, 1))], ids=["short", "a matrix"])
 def test_what_is_no_column_is_refused(offset):
-    x, y = problem(Poisson())
+    x, y = problem_of(Poisson())
     with pytest.raises(InvalidArgumentError, match="offset"):
         fit(x, y, Poisson(), offset=offset)
 

@@ -13,9 +13,8 @@ import zarr
 from dask.callbacks import Callback
 from dask.distributed import Client
 from dask.system import CPU_COUNT
+from helpers import cluster, problem, same_bits
 from sklearn.linear_model import LogisticRegression
-from test_cluster import cluster, same_bits
-from test_fit import problem
 from zarr.codecs import BloscCodec
 
 import dask_gd
@@ -160,7 +159,7 @@ def test_a_worker_takes_no_more_memory_than_planned(tmp_path, compressors, solve
 def test_workers_that_may_lack_memory_are_named_before_the_first_task(tmp_path, caplog):
     x, _, y = problem(3000, 4)
     source = stored(tmp_path, x, y, 100)
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with Client(memory_limit=1 << 20, **options), caplog.at_level(logging.WARNING, "dask_gd"):
         dask_gd.passes.note_memory(source)
     assert "smaller chunks" in caplog.text
@@ -171,7 +170,7 @@ def test_workers_that_may_lack_memory_are_named_before_the_first_task(tmp_path, 
 
 
 @pytest.mark.slow
-def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_path):
+def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_path, clusters):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 20_000))
     y = (x[:, :50].sum(axis=1) + rng.logistic(size=300) > 0).astype(float)
@@ -179,7 +178,7 @@ def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_p
     options = {"loss": "logistic", "penalty": dask_gd.L2(0.1), "tol": 1e-12}
     with dask.config.set(scheduler="threads"):
         threads = dask_gd.fit(source, **options)
-    with cluster(2) as two, Client(two) as client:
+    with Client(clusters(2)) as client:
         same_bits(dask_gd.fit(source, **options), threads)
         fetched = [key for keys in client.run(fetched_by).values() for key in keys if "gd-weights" in key]
     # Held by the worker that made them, the weights of a pass are fetched once by the other.

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import preprocessing as peers
@@ -136,7 +136,7 @@ def test_weights_are_scikit_learns(tmp_path):
     np.testing.assert_allclose(counted.var_, StandardScaler().fit(whole).var_, rtol=1e-12)
 
 
-def test_scheduler_and_cluster_do_not_change_a_bit(tmp_path):
+def test_scheduler_and_cluster_do_not_change_a_bit(tmp_path, clusters):
     x = np.random.default_rng(0).normal(size=(5003, 20)) + 1e3
     s = np.random.default_rng(1).uniform(size=5003)
     stored, blocks = to_zarr(x, (300, 20), tmp_path), da.from_array(x, chunks=(300, 20))
@@ -153,10 +153,7 @@ def test_scheduler_and_cluster_do_not_change_a_bit(tmp_path):
         one = found()
     with dask.config.set(scheduler="threads"):
         threads = found()
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster),
-    ):
+    with Client(clusters(2)):
         workers = found()
     for other in (threads, workers):
         for a, b in zip(one, other, strict=True):

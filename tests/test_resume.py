@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from test_fit import problem, to_zarr
+from helpers import problem, same_run, to_zarr
 
 import dask_gd
 from dask_gd.errors import DivergenceWarning, StoreError, StoreMismatchError
@@ -66,14 +66,6 @@ def here(path, options, store=None):
     return dask_gd.fit(x, y, penalty=dask_gd.L2(1e-3), store=store, **options)
 
 
-def same(a, b):
-    """All but the clock."""
-    np.testing.assert_array_equal(a.parameters, b.parameters)
-    for name in ("loss", "grad_norm", "step_size"):
-        np.testing.assert_array_equal(a.history[name], b.history[name])
-    assert (a.reason, a.n_iter) == (b.reason, b.n_iter)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["open", "fsync", "replace", "close"])
@@ -83,7 +75,7 @@ def test_killed_at_each_system_call_of_a_commit(stored, name, when):
     process = client(stored, options, name=name, count=7, when=when)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
     process.stderr.close()
-    same(here(stored, options, stored / "run"), expected)
+    same_run(here(stored, options, stored / "run"), expected)
 
 
 @pytest.mark.slow
@@ -97,7 +89,7 @@ def test_killed_between_steps(stored, solver, loss):
     if process.wait() == 0:
         pytest.fail("the client was not killed")
     process.stderr.close()
-    same(here(stored, options, stored / "run"), expected)
+    same_run(here(stored, options, stored / "run"), expected)
 
 
 @pytest.mark.slow
@@ -117,7 +109,7 @@ def test_killed_again_and_again_at_any_moment(stored):
         if process.returncode == 0 or kills >= 3:
             break
     assert kills
-    same(here(stored, options, stored / "run"), expected)
+    same_run(here(stored, options, stored / "run"), expected)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -127,8 +119,8 @@ def test_interrupted_after_every_iteration_is_uninterrupted(stored, solver, loss
     expected = here(stored, {**options, "max_iter": 8})
     for n in range(9):
         resumed = here(stored, {**options, "max_iter": n}, stored / "run")
-    same(resumed, expected)
-    same(dask_gd.load(stored / "run"), expected)
+    same_run(resumed, expected)
+    same_run(dask_gd.load(stored / "run"), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -141,14 +133,14 @@ def test_newton_with_curvature_kept_between_passes_resumes_to_the_same_bits(tmp_
     expected = here(tmp_path, {**options, "max_iter": 14})
     for n in range(15):
         resumed = here(tmp_path, {**options, "max_iter": n}, tmp_path / "run")
-    same(resumed, expected)
+    same_run(resumed, expected)
 
 
 def test_a_finished_run_makes_no_pass(stored, monkeypatch):
     options = {"loss": "logistic"}
     first = here(stored, options, stored / "run")
     monkeypatch.setattr(dask_gd.passes, "evaluate", lambda *a: pytest.fail("a pass was made"))
-    same(here(stored, options, stored / "run"), first)
+    same_run(here(stored, options, stored / "run"), first)
 
 
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
@@ -158,7 +150,7 @@ def test_a_run_continues_when_asked_for_more(stored, loss, tol):
     more = here(stored, {"loss": loss, "tol": 1e-15}, stored / "run")
     assert few.n_iter <= more.n_iter
     assert few.history.passes.sum() < more.history.passes.sum()
-    same(more, here(stored, {"loss": loss, "tol": 1e-15}))
+    same_run(more, here(stored, {"loss": loss, "tol": 1e-15}))
 
 
 def test_a_diverged_run_keeps_its_finite_weights_and_diverges_again(stored):
@@ -202,7 +194,7 @@ def test_a_run_made_otherwise_is_refused_by_field(change, field, tmp_path):
         y = 1 - y
     with pytest.raises(StoreMismatchError, match=field):
         dask_gd.fit(x, y, **{**arguments, **change}, store=tmp_path)
-    same(dask_gd.load(tmp_path), first)
+    same_run(dask_gd.load(tmp_path), first)
 
 
 def test_a_store_serves_one_fit_at_a_time(stored):

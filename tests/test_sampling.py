@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_fit import problem, sklearn_logistic, to_zarr
+from helpers import problem, sklearn_logistic, to_zarr
 
 import dask_gd
 

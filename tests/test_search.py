@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
+from helpers import to_zarr
 from sklearn import linear_model
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import (
@@ -21,7 +22,6 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TimeSeriesSplit,
 )
-from test_fit import to_zarr
 
 import dask_gd
 from dask_gd import estimators
@@ -245,16 +245,13 @@ def test_chunks_and_kinds_of_data_change_nothing(loss, tmp_path):
         np.testing.assert_allclose(dask_gd.search(a, b, **options).scores, expected, rtol=1e-9)
 
 
-def test_threads_and_workers_give_the_same_bits(tmp_path):
+def test_threads_and_workers_give_the_same_bits(tmp_path, clusters):
     x, y = problem("logistic")
     data = to_zarr(x, 50, tmp_path / "x"), to_zarr(y, 99, tmp_path / "y")
     options = {"loss": "logistic", "alphas": [1.0, 1e-3], "folds": 3, "scoring": "accuracy"}
     with dask.config.set(scheduler="threads"):
         threads = dask_gd.search(*data, **options)
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster),
-    ):
+    with Client(clusters(2)):
         workers = dask_gd.search(*data, **options)
     assert threads.data.identical(workers.data)
 

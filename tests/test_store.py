@@ -13,46 +13,13 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from helpers import checkpoint, committed, same_checkpoint
 from numpy.testing import assert_array_equal
 from zarr.storage import ZipStore
 
 from dask_gd import Store
 from dask_gd.errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError
 from dask_gd.store import Checkpoint, check_same
-
-
-def checkpoint(iteration, size=3):
-    """Every array says which iteration it belongs to, so that a mixture would show."""
-    arrays = {
-        "weights": (("feature",), np.full(size, float(iteration))),
-        "feature": (("feature",), np.array([f"x{i}" for i in range(size)], dtype=object)),
-        "intercept": ((), np.array(float(iteration))),
-        "state/query": (("a", "b"), np.full((2, 2), float(iteration))),
-    }
-    return Checkpoint(iteration, {"dask_gd": {"reason": None, "number": iteration}}, arrays)
-
-
-def committed(path, *iterations, **options):
-    store = Store(path, **options)
-    with store:
-        for iteration in iterations:
-            store.commit(checkpoint(iteration))
-    return store
-
-
-def assert_same(a, b):
-    assert a.iteration == b.iteration
-    assert a.attributes == b.attributes
-    assert a.arrays.keys() == b.arrays.keys()
-    for (dims, array), (other_dims, other) in zip(a.arrays.values(), (b.arrays[key] for key in a.arrays), strict=True):
-        assert dims == other_dims
-        assert array.shape == other.shape
-        if array.dtype.kind in "OUT":
-            assert array.tolist() == other.tolist()
-        else:
-            assert array.dtype.newbyteorder("=") == other.dtype.newbyteorder("=")
-            assert array.tobytes() == other.astype(array.dtype).tobytes()
-
 
 ARRAYS = {
     "float": np.array([1.5, -0.0, np.nan, np.inf, 5e-324]),
@@ -81,12 +48,12 @@ def test_every_array_comes_back_bit_for_bit(tmp_path, name):
     saved = Checkpoint(7, {"n": 1, "text": "ü", "none": None}, {"state/a": (tuple("pqrs"[: array.ndim]), array)})
     with Store(tmp_path) as store:
         store.commit(saved)
-    assert_same(saved, Store(tmp_path).latest())
+    same_checkpoint(saved, Store(tmp_path).latest())
 
 
 def test_the_newest_iteration_is_the_latest(tmp_path):
-    assert_same(committed(tmp_path, 0, 1, 2).latest(), checkpoint(2))
-    assert_same(committed(tmp_path, 3, 11).latest(), checkpoint(11))
+    same_checkpoint(committed(tmp_path, 0, 1, 2).latest(), checkpoint(2))
+    same_checkpoint(committed(tmp_path, 3, 11).latest(), checkpoint(11))
 
 
 def test_a_store_without_iterations_has_no_latest(tmp_path):
@@ -100,7 +67,7 @@ def test_committing_again_replaces(tmp_path):
     with store:
         store.commit(checkpoint(4, size=5))
     assert store.iterations() == [4]
-    assert_same(store.latest(), checkpoint(4, size=5))
+    same_checkpoint(store.latest(), checkpoint(4, size=5))
 
 
 def test_zarr_and_xarray_open_an_iteration_by_themselves(tmp_path):
@@ -132,7 +99,7 @@ def test_a_copied_store_loads_and_goes_on(tmp_path):
     committed(tmp_path / "here", 1, 2)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     shutil.rmtree(tmp_path / "here")
-    assert_same(Store(tmp_path / "there").latest(), checkpoint(2))
+    same_checkpoint(Store(tmp_path / "there").latest(), checkpoint(2))
     assert committed(tmp_path / "there", 3).iterations() == [1, 2, 3]
 
 
@@ -158,7 +125,7 @@ def test_retention_never_removes_the_last_good_iteration(tmp_path):
         store.keep = 2
         store.commit(checkpoint(2))
     with pytest.warns(CorruptCheckpointWarning):
-        assert_same(store.latest(), checkpoint(2))
+        same_checkpoint(store.latest(), checkpoint(2))
 
 
 def test_other_files_in_the_directory_are_left_alone(tmp_path):
@@ -166,7 +133,7 @@ def test_other_files_in_the_directory_are_left_alone(tmp_path):
         (tmp_path / name).write_text("mine")
     store = committed(tmp_path, *range(4), keep=2)
     assert store.iterations() == [2, 3]
-    assert_same(store.latest(), checkpoint(3))
+    same_checkpoint(store.latest(), checkpoint(3))
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -180,13 +147,13 @@ def test_a_second_writer_is_refused_until_the_first_has_left(tmp_path):
         with pytest.raises(StoreError, match="Another fit is writing"), first:
             pass
         first.commit(checkpoint(1))
-    assert_same(committed(tmp_path, 2).latest(), checkpoint(2))
+    same_checkpoint(committed(tmp_path, 2).latest(), checkpoint(2))
 
 
 def test_a_reader_needs_no_leave_of_the_writer(tmp_path):
     with Store(tmp_path) as writer:
         writer.commit(checkpoint(1))
-        assert_same(Store(tmp_path).latest(), checkpoint(1))
+        same_checkpoint(Store(tmp_path).latest(), checkpoint(1))
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/dask_gd", "/dev/null/run"])
@@ -209,7 +176,7 @@ def test_unfinished_files_are_ignored_and_cleared_away(tmp_path):
     store = committed(tmp_path, 1)
     stale = tmp_path / f".{store.file(2).name}.tmp"
     stale.write_bytes(b"half")
-    assert_same(store.latest(), checkpoint(1))
+    same_checkpoint(store.latest(), checkpoint(1))
     with store:
         assert not stale.exists()
 
@@ -228,8 +195,8 @@ def test_a_failing_system_call_leaves_the_last_commit(tmp_path, monkeypatch, cal
         patch.setattr(os, call, fail)
         with pytest.raises(expected, match="Cannot commit iteration 2" if expected is StoreError else None):
             store.commit(checkpoint(2))
-    assert_same(store.latest(), checkpoint(1))
-    assert_same(committed(tmp_path, 2).latest(), checkpoint(2))
+    same_checkpoint(store.latest(), checkpoint(1))
+    same_checkpoint(committed(tmp_path, 2).latest(), checkpoint(2))
     assert not list(tmp_path.glob(".*"))
 
 
@@ -271,17 +238,18 @@ def test_a_full_disk_is_said_and_the_last_commit_loads(tmp_path, part):
             pytest.raises(StoreError, match=r"Cannot commit iteration 2 to .*make room"),
         ):
             store.commit(full)
-        assert_same(store.latest(), checkpoint(1))
+        same_checkpoint(store.latest(), checkpoint(1))
         assert not list(tmp_path.glob(".*.tmp"))
         store.commit(full)
-    assert_same(store.latest(), full)
+    same_checkpoint(store.latest(), full)
 
 
 #: A process that forks one child for each line of the commit's code, which dies there as if by SIGKILL.
 KILLED_AT_EACH_LINE = """
 import os, shutil, sys
 from pathlib import Path
-from test_store import Store, assert_same, checkpoint, committed
+from dask_gd import Store
+from helpers import checkpoint, committed, same_checkpoint
 
 def die_at(line):
     seen = 0
@@ -309,7 +277,7 @@ while True:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with Store(path) as store:
         latest = store.latest()
-        assert_same(latest, checkpoint(latest.iteration))
+        same_checkpoint(latest, checkpoint(latest.iteration))
         assert len(store.iterations()) >= 2
         assert not list(path.glob(".*.tmp"))
     outcomes.append(latest.iteration)
@@ -339,7 +307,7 @@ def is_intact_or_passed_over(store):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         latest = store.latest()
-    assert_same(latest, checkpoint(latest.iteration))
+    same_checkpoint(latest, checkpoint(latest.iteration))
     assert {w.category for w in caught} == ({CorruptCheckpointWarning} if latest.iteration == 1 else set())
     return latest.iteration == 1
 
@@ -365,7 +333,7 @@ def test_a_truncated_iteration_is_passed_over_with_a_warning(tmp_path, part):
     data = store.file(2).read_bytes()
     store.file(2).write_bytes(data[: int(part * len(data))])
     with pytest.warns(CorruptCheckpointWarning, match="iteration-00000002.*is damaged"):
-        assert_same(store.latest(), checkpoint(1))
+        same_checkpoint(store.latest(), checkpoint(1))
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
@@ -374,7 +342,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
     data[data.index(np.full(3, 2.0).tobytes()) + 3] ^= 1
     store.file(2).write_bytes(data)
     with pytest.warns(CorruptCheckpointWarning, match="is damaged"):
-        assert_same(store.latest(), checkpoint(1))
+        same_checkpoint(store.latest(), checkpoint(1))
 
 
 @pytest.mark.filterwarnings("ignore::dask_gd.errors.CorruptCheckpointWarning")
@@ -389,7 +357,7 @@ def test_a_store_with_nothing_readable_is_refused(tmp_path):
 def test_a_damaged_iteration_is_written_again(tmp_path):
     store = committed(tmp_path, 1, 2)
     store.file(2).write_bytes(b"")
-    assert_same(committed(tmp_path, 2).latest(), checkpoint(2))
+    same_checkpoint(committed(tmp_path, 2).latest(), checkpoint(2))
 
 
 # Resuming

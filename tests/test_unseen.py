@@ -3,7 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
-from test_fit import problem
+from helpers import problem
 
 import dask_gd
 from dask_gd.losses import as_loss

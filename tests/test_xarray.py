@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -613,16 +613,13 @@ def test_other_data_is_not_resumed(tmp_path, change, what, chunk):
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_bits(tmp_path, monkeypatch):
+def test_a_cluster_gives_the_same_bits(tmp_path, monkeypatch, clusters):
     monkeypatch.undo()  # which workers would not know
     climate().chunk(time=2, lat=3).to_zarr(tmp_path / "ds.zarr", zarr_format=2, consolidated=False)
     stored = xr.open_zarr(tmp_path / "ds.zarr", consolidated=False)
     data = climate(), climate().chunk(time=2, lat=3), stored, packed(stored, "wind")
     expected = [run_of(ds) for ds in data]
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as two,
-        Client(two),
-    ):
+    with Client(clusters(2)):
         for ds, local in zip(data, expected, strict=True):
             run = run_of(ds)
             assert_array_equal(run.parameters, local.parameters)

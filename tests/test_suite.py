@@ -1,0 +1,36 @@
+"""What the suite promises about itself: a failing test leaves no client and no cluster to the tests after it."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("ends", ["pass", "raise RuntimeError('on purpose')"])
+def test_a_client_that_a_test_leaves_running_is_closed_and_reported(pytester, ends):
+    """FOUND 27."""
+    here = Path(__file__).parent
+    pytester.syspathinsert(here)
+    pytester.makeconftest((here / "conftest.py").read_text())
+    pytester.makepyfile(
+        f"""
+        import pytest
+        from dask.distributed import Client, default_client
+
+        def test_leaves_a_client():
+            Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+            {ends}
+
+        def test_has_none():
+            with pytest.raises(ValueError, match="No clients found"):
+                default_client()
+        """
+    )
+    outcomes = pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes()
+    # The client, and the cluster that it started, are an error of the test's tear-down.
+    assert outcomes == ({"passed": 2, "errors": 1} if ends == "pass" else {"passed": 1, "failed": 1, "errors": 1})
+
+
+def test_no_test_file_imports_another():
+    for file in Path(__file__).parent.glob("test_*.py"):
+        imports = [line for line in file.read_text().splitlines() if line.startswith(("from test_", "import test_"))]
+        assert not imports, f"{file.name}: what tests share is in helpers.py"
