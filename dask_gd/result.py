@@ -14,7 +14,7 @@ from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
 from .sources.columns import as_rows, check_stored, feature_names_of
-from .sources.xarray import FieldRows, chunked, predicted
+from .sources.xarray import FieldRows, decoded, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
 
@@ -128,7 +128,7 @@ class FitResult:
             coords = {name: c for name, c in x.coords.items() if c.dims in ((), (x.dims[0],))}
             if "output" in self.weights.coords:
                 coords["output"] = self.weights.coords["output"]
-            return xr.DataArray(self.predict(chunked(x.variable).data), dims=dims, coords=coords, name="prediction")
+            return xr.DataArray(self.predict(decoded(x, "x").data), dims=dims, coords=coords, name="prediction")
         if isinstance(x, Source):
             if isinstance(x.x, FieldRows):
                 return self._predict_dataset(x.x.dataset)

@@ -23,6 +23,7 @@ from dask_gd.errors import (
 )
 from dask_gd.sources import as_source, fields
 from dask_gd.sources import xarray as labelled
+from dask_gd.sources.packing import packing_of
 
 DIMS = ("time", "lat", "lon")
 SIZES = {"time": 11, "lat": 5, "lon": 4}
@@ -282,7 +283,7 @@ def test_the_fill_value_of_packed_integers_is_nan():
     ],
 )
 def test_attributes_say_how_to_decode(stored, attrs, values):
-    packing = fields.packing_of("v", attrs, stored.dtype)
+    packing = packing_of("v", attrs, stored.dtype)
     assert_array_equal(stored if packing is None else packing.decode(stored), values)
 
 

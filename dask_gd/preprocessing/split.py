@@ -15,6 +15,7 @@ from ..hashing import row_hashes
 from ..sources import Source
 from ..sources.columns import sized
 from ..sources.lazy import LAZY, is_frame, is_lazy, rows
+from ..sources.xarray import decoded
 
 #: Rows hashed at a time, in the processor's cache.
 STEP = 1 << 16
@@ -62,6 +63,7 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     is_lazy(*arrays)  # which refuses Datasets
     if any(isinstance(a, Source) for a in arrays):
         raise InvalidTypeError("train_test_split was given a Source; give its arrays, such as group['X'], group['y'].")
+    arrays = tuple(decoded(a, f"array {i}") if isinstance(a, xr.DataArray) else a for i, a in enumerate(arrays))
     columns = [_rows(a, f"array {i}") for i, a in enumerate(arrays)]
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:

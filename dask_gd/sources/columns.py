@@ -16,7 +16,7 @@ from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .dask import BlockRows
 from .gate import gated, without_mask
 from .plan import PARTITION_BYTES, PARTITIONS
-from .xarray import FieldRows, chunked
+from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
 
 logger = logging.getLogger("dask_gd")
@@ -28,7 +28,7 @@ Column = ZarrRows | BlockRows | FieldRows
 def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
     """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
-        a = chunked(a.variable).data
+        a = decoded(a, role).data
     if _makes_objects(a):
         a = a.astype(float)
     if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series

@@ -6,72 +6,16 @@ along those that it does not depend on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgumentError
 from .files import thread_buffer
+from .packing import Packing
 from .zarr import READ_BYTES, READ_ROWS
-
-#: Where an attribute of a packed variable says how to unpack it.
-FILLS, SCALES = ("_FillValue", "missing_value"), ("scale_factor", "add_offset")
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How stored numbers become values: ``stored * scale + offset``, and NaN where they are one of ``fills``."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-    fills: tuple[float, ...] = ()
-    #: Signed integers stand for unsigned ones, or unsigned for signed.
-    other_sign: bool = False
-
-    def dtype(self, stored: np.dtype) -> np.dtype:
-        scaled = (self.scale, self.offset) != (1.0, 0.0) or stored.kind != "f"
-        return np.dtype(float) if scaled else stored
-
-    def decode(self, stored: np.ndarray) -> np.ndarray:
-        if self.other_sign:
-            kind = "u" if stored.dtype.kind == "i" else "i"
-            stored = stored.view(f"{stored.dtype.byteorder}{kind}{stored.dtype.itemsize}")
-        values = stored.astype(self.dtype(stored.dtype))
-        missing = [values == self._stored(fill, stored.dtype) for fill in self.fills]
-        if self.scale != 1.0:
-            values *= self.scale
-        if self.offset != 0.0:
-            values += self.offset
-        for where in missing:
-            values[where] = np.nan
-        return values
-
-    def _stored(self, fill: float, dtype: np.dtype) -> float:
-        """A fill value as it is read: rounded to float32, or as the integer of the other sign that it stands for."""
-        if dtype.kind == "f":
-            return float(np.array(fill, dtype))
-        if not self.other_sign:
-            return fill
-        around = 256.0**dtype.itemsize
-        return fill + around if fill < np.iinfo(dtype).min else fill - around if fill > np.iinfo(dtype).max else fill
-
-
-def packing_of(name: Hashable, attrs: Mapping, dtype: np.dtype) -> Packing | None:
-    """What the attributes of a variable that xarray has not decoded say, or None."""
-    try:
-        fills = tuple(float(v) for key in FILLS if key in attrs for v in np.ravel(attrs[key]))
-        # A file may hold one number as an array of one.
-        scale, offset = (float(np.asarray(attrs.get(key, v)).item()) for key, v in zip(SCALES, (1.0, 0.0), strict=True))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(
-            f"The attributes {', '.join(FILLS + SCALES)} of variable {name!r} must be numbers: {error}."
-        ) from error
-    other_sign = (dtype.kind, str(attrs.get("_Unsigned")).lower()) in (("i", "true"), ("u", "false"))
-    packing = Packing(scale, offset, fills, other_sign)
-    return None if packing == Packing() else packing
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..errors import InvalidTypeError
 from .base import Source
 from .columns import check_stored
 from .gate import gated, without_mask
-from .xarray import FieldRows, chunked
+from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
@@ -45,7 +45,7 @@ def rows(a: Any, role: str = "rows") -> Any:
     """A column to calculate with: Dask for Zarr, whose chunks must be there, lazy DataArrays and Dask frames, else
     NumPy."""
     if isinstance(a, xr.DataArray):
-        a = chunked(a.variable).data
+        a = decoded(a, role).data
     if is_frame(a):
         a = a.to_dask_array()
     if isinstance(a, zarr.Array):

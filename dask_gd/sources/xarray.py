@@ -12,6 +12,7 @@ of the sample dimensions, the last of them fastest, within a block; and so are t
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,9 +25,12 @@ import xarray as xr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .dask import digest, sampled_digest
-from .fields import Fields, Packing, packing_of, predict_block
+from .fields import Fields, predict_block
 from .gate import gated
+from .packing import Packing, packing_of, without_packing
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
+
+logger = logging.getLogger("dask_gd")
 
 #: Attributes that hold of a prediction as of its target.
 DESCRIBE = ("long_name", "standard_name", "units")
@@ -149,7 +153,7 @@ def dataset_rows(
 
     def rows(role: str, flat: bool) -> FieldRows:
         columns = roles[role]
-        packings = tuple(packing_of(name, v.attrs, v.dtype) for name, v in columns.items())
+        packings = tuple(variable_packing(name, v) for name, v in columns.items())
         dtype = x_dtype(columns.values(), packings) if role == "x" else np.dtype(float)
         fields = Fields(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
         expanded = [expand(v, dims) for v in columns.values()]
@@ -220,8 +224,8 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
         )
     found = chunked(found)
     if not isinstance(found.data, da.Array):
-        return xr.Variable(found.dims, np.asarray(found.data), found.attrs)
-    return xr.Variable(found.dims, gated(found.data, str(name)), found.attrs)
+        return xr.Variable(found.dims, np.asarray(found.data), found.attrs, found.encoding)
+    return xr.Variable(found.dims, gated(found.data, str(name)), found.attrs, found.encoding)
 
 
 def chunked(found: xr.Variable) -> xr.Variable:
@@ -230,6 +234,40 @@ def chunked(found: xr.Variable) -> xr.Variable:
         return found
     preferred = found.encoding.get("preferred_chunks") or {}
     return found.chunk({d: size for d, size in preferred.items() if d in found.dims} or "auto")
+
+
+def variable_packing(name: Hashable, found: xr.Variable) -> Packing | None:
+    """Return the packing that a variable's attributes describe.
+
+    Arithmetic keeps attributes and drops what is known of the file, so that floats may have been decoded by hand.
+    """
+    packing = packing_of(name, found.attrs, found.dtype)
+    if packing is not None and packing.scales and found.dtype.kind == "f" and not found.encoding:
+        logger.warning(
+            "Variable %r holds %s and is decoded by its attributes scale_factor and add_offset. Arithmetic keeps "
+            "attributes: if it has been decoded already, drop them with drop_attrs(), or let xarray.decode_cf decode.",
+            name,
+            found.dtype,
+        )
+    return packing
+
+
+def decoded(array: xr.DataArray, role: str) -> xr.DataArray:
+    """Return a DataArray with the values that its attributes describe, and without these attributes.
+
+    What is in memory stays there. What was opened from a file is in chunks.
+    """
+    found = chunked(array.variable)
+    packing = variable_packing(role if array.name is None else array.name, found)
+    data = found.data
+    if packing is not None and isinstance(data, da.Array):
+        dtype = packing.dtype(data.dtype)
+        meta = np.empty((0,) * data.ndim, dtype)
+        data = da.map_blocks(packing.decode, gated(data, role), dtype=dtype, meta=meta)
+    elif packing is not None:
+        data = packing.decode(np.asarray(data))
+    attrs = array.attrs if packing is None else without_packing(array.attrs)
+    return xr.DataArray(data, dims=array.dims, coords=array.coords, name=array.name, attrs=attrs)
 
 
 def _remedy(name: Hashable, found: xr.Variable) -> str:
@@ -333,7 +371,7 @@ def predicted(
         _not_output(dims)
     sizes = tuple(dataset.sizes[d] for d in dims)
     rest = () if outputs is None else (outputs,)
-    packings = tuple(packing_of(name, v.attrs, v.dtype) for name, v in zip(names, variables, strict=True))
+    packings = tuple(variable_packing(name, v) for name, v in zip(names, variables, strict=True))
     arrays = [expand(v, dims) for v in variables]
     block = partial(predict_block, packings=packings, dtype=x_dtype(variables, packings), mean=mean, outputs=outputs)
     if not any(isinstance(a, da.Array) for a in arrays):

@@ -1,0 +1,166 @@
+"""FOUND 5, FAULTS 61: CF packing is decoded wherever its attributes are at hand."""
+
+import logging
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_array_equal
+
+import dask_gd
+from dask_gd.errors import InvalidArgumentError, NonFiniteError
+from dask_gd.estimators import LinearRegression, LogisticRegression
+from dask_gd.preprocessing import OneHotEncoder, StandardScaler, train_test_split
+from dask_gd.sources.packing import packing_of
+
+N, P, CHUNK = 90, 3, 40
+DIMS = ("row", "feature")
+
+# What is stored, and how it is packed, by role. Targets and weights have attributes of their own.
+RNG = np.random.default_rng(0)
+STORED = {
+    "x": RNG.integers(-500, 500, (N, P)).astype("i2"),
+    "y": RNG.integers(-100, 100, N).astype("i1"),
+    "weight": RNG.integers(0, 256, N).astype("u1").view("i1"),
+    "offset": RNG.integers(-50, 50, N).astype(">i4"),
+}
+ATTRS = {
+    "x": {"scale_factor": 0.01, "add_offset": 1.5, "_FillValue": -999},
+    "y": {"scale_factor": 0.25, "missing_value": -128},
+    "weight": {"_Unsigned": "true"},
+    "offset": {"add_offset": -3.5},
+}
+VALUES = {
+    "x": STORED["x"] * 0.01 + 1.5,
+    "y": STORED["y"] * 0.25,
+    "weight": STORED["weight"].view("u1").astype(float),
+    "offset": STORED["offset"] - 3.5,
+}
+
+
+def data_array(role, stored=None, lazy=False):
+    """A role's stored numbers with their attributes, as xarray leaves them with mask_and_scale=False."""
+    stored = STORED[role] if stored is None else stored
+    data = da.from_array(stored, chunks=(CHUNK, *stored.shape[1:])) if lazy else stored
+    return xr.DataArray(data, dims=DIMS[: stored.ndim], attrs=ATTRS[role], name=role)
+
+
+FORMS = {
+    "DataArray": data_array,
+    "lazy DataArray": lambda role, stored=None: data_array(role, stored, lazy=True),
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def all_of(form):
+    return {role: FORMS[form](role) for role in STORED}
+
+
+@every_form
+def test_packed_arrays_are_decoded_by_fit_in_every_role(form):
+    given = all_of(form)
+    run = dask_gd.fit(given["x"], given["y"], sample_weight=given["weight"], offset=given["offset"])
+    expected = dask_gd.fit(VALUES["x"], VALUES["y"], sample_weight=VALUES["weight"], offset=VALUES["offset"])
+    np.testing.assert_allclose(run.weights, expected.weights, rtol=1e-10)
+    predicted = run.predict(given["x"], offset=given["offset"])
+    np.testing.assert_allclose(predicted, expected.predict(VALUES["x"], offset=VALUES["offset"]), rtol=1e-10)
+
+
+@every_form
+def test_packed_arrays_are_decoded_by_infer_and_search(form):
+    given = all_of(form)
+    found = dask_gd.infer(dask_gd.fit(given["x"], given["y"]), given["x"], given["y"])
+    expected = dask_gd.infer(dask_gd.fit(VALUES["x"], VALUES["y"]), VALUES["x"], VALUES["y"])
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-8)
+    found, expected = (
+        dask_gd.search(x, y, alphas=[0.01, 1.0], folds=2)
+        for x, y in ((given["x"], given["y"]), (VALUES["x"], VALUES["y"]))
+    )
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-8)
+
+
+@every_form
+def test_packed_arrays_are_decoded_by_estimators_and_their_scores(form):
+    given = all_of(form)
+    model, expected = LinearRegression(), LinearRegression()
+    model.fit(given["x"], given["y"], sample_weight=given["weight"])
+    expected.fit(VALUES["x"], VALUES["y"], sample_weight=VALUES["weight"])
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-10)
+    assert model.score(given["x"], given["y"], given["weight"]) == pytest.approx(
+        expected.score(VALUES["x"], VALUES["y"], VALUES["weight"]), rel=1e-10
+    )
+
+
+@every_form
+def test_packed_labels_are_the_classes(form):
+    labels = np.where(STORED["x"][:, 0] > 0, -1, 3).astype("i1")
+    given = FORMS[form]("weight", labels)
+    model = LogisticRegression().fit(FORMS[form]("x"), given)
+    assert_array_equal(model.classes_, [3, 255])
+    assert model.score(FORMS[form]("x"), given) > 0.9
+
+
+@every_form
+def test_transformers_see_decoded_values(form):
+    x = FORMS[form]("x")
+    scaler = StandardScaler().fit(x)
+    np.testing.assert_allclose(scaler.mean_, VALUES["x"].mean(axis=0), rtol=1e-12)
+    scaled = np.asarray(scaler.transform(x))
+    np.testing.assert_allclose(scaled, StandardScaler().fit_transform(VALUES["x"]), rtol=1e-9, atol=1e-12)
+    codes = np.tile(np.array([-1, 3], "i1"), N // 2)[:, None]
+    assert_array_equal(OneHotEncoder().fit(FORMS[form]("weight", codes)).categories_[0], [3, 255])
+
+
+@every_form
+def test_split_arrays_are_decoded_once(form):
+    train, test, *_ = train_test_split(FORMS[form]("x"), FORMS[form]("y"), seed=1)
+    own = train_test_split(VALUES["x"], VALUES["y"], seed=1)
+    assert_array_equal(np.asarray(train), own[0])
+    assert_array_equal(np.asarray(test), own[1])
+    model, expected = dask_gd.fit(train, train[:, 0]), dask_gd.fit(own[0], own[0][:, 0])
+    np.testing.assert_allclose(model.weights, expected.weights, atol=1e-10)
+
+
+@every_form
+def test_fill_values_are_nan(form):
+    stored = STORED["x"].copy()
+    stored[71, 2] = -999
+    x, y = FORMS[form]("x", stored), FORMS[form]("y")
+    with pytest.raises(NonFiniteError, match="nan in row 71, column 2"):
+        dask_gd.fit(x, y)
+    run = dask_gd.fit(x, y, nan="drop")
+    assert run.dropped == 1
+    assert_array_equal(np.flatnonzero(np.isnan(np.asarray(run.predict(x)))), [71])
+    y = FORMS[form]("y", np.where(np.arange(N) == 5, -128, STORED["y"]).astype("i1"))
+    assert dask_gd.fit(x, y, nan="drop").dropped == 2
+
+
+def test_what_xarray_has_decoded_is_not_decoded_again(caplog):
+    decoded = xr.decode_cf(data_array("x").to_dataset()).x
+    assert decoded.encoding["scale_factor"] == 0.01
+    run = dask_gd.fit(decoded, data_array("y"))
+    np.testing.assert_allclose(run.weights, dask_gd.fit(VALUES["x"], VALUES["y"]).weights, rtol=1e-10)
+    assert not caplog.records
+
+
+def test_floats_that_may_have_been_decoded_by_hand_are_named(caplog):
+    caplog.set_level(logging.WARNING, "dask_gd")
+    x = data_array("x")
+    by_hand = x * x.scale_factor + x.add_offset
+    assert "scale_factor" in by_hand.attrs, "xarray's arithmetic keeps attributes"
+    dask_gd.fit(by_hand, data_array("y"))
+    (record,) = caplog.records
+    assert "'x' holds float64 and is decoded" in record.getMessage()
+    assert "drop_attrs" in record.getMessage()
+
+
+def test_a_fill_value_of_nan_costs_nothing():
+    assert packing_of("v", {"_FillValue": np.float32(np.nan), "missing_value": None}, np.dtype("f4")) is None
+
+
+@pytest.mark.parametrize("key", ["scale_factor", "add_offset", "_FillValue", "missing_value"])
+def test_an_attribute_that_is_no_number_is_refused_by_name(key):
+    x = data_array("x").assign_attrs({key: "about a tenth"})
+    with pytest.raises(InvalidArgumentError, match=f"{key}.* of variable 'x' must be numbers"):
+        dask_gd.fit(x, data_array("y"))
