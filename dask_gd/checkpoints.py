@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import penalties
+from .checkpoint_content import HISTORY
 from .losses import Model, classes_of, parameters_of
-from .result import HISTORY
 from .stats import Scale
 from .store import Checkpoint, check_same
 

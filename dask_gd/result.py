@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from .checkpoint_content import HISTORY, check_content
 from .errors import InvalidArgumentError, NotFittedError
 from .losses import LOSSES, Loss, Model, as_loss
 from .sources import Source
@@ -17,9 +18,6 @@ from .sources.columns import as_rows, check_stored, feature_names_of
 from .sources.xarray import FieldRows, decoded, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
-
-#: Variables of the history, one value for each iteration.
-HISTORY = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds")
 
 
 @dataclass(frozen=True)
@@ -253,8 +251,10 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     )
 
 
-def of_fit(checkpoint: Checkpoint | None, path: str | os.PathLike) -> Checkpoint:
-    """The newest iteration at ``path``, if there is one and it is that of a fit."""
+def latest_of_fit(store: Store) -> Checkpoint:
+    """Return the newest readable iteration, if there is one and it is that of a fit."""
+    checkpoint = store.latest(check_content)
+    path = store.path
     if checkpoint is None:
         raise NotFittedError(f"{path} holds no finished iteration of a fit.")
     if "trials" in checkpoint.attributes["dask_gd"]:
@@ -262,12 +262,13 @@ def of_fit(checkpoint: Checkpoint | None, path: str | os.PathLike) -> Checkpoint
     return checkpoint
 
 
-def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult:
+def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
     """A stored run, as the result of its newest readable iteration.
 
     Parameters
     ----------
-    path : path
+    path : path or Store
+        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the one before it.
     loss : Loss or pair of functions, optional
         Only for a run with a loss of your own, which is not stored.
 
@@ -286,10 +287,11 @@ def load(path: str | os.PathLike, loss: Loss | tuple | None = None) -> FitResult
     >>> dask_gd.load(path).weights.identical(run.weights)
     True
     """
-    checkpoint = of_fit(Store(path).latest(), path)
+    store = path if isinstance(path, Store) else Store(path)
+    checkpoint = latest_of_fit(store)
     name = checkpoint.attributes["dask_gd"]["loss"]["name"]
     if loss is None and name not in LOSSES:
         raise InvalidArgumentError(
-            f"{path} holds a fit with the loss {name!r}, your own: load(path, loss=...) needs it."
+            f"{store.path} holds a fit with the loss {name!r}, your own: load(path, loss=...) needs it."
         )
     return result_of(checkpoint, None if loss is None else as_loss(loss))

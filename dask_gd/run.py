@@ -9,11 +9,13 @@ import logging
 import time
 import uuid
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import divergence, passes
+from .checkpoint_content import HISTORY, check_resumable
 from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callbacks, FitStarted, IterationEnded
@@ -21,7 +23,7 @@ from .losses import Loss, Model
 from .objective import Quadratic, gradient_cosine, objective
 from .penalties import Penalty
 from .process import one_blas_thread
-from .result import HISTORY, FitResult, result_of
+from .result import FitResult, result_of
 from .solvers import STALLED, Solver
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
@@ -394,6 +396,6 @@ class Run:
     def open(self, store: Store) -> None:
         """Take the store, and go on from what it holds."""
         self.store, self.spec = store, spec_of(self)
-        stored = store.latest()
+        stored = store.latest(partial(check_resumable, self))
         if stored is not None:
             restore(self, stored, store.path)

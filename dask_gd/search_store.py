@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import penalties
+from .checkpoint_content import check_content, check_state
 from .losses import parameters_of
 from .store import Checkpoint, Store, check_same
-from .trials import Trial
+from .trials import ALL, Trial
 
 if TYPE_CHECKING:
     from .shared import Shared
@@ -51,13 +53,26 @@ def checkpoint(rounds: int, spec: dict[str, Any], start: np.ndarray, trials: lis
     return Checkpoint(rounds, {"dask_gd": {"spec": spec, "trials": told}}, arrays)
 
 
-def stored_start(store: Store, spec: dict[str, Any]) -> tuple[Checkpoint, np.ndarray] | None:
+def stored_start(shared: Shared, store: Store) -> tuple[Checkpoint, np.ndarray] | None:
     """The newest round of the same search and where its trials began, or None for an empty store."""
-    stored = store.latest()
+    stored = store.latest(partial(_check_resumable, shared))
     if stored is None:
         return None
-    check_same(stored.attributes["dask_gd"]["spec"], spec, store.path)
+    check_same(stored.attributes["dask_gd"]["spec"], shared.spec, store.path)
     return stored, stored.arrays["start"][1]
+
+
+def _check_resumable(shared: Shared, stored: Checkpoint) -> None:
+    """Refuse a round of this very search from which it cannot go on."""
+    check_content(stored)
+    fields = stored.attributes["dask_gd"]
+    if fields["spec"] != shared.spec:
+        return  # `check_same` says why.
+    start = stored.arrays["start"][1]
+    for i, (candidate, fold, _, _) in enumerate(fields["trials"]):
+        if not (fold == ALL or 0 <= fold < shared.count):
+            raise ValueError(f"trial {i} is of fold {fold}")
+        check_state(stored, f"trials/{i}-state-", shared.solvers[candidate].init(start, 0.0))
 
 
 def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial]:

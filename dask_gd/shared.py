@@ -76,7 +76,7 @@ class Shared:
     def open(self, store: Store, scoring: str) -> None:
         """Take the store, and what it holds of this search."""
         self.store, self.spec = store, spec_of(self, scoring)
-        self.stored = stored_start(store, self.spec)
+        self.stored = stored_start(self, store)
 
     def release(self) -> None:
         """Have the workers drop what they keep."""

@@ -9,21 +9,19 @@ whole history, so that removing older ones loses nothing but their weights.
 
 from __future__ import annotations
 
-import hashlib
-import io
+import contextlib
 import json
+import logging
 import os
 import re
+import shutil
+import socket
 import warnings
-import zipfile
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import zarr
-from zarr.storage import MemoryStore, ZipStore
-
+from .checkpoint_file import Checkpoint, decode, encode
 from .errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError
 
 try:
@@ -31,19 +29,15 @@ try:
 except ImportError:  # pragma: no cover - Windows has no advisory locks; two fits into one store are then not noticed
     fcntl = None  # type: ignore[assignment]
 
+logger = logging.getLogger("dask_gd")
+
 SUFFIX = ".zarr.zip"
 FILE = re.compile(r"iteration-(\d{8,})\.zarr\.zip")
+#: What a commit is called until it is whole.
+UNFINISHED = re.compile(r"\.iteration-\d{8,}\.zarr\.zip\.tmp")
 
-#: Hexadecimal digits of the checksum at the end of a file, the zip's comment.
-DIGEST = 32
-
-
-class Checkpoint(NamedTuple):
-    """One committed iteration. Keys of ``arrays`` are paths in the group; values are (dimension names, array)."""
-
-    iteration: int
-    attributes: dict[str, Any]
-    arrays: dict[str, tuple[tuple[str, ...], np.ndarray]]
+#: Raises an error for a checkpoint that does not hold what it should.
+Check = Callable[[Checkpoint], None]
 
 
 class Store:
@@ -55,7 +49,9 @@ class Store:
         A directory, made if it does not exist.
     keep : int or None
         Iterations kept on disk, counted from the newest; None keeps all. At least 2, so that there is one to go back to
-        when the newest is damaged.
+        when the newest is damaged. Damaged ones do not count.
+    strict : bool
+        Refuse to go on if the newest iteration is damaged, in place of a warning and the one before it.
 
     Examples
     --------
@@ -67,13 +63,20 @@ class Store:
     True
     """
 
-    def __init__(self, path: str | os.PathLike, keep: int | None = 3):
+    def __init__(self, path: str | os.PathLike, keep: int | None = 3, strict: bool = False):
         if "://" in str(path):
             raise InvalidArgumentError(f"store={str(path)!r}: a run is stored in a local directory, not at a URL.")
         if keep is not None and not (isinstance(keep, int) and keep >= 2):
             raise InvalidArgumentError(f"Store(keep={keep!r}): keep at least 2 iterations, or None for all.")
-        self.path, self.keep = Path(path), keep
+        if not isinstance(strict, bool):
+            raise InvalidArgumentError(f"Store(strict={strict!r}): True or False.")
+        self.path = Path(path)
+        self.keep = keep
+        self.strict = strict
         self._lock: int | None = None
+        self._check: Check = _anything
+        # Iterations that are known to be readable, or not to be.
+        self._readable: dict[int, bool] = {}
 
     def __enter__(self) -> Store:
         """Take the store for writing: make the directory, refuse a second fit, clear away unfinished files."""
@@ -81,28 +84,69 @@ class Store:
             raise StoreError(f"Another fit is writing to {self.path}, through this same Store.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(
-                f"Cannot write the store {self.path}: {error.strerror}. Choose a writable directory."
-            ) from error
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(self._lock)
-                self._lock = None
-                raise StoreError(
-                    f"Another fit is writing to {self.path}. Wait for it to end, or choose another store."
-                ) from error
-        for stale in self.path.glob(".*.tmp"):
-            stale.unlink()
+            raise self._unwritable(error) from error
+        try:
+            self._take(lock)
+            self._clear_unfinished()
+            self._try_to_write()
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock = lock
+        self._readable = {}
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _take(self, lock: int) -> None:
+        """Lock the open file for this process, and write into it who holds it."""
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"Another fit is writing to {self.path}{owner_of(lock)}. "
+                    "Wait for it to end, or choose another store."
+                ) from error
+            except OSError as error:
+                logger.warning(
+                    "The file system of %s has no locks (%s): take care that no other fit writes there.",
+                    self.path,
+                    error.strerror,
+                )
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _clear_unfinished(self) -> None:
+        """Remove what a killed commit has left. A directory of another name is removed only if it is empty."""
+        for stale in self.path.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if stale.is_symlink() or not stale.is_dir():
+                    stale.unlink()
+                elif UNFINISHED.fullmatch(stale.name):
+                    shutil.rmtree(stale)
+                else:
+                    stale.rmdir()
+
+    def _try_to_write(self) -> None:
+        """Make and remove a file, as a commit does: the lock may be writable where the directory is not."""
+        trial = self.path / f".{os.getpid()}.tmp"
+        try:
+            trial.touch()
+            trial.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(f"Cannot write the store {self.path}: {error.strerror}. Choose a writable directory.")
 
     def iterations(self) -> list[int]:
         """Numbers of the iterations on disk, oldest first."""
@@ -124,14 +168,42 @@ class Store:
             os.replace(temporary, target)
             self._sync_directory()
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StoreError(
                 f"Cannot commit iteration {checkpoint.iteration} to {target}: {error.strerror}. "
                 "The iterations before it are intact; make room and fit again to resume."
             ) from error
+        self._readable[checkpoint.iteration] = True
         if self.keep is not None:
-            for old in self.iterations()[: -self.keep]:
-                self.file(old).unlink(missing_ok=True)
+            self._remove_old(self.keep)
+
+    def _remove_old(self, keep: int) -> None:
+        """Remove what is older than the newest ``keep`` iterations that can be read; the others do not count."""
+        kept = 0
+        for iteration in reversed(self.iterations()):
+            if kept < keep:
+                kept += self._is_readable(iteration)
+                continue
+            try:
+                self.file(iteration).unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("Cannot remove %s, which is no longer needed: %s.", self.file(iteration), error.strerror)
+
+    def _is_readable(self, iteration: int) -> bool:
+        """Read an iteration that this fit has not written, once."""
+        if iteration not in self._readable:
+            try:
+                self._read(iteration)
+                self._readable[iteration] = True
+            except Exception:
+                self._readable[iteration] = False
+        return self._readable[iteration]
+
+    def _read(self, iteration: int) -> Checkpoint:
+        checkpoint = decode(self.file(iteration), iteration)
+        self._check(checkpoint)
+        return checkpoint
 
     def _sync_directory(self) -> None:
         """A rename is on disk only when its directory is."""
@@ -142,101 +214,69 @@ class Store:
             finally:
                 os.close(descriptor)
 
-    def latest(self) -> Checkpoint | None:
-        """The newest readable iteration, or None for an empty store. Damaged ones are passed over with a warning."""
+    def latest(self, check: Check | None = None) -> Checkpoint | None:
+        """Return the newest readable iteration, or None for an empty store.
+
+        Parameters
+        ----------
+        check : callable, optional
+            Takes a checkpoint, and raises an error if it does not hold what it should.
+
+        Raises
+        ------
+        StoreError
+            If there are iterations but none is readable; of a strict store, if the newest is not.
+
+        Warns
+        -----
+        CorruptCheckpointWarning
+            For each iteration that is passed over.
+        """
+        self._check = check or _anything
         iterations = self.iterations()
         for iteration in reversed(iterations):
             try:
-                return decode(self.file(iteration), iteration)
-            except (ValueError, OSError) as error:
-                warnings.warn(
-                    f"{self.file(iteration)} is damaged ({error}); using the iteration before it.",
-                    CorruptCheckpointWarning,
-                    stacklevel=3,
-                )
+                return self._read(iteration)
+            except FileNotFoundError:
+                # A fit that runs has removed it, and committed newer ones.
+                if self.iterations() != iterations:
+                    return self.latest(check)
+            except Exception as error:
+                self._pass_over(iteration, error)
         if iterations:
             raise StoreError(f"None of the {len(iterations)} iterations in {self.path} is readable.")
         return None
 
-
-def encode(checkpoint: Checkpoint) -> bytes:
-    """The file of one iteration: a zip of the group's keys whose comment is a checksum of all that precedes it."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for key, data in keys_of(checkpoint).items():
-            archive.writestr(zipfile.ZipInfo(key), data)
-        archive.comment = b"0" * DIGEST
-    content = file.getvalue()[:-DIGEST]
-    return content + _digest(content)
-
-
-def decode(file: Path, iteration: int) -> Checkpoint:
-    """Read one file back through zarr. Raises ValueError if any bit of it is not as it was written."""
-    content = file.read_bytes()
-    if len(content) < DIGEST or _digest(content[:-DIGEST]) != content[-DIGEST:]:
-        raise ValueError("its checksum does not match")
-    with ZipStore(file, mode="r") as zipped:
-        group = zarr.open_group(zipped, mode="r")
-        arrays = {
-            path: (tuple(a.metadata.dimension_names or ()), np.asarray(a[...]))  # type: ignore[union-attr]
-            for path, a in group.members(max_depth=None)
-            if isinstance(a, zarr.Array)
-        }
-        return Checkpoint(iteration, dict(group.attrs), arrays)
+    def _pass_over(self, iteration: int, error: Exception) -> None:
+        """Say that an iteration cannot be read, or refuse to go on without it."""
+        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        damaged = f"{self.file(iteration)} is damaged ({reason:.200})"
+        if self.strict:
+            raise StoreError(
+                f"{damaged}, and the store is strict. Restore the file; or remove it, or open the store without "
+                "strict=True, to use the iteration before it."
+            ) from error
+        warnings.warn(f"{damaged}; using the iteration before it.", CorruptCheckpointWarning, stacklevel=4)
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST // 2).hexdigest().encode()
+def _anything(checkpoint: Checkpoint) -> None:
+    """Accept a checkpoint as it is."""
 
 
-def keys_of(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The keys and values of the Zarr group, every array one raw little-endian chunk.
-
-    Zarr itself writes the metadata, once for each kind of array; a commit then costs a few milliseconds, where
-    creating some twenty arrays through the library costs forty.
-    """
-    items = {"zarr.json": _group(checkpoint.attributes)}
-    for group in sorted({key.rpartition("/")[0] for key in checkpoint.arrays} - {""}):
-        items[f"{group}/zarr.json"] = _group({})
-    for key, (dims, array) in checkpoint.arrays.items():
-        if array.dtype.kind in "OUT":
-            items |= {f"{key}/{k}": v for k, v in _strings(tuple(map(str, array)), dims).items()}
-            continue
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
-        metadata = json.loads(_metadata(array.dtype.str, array.ndim))
-        metadata["shape"] = metadata["chunk_grid"]["configuration"]["chunk_shape"] = list(array.shape)
-        metadata["dimension_names"] = list(dims)
-        items[f"{key}/zarr.json"] = json.dumps(metadata).encode()
-        items[f"{key}/" + "/".join(["c", *"0" * array.ndim])] = array.tobytes()
-    return items
-
-
-def _group(attributes: dict[str, Any]) -> bytes:
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, default=_plain).encode()
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar among a solver's parameters, as JSON knows it."""
-    return value.item()
-
-
-def _written(**arguments: Any) -> dict[str, bytes]:
-    """What zarr writes for one array."""
-    memory: dict[str, Any] = {}
-    zarr.create_array(MemoryStore(memory), compressors=None, **arguments)
-    return {key: value.to_bytes() for key, value in memory.items()}
-
-
-@lru_cache
-def _metadata(dtype: str, ndim: int) -> bytes:
-    ones = (1,) * ndim
-    return _written(shape=ones, chunks=ones or "auto", dtype=dtype, dimension_names=("",) * ndim)["zarr.json"]
-
-
-@lru_cache(maxsize=8)
-def _strings(values: tuple[str, ...], dims: tuple[str, ...]) -> dict[str, bytes]:
-    data = np.array(values, dtype=np.dtypes.StringDType())
-    return _written(data=data, dimension_names=dims)
+def owner_of(lock: int) -> str:
+    """Say which process has written itself into the open lock file, or nothing if that cannot be told."""
+    try:
+        owner = json.loads(os.pread(lock, 4096, 0))
+        process, host = int(owner["process"]), str(owner["host"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if host != socket.gethostname():
+        return f": process {process} on {host}"
+    if process == os.getpid():
+        return ": this process"
+    if not os.path.exists(f"/proc/{process}") and os.path.exists("/proc/self"):
+        return f": process {process} on this machine, which has ended and has left a child process that holds the lock"
+    return f": process {process} on this machine"
 
 
 def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import click
 import numpy as np
 
+from ..checkpoint_content import HISTORY, check_content
 from ..errors import NotFittedError
 from ..losses import LOSSES
 from ..monitor.report import report as write_report
-from ..result import HISTORY, FitResult, result_of
+from ..result import FitResult, result_of
 from ..store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
 
@@ -25,7 +26,7 @@ SHOWN = 10
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def show(run: str, last: int, weights: bool, json_: bool) -> None:
     """Show what the directory RUN holds: a fit, how it went and its weights, or a search."""
-    stored = Store(run).latest()
+    stored = Store(run).latest(check_content)
     if stored is None:
         raise NotFittedError(f"{run} holds no finished iteration of a fit or a search.")
     attributes = stored.attributes["dask_gd"]

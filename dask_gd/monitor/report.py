@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..losses import LOSSES
-from ..result import FitResult, of_fit, result_of
+from ..result import FitResult, latest_of_fit, result_of
 from ..search_result import SearchResult
 from ..store import Checkpoint, Store
 from .html import candidates, ended, pairs, rounded, shapes_of, size, summary, table, weights
@@ -100,7 +100,7 @@ class StoredLoss:
 def of_store(path: Path) -> str:
     """The page of a stored fit, whose loss need not be known here."""
     store = Store(path)
-    checkpoint = of_fit(store.latest(), path)
+    checkpoint = latest_of_fit(store)
     written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
     loss = checkpoint.attributes["dask_gd"]["loss"]
     own = None if loss["name"] in LOSSES else StoredLoss(loss["name"], loss["parameters"].get("shapes"))
