@@ -14,7 +14,7 @@ import numpy as np
 
 from . import passes
 from .errors import InvalidArgumentError
-from .events import Event, Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
+from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
 from .result import FitResult
 from .sources import as_source
 from .stats import Needs
@@ -184,7 +184,7 @@ class LogFile:
         elif isinstance(event, IterationEnded | RoundEnded):
             if isinstance(event, IterationEnded):
                 self._keep(event.iteration)
-            row = {f.name: getattr(event, f.name) for f in fields(event) if f.name not in ("run", "snapshot")}
+            row = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "run"}
             with open(self.path, "a", newline="") as file:
                 if self.path.suffix == ".jsonl":
                     file.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
@@ -245,20 +245,13 @@ class Checkpoint:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InvalidArgumentError(f"Checkpoint(every={every!r}): a whole number, 1 or more.")
         self.store, self.every = Store(path, keep=None), every
-        self.last: IterationEnded | None = None
 
     def __call__(self, event: Event) -> None:
         """Keep an iteration, if it is its turn."""
         if isinstance(event, FitStarted):
             self._check(event)
-        elif isinstance(event, IterationEnded):
-            self.last = event
-            if event.iteration % self.every == 0:
-                self._keep(event)
-        elif isinstance(event, FitEnded | Failed):
-            if self.last is not None and isinstance(event, FitEnded):
-                self._keep(self.last)
-            self.last = None
+        elif isinstance(event, FitEnded) or (isinstance(event, IterationEnded) and event.iteration % self.every == 0):
+            self._keep(event)
 
     def _check(self, event: FitStarted) -> None:
         path = self.store.path
@@ -268,7 +261,7 @@ class Checkpoint:
         if kept and (event.resumed_from is None or kept[-1] > event.resumed_from):
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) holds iterations of another fit; choose another.")
 
-    def _keep(self, event: IterationEnded) -> None:
+    def _keep(self, event: IterationEnded | FitEnded) -> None:
         with self.store as store:
             store.commit(event.checkpoint)
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import CallbackWarning
+from .errors import CallbackWarning, InvalidArgumentError
 
 if TYPE_CHECKING:
     from .losses import Loss
@@ -40,6 +40,53 @@ class StopFit(Exception):
     def __init__(self, reason: str = "stopped"):
         super().__init__(reason)
         self.reason = reason
+
+
+#: Gives a fit's checkpoint and loss as they are at the moment.
+Snapshot = Callable[[], "tuple[Checkpoint, Loss]"]
+
+
+class OfIteration:
+    """Events that have the model so far at hand, while callbacks are called with them.
+
+    An event holds numbers and words only. What leads to the fit is lent to it for the time of the call: a list of
+    events, a copy or a pickle of one holds nothing of the fit or of its data.
+    """
+
+    _snapshot: Snapshot | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What a store holds of the iteration; to be asked for while the callback is called."""
+        return self._now()[0]
+
+    @property
+    def result(self) -> FitResult:
+        """What the fit would give back if it ended here; to be asked for while the callback is called."""
+        from .result import result_of
+
+        return result_of(*self._now())
+
+    def _now(self) -> tuple[Checkpoint, Loss]:
+        if self._snapshot is None:
+            iteration = getattr(self, "iteration", None)
+            iteration = self.n_iter if iteration is None else iteration  # type: ignore[attr-defined]
+            raise InvalidArgumentError(
+                f"The fit has left iteration {iteration}: ask for event.result while the callback is called."
+            )
+        return self._snapshot()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_snapshot"}
+
+    @contextlib.contextmanager
+    def showing(self, snapshot: Snapshot | None) -> Iterator[None]:
+        """Lend the event a look at the fit."""
+        object.__setattr__(self, "_snapshot", snapshot)
+        try:
+            yield
+        finally:
+            object.__delattr__(self, "_snapshot")
 
 
 @dataclass(frozen=True)
@@ -71,7 +118,7 @@ class FitStarted:
 
 
 @dataclass(frozen=True)
-class IterationEnded:
+class IterationEnded(OfIteration):
     """An iteration has been committed. Iteration 0 is the start itself, before any step.
 
     ``loss`` and ``grad_norm`` are those of the iteration's weights; ``passes``, ``rows``, ``bytes_read`` (decoded) and
@@ -87,21 +134,6 @@ class IterationEnded:
     bytes_read: float
     seconds: float
     run: str = ""
-    snapshot: Callable[[], tuple[Checkpoint, Loss]] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What a store holds of the iteration; to be asked for while the callback is called."""
-        assert self.snapshot is not None
-        return self.snapshot()[0]
-
-    @property
-    def result(self) -> FitResult:
-        """What the fit would give back if it ended here; to be asked for while the callback is called."""
-        from .result import result_of
-
-        assert self.snapshot is not None
-        return result_of(*self.snapshot())
 
     @property
     def rows_per_second(self) -> float:
@@ -122,7 +154,7 @@ class IterationEnded:
 
 
 @dataclass(frozen=True)
-class FitEnded:
+class FitEnded(OfIteration):
     """The fit has stopped, and why: see `FitResult.reason`."""
 
     reason: str
@@ -208,8 +240,17 @@ class Callbacks:
         self.given = tuple(callbacks)
         self.raised: set[int] = set()
 
-    def tell(self, event: Event, only_with_memory: bool = False) -> None:
-        """Call each with the event. Raises StopFit, if one of them did of an iteration, when all have heard of it."""
+    def tell(self, event: Event, only_with_memory: bool = False, snapshot: Snapshot | None = None) -> None:
+        """Call each with the event, which meanwhile has the model so far at hand.
+
+        Raises StopFit, if one of them did of an iteration, when all have heard of it.
+        """
+        with event.showing(snapshot) if isinstance(event, OfIteration) else contextlib.nullcontext():
+            stop = self._call_each(event, only_with_memory)
+        if stop is not None and isinstance(event, IterationEnded | RoundEnded):
+            raise stop
+
+    def _call_each(self, event: Event, only_with_memory: bool) -> StopFit | None:
         stop = None
         for i, callback in enumerate(self.given):
             if i in self.raised or (only_with_memory and not remembers(callback)):
@@ -224,8 +265,7 @@ class Callbacks:
                 stop = error
             except Exception as error:
                 self._give_up(i, error, f"of: {event}")
-        if stop is not None and isinstance(event, IterationEnded | RoundEnded):
-            raise stop
+        return stop
 
     @contextlib.contextmanager
     def hear_of_failure(self, run: str) -> Iterator[None]:
@@ -259,7 +299,7 @@ class Callbacks:
             f"The callback {self.given[i]!r} raised {type(error).__name__}: {error}; it is not called again, and the "
             f"fit goes on. To end a fit raise dask_gd.events.StopFit. It was told {when}",
             CallbackWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:

@@ -168,13 +168,16 @@ def infer(
     _check_run(run, level)
     source: Source = InDoubles(**vars(as_source(x, y, sample_weight, **data)))
     _check_data(run, source)
-    source = passes.hold(source)
     p, k = source.shape[1], source.outputs or 1
     q, parameters = p + run.fit_intercept, run.parameters
     names = _names(run, source)
     query = np.repeat(parameters[:, :, None], SUMMED, axis=2)
     needs = Needs(curvature=EXACT, scale=True)
-    sums = passes.evaluate(source, query, AtOptimum(run.loss), needs, f"infer-{uuid.uuid4().hex[:8]}", 0)
+    source = passes.hold(source)
+    try:
+        sums = passes.evaluate(source, query, AtOptimum(run.loss), needs, f"infer-{uuid.uuid4().hex[:8]}", 0)
+    finally:
+        passes.let_go(source)
     if not sums.weight > q:
         raise InvalidArgumentError(
             f"infer: {sums.weight:g} observations (the sum of the row weights) for {q} parameters; there must be more "

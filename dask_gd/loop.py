@@ -193,23 +193,25 @@ def fit(
             run.open(store)
         passes.note_memory(source)
         run.source = passes.hold(source)
+        stack.callback(passes.let_go, run.source)
         stack.callback(run.release)
         stack.enter_context(told.hear_of_failure(run.name))
         stack.enter_context(passes.span_of("fit", run.name))
         told.tell(run.started(max_iter, 0.0 if run.batched else tol))
         try:
             if run.resumed_from is not None:
-                told.tell(run.ended(), only_with_memory=True)
+                told.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)
             while (reason := run.stop(max_iter, tol, target_loss)) is None:
                 ended = run.iterate(max_iter, tol, target_loss)
                 if ended is None:
                     reason = "diverged"
                     break
-                told.tell(ended)
+                told.tell(ended, snapshot=run.snapshot)
         except StopFit as stop:
             reason = run.stop(max_iter, tol, target_loss) or stop.reason
         result = run.finish(reason)
-        told.tell(FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name))
+        ending = FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name)
+        told.tell(ending, snapshot=run.snapshot)
     return result
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from dask.typing import Key
-from distributed import Client, KilledWorker, span
+from distributed import Client, KilledWorker, futures_of, span
 from distributed.metrics import context_meter
 
 from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteError
@@ -93,6 +93,13 @@ def hold(source: Source) -> Source:
     }
     held = {name: column for name, column in held.items() if column is not None}
     return replace(source, **held) if held else source
+
+
+def let_go(source: Source) -> None:
+    """Take back what `hold` has given to the cluster, whoever still has this source: an error's traceback may."""
+    for column in source.blocks:
+        for future in futures_of(column.given):
+            future.release()
 
 
 def note_memory(source: Source) -> None:

@@ -229,16 +229,12 @@ class Run:
 
     def ended(self) -> IterationEnded:
         """What callbacks hear of the last iteration."""
-        iteration, row = self.iteration, {name: float(values[-1]) for name, values in self.history.items()}
+        row = {name: float(values[-1]) for name, values in self.history.items()}
+        return IterationEnded(self.iteration, **row, run=self.name)
 
-        def snapshot() -> tuple[Checkpoint, Loss]:
-            if self.iteration != iteration:
-                raise InvalidArgumentError(
-                    f"The fit has left iteration {iteration}: ask for event.result while the callback is called."
-                )
-            return checkpoint(self), self.loss
-
-        return IterationEnded(iteration, **row, run=self.name, snapshot=snapshot)
+    def snapshot(self) -> tuple[Checkpoint, Loss]:
+        """Return the fit as it is at the moment."""
+        return checkpoint(self), self.loss
 
     def take_unseen(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""

@@ -161,11 +161,11 @@ def search(
         for penalty, candidate in zip(penalties, candidates, strict=True)
     ]
     shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
-    if isinstance(alphas, int | np.integer):
-        shared.scale_path(start)
     told = shared.callbacks = Callbacks((*callbacks, *watching()))
     with contextlib.ExitStack() as stack:
         stack.callback(shared.release)
+        if isinstance(alphas, int | np.integer):
+            shared.scale_path(start)
         if store is not None:
             shared.open(stack.enter_context(store if isinstance(store, Store) else Store(store)), scoring)
         stack.enter_context(told.hear_of_failure(shared.name))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from .errors import InvalidArgumentError
+from .errors import DivergenceWarning, InvalidArgumentError
 from .loop import fit
-from .losses import classes_of
-from .result import FitResult
+from .losses import Loss, classes_of
+from .penalties import Penalty
+from .result import HISTORY, FitResult
 from .scores import OF_SQUARES
+from .solvers import Solver
 from .trials import ALL, Trial
 
 if TYPE_CHECKING:
@@ -35,18 +38,37 @@ class SearchResult:
         Over "candidate", whose parameters are coordinates, and "fold": ``score`` (greater is better); ``loss``, the
         mean loss of the rows held out, without the penalty; ``n_iter`` and ``grad_norm``; ``reason`` as in `FitResult`,
         or "dropped" (one of many learning rates, behind others after some steps); ``weights`` and ``intercept`` of the
-        fit to the other rows. ``all_weights``, ``all_intercept``, ``all_n_iter`` and ``all_reason`` are those of the
-        fits to all rows. ``history`` is the loss held out and ``objective`` that of the fit, over "iteration" too, NaN
-        after the last.
+        fit to the other rows. ``all_weights``, ``all_intercept``, ``all_n_iter``, ``all_grad_norm`` and ``all_reason``
+        are those of the fits to all rows. ``history`` is the loss held out and ``objective`` that of the fit
+        (``all_objective`` to all rows), over "iteration" too, NaN after the last.
     scoring : str
     passes : float
         Over the data, but for the fit that the search begins at.
+    loss : Loss
+    penalties, solvers : tuple
+        Of each candidate's fit to all rows.
+    fit_intercept : bool
+    max_iter, tol
+        Of the search.
+    described : str
+        The data, in words. Its rows are no part of this.
+    dropped : int
+        Rows left out by ``nan="drop"``.
     """
 
     data: xr.Dataset
     scoring: str
     passes: float
-    shared: Shared = field(repr=False)
+    loss: Loss = field(repr=False)
+    penalties: tuple[Penalty, ...] = field(repr=False)
+    solvers: tuple[Solver, ...] = field(repr=False)
+    fit_intercept: bool = field(repr=False)
+    max_iter: int = field(repr=False)
+    tol: float = field(repr=False)
+    described: str = field(repr=False)
+    dropped: int = 0
+    sample_dims: tuple[str, ...] | None = None
+    target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, trials: list[Trial], shared: Shared, scoring: str) -> SearchResult:
@@ -69,7 +91,7 @@ class SearchResult:
             b = trial.weights[p] if len(trial.weights) > p else np.zeros(trial.weights.shape[1])
             return b if output else b[0]
 
-        longest = max(len(by[c, f].held_losses) for c in range(n) for f in range(count))
+        longest = max(len(trial.losses) for trial in trials)
 
         def padded(values: list[float], unit: float = 1.0) -> np.ndarray:
             return np.append(np.array(values) / unit, np.full(longest - len(values), np.nan))
@@ -91,6 +113,8 @@ class SearchResult:
                 "all_intercept": (("candidate", *output), over(intercept)),
                 "all_reason": ("candidate", over(lambda t: t.reason)),
                 "all_n_iter": ("candidate", over(lambda t: t.n_iter)),
+                "all_grad_norm": ("candidate", over(lambda t: t.grad_norm)),
+                "all_objective": (("candidate", "iteration"), over(lambda t: padded(t.losses))),
                 "history": ((*pairs, "iteration"), over(history, folds)),
                 "objective": ((*pairs, "iteration"), over(lambda t: padded(t.losses), folds)),
             },
@@ -98,6 +122,8 @@ class SearchResult:
         )
         if source.feature_names is not None:
             data = data.assign_coords(feature=list(source.feature_names))
+        if source.output_names is not None and outputs == source.outputs:
+            data = data.assign_coords(output=list(source.output_names))
         lost = sum(t.reason == "max_iter" for t in trials)
         if lost:
             logger.warning(
@@ -106,7 +132,22 @@ class SearchResult:
                 len(trials),
                 shared.max_iter,
             )
-        return cls(data, scoring, shared.taken, shared)
+        total = shared.everything
+        return cls(
+            data,
+            scoring,
+            passes=shared.taken,
+            loss=loss,
+            penalties=tuple(candidate.of(total.weight) for candidate in shared.candidates),
+            solvers=tuple(shared.solvers),
+            fit_intercept=shared.fit_intercept,
+            max_iter=shared.max_iter,
+            tol=shared.tol,
+            described=repr(source),
+            dropped=source.shape[0] - total.rows,
+            sample_dims=source.sample_dims,
+            target_attrs=source.target_attrs,
+        )
 
     @property
     def scores(self) -> xr.DataArray:
@@ -184,25 +225,92 @@ class SearchResult:
 
         return html_of_search(self)
 
-    def refit(self, **options: Any) -> FitResult:
-        """`fit` of the best candidate to all rows, from where its trial on all rows has ended.
+    def refit(self, x: Any = None, y: Any = None, **options: Any) -> FitResult:
+        """Return the best candidate's fit to all rows.
+
+        Without rows it is the one that the search has made, and takes no pass. Given the rows again, `fit` goes on from
+        there.
 
         Parameters
         ----------
+        x, y
+            The rows that were searched, as for `fit`. The search keeps none of them.
         options
-            Of `fit`: ``store``, ``callbacks``, ``max_iter``, ``tol``.
+            Of `fit`, beside rows only: what says how they are read (``sample_weight``, ``features``, ...), ``store``,
+            ``callbacks``, ``max_iter``, ``tol`` and ``seed``.
+
+        Returns
+        -------
+        FitResult
+            Without rows, ``history`` has the loss of each step and the last gradient. What the steps took they share
+            with all other candidates, and it is 0 there.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Options without rows, or options that the search has decided.
+
+        Warns
+        -----
+        DivergenceWarning
+            If that fit has diverged, which is not seen on rows held out.
         """
-        shared, best = self.shared, self.best_index
-        w, b = self.data.all_weights.values[best], self.data.all_intercept.values[best]
-        start = np.vstack([w.reshape(len(w), -1), np.reshape(b, (1, -1))]) if shared.fit_intercept else w
+        best = self.best_index
+        if x is None:
+            if options or y is not None:
+                raise InvalidArgumentError(
+                    f"refit({', '.join(options) or 'y'}=...) reads the rows again, and a search keeps none: "
+                    "give them too, refit(x, y, ...) as for the search."
+                )
+            return self._found(best)
+        decided = {"loss", "penalty", "solver", "fit_intercept", "initial_weights"} & options.keys()
+        if decided:
+            raise InvalidArgumentError(
+                f"refit({min(decided)}=...): the search has decided on that; dask_gd.fit makes any other fit."
+            )
+        parameters = self._found(best).parameters
         return fit(
-            shared.source,
-            loss=shared.loss,
-            penalty=shared.candidates[best].of(shared.everything.weight),
-            solver=shared.solvers[best],
-            fit_intercept=shared.fit_intercept,
-            initial_weights=start,
-            **{"max_iter": shared.max_iter, "tol": shared.tol, **options},
+            x,
+            y,
+            loss=self.loss,
+            penalty=self.penalties[best],
+            solver=self.solvers[best],
+            fit_intercept=self.fit_intercept,
+            initial_weights=parameters if self.fit_intercept else parameters[:-1],
+            **{"max_iter": self.max_iter, "tol": self.tol, **options},
+        )
+
+    def _found(self, candidate: int) -> FitResult:
+        """Return a candidate's fit to all rows, as the search has left it."""
+        chosen = self.data.isel(candidate=candidate, drop=True)
+        reason = chosen.all_reason.item()
+        if reason == "diverged":
+            warnings.warn(
+                f"The fit of candidate {candidate} to all rows diverged, though it did not without some of them. Its "
+                "weights are the last that are finite; try smaller learning rates.",
+                DivergenceWarning,
+                stacklevel=3,
+            )
+        steps = np.arange(chosen.all_n_iter.item() + 1)
+        values = {name: np.zeros(len(steps)) for name in HISTORY}
+        values["loss"] = chosen.all_objective.values[: len(steps)]
+        values["step_size"] = np.full(len(steps), np.nan)
+        values["grad_norm"] = np.where(steps == steps[-1], chosen.all_grad_norm.item(), np.nan)
+        history = {name: ("iteration", values[name]) for name in HISTORY}
+        penalty = self.penalties[candidate]
+        return FitResult(
+            weights=chosen.all_weights.rename("weights"),
+            intercept=chosen.all_intercept.rename("intercept"),
+            history=xr.Dataset(history, coords={"iteration": steps}),
+            n_iter=len(steps) - 1,
+            converged=reason == "converged",
+            reason=reason,
+            loss=self.loss,
+            fit_intercept=self.fit_intercept,
+            penalised=bool(np.any(penalty.curvature()) or np.any(penalty.absolute())),
+            dropped=self.dropped,
+            sample_dims=self.sample_dims,
+            target_attrs=self.target_attrs,
         )
 
 

@@ -82,6 +82,7 @@ class Shared:
         """Have the workers drop what they keep."""
         if self.passes > KEEP_AFTER:
             passes.release(self.source, self.name)
+        passes.let_go(self.source)
 
     def run(self, start: np.ndarray) -> list[Trial]:
         """All trials, from a start (q, k, 1), or from where the store has them."""

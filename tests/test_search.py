@@ -29,6 +29,7 @@ from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, St
 from dask_gd.events import RoundEnded, SearchEnded
 from dask_gd.folds import ByClass, Folds
 from dask_gd.penalties import L1, L2
+from dask_gd.search_result import SearchResult
 
 TARGETS = {
     "squared": lambda z, rng: z + rng.normal(size=len(z)),
@@ -50,6 +51,19 @@ def problem(loss="logistic", n=600, p=5, seed=0):
 
 def fold_of(n, count, seed=0):
     return Folds(count, seed=seed).of_rows(np.arange(n), n)
+
+
+@pytest.fixture
+def sums_of_folds(monkeypatch):
+    """The sums over each fold of every search, of which its result has nothing."""
+    seen, of = [], SearchResult.of
+
+    def spied(trials, shared, scoring):
+        seen.append(shared.folds)
+        return of(trials, shared, scoring)
+
+    monkeypatch.setattr(SearchResult, "of", spied)
+    return seen
 
 
 # Together = alone
@@ -502,7 +516,7 @@ def test_a_search_that_ends_too_soon_says_so(caplog):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
-def test_folds_by_class_have_as_many_of_each_whatever_the_chunks(loss, tmp_path):
+def test_folds_by_class_have_as_many_of_each_whatever_the_chunks(loss, tmp_path, sums_of_folds):
     x, y = problem(loss)
     options = {"loss": loss, "alphas": [0.1], "folds": Folds(4, by="class", seed=2), "tol": 1e-9}
     found = dask_gd.search(x, y, **options)
@@ -512,7 +526,7 @@ def test_folds_by_class_have_as_many_of_each_whatever_the_chunks(loss, tmp_path)
     stored = dask_gd.search(to_zarr(x, 70, tmp_path / "x"), to_zarr(y, 41, tmp_path / "y"), **options)
     np.testing.assert_allclose(stored.scores, found.scores, rtol=1e-9)
     # What the kernels see, from the sums over each fold.
-    rows = np.array([part.rows for part in found.shared.folds[:4]])
+    rows = np.array([part.rows for part in sums_of_folds[0][:4]])
     assert rows.sum() == len(x)
     classes = len(np.unique(y))
     assert rows.max() - rows.min() <= classes
@@ -532,12 +546,12 @@ def test_folds_by_class_do_not_depend_on_how_rows_come():
     assert np.ptp(counts, axis=1).max() <= 1
 
 
-def test_a_rare_class_is_in_every_fold():
+def test_a_rare_class_is_in_every_fold(sums_of_folds):
     x, _ = problem("logistic")
     y = np.zeros(600)
     y[[5, 100, 333, 590]] = 1.0
-    found = dask_gd.search(x, y, loss="logistic", alphas=[0.1], folds=Folds(4, by="class"))
-    assert [float(part.scale.targets[0]) for part in found.shared.folds[:4]] == [1.0] * 4
+    dask_gd.search(x, y, loss="logistic", alphas=[0.1], folds=Folds(4, by="class"))
+    assert [float(part.scale.targets[0]) for part in sums_of_folds[0][:4]] == [1.0] * 4
 
 
 @pytest.mark.parametrize("splitter", [KFold(3), KFold(3, shuffle=True, random_state=1), StratifiedKFold(4)], ids=repr)

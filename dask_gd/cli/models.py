@@ -27,6 +27,9 @@ from .options import (
 from .shown import about, summary
 from .terminal import INTERRUPTED, Command, CtrlC, as_json
 
+#: The arguments of `fit` and `search` that say what the data is.
+DATA = ("x", "features", "target", "sample_dims", "sample_weight", "offset", "nan")
+
 #: The exit status of a fit that has not come to its end.
 NOT_CONVERGED = 3
 
@@ -115,13 +118,15 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
         raise click.UsageError("Which candidates? --alphas 1e-4,1e-2 or --Cs 0.1,1,10 or --learning-rates 0.01,0.1.")
     asked, cluster = apart(options)
     store = asked["store"]
+    data = {name: asked[name] for name in DATA if name in asked}
     with cluster_of(**cluster, quiet=quiet):
         with CtrlC(store, quiet) as ctrl_c:
             found = search_(**asked, callbacks=[*progress_of(progress, quiet), ctrl_c])
         run = None
         if refit_store is not None:
             with CtrlC(refit_store, quiet) as ctrl_c:
-                run = found.refit(store=refit_store, callbacks=[*progress_of(progress, quiet), ctrl_c])
+                told = [*progress_of(progress, quiet), ctrl_c]
+                run = found.refit(**data, store=refit_store, callbacks=told)
                 if run.reason == "interrupted":
                     ctrl_c.advise()
                     raise click.exceptions.Exit(INTERRUPTED)

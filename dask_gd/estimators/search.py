@@ -55,7 +55,7 @@ class Searched(Estimator):
         self.search_: SearchResult = found
         self.best_score_ = float(found.scores[found.best_index].mean())
         self._chosen(found, found.best)
-        return found.refit(store=store, callbacks=self._told)
+        return found.refit(source, store=store, callbacks=self._told)
 
     def _take(self, result: FitResult, source: Source) -> None:
         super()._take(result, source)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
+import cloudpickle
 import numpy as np
 
 from ..errors import InvalidTypeError
@@ -53,8 +54,30 @@ def _without_addresses(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
+class OfFunctions:
+    """What is made of a user's functions: these travel by value where they cannot be imported, as lambdas cannot.
+
+    A result has its loss, and is to be pickled like any other.
+    """
+
+    def __reduce__(self) -> tuple:
+        return _restored, (type(self), cloudpickle.dumps(vars(self)))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Self:
+        return self
+
+
+def _restored(kind: type, state: bytes) -> Any:
+    found: Any = object.__new__(kind)
+    vars(found).update(cloudpickle.loads(state))
+    return found
+
+
 @dataclass(frozen=True)
-class Custom(RealTargets):
+class Custom(OfFunctions, RealTargets):
     """A pair of functions of (prediction, target), the loss and its derivative with respect to the prediction.
 
     `fit` makes one of ``loss=(value, slope)``. Both take two float64 arrays of one shape and return a third; they must

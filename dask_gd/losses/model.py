@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from .custom import unchanging
+from .custom import OfFunctions, unchanging
 
 
-class Model:
+class Model(OfFunctions):
     """A function ``(params, x, y, weight) -> (loss_sum, gradient_sum)`` of a block of rows; see `fit`'s ``loss``.
 
     `fit` minimises the sum of its first results over all blocks, divided by the sum of the row weights, by L-BFGS or a

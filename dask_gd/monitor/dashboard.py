@@ -38,7 +38,7 @@ class Publish:
         """Send what the event says."""
         if not self.heard or self.client.status != "running":
             return
-        message = {f.name: _plain(getattr(event, f.name)) for f in fields(event) if f.name != "snapshot"}
+        message = {f.name: _plain(getattr(event, f.name)) for f in fields(event)}
         message |= {"event": type(event).__name__, "time": time.time(), "client": self.client.id}
         try:
             scheduler: Any = self.client.scheduler

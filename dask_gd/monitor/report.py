@@ -164,10 +164,10 @@ def iterations(run: FitResult) -> str:
 
 def of_search(found: SearchResult) -> str:
     """The page of a search."""
-    data, shared = found.data, found.shared
+    data = found.data
     about = {
-        "data": repr(shared.source),
-        "loss": repr(shared.loss) if shared.loss.name in LOSSES else shared.loss.name,
+        "data": found.described,
+        "loss": repr(found.loss) if found.loss.name in LOSSES else found.loss.name,
         "scored by": found.scoring,
         "passes": rounded(found.passes),
     }
@@ -184,7 +184,7 @@ def of_search(found: SearchResult) -> str:
     ]
     if known:
         at = data.isel(candidate=found.best_index)
-        intercept = at.all_intercept if shared.fit_intercept else None
+        intercept = at.all_intercept if found.fit_intercept else None
         told = weights(at.all_weights, intercept, limit=WEIGHTS, outputs=OUTPUTS)
         sections.append(("Weights of the best, fitted to all rows", told))
     return page("A search", sections)

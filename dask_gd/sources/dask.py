@@ -64,6 +64,11 @@ class BlockRows:
         """With the NumPy array given to the cluster, if there is one."""
         return None if self.memory is None else replace(self, array=self.array.persist())
 
+    @property
+    def given(self) -> list[da.Array]:
+        """Return the arrays that `held` gives to the cluster."""
+        return [] if self.memory is None else [self.array]
+
     def content(self) -> str:
         """A hash of the data: all of it in memory, else of the first, middle and last block."""
         return sampled_digest(self.array) if self.memory is None else digest(self.memory)

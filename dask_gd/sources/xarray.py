@@ -104,6 +104,11 @@ class FieldRows:
         pairs = zip(self.arrays, self.memory, strict=True)
         return replace(self, arrays=tuple(a if memory is None else a.persist() for a, memory in pairs))
 
+    @property
+    def given(self) -> list[da.Array]:
+        """Return the arrays that `held` gives to the cluster."""
+        return [a for a, memory in zip(self.arrays, self.memory, strict=True) if memory is not None]
+
     def content(self) -> str:
         """A hash of the variables, their names and their packing: of all that is in memory, else of some blocks."""
         total = hashlib.blake2b(digest_size=16)
