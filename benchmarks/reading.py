@@ -64,7 +64,7 @@ def compressed(directory: Path, codec: str) -> zarr.Array:
 def readers(array: zarr.Array) -> dict[str, Callable[[], object]]:
     """By name: a reading of all rows."""
     rows = dask_gd.sources.columns.as_rows(array, "x")
-    chosen = "files" if rows.files else "zarr" if rows.through_zarr is rows.array else "zarrs"
+    chosen = rows.reader
     buffer = np.empty((CHUNK, FEATURES))
     starts = range(0, ROWS, CHUNK)
 

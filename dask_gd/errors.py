@@ -35,8 +35,19 @@ class MissingChunkError(DataError):
     """A Zarr chunk that the grid promises is not in the store; Zarr alone would read it as ``fill_value``."""
 
 
+class UnreachableStoreError(MissingChunkError):
+    """A Zarr store, of which the client has the metadata, that a worker cannot see at all, or that is gone."""
+
+
 class CorruptChunkError(DataError):
-    """A Zarr chunk could not be decoded or failed its checksum."""
+    """A Zarr chunk is there, but could not be decoded or failed its checksum."""
+
+
+class UnreadableChunkError(DataError, OSError):
+    """The store did not give a chunk's bytes: it refused, its credentials expired, it was busy, or the line was cut.
+
+    The bytes may be good.
+    """
 
 
 class NonFiniteError(DataError):

@@ -25,12 +25,12 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from dask.typing import Key
-from distributed import Client, KilledWorker, futures_of, span
+from distributed import KilledWorker, futures_of, span
 from distributed.metrics import context_meter
 
 from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteError
 from .losses import Loss
-from .process import keep_pages, one_blas_thread, relieve
+from .process import active_client, keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.cache import cache
 from .sources.dask import BlockRows
@@ -118,16 +118,6 @@ def note_memory(source: Source) -> None:
                 plan.chunk_bytes / 1e6,
             )
             return
-
-
-def active_client() -> Client | None:
-    """The `distributed.Client` that Dask would use now, or None for local threads."""
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
 
 
 #: The spans of the fits and searches that run, as Dask annotates tasks with them.

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import psutil
-from distributed import get_worker
+from distributed import Client, Worker, default_client, get_worker
+from distributed.worker import WORKER_ANY_RUNNING
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
@@ -84,6 +86,24 @@ def memory_limit() -> int | None:
         return get_worker().memory_manager.memory_limit
     except (ValueError, AttributeError):
         return None
+
+
+def active_client() -> Client | None:
+    """The `distributed.Client` that Dask would use now, or None for local threads."""
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def process_name() -> str:
+    """This process as errors name it: by its worker's address, if it has one worker."""
+    try:
+        return f"worker {get_worker().address}"
+    except ValueError:
+        # Not a thread of Dask's, but one that reads ahead for it.
+        addresses = {worker.address for worker in Worker._instances if worker.status in WORKER_ANY_RUNNING}
+        return f"worker {addresses.pop()}" if len(addresses) == 1 else f"process {os.getpid()}"
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ from dask_gd.errors import (
     NonFiniteError,
 )
 from dask_gd.passes import evaluate
-from dask_gd.sources import as_source
+from dask_gd.sources import as_source, fingerprint
 from dask_gd.sources import zarr as streamed
 from dask_gd.sources.columns import as_rows
 from dask_gd.stats import EXACT, Needs, partial_stats
@@ -563,7 +563,7 @@ def test_one_changed_value_changes_the_fingerprint_of_its_array_alone(tmp_path, 
 
 
 def test_a_large_array_is_sampled_to_its_last_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(streamed, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 0)
     path = group(tmp_path)
     before = open_all(path).fingerprint()
     a = zarr.open_array(path / "x")

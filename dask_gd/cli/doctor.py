@@ -109,8 +109,7 @@ def _codecs() -> Check:
                 rows = ZarrRows(array, "x")
                 if not np.array_equal(rows.read(0, 16), data):
                     raise ValueError("reads other values than were written")
-                by = "" if rows.files else " (by zarr)" if rows.through_zarr is rows.array else " (by zarrs)"
-                found.append(name + by)
+                found.append(name if rows.files else f"{name} (by {rows.reader})")
             except Exception as error:
                 wrong.append(f"{name}: {error}")
     return Check("codecs", BROKEN if wrong else OK, ", ".join(found), "; ".join(wrong))
@@ -161,8 +160,7 @@ def reading(array: zarr.Array) -> list[Check]:
     except (DaskGDError, OSError) as error:
         return [Check("reading", BROKEN, "failed", f"{error}")]
     megabytes = rows.nbytes(stop) / 1e6
-    how = "dask_gd's own reader" if rows.files else "zarr" if rows.through_zarr is rows.array else "zarrs"
-    told = f"{megabytes:.0f} MB by {how}, {CPU_COUNT} threads: first {megabytes / first:,.0f} MB/s, then "
+    told = f"{megabytes:.0f} MB by {rows.reader}, {CPU_COUNT} threads: first {megabytes / first:,.0f} MB/s, then "
     told += f"{megabytes / ours:,.0f} MB/s"
     advice = ""
     if again is not None:
@@ -183,7 +181,7 @@ def _seconds(rows: ZarrRows, stop: int) -> float:
 def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
     """Seconds of reading the same files into reused buffers and decoding them, no more; None if not so simple."""
     files, array = rows.files, rows.array
-    if files is None or files.per_shard is not None:
+    if files is None or files.index is not None:
         return None
     codecs = [c.to_dict()["name"] for c in getattr(array.metadata, "codecs", ())]
     if not codecs:

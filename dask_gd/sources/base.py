@@ -245,7 +245,8 @@ def _location(path: str | os.PathLike) -> str:
         return str(path)
     if not Path(path).exists():
         raise InvalidArgumentError(f"{path}: no such Zarr group.")
-    return str(path)
+    # Workers may run in another directory.
+    return os.path.abspath(path)
 
 
 def as_source(
@@ -270,6 +271,9 @@ def as_source(
     else:
         _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
         source = _as_source(x, y, sample_weight, offset)
+        for column in source.columns:
+            if isinstance(column, ZarrRows):
+                column.check_sendable()
     return replace(source, nan="drop") if nan == "drop" else source
 
 

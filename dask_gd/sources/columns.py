@@ -113,6 +113,7 @@ def check_shapes(x, y, weight=None, offset=None) -> None:
 def check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
     """What can be known of stored chunks without decoding any."""
     if isinstance(column, ZarrRows):
+        column.check_sendable()
         if missing == "error":
             column.check_chunks(start, stop)
         column.note_unchecked()

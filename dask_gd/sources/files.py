@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import google_crc32c
 import numcodecs
 import numpy as np
 import zarr
 from distributed.metrics import context_meter
 from numcodecs import blosc, zstd
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-#: Offset and length, in a shard's index, of a chunk that the shard does not hold.
-ABSENT = 2**64 - 1
+from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreadableChunkError
+from .shard_index import ABSENT, ShardIndex, shard_index, without_crc32c
+from .stores import METADATA
 
 _thread = threading.local()
 
@@ -41,19 +41,17 @@ def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
     return memory[:nbytes].view(dtype).reshape(shape)
 
 
-class ChunkError(ValueError):
-    """A chunk, by its grid index, that is absent or cannot be read."""
+class ChunkError(Exception):
+    """A chunk, by its grid index, that is absent, damaged, or that the store does not give; ``kind`` says which."""
 
-    def __init__(self, index: tuple[int, ...], reason: str, absent: bool = False):
+    def __init__(self, index: tuple[int, ...], reason: str, kind: type[DataError]):
         super().__init__(reason)
-        self.index, self.absent = index, absent
+        self.index = index
+        self.kind = kind
 
-
-def without_crc32c(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The bytes before the checksum in the last four."""
-    if len(stored) < 4 or google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:].tobytes(), "little"):
-        raise ValueError("its crc32c checksum does not fit its bytes")
-    return stored[:-4]
+    @property
+    def absent(self) -> bool:
+        return issubclass(self.kind, MissingChunkError)
 
 
 def from_blosc(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -95,14 +93,9 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
     metadata: Any = array.metadata
     if type(array.store) is not LocalStore or array.dtype.hasobject or sys.byteorder != "little":
         return None
-    per_shard = None
+    index = shard_index(array)
     if metadata.zarr_format == 3:
-        codecs = metadata.codecs
-        if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec):
-            if not usual_index(codecs[0]):
-                return None
-            per_shard = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
-            codecs = codecs[0].codecs
+        codecs = metadata.codecs if index is None else metadata.codecs[0].codecs
         first, *rest = codecs
         # As it is written in the metadata: versions of zarr differ in how they hold it.
         endian = first.to_dict().get("configuration", {}).get("endian", "little")
@@ -114,16 +107,16 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
         return None
     if any(type(codec) is not Crc32cCodec for codec in rest[1:]):
         return None  # What a compressor takes is a chunk, as far as its decoder here knows.
-    directory = os.path.join(array.store.root, array.path)
-    decoders = tuple(DECODERS[type(codec)] for codec in reversed(rest))
-    return ChunkFiles(directory, array.shape, array.chunks, per_shard, array.dtype, decoders, metadata.encode_chunk_key)
-
-
-def usual_index(codec: ShardingCodec) -> bool:
-    """A shard's index is at its end, little-endian, with a crc32c; the only one that is read here."""
-    configuration: Any = codec.to_dict()["configuration"]
-    names = [c["name"] for c in configuration["index_codecs"]]
-    return names == ["bytes", "crc32c"] and configuration["index_location"] == "end"
+    return ChunkFiles(
+        directory=os.path.join(array.store.root, array.path),
+        metadata=METADATA[metadata.zarr_format],
+        shape=array.shape,
+        chunks=array.chunks,
+        index=index,
+        dtype=array.dtype,
+        decoders=tuple(DECODERS[type(codec)] for codec in reversed(rest)),
+        key=metadata.encode_chunk_key,
+    )
 
 
 @dataclass(frozen=True)
@@ -131,10 +124,12 @@ class ChunkFiles:
     """The chunks of a local Zarr array."""
 
     directory: str
+    #: The name of the file with the array's metadata.
+    metadata: str
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
-    #: Chunks of a shard along each axis, or None where each chunk is a file.
-    per_shard: tuple[int, ...] | None
+    #: Of a shard, or None where each chunk is a file.
+    index: ShardIndex | None
     dtype: np.dtype
     #: In the order in which they undo what the writer did.
     decoders: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]
@@ -172,12 +167,14 @@ class ChunkFiles:
                     else:
                         skip = [f - low for f, low in zip(first, lows, strict=True)]
                         decoding += self.decode(file, offset, nbytes, target, skip)
-                except FileNotFoundError:
-                    if fill is None:
-                        raise ChunkError(index, "it is no longer in the store", absent=True) from None
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    if fill is None or not os.path.exists(os.path.join(self.directory, self.metadata)):
+                        raise ChunkError(index, "it is not in the store", MissingChunkError) from None
                     target[...] = fill
-                except (ValueError, RuntimeError, OSError) as error:
-                    raise ChunkError(index, f"{error}") from error
+                except (ValueError, RuntimeError) as error:
+                    raise ChunkError(index, f"{error}", CorruptChunkError) from error
+                except OSError as error:
+                    raise ChunkError(index, f"{type(error).__name__}: {error}", UnreadableChunkError) from error
         context_meter.digest_metric("decode", decoding, "seconds")
 
     def check_size(self, nbytes: int) -> None:
@@ -212,20 +209,20 @@ class _Files:
 
     def find(self, index: tuple[int, ...]) -> tuple[int, int, int]:
         """The file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
-        per_shard = self.chunks.per_shard
-        shard = index if per_shard is None else tuple(i // n for i, n in zip(index, per_shard, strict=True))
+        table = self.chunks.index
+        shard = index if table is None else tuple(i // n for i, n in zip(index, table.per_shard, strict=True))
         if shard != self.shard:
             self.close()
             self.file = os.open(os.path.join(self.chunks.directory, self.chunks.key(shard)), os.O_RDONLY)
             self.size = os.fstat(self.file).st_size
-            if per_shard is not None:
-                table = np.empty(16 * int(np.prod(per_shard)) + 4, np.uint8)
-                _fill(table, self.file, self.size - table.nbytes)
-                self.entries = without_crc32c(table, table).view("<u8").reshape(*per_shard, 2)
+            if table is not None:
+                stored = np.empty(table.nbytes, np.uint8)
+                _fill(stored, self.file, 0 if table.at_start else self.size - table.nbytes)
+                self.entries = table.entries(stored)
             self.shard = shard
-        if per_shard is None:
+        if table is None:
             return self.file, 0, self.size
-        offset, nbytes = self.entries[tuple(i % n for i, n in zip(index, per_shard, strict=True))].tolist()
+        offset, nbytes = self.entries[tuple(i % n for i, n in zip(index, table.per_shard, strict=True))].tolist()
         if offset == ABSENT:
             raise FileNotFoundError
         if offset + nbytes > self.size:

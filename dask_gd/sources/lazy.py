@@ -51,7 +51,7 @@ def rows(a: Any, role: str = "rows") -> Any:
     if isinstance(a, zarr.Array):
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
-        return da.from_array(a, chunks=(stored.read_rows, *a.shape[1:]))
+        return stored.lazy
     if isinstance(a, da.Array):
         return gated(a, role)
     return np.asarray(without_mask(a))

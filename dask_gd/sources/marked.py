@@ -1,0 +1,306 @@
+"""Chunks read through zarr, absent ones told from those that hold the fill value.
+
+Zarr reads a chunk that is not there as its fill value. So the array is read as if its fill value were another, a number
+that no data holds: where that comes out, nothing was there. This holds of chunks, shards and chunks inside shards, of
+both formats, of any codec, and of whoever decodes, zarr or the package zarrs; and it asks nothing more of the store.
+Should data hold the number after all, a second reading with yet another fill value tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.codec import ArrayArrayCodec
+from zarr.abc.store import Store
+from zarr.buffer.cpu import NDBuffer
+from zarr.codecs import ShardingCodec, TransposeCodec
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, StorePath, WrapperStore
+
+from ..errors import CorruptChunkError, MissingChunkError, UnreadableChunkError
+from .files import ChunkError
+from .presence import chunk_key
+from .stores import Key, ask, sees_array
+
+logger = logging.getLogger("dask_gd")
+
+#: zarr's settings that make it leave the decoding to zarrs: in one thread, since Dask has a task on every core, and
+#: with an error, not a warning at every read, about what zarrs cannot decode.
+ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True, "threading.max_workers": 1}
+#: And those that make it decode by itself, whatever the user's are.
+ZARR = {"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}
+
+#: Seconds to wait before a chunk that the store did not give is asked for again.
+WAITS = (0.2, 1.0, 3.0)
+
+#: Bits of the two numbers that stand for an absent chunk; as floats they are finite, of every size.
+MARKS = (0x8A5AC33CA55A3CC3, 0x0B6D36C95A93C5A1)
+
+_setting = threading.Lock()
+_settling: set[asyncio.Task] = set()
+_noted: set[str] = set()
+
+
+@dataclass(frozen=True)
+class MarkedChunks:
+    """The chunks of an array, read through zarr; see `read`."""
+
+    array: zarr.Array
+
+    @cached_property
+    def markable(self) -> bool:
+        """Return whether another fill value comes out as it is: not through a codec that changes values in a shard."""
+        codecs: Any = getattr(self.array.metadata, "codecs", ())
+        while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
+            if any(isinstance(c, ArrayArrayCodec) and not isinstance(c, TransposeCodec) for c in codecs):
+                return False
+            codecs = shards[0].codecs
+        return True
+
+    @cached_property
+    def inner(self) -> tuple[int, ...]:
+        """Return the shape of the smallest chunks, those in shards inside of shards too."""
+        codecs, shape = getattr(self.array.metadata, "codecs", ()), self.array.chunks
+        while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
+            codecs, shape = shards[0].codecs, shards[0].chunk_shape
+        return shape
+
+    @property
+    def side(self) -> tuple[int, ...]:
+        """Return the shape of what has a key of its own in the store."""
+        return self.array.shards or self.array.chunks
+
+    def mark(self, number: int) -> Any:
+        """Return what stands for absent chunks, as a number of the array's dtype."""
+        dtype = self.array.dtype.newbyteorder("=")
+        if not self.markable:
+            return dtype.type(self.array.fill_value or 0)
+        if dtype.kind == "b":
+            return np.bool_(number == 0)
+        return np.array(MARKS[number] >> (64 - 8 * dtype.itemsize), f"u{dtype.itemsize}").view(dtype)[()]
+
+    @cached_property
+    def by_zarr(self) -> zarr.Array:
+        """Return the array with the first mark as fill value, decoded by zarr itself."""
+        return self._filled(self.mark(0))
+
+    @cached_property
+    def fast(self) -> zarr.Array:
+        """Return the array for zarrs to decode, on this machine, where that is installed and can; else `by_zarr`."""
+        if not isinstance(self.array.store, LocalStore) or not self.array.dtype.isnative:
+            return self.by_zarr
+        try:
+            from zarrs.pipeline import UnsupportedMetadataError
+        except ImportError:
+            return self.by_zarr
+        try:
+            return self._filled(self.mark(0), settings=ZARRS)
+        except UnsupportedMetadataError:  # a codec that it lacks
+            return self.by_zarr
+
+    def _filled(self, value: Any, store: Store | None = None, settings: dict = ZARR) -> zarr.Array:
+        metadata: Any = replace(self.array.metadata, fill_value=value)  # type: ignore[type-var]
+        path = StorePath(store or self.array.store, self.array.path)
+        # zarr's settings are the process's: threads that set them at once would leave them set.
+        with _setting, zarr.config.set(settings):
+            return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"array": self.array}
+
+    def read(self, start: int, out: np.ndarray, fill: Any = None) -> None:
+        """Fill ``out`` with the rows from ``start`` on; absent chunks with ``fill``, if that is not None.
+
+        Raises
+        ------
+        ChunkError
+        """
+        try:
+            self.fast.get_basic_selection((slice(start, start + len(out)), ...), out=NDBuffer.from_numpy_array(out))
+        except MemoryError:
+            raise
+        except Exception:
+            sync(_settle())
+            for index, box in self._boxes(self.array.chunks, start, len(out)):
+                out[box] = self._read_again(index, start, box, 0)
+        # A chunk that is absent is so as a whole, its first column included.
+        corners = out[(slice(None), *(slice(None, None, size) for size in self.inner[1:]))]
+        if self._is_mark(corners).any():
+            self._look(start, out, fill)
+
+    def _read_again(self, index: tuple[int, ...], start: int, box: tuple[slice, ...], number: int) -> np.ndarray:
+        """Read a box of rows that begins in a chunk with this mark, several times if the store may be busy."""
+        rows = (slice(box[0].start + start, box[0].stop + start), *box[1:])
+        for attempt, wait in enumerate((*WAITS, None)):
+            store = _Noting(self.array.store)
+            try:
+                return np.asarray(self._filled(self.mark(number), store).get_basic_selection(rows))
+            except MemoryError:
+                raise
+            except Exception as error:
+                self._refuse(index, error, store.failure, last=wait is None, again=attempt > 0)
+                time.sleep(wait or 0)
+        raise AssertionError
+
+    def _refuse(
+        self, index: tuple[int, ...], error: Exception, failure: Exception | None, last: bool, again: bool
+    ) -> None:
+        """Raise what is wrong with a chunk that cannot be read, unless the store may give it later.
+
+        ``failure`` is the store's own error, if it has raised one; else its bytes could not be decoded.
+        """
+        found = self._asked(index)
+        if found is Key.ABSENT:
+            raise ChunkError(index, "it is not in the store", MissingChunkError) from error
+        if found is Key.EMPTY:
+            raise ChunkError(index, "it has no bytes", CorruptChunkError) from error
+        if found is Key.WHOLE and self.array.shards is not None:
+            reason = "its store does not give parts of a shard, which are needed, but the whole"
+            raise ChunkError(index, reason, UnreadableChunkError) from error
+        if failure is not None:
+            if last or not may_pass(failure):
+                raise ChunkError(index, _named(failure), UnreadableChunkError) from error
+        elif again:
+            raise ChunkError(index, _named(error), CorruptChunkError) from error
+
+    def _look(self, start: int, out: np.ndarray, fill: Any) -> None:
+        """Refuse absent chunks, or fill them, where ``out`` holds the mark."""
+        marked, seen = self._is_mark(out), False
+        for _, box in self._boxes(self.side, start, len(out)):
+            part = marked[box]
+            if not part.any():
+                continue
+            chunk = self._chunk(start, box, part)
+            found = self._asked(chunk)
+            if found is Key.EMPTY:
+                raise ChunkError(chunk, "it has no bytes", CorruptChunkError)
+            if found is Key.ABSENT:
+                seen = seen or (fill is not None and sees_array(self.array))
+                if not seen:
+                    raise ChunkError(chunk, "it is not in the store", MissingChunkError)
+                out[box][part] = fill
+            elif self.markable:
+                self._look_again(chunk, start, out, box, part, fill)
+            elif self.array.shards is not None:
+                self._note_unmarkable()
+
+    def _look_again(
+        self, chunk: tuple[int, ...], start: int, out: np.ndarray, box: tuple[slice, ...], part: np.ndarray, fill: Any
+    ) -> None:
+        """Read what is in the store under another fill value: data that happens to be the mark stays as it is."""
+        again = self._read_again(chunk, start, box, 1)
+        absent = part & ~self._is_mark(again)
+        if not absent.any():
+            return
+        if fill is None:
+            reason = "its shard leaves it out" if self.array.shards is not None else "it was not in the store"
+            raise ChunkError(self._chunk(start, box, absent), reason, MissingChunkError)
+        out[box][absent] = np.where(again == self.mark(1), fill, again)[absent]
+
+    def _is_mark(self, values: np.ndarray) -> np.ndarray:
+        mark = self.mark(0)
+        return values == mark if mark == mark else values != values
+
+    def _asked(self, chunk: tuple[int, ...]) -> Key:
+        """Ask the store for a chunk, or for the shard that holds it."""
+        for wait in (*WAITS, None):
+            try:
+                return ask(self.array.store, self._key(chunk))
+            except Exception as refusal:
+                if wait is None or not may_pass(refusal):
+                    raise ChunkError(chunk, _named(refusal), UnreadableChunkError) from refusal
+                time.sleep(wait)
+        raise AssertionError
+
+    def _key(self, chunk: tuple[int, ...]) -> str:
+        """Return the key in the store of a chunk, or of the shard that holds it."""
+        index = tuple(i * c // s for i, c, s in zip(chunk, self.array.chunks, self.side, strict=True))
+        return chunk_key(self.array, index)
+
+    def _chunk(self, start: int, box: tuple[slice, ...], part: np.ndarray) -> tuple[int, ...]:
+        """Return the index of the chunk with the first cell of a part of a box."""
+        first = np.argwhere(part)[0].tolist()
+        offsets = (start, *(0,) * (len(first) - 1))
+        cells = (i + s.start + offset for i, s, offset in zip(first, box, offsets, strict=True))
+        return tuple(cell // c for cell, c in zip(cells, self.array.chunks, strict=True))
+
+    def _boxes(
+        self, side: tuple[int, ...], start: int, count: int
+    ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        """Yield the chunks of this shape that hold rows from ``start`` on, and what of these rows they are."""
+        shape = (start + count, *self.array.shape[1:])
+        ranges = [range(start // side[0], -(-shape[0] // side[0]))]
+        ranges += [range(-(-n // size)) for n, size in zip(shape[1:], side[1:], strict=True)]
+        for index in product(*ranges):
+            spans = [(i * size, min((i + 1) * size, n)) for i, size, n in zip(index, side, shape, strict=True)]
+            rows = slice(max(spans[0][0] - start, 0), spans[0][1] - start)
+            yield index, (rows, *(slice(*span) for span in spans[1:]))
+
+    def _note_unmarkable(self) -> None:
+        key = f"{self.array.store_path}"
+        if key in _noted:
+            return
+        _noted.add(key)
+        logger.warning(
+            "Array %r has shards inside a codec that changes its values: chunks that a shard leaves out cannot be told "
+            "from those that hold the fill value, %r, and are read as such.",
+            self.array.path,
+            self.array.fill_value,
+        )
+
+
+class _Noting(WrapperStore):
+    """A store that keeps its last error: codecs raise others, which are of the same classes."""
+
+    failure: Exception | None = None
+
+    async def get(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await self._store.get(*arguments, **options)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def get_ranges(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            async for group in self._store.get_ranges(*arguments, **options):
+                yield group
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether what a store refuses it may give a little later: it is busy or far, not forbidden."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status in (408, 425, 429) or status >= 500
+    words = ("Permission", "Credential", "Unauthenticated", "Forbidden", "NotImplemented", "NotSupported")
+    return not any(word in base.__name__ for base in type(error).__mro__ for word in words)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+async def _settle() -> None:
+    """Wait for the reads that zarr left running when one of them failed: they write to memory that is used again."""
+    own = asyncio.current_task()
+    assert own is not None
+    _settling.add(own)
+    try:
+        others = asyncio.all_tasks() - _settling
+        if others:
+            await asyncio.wait(others, timeout=60)
+    finally:
+        _settling.discard(own)

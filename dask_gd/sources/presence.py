@@ -1,0 +1,119 @@
+"""Which of an array's chunks a store lists, before any is read.
+
+What a store lists is looked at once, so that an absent chunk is refused before the first task. A chunk that goes later,
+a store that a worker cannot see, or one that lists nothing, is found where chunks are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from itertools import chain, islice, product
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from .shard_index import ABSENT, ShardIndex, shard_index
+from .stores import Key, ask, metadata_key
+
+logger = logging.getLogger("dask_gd")
+
+#: Requests that a store is asked at once.
+AT_ONCE = 64
+
+_noted: set[str] = set()
+
+
+def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: index and shape of each.
+
+    Nothing where the store's listing cannot be relied on.
+    """
+    keys = listed(array)
+    if keys is None:
+        return
+    side = array.shards or array.chunks
+    grid = [range(-(-n // c)) for n, c in zip(array.shape, side, strict=True)]
+    grid[0] = range(start // side[0], -(-stop // side[0]))
+    missing = (index for index in product(*grid) if chunk_key(array, index) not in keys)
+    first = next(missing, None)
+    if first is not None:
+        # A listing may be short, of a server that gives it by the page.
+        if ask(array.store, chunk_key(array, first)) is Key.ABSENT:
+            yield from ((index, side) for index in chain([first], missing))
+        return
+    index = shard_index(array)
+    if index is not None:
+        for chunk in sync(_left_out(array, index, sorted(product(*grid)), start, stop)):
+            yield chunk, array.chunks
+
+
+def listed(array: zarr.Array) -> set[str] | None:
+    """Return the keys under the array's path; None if the store cannot list them, such as one behind plain HTTP."""
+    try:
+        keys = set(sync(_list(array.store, array.path)))
+    except Exception as error:
+        logger.debug("The keys of array %r cannot be listed: %s", array.path, error)
+        return None
+    # What lists nothing, not even what the array was opened by, cannot list.
+    return keys if metadata_key(array) in keys else None
+
+
+def chunk_key(array: zarr.Array, index: tuple[int, ...]) -> str:
+    """Return the key in the store of a shard, or of a chunk that is in none."""
+    return f"{array.path}/{array.metadata.encode_chunk_key(index)}".removeprefix("/")
+
+
+async def _list(store: Store, path: str) -> list[str]:
+    return [key async for key in store.list_prefix(f"{path}/" if path else "")]
+
+
+async def _left_out(
+    array: zarr.Array, index: ShardIndex, shards: list[tuple[int, ...]], start: int, stop: int
+) -> list[tuple[int, ...]]:
+    """Return the chunks that present shards leave out: their indices have the offset `ABSENT`."""
+    chunk = np.array(array.chunks)
+    # Chunks that hold no row in use, or lie beyond the array's edge, need not be there.
+    first, last = start // chunk[0], -(-stop // chunk[0])
+    grid = -(-np.array(array.shape) // chunk)
+    where = RangeByteRequest(0, index.nbytes) if index.at_start else SuffixByteRequest(index.nbytes)
+    absent, left = [], iter(shards)
+    while some := list(islice(left, AT_ONCE)):
+        keys = [chunk_key(array, shard) for shard in some]
+        for shard, stored in zip(some, await gathered(array.store, keys, where), strict=True):
+            try:
+                offsets = index.entries(np.frombuffer(stored or b"", np.uint8))[..., 0]
+            except ValueError:
+                continue  # Damaged: reading it will say so.
+            for inner in np.argwhere(offsets == ABSENT) + np.array(shard) * np.array(index.per_shard):
+                if first <= inner[0] < last and (inner < grid).all():
+                    absent.append(tuple(inner.tolist()))
+    return absent
+
+
+async def gathered(store: Store, keys: list[str], where: Any) -> list[bytes | None]:
+    """Return the bytes of some keys, or of a part of each; None for those that are absent."""
+
+    async def one(key: str) -> bytes | None:
+        found = await store.get(key, default_buffer_prototype(), byte_range=where)
+        return None if found is None else found.to_bytes()
+
+    return await asyncio.gather(*map(one, keys))
+
+
+def note_unchecked(array: zarr.Array, name: str) -> None:
+    """Say once for each array that its codecs cannot tell a flipped bit from data."""
+    codecs = getattr(array.metadata, "codecs", ())
+    if "crc32c" in repr(codecs).lower() or (key := f"{array.store_path}") in _noted:
+        return
+    _noted.add(key)
+    logger.warning(
+        "Array %r has no checksums: corruption of its chunks would be read as data. "
+        "Add zarr.codecs.Crc32cCodec() to its compressors to detect it.",
+        name,
+    )

@@ -1,0 +1,151 @@
+"""What is asked of an array's store besides its chunks: where it is, whether it can be seen, what it says of a key."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import Any
+
+import zarr
+from distributed.protocol.pickle import dumps
+from zarr.abc.store import RangeByteRequest, Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
+
+from ..errors import UnreachableStoreError
+from ..process import active_client, process_name
+
+#: The key of an array's metadata under its path, by format.
+METADATA = {2: ".zarray", 3: "zarr.json"}
+#: Keys at a store's root of which it has at least one, if a group is there.
+ROOTS = ("zarr.json", ".zgroup", ".zmetadata")
+#: Stores that are known to travel to workers.
+SENDABLE = (LocalStore, ZipStore, FsspecStore, MemoryStore)
+
+
+class Key(enum.Enum):
+    """What a store says of a key."""
+
+    ABSENT = "absent"
+    EMPTY = "empty"
+    THERE = "there"
+    #: There, but the store sends all of it where a part was asked for.
+    WHOLE = "whole"
+
+
+def absolute(array: zarr.Array) -> zarr.Array:
+    """Return the array with an absolute path, since workers may run in another directory."""
+    store = _absolute(array.store)
+    if store is array.store:
+        return array
+    path = zarr.storage.StorePath(store, array.path)
+    return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=path))
+
+
+def _absolute(store: Any) -> Any:
+    if isinstance(store, WrapperStore):
+        inner = _absolute(store._store)
+        return store if inner is store._store else type(store)(inner)
+    if type(store) is LocalStore and not store.root.is_absolute():
+        return LocalStore(os.path.abspath(store.root), read_only=store.read_only)
+    if type(store) is ZipStore and not os.path.isabs(store.path):
+        return ZipStore(os.path.abspath(store.path), mode="r")
+    return store
+
+
+def place(array: zarr.Array) -> str:
+    """Return the absolute path of the array's store, or its URL."""
+    store: Any = array.store
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if isinstance(store, LocalStore):
+        return str(store.root)
+    if isinstance(store, ZipStore):
+        return str(store.path)
+    if isinstance(store, FsspecStore):
+        return store.fs.unstrip_protocol(store.path)
+    return str(store)
+
+
+def metadata_key(array: zarr.Array) -> str:
+    """Return the key of the array's metadata."""
+    return f"{array.path}/{METADATA[array.metadata.zarr_format]}".removeprefix("/")
+
+
+def sees_array(array: zarr.Array) -> bool:
+    """Return whether this process can see the array's metadata."""
+    return _has(array.store, metadata_key(array))
+
+
+def sees_store(array: zarr.Array) -> bool:
+    """Return whether this process can see the store that holds the array."""
+    return sees_array(array) or any(_has(array.store, key) for key in ROOTS)
+
+
+def _has(store: Store, key: str) -> bool:
+    try:
+        return sync(store.get(key, default_buffer_prototype())) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def ask(store: Store, key: str) -> Key:
+    """Ask the store for the first byte of a key.
+
+    Raises
+    ------
+    Exception
+        The store's own, if it refuses or fails.
+    """
+    try:
+        first = sync(store.get(key, default_buffer_prototype(), byte_range=RangeByteRequest(0, 1)))
+    except (FileNotFoundError, NotADirectoryError):
+        return Key.ABSENT
+    except Exception:
+        # Some stores refuse the first byte of what has none.
+        if _size(store, key) == 0:
+            return Key.EMPTY
+        raise
+    if first is None:
+        return Key.ABSENT
+    return (Key.EMPTY, Key.THERE)[len(first)] if len(first) < 2 else Key.WHOLE
+
+
+def _size(store: Store, key: str) -> int | None:
+    try:
+        return sync(store.getsize(key))
+    except Exception:
+        return None
+
+
+def check_sendable(array: zarr.Array) -> None:
+    """Refuse a store that cannot be sent to the workers of the active client.
+
+    Raises
+    ------
+    UnreachableStoreError
+    """
+    if type(array.store) in SENDABLE or active_client() is None:
+        return
+    try:
+        dumps(array.store)
+    except Exception as error:
+        raise UnreachableStoreError(
+            f"The store of array {array.path!r}, {array.store!r}, cannot be sent to the cluster's workers: {error}. "
+            "Open it in a way that can: an icechunk repository by readonly_session, other data by a path or URL that "
+            "all workers can open. Or close the client: threads of this process can read it."
+        ) from error
+
+
+def unseen(array: zarr.Array, name: str) -> str:
+    """Say that this process cannot see the array's store."""
+    where = place(array)
+    who = process_name()
+    if "://" not in where and who.startswith("worker"):
+        hint = "is it on a disk that all workers share?"
+    elif "://" not in where:
+        hint = "has it been moved or deleted?"
+    else:
+        hint = "is it there, and open to all workers under this URL? What one process holds in memory no other can see."
+    return f"Array {name!r}: {who} cannot see {where}; {hint}"
