@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checkpoint_file import Checkpoint
-from .losses import LOSSES
+from .losses import loss_of
 
 if TYPE_CHECKING:
     from .run import Run
@@ -71,11 +71,10 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
 def _check_loss(loss: Any) -> None:
     named = isinstance(loss, dict) and isinstance(loss.get("name"), str) and isinstance(loss.get("parameters"), dict)
     _require(named, "it does not say what its loss was")
-    if loss["name"] in LOSSES:
-        try:
-            LOSSES[loss["name"]](**loss["parameters"])
-        except Exception as error:
-            raise ValueError(f"its loss is none: {error}") from error
+    try:
+        loss_of(loss)
+    except Exception as error:
+        raise ValueError(f"its loss is none: {error}") from error
 
 
 def _check_search(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:

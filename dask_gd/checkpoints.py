@@ -10,7 +10,8 @@ import numpy as np
 
 from . import penalties
 from .checkpoint_content import HISTORY
-from .losses import Model, classes_of, parameters_of
+from .identity import code_of
+from .losses import Model, classes_of
 from .stats import Scale
 from .store import Checkpoint, check_same
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 def spec_of(run: Run) -> dict[str, Any]:
     """What a fit must have in common with the one that it goes on from."""
     return {
-        "loss": {"name": run.loss.name, **parameters_of(run.loss)},
-        "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty)},
-        "solver": {"name": run.solver.name, **asdict(run.solver)},  # type: ignore[call-overload]
+        "loss": {"name": run.loss.name, **run.loss_parameters},
+        "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty), **code_of(run.penalty)},
+        "solver": {"name": run.solver.name, **asdict(run.solver), **code_of(run.solver)},  # type: ignore[call-overload]
         "fit_intercept": run.fit_intercept,
         "seed": run.seed,
         "data": run.source.fingerprint(),
@@ -82,7 +83,7 @@ def checkpoint(run: Run) -> Checkpoint:
     attributes = {
         "spec": run.spec,
         "reason": run.reason,
-        "loss": {"name": run.loss.name, "parameters": parameters_of(run.loss)},
+        "loss": {"name": run.loss.name, "parameters": run.loss_parameters},
         "fit_intercept": run.fit_intercept,
         "penalised": run.penalised,
         "sample_dims": run.source.sample_dims,

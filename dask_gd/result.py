@@ -12,7 +12,7 @@ import xarray as xr
 
 from .checkpoint_content import HISTORY, check_content
 from .errors import InvalidArgumentError, NotFittedError
-from .losses import LOSSES, Loss, Model, as_loss
+from .losses import Loss, Model, as_loss, loss_of
 from .sources import Source
 from .sources.columns import as_rows, check_stored, feature_names_of
 from .sources.xarray import FieldRows, decoded, predicted
@@ -232,7 +232,8 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     history = xr.Dataset({name: ("iteration", arrays[name][1]) for name in HISTORY})
     history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
     if loss is None:
-        loss = LOSSES[run["loss"]["name"]](**run["loss"]["parameters"])
+        loss = loss_of(run["loss"])
+        assert loss is not None
     reason = run["reason"] or "interrupted"
     converged = reason in ("converged", "target_loss")
     dims = run.get("sample_dims")
@@ -289,9 +290,9 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     """
     store = path if isinstance(path, Store) else Store(path)
     checkpoint = latest_of_fit(store)
-    name = checkpoint.attributes["dask_gd"]["loss"]["name"]
-    if loss is None and name not in LOSSES:
+    stored = checkpoint.attributes["dask_gd"]["loss"]
+    if loss is None and loss_of(stored) is None:
         raise InvalidArgumentError(
-            f"{store.path} holds a fit with the loss {name!r}, your own: load(path, loss=...) needs it."
+            f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
         )
     return result_of(checkpoint, None if loss is None else as_loss(loss))

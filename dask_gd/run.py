@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 import warnings
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .checkpoint_content import HISTORY, check_resumable
 from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callbacks, FitStarted, IterationEnded
-from .losses import Loss, Model
+from .losses import Loss, Model, parameters_of
 from .objective import Quadratic, gradient_cosine, objective
 from .penalties import Penalty
 from .process import one_blas_thread
@@ -101,6 +101,11 @@ class Run:
     def iteration(self) -> int:
         """The last finished iteration; -1 before the start has been evaluated."""
         return len(self.history["loss"]) - 1
+
+    @cached_property
+    def loss_parameters(self) -> dict[str, Any]:
+        """What is stored of the loss; found once, since every byte of a function of the user's own is looked at."""
+        return parameters_of(self.loss)
 
     @property
     def batched(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import penalties
 from .checkpoint_content import check_content, check_state
+from .identity import code_of
 from .losses import parameters_of
 from .store import Checkpoint, Store, check_same
 from .trials import ALL, Trial
@@ -22,11 +23,12 @@ def spec_of(shared: Shared, scoring: str) -> dict[str, Any]:
     """What a search must have in common with the one that it goes on from."""
     source = shared.source
     total = float(source.shape[0])
-    grid = [{"name": p.name, **penalties.parameters_of(p)} for p in (c.of(total) for c in shared.candidates)]
+    tried = [candidate.of(total) for candidate in shared.candidates]
+    grid = [{"name": p.name, **penalties.parameters_of(p), **code_of(p)} for p in tried]
     return {
         "loss": {"name": shared.loss.name, **parameters_of(shared.loss)},
         "candidates": [repr(sorted(p.items())) for p in grid],
-        "solvers": [repr({"name": s.name, **asdict(s)}) for s in shared.solvers],  # type: ignore[call-overload]
+        "solvers": [repr({"name": s.name, **asdict(s), **code_of(s)}) for s in shared.solvers],  # type: ignore[call-overload]
         "folds": repr(shared.assigned.folds) + shared.assigned.column,
         "scoring": scoring,
         "fit_intercept": shared.fit_intercept,

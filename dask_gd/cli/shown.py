@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checkpoint_content import HISTORY, check_content
 from ..errors import NotFittedError
-from ..losses import LOSSES
+from ..losses import as_loss, loss_of
 from ..monitor.report import report as write_report
 from ..result import FitResult, result_of
 from ..store import Checkpoint, Store
@@ -35,8 +35,8 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
         click.echo(as_json(it) if json_ else facts({name: _text(value) for name, value in it.items()}))
         return
     # A loss of one's own is not stored, and not needed to show what is.
-    own = attributes["loss"]["name"] not in LOSSES
-    result = result_of(stored, LOSSES["squared"]() if own else None)
+    own = loss_of(attributes["loss"]) is None
+    result = result_of(stored, as_loss("squared") if own else None)
     spec, history = attributes["spec"], result.history
     described: dict[str, Any] = {
         "loss": _spec(spec["loss"]),

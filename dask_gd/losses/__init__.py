@@ -10,10 +10,11 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from ..errors import choose
+from ..identity import code_of, described
 from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge
 from .counts import Gamma, Poisson, Tweedie
-from .custom import Custom, described
+from .custom import Custom
 from .model import Model
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
@@ -48,9 +49,17 @@ def parameters_of(loss: Loss) -> dict[str, Any]:
     """What a stored run remembers of a loss beside its name, to know it again; functions themselves are not stored."""
     if isinstance(loss, Model):
         return {"function": described(loss.function), "shapes": {n: list(s) for n, s in loss.shapes.items()}}
-    if LOSSES.get(loss.name) is not None and is_dataclass(loss):
-        return asdict(loss)  # type: ignore[call-overload]
-    return {name: described(value) for name, value in vars(loss).items()}
+    if type(loss) is LOSSES.get(loss.name) and is_dataclass(loss):
+        return asdict(loss)
+    values = {name: v if isinstance(v, str | float | int | None) else described(v) for name, v in vars(loss).items()}
+    return {**values, **code_of(loss)}
+
+
+def loss_of(stored: dict[str, Any]) -> Loss | None:
+    """Return the loss that a stored run names, or None if it is the user's own, which is not stored."""
+    if stored["name"] not in LOSSES or "code" in stored["parameters"]:
+        return None
+    return LOSSES[stored["name"]](**stored["parameters"])
 
 
 __all__ = [
@@ -70,6 +79,7 @@ __all__ = [
     "Tweedie",
     "as_loss",
     "classes_of",
+    "loss_of",
     "pairs",
     "parameters_of",
 ]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import cloudpickle
@@ -27,31 +24,6 @@ def unchanging(*arrays: Any) -> list[Any]:
         if view is not None:
             view.flags.writeable = False
     return views
-
-
-def described(function: Any, within: tuple = ()) -> Any:
-    """What tells a function from others, as far as that can be told, in a form that can be stored.
-
-    Its name, its code, and what it has from where it was made. Code differs between versions of Python.
-    """
-    if any(function is outer for outer in within):
-        return "itself"
-    within = (*within, function)
-    if isinstance(function, partial):
-        return [described(v, within) for v in (function.func, function.args, function.keywords)]
-    if not callable(function):
-        return _without_addresses(function)
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    if (code := getattr(function, "__code__", None)) is None:
-        return [name, *(described(v, within) for v in getattr(function, "__dict__", {}).values())]
-    cells = [described(cell.cell_contents, within) for cell in function.__closure__ or ()]
-    consts = [c for c in code.co_consts if not hasattr(c, "co_code")]
-    found = _without_addresses((code.co_code, code.co_names, consts, function.__defaults__, cells))
-    return f"{name} {hashlib.blake2b(found.encode(), digest_size=8).hexdigest()}"
-
-
-def _without_addresses(value: Any) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 class OfFunctions:
@@ -85,6 +57,9 @@ class Custom(OfFunctions, RealTargets):
     that all solvers serve it, but for automatic learning rates. Predictions are ``x w + b`` as it is.
 
     An object that has all that `dask_gd.losses.Loss` asks for serves as well, and may have more.
+
+    A fit goes on from a store only with the same functions. They are known by their code, defaults, closures and the
+    globals that they read, arrays whole, which another version of Python may compile otherwise.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ class Model(OfFunctions):
     `fit` minimises the sum of its first results over all blocks, divided by the sum of the row weights, by L-BFGS or a
     first-order method. It need not be convex; a fit then ends at a local minimum, or where the gradient vanishes.
     ``tol`` is a share of what blocks' mean gradients are at the start (the root mean square of their largest
-    components). Penalties are of all parameters.
+    components). Penalties are of all parameters. With a store the function is known by its content, as `Custom`'s are.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..losses import LOSSES
+from ..losses import LOSSES, loss_of
 from ..result import FitResult, latest_of_fit, result_of
 from ..search_result import SearchResult
 from ..store import Checkpoint, Store
@@ -103,7 +103,7 @@ def of_store(path: Path) -> str:
     checkpoint = latest_of_fit(store)
     written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
     loss = checkpoint.attributes["dask_gd"]["loss"]
-    own = None if loss["name"] in LOSSES else StoredLoss(loss["name"], loss["parameters"].get("shapes"))
+    own = None if loss_of(loss) is not None else StoredLoss(loss["name"], loss["parameters"].get("shapes"))
     run = result_of(checkpoint, own)  # type: ignore[arg-type]
     when = f"Iteration {checkpoint.iteration} of {path}, committed on {written:%Y-%m-%d at %H:%M:%S} UTC."
     return page(f"The fit {path.name}", [(None, f"<p>{escape(when)}</p>"), *fit_sections(run, made(checkpoint))])
