@@ -24,6 +24,7 @@ from ..penalties import Penalty
 from ..result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
+from ..sources.coercion import checkable, numbers
 from ..store import Store
 from .callbacks import Adapter
 from .lazy import is_lazy, source_of, total_weight
@@ -79,6 +80,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     solver: str | Solver = "auto"
     store: str | os.PathLike | Store | None = None
     callbacks: Iterable[Callback] = ()
+
+    #: What targets are: numbers, or labels of classes.
+    _target_values = staticmethod(numbers)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
         """Fit to rows.
@@ -177,6 +181,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, offset: Any, more: bool) -> tuple:
         """As scikit-learn checks arrays in memory; features keep their names."""
+        X, y = checkable(X, "X"), checkable(y, "y", self._target_values)
+        sample_weight, offset = checkable(sample_weight, "sample_weight"), checkable(offset, "offset")
         tags, reset = self.__sklearn_tags__(), not (more and hasattr(self, "coef_"))
         several, numeric = tags.target_tags.multi_output, tags.estimator_type == "regressor"
         x, y = validate_data(self, X, y, reset=reset, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
@@ -221,9 +227,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """The mean of the target for rows, or with the squared loss the linear prediction: lazy for lazy rows."""
         check_is_fitted(self)
         if not is_lazy(X):
-            X = validate_data(self, X, reset=False, dtype=list(TOLERANCES))
+            X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES))
         if offset is not None and not is_lazy(offset):
-            offset = check_array(offset, ensure_2d=False, input_name="offset")
+            offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
         result = self.result_ if loss is None else replace(self.result_, loss=loss)
         return result.predict(X, offset)
 

@@ -18,12 +18,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from .. import penalties
-from ..errors import InvalidArgumentError, choose
+from ..errors import InvalidArgumentError, NonFiniteError, choose
 from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
 from ..sources import Source
+from ..sources.coercion import checkable, labels
 from .base import Estimator, TakesOffset, strength
-from .lazy import column, dask_rows, is_lazy, kept, mean, rows, to_score, unique
+from .lazy import column, in_dask, is_lazy, kept, label_rows, mean, rows, to_score, unique
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -31,6 +32,8 @@ class Classifier(ClassifierMixin, Estimator):
     """A model of classes, of any labels: ``classes_`` holds them in order; of two the second is the positive one."""
 
     class_weight: dict | str | None = None
+
+    _target_values = staticmethod(labels)
 
     #: Takes more than two classes.
     multiclass = False
@@ -44,14 +47,18 @@ class Classifier(ClassifierMixin, Estimator):
         """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
-        labels = column(x, "y") if isinstance(x, Source) else rows(y, "y")
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        if labels.ndim != 1:
-            raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {labels.shape}.")
+        given = column(x, "y") if isinstance(x, Source) else label_rows(y)
+        if given.ndim == 2 and given.shape[1] == 1:
+            given = given[:, 0]
+        if given.ndim != 1:
+            raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {given.shape}.")
         used = kept(x) if isinstance(x, Source) else None
-        self._take_classes(unique(labels if used is None else dask_rows(labels)[used]), more)
-        codes = rowwise(partial(_codes, classes=self.classes_), labels, float if labels.dtype.kind == "f" else int)
+        found = unique(given if used is None else in_dask(given)[used])
+        if found.dtype.kind == "f" and np.isnan(found).any():
+            row = int(np.argmax(np.isnan(np.asarray(given))))
+            raise NonFiniteError(f"y has no label in row {row}: it is NaN. Leave such rows out.")
+        self._take_classes(found, more)
+        codes = rowwise(partial(_codes, classes=self.classes_), given, float if given.dtype.kind == "f" else int)
         if self.class_weight is not None:
             own = (
                 column(x, "weight")
@@ -129,8 +136,9 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _accuracy(self, predicted: Any, X: Any, y: Any, sample_weight: Any) -> float:
         if not is_lazy(predicted, X, y, sample_weight):
-            return accuracy_score(y, predicted, sample_weight=sample_weight)
-        predicted, y, weight = to_score(X, predicted, y, sample_weight)
+            y, weight = checkable(y, "y", labels), checkable(sample_weight, "sample_weight")
+            return accuracy_score(y, predicted, sample_weight=weight)
+        predicted, y, weight = to_score(X, predicted, y, sample_weight, label_rows)
         return float(mean((predicted == y).astype(float), weight))
 
 
@@ -145,6 +153,8 @@ def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) ->
 
 def _codes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The labels' places among the classes; NaN stays NaN, of a row that the fit leaves out."""
+    if labels.dtype == object and classes.dtype.kind in "fiub":
+        labels = labels.astype(classes.dtype)
     found = np.searchsorted(classes, labels)
     return np.where(np.isnan(labels), np.nan, found) if labels.dtype.kind == "f" else found
 

@@ -12,6 +12,7 @@ from sklearn.metrics import d2_tweedie_score
 from ..errors import InvalidArgumentError
 from ..losses import Gamma, Poisson, Squared, Tweedie
 from ..penalties import L2, Penalty
+from ..sources.coercion import checkable
 from .base import TakesOffset
 from .lazy import explained, is_lazy, to_score
 from .regression import Penalised
@@ -43,7 +44,8 @@ class DevianceRegressor(TakesOffset, Penalised):
         loss = self._loss()
         if not is_lazy(X, y, sample_weight, offset):
             power = getattr(loss, "power", 0)
-            return d2_tweedie_score(y, self.predict(X, offset), sample_weight=sample_weight, power=power)
+            y, weight = checkable(y, "y"), checkable(sample_weight, "sample_weight")
+            return d2_tweedie_score(y, self.predict(X, offset), sample_weight=weight, power=power)
         return explained(loss, *to_score(X, self._predicted(X, Squared(), offset), y, sample_weight))
 
 

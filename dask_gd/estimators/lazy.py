@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
-from ..sources.lazy import column, dask_rows, is_lazy, rows  # noqa: F401
+from ..sources.lazy import column, dask_rows, in_dask, is_lazy, label_rows, rows  # noqa: F401
 
 
 def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
@@ -48,8 +49,14 @@ def total_weight(source: Source) -> float:
 
 
 def unique(values: Any) -> np.ndarray:
-    """The distinct values, sorted; of lazy ones by a reduction over their blocks."""
-    return da.unique(values).compute() if isinstance(values, da.Array) else np.unique(values)
+    """Return the distinct labels, sorted; of lazy ones by a reduction over their blocks."""
+    if isinstance(values, da.Array):
+        parts = [dask.delayed(np.unique)(block) for block in values.to_delayed().ravel()]
+        values = np.concatenate(dask.compute(*parts))
+    found = np.unique(values)
+    if found.dtype == object and not any(isinstance(label, str) for label in found):
+        return np.array(found.tolist())
+    return found
 
 
 def mean(values: da.Array, weight: da.Array | None) -> da.Array:
@@ -59,19 +66,22 @@ def mean(values: da.Array, weight: da.Array | None) -> da.Array:
     return (values * (weight if values.ndim == 1 else weight[:, None])).sum(axis=0) / weight.sum()
 
 
-def to_score(x: Any, prediction: Any, y: Any, weight: Any) -> list:
-    """Predictions, targets and weights (or None) as Dask arrays with the same blocks of rows."""
+def to_score(x: Any, prediction: Any, y: Any, weight: Any, targets: Callable = rows) -> list:
+    """Predictions, targets and weights (or None) as Dask arrays with the same blocks of rows.
+
+    ``targets`` makes arrays of predictions and targets: `rows` of numbers, `label_rows` of labels.
+    """
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
         y, weight = column(x, "y"), column(x, "weight") if weight is None else weight
     if y is None:
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
-    prediction = sized(dask_rows(prediction), "X")
+    prediction = sized(in_dask(targets(prediction, "X")), "X")
     found = [prediction]
-    for name, a in (("y", y), ("sample_weight", weight)):
+    for name, a, values in (("y", y, targets), ("sample_weight", weight, rows)):
         if a is not None:
-            a = sized(dask_rows(a, name), name)
+            a = sized(in_dask(values(a, name)), name)
             a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
             if len(a) != len(prediction):
                 raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
@@ -96,4 +106,4 @@ def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> f
 
 
 def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:
-    return loss.value_and_slope(z, y)[0]
+    return loss.value_and_slope(z.astype(float), y.astype(float))[0]

@@ -14,6 +14,7 @@ from ..errors import InvalidArgumentError
 from ..losses import Quantile, Squared
 from ..penalties import L1, L2, Penalty
 from ..sources import Source
+from ..sources.coercion import checkable
 from .base import Estimator
 from .lazy import explained, is_lazy, to_score
 
@@ -41,7 +42,7 @@ class Regressor(RegressorMixin, Estimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R^2, as scikit-learn defines it. Of lazy rows by reductions: no prediction is kept."""
         if not is_lazy(X, y, sample_weight):
-            return super().score(X, y, sample_weight)
+            return super().score(X, checkable(y, "y"), checkable(sample_weight, "sample_weight"))
         return explained(Squared(), *to_score(X, self.predict(X), y, sample_weight))
 
 

@@ -19,6 +19,7 @@ from ..passes import tree_sum
 from ..process import keep_pages, one_blas_thread, relieve
 from ..sources import Reader, Source
 from ..sources.base import align, partition_bounds
+from ..sources.coercion import checkable
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask import BlockRows
 from ..sources.lazy import is_lazy
@@ -37,7 +38,7 @@ class Transformer(TransformerMixin, BaseEstimator):
         if not reset:
             check_is_fitted(self)
         if not is_lazy(X):
-            return as_rows(validate_data(self, X, reset=reset, **checks), "X")
+            return as_rows(validate_data(self, checkable(X, "X"), reset=reset, **checks), "X")
         if isinstance(X, Source):
             raise InvalidTypeError(f"{type(self).__name__} was given a Source; give its features, such as group['X'].")
         rows, owner = as_rows(X, "X", lengths=lengths), type(self).__name__

@@ -13,8 +13,10 @@ import xarray as xr
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..hashing import row_hashes
 from ..sources import Source
+from ..sources.coercion import is_lazy_frame
 from ..sources.columns import sized
-from ..sources.lazy import LAZY, is_frame, is_lazy, rows
+from ..sources.gate import gated
+from ..sources.lazy import LAZY, is_lazy, opened
 from ..sources.xarray import decoded
 
 #: Rows hashed at a time, in the processor's cache.
@@ -94,13 +96,13 @@ def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
 
 def _rows(a: Any, name: str) -> Any:
     """Dask for what is lazy; else what indices select rows of."""
-    if isinstance(a, LAZY) or is_frame(a):
-        a = rows(a, name)
+    if isinstance(a, LAZY) or is_lazy_frame(a):
+        a = opened(a, name)
     elif not hasattr(a, "shape"):
         a = np.asarray(a)
     if not a.shape:
         raise InvalidArgumentError(f"{name} has no rows; it is a {type(a).__name__} of shape ().")
-    return sized(a, name) if isinstance(a, da.Array) else a
+    return sized(gated(a, name), name) if isinstance(a, da.Array) else a
 
 
 def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:

@@ -13,8 +13,8 @@ import xarray as xr
 import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
+from .coercion import from_arrow, is_lazy_frame, numbers
 from .dask import BlockRows
-from .gate import gated, without_mask
 from .plan import PARTITION_BYTES, PARTITIONS
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
@@ -29,25 +29,14 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
     """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
         a = decoded(a, role).data
-    if _makes_objects(a):
-        a = a.astype(float)
-    if hasattr(a, "to_dask_array"):  # a Dask DataFrame, or a Series
-        a = a.to_dask_array()
     if isinstance(a, str | os.PathLike):
         raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
-    if not isinstance(a, zarr.Array | da.Array | np.ndarray):
-        if not hasattr(a, "__array__"):
-            raise InvalidTypeError(
-                f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, or a dask_gd.Source."
-            )
-        a = np.asarray(a)
-    if isinstance(a, np.ndarray):
-        a = without_mask(a)
-    if a.dtype.kind not in "fiub":
+    if not hasattr(a, "__array__") and not is_lazy_frame(a):
         raise InvalidTypeError(
-            f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
-            "Encode categories and times as numbers first."
+            f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, a data frame, or a "
+            "dask_gd.Source."
         )
+    a = numbers(a, role)
     if isinstance(a, zarr.Array):
         return ZarrRows(a, role, missing)
     if isinstance(a, np.ndarray):
@@ -56,7 +45,6 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
         return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    a = gated(a, role)
     return BlockRows(sized(a, role) if lengths else a, role)
 
 
@@ -70,14 +58,6 @@ def sized(a: da.Array, role: str) -> da.Array:
         role,
     )
     return a.copy().compute_chunk_sizes()
-
-
-def _makes_objects(a: Any) -> bool:
-    """A data frame of numbers that would become objects: bool beside others, or dtypes that know missing values."""
-    dtypes = np.ravel(np.array(getattr(a, "dtypes", ()), object))
-    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
-    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes) and ("b" not in kinds or kinds == {"b"})
-    return not plain and kinds <= set("fiub")
 
 
 def check_coordinates(**columns: Any) -> None:
@@ -121,6 +101,7 @@ def check_stored(column: Column | None, missing: str, start: int, stop: int) -> 
 
 def feature_names_of(x: Any) -> tuple | None:
     """Names along the second axis: a Zarr attribute, an xarray coordinate or a data frame's columns."""
+    x = from_arrow(x)
     if isinstance(x, zarr.Array):
         names: Any = x.attrs.get("feature_names")
     elif isinstance(x, xr.DataArray):

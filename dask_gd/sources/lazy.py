@@ -6,14 +6,13 @@ from typing import Any
 
 import dask
 import dask.array as da
-import numpy as np
 import xarray as xr
 import zarr
 
 from ..errors import InvalidTypeError
 from .base import Source
+from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored
-from .gate import gated, without_mask
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
 
@@ -29,38 +28,42 @@ def is_lazy(*arrays: Any) -> bool:
                 "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
                 "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
             )
-        if dask.is_dask_collection(a) and not isinstance(a, LAZY) and not is_frame(a):
+        if dask.is_dask_collection(a) and not isinstance(a, LAZY) and not is_lazy_frame(a):
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
             )
-    return any(isinstance(a, LAZY) or is_frame(a) for a in arrays)
+    return any(isinstance(a, LAZY) or is_lazy_frame(a) for a in arrays)
 
 
-def is_frame(a: Any) -> bool:
-    """A Dask DataFrame, or a Series."""
-    return dask.is_dask_collection(a) and hasattr(a, "to_dask_array")
-
-
-def rows(a: Any, role: str = "rows") -> Any:
-    """A column to calculate with: Dask for Zarr, whose chunks must be there, lazy DataArrays and Dask frames, else
-    NumPy."""
+def opened(a: Any, role: str = "rows") -> Any:
+    """Return what can be indexed by rows: Dask for Zarr, whose chunks must be there, and for lazy DataArrays."""
     if isinstance(a, xr.DataArray):
-        a = decoded(a, role).data
-    if is_frame(a):
-        a = a.to_dask_array()
+        return decoded(a, role).data
     if isinstance(a, zarr.Array):
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
         return stored.lazy
-    if isinstance(a, da.Array):
-        return gated(a, role)
-    return np.asarray(without_mask(a))
+    return a
+
+
+def rows(a: Any, role: str = "rows") -> Any:
+    """Return numbers to calculate with: Dask for what is lazy, else NumPy."""
+    return numbers(opened(a, role), role)
+
+
+def label_rows(a: Any, role: str = "y") -> Any:
+    """Return labels of rows: Dask for what is lazy, else NumPy."""
+    return labels(opened(a, role), role)
+
+
+def in_dask(a: Any) -> da.Array:
+    """Return an array as Dask's. What is in memory, of any dtype, is one block."""
+    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
 
 
 def dask_rows(a: Any, role: str = "rows") -> da.Array:
-    """As `rows`, Dask's in any case. What is in memory, of any dtype, is one block."""
-    a = rows(a, role)
-    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
+    """Return numbers as a Dask array."""
+    return in_dask(rows(a, role))
 
 
 def column(source: Source, role: str) -> Any:
