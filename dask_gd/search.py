@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -29,7 +30,7 @@ from .sources import Source, as_source
 from .sources.base import align
 from .sources.columns import as_rows, check_shapes
 from .sources.lazy import column as column_of
-from .sources.lazy import dask_rows
+from .sources.lazy import dask_rows, label_rows, unique
 from .sources.xarray import FieldRows
 from .store import Store
 
@@ -95,8 +96,8 @@ def search(
         So many by a hash of the row's number; or `Folds`; or each row's fold, whole numbers from 0 on, -1 for rows that
         are never held out; or, of data in memory, a splitter of scikit-learn with disjoint test sets.
     groups : array (n,), optional
-        Rows with the same number are in the same fold, and folds have as many groups, up to one. Of a Dataset the name
-        of a variable, or a DataArray, and so are ``folds`` row by row.
+        Rows of the same group, a number or a string, are in the same fold, and folds have as many groups, up to one.
+        Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row.
     scoring : str
         "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
@@ -246,10 +247,26 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         return source, _by_column(folds, variable, Assigned(Folds(), n, first, column))
     if fields is not None:
         raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
+    if column == "groups":
+        given = coded_groups(given)
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
     source = replace(source, fold=align(rows, source.bounds))
     return source, _by_column(folds, dask_rows(given, column), Assigned(Folds(), n, first, column))
+
+
+def coded_groups(groups: Any) -> Any:
+    """Return numbers for groups that are strings, their places among the sorted ones; a reduction where they are lazy.
+
+    Groups that are numbers are returned as they are.
+    """
+    values = label_rows(groups, "groups")
+    if values.dtype.kind not in "OU":
+        return groups
+    known = unique(values)
+    if isinstance(values, da.Array):
+        return da.map_blocks(partial(np.searchsorted, known), values, dtype=int)
+    return np.searchsorted(known, values)
 
 
 def _pairs(folds: Any) -> bool:

@@ -211,7 +211,7 @@ BEFORE = {
     "no columns": (lambda x, y, w: (x[:, :0], y, None), InvalidArgumentError, "nothing to fit"),
     "no outputs": (lambda x, y, w: (x, np.ones((N, 0)), None), InvalidArgumentError, "nothing to fit"),
     "no y": (lambda x, y, w: (x, None, None), InvalidArgumentError, "needs a target y"),
-    "object x": (lambda x, y, w: (x.astype(object), y, None), InvalidTypeError, "x has dtype object"),
+    "bytes x": (lambda x, y, w: (x.astype("S5"), y, None), InvalidTypeError, r"x has dtype \|S5"),
     "complex x": (lambda x, y, w: (x + 0j, y, None), InvalidTypeError, "x has dtype complex128"),
     "datetime y": (lambda x, y, w: (x, y.astype("M8[s]"), None), InvalidTypeError, "y has dtype datetime64"),
     "string y": (lambda x, y, w: (x, y.astype("U3"), None), InvalidTypeError, "y has dtype <U3"),
@@ -280,7 +280,7 @@ def test_frames_of_several_kinds_of_numbers_are_numbers(lazy):
     assert_array_equal(as_rows(frames["Int64"], "y").array.compute(), expected[:, 3])
     assert as_rows(frames[["small"]], "x").dtype == np.float32
     words = frames.assign(word="a")
-    with pytest.raises(InvalidTypeError, match="x has dtype object"):
+    with pytest.raises(InvalidTypeError, match=r"x: column 'word' \(str(ing)?\) holds no numbers"):
         as_rows(words, "x")
 
 

@@ -23,6 +23,7 @@ from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
 from ..sources import Source
 from ..sources.coercion import checkable, labels
+from ..sources.columns import sized
 from .base import Estimator, TakesOffset, strength
 from .lazy import column, in_dask, is_lazy, kept, label_rows, mean, rows, to_score, unique
 
@@ -60,13 +61,11 @@ class Classifier(ClassifierMixin, Estimator):
         self._take_classes(found, more)
         codes = rowwise(partial(_codes, classes=self.classes_), given, float if given.dtype.kind == "f" else int)
         if self.class_weight is not None:
-            own = (
-                column(x, "weight")
-                if isinstance(x, Source)
-                else None
-                if weight is None
-                else rows(weight, "sample_weight")
-            )
+            own = column(x, "weight") if isinstance(x, Source) else weight
+            if own is not None:
+                # The two are paired row by row, which takes blocks of known sizes.
+                own = rows(own, "sample_weight")
+                codes, own = (sized(a, "y") if isinstance(a, da.Array) else a for a in (codes, own))
             weight = self._class_weights(codes, own, used)
         return self._targets(y, codes), weight
 

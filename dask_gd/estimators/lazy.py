@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
-from ..sources.lazy import column, dask_rows, in_dask, is_lazy, label_rows, rows  # noqa: F401
+from ..sources.lazy import column, dask_rows, in_dask, is_lazy, label_rows, rows, unique  # noqa: F401
 
 
 def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
@@ -46,17 +46,6 @@ def total_weight(source: Source) -> float:
         weight = da.where(used, 1.0 if weight is None else weight, 0.0)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0
-
-
-def unique(values: Any) -> np.ndarray:
-    """Return the distinct labels, sorted; of lazy ones by a reduction over their blocks."""
-    if isinstance(values, da.Array):
-        parts = [dask.delayed(np.unique)(block) for block in values.to_delayed().ravel()]
-        values = np.concatenate(dask.compute(*parts))
-    found = np.unique(values)
-    if found.dtype == object and not any(isinstance(label, str) for label in found):
-        return np.array(found.tolist())
-    return found
 
 
 def mean(values: da.Array, weight: da.Array | None) -> da.Array:

@@ -7,10 +7,9 @@ only its values tell, of objects and of categories that Dask does not know yet, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from decimal import Decimal
+import contextlib
+from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import dask
@@ -20,12 +19,21 @@ import zarr
 
 from ..errors import InvalidTypeError
 from .gate import gated, without_mask
-
-FLOAT = np.dtype(np.float64)
-#: NumPy's kinds of real numbers.
-NUMBERS = "fiub"
-#: Columns that a message names at most.
-NAMED = 5
+from .kinds import (
+    FLOAT,
+    NUMBERS,
+    OBJECT,
+    are_numbers,
+    columns_not_numbers,
+    dtype_name,
+    is_missing,
+    is_plain,
+    is_sparse_column,
+    not_numbers,
+    number_dtype,
+    remedy,
+    value_dtype,
+)
 
 
 def numbers(a: Any, role: str) -> Any:
@@ -64,15 +72,12 @@ def numbers(a: Any, role: str) -> Any:
         return _frame_values(a, dtype, role) if _has_columns(a) else _column_values(a, dtype, role)
     if not isinstance(a, zarr.Array | da.Array | np.ndarray):
         a = np.asarray(a)
-    if isinstance(a.dtype, np.dtype) and a.dtype.kind in NUMBERS:
+    if is_plain(a.dtype):
         return a
-    if a.dtype != object or isinstance(a, zarr.Array):
-        raise InvalidTypeError(
-            f"{role} has dtype {a.dtype}; only real numbers can be fitted (float, int, uint, bool). "
-            f"{remedy(a.dtype, role)}"
-        )
+    if a.dtype != OBJECT or isinstance(a, zarr.Array):
+        raise not_numbers(role, a.dtype)
     if isinstance(a, da.Array):
-        return a.map_blocks(_object_values, role=role, dtype=FLOAT, meta=np.empty((0,) * a.ndim))
+        return da.map_blocks(_object_values, a, role=role, dtype=FLOAT, meta=np.empty((0,) * a.ndim))
     return _object_values(a, role, names)
 
 
@@ -103,9 +108,9 @@ def labels(a: Any, role: str) -> Any:
     if a.dtype.kind in NUMBERS or a.dtype.kind == "U":
         return a
     if a.dtype.kind not in "OT":
-        raise InvalidTypeError(f"{role} has dtype {a.dtype}; labels are numbers or strings. {remedy(a.dtype, role)}")
+        raise _no_labels(role, a.dtype)
     if isinstance(a, da.Array):
-        return a.map_blocks(_label_objects, role=role, dtype=object, meta=np.empty((0,) * a.ndim, object))
+        return da.map_blocks(_label_objects, a, role=role, dtype=object, meta=np.empty((0,) * a.ndim, object))
     return _unboxed(_label_objects(a, role))
 
 
@@ -118,7 +123,7 @@ def checkable(a: Any, role: str, values: Callable = numbers) -> Any:
     if not hasattr(a, "__array__") or (isinstance(a, np.ndarray) and a.dtype.kind in NUMBERS + "cV"):
         return a
     if _is_pandas(a) and _has_columns(a) and values is numbers:
-        return a if _is_plain(a) else type(a)(numbers(a, role), columns=a.columns, index=a.index)
+        return a if _is_plain_frame(a) else type(a)(numbers(a, role), columns=a.columns, index=a.index)
     found = values(a, role)
     # scikit-learn reads the names of other libraries' frames, whose values are now known to be numbers.
     return a if hasattr(a, "columns") and values is numbers else found
@@ -143,113 +148,6 @@ def is_lazy_frame(a: Any) -> bool:
     return dask.is_dask_collection(a) and hasattr(a, "to_dask_array")
 
 
-def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
-    """Return what to do about values of a dtype that is none of numbers; ``this`` is what code calls them."""
-    kind = getattr(dtype, "kind", "O")
-    if kind == "M":
-        return f"Make a number of time first: ({this} - np.datetime64('2000-01-01')) / np.timedelta64(1, 'D')."
-    if kind == "m":
-        return f"Divide by a unit first: {this} / np.timedelta64(1, 'D')."
-    if kind == "c":
-        return "Give real and imaginary parts as columns of their own."
-    if role == "y":
-        return "Labels of classes are for the classifiers of dask_gd.estimators; dask_gd.fit takes the classes' numbers."
-    return (
-        f"Encode categories as numbers first: {this}.astype('category').cat.codes are codes, of which "
-        "dask_gd.preprocessing.OneHotEncoder makes indicators. Text of numbers becomes numbers with astype(float); Dask "
-        "makes text of objects unless its setting dataframe.convert-string is False."
-    )
-
-
-# Kinds
-
-
-def number_dtype(dtype: Any) -> np.dtype | None:
-    """Return the dtype of the numbers that a column of this dtype holds; None if it holds others.
-
-    Of objects and of unknown categories the values decide; for these it is float64.
-    """
-    if isinstance(dtype, np.dtype):
-        return dtype if dtype.kind in NUMBERS else FLOAT if dtype == object else None
-    inner: Any = getattr(dtype, "numpy_dtype", None)
-    if hasattr(dtype, "categories"):
-        inner = _categories_dtype(dtype.categories)
-    elif hasattr(dtype, "pyarrow_dtype"):
-        inner = _arrow_dtype(dtype.pyarrow_dtype, inner)
-    elif hasattr(dtype, "fill_value"):  # pandas' sparse columns lack nothing
-        return number_dtype(dtype.subtype)
-    if inner is None or (inner.kind not in NUMBERS and inner != object):
-        return None
-    return inner if inner.kind == "f" else FLOAT
-
-
-def _categories_dtype(categories: Any) -> np.dtype | None:
-    """Return the dtype of categories that are numbers, None if they are others."""
-    if categories is None or not len(categories) or "__UNKNOWN_CATEGORIES__" in categories:
-        return np.dtype(object)
-    if categories.dtype == object and not _are_numbers(categories):
-        return None
-    return number_dtype(categories.dtype)
-
-
-def _arrow_dtype(kind: Any, plain: np.dtype | None) -> np.dtype | None:
-    """Return the NumPy dtype for a type of Arrow's: objects for decimals and for columns without any value."""
-    if hasattr(kind, "value_type") and hasattr(kind, "index_type"):
-        return _arrow_dtype(kind.value_type, np.dtype(kind.value_type.to_pandas_dtype()))
-    if str(kind).startswith(("decimal", "null")):
-        return np.dtype(object)
-    return plain if plain is not None and plain.kind in NUMBERS else None
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    """Return whether objects are real numbers or missing. Text that could be read as a number is none."""
-    return all(issubclass(kind, Real | Decimal | np.bool_) or _is_missing(kind) for kind in set(map(type, values)))
-
-
-def _is_missing(kind: type) -> bool:
-    """Return whether this is the class of None, pandas.NA or NumPy's masked."""
-    return kind is type(None) or kind.__name__ in ("NAType", "MaskedConstant")
-
-
-def _common_dtype(frame: Any, role: str) -> np.dtype:
-    """Return the dtype of the numbers of a pandas column or of all columns of a frame together."""
-    if not _has_columns(frame):
-        found = number_dtype(frame.dtype)
-        if found is None:
-            raise InvalidTypeError(
-                f"{role} has dtype {frame.dtype}; only real numbers can be fitted (float, int, uint, bool). "
-                f"{remedy(frame.dtype, role)}"
-            )
-        return found
-    dtypes = list(frame.dtypes)
-    found_dtypes = [number_dtype(dtype) for dtype in dtypes]
-    bad = [i for i, dtype in enumerate(found_dtypes) if dtype is None]
-    if bad:
-        raise _no_numbers(role, [(frame.columns[i], _dtype_name(dtypes[i]), dtypes[i]) for i in bad])
-    return np.result_type(*found_dtypes) if found_dtypes else FLOAT
-
-
-def _no_numbers(role: str, columns: list[tuple[Any, str, Any]]) -> InvalidTypeError:
-    """Return the error that names columns, what they hold, and what to do about each kind of it."""
-    shown = [f"{name!r} ({what})" for name, what, _ in columns[:NAMED]]
-    if len(columns) > NAMED:
-        shown.append(f"{len(columns) - NAMED} more")
-    listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
-    first_of_kind = {getattr(dtype, "kind", "O"): (name, dtype) for name, _, dtype in reversed(columns)}
-    remedies = dict.fromkeys(remedy(dtype, role, f"frame[{name!r}]") for name, dtype in first_of_kind.values())
-    are = "columns" if shown[1:] else "column"
-    return InvalidTypeError(
-        f"{role}: {are} {listed} {'hold' if shown[1:] else 'holds'} no numbers; only real numbers can be fitted (float, "
-        f"int, uint, bool). {' '.join(remedies)}"
-    )
-
-
-def _dtype_name(dtype: Any) -> str:
-    """Return a dtype's name for messages, with the kind of its categories."""
-    categories = getattr(dtype, "categories", None)
-    return f"{dtype} of {categories.dtype}" if categories is not None else str(dtype)
-
-
 # pandas
 
 
@@ -262,10 +160,12 @@ def _has_columns(a: Any) -> bool:
     return getattr(a, "ndim", 0) == 2 and hasattr(a, "columns")
 
 
-def _is_plain(frame: Any) -> bool:
+def _is_plain_frame(frame: Any) -> bool:
     """Return whether NumPy makes numbers of a frame as they should be: all of NumPy's dtypes, no bool beside others."""
-    kinds = {dtype.kind if isinstance(dtype, np.dtype) else "O" for dtype in frame.dtypes}
-    return kinds <= set(NUMBERS) and ("b" not in kinds or len(kinds) == 1)
+    if not all(map(is_plain, frame.dtypes)):
+        return False
+    bools = sum(dtype.kind == "b" for dtype in frame.dtypes)
+    return bools in (0, len(frame.dtypes))
 
 
 def _only_column(a: Any, role: str) -> Any:
@@ -277,9 +177,23 @@ def _only_column(a: Any, role: str) -> Any:
     return a.iloc[:, 0]
 
 
+def _common_dtype(data: Any, role: str) -> np.dtype:
+    """Return the dtype of the numbers of a pandas column, or of all columns of a frame together."""
+    if not _has_columns(data):
+        found = number_dtype(data.dtype)
+        if found is None:
+            raise not_numbers(role, data.dtype)
+        return found
+    dtypes = {j: number_dtype(dtype) for j, dtype in enumerate(data.dtypes)}
+    bad = [(data.columns[j], data.dtypes.iloc[j]) for j, dtype in dtypes.items() if dtype is None]
+    if bad:
+        raise columns_not_numbers(role, [(name, dtype_name(dtype), dtype) for name, dtype in bad])
+    return np.result_type(FLOAT if not dtypes else np.bool_, *(dtype for dtype in dtypes.values() if dtype is not None))
+
+
 def _frame_values(frame: Any, dtype: np.dtype, role: str) -> np.ndarray:
     """Return a pandas frame's numbers, (n, p)."""
-    if _is_plain(frame):
+    if _is_plain_frame(frame):
         return frame.to_numpy(dtype=dtype)
     out = np.empty(frame.shape, dtype)
     for j, name in enumerate(frame.columns):
@@ -289,16 +203,16 @@ def _frame_values(frame: Any, dtype: np.dtype, role: str) -> np.ndarray:
 
 def _column_values(column: Any, dtype: np.dtype, role: str, name: Any = None) -> np.ndarray:
     """Return a pandas column's numbers, (n,)."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in NUMBERS:
+    own = column.dtype
+    if is_plain(own) or is_sparse_column(own):
         return np.asarray(column, dtype)
-    if hasattr(column.dtype, "categories"):
-        cat = getattr(column, "cat", column)
-        levels = _object_column(np.asarray(cat.categories, object), role, name)
-        return np.append(levels, np.nan).astype(dtype)[np.asarray(cat.codes)]
-    if getattr(column.dtype, "kind", "O") in NUMBERS and not hasattr(column.dtype, "fill_value"):
+    if hasattr(own, "categories"):
+        accessor = getattr(column, "cat", column)
+        levels = _object_column(np.asarray(accessor.categories, object), role, name)
+        # Missing ones have code -1, the place of the last.
+        return np.append(levels, np.nan).astype(dtype)[np.asarray(accessor.codes)]
+    if own.kind in NUMBERS:
         return column.to_numpy(dtype=dtype, na_value=np.nan)
-    if hasattr(column.dtype, "fill_value"):
-        return np.asarray(column, dtype)
     return _object_column(column.to_numpy(dtype=object), role, name).astype(dtype)
 
 
@@ -313,38 +227,29 @@ def _object_values(block: np.ndarray, role: str, names: Any = None) -> np.ndarra
 
 
 def _object_column(values: np.ndarray, role: str, name: Any = None) -> np.ndarray:
-    """Return the numbers in objects (n,); None and pandas.NA are NaN."""
+    """Return the numbers in objects; None and pandas.NA are NaN."""
     flat = np.ravel(values)
-    if _are_numbers(flat):
-        missing = np.array([_is_missing(type(v)) for v in flat], bool)
-        try:
+    if are_numbers(flat):
+        missing = np.array([is_missing(type(value)) for value in flat], bool)
+        with contextlib.suppress(OverflowError):
             return np.where(missing, np.nan, flat).astype(FLOAT).reshape(values.shape)
-        except OverflowError:
-            pass
-    row, value = next((i, v) for i, v in enumerate(flat) if not _is_float(v))
+    row, value = next((i, value) for i, value in enumerate(flat) if not _is_float(value))
     found = f"{type(value).__name__} {str(value)[:40]!r} at position {row}"
-    if name is None:
-        raise InvalidTypeError(
-            f"{role} has dtype object and holds {found}; values of this argument must be real numbers, and no strings "
-            f"that could be read as numbers. "
-            f"{remedy(_value_dtype(value), role)}"
-        )
-    raise _no_numbers(role, [(name, f"object: {found}", _value_dtype(value))])
+    if name is not None:
+        raise columns_not_numbers(role, [(name, f"object: {found}", value_dtype(value))])
+    raise InvalidTypeError(
+        f"{role} has dtype object and holds {found}; values of this argument must be real numbers, and no strings that "
+        f"could be read as numbers. {remedy(value_dtype(value), role)}"
+    )
 
 
 def _is_float(value: Any) -> bool:
-    if not _are_numbers([value]):
+    """Return whether an object is a number that float64 can hold, or missing."""
+    if not are_numbers([value]):
         return False
-    try:
-        return _is_missing(type(value)) or float(value) is not None
-    except OverflowError:
-        return False
-
-
-def _value_dtype(value: Any) -> Any:
-    """Return the dtype that the remedy for a value is that of: dates of any library are times."""
-    is_date = hasattr(value, "isoformat") or type(value).__module__.partition(".")[0] == "cftime"
-    return np.dtype("M8[ns]") if is_date else np.asarray(value).dtype
+    with contextlib.suppress(OverflowError):
+        return is_missing(type(value)) or isinstance(float(value), float)
+    return False
 
 
 # Labels
@@ -352,29 +257,38 @@ def _value_dtype(value: Any) -> Any:
 
 def _label_values(column: Any, role: str) -> np.ndarray:
     """Return the labels in a pandas column, (n,)."""
-    dtype, missing = column.dtype, column.isna()
-    is_categorical = hasattr(dtype, "categories")
-    if number_dtype(dtype) is not None and dtype != object and not (is_categorical and not np.any(missing)):
-        return _column_values(column, number_dtype(dtype), role)  # type: ignore[arg-type]
-    if getattr(dtype, "kind", "O") in "mMc":
-        raise InvalidTypeError(f"{role} has dtype {dtype}; labels are numbers or strings. {remedy(dtype, role)}")
-    values = np.asarray(column) if is_categorical else column.to_numpy(dtype=object)
-    return values if values.dtype.kind in NUMBERS else _unboxed(_label_objects(values, role))
+    dtype = column.dtype
+    if hasattr(dtype, "categories") and not np.any(column.isna()):
+        values = np.asarray(column)
+    elif dtype != OBJECT and (found := number_dtype(dtype)) is not None:
+        values = _column_values(column, found, role)
+    elif getattr(dtype, "kind", "O") in "mMc":
+        raise _no_labels(role, dtype)
+    else:
+        values = column.to_numpy(dtype=object)
+    return values if is_plain(values.dtype) else _unboxed(_label_objects(values, role))
+
+
+def _no_labels(role: str, dtype: Any) -> InvalidTypeError:
+    """Return the error for a dtype that holds no labels."""
+    return InvalidTypeError(f"{role} has dtype {dtype}; labels are numbers or strings: {role}.astype(str) makes some.")
 
 
 def _label_objects(block: np.ndarray, role: str) -> np.ndarray:
-    """Return labels in an array of objects, numbers as floats."""
+    """Return labels in an array of objects, strings or floats."""
     block = block.astype(object)
-    kinds = set(map(type, block.ravel()))
-    if all(issubclass(kind, str) for kind in kinds):
-        return block
-    if any(map(_is_missing, kinds)) or any(isinstance(v, float) and np.isnan(v) for v in block.ravel()):
-        if not _are_numbers(block.ravel()):
-            row = next(i for i, v in enumerate(block.ravel()) if not isinstance(v, str))
-            raise InvalidTypeError(f"{role} has no label at position {row}: it is {block.ravel()[row]}. Leave it out.")
-    if any(issubclass(kind, str) for kind in kinds):
-        raise InvalidTypeError(f"{role} holds numbers and strings; labels are all numbers, or all strings.")
-    return _object_column(block, role).astype(object)
+    flat = block.ravel()
+    if are_numbers(flat):
+        return _object_column(block, role).astype(object)
+    for row, value in enumerate(flat):
+        if is_missing(type(value)) or (isinstance(value, float) and np.isnan(value)):
+            raise InvalidTypeError(f"{role} has no label at position {row}: it is {value}. Leave such rows out.")
+        if not isinstance(value, str):
+            raise InvalidTypeError(
+                f"{role} holds {type(value).__name__} {str(value)[:40]!r} at position {row}; labels are all strings, "
+                f"or all numbers: {role}.astype(str) makes strings."
+            )
+    return block
 
 
 def _unboxed(values: np.ndarray) -> np.ndarray:
@@ -389,7 +303,7 @@ def _frame_numbers(frame: Any, role: str) -> da.Array:
     """Return the numbers of a Dask frame or Series, partition by partition."""
     meta = frame._meta
     dtype = _common_dtype(meta, role)
-    plain = _is_plain(meta) if _has_columns(meta) else isinstance(meta.dtype, np.dtype) and meta.dtype.kind in NUMBERS
+    plain = _is_plain_frame(meta) if _has_columns(meta) else is_plain(meta.dtype)
     if not plain:
         empty = _relabelled(meta, np.empty(meta.shape, dtype))
         frame = frame.map_partitions(partial(_numeric, dtype=dtype, role=role), meta=empty)
@@ -413,10 +327,9 @@ def _frame_labels(frame: Any, role: str) -> da.Array:
     """Return the labels in a Dask Series, or in the only column of a Dask frame."""
     meta = _only_column(frame._meta, role)
     series = frame[frame.columns[0]] if _has_columns(frame) else frame
-    dtype = number_dtype(meta.dtype)
-    if isinstance(meta.dtype, np.dtype) and meta.dtype.kind in NUMBERS:
+    if is_plain(meta.dtype):
         return gated(series.to_dask_array(), role)
-    if dtype is not None and meta.dtype != object and not hasattr(meta.dtype, "categories"):
+    if number_dtype(meta.dtype) is not None and meta.dtype != OBJECT and not hasattr(meta.dtype, "categories"):
         return _frame_numbers(series, role)
     _label_values(meta, role)  # which refuses dates
     objects = type(meta)(np.empty(len(meta), object), index=meta.index, name=meta.name, dtype=object)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import numpy as np
 import xarray as xr
 import zarr
 
@@ -64,6 +65,17 @@ def in_dask(a: Any) -> da.Array:
 def dask_rows(a: Any, role: str = "rows") -> da.Array:
     """Return numbers as a Dask array."""
     return in_dask(rows(a, role))
+
+
+def unique(values: Any) -> np.ndarray:
+    """Return the distinct labels, sorted; of lazy ones by a reduction over their blocks."""
+    if isinstance(values, da.Array):
+        parts = [dask.delayed(np.unique)(block) for block in values.to_delayed().ravel()]
+        values = np.concatenate(dask.compute(*parts))
+    found = np.unique(values)
+    if found.dtype == object and not any(isinstance(label, str) for label in found):
+        return np.array(found.tolist())
+    return found
 
 
 def column(source: Source, role: str) -> Any:

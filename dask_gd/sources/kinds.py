@@ -1,0 +1,135 @@
+"""Which kinds of columns hold real numbers, told by their dtypes, and what to say of those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidTypeError
+
+FLOAT = np.dtype(np.float64)
+OBJECT = np.dtype(object)
+#: NumPy's kinds of real numbers.
+NUMBERS = "fiub"
+#: Columns that a message names at most.
+NAMED = 5
+#: The only category of a column of Dask's whose categories are not known yet.
+UNKNOWN = "__UNKNOWN_CATEGORIES__"
+
+
+def number_dtype(dtype: Any) -> np.dtype | None:
+    """Return the dtype of the numbers that a column of this dtype holds; None if it holds others.
+
+    NumPy's own stay as they are. Floats of pandas and Arrow keep their size, and all else that may lack values becomes
+    float64. Of objects and of unknown categories the values decide; for these it is float64 too.
+    """
+    if isinstance(dtype, np.dtype):
+        found = FLOAT if dtype.kind == "O" else dtype
+        return found if found.kind in NUMBERS else None
+    inner: Any = getattr(dtype, "numpy_dtype", None)
+    if hasattr(dtype, "categories"):
+        inner = _categories_dtype(dtype.categories)
+    elif hasattr(dtype, "pyarrow_dtype"):
+        inner = _arrow_dtype(dtype.pyarrow_dtype, inner)
+    elif is_sparse_column(dtype):
+        return number_dtype(dtype.subtype)
+    if inner is None or inner.kind not in NUMBERS + "O":
+        return None
+    return inner if inner.kind == "f" else FLOAT
+
+
+def is_sparse_column(dtype: Any) -> bool:
+    """Return whether this is the dtype of pandas' sparse columns."""
+    return hasattr(dtype, "subtype") and hasattr(dtype, "fill_value")
+
+
+def is_plain(dtype: Any) -> bool:
+    """Return whether this is a dtype of NumPy's real numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in NUMBERS
+
+
+def _categories_dtype(categories: Any) -> np.dtype | None:
+    """Return the dtype of categories that are numbers, None if they are others."""
+    if categories is None or len(categories) == 0 or UNKNOWN in categories:
+        return OBJECT
+    if categories.dtype == OBJECT and not are_numbers(categories):
+        return None
+    return number_dtype(categories.dtype)
+
+
+def _arrow_dtype(kind: Any, plain: np.dtype | None) -> np.dtype | None:
+    """Return the NumPy dtype for a type of Arrow's: objects for decimals and for columns without any value."""
+    if hasattr(kind, "value_type") and hasattr(kind, "index_type"):
+        return _arrow_dtype(kind.value_type, np.dtype(kind.value_type.to_pandas_dtype()))
+    if str(kind).startswith(("decimal", "null")):
+        return OBJECT
+    return plain if is_plain(plain) else None
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Return whether objects are real numbers or missing. Text that could be read as a number is none."""
+    return all(issubclass(kind, Real | Decimal | np.bool_) or is_missing(kind) for kind in set(map(type, values)))
+
+
+def is_missing(kind: type) -> bool:
+    """Return whether this is the class of None, pandas.NA or NumPy's masked."""
+    return kind is type(None) or kind.__name__ in ("NAType", "MaskedConstant")
+
+
+def not_numbers(role: str, dtype: Any) -> InvalidTypeError:
+    """Return the error for a column without a name."""
+    return InvalidTypeError(
+        f"{role} has dtype {dtype}; only real numbers can be fitted (float, int, uint, bool). {remedy(dtype, role)}"
+    )
+
+
+def columns_not_numbers(role: str, columns: list[tuple[Any, str, Any]]) -> InvalidTypeError:
+    """Return the error that names columns, says what they hold, and what to do about each kind of it.
+
+    ``columns`` are names, descriptions and dtypes.
+    """
+    shown = [f"{name!r} ({what})" for name, what, _ in columns[:NAMED]]
+    if len(columns) > NAMED:
+        shown.append(f"{len(columns) - NAMED} more")
+    said = f"column {shown[0]} holds"
+    if len(shown) > 1:
+        said = f"columns {', '.join(shown[:-1])} and {shown[-1]} hold"
+    first_of_kind = {getattr(dtype, "kind", "O"): (name, dtype) for name, _, dtype in reversed(columns)}
+    remedies = dict.fromkeys(remedy(dtype, role, f"frame[{name!r}]") for name, dtype in first_of_kind.values())
+    return InvalidTypeError(
+        f"{role}: {said} no numbers; only real numbers can be fitted (float, int, uint, bool). {' '.join(remedies)}"
+    )
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return a dtype's name for messages, with the kind of its categories."""
+    categories = getattr(dtype, "categories", None)
+    return str(dtype) if categories is None else f"{dtype} of {categories.dtype}"
+
+
+def value_dtype(value: Any) -> np.dtype:
+    """Return the dtype whose remedy serves an object: dates of any library are times."""
+    is_date = hasattr(value, "isoformat") or type(value).__module__.partition(".")[0] == "cftime"
+    return np.dtype("M8[ns]") if is_date else np.asarray(value).dtype
+
+
+def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
+    """Return what to do about values that are no numbers; ``this`` is what code calls them."""
+    kind = getattr(dtype, "kind", "O")
+    if kind == "M":
+        return f"Make a number of time first: ({this} - np.datetime64('2000-01-01')) / np.timedelta64(1, 'D')."
+    if kind == "m":
+        return f"Divide by a unit first: {this} / np.timedelta64(1, 'D')."
+    if kind == "c":
+        return "Give real and imaginary parts as columns of their own."
+    if role == "y":
+        return "Labels of classes are for the classifiers of dask_gd.estimators; dask_gd.fit takes the classes' codes."
+    return (
+        f"Encode categories as numbers first: {this}.astype('category').cat.codes are codes (-1 where missing), of "
+        "which dask_gd.preprocessing.OneHotEncoder makes indicators. Text of numbers becomes numbers with "
+        "astype(float); Dask makes text of objects unless its setting dataframe.convert-string is False."
+    )
