@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -13,10 +13,10 @@ import xarray as xr
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..hashing import row_hashes
 from ..sources import Source
-from ..sources.coercion import is_lazy_frame
+from ..sources.coercion import from_arrow, is_lazy_frame
 from ..sources.columns import sized
 from ..sources.gate import gated
-from ..sources.lazy import LAZY, is_lazy, opened
+from ..sources.lazy import LAZY, is_lazy, named, opened
 from ..sources.xarray import decoded
 
 #: Rows hashed at a time, in the processor's cache.
@@ -33,9 +33,10 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     Parameters
     ----------
     arrays : array-likes with the same number of rows
-        NumPy and pandas are split in memory. Dask arrays and data frames (as arrays, once their lengths have been
-        computed), Zarr arrays and lazy DataArrays stay lazy: nothing is read,
+        NumPy and pandas are split in memory. Dask arrays, Zarr arrays and lazy DataArrays stay lazy: nothing is read,
         the sizes of the chunks are known from the hashes, and a task leaves out the other rows of what it has read.
+        So do Dask frames and Series, once the lengths of their partitions have been computed; the parts are frames and
+        Series with the same columns. The parts of a Zarr array that names its features are DataArrays.
     test_size : float
         Between 0 and 1, the expected share.
     seed : int
@@ -65,13 +66,14 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     is_lazy(*arrays)  # which refuses Datasets
     if any(isinstance(a, Source) for a in arrays):
         raise InvalidTypeError("train_test_split was given a Source; give its arrays, such as group['X'], group['y'].")
+    arrays = tuple(named(from_arrow(a), f"array {i}") for i, a in enumerate(arrays))
     arrays = tuple(decoded(a, f"array {i}") if isinstance(a, xr.DataArray) else a for i, a in enumerate(arrays))
     columns = [_rows(a, f"array {i}") for i, a in enumerate(arrays)]
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
     n, tests = lengths[0], partial(tested, int(seed), int(float(test_size) * 2**64))
-    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array)]
+    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array | Frame)]
     edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
     # Tested rows before each edge: every row is hashed once for all the arrays.
     before = np.cumsum([0, *(int(tests(start, stop).sum()) for start, stop in pairwise(edges.tolist()))])
@@ -94,9 +96,49 @@ def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
     return row_hashes(seed, start, stop) < np.uint64(threshold)
 
 
+class Frame(NamedTuple):
+    """A Dask frame or Series, and the lengths of its partitions."""
+
+    data: Any
+    lengths: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(self.lengths), *self.data.shape[1:])
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...]]:
+        return (self.lengths,)
+
+    def picked(self, tests: Any, test: bool, sizes: np.ndarray) -> Any:
+        """Return the rows that are tested, or that are not, lazily."""
+        from dask.dataframe import from_map
+
+        # A frame of the partitions' first rows stays beside them, whichever of them Dask leaves out.
+        firsts = np.cumsum([0, *self.lengths])[:-1].tolist()
+        starts = from_map(_start, firsts, meta=_start(0))
+        pick = partial(_pick_rows, tests=tests, test=test)
+        return self.data.map_partitions(pick, starts, meta=self.data._meta, align_dataframes=False)
+
+
+def _start(first: int) -> Any:
+    """Return a partition's first row as a pandas Series of one number."""
+    import pandas as pd
+
+    return pd.Series([first])
+
+
+def _pick_rows(part: Any, start: Any, tests: Any, test: bool) -> Any:
+    """Return the rows of a pandas frame or Series that are tested, or that are not."""
+    first = int(start.iloc[0])
+    return part[tests(first, first + len(part)) == test]
+
+
 def _rows(a: Any, name: str) -> Any:
-    """Dask for what is lazy; else what indices select rows of."""
-    if isinstance(a, LAZY) or is_lazy_frame(a):
+    """Return Dask for what is lazy; else what indices select rows of."""
+    if is_lazy_frame(a):
+        return Frame(a, tuple(map(int, sized(a.to_dask_array(), name).chunks[0])))
+    if isinstance(a, LAZY):
         a = opened(a, name)
     elif not hasattr(a, "shape"):
         a = np.asarray(a)
@@ -106,13 +148,14 @@ def _rows(a: Any, name: str) -> Any:
 
 
 def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
-    """Rows that are not tested, and rows that are."""
-    if not isinstance(column, da.Array):
+    """Return rows that are not tested, and rows that are."""
+    if not isinstance(column, da.Array | Frame):
         test = tests(0, column.shape[0])
         select = getattr(column, "iloc", column)
         return select[np.flatnonzero(~test)], select[np.flatnonzero(test)]
+    pick = column.picked if isinstance(column, Frame) else partial(_picked, column)
     counts = np.diff(before[np.searchsorted(edges, np.cumsum([0, *column.chunks[0]]))])
-    return _picked(column, tests, False, column.chunks[0] - counts), _picked(column, tests, True, counts)
+    return pick(tests, False, column.chunks[0] - counts), pick(tests, True, counts)
 
 
 def _picked(column: da.Array, tests: Any, test: bool, sizes: np.ndarray) -> da.Array:

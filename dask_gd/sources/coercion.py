@@ -238,8 +238,8 @@ def _object_column(values: np.ndarray, role: str, name: Any = None) -> np.ndarra
     if name is not None:
         raise columns_not_numbers(role, [(name, f"object: {found}", value_dtype(value))])
     raise InvalidTypeError(
-        f"{role} has dtype object and holds {found}; values of this argument must be real numbers, and no strings that "
-        f"could be read as numbers. {remedy(value_dtype(value), role)}"
+        f"{role} has dtype object and holds {found}; values of this argument must be real, and strings are not read as "
+        f"numbers. {remedy(value_dtype(value), role)}"
     )
 
 

@@ -100,10 +100,10 @@ def check_stored(column: Column | None, missing: str, start: int, stop: int) -> 
 
 
 def feature_names_of(x: Any) -> tuple | None:
-    """Names along the second axis: a Zarr attribute, an xarray coordinate or a data frame's columns."""
+    """Names along the second axis: of a Zarr or xarray array, or a data frame's columns."""
     x = from_arrow(x)
     if isinstance(x, zarr.Array):
-        names: Any = x.attrs.get("feature_names")
+        names: Any = stored_names(x)
     elif isinstance(x, xr.DataArray):
         names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
     else:
@@ -115,3 +115,29 @@ def feature_names_of(x: Any) -> tuple | None:
     if len(names) != width:
         raise DataError(f"There are {len(names)} feature names for {width} features.")
     return names
+
+
+def stored_names(x: zarr.Array) -> Any:
+    """Return the names of a Zarr array's columns: its attribute ``feature_names``, or the coordinate beside it.
+
+    xarray writes a coordinate as an array called as the dimension is, in the same group.
+    """
+    dims = dimension_names(x)
+    if "feature_names" in x.attrs or dims is None:
+        return x.attrs.get("feature_names")
+    folder = "/".join(x.path.split("/")[:-1])
+    try:
+        found = zarr.open_array(x.store, path=f"{folder}/{dims[1]}".strip("/"), mode="r")
+    except (FileNotFoundError, KeyError, TypeError, ValueError, zarr.errors.BaseZarrError):
+        return None
+    # Text, or plain numbers. Never objects, which may be pickles.
+    plain = found.dtype.kind in "UT" or (found.dtype.kind in "iu" and not {"units", "scale_factor"} & set(found.attrs))
+    return np.asarray(found[:]).tolist() if plain and found.shape == x.shape[1:] else None
+
+
+def dimension_names(x: zarr.Array) -> tuple[str, str] | None:
+    """Return what xarray calls the two dimensions of a Zarr array, None if it does not."""
+    names: Any = getattr(x.metadata, "dimension_names", None) or x.attrs.get("_ARRAY_DIMENSIONS")
+    if len(x.shape) != 2 or not names or len(names) != 2 or not all(isinstance(name, str) and name for name in names):
+        return None
+    return names[0], names[1]

@@ -101,7 +101,8 @@ def columns_not_numbers(role: str, columns: list[tuple[Any, str, Any]]) -> Inval
     first_of_kind = {getattr(dtype, "kind", "O"): (name, dtype) for name, _, dtype in reversed(columns)}
     remedies = dict.fromkeys(remedy(dtype, role, f"frame[{name!r}]") for name, dtype in first_of_kind.values())
     return InvalidTypeError(
-        f"{role}: {said} no numbers; only real numbers can be fitted (float, int, uint, bool). {' '.join(remedies)}"
+        f"{role}: {said} no numbers; values of this argument must be real, and strings are not read as numbers. "
+        + " ".join(remedies)
     )
 
 

@@ -13,7 +13,7 @@ import zarr
 from ..errors import InvalidTypeError
 from .base import Source
 from .coercion import is_lazy_frame, labels, numbers
-from .columns import check_stored
+from .columns import check_stored, dimension_names, feature_names_of
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
 
@@ -45,6 +45,15 @@ def opened(a: Any, role: str = "rows") -> Any:
         check_stored(stored, "error", 0, a.shape[0])
         return stored.lazy
     return a
+
+
+def named(a: Any, role: str = "rows") -> Any:
+    """Return a Zarr array that names its features as a lazy DataArray, which keeps the names; all else as it is."""
+    names = feature_names_of(a) if isinstance(a, zarr.Array) else None
+    if names is None:
+        return a
+    dims = dimension_names(a) or ("row", "feature")
+    return xr.DataArray(opened(a, role), dims=dims, coords={dims[1]: list(names)})
 
 
 def rows(a: Any, role: str = "rows") -> Any:
