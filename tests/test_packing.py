@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from numpy.testing import assert_array_equal
 
 import dask_gd
@@ -46,14 +47,32 @@ def data_array(role, stored=None, lazy=False):
     return xr.DataArray(data, dims=DIMS[: stored.ndim], attrs=ATTRS[role], name=role)
 
 
+def zarr_array(role, stored=None, zarr_format=3, store=None):
+    """The same in a Zarr array that some other writer made."""
+    stored = STORED[role] if stored is None else stored
+    array = zarr.create_array(
+        zarr.storage.MemoryStore() if store is None else store,
+        name=role,
+        data=stored,
+        chunks=(CHUNK, *stored.shape[1:]),
+        zarr_format=zarr_format,
+        config={"write_empty_chunks": True},
+    )
+    array.attrs.update(ATTRS[role])
+    return array
+
+
 FORMS = {
     "DataArray": data_array,
+    "Zarr array": zarr_array,
+    "Zarr array of version 2": lambda role, stored=None: zarr_array(role, stored, zarr_format=2),
     "lazy DataArray": lambda role, stored=None: data_array(role, stored, lazy=True),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
 def all_of(form):
+    """Every role in this form."""
     return {role: FORMS[form](role) for role in STORED}
 
 
@@ -164,3 +183,39 @@ def test_an_attribute_that_is_no_number_is_refused_by_name(key):
     x = data_array("x").assign_attrs({key: "about a tenth"})
     with pytest.raises(InvalidArgumentError, match=f"{key}.* of variable 'x' must be numbers"):
         dask_gd.fit(x, data_array("y"))
+
+
+def test_open_decodes_every_role_of_a_group(tmp_path):
+    group = zarr.open_group(tmp_path / "packed.zarr", mode="w")
+    for role in STORED:
+        zarr_array(role, store=group.store)
+    source = dask_gd.open(tmp_path / "packed.zarr", x="x", y="y", sample_weight="weight", offset="offset")
+    assert source.dtype == np.float64
+    expected = dask_gd.fit(VALUES["x"], VALUES["y"], sample_weight=VALUES["weight"], offset=VALUES["offset"])
+    run = dask_gd.fit(source)
+    np.testing.assert_allclose(run.weights, expected.weights, rtol=1e-10)
+    predicted = expected.predict(VALUES["x"], offset=VALUES["offset"])
+    np.testing.assert_allclose(run.predict(source), predicted, rtol=1e-10)
+    # The part of a Source too, read in a worker's own way.
+    part = dask_gd.open(tmp_path / "packed.zarr", x="x", y="y", offset="offset", rows=slice(17, 77))
+    np.testing.assert_allclose(run.predict(part), predicted[17:77], rtol=1e-10)
+
+
+def test_what_a_writer_left_out_is_the_fill_value_and_then_decoded(tmp_path):
+    group = zarr.open_group(tmp_path / "packed.zarr", mode="w")
+    for role in ("x", "y"):
+        stored = STORED[role]
+        array = group.create_array(role, shape=stored.shape, chunks=(30, *stored.shape[1:]), dtype=stored.dtype)
+        array.attrs.update(ATTRS[role])
+        array[:60] = stored[:60]
+    source = dask_gd.open(tmp_path / "packed.zarr", x="x", y="y", missing="fill")
+    x = np.vstack([VALUES["x"][:60], np.full((30, P), 1.5)])
+    assert_array_equal(source.x.lazy.compute(), x)
+
+
+def test_other_attributes_are_other_data(tmp_path):
+    x, y = zarr_array("x", store=zarr.storage.LocalStore(tmp_path / "x")), zarr_array("y")
+    before = dask_gd.sources.as_source(x, y).fingerprint()
+    x.attrs["scale_factor"] = 0.02
+    after = dask_gd.sources.as_source(x, y).fingerprint()
+    assert {role for role in before if before[role] != after[role]} == {"x"}

@@ -29,6 +29,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from ..errors import DaskGDError, MissingChunkError
 from ..process import keep_pages
 from ..sources.columns import as_rows
+from ..sources.grid import all_of, is_regular, longest, overlapping
 from ..sources.zarr import ZarrRows
 
 OK, ADVICE, BROKEN = "ok", "advice", "broken"
@@ -190,7 +191,8 @@ def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
     decode = {"blosc": blosc.decompress, "zstd": zstd.decompress}
     chosen = next((decode[name] for name in codecs if name in decode), None)
     summed = "crc32c" in codecs
-    grid = [range(-(-n // c)) for n, c in zip((stop, *array.shape[1:]), array.chunks, strict=True)]
+    along, *columns = rows.chunk_edges
+    grid = [overlapping(along, 0, stop), *map(all_of, columns)]
     paths = [os.path.join(files.directory, files.key(index)) for index in itertools.product(*grid)]
     kept = threading.local()
 
@@ -218,11 +220,17 @@ def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
     return all_of_them
 
 
+def _sides(rows: ZarrRows) -> str:
+    """Return the shape of the chunks, in words."""
+    sides = tuple(map(longest, rows.chunk_edges))
+    return str(sides) if is_regular(rows.array) else f"at most {sides}"
+
+
 def _chunks(rows: ZarrRows) -> Iterator[Check]:
     """What about the chunks could be better."""
     array, size = rows.array, rows.chunk_bytes
     codecs = [type(codec).__name__ for codec in getattr(array, "compressors", ())]
-    found = f"{array.shape} {array.dtype} in chunks of {array.chunks}, {size / 1e6:.3g} MB"
+    found = f"{array.shape} {array.dtype} in chunks of {_sides(rows)}, {size / 1e6:.3g} MB"
     found += f"; {', '.join(codecs) or 'no codec'}"
     advice = []
     if size < SMALL and rows.nbytes(rows.shape[0]) > 16 * SMALL:
@@ -232,7 +240,7 @@ def _chunks(rows: ZarrRows) -> Iterator[Check]:
         advice.append(
             f"chunks of {size / 1e6:,.0f} MB are large; {CPU_COUNT} threads may need {need / 1e9:.1f} GB to decode them"
         )
-    if len(array.shape) > 1 and array.chunks[1] < array.shape[1]:
+    if any(len(all_of(edges)) > 1 for edges in rows.chunk_edges[1:]):
         advice.append("chunks hold only some columns; whole rows read faster")
     if "crc32c" not in repr(getattr(array.metadata, "codecs", ())).lower():
         advice.append("no checksums, so damage is read as data: add zarr.codecs.Crc32cCodec() to the compressors")

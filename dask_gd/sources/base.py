@@ -17,6 +17,7 @@ from ..errors import InvalidArgumentError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
+from .grid import grouped, overlapping
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
@@ -358,12 +359,13 @@ def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[in
         if together > 1:
             edges = np.append(edges[:-1:together], edges[-1])
         return tuple(int(edge) for edge in edges)
-    first, last = start // x.unit, -(-stop // x.unit)
-    unit_bytes = x.unit * x.shape[1] * x.dtype.itemsize
+    units = overlapping(x.units, start, stop)
+    used = x.units[units.start : units.stop + 1]
+    row_bytes = x.nbytes(1)
     # Of wide rows so many that the gradient, which is as wide, is small beside them.
-    fewest = -(-min(PARTITION_BYTES, 16 * 8 * x.shape[1]) // unit_bytes)
-    units = max(1, fewest, min(PARTITION_BYTES // unit_bytes, (last - first) // PARTITIONS))
-    return (start, *range((first + units) * x.unit, stop, units * x.unit), stop)
+    fewest = -(-min(PARTITION_BYTES, 16 * 8 * x.shape[1]) // row_bytes)
+    most = min(PARTITION_BYTES // row_bytes, (used[-1] - used[0]) // PARTITIONS)
+    return (start, *(edge for edge in grouped(used, most, fewest) if start < edge < stop), stop)
 
 
 def align(column: Column, bounds: tuple[int, ...]) -> Column:

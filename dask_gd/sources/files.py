@@ -25,6 +25,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreadableChunkError
+from .grid import is_regular
 from .shard_index import ABSENT, ShardIndex, shard_index, without_crc32c
 from .stores import METADATA
 
@@ -92,6 +93,8 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
     """The files of an array, or None if it has to be read through zarr."""
     metadata: Any = array.metadata
     if type(array.store) is not LocalStore or array.dtype.hasobject or sys.byteorder != "little":
+        return None
+    if not is_regular(array):
         return None
     index = shard_index(array)
     if metadata.zarr_format == 3:

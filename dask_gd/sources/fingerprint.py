@@ -12,23 +12,27 @@ import zarr
 from zarr.abc.store import Store, SuffixByteRequest
 from zarr.core.sync import sync
 
+from .grid import all_of, key_edges
+from .packing import Packing
 from .presence import AT_ONCE, chunk_key, gathered
 
 #: A fingerprint reads an array's stored bytes whole up to this size, beyond it the ends of at most this many chunks.
 WHOLE_BYTES, SAMPLED_CHUNKS, TAIL_BYTES = 64 << 20, 1024, 4096
 
 
-def content(array: zarr.Array) -> str:
+def content(array: zarr.Array, packing: Packing | None) -> str:
     """Return a hash of the stored bytes: all of them where they are few, else the ends of evenly spaced chunks.
 
-    A checksum codec puts its sum at a chunk's end, so that there the sample covers whole chunks. The keys are those
-    that the array's shape promises: not every store can list what it holds.
+    How they are unpacked belongs to it. A checksum codec puts its sum at a chunk's end, so that there the sample covers
+    whole chunks. The keys are those that the array's shape promises: not every store can list what it holds.
     """
-    return sync(_content(array))
+    return sync(_content(array, packing))
 
 
-async def _content(array: zarr.Array) -> str:
-    about = array.shape, str(array.dtype), np.asarray(array.fill_value or 0, array.dtype).tolist()
+async def _content(array: zarr.Array, packing: Packing | None) -> str:
+    about: tuple = array.shape, str(array.dtype), np.asarray(array.fill_value or 0, array.dtype).tolist()
+    if packing is not None:
+        about = (*about, packing)
     digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
     whole = array.nbytes <= WHOLE_BYTES
     keys = _keys(array, whole)
@@ -42,7 +46,7 @@ async def _content(array: zarr.Array) -> str:
 
 def _keys(array: zarr.Array, whole: bool) -> Iterator[str]:
     """Yield the keys of all chunks or shards, or of some, evenly spaced."""
-    grid = tuple(-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
+    grid = tuple(len(all_of(edges)) for edges in key_edges(array))
     step = 1 if whole else max(1, -(-prod(grid) // SAMPLED_CHUNKS))
     for i in range(0, prod(grid), step):
         yield chunk_key(array, tuple(map(int, np.unravel_index(i, grid))))

@@ -29,6 +29,7 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from ..errors import CorruptChunkError, MissingChunkError, UnreadableChunkError
 from .files import ChunkError
+from .grid import Edges, all_of, chunk_edges, even_edges, find, key_edges, overlapping
 from .presence import chunk_key
 from .stores import Key, ask, sees_array
 
@@ -68,17 +69,29 @@ class MarkedChunks:
         return True
 
     @cached_property
-    def inner(self) -> tuple[int, ...]:
-        """Return the shape of the smallest chunks, those in shards inside of shards too."""
-        codecs, shape = getattr(self.array.metadata, "codecs", ()), self.array.chunks
-        while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
-            codecs, shape = shards[0].codecs, shards[0].chunk_shape
-        return shape
+    def sharded(self) -> bool:
+        """Return whether chunks lie in shards."""
+        return any(isinstance(codec, ShardingCodec) for codec in getattr(self.array.metadata, "codecs", ()))
 
-    @property
-    def side(self) -> tuple[int, ...]:
-        """Return the shape of what has a key of its own in the store."""
-        return self.array.shards or self.array.chunks
+    @cached_property
+    def chunks(self) -> tuple[Edges, ...]:
+        """Return where chunks begin along each dimension."""
+        return chunk_edges(self.array)
+
+    @cached_property
+    def keys(self) -> tuple[Edges, ...]:
+        """Return where begins what has a key of its own in the store."""
+        return key_edges(self.array)
+
+    @cached_property
+    def corners(self) -> tuple[Any, ...]:
+        """Return the index of every row, in the first column of the smallest chunks, those in inner shards too."""
+        codecs, edges = getattr(self.array.metadata, "codecs", ()), self.chunks
+        while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
+            codecs = shards[0].codecs
+            edges = tuple(map(even_edges, self.array.shape, shards[0].chunk_shape))
+        firsts = (slice(None, None, along.step) if isinstance(along, range) else along[:-1] for along in edges[1:])
+        return slice(None), *firsts
 
     def mark(self, number: int) -> Any:
         """Return what stands for absent chunks, as a number of the array's dtype."""
@@ -131,11 +144,10 @@ class MarkedChunks:
             raise
         except Exception:
             sync(_settle())
-            for index, box in self._boxes(self.array.chunks, start, len(out)):
+            for index, box in self._boxes(self.chunks, start, len(out)):
                 out[box] = self._read_again(index, start, box, 0)
         # A chunk that is absent is so as a whole, its first column included.
-        corners = out[(slice(None), *(slice(None, None, size) for size in self.inner[1:]))]
-        if self._is_mark(corners).any():
+        if self._is_mark(out[self.corners]).any():
             self._look(start, out, fill)
 
     def _read_again(self, index: tuple[int, ...], start: int, box: tuple[slice, ...], number: int) -> np.ndarray:
@@ -164,7 +176,7 @@ class MarkedChunks:
             raise ChunkError(index, "it is not in the store", MissingChunkError) from error
         if found is Key.EMPTY:
             raise ChunkError(index, "it has no bytes", CorruptChunkError) from error
-        if found is Key.WHOLE and self.array.shards is not None:
+        if found is Key.WHOLE and self.sharded:
             reason = "its store does not give parts of a shard, which are needed, but the whole"
             raise ChunkError(index, reason, UnreadableChunkError) from error
         if failure is not None:
@@ -176,7 +188,7 @@ class MarkedChunks:
     def _look(self, start: int, out: np.ndarray, fill: Any) -> None:
         """Refuse absent chunks, or fill them, where ``out`` holds the mark."""
         marked, seen = self._is_mark(out), False
-        for _, box in self._boxes(self.side, start, len(out)):
+        for _, box in self._boxes(self.keys, start, len(out)):
             part = marked[box]
             if not part.any():
                 continue
@@ -191,7 +203,7 @@ class MarkedChunks:
                 out[box][part] = fill
             elif self.markable:
                 self._look_again(chunk, start, out, box, part, fill)
-            elif self.array.shards is not None:
+            elif self.sharded:
                 self._note_unmarkable()
 
     def _look_again(
@@ -203,7 +215,7 @@ class MarkedChunks:
         if not absent.any():
             return
         if fill is None:
-            reason = "its shard leaves it out" if self.array.shards is not None else "it was not in the store"
+            reason = "its shard leaves it out" if self.sharded else "it was not in the store"
             raise ChunkError(self._chunk(start, box, absent), reason, MissingChunkError)
         out[box][absent] = np.where(again == self.mark(1), fill, again)[absent]
 
@@ -224,7 +236,7 @@ class MarkedChunks:
 
     def _key(self, chunk: tuple[int, ...]) -> str:
         """Return the key in the store of a chunk, or of the shard that holds it."""
-        index = tuple(i * c // s for i, c, s in zip(chunk, self.array.chunks, self.side, strict=True))
+        index = tuple(find(keys, along[i]) for i, along, keys in zip(chunk, self.chunks, self.keys, strict=True))
         return chunk_key(self.array, index)
 
     def _chunk(self, start: int, box: tuple[slice, ...], part: np.ndarray) -> tuple[int, ...]:
@@ -232,17 +244,16 @@ class MarkedChunks:
         first = np.argwhere(part)[0].tolist()
         offsets = (start, *(0,) * (len(first) - 1))
         cells = (i + s.start + offset for i, s, offset in zip(first, box, offsets, strict=True))
-        return tuple(cell // c for cell, c in zip(cells, self.array.chunks, strict=True))
+        return tuple(map(find, self.chunks, cells))
 
     def _boxes(
-        self, side: tuple[int, ...], start: int, count: int
+        self, edges: tuple[Edges, ...], start: int, count: int
     ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """Yield the chunks of this shape that hold rows from ``start`` on, and what of these rows they are."""
+        """Yield the chunks between these edges that hold rows from ``start`` on, and what of these rows they are."""
         shape = (start + count, *self.array.shape[1:])
-        ranges = [range(start // side[0], -(-shape[0] // side[0]))]
-        ranges += [range(-(-n // size)) for n, size in zip(shape[1:], side[1:], strict=True)]
+        ranges = [overlapping(edges[0], start, shape[0]), *map(all_of, edges[1:])]
         for index in product(*ranges):
-            spans = [(i * size, min((i + 1) * size, n)) for i, size, n in zip(index, side, shape, strict=True)]
+            spans = [(along[i], min(along[i + 1], n)) for i, along, n in zip(index, edges, shape, strict=True)]
             rows = slice(max(spans[0][0] - start, 0), spans[0][1] - start)
             yield index, (rows, *(slice(*span) for span in spans[1:]))
 

@@ -18,6 +18,7 @@ from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from .grid import Edges, all_of, chunk_edges, key_edges, overlapping
 from .shard_index import ABSENT, ShardIndex, shard_index
 from .stores import Key, ask, metadata_key
 
@@ -29,28 +30,27 @@ AT_ONCE = 64
 _noted: set[str] = set()
 
 
-def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: index and shape of each.
+def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tuple[int, ...], Edges]]:
+    """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: the index, and where rows of such begin.
 
     Nothing where the store's listing cannot be relied on.
     """
     keys = listed(array)
     if keys is None:
         return
-    side = array.shards or array.chunks
-    grid = [range(-(-n // c)) for n, c in zip(array.shape, side, strict=True)]
-    grid[0] = range(start // side[0], -(-stop // side[0]))
+    rows, *columns = key_edges(array)
+    grid = [overlapping(rows, start, stop), *map(all_of, columns)]
     missing = (index for index in product(*grid) if chunk_key(array, index) not in keys)
     first = next(missing, None)
     if first is not None:
         # A listing may be short, of a server that gives it by the page.
         if ask(array.store, chunk_key(array, first)) is Key.ABSENT:
-            yield from ((index, side) for index in chain([first], missing))
+            yield from ((index, rows) for index in chain([first], missing))
         return
     index = shard_index(array)
     if index is not None:
         for chunk in sync(_left_out(array, index, sorted(product(*grid)), start, stop)):
-            yield chunk, array.chunks
+            yield chunk, chunk_edges(array)[0]
 
 
 def listed(array: zarr.Array) -> set[str] | None:

@@ -11,6 +11,8 @@ import numpy as np
 import zarr
 from zarr.codecs import ShardingCodec
 
+from .grid import is_regular
+
 #: Offset and length, in a shard's index, of a chunk that the shard does not hold.
 ABSENT = 2**64 - 1
 
@@ -57,9 +59,9 @@ class ShardIndex:
 
 
 def shard_index(array: zarr.Array) -> ShardIndex | None:
-    """Return how to read the array's shards; None without shards, or if their index or codecs are unusual."""
+    """Return how to read the array's shards; None without shards, or if these, their index or codecs are unusual."""
     codecs: Any = getattr(array.metadata, "codecs", ())
-    if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
+    if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec) or not is_regular(array):
         return None
     configuration: Any = codecs[0].to_dict()["configuration"]
     first, *rest = configuration["index_codecs"]

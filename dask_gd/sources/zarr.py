@@ -22,7 +22,9 @@ from zarr.storage import LocalStore, MemoryStore, ZipStore
 from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from . import fingerprint, presence, stores
 from .files import ChunkError, ChunkFiles, chunk_files, thread_buffer
+from .grid import Edges, chunk_edges, even_edges, find, grouped, key_edges, longest
 from .marked import MarkedChunks
+from .packing import Packing, zarr_packing
 
 #: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
 #: these are wide: enough that the cost of adding up gradients, which are as wide, does.
@@ -42,6 +44,8 @@ class ZarrRows:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", stores.absolute(self.array))
+        # Attributes that make no sense are refused here, and not in a task.
+        _ = self.packing
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made of the array where it is read."""
@@ -55,14 +59,25 @@ class ZarrRows:
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
+    @cached_property
+    def packing(self) -> Packing | None:
+        """How the stored numbers become values, where they are not the values."""
+        return zarr_packing(self.array, self.name)
 
-    @property
-    def unit(self) -> int:
-        """Rows that must be read together: a shard's, or a chunk's where there are no shards."""
-        return (self.array.shards or self.array.chunks)[0]
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return self.array.dtype if self.packing is None else self.packing.dtype(self.array.dtype)
+
+    @cached_property
+    def chunk_edges(self) -> tuple[Edges, ...]:
+        """Where chunks begin along each dimension."""
+        return chunk_edges(self.array)
+
+    @cached_property
+    def units(self) -> Edges:
+        """Where rows begin that must be read together: those of a shard, or of a chunk where there are no shards."""
+        return key_edges(self.array)[0]
 
     @cached_property
     def files(self) -> ChunkFiles | None:
@@ -81,28 +96,35 @@ class ZarrRows:
             return "dask_gd's own reader"
         return "zarr" if self.marked.fast is self.marked.by_zarr else "zarrs"
 
-    @property
-    def read_rows(self) -> int:
-        """Rows decoded at a time: as many whole chunks as make up READ_BYTES, at least one.
+    @cached_property
+    def cuts(self) -> Edges:
+        """Where windows begin, the rows that are decoded at a time: as many whole chunks as make up READ_BYTES.
 
         Of chunks that are stored as they are, no more than that.
         """
-        chunk = self.array.chunks[0]
-        row_bytes = prod(self.array.shape[1:]) * self.array.dtype.itemsize
-        if self.files is not None and self.files.plain and chunk * row_bytes > READ_BYTES:
-            return min(chunk, max(READ_ROWS, READ_BYTES // row_bytes))
-        return max(1, READ_BYTES // max(1, chunk * row_bytes), -(-min(READ_ROWS, self.shape[0]) // chunk)) * chunk
+        n, edges = self.shape[0], self.chunk_edges[0]
+        row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
+        most = READ_BYTES // row_bytes
+        if self.files is not None and self.files.plain and longest(edges) > most:
+            return even_edges(n, min(longest(edges), max(READ_ROWS, most)))
+        return grouped(edges, most, min(READ_ROWS, n))
+
+    @property
+    def read_rows(self) -> int:
+        """Rows decoded at a time, at most."""
+        return longest(self.cuts)
 
     @property
     def lazy(self) -> da.Array:
         """The array as Dask's, in blocks of `read_rows`, each read as a fit reads it."""
         self.check_sendable()
-        chunks = (self.read_rows, *(-1,) * (len(self.shape) - 1))
+        windows = self.windows(0, self.shape[0])
+        chunks = (tuple(stop - start for start, stop in windows) or (0,), *self.shape[1:])
         return da.from_array(LazyRows(self), chunks=chunks, asarray=False, fancy=False)
 
     @property
     def window_bytes(self) -> int:
-        return self.read_rows * prod(self.array.shape[1:]) * self.array.dtype.itemsize
+        return self.nbytes(self.read_rows)
 
     def nbytes(self, rows: int) -> int:
         """Decoded bytes of so many rows."""
@@ -111,7 +133,7 @@ class ZarrRows:
     @property
     def chunk_bytes(self) -> int:
         """Of a chunk, decoded."""
-        return prod(self.array.chunks) * self.dtype.itemsize
+        return prod(map(longest, self.chunk_edges)) * self.dtype.itemsize
 
     @property
     def ahead(self) -> int:
@@ -123,20 +145,25 @@ class ZarrRows:
     @property
     def buffer_bytes(self) -> int:
         """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
-        array = self.array
-        chunk = prod(array.chunks) * array.dtype.itemsize
-        window = self.window_bytes
+        chunk = prod(map(longest, self.chunk_edges)) * self.array.dtype.itemsize
+        window, packed = self.window_bytes, 0
+        if self.packing is not None:
+            # What is stored, and which values of it are missing.
+            packed = window // self.dtype.itemsize * (self.array.dtype.itemsize + 2)
         if self.files is None:
             # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
-            return (1 + self.ahead) * window + max(1, self.ahead) * 2 * max(window, chunk)
-        return window if self.files.plain else window + 2 * chunk + (chunk >> 8)
+            return (1 + self.ahead) * window + max(1, self.ahead) * (2 * max(window, chunk) + packed)
+        return packed + (window if self.files.plain else window + 2 * chunk + (chunk >> 8))
 
     def where(self, row: int, column: int = 0) -> str:
         """The chunk that holds ``row`` and ``column``, for messages."""
-        chunk, *columns = self.array.chunks
-        first = row // chunk * chunk
-        index = (row // chunk, *(column // c for c in columns))
-        return f"{self.name!r}, chunk {index}, rows {first}-{min(first + chunk, self.shape[0]) - 1}"
+        index = tuple(find(edges, at) for edges, at in zip(self.chunk_edges, (row, column), strict=False))
+        first, last = self._rows_of(self.chunk_edges[0], index[0])
+        return f"{self.name!r}, chunk {index}, rows {first}-{last}"
+
+    def _rows_of(self, edges: Edges, i: int) -> tuple[int, int]:
+        """Return the first and the last row of a chunk or shard."""
+        return edges[i], min(edges[i + 1], self.shape[0]) - 1
 
     @property
     def worth_keeping(self) -> bool:
@@ -149,25 +176,29 @@ class ZarrRows:
         if out is None:
             out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         context_meter.digest_metric("read", out.nbytes, "bytes")
-        fill = None
+        stored, fill = out, None
+        if self.packing is not None:
+            stored = thread_buffer(f"{self.role} packed", out.shape, self.array.dtype)
         if self.missing == "fill":
             fill = self.array.fill_value or 0
         try:
-            (self.files or self.marked).read(start, out, fill)
+            (self.files or self.marked).read(start, stored, fill)
         except ChunkError as error:
             raise self._refused(error) from error
-        return out
+        return out if self.packing is None else self.packing.decode(stored, out)
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """``start`` to ``stop`` cut at multiples of `read_rows`, so that no chunk is decoded twice."""
+        """``start`` to ``stop`` cut at `cuts`, so that no chunk is decoded twice."""
+        i = find(self.cuts, start)
         while start < stop:
-            end = min((start // self.read_rows + 1) * self.read_rows, stop)
+            i += 1
+            end = min(self.cuts[i], stop)
             yield start, end
             start = end
 
     def _refused(self, error: ChunkError) -> DataError:
         """Say of a chunk that it is absent, damaged, or not given, and what to do."""
-        corner: Any = [i * c for i, c in zip(error.index, self.array.chunks, strict=True)]
+        corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
         where, intact = f"Array {self.where(*corner[:2])}", "Iterations already stored are intact."
         if error.absent:
             if not stores.sees_store(self.array):
@@ -193,8 +224,8 @@ class ZarrRows:
             raise self._unanswered(error) from error
         if not absent:
             return
-        first, side = absent[0]
-        rows = first[0] * side[0], min((first[0] + 1) * side[0], self.shape[0]) - 1
+        first, edges = absent[0]
+        rows = self._rows_of(edges, first[0])
         raise MissingChunkError(
             f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {len(absent) - 1} more; "
             f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
@@ -212,7 +243,7 @@ class ZarrRows:
     def content(self) -> str:
         """A hash of the stored bytes, see `fingerprint`."""
         try:
-            return fingerprint.content(self.array)
+            return fingerprint.content(self.array, self.packing)
         except Exception as error:
             raise self._unanswered(error) from error
 

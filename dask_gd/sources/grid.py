@@ -1,0 +1,93 @@
+"""Where the chunks of a Zarr array begin: at even steps, or on a rectilinear grid anywhere.
+
+Along each dimension the edges are an ascending sequence of positions: chunk i reaches from ``edges[i]`` to
+``edges[i + 1]``. The last one may lie beyond the array. Those of a regular grid are a `range`, however many they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import zarr
+
+#: Positions along one dimension.
+Edges = Sequence[int]
+
+
+def chunk_edges(array: zarr.Array) -> tuple[Edges, ...]:
+    """Return the edges of the chunks that are decoded one by one, those inside shards, along each dimension."""
+    try:
+        return _even(array.shape, array.chunks)
+    except NotImplementedError:
+        return _uneven(array.read_chunk_sizes)  # type: ignore[attr-defined]
+
+
+def key_edges(array: zarr.Array) -> tuple[Edges, ...]:
+    """Return the edges of what has a key of its own in the store, shards or else chunks, along each dimension."""
+    try:
+        return _even(array.shape, array.shards or array.chunks)
+    except NotImplementedError:
+        return _uneven(array.write_chunk_sizes)  # type: ignore[attr-defined]
+
+
+def is_regular(array: zarr.Array) -> bool:
+    """Return whether all chunks, and all shards, have one shape."""
+    return all(isinstance(edges, range) for edges in (*chunk_edges(array), *key_edges(array)))
+
+
+def _even(shape: tuple[int, ...], sides: tuple[int, ...]) -> tuple[Edges, ...]:
+    """Return the edges of a regular grid."""
+    return tuple(map(even_edges, shape, sides))
+
+
+def even_edges(n: int, side: int) -> Edges:
+    """Return the edges of chunks of one size along a dimension of length ``n``."""
+    side = max(1, side)
+    return range(0, -(-n // side) * side + 1, side)
+
+
+def _uneven(sizes: Any) -> tuple[Edges, ...]:
+    """Return the edges of chunks with these sizes along each dimension."""
+    return tuple(tuple(accumulate(along, initial=0)) for along in sizes)
+
+
+def find(edges: Edges, position: int) -> int:
+    """Return the number of the chunk that holds a position."""
+    return bisect_right(edges, position) - 1
+
+
+def overlapping(edges: Edges, start: int, stop: int) -> range:
+    """Return the numbers of the chunks that hold positions from ``start`` to ``stop``."""
+    return range(find(edges, start), bisect_left(edges, stop))
+
+
+def all_of(edges: Edges) -> range:
+    """Return the numbers of all chunks."""
+    return range(len(edges) - 1)
+
+
+def longest(edges: Edges) -> int:
+    """Return the largest distance of two edges."""
+    if isinstance(edges, range):
+        return edges.step
+    return max((b - a for a, b in pairwise(edges)), default=1)
+
+
+def grouped(edges: Edges, most: int, fewest: int = 1) -> Edges:
+    """Return the edges of runs of whole chunks.
+
+    Runs are as long as they can be up to ``most``, and yet at least ``fewest`` long, and one chunk.
+    """
+    if isinstance(edges, range):
+        step = edges.step * max(1, most // edges.step, -(-fewest // edges.step))
+        first, last = edges[0], edges[-1]
+        return range(first, first - (first - last) // step * step + 1, step)
+    cuts, last = [edges[0]], len(edges) - 1
+    while cuts[-1] < edges[-1]:
+        start = cuts[-1]
+        i = max(find(edges, start + most), bisect_left(edges, start + fewest), bisect_right(edges, start))
+        cuts.append(edges[min(i, last)])
+    return tuple(cuts)
