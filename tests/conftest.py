@@ -3,6 +3,7 @@
 Hypothesis invents the same cases on every run, so that a failure is a change of the code.
 """
 
+import dask
 import helpers
 import pytest
 from dask.distributed import Client
@@ -18,7 +19,10 @@ settings.register_profile(
 )
 settings.load_profile("dask_gd")
 
-# The clusters that stay until the end of the session, by their number of workers.
+# Dask's workers are forked from a process that has loaded them; those of the command line start as its users' do.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+
+# The clusters that stay until the end of the session, by their number of workers or by name.
 SHARED = {}
 
 
@@ -32,12 +36,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def clusters():
-    """Return shared clusters by their number of workers; each starts when it is first asked for."""
+    """Return shared clusters by their number of workers or by name; each starts when it is first asked for."""
 
-    def shared(workers):
-        if workers not in SHARED:
-            SHARED[workers] = helpers.cluster(workers)
-        return SHARED[workers]
+    def shared(which):
+        if which not in SHARED:
+            SHARED[which] = helpers.cluster(which if isinstance(which, int) else 2)
+        return SHARED[which]
 
     yield shared
     while SHARED:

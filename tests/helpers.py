@@ -1,5 +1,7 @@
 """What several test files use: problems, arrays on disk, references, clusters, comparisons."""
 
+import multiprocessing
+import multiprocessing.forkserver
 import time
 
 import numpy as np
@@ -86,8 +88,26 @@ def sklearn_ridge(x, y, alpha, sample_weight=None, fit_intercept=True):
 # Clusters and waiting
 
 
+FORKSERVER = multiprocessing.get_context("forkserver")
+
+
+def warm():
+    """Start the process that others are forked from, unless it runs: it has loaded what they would load each."""
+    FORKSERVER.set_forkserver_preload(["distributed", "dask_gd", "sklearn.linear_model", "xarray", "pytest", "psutil"])
+    multiprocessing.forkserver.ensure_running()
+
+
+def forked(function, *arguments):
+    """Start a process of its own, which may be killed, that calls a function of a test file."""
+    warm()
+    process = FORKSERVER.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def cluster(workers, threads=1, **options):
     """Start worker processes, on ports that nobody has; a test that harms no worker takes a fixture of conftest.py."""
+    warm()
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", **options}
     return LocalCluster(n_workers=workers, threads_per_worker=threads, **options)
 
