@@ -213,7 +213,7 @@ def test_a_tls_cluster_gives_the_same_bits_and_refuses_plain_tcp_and_foreign_cer
         for address in (cluster.scheduler_address, worker):
             assert address.startswith("tls://127.0.0.1:")
             for other, security in ((address.replace("tls://", "tcp://"), None), (address, foreign)):
-                with pytest.raises(OSError, match="Timed out|reset|closed|certificate"):
+                with pytest.raises(OSError, match=r"Timed out|reset|closed|certificate"):
                     Client(other, security=security, timeout=1)
 
 
