@@ -196,7 +196,7 @@ def fit(
         stack.callback(passes.let_go, run.source)
         stack.callback(run.release)
         stack.enter_context(told.hear_of_failure(run.name))
-        stack.enter_context(passes.span_of("fit", run.name))
+        stack.enter_context(passes.passes_of("fit", run.name, run.committed))
         told.tell(run.started(max_iter, 0.0 if run.batched else tol))
         try:
             if run.resumed_from is not None:

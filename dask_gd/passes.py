@@ -22,15 +22,18 @@ from typing import Any, NamedTuple
 import dask
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
+from dask.core import flatten
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from dask.typing import Key
-from distributed import KilledWorker, futures_of, span
+from distributed import futures_of, span
 from distributed.metrics import context_meter
 
-from .errors import ClusterError, DataError, InvalidArgumentError, NonFiniteError
+from .cluster import active_client, compare_versions, compute, telling_commits, threads_of
+from .errors import DataError, InvalidArgumentError, NonFiniteError
 from .losses import Loss
-from .process import active_client, keep_pages, one_blas_thread, relieve
+from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.cache import cache
 from .sources.dask import BlockRows
@@ -125,10 +128,10 @@ _spans: dict[str, dict[str, Any]] = {}
 
 
 @contextlib.contextmanager
-def span_of(kind: str, run: str) -> Iterator[None]:
-    """Put the tasks of a fit's or a search's passes together on Dask's dashboard, in a span, if there is a cluster.
+def passes_of(kind: str, run: str, committed: Callable[[], str]) -> Iterator[None]:
+    """Name the passes of a fit or a search: a span on Dask's dashboard, and what errors say has been committed.
 
-    Not by a span around it all: Dask does not fuse a layer with others that were made outside of it.
+    The span is not put around it all: Dask does not fuse a layer with others that were made outside of it.
     """
     if active_client() is None:
         yield
@@ -136,7 +139,8 @@ def span_of(kind: str, run: str) -> Iterator[None]:
     with span(f"gd-{kind}-{run}"):
         _spans[run] = {"span": dask.get_annotations()["span"]}
     try:
-        yield
+        with telling_commits(run, committed):
+            yield
     finally:
         del _spans[run]
 
@@ -218,7 +222,9 @@ def evaluate(
     q, k, m = query.shape
     copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
     nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
-    threads = client.nthreads() if client is not None else {"": CPU_COUNT}
+    threads = threads_of(client, run) if client is not None else {"": CPU_COUNT}
+    if client is not None:
+        compare_versions(client, threads, run, ("zarr",) if reads_zarr(source.reader) else ())
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
     if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = grouped(source, partitions, sum(threads.values()))
@@ -238,7 +244,7 @@ def evaluate(
             meta=np.empty((0,) * len(grid), dtype=object),
         )
     # Without blocks there is nothing to fuse, which would lose where tasks should run.
-    parts = partials.to_delayed(optimize_graph=bool(blocks)).ravel().tolist()
+    parts = as_delayed(partials, fuse=bool(blocks))
     if fields:
         parts = [parts[i] for i in partitions]
     _running[key] = len(parts), []
@@ -247,15 +253,24 @@ def evaluate(
         # Dask advises against graphs that hold this much; here it is sent once.
         large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
         with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            return coupled(total.compute()[0], loss, needs)
-    except KilledWorker as error:
-        raise ClusterError(
-            f"{_rows_named(source, work, error.task)} killed {error.allowed_failures + 1} workers, or waited on them, "
-            f"in pass {key}. "
-            "Look at the workers' logs and memory; smaller chunks need less. What was committed before is intact."
-        ) from error
+            return coupled(compute(total, run, f"pass {key}", partial(_rows_named, source, work))[0], loss, needs)
     finally:
         del _running[key]
+
+
+def as_delayed(array: da.Array, fuse: bool) -> list[Delayed]:
+    """Return the array's blocks in their order; ``fuse`` them with what they are made of."""
+    if hasattr(array, "to_delayed"):
+        return array.to_delayed(optimize_graph=fuse).ravel().tolist()
+    # An array of Dask's query planner, which has no such method.
+    planned = array.optimize()  # type: ignore[attr-defined]
+    graph = HighLevelGraph.from_collections(planned.name, dict(planned.__dask_graph__()), dependencies=())
+    return [Delayed(key, graph, layer=planned.name) for key in flatten(planned.__dask_keys__())]
+
+
+def reads_zarr(reader: Reader) -> bool:
+    """Return whether tasks get Zarr arrays, which another version of zarr cannot load."""
+    return any(isinstance(column, ZarrRows) for column in reader.columns)
 
 
 def nbytes_of(value: Any) -> int:
@@ -269,7 +284,7 @@ def largest_target(source: Source) -> int:
     if isinstance(y, FieldRows):
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
     rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
-    largest = float(da.where(da.isfinite(rows), rows, 0).max().compute())
+    largest = float(compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes"))
     return max(1, int(largest))
 
 

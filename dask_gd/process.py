@@ -88,14 +88,6 @@ def memory_limit() -> int | None:
         return None
 
 
-def active_client() -> Client | None:
-    """The `distributed.Client` that Dask would use now, or None for local threads."""
-    try:
-        return default_client()
-    except ValueError:
-        return None
-
-
 def process_name() -> str:
     """This process as errors name it: by its worker's address, if it has one worker."""
     try:

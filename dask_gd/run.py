@@ -27,7 +27,7 @@ from .result import FitResult, result_of
 from .solvers import STALLED, Solver
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
-from .store import Checkpoint, Store
+from .store import Checkpoint, Store, said_of
 from .unseen import expected
 
 logger = logging.getLogger("dask_gd")
@@ -225,6 +225,10 @@ class Run:
         start[p] = constant[:, None]
         self.state = self.solver.init(start, self.rounding)
         return True
+
+    def committed(self) -> str:
+        """Return a sentence on what has been committed, for errors of the cluster."""
+        return said_of(self.store, self.iteration)
 
     def end_iteration(self, *stop: Any) -> IterationEnded:
         self.reason = self.stop(*stop)

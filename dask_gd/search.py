@@ -170,7 +170,7 @@ def search(
         if store is not None:
             shared.open(stack.enter_context(store if isinstance(store, Store) else Store(store)), scoring)
         stack.enter_context(told.hear_of_failure(shared.name))
-        stack.enter_context(passes.span_of("search", shared.name))
+        stack.enter_context(passes.passes_of("search", shared.name, shared.committed))
         told.tell(shared.started())
         anywhere = all(s.searches for s in solvers)
         if initial_weights is None and not loss.quadratic and shared.stored is None:

@@ -28,7 +28,7 @@ from .solvers import Newton, Solver
 from .sources import Source
 from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, stats_bytes
 from .stats import candidates as widest
-from .store import Checkpoint, Store
+from .store import Checkpoint, Store, said_of
 from .trials import ALL, Trial
 
 logger = logging.getLogger("dask_gd")
@@ -77,6 +77,10 @@ class Shared:
         """Take the store, and what it holds of this search."""
         self.store, self.spec = store, spec_of(self, scoring)
         self.stored = stored_start(self, store)
+
+    def committed(self) -> str:
+        """Return a sentence on what has been committed, for errors of the cluster."""
+        return said_of(self.store, self.rounds if self.rounds or self.stored else -1)
 
     def release(self) -> None:
         """Have the workers drop what they keep."""

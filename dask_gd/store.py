@@ -297,3 +297,12 @@ def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> Non
             f"{path} holds a run made otherwise: {'; '.join(differences)}. "
             "Use the same data and arguments to resume it, or another store for a new run."
         )
+
+
+def said_of(store: Store | None, iteration: int) -> str:
+    """Return a sentence on what a store holds after this iteration, for errors that end a fit or a search."""
+    if store is None:
+        return "Nothing was stored: with store=... every iteration would be."
+    if iteration < 0:
+        return f"Nothing has been committed yet to {store.path}."
+    return f"Iteration {iteration} is committed in {store.path}; the same call goes on from there."

@@ -15,8 +15,8 @@ import dask
 import numpy as np
 from distributed import Client
 
+from ..cluster import active_client
 from ..events import Callback, Event
-from ..passes import active_client
 from .board import TOPIC, Board
 
 logger = logging.getLogger("dask_gd")

@@ -9,8 +9,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ..cluster import active_client
 from ..events import Event, Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, SearchStarted
-from ..passes import active_client, pass_done
+from ..passes import pass_done
 from .board import Board
 
 #: Seconds between looks at how far the pass is.

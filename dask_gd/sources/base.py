@@ -355,7 +355,7 @@ def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[in
         edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
         # Blocks so small that their tasks cost more than they do are put together.
         count = len(edges) - 1
-        together = min(count // PARTITIONS, SMALL_BLOCK // max(1, x.array.nbytes // count))
+        together = min(count // PARTITIONS, SMALL_BLOCK // max(1, x.nbytes(x.shape[0]) // count))
         if together > 1:
             edges = np.append(edges[:-1:together], edges[-1])
         return tuple(int(edge) for edge in edges)

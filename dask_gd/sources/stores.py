@@ -14,7 +14,8 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from ..errors import UnreachableStoreError
-from ..process import active_client, process_name
+from ..cluster import active_client
+from ..process import process_name
 
 #: The key of an array's metadata under its path, by format.
 METADATA = {2: ".zarray", 3: "zarr.json"}

@@ -1,0 +1,322 @@
+"""The Dask cluster as dask_gd uses it: which one is active, whether it can serve, and waiting for it with open eyes.
+
+Dask waits without a word for workers that never come, for a worker that has stopped, and for tasks that no worker can
+load. `compute` looks at the cluster while it waits. What can pass is logged; what cannot ends with a `ClusterError`
+that says what was committed last and what to do.
+
+The setting ``dask_gd.timeout`` of Dask's configuration (60 s by default) is how long a pass may see no sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import dask
+from dask.base import get_scheduler
+from dask.utils import parse_timedelta
+from distributed import Client, KilledWorker, default_client, rejoin, secede, wait
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
+from distributed.scheduler import NoValidWorkerError
+
+from .errors import ClusterError
+
+logger = logging.getLogger("dask_gd")
+
+#: Dask's configuration for the time without a sign of life, and its default.
+TIMEOUT, DEFAULT_TIMEOUT = "dask_gd.timeout", "60s"
+#: The cluster is looked at this many times within that time.
+LOOKS = 6
+
+#: Errors that mean the scheduler is gone or does not answer.
+LOST = (FutureCancelledError, CommClosedError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError)
+
+#: Sentences on what has been committed, by the name of the fit or search that runs.
+_committed: dict[str, Callable[[], str]] = {}
+#: Addresses whose versions have been compared with this process's, by client.
+_compared: weakref.WeakKeyDictionary[Client, set[tuple[str, str]]] = weakref.WeakKeyDictionary()
+
+
+def active_client() -> Client | None:
+    """Return the `distributed.Client` that Dask would use now, or None for local threads."""
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def telling_commits(run: str, committed: Callable[[], str]) -> Iterator[None]:
+    """Have errors and notes of this fit's or search's passes say what has been committed."""
+    _committed[run] = committed
+    try:
+        yield
+    finally:
+        del _committed[run]
+
+
+def last_commit(run: str) -> str:
+    """Return a sentence on what has been committed, or nothing for what is no fit or search."""
+    return _committed[run]() if run in _committed else ""
+
+
+def threads_of(client: Client | None, run: str) -> dict[str, int]:
+    """Return the number of threads of each worker, by address.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler does not answer.
+    """
+    if client is None:
+        return {}
+    try:
+        return ask(client, "ncores", workers=None)
+    except (OSError, *LOST) as error:
+        raise lost(client, run, error) from error
+
+
+def ask(client: Client, what: str, **arguments: Any) -> Any:
+    """Return the scheduler's answer to a remote call; it must come within a part of `timeout`."""
+    scheduler: Any = client.scheduler
+    return client.sync(getattr(scheduler, what), **arguments, callback_timeout=timeout() / LOOKS)
+
+
+def timeout() -> float:
+    """Return the seconds that a pass may see no sign of life."""
+    return float(parse_timedelta(dask.config.get(TIMEOUT, DEFAULT_TIMEOUT)))
+
+
+def compute(
+    collection: Any, run: str = "", what: str = "the computation", named: Callable[[Any], str] = "Task {}".format
+) -> Any:
+    """Return the result of a Dask collection, computed where Dask would; look at the cluster while waiting.
+
+    Parameters
+    ----------
+    collection : Delayed or Array
+    run : str
+        The fit or search, see `telling_commits`.
+    what : str
+        What is computed, for messages.
+    named : callable
+        Gives the name of a task's key, for messages.
+
+    Raises
+    ------
+    ClusterError
+        No workers within the time allowed, workers that die again and again, a scheduler that is gone.
+    """
+    client = getattr(get_scheduler(collections=[collection]), "__self__", None)
+    if not isinstance(client, Client):
+        return collection.compute()
+    with leaving_thread():
+        try:
+            future = client.compute(collection)
+            watch_until_done(client, future, run, what)
+        except LOST as error:
+            raise lost(client, run, error) from error
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise killed(named(error.task), error, run, what) from error
+        except NoValidWorkerError as error:
+            raise no_workers(run, what) from error
+        except FutureCancelledError as error:
+            raise lost(client, run, error) from error
+
+
+@contextlib.contextmanager
+def leaving_thread() -> Iterator[None]:
+    """Leave the worker's thread to the tasks that are waited for, where this itself runs in a task."""
+    try:
+        secede()
+    except (KeyError, ValueError, AttributeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        rejoin()
+
+
+def watch_until_done(client: Client, future: Any, run: str, what: str) -> None:
+    """Wait for a future, and look at the cluster every now and then."""
+    watch = Watch(client, run, what, timeout())
+    while not future.done():
+        with contextlib.suppress(asyncio.TimeoutError):
+            wait(future, timeout=watch.patience / LOOKS)
+        if not future.done():
+            try:
+                watch.look()
+            except ClusterError:
+                future.cancel(reason="dask_gd gave up waiting")
+                raise
+
+
+class Watch:
+    """What has been seen of a cluster while a pass is waited for."""
+
+    def __init__(self, client: Client, run: str, what: str, patience: float):
+        self.client = client
+        self.run = run
+        self.what = what
+        self.patience = patience
+        self.noted: set[str] = set()
+        # When each worker was first seen with the heartbeat that it has now.
+        self.heartbeats: dict[str, tuple[float, float]] = {}
+        now = time.monotonic()
+        self.worker_seen = now
+        self.work_seen = now
+        self.answered = now
+
+    def look(self) -> None:
+        """Look once; note what has been still for too long, and raise what cannot get better by waiting."""
+        now = time.monotonic()
+        workers = self.workers()
+        if workers is None:
+            if now - self.answered > self.patience:
+                self.note("scheduler", f"The scheduler at {self.address} has not answered for {self.patience:.0f} s.")
+            return
+        self.answered = now
+        compare_versions(self.client, workers, self.run)
+        self.look_for_workers(workers, now)
+        self.look_for_heartbeats(workers, now)
+        self.look_for_work(workers, now)
+
+    @property
+    def address(self) -> str:
+        return str(getattr(self.client.scheduler, "address", "the address of the client"))
+
+    def workers(self) -> dict[str, dict[str, Any]] | None:
+        """Return what the scheduler knows of its workers; None if it does not answer."""
+        try:
+            identity = ask(self.client, "identity")
+        except (OSError, *LOST):
+            return None
+        return identity["workers"]
+
+    def look_for_workers(self, workers: dict, now: float) -> None:
+        """Raise if there has been no worker for too long."""
+        if workers:
+            self.worker_seen = now
+        elif now - self.worker_seen >= self.patience:
+            raise no_workers(self.run, self.what)
+
+    def look_for_heartbeats(self, workers: dict, now: float) -> None:
+        """Note workers that have work and have not been heard of."""
+        for address, worker in workers.items():
+            heartbeat, since = self.heartbeats.get(address, (None, now))
+            if heartbeat != worker["last_seen"]:
+                self.heartbeats[address] = (worker["last_seen"], now)
+            elif now - since >= self.patience / 2:
+                self.note(
+                    address,
+                    f"Worker {address} has not been heard of for {now - since:.0f} s. The scheduler gives its tasks to "
+                    "others after distributed.scheduler.worker-ttl "
+                    f"({dask.config.get('distributed.scheduler.worker-ttl', None)} in this process's configuration); "
+                    "to go on sooner, end that worker.",
+                )
+            elif worker["status"] == "paused":
+                self.note(
+                    f"{address} paused",
+                    f"Worker {address} is paused, since its memory is nearly full; it takes no tasks. Give it more, or "
+                    "fewer threads, or write the data in smaller chunks.",
+                )
+
+    def look_for_work(self, workers: dict, now: float) -> None:
+        """Note that no task runs anywhere, though there are workers."""
+        counts = [worker["metrics"].get("task_counts", {}) for worker in workers.values()]
+        busy = any(count.get(state, 0) for count in counts for state in ("executing", "long-running", "flight"))
+        if busy or not workers:
+            self.work_seen = now
+        elif now - self.work_seen >= self.patience:
+            self.note(
+                "work",
+                f"No worker has run a task for {now - self.work_seen:.0f} s, though there are {len(workers)}. Workers "
+                "that cannot load a task drop it without an error: look at their logs and environments.",
+            )
+
+    def note(self, about: str, message: str) -> None:
+        """Log a warning, once."""
+        if about not in self.noted:
+            self.noted.add(about)
+            logger.warning("Waiting for %s. %s %s", self.what, message, last_commit(self.run))
+
+
+def no_workers(run: str, what: str) -> ClusterError:
+    """Return the error that there has been no worker for too long."""
+    return ClusterError(
+        f"There has been no worker for {what} for {timeout():.0f} s. Start workers, wait for them with "
+        f"client.wait_for_workers(1), or allow more time with dask.config.set({{{TIMEOUT!r}: '1h'}}). "
+        f"{last_commit(run)}"
+    )
+
+
+def killed(named: str, error: KilledWorker, run: str, what: str) -> ClusterError:
+    """Return the error that a task has killed the workers that it was given to."""
+    return ClusterError(
+        f"{named} killed {error.allowed_failures + 1} workers, or waited on them, in {what}. "
+        "Look at the workers' logs and memory; smaller chunks need less. "
+        f"{last_commit(run) or 'What was committed before is intact.'}"
+    )
+
+
+def lost(client: Client, run: str, error: BaseException) -> ClusterError:
+    """Return the error that the scheduler is gone, or has cancelled what was asked of it."""
+    address = getattr(client.scheduler, "address", "its address")
+    reason = str(error) or type(error).__name__
+    return ClusterError(
+        f"The scheduler at {address} is gone, or has dropped what it was asked ({reason}). Start a cluster and run the "
+        f"same again. {last_commit(run)}"
+    )
+
+
+def compare_versions(client: Client, addresses: Iterable[str], run: str, packages: tuple[str, ...] = ()) -> None:
+    """Refuse workers, and a scheduler, that lack dask_gd or have another version of it, or of these packages.
+
+    Such workers drop tasks that they cannot load, without an error, or compute something else. Each is asked once.
+
+    Raises
+    ------
+    ClusterError
+        Names the workers, what they have, and what is needed.
+    """
+    wanted = ("dask_gd", *packages)
+    compared = _compared.setdefault(client, set())
+    new = [address for address in addresses if not {(address, name) for name in wanted} <= compared]
+    if not new and ("scheduler", wanted[-1]) in compared:
+        return
+    message = {"op": "versions", "packages": list(wanted)}
+    try:
+        found = ask(client, "broadcast", msg=message, workers=new, on_error="ignore")
+        found["scheduler"] = ask(client, "versions", packages=list(wanted))
+    except (OSError, *LOST):
+        return  # whoever waits for the workers says which do not answer
+    for address, versions in found.items():
+        if not isinstance(versions, dict):
+            continue
+        for name in wanted:
+            check_version(address, name, versions["packages"].get(name), run)
+            compared.add((address, name))
+
+
+def check_version(address: str, name: str, there: str | None, run: str) -> None:
+    """Refuse another version of a package than this process has: of dask_gd any, of others another minor one."""
+    here = version(name)
+    digits = None if name == "dask_gd" else 2
+    if there is not None and there.split(".")[:digits] == here.split(".")[:digits]:
+        return
+    who = "The scheduler" if address == "scheduler" else f"Worker {address}"
+    has = f"cannot import {name}" if there is None else f"has {name} {there}"
+    raise ClusterError(
+        f"{who} {has}; this process has {here}. Install the same version on the client, the scheduler and all workers, "
+        f"and start them again. {last_commit(run)}"
+    )
