@@ -84,9 +84,9 @@ def threads_of(client: Client | None, run: str) -> dict[str, int]:
 
 
 def ask(client: Client, what: str, **arguments: Any) -> Any:
-    """Return the scheduler's answer to a remote call; it must come within a part of `timeout`."""
+    """Return the scheduler's answer to a remote call; it must come within `timeout`."""
     scheduler: Any = client.scheduler
-    return client.sync(getattr(scheduler, what), **arguments, callback_timeout=timeout() / LOOKS)
+    return client.sync(getattr(scheduler, what), **arguments, callback_timeout=timeout())
 
 
 def timeout() -> float:
@@ -175,33 +175,20 @@ class Watch:
         now = time.monotonic()
         self.worker_seen = now
         self.work_seen = now
-        self.answered = now
 
     def look(self) -> None:
         """Look once; note what has been still for too long, and raise what cannot get better by waiting."""
-        now = time.monotonic()
-        workers = self.workers()
-        if workers is None:
-            if now - self.answered > self.patience:
-                self.note("scheduler", f"The scheduler at {self.address} has not answered for {self.patience:.0f} s.")
+        try:
+            workers = ask(self.client, "identity")["workers"]
+        except (OSError, *LOST):
+            address = getattr(self.client.scheduler, "address", "its address")
+            self.note("scheduler", f"The scheduler at {address} has not answered for {self.patience:.0f} s.")
             return
-        self.answered = now
+        now = time.monotonic()
         compare_versions(self.client, workers, self.run)
         self.look_for_workers(workers, now)
-        self.look_for_heartbeats(workers, now)
-        self.look_for_work(workers, now)
-
-    @property
-    def address(self) -> str:
-        return str(getattr(self.client.scheduler, "address", "the address of the client"))
-
-    def workers(self) -> dict[str, dict[str, Any]] | None:
-        """Return what the scheduler knows of its workers; None if it does not answer."""
-        try:
-            identity = ask(self.client, "identity")
-        except (OSError, *LOST):
-            return None
-        return identity["workers"]
+        silent = self.look_for_heartbeats(workers, now)
+        self.look_for_work(workers, now, silent)
 
     def look_for_workers(self, workers: dict, now: float) -> None:
         """Raise if there has been no worker for too long."""
@@ -210,8 +197,9 @@ class Watch:
         elif now - self.worker_seen >= self.patience:
             raise no_workers(self.run, self.what)
 
-    def look_for_heartbeats(self, workers: dict, now: float) -> None:
-        """Note workers that have work and have not been heard of."""
+    def look_for_heartbeats(self, workers: dict, now: float) -> bool:
+        """Note workers that have not been heard of, and those that are paused; return whether there are any."""
+        before = len(self.noted)
         for address, worker in workers.items():
             heartbeat, since = self.heartbeats.get(address, (None, now))
             if heartbeat != worker["last_seen"]:
@@ -230,12 +218,13 @@ class Watch:
                     f"Worker {address} is paused, since its memory is nearly full; it takes no tasks. Give it more, or "
                     "fewer threads, or write the data in smaller chunks.",
                 )
+        return len(self.noted) > before
 
-    def look_for_work(self, workers: dict, now: float) -> None:
+    def look_for_work(self, workers: dict, now: float, excused: bool) -> None:
         """Note that no task runs anywhere, though there are workers."""
         counts = [worker["metrics"].get("task_counts", {}) for worker in workers.values()]
         busy = any(count.get(state, 0) for count in counts for state in ("executing", "long-running", "flight"))
-        if busy or not workers:
+        if busy or excused or not workers:
             self.work_seen = now
         elif now - self.work_seen >= self.patience:
             self.note(
@@ -299,7 +288,8 @@ def compare_versions(client: Client, addresses: Iterable[str], run: str, package
         found = ask(client, "broadcast", msg=message, workers=new, on_error="ignore")
         found["scheduler"] = ask(client, "versions", packages=list(wanted))
     except (OSError, *LOST):
-        return  # whoever waits for the workers says which do not answer
+        logger.warning("Workers %s did not say within %.0f s which versions they have.", ", ".join(new), timeout())
+        return
     for address, versions in found.items():
         if not isinstance(versions, dict):
             continue
