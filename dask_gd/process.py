@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import psutil
-from distributed import Client, Worker, default_client, get_worker
+from distributed import Worker, get_worker
 from distributed.worker import WORKER_ANY_RUNNING
 from threadpoolctl import ThreadpoolController
 

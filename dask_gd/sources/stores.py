@@ -13,8 +13,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from ..errors import UnreachableStoreError
 from ..cluster import active_client
+from ..errors import UnreachableStoreError
 from ..process import process_name
 
 #: The key of an array's metadata under its path, by format.
