@@ -69,10 +69,12 @@ class BasisKernel(Kernel):
         super().add(x, y, weight, offset)
         for start in range(0, len(x), self.step):
             rows = slice(start, start + self.step)
-            block = x[rows]
+            exact = x[rows] if self.gradient is None else x[rows].astype(np.longdouble)
             if len(self.r) > self.p:
-                block = np.column_stack([block, np.ones(len(block))])
-            exact = block if self.gradient is None else block.astype(np.longdouble)
+                # Without an intercept the sums are of the rows as they are.
+                exact = exact if self.needs.shift is None else exact - self.needs.shift
+                exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
+            block = exact.astype(float, copy=False)
             z = np.einsum("nq,qkm->nkm", exact, self.query)
             if offset is not None:
                 z += offset[rows, None, None]

@@ -15,9 +15,11 @@ import numpy as np
 from . import passes
 from .errors import InvalidArgumentError
 from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
+from .losses import Model
 from .result import FitResult
+from .shift import read_shifted
 from .sources import as_source
-from .stats import Needs
+from .stats import Needs, Stats
 from .store import Store
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogFile"]
@@ -70,6 +72,8 @@ class EarlyStopping:
         weight = data.pop("sample_weight", None)
         self.source, self.patience, self.min_delta = as_source(x, y, weight, **data), patience, min_delta
         self.run, self.passes = uuid.uuid4().hex[:8], 0
+        # Subtracted from the rows held out; the first look tells what it is.
+        self._shift: np.ndarray | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -109,9 +113,16 @@ class EarlyStopping:
 
     def _loss(self, result: FitResult) -> float:
         w, p = result.parameters[:, :, None], len(result.weights)
-        self.passes += 1
-        query = w if result.fit_intercept else w[:p]
-        sums = passes.evaluate(self.source, np.ascontiguousarray(query), result.loss, Needs(), self.run, self.passes)
+        at = np.ascontiguousarray(w if result.fit_intercept else w[:p])
+
+        first = self.passes == 0 and not isinstance(result.loss, Model)
+
+        def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+            self.passes += 1
+            needs = Needs(scale=first, shift=shift)
+            return passes.evaluate(self.source, query, result.loss, needs, self.run, self.passes)
+
+        sums, self._shift = read_shifted(read, at, self._shift, p, self.source.dtype)
         if sums.weight <= 0:
             raise InvalidArgumentError("EarlyStopping: the weights of the rows held out sum to 0.")
         return float(sums.loss[0] / sums.weight)

@@ -12,6 +12,7 @@ from . import penalties
 from .checkpoint_content import HISTORY
 from .identity import code_of
 from .losses import Model, classes_of
+from .shift import take_shift, unshifted
 from .stats import Scale
 from .store import Checkpoint, check_same
 
@@ -35,8 +36,10 @@ def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     """Take up what is stored at ``path``."""
     check_same(stored.attributes["dask_gd"]["spec"], run.spec, path)
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
-    if not np.array_equal(arrays["fit/start"], run.start):
+    if not np.array_equal(arrays["fit/start"], run.asked):
         check_same({"initial_weights": "others"}, {"initial_weights": "these"}, path)
+    shift = arrays.get("fit/shift")
+    take_shift(run, shift if shift is not None and shift.any() else None)
     run.state = type(run.state)(**{name: arrays[f"state/{name}"] for name in run.state._fields})
     run.history = {name: arrays[name].tolist() for name in HISTORY}
     run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
@@ -57,7 +60,7 @@ def checkpoint(run: Run) -> Checkpoint:
     """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
     own, p = isinstance(run.loss, Model), run.width
     outputs = None if own else classes_of(run.loss) or run.source.outputs
-    w = (run.state.query if run.unseen else run.state.weights)[:, :, 0]
+    w = unshifted((run.state.query if run.unseen else run.state.weights)[:, :, 0], run.shift)
     coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
     output = () if outputs is None else ("output",)
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
@@ -74,7 +77,8 @@ def checkpoint(run: Run) -> Checkpoint:
         arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     assert run.moments is not None
     counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen)}
-    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.start, "drawn": run.drawn}
+    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.asked, "drawn": run.drawn}
+    kept["shift"] = np.zeros(p) if run.shift is None else run.shift
     kept |= {name: np.array(count) for name, count in counts.items()}
     groups = {"fit": kept, "callbacks": run.callbacks.state()}
     for group, members in groups.items():
@@ -88,5 +92,6 @@ def checkpoint(run: Run) -> Checkpoint:
         "penalised": run.penalised,
         "sample_dims": run.source.sample_dims,
         "target_attrs": run.source.target_attrs,
+        "roles": run.source.roles,
     }
     return Checkpoint(run.iteration, {"dask_gd": attributes}, arrays)

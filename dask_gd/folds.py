@@ -199,6 +199,10 @@ class ByFoldKernel(Kernel):
         count = how.assigned.folds.count + 1
         self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
         super().__init__(query, loss, Needs(), dtype, p)
+        # One fold after the other: they can do with the same memory.
+        near = self.parts[0][0].near
+        for part in (part for parts in self.parts for part in parts):
+            part.near = near
         self.targets = np.zeros((count, 2, query.shape[1]))
         self.room: np.ndarray | None = None
 
@@ -277,7 +281,7 @@ class Unseen(NamedTuple):
 
 class UnseenKernel(Kernel):
     def __init__(self, how: Unseen, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
-        super().__init__(query, loss, Needs(), dtype, p)
+        super().__init__(query, loss, Needs(shift=needs.shift), dtype, p)
         self.how, self.fold_of = how, how.assigned.in_partition(partition)
         self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
 
@@ -295,6 +299,7 @@ class UnseenKernel(Kernel):
         assert held is not None
         if self.classes:
             target = self.loss.indicators(target)  # type: ignore[attr-defined]
+        block = self.shifted(block)
         z = self.predicted(block, offset)
         out = fold[:, None] == self.how.of
         if self.how.score is not None:

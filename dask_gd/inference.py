@@ -7,8 +7,10 @@ derivative of the loss, Fisher's information.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import uuid
-from dataclasses import dataclass
+from itertools import count as counted
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,13 @@ import xarray as xr
 
 from . import passes
 from .errors import InvalidArgumentError, InvalidTypeError
+from .inference_table import INTERCEPT, Inference, tabulated
 from .losses import Logistic, Loss, Squared, Tweedie
 from .process import one_blas_thread
 from .result import FitResult
+from .shift import read_shifted, shifted
 from .sources import Source, as_source
-from .stats import EXACT, Needs
+from .stats import EXACT, Needs, Stats
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
 LARGEST = 4096**2
@@ -30,87 +34,32 @@ LARGEST = 4096**2
 #: float32 it is as small.
 SINGULAR = 1e-12
 
+#: Singular values below this share of the root of that are rounding.
+SLIGHT = 1e-4
+
 #: Standard errors by which the optimum may be away: a test or an interval would not show it.
 AWAY = 0.1
 
-INTERCEPT = "(intercept)"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Inference:
-    """How sure a fit's coefficients are. Printed, it is a table.
-
-    Attributes
-    ----------
-    table : xarray.Dataset
-        Over "parameter", features by name (x0, x1, ... without names) and then "(intercept)", if there is one; and over
-        "output" for a target with columns. ``coefficient``, ``standard_error``, ``statistic`` (their ratio),
-        ``p_value`` (two-sided, of a coefficient of 0), ``lower`` and ``upper`` (the interval).
-    covariance : xarray.DataArray
-        Of the coefficients, dims ("parameter", "other_parameter"[, "output"]).
-    dispersion : xarray.DataArray
-        Of the target about its mean, dims () or ("output",), as are the next two: 1 for logistic and Poisson losses,
-        else ``pearson / degrees_of_freedom``. For the squared loss it is the variance, in the target's units squared.
-    deviance : xarray.DataArray
-        Twice the sum of the losses.
-    pearson : xarray.DataArray
-        ``sum s (y - mean)^2 / variance(mean)``, Pearson's statistic. Counts whose ratio of this to the degrees of
-        freedom is far above 1 vary more than Poisson's do.
-    n : float
-        Observations: the sum of the row weights.
-    degrees_of_freedom : float
-        Of the residuals: n less the number of parameters of an output.
-    level : float
-        Of the intervals.
-    loss : Loss
-    """
-
-    table: xr.Dataset
-    covariance: xr.DataArray
-    dispersion: xr.DataArray
-    deviance: xr.DataArray
-    pearson: xr.DataArray
-    n: float
-    degrees_of_freedom: float
-    level: float
-    loss: Loss
-
-    @property
-    def statistic(self) -> str:
-        """What the statistics follow if a coefficient is 0: "t" for the squared loss, else "z", a normal one."""
-        return "t" if self.loss.quadratic else "z"
-
-    def __str__(self) -> str:
-        lines = [f"{self.loss!r} loss, {self.n:,.12g} observations, {self.degrees_of_freedom:,.12g} degrees of freedom"]
-        for output in range(self.table.sizes.get("output", 1)):
-            at: dict[str, Any] = {"output": output} if "output" in self.table.dims else {}
-            dispersion, deviance = float(self.dispersion.isel(at)), float(self.deviance.isel(at))
-            name = f"output {self.table.output.values[output]}, " if at else ""
-            lines += [f"{name}dispersion {dispersion:.6g}, deviance {deviance:.6g}", *self._lines(self.table.isel(at))]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _lines(self, table: xr.Dataset) -> list[str]:
-        tail, kind = 50 * (1 - self.level), self.statistic
-        heads = ("coefficient", "std. error", kind, f"P>|{kind}|", f"{tail:.4g}%", f"{100 - tail:.4g}%")
-        digits = dict(zip(table.data_vars, (6, 4, 4, 3, 6, 6), strict=True))
-        columns = [["", *table.parameter.values]]
-        for head, (name, count) in zip(heads, digits.items(), strict=True):
-            columns.append([head, *(f"{value:.{count}g}" for value in table[name].values)])
-        widths = [max(map(len, column)) for column in columns]
-        rows = zip(*columns, strict=True)
-        return ["  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-
 
 def infer(
-    run: FitResult, x: Any, y: Any = None, sample_weight: Any = None, *, level: float = 0.95, **data: Any
+    run: FitResult,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    offset: Any = None,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    nan: str = "error",
+    level: float = 0.95,
+    **unknown: Any,
 ) -> Inference:
     """Standard errors, tests and confidence intervals of the coefficients of a fit without a penalty.
 
-    Takes one pass over the rows of the fit. The numbers are those of statsmodels: of ``OLS`` for the squared loss,
-    with Student's t of ``n - q`` degrees of freedom (q parameters), of ``GLM`` with the normal distribution for
-    logistic, Poisson, Gamma and Tweedie losses.
+    Takes one pass over the rows of the fit, and a second where columns are far from 0. The numbers are those of
+    statsmodels: of ``OLS`` for the squared loss, with Student's t of ``n - q`` degrees of freedom (q parameters), of
+    ``GLM`` with the normal distribution for logistic, Poisson, Gamma and Tweedie losses.
 
     Parameters
     ----------
@@ -122,8 +71,12 @@ def infer(
     sample_weight : array (n,), optional
         Those of the fit. A weight repeats its row, as statsmodels' ``freq_weights`` do: n is the sum of the weights,
         and weights twice as large have standard errors smaller by about the root of 2.
-    data
-        ``features``, ``target``, ``sample_dims`` and ``nan``, those of the fit.
+    offset : array (n,), optional
+        That of the fit, which has to be given again where it had one.
+    features, target, sample_dims
+        Of a Dataset; by default those of the fit, as are variables named as weights and offset.
+    nan : {"error", "drop"}
+        That of the fit.
     level : float
         How often intervals hold the true coefficient, between 0 and 1.
 
@@ -138,7 +91,7 @@ def infer(
         no more observations than parameters; coefficients that are a tenth of a standard error or more away from the
         optimum of these rows; features whose coefficients the rows do not determine.
     InvalidTypeError
-        Where ``run`` is no FitResult.
+        Where ``run`` is no FitResult; an argument that there is not.
     DataError
         As in `fit`.
 
@@ -147,9 +100,10 @@ def infer(
     ``covariance = dispersion * inverse(sum_i s_i h_i [x_i 1]^T [x_i 1])``, where h is the expected second derivative of
     the loss with respect to ``z = x w + b``, Fisher's information. The dispersion is 1 for logistic and Poisson
     losses, else Pearson's statistic by ``n - q`` (McCullagh and Nelder, "Generalized Linear Models", 1989). This
-    takes the variance's dependence on the mean, and the rows' independence, from the model.
+    takes the variance's dependence on the mean, and the rows' independence, from the model: there are no robust or
+    clustered standard errors.
 
-    Products are taken in float64, also of float32 features.
+    Products are taken in float64, also of float32 features, and of columns far from 0 less their means.
 
     Examples
     --------
@@ -165,52 +119,143 @@ def infer(
     >>> float(result.table.standard_error.sel(parameter="x0").round(6))
     0.141421
     """
+    _refuse_unknown(unknown)
     _check_run(run, level)
-    source: Source = InDoubles(**vars(as_source(x, y, sample_weight, **data)))
+    given = {"sample_weight": sample_weight, "offset": offset}
+    given |= {"features": features, "target": target, "sample_dims": sample_dims}
+    source: Source = InDoubles(**vars(as_source(x, y, **as_in_fit(run, x, given), nan=nan)))
     _check_data(run, source)
-    p, k = source.shape[1], source.outputs or 1
-    q, parameters = p + run.fit_intercept, run.parameters
+    p, k, parameters = source.shape[1], source.outputs or 1, run.parameters
     names = _names(run, source)
-    query = np.repeat(parameters[:, :, None], SUMMED, axis=2)
-    needs = Needs(curvature=EXACT, scale=True)
     source = passes.hold(source)
     try:
-        sums = passes.evaluate(source, query, AtOptimum(run.loss), needs, f"infer-{uuid.uuid4().hex[:8]}", 0)
+        sums, shift = _sums_at(run, source)
     finally:
         passes.let_go(source)
-    if not sums.weight > q:
+    if not sums.weight > len(names):
         raise InvalidArgumentError(
-            f"infer: {sums.weight:g} observations (the sum of the row weights) for {q} parameters; there must be more "
-            "observations than parameters. A row weight counts repetitions of its row."
+            f"infer: {sums.weight:g} observations (the sum of the row weights) for {len(names)} parameters; there must "
+            "be more observations than parameters. A row weight counts repetitions of its row."
         )
     assert sums.curvature is not None
-    information, score = sums.curvature[:q, :q], sums.gradient[:q, :, 0]
     deviance, pearson = sums.gradient[p, :, 1], sums.gradient[p, :, 2]
-    if not (np.isfinite(information).all() and np.isfinite(score).all()):
-        raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason))
+    if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient[:, :, 0]).all()):
+        raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason, ""))
     known = isinstance(run.loss, Logistic) or run.loss == Tweedie(1.0)
-    df = sums.weight - q
+    df = sums.weight - len(names)
     dispersion = np.ones(k) if known else pearson / df
     with one_blas_thread():
-        # A quadratic loss has one information for all outputs.
-        inverse = np.stack([inverted(matrix, names) for matrix in np.moveaxis(information, 2, 0)], axis=2)
-        information, inverse = (np.broadcast_to(matrix, (q, q, k)) for matrix in (information, inverse))
-        step = np.einsum("qrk,rk->qk", inverse, score)
-        noise = _noise(information, inverse, parameters[:q])
-    covariance = dispersion * inverse
-    error = np.sqrt(np.einsum("qqk->qk", covariance))
+        inverse, step, noise = _normal_equations(sums, shifted(parameters, shift), shift, names)
+    error = np.sqrt(dispersion * np.einsum("qqk->qk", inverse))
     away = np.abs(step) > AWAY * error + noise
     if away.any():
         i, output = np.argwhere(away)[0]
         found = f"a step to it moves the coefficient of {names[i]} by {abs(step[i, output] / error[i, output]):.2g}"
-        raise InvalidArgumentError(_AWAY.format(f"{found} standard errors", run.reason))
-    return _tabulated(run, names, covariance, (dispersion, deviance, pearson), sums.weight, df, level)
+        raise InvalidArgumentError(_AWAY.format(f"{found} standard errors", run.reason, _lacking(run, source)))
+    covariance = dispersion * _unshifted(inverse, shift)
+    return tabulated(run, names, covariance, (dispersion, deviance, pearson), sums.weight, df, level)
+
+
+def _sums_at(run: FitResult, source: Source) -> tuple[Stats, np.ndarray | None]:
+    """Return the sums at the fit's parameters, always with an intercept, and the shift that they were taken with."""
+    key, steps = f"infer-{uuid.uuid4().hex[:8]}", counted()
+
+    def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+        query, needs = np.repeat(query, SUMMED, axis=2), Needs(EXACT, scale=True, shift=shift)
+        return passes.evaluate(source, query, AtOptimum(run.loss), needs, key, next(steps))
+
+    return read_shifted(read, run.parameters[:, :, None], None, source.shape[1], source.dtype)
+
+
+def _normal_equations(
+    sums: Stats, parameters: np.ndarray, shift: np.ndarray | None, names: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the inverse of the information (q, q, k), the step to the optimum (q, k), and its rounding (q, k).
+
+    All are of the rows less the shift, whose parameters (p + 1, k) are given.
+    """
+    assert sums.curvature is not None
+    p, k = len(parameters) - 1, parameters.shape[1]
+    # Without an intercept its place is taken by what the shift contributes: of the parameters as they are those of rows
+    # less it, with an intercept.
+    ties = np.eye(p + 1, len(names))
+    if shift is not None and len(names) == p:
+        ties[p] = shift
+    informations = np.moveaxis(sums.curvature, 2, 0)
+    # A quadratic loss has one information for all outputs.
+    solved = [inverted(information, ties, names) for information in informations] * (k // len(informations))
+    inverse = np.stack([a for a, _ in solved], axis=2)
+    step = np.einsum("qrk,rk->qk", inverse, ties.T @ sums.gradient[:, :, 0])
+    # What rounding of predictions and sums may do to a step: all there is where the residuals are 0.
+    information = np.broadcast_to(sums.curvature, (p + 1, p + 1, k))
+    unit = 8 * np.finfo(float).eps * np.sqrt(np.einsum("qk,qrk,rk->k", parameters, information, parameters))
+    sizes = np.stack([size for _, size in solved], axis=1)
+    return inverse, step, unit * np.einsum("qrk,rk->qk", np.abs(inverse), sizes)
+
+
+def _unshifted(covariance: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
+    """Return a covariance (q, q, k) of parameters of the rows less the shift as that of those of the rows as they are.
+
+    It is the same without an intercept, which alone depends on where the rows begin.
+    """
+    q = len(covariance)
+    if shift is None or q == len(shift):
+        return covariance
+    back = np.eye(q)
+    back[-1, :-1] = -shift
+    return np.einsum("ai,ijk,bj->abk", back, covariance, back)
+
+
+def _refuse_unknown(unknown: dict[str, Any]) -> None:
+    """Refuse arguments that there are not, and say what there is."""
+    if not unknown:
+        return
+    name = next(iter(unknown))
+    known = list(inspect.signature(infer).parameters)[:-1]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if name.startswith("cov"):
+        hint = " Standard errors are those of the model; robust and clustered ones are not served."
+    raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
+
+
+def as_in_fit(run: FitResult, x: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what `as_source` takes: what is given, and of a Dataset else what the fit had.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Where the fit had an offset, and there is none.
+    """
+    given = dict(given)
+    if isinstance(x, xr.Dataset):
+        features = run.weights.coords["feature"].values.tolist() if "feature" in run.weights.coords else None
+        before = {**run.roles, "features": features, "sample_dims": run.sample_dims}
+        for name, value in before.items():
+            if given.get(name) is None and value is not True:
+                given[name] = value
+    has_own = isinstance(x, Source) and x.offset is not None
+    if "offset" in run.roles and given["offset"] is None and not has_own:
+        raise InvalidArgumentError(
+            "infer: the fit had an offset, and its coefficients are those of the rest: give it again, offset=..."
+        )
+    return given
+
+
+def _lacking(run: FitResult, source: Source) -> str:
+    """Return what the fit had and these data have not, or the other way round, in words."""
+    if not run.roles:
+        return ""
+    lacking = [role for role in run.roles if role not in source.roles]
+    added = [role for role in source.roles if role not in run.roles]
+    found = [f" The fit had {role}, these data have none." for role in lacking]
+    return "".join(found + [f" The fit had no {role}." for role in added])
 
 
 _AWAY = (
     "infer: the coefficients are not at the optimum of these rows: {}. The fit ended with the reason {!r}. Give the "
-    "rows and row weights of the fit; if they are, fit again with a smaller tol or a larger max_iter, or float32 "
-    "features in float64."
+    "rows, row weights and offset of the fit; if they are, fit again with a smaller tol or a larger max_iter, or "
+    "float32 features in float64.{}"
 )
 
 #: What `AtOptimum` sums.
@@ -253,23 +298,30 @@ class AtOptimum:
         return self.loss.curvature(z, self.loss.inverse_link(z))
 
 
-def inverted(information: np.ndarray, names: list[str]) -> np.ndarray:
-    """The inverse of a symmetric (q, q) matrix, whatever the units of its rows.
+def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inverse (q, q) of ``ties^T information ties``, whatever the units, and the roots of its diagonal (q,).
+
+    The product is never formed: columns far from 0 without an intercept are nearly multiples of each other, and the
+    singular values of a factor of it have twice as many digits.
 
     Raises
     ------
     InvalidArgumentError
-        Naming the parameters, where it has none.
+        Naming the parameters, where there is none.
     """
     root = np.sqrt(np.diagonal(information))
-    if (root == 0).any():
-        _refuse_undetermined([name for name, size in zip(names, root, strict=True) if size == 0])
-    scale = np.outer(root, root)
-    values, vectors = np.linalg.eigh(information / scale)
-    if values[0] <= SINGULAR:
-        part = np.abs(vectors[:, 0])
-        _refuse_undetermined([name for name, size in zip(names, part, strict=True) if size > 0.1 * part.max()])
-    return (vectors / values) @ vectors.T / scale
+    unit = np.where(root > 0, root, 1.0)
+    values, vectors = np.linalg.eigh(information / np.outer(unit, unit))
+    values = np.where(values > SINGULAR, values, 0.0)
+    factor = (np.sqrt(values)[:, None] * vectors.T * unit) @ ties
+    size = np.sqrt((factor**2).sum(axis=0))
+    if (size == 0).any():
+        _refuse_undetermined([name for name, length in zip(names, size, strict=True) if length == 0])
+    _, singular, right = np.linalg.svd(factor / size, full_matrices=False)
+    if singular[-1] <= np.sqrt(SINGULAR) * SLIGHT:
+        part = np.abs(right[-1])
+        _refuse_undetermined([name for name, share in zip(names, part, strict=True) if share > 0.1 * part.max()])
+    return (right.T / singular**2) @ right / np.outer(size, size), size
 
 
 def _refuse_undetermined(names: list[str]) -> None:
@@ -279,13 +331,6 @@ def _refuse_undetermined(names: list[str]) -> None:
         "an intercept), or so nearly that rounding hides the rest. Leave one of them out and fit again, or "
         "store features that are far from 0 beside their spread centred."
     )
-
-
-def _noise(information: np.ndarray, inverse: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """What rounding of predictions and sums may do to a step, (q, k): all there is where the residuals are 0."""
-    size = np.sqrt(np.einsum("qk,qrk,rk->k", parameters, information, parameters))
-    unit = 8 * np.finfo(float).eps * size
-    return unit * np.einsum("qrk,rk->qk", np.abs(inverse), np.sqrt(np.einsum("qqk->qk", information)))
 
 
 def _check_run(run: FitResult, level: float) -> None:
@@ -336,48 +381,3 @@ def _names(run: FitResult, source: Source) -> list[str]:
     else:
         names = list(source.feature_names or (f"x{i}" for i in range(source.shape[1])))
     return [*names, INTERCEPT] if run.fit_intercept else names
-
-
-def _tabulated(
-    run: FitResult,
-    names: list[str],
-    covariance: np.ndarray,
-    totals: tuple[np.ndarray, ...],
-    n: float,
-    df: float,
-    level: float,
-) -> Inference:
-    """Named, with tests and intervals."""
-    # Not at the top: it takes half a second, and a fit has no need of it.
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
-
-    coefficient, error = run.parameters[: len(names)], np.sqrt(np.einsum("qqk->qk", covariance))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = coefficient / error
-    tail = (1.0 - level) / 2.0
-    if run.loss.quadratic:
-        p_value, width = 2.0 * stdtr(df, -np.abs(statistic)), -stdtrit(df, tail)
-    else:
-        p_value, width = 2.0 * ndtr(-np.abs(statistic)), -ndtri(tail)
-    columns = {
-        "coefficient": coefficient,
-        "standard_error": error,
-        "statistic": statistic,
-        "p_value": p_value,
-        "lower": coefficient - width * error,
-        "upper": coefficient + width * error,
-    }
-    output = tuple(map(str, run.weights.dims[1:]))
-    coords: dict[str, Any] = {"parameter": names, "other_parameter": names}
-    if output:
-        known = "output" in run.weights.coords
-        coords["output"] = run.weights.coords["output"].values if known else np.arange(covariance.shape[2])
-
-    def named(a: np.ndarray, *of: str) -> xr.DataArray:
-        dims = (*of, *output)
-        return xr.DataArray(a if output else a[..., 0], dims=dims, coords={dim: coords[dim] for dim in dims})
-
-    table = xr.Dataset({name: named(column, "parameter") for name, column in columns.items()})
-    dispersion, deviance, pearson = (named(total) for total in totals)
-    covariances = named(covariance, "parameter", "other_parameter")
-    return Inference(table, covariances, dispersion, deviance, pearson, n, df, level, run.loss)

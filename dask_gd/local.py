@@ -52,7 +52,7 @@ class DescentKernel(Kernel):
         super().add(x, y, weight, offset)
         for start in range(0, len(x), STEP_ROWS):
             rows = slice(start, start + STEP_ROWS)
-            block = Kernel(self.at, self.loss, Needs(), x.dtype, self.p)
+            block = Kernel(self.at, self.loss, Needs(shift=self.needs.shift), x.dtype, self.p)
             block.add(*(None if a is None else a[rows] for a in (x, y, weight, offset)))
             if block.stats.weight > 0:
                 slope = block.stats.gradient / block.stats.weight + self.how.ridge * self.at
@@ -71,7 +71,7 @@ class Consensus(NamedTuple):
 
     def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
         own, centre = (a[:, :, min(partition, a.shape[2] - 1), None] for a in (self.own, self.centres))
-        return ConsensusKernel(own, centre, self.metric, query, loss, dtype, p)
+        return ConsensusKernel(own, centre, self.metric, query, loss, Needs(BOUND, shift=needs.shift), dtype, p)
 
 
 class ConsensusKernel(Kernel):
@@ -80,8 +80,8 @@ class ConsensusKernel(Kernel):
     With the bound in place of the curvature a step never goes too far (Hunter and Lange, 2004, on majorisation).
     """
 
-    def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, dtype: np.dtype, p: int):
-        super().__init__(np.concatenate([own, query], axis=2), loss, Needs(curvature=BOUND), dtype, p)
+    def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+        super().__init__(np.concatenate([own, query], axis=2), loss, needs, dtype, p)
         self.own, self.centre, self.metric = own, centre, metric
 
     def sums(self) -> Stats:

@@ -61,6 +61,19 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
 
 
+def about_mean(sums: Stats, loss: Loss, p: int) -> Stats:
+    """Return sums that have moments, of a squared loss with an intercept those of the slopes about their mean.
+
+    Targets far from 0 have slopes as far from 0 at the start. What the intercept takes away is no scale for what is
+    left. Other losses begin at the targets' mean, or have slopes that are bounded.
+    """
+    if sums.scale is None or not loss.quadratic or len(sums.gradient) == p or not sums.weight > 0:
+        return sums
+    raw = sums.scale.slopes
+    centred = np.maximum(raw - sums.gradient[p, :, 0] ** 2 / sums.weight, 1e-12 * raw)
+    return sums._replace(scale=sums.scale._replace(slopes=centred))
+
+
 def gradient_cosine(
     gradient: np.ndarray,
     scale: Scale,
@@ -75,8 +88,8 @@ def gradient_cosine(
 
     By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
     of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
-    1982, test 2), taken component by component. With an intercept both are those of centred features, so that it does
-    not depend on their offsets either.
+    1982, test 2), taken component by component. With an intercept both are those of centred features, and of a squared
+    loss of centred slopes, so that it does not depend on their offsets either.
     """
     squares, gradient = scale.features / weight, gradient.copy()
     if len(gradient) > p:
@@ -111,3 +124,26 @@ class Quadratic:
         g = self.sums.gradient
         loss = self.sums.loss + np.einsum("qkm,qkm->m", d, g + 0.5 * change)
         return self.sums._replace(loss=loss, gradient=g + change)
+
+
+def ridge_path(start: np.ndarray, sums: Stats, p: int, strengths: np.ndarray) -> np.ndarray:
+    """The minima of a squared loss with each of these L2 strengths (m,), (q, k, m), from the sums at ``start``.
+
+    One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and
+    Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". NaN where the strength
+    is so small that there is no single minimum up to rounding.
+    """
+    assert sums.curvature is not None
+    h, g, w = sums.curvature[:, :, 0] / sums.weight, sums.gradient[:, :, 0] / sums.weight, start[:, :, 0]
+    # An intercept is not penalised: its best value is linear in the others.
+    across = h[:p, p:] / np.sqrt(h[p:, p:]).reshape(-1)
+    centred = h[:p, :p] - across @ across.T
+    values, vectors = np.linalg.eigh(centred)
+    slope = g[:p] - h[:p, p:] @ (g[p:] / h[p:, p:].reshape(-1, 1))
+    curved = values[:, None] + strengths
+    curved = np.where(curved > p * np.finfo(float).eps * values[-1], curved, np.nan)
+    rotated = vectors.T @ (centred @ w[:p] - slope)
+    found = np.tensordot(vectors, rotated[:, :, None] / curved[:, None], axes=1)
+    moved = np.tensordot(h[p:, :p], found - w[:p, :, None], axes=1)
+    intercept = w[p:, :, None] - (g[p:, :, None] + moved) / h[p:, p:].reshape(-1, 1, 1)
+    return np.concatenate([found, intercept])

@@ -13,6 +13,7 @@ import xarray as xr
 from .checkpoint_content import HISTORY, check_content
 from .errors import InvalidArgumentError, NotFittedError
 from .losses import Loss, Model, as_loss, loss_of
+from .products import linear
 from .sources import Source
 from .sources.columns import as_rows, check_stored, feature_names_of
 from .sources.xarray import FieldRows, decoded, predicted
@@ -51,6 +52,9 @@ class FitResult:
         Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
     sample_dims : tuple of str, or None
         The dimensions whose points were the rows, of a Dataset.
+    roles : dict
+        What there was beside the features, by its argument of `fit` ("target", "sample_weight", "offset"): of a Dataset
+        the names of its variables, else True.
     """
 
     weights: xr.DataArray
@@ -65,6 +69,7 @@ class FitResult:
     dropped: int = 0
     sample_dims: tuple[str, ...] | None = None
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
+    roles: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -204,9 +209,7 @@ class FitResult:
         )
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
-        w = self.weights.values
-        z = block @ (w.astype(np.float32) if block.dtype == np.float32 else w)
-        return self.loss.inverse_link(z.astype(float) + self.intercept.values)
+        return self.loss.inverse_link(linear(block, self.weights.values, self.intercept.values))
 
     def _check(self, x: Any, names: tuple | None) -> None:
         p = self.weights.shape[0]
@@ -249,6 +252,7 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         dropped=int(arrays["dropped"][1]) if "dropped" in arrays else 0,
         sample_dims=None if dims is None else tuple(dims),
         target_attrs=run.get("target_attrs", {}),
+        roles=run.get("roles", {}),
     )
 
 

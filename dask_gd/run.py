@@ -20,10 +20,12 @@ from .checkpoints import checkpoint, restore, spec_of
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
 from .events import Callbacks, FitStarted, IterationEnded
 from .losses import Loss, Model, parameters_of
-from .objective import Quadratic, gradient_cosine, objective
+from .objective import Quadratic, about_mean, gradient_cosine, objective
 from .penalties import Penalty
 from .process import one_blas_thread
+from .products import rounding_of
 from .result import FitResult, result_of
+from .shift import shift_columns
 from .solvers import STALLED, Solver
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
@@ -40,11 +42,6 @@ SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 #: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
 #: first of them pays for the memory.
 KEEP_AFTER = 3
-
-
-def rounding_of(source: Source) -> float:
-    """What losses cannot be told apart by: sums of products in float32 keep about nine digits over many rows."""
-    return 1e-9 if source.dtype == np.float32 else 16 * float(np.finfo(float).eps)
 
 
 def drawn(seed: int, step: int, batch: float, count: int) -> tuple[int, ...]:
@@ -69,12 +66,15 @@ class Run:
         given: bool = False,
         callbacks: Callbacks | None = None,
     ):
-        self.source, self.loss, self.penalty, self.solver, self.start = source, loss, penalty, solver, start
+        self.source, self.loss, self.penalty, self.solver = source, loss, penalty, solver
+        # Where it was asked to begin, and the same as parameters of the rows less the shift, which the state's are too.
+        self.asked = self.start = start
+        self.shift: np.ndarray | None = None
         # The start is the user's, and not to be bettered.
         self.seed, self.given = seed, given
         self.callbacks = callbacks or Callbacks()
         self.name = uuid.uuid4().hex[:8]
-        self.rounding = rounding_of(source)
+        self.rounding = rounding_of(source.dtype)
         self.state = solver.init(start, self.rounding)
         # The samples still to be worked through, the first of them now; and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
@@ -150,7 +150,8 @@ class Run:
             return self.take_unseen(foretold, began, *stop)
         query = self.state.query
         sums, passed = self.evaluate(query)
-        again = self.begin_at_mean(sums)
+        again = shift_columns(self, sums)
+        again |= self.begin_at_mean(sums)
         if again:
             query = self.state.query
             sums, _ = self.evaluate(query)
@@ -262,8 +263,9 @@ class Run:
         passed = False
         wanted = needs.curvature or self.by_statistics or hasattr(self.state, "curvature")
         if self.quadratic is None and wanted:
-            center = self.start if self.by_statistics else query
-            sums = self.read(center, needs._replace(curvature=EXACT))
+            # A resumed fit takes the pass again that it began with, so that the sums have the same bits.
+            center = self.start if self.by_statistics or not needs.scale else query
+            sums = self.read(center, needs._replace(curvature=EXACT, scale=True))
             self.quadratic, passed = Quadratic(center, sums), True
             if center is query:
                 return sums, True
@@ -281,7 +283,7 @@ class Run:
         """One pass over the rows in use."""
         partitions = self.partitions
         reading = range(self.source.partitions) if partitions is None else partitions
-        needs = needs._replace(targets=not self.unchecked.isdisjoint(reading))
+        needs = needs._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
         self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
@@ -289,7 +291,7 @@ class Run:
         self.dropped = self.size - sums.rows
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
-        return sums
+        return about_mean(sums, self.loss, self.width)
 
     @property
     def size(self) -> int:

@@ -16,6 +16,7 @@ from .losses import Loss, classes_of
 from .penalties import Penalty
 from .result import HISTORY, FitResult
 from .scores import OF_SQUARES
+from .shift import unshifted
 from .solvers import Solver
 from .trials import ALL, Trial
 
@@ -88,7 +89,8 @@ class SearchResult:
             return trial.weights[:p] if output else trial.weights[:p, 0]
 
         def intercept(trial: Trial) -> Any:
-            b = trial.weights[p] if len(trial.weights) > p else np.zeros(trial.weights.shape[1])
+            weights = unshifted(trial.weights, shared.shift)
+            b = weights[p] if len(weights) > p else np.zeros(weights.shape[1])
             return b if output else b[0]
 
         longest = max(len(trial.losses) for trial in trials)

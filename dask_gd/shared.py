@@ -18,12 +18,14 @@ from .folds import Assigned, ByFold, Unseen, apart
 from .grid import Candidate
 from .loop import fit
 from .losses import Loss
-from .objective import Quadratic
+from .objective import Quadratic, about_mean, ridge_path
 from .penalties import L1, L2, ElasticNet, Penalty
 from .process import one_blas_thread
-from .run import KEEP_AFTER, drawn, rounding_of
+from .products import rounding_of
+from .run import KEEP_AFTER, drawn
 from .scores import OfRows
 from .search_store import checkpoint, restore, spec_of, stored_start
+from .shift import read_shifted, shifted
 from .solvers import Newton, Solver
 from .sources import Source
 from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, stats_bytes
@@ -70,6 +72,9 @@ class Shared:
         self.began = time.perf_counter()
         self.store: Store | None = None
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
+        # Subtracted from the rows: the trials' parameters are those of such rows.
+        self.shift: np.ndarray | None = None
+        self.asked = np.empty(0)
         self.spec: dict[str, Any] = {}
         self.rounds, self.taken = 0, 0.0
 
@@ -89,11 +94,12 @@ class Shared:
         passes.let_go(self.source)
 
     def run(self, start: np.ndarray) -> list[Trial]:
-        """All trials, from a start (q, k, 1), or from where the store has them."""
+        """All trials, from a start (q, k, 1), parameters of the rows as they are, or from where the store has them."""
         if self.stored is not None:
             start = self.stored[1]
         if not self.passes:
             self.begin(start)
+        self.asked, start = start, shifted(start, self.shift)
         free = self.loss.quadratic and not self.batched
         trials = self.without_passes(start) if free else self.with_passes(start)
         if self.batched or (self.score is not None and any(np.isnan(trial.held[1]) for trial in trials)):
@@ -106,11 +112,18 @@ class Shared:
         return any(getattr(solver, "batch", 1.0) < 1.0 for solver in self.solvers)
 
     def begin(self, start: np.ndarray) -> None:
-        """The first pass: the sums of each fold at the start."""
+        """The first pass: the sums of each fold at the start, parameters of the rows as they are."""
         self.source = passes.hold(self.source)
         needs = Needs(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), scale=True)
-        self.folds = self.by_fold(start, needs)[0]
-        self.everything = reduce(combine, self.folds)
+
+        def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+            self.shift = shift
+            self.folds = self.by_fold(query, needs)[0]
+            return reduce(combine, self.folds)
+
+        p = self.source.shape[1]
+        found, _ = read_shifted(read, start, None, p, self.source.dtype)
+        self.everything = about_mean(found, self.loss, p)
         self.check_folds()
 
     def scale_path(self, start: np.ndarray) -> None:
@@ -122,7 +135,7 @@ class Shared:
         nothing = np.zeros_like(start)
         if self.loss.quadratic:
             self.begin(start)
-            sums = Quadratic(start, self.everything)(nothing)
+            sums = Quadratic(shifted(start, self.shift), self.everything)(nothing)
             assert sums.curvature is not None
             h = sums.curvature[:, :, 0]
             slope = sums.gradient[:p, :, 0] - h[:p, p:] @ (sums.gradient[p:, :, 0] / h[p:, p:].reshape(-1, 1))
@@ -130,7 +143,12 @@ class Shared:
             without = L1(ALL_BUT_INFINITE)
             run = fit(self.source, loss=self.loss, penalty=without, fit_intercept=self.fit_intercept, tol=self.tol)
             nothing[p:] = run.parameters[p : len(start), :, None]
-            sums = passes.evaluate(self.source, nothing, self.loss, Needs(), self.name, -1)
+
+            def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+                needs, step = Needs(scale=True, shift=shift), -1 if shift is None else -2
+                return passes.evaluate(self.source, query, self.loss, needs, self.name, step)
+
+            sums, _ = read_shifted(read, nothing, None, p, self.source.dtype)
             slope = sums.gradient[:p, :, 0]
         top = float(np.abs(slope).max() / sums.weight)
 
@@ -164,14 +182,14 @@ class Shared:
         for batch in self.batches(start):
             if not begun.issuperset(batch):
                 trials += self.begun(batch, start)
-                self.end_round(start, trials)
+                self.end_round(trials)
             while left := [trial for trial in trials if not trial.done]:
                 told = self.evaluate(left)
                 with one_blas_thread():
                     for trial, sums in zip(left, told, strict=True):
                         trial.tell(sums, self.max_iter, -1.0 if self.batched else self.tol)
                 self.halve(trials, batch)
-                self.end_round(start, trials)
+                self.end_round(trials)
         return trials
 
     def halve(self, trials: list[Trial], batch: list[int]) -> None:
@@ -197,10 +215,10 @@ class Shared:
                 if trial.candidate == c and not trial.done:
                     trial.reason = "dropped"
 
-    def end_round(self, start: np.ndarray, trials: list[Trial]) -> None:
+    def end_round(self, trials: list[Trial]) -> None:
         self.rounds += 1
         if self.store is not None:
-            self.store.commit(checkpoint(self.rounds, self.spec, start, trials))
+            self.store.commit(checkpoint(self.rounds, self.spec, self.asked, trials))
         left = [trial.candidate for trial in trials if not trial.done]
         began, self.began = self.began, time.perf_counter()
         of = len(self.candidates) * (self.count + 1), len(set(left)), self.began - began
@@ -276,7 +294,7 @@ class Shared:
         self, candidate: int, fold: int, start: np.ndarray, weight: float, penalty: Penalty | None = None
     ) -> Trial:
         solver, penalty = self.solvers[candidate], penalty or self.candidates[candidate].of(weight)
-        state = solver.init(start, rounding_of(self.source))
+        state = solver.init(start, rounding_of(self.source.dtype))
         moments = self.everything.scale
         assert moments is not None
         width = self.source.shape[1]
@@ -352,6 +370,7 @@ class Shared:
         self.passes += 1
         self.taken += 1.0 if partitions is None else len(partitions) / self.source.partitions
         keep = self.passes > KEEP_AFTER
+        needs = needs._replace(shift=self.shift)
         return passes.evaluate(self.source, query, self.loss, needs, self.name, self.passes, partitions, keep)
 
     def check_folds(self) -> None:
@@ -373,26 +392,3 @@ def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:
     """What the first pass must compute."""
     asked = {s.needs(s.init(start, 0.0)).curvature for s in solvers}
     return EXACT if EXACT in asked else BOUND if BOUND in asked else None
-
-
-def ridge_path(start: np.ndarray, sums: Stats, p: int, strengths: np.ndarray) -> np.ndarray:
-    """The minima of a squared loss with each of these L2 strengths (m,), (q, k, m), from the sums at ``start``.
-
-    One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and
-    Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". NaN where the strength
-    is so small that there is no single minimum up to rounding.
-    """
-    assert sums.curvature is not None
-    h, g, w = sums.curvature[:, :, 0] / sums.weight, sums.gradient[:, :, 0] / sums.weight, start[:, :, 0]
-    # An intercept is not penalised: its best value is linear in the others.
-    across = h[:p, p:] / np.sqrt(h[p:, p:]).reshape(-1)
-    centred = h[:p, :p] - across @ across.T
-    values, vectors = np.linalg.eigh(centred)
-    slope = g[:p] - h[:p, p:] @ (g[p:] / h[p:, p:].reshape(-1, 1))
-    curved = values[:, None] + strengths
-    curved = np.where(curved > p * np.finfo(float).eps * values[-1], curved, np.nan)
-    rotated = vectors.T @ (centred @ w[:p] - slope)
-    found = np.tensordot(vectors, rotated[:, :, None] / curved[:, None], axes=1)
-    moved = np.tensordot(h[p:, :p], found - w[:p, :, None], axes=1)
-    intercept = w[p:, :, None] - (g[p:, :, None] + moved) / h[p:, p:].reshape(-1, 1, 1)
-    return np.concatenate([found, intercept])

@@ -14,12 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .losses import Loss, Model, classes_of, pairs
-
-#: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
-#: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
-#: it decides the order of the sums, so the same data must give the same bits everywhere.
-#: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
-BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
+from .products import BLOCK_BYTES, BLOCK_ROWS, Near, block_rows, narrow
 
 #: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
 GRAM_LIMIT = 1024
@@ -41,13 +36,15 @@ class Needs(NamedTuple):
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
     and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
     each partition's kernel, where that is not `Kernel`: see `local` and `basis`. ``targets`` asks for the checks alone,
-    of rows that no pass has read before.
+    of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are taken. With an
+    intercept query and sums are those of the rows less the shift, see `shift`.
     """
 
     curvature: str | None = None
     scale: bool = False
     kernel: Any = None
     targets: bool = False
+    shift: np.ndarray | None = None
 
 
 class Scale(NamedTuple):
@@ -149,11 +146,6 @@ def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
     )
 
 
-def block_rows(p: int, itemsize: int) -> int:
-    """Rows per cache block: a multiple of 16."""
-    return max(BLOCK_ROWS, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
-
-
 def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
     """Sums over the given rows, swept in cache blocks.
 
@@ -206,6 +198,13 @@ class Kernel:
             self.step = min(self.step, max(BLOCK_ROWS, BLOCK_BYTES // each // 16 * 16))
         if self.stats.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
+        self.near = None if needs.shift is None else Near(needs.shift, dtype)
+        # Added to the predictions of all rows: the intercept, or what the shift has taken from them.
+        self.constant: np.ndarray | None = None
+        if len(query) > p:
+            self.constant = query[p]
+        elif needs.shift is not None:
+            self.constant = np.tensordot(needs.shift, query, axes=1)
 
     def add_rows(self, rows: Any) -> None:
         """`add`, of the rows that a source gives."""
@@ -240,19 +239,24 @@ class Kernel:
                 scale.slopes[:] += np.abs(slope).max() ** 2 / (total or 1.0)
                 scale.curvatures[:] += total
 
-    def _add_block(self, block, target, s, offset) -> None:
-        q, p, loss = len(self.query), self.p, self.loss
+    def _add_block(self, rows, target, s, offset) -> None:
+        loss, shift = self.loss, self.needs.shift
         curvature, scale = self.stats.curvature, self.stats.scale
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
-        intercept = q > p
+        intercept = len(self.query) > self.p
+        block = self.shifted(rows)
         z = self.predicted(block, offset)
-        if offset is not None and scale is not None:
-            scale.offsets[:] += offset.sum() if s is None else s @ offset
         value, slope = loss.value_and_slope(z, target[:, :, None])
+        exact = None
         if scale is not None:
+            if offset is not None:
+                scale.offsets[:] += offset.sum() if s is None else s @ offset
             curved = loss.curvature(z[:, :, 0], target) if loss.curvature_bound is None else None
-            add_scale(scale, block, target, slope[:, :, 0], curved, s)
+            add_scale(scale, block if intercept else rows, target, slope[:, :, 0], curved, s)
+            if loss.quadratic and block.dtype != float:
+                # These sums describe the objective everywhere, also far from here.
+                exact = block.astype(float)
         if curvature is not None:
             outputs = curvature.shape[2]
             if self.needs.curvature == BOUND and loss.curvature_bound is not None:
@@ -262,43 +266,56 @@ class Kernel:
                 h = loss.curvature(z[:, every, 0], target[:, every])
             h = h if s is None else h * s[:, None]
             assert self.scratch is not None
+            scratch = self.scratch[: len(block)]
             for output in range(outputs):
-                add_curvature(curvature[:, :, output], block, h[:, output], self.scratch[: len(block)], intercept)
+                add_curvature(curvature[:, :, output], block, h[:, output], scratch, intercept, shift, exact)
+        if exact is not None:
+            slope = self._add_mean_slope(exact, slope, s)
         if s is not None:
             value, slope = s[:, None, None] * value, s[:, None, None] * slope
         self.stats.loss[:] += value.sum(axis=(0, 1))
         self.add_gradient(block, slope)
 
+    def _add_mean_slope(self, exact, slope, s) -> np.ndarray:
+        """Add the gradient of the mean of slopes (rows, k, m), and return what is left of each of them.
+
+        Targets far from 0 have slopes far from 0, of whose differences float32 would keep few digits.
+        """
+        s = np.ones(len(exact)) if s is None else s
+        total = s.sum()
+        if not total > 0:
+            return slope
+        mean = np.tensordot(s, slope, axes=1) / total
+        sums = s @ exact
+        if len(self.query) == self.p and self.needs.shift is not None:
+            sums = sums + total * self.needs.shift
+        self.stats.gradient[: self.p] += np.multiply.outer(sums, mean)
+        self.stats.gradient[self.p :] += total * mean
+        return slope - mean
+
+    def shifted(self, block) -> np.ndarray:
+        """Return the rows less the shift, which are valid until the next."""
+        return block if self.near is None else self.near(block)
+
     def predicted(self, block, offset) -> np.ndarray:
-        """``x w + b`` and the offset, (rows, k, m) in float64."""
+        """``x w + b`` and the offset, (rows, k, m) in float64, of rows that are `shifted`."""
         z = (block @ self.weights).astype(np.float64, copy=False).reshape(-1, *self.query.shape[1:])
         if self.unit != 1.0:
             z *= self.unit
-        if len(self.query) > self.p:
-            z = z + self.query[self.p]
+        if self.constant is not None:
+            z = z + self.constant
         return z if offset is None else z + offset[:, None, None]
 
     def add_gradient(self, block, slope) -> None:
-        """Of weighted slopes (rows, k, m)."""
+        """Add the gradient of weighted slopes (rows, k, m) over rows that are `shifted`."""
         p, (_, k, m), gradient = self.p, self.query.shape, self.stats.gradient
         narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
         product = (block.T @ narrowed).reshape(p, k, m)
         gradient[:p] += product if unit == 1.0 else product * unit
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
-
-
-def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
-    """``a / unit`` in the products' precision, and ``unit``, a power of two of a's size: float32 has a narrow range.
-
-    Weights, slopes and row weights may be of any size in float64; rounded to float32 as they are, small ones would
-    become zero without a word. In float64 nothing is done.
-    """
-    if a.dtype == dtype:
-        return np.ascontiguousarray(a), 1.0
-    largest = np.abs(a).max(initial=0.0)
-    unit = 2.0 ** np.floor(np.log2(largest)) if 0 < largest < np.inf else 1.0
-    return np.ascontiguousarray((a / unit).astype(dtype)), unit
+        elif self.needs.shift is not None:
+            gradient += self.needs.shift[:, None, None] * slope.sum(axis=0)
 
 
 def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
@@ -321,15 +338,23 @@ def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
         scale.curvatures[:] += s @ curvature
 
 
-def add_curvature(total, block, h, scratch, intercept) -> None:
-    """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q)."""
+def add_curvature(total, block, h, scratch, intercept, shift, exact) -> None:
+    """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q); the block is x less the shift, if there is one.
+
+    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``exact`` is the block in float64, or None.
+    """
     p = block.shape[1]
     root, unit = narrow(np.sqrt(h), block.dtype)
     scaled = np.multiply(block, root[:, None], out=scratch)
     # numpy recognises A.T @ A and does half the work (a symmetric rank-k update).
     total[:p, :p] += (scaled.T @ scaled) * unit**2
+    if not intercept and shift is None:
+        return
+    cross = (scaled.T @ root) * unit**2 if exact is None else h @ exact
     if intercept:
-        cross = (scaled.T @ root) * unit**2
         total[:p, p] += cross
         total[p, :p] += cross
         total[p, p] += h.sum()
+    else:
+        half = np.outer(shift, cross + 0.5 * h.sum() * shift)
+        total += half + half.T

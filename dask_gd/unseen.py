@@ -53,7 +53,10 @@ def uncertainty(run: Run, curvature: np.ndarray) -> np.ndarray:
     eps = float(np.finfo(dtype).eps)
     unit = max(run.rounding, 4 * eps / np.sqrt(blocks))
     query, weights = (np.abs(w[:, :, 0]) for w in (run.state.query, run.state.weights))
-    size = np.einsum("qrk,rk->qk", curvature, unit * query + eps * weights)
+    rounded = unit * query + eps * weights
+    # The intercept is added in float64.
+    rounded[p:] = run.rounding * query[p:]
+    size = np.einsum("qrk,rk->qk", curvature, rounded)
     size += unit * np.sqrt(run.moments.features[:, None] * run.moments.slopes[None, :]) / run.weight
     if len(size) > p:
         # So that centring does not cancel what rounding may have added.

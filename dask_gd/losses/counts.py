@@ -49,6 +49,9 @@ class Tweedie:
                 f"Tweedie(power={self.power!r}): from 1 to 2, where the loss is convex; power 0 is the squared loss."
             )
 
+    def __repr__(self) -> str:
+        return {1.0: "Poisson()", 2.0: "Gamma()"}.get(self.power, f"Tweedie(power={self.power})")
+
     @property
     def targets(self) -> str:
         return "numbers of 0 or more" if self.power < 2 else "numbers above 0"

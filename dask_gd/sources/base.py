@@ -81,6 +81,19 @@ class Source:
         return self.x.fields.dims if isinstance(self.x, FieldRows) else None
 
     @property
+    def roles(self) -> dict[str, Any]:
+        """What there is beside the features, by its argument of `fit`: the names of a Dataset's variables, or True."""
+        columns = {"target": self.y, "sample_weight": self.weight, "offset": self.offset}
+        found: dict[str, Any] = {}
+        for role, column in columns.items():
+            if isinstance(column, FieldRows):
+                names = column.fields.names
+                found[role] = names[0] if column.flat else list(names)
+            elif column is not None:
+                found[role] = True
+        return found
+
+    @property
     def target_attrs(self) -> dict[str, str]:
         """What the only target of a Dataset is called, and its units."""
         return self.y.attrs if isinstance(self.y, FieldRows) and self.y.flat else {}

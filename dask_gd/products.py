@@ -1,0 +1,69 @@
+"""Products of a block of rows: how many rows, in which precision, and less what shift."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
+#: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
+#: it decides the order of the sums, so the same data must give the same bits everywhere.
+#: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
+BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
+
+
+def block_rows(p: int, itemsize: int) -> int:
+    """Rows per cache block: a multiple of 16."""
+    return max(BLOCK_ROWS, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
+
+
+def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
+    """``a / unit`` in the products' precision, and ``unit``, a power of two of a's size: float32 has a narrow range.
+
+    Weights, slopes and row weights may be of any size in float64; rounded to float32 as they are, small ones would
+    become zero without a word. In float64 nothing is done.
+    """
+    if a.dtype == dtype:
+        return np.ascontiguousarray(a), 1.0
+    largest = np.abs(a).max(initial=0.0)
+    unit = 2.0 ** np.floor(np.log2(largest)) if 0 < largest < np.inf else 1.0
+    return np.ascontiguousarray((a / unit).astype(dtype)), unit
+
+
+def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
+    """Return ``x w + b`` in float64 for rows (n, p) of any dtype: (n, k), or (n,) for weights (p,)."""
+    found = np.empty((len(x), *weights.shape[1:]))
+    step = block_rows(x.shape[1], found.itemsize)
+    for start in range(0, len(x), step):
+        block = x[start : start + step].astype(float, copy=False)
+        found[start : start + step] = block @ weights + constant
+    return found
+
+
+#: Values that `Near` subtracts in one sweep: of narrow rows it takes several together, which costs less.
+TOGETHER = 2048
+
+
+class Near:
+    """Subtracts a shift (p,) from rows, into memory that stays in the processor's cache."""
+
+    def __init__(self, shift: np.ndarray, dtype: np.dtype):
+        self.shift = shift.astype(dtype)
+        self.together = max(1, TOGETHER // len(shift))
+        self.repeated = np.tile(self.shift, self.together)
+        self.room = np.empty((0, len(shift)), dtype)
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """Return rows (n, p) less the shift, valid until the next call."""
+        if len(self.room) < len(block):
+            self.room = np.empty_like(block)
+        out = self.room[: len(block)]
+        whole = len(block) // self.together * self.together
+        wide = (-1, len(self.repeated))
+        np.subtract(block[:whole].reshape(wide), self.repeated, out=out[:whole].reshape(wide))
+        np.subtract(block[whole:], self.shift, out=out[whole:])
+        return out
+
+
+def rounding_of(dtype: np.dtype) -> float:
+    """Return the share of a loss that is rounding: sums of float32 products keep about nine digits over many rows."""
+    return 1e-9 if dtype == np.float32 else 16 * float(np.finfo(float).eps)
