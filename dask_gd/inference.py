@@ -313,7 +313,7 @@ def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> tup
     unit = np.where(root > 0, root, 1.0)
     values, vectors = np.linalg.eigh(information / np.outer(unit, unit))
     values = np.where(values > SINGULAR, values, 0.0)
-    factor = (np.sqrt(values)[:, None] * vectors.T * unit) @ ties
+    factor = (np.sqrt(values)[:, None] * vectors.T * root) @ ties
     size = np.sqrt((factor**2).sum(axis=0))
     if (size == 0).any():
         _refuse_undetermined([name for name, length in zip(names, size, strict=True) if length == 0])
@@ -328,8 +328,7 @@ def _refuse_undetermined(names: list[str]) -> None:
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     raise InvalidArgumentError(
         f"infer: these rows do not determine the coefficients of {shown}: a combination of them is constant (0 without "
-        "an intercept), or so nearly that rounding hides the rest. Leave one of them out and fit again, or "
-        "store features that are far from 0 beside their spread centred."
+        "an intercept), or so nearly that rounding hides the rest. Leave one of them out and fit again."
     )
 
 
