@@ -15,6 +15,7 @@ from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Sof
 from .monitor.progress import Progress
 from .monitor.report import report
 from .penalties import L1, L2, ElasticNet, GroupLasso
+from .predictions import write
 from .result import FitResult, load
 from .search import search
 from .search_result import SearchResult
@@ -67,4 +68,5 @@ __all__ = [
     "open",
     "report",
     "search",
+    "write",
 ]

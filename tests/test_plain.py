@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from dask.distributed import Client, Future, LocalCluster
+from dask.distributed import Client, Future
 
 import dask_gd
 from dask_gd import estimators
@@ -244,13 +244,6 @@ def test_refit_asks_for_the_rows_where_it_would_read_them(tmp_path):
 
 
 # Nothing stays on a cluster
-
-
-@pytest.fixture(scope="module")
-def two():
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(**options) as cluster, Client(cluster) as client:
-        yield client
 
 
 def assert_empty(client):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 import click
 import dask.array as da
 import xarray as xr
 import zarr
-from zarr.codecs import Crc32cCodec
 
 from ..errors import InvalidArgumentError
+from ..predictions import write
 from ..result import load
 from ..sources.base import _location
 from .options import (
@@ -51,7 +48,8 @@ def predict(
     """Write what the fit in RUN predicts for each row of SOURCE.
 
     OUT.zarr is an array (n,) or (n, k), chunked as the rows are; of a fit to a Dataset, a Dataset with the variable
-    "prediction" and its coordinates. It appears once it is complete.
+    "prediction" and its coordinates. It appears once it is complete: every chunk is counted before. The workers of a
+    --scheduler must see the place.
     """
     check_cluster(**cluster)
     path = check_output(output, overwrite, source)
@@ -63,15 +61,15 @@ def predict(
         raise click.UsageError(f"{run} is a fit to an array; name the one to predict from: --x NAME.")
     with cluster_of(**cluster, quiet=quiet):
         if named:
-            prediction = fitted.predict(dataset_of(source), offset=offset)
+            prediction: da.Array | xr.DataArray = fitted.predict(dataset_of(source), offset=offset)
         else:
             group = group_of(source)
             given = [_array(group, source, name) for name in (x, offset)]
             prediction = fitted.predict(*given)
             prediction = prediction if rows is None else prediction[rows]
-        written = written_beside(path, prediction)
+        written = write(prediction, path, overwrite=overwrite)
     if not quiet:
-        say(f"wrote {path}, {' x '.join(map(str, written))}")
+        say(f"wrote {written}, {' x '.join(map(str, prediction.shape))}")
 
 
 def group_of(source: str) -> zarr.Group:
@@ -89,47 +87,3 @@ def _array(group: zarr.Group, source: str, name: str | None) -> Any:
         names = ", ".join(sorted(key for key, _ in group.arrays()))
         raise InvalidArgumentError(f"{name!r}: no such array in {source}; it has {names or 'none'}.")
     return found
-
-
-def written_beside(path: Path, prediction: da.Array | xr.DataArray) -> tuple[int, ...]:
-    """Write beside the path and rename, so that nothing half-written is ever there; the shape."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.parent / f".{path.name}.{os.getpid()}.{kind}" for kind in ("tmp", "old"))
-    try:
-        write(temporary, prediction)
-        if os.path.lexists(path):
-            os.rename(path, old)
-        os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if os.path.lexists(path):
-            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink(missing_ok=True)
-        elif os.path.lexists(old):
-            os.rename(old, path)
-    return prediction.shape
-
-
-def write(path: Path, prediction: da.Array | xr.DataArray) -> None:
-    """Chunked as it is computed, with checksums."""
-    options: dict[str, Any] = {"compressors": [Crc32cCodec()]}
-    if isinstance(prediction, xr.DataArray):
-        if prediction.chunks is not None:
-            prediction = prediction.chunk({d: max(c) for d, c in zip(prediction.dims, prediction.chunks, strict=True)})
-            options["chunks"] = tuple(max(sizes) for sizes in prediction.chunks or ())
-        dataset = prediction.drop_encoding().to_dataset(name="prediction")
-        dataset.to_zarr(
-            path, encoding={"prediction": options}, zarr_format=3, write_empty_chunks=True, consolidated=False
-        )
-        return
-    chunks = tuple(max(sizes) for sizes in prediction.chunks)
-    prediction = prediction.rechunk(chunks)
-    target = zarr.create_array(
-        path,
-        shape=prediction.shape,
-        chunks=chunks,
-        dtype=prediction.dtype,
-        config={"write_empty_chunks": True},
-        **options,
-    )
-    # Blocks are chunks, so that no two tasks write to the same.
-    da.store(prediction, target, lock=False)  # type: ignore[arg-type]
