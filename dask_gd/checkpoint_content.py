@@ -119,7 +119,12 @@ def check_resumable(run: Run, checkpoint: Checkpoint) -> None:
     check_content(checkpoint)
     if checkpoint.attributes["dask_gd"]["spec"] != run.spec:
         return  # `check_same` says why.
-    check_state(checkpoint, "state/", run.state)
+    turn = _numbers(checkpoint, "fit/turn", ())
+    _require(int(turn) in range(len(run.solvers)), f"its solver is number {turn} of {len(run.solvers)}")
+    check_state(checkpoint, "state/", run.solvers[int(turn)].init(run.start, run.rounding))
+    if run.smoothing is not None:
+        for name, first in run.smoothing.arrays().items():
+            _numbers(checkpoint, f"smoothing/{name}", first.shape)
     _numbers(checkpoint, "fit/start", run.start.shape)
     _numbers(checkpoint, "fit/drawn", run.drawn.shape)
     for name in ("weight", "since", "unseen", "samples"):

@@ -13,6 +13,8 @@ from .checkpoint_content import HISTORY
 from .identity import code_of
 from .losses import Model, classes_of
 from .shift import take_shift, unshifted
+from .smoothing import Smoothing
+from .stages import plan_samples
 from .stats import Scale
 from .store import Checkpoint, check_same
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 def spec_of(run: Run) -> dict[str, Any]:
     """What a fit must have in common with the one that it goes on from."""
+    first = run.solvers[0]
     return {
         "loss": {"name": run.loss.name, **run.loss_parameters},
         "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty), **code_of(run.penalty)},
-        "solver": {"name": run.solver.name, **asdict(run.solver), **code_of(run.solver)},  # type: ignore[call-overload]
+        "solver": {"name": first.name, **asdict(first), **code_of(first)},  # type: ignore[call-overload]
         "fit_intercept": run.fit_intercept,
         "seed": run.seed,
         "data": run.source.fingerprint(),
@@ -38,20 +41,25 @@ def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
     if not np.array_equal(arrays["fit/start"], run.asked):
         check_same({"initial_weights": "others"}, {"initial_weights": "these"}, path)
+    run.turn = int(arrays.get("fit/turn", 0))
     shift = arrays.get("fit/shift")
     take_shift(run, shift if shift is not None and shift.any() else None)
-    run.state = type(run.state)(**{name: arrays[f"state/{name}"] for name in run.state._fields})
+    begun = run.solver.init(run.start, run.rounding)
+    run.state = type(begun)(**{name: arrays[f"state/{name}"] for name in begun._fields})
     run.history = {name: arrays[name].tolist() for name in HISTORY}
     run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
     run.weight = float(arrays["fit/weight"])
     run.since, run.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
     run.drawn = arrays["fit/drawn"]
+    if run.smoothing is not None:
+        kept = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
+        run.smoothing = Smoothing(run.smoothing.quantile, *kept)
+        run.smoothed = run.smoothing.loss()
     run.dropped = int(arrays.get("dropped", 0))
     run.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
     run.samples = []
     if left := int(arrays["fit/samples"]):
-        run.plan_samples()
-        run.samples = run.samples[-left:]
+        run.samples = plan_samples(run)[-left:]
     run.resumed_from = stored.iteration
     run.reason = stored.attributes["dask_gd"]["reason"]
 
@@ -76,11 +84,13 @@ def checkpoint(run: Run) -> Checkpoint:
     for name, array in run.state._asdict().items():
         arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     assert run.moments is not None
-    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen)}
+    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen), "turn": run.turn}
     kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.asked, "drawn": run.drawn}
     kept["shift"] = np.zeros(p) if run.shift is None else run.shift
     kept |= {name: np.array(count) for name, count in counts.items()}
     groups = {"fit": kept, "callbacks": run.callbacks.state()}
+    if run.smoothing is not None:
+        groups["smoothing"] = run.smoothing.arrays()
     for group, members in groups.items():
         for name, array in members.items():
             arrays[f"{group}/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)

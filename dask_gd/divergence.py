@@ -49,7 +49,7 @@ def on_last_partitions(run: Run) -> tuple[float, float]:
     query = np.concatenate([run.start, run.state.weights], axis=2)
     sums = read(run, query, Needs(), run.partitions_of(run.iteration))
     with np.errstate(all="ignore"):
-        losses = objective(sums, query, run.penalty, run.loss, run.width).loss
+        losses = objective(sums, query, run.penalty, run.smoothed, run.width).loss
     # Rows without weight tell nothing.
     first, last = np.nan_to_num(losses, posinf=np.inf).tolist()
     return first, last
@@ -58,7 +58,8 @@ def on_last_partitions(run: Run) -> tuple[float, float]:
 def read(run: Run, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None) -> Stats:
     """Return the sums of one more pass."""
     run.reads += 1
-    return passes.evaluate(run.source, query, run.loss, needs, run.name, run.reads, partitions)
+    needs = needs._replace(shift=run.shift)
+    return passes.evaluate(run.source, query, run.smoothed, needs, run.name, run.reads, partitions)
 
 
 class Finite(NamedTuple):
@@ -111,11 +112,22 @@ def message(run: Run) -> str:
 
 def remedy(run: Run) -> str:
     """Return which learning rate is safe, or which solver needs none."""
-    bounded = run.loss.curvature_bound is not None
+    bound = run.smoothed.curvature_bound
+    bounded = bound is not None
     rate = ""
-    if run.moments is not None and bounded:
-        curvature = run.loss.curvature_bound * run.moments.features.sum() / run.weight
+    if run.moments is not None and bound is not None:
+        curvature = bound * run.moments.features.sum() / run.weight
         curvature += np.max(run.penalty.curvature())
         rate = f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
     automatic = "learning_rate='auto' or " if bounded else ""
     return f"{rate}{automatic}solver='auto' need no choice."
+
+
+def stall(run: Run) -> str:
+    """Return where the fit stalled, and what to do."""
+    tried = " and then ".join(repr(solver) for solver in run.solvers[: run.turn + 1])
+    return (
+        f"{tried} stalled at iteration {run.iteration}: no step lowers the loss of {run.history['loss'][-1]:.6g} any "
+        f"more, and yet the gradient is {run.history['grad_norm'][-1]:.1e} of its scale, which is no rounding. The "
+        "weights may be far from the minimum. Scale and centre the features, add a penalty, or try another solver."
+    )

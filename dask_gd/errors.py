@@ -70,6 +70,10 @@ class DivergenceWarning(UserWarning):
     """The fit stopped because the loss grew without bound; the last finite weights are returned."""
 
 
+class StalledWarning(UserWarning):
+    """The fit stopped short of a minimum: no solver found a step that lowers the loss, and the gradient is not zero."""
+
+
 class CallbackWarning(UserWarning):
     """A callback raised; it is not called again, and the fit goes on."""
 

@@ -19,6 +19,7 @@ from .result import FitResult
 from .run import Run
 from .solvers import Solver, as_solver
 from .sources import Source, as_source
+from .stages import plan_samples
 from .store import Store
 
 #: Steps allowed from which it is worth to start on samples.
@@ -127,6 +128,8 @@ def fit(
     -----
     DivergenceWarning
         If the loss grows without bound; the result has the last finite weights.
+    StalledWarning
+        If no step lowers the loss any more short of a minimum.
     CallbackWarning
         If a callback raises; the fit goes on without it.
 
@@ -147,6 +150,12 @@ def fit(
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
+
+    Where Newton's method stalls short of a minimum, L-BFGS goes on from its weights, and the other way round for data
+    narrow enough.
+
+    "quantile" is minimised through a sequence of smoothed losses, see `dask_gd.Quantile`; the history's ``loss`` is
+    theirs, above the pinball loss. Each takes a few steps, all but the last ones on samples where others start so.
 
     On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
     half of their memory limit, until the fit ends.
@@ -186,7 +195,7 @@ def fit(
     told = Callbacks((*callbacks, *watching()))
     run = Run(source, loss, penalty, solver, start, int(seed), given, told)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
-        run.plan_samples()
+        run.samples = plan_samples(run)
     with contextlib.ExitStack() as stack:
         if store is not None:
             store = stack.enter_context(store if isinstance(store, Store) else Store(store))

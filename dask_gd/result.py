@@ -42,9 +42,10 @@ class FitResult:
     converged : bool
         True if the fit reached ``tol`` or ``target_loss``.
     reason : str
-        "converged", "target_loss", "max_iter", "precision" (neither the loss nor the gradient gets any better in
-        floating point) or "diverged"; what a callback has given as the reason of a `dask_gd.events.StopFit`;
-        "interrupted" in a stored run that has not ended.
+        "converged", "target_loss", "max_iter", "precision" (the gradient is zero within the rounding of what it is
+        computed from, and gets no better), "stalled" (no solver finds a step that lowers the loss, and the gradient is
+        not zero; a `StalledWarning` says so) or "diverged"; what a callback has given as the reason of a
+        `dask_gd.events.StopFit`; "interrupted" in a stored run that has not ended.
     loss : Loss
     fit_intercept, penalised : bool
         Whether there is an intercept, and a penalty.
@@ -55,6 +56,9 @@ class FitResult:
     roles : dict
         What there was beside the features, by its argument of `fit` ("target", "sample_weight", "offset"): of a Dataset
         the names of its variables, else True.
+    smoothing : tuple of float, or None
+        Of a quantile without a ``smoothing`` of its own the width, of each output, over which the corner of the loss
+        was rounded at the end.
     """
 
     weights: xr.DataArray
@@ -70,6 +74,7 @@ class FitResult:
     sample_dims: tuple[str, ...] | None = None
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
+    smoothing: tuple[float, ...] | None = field(default=None, repr=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -253,6 +258,7 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         sample_dims=None if dims is None else tuple(dims),
         target_attrs=run.get("target_attrs", {}),
         roles=run.get("roles", {}),
+        smoothing=tuple(arrays["smoothing/widths"][1].tolist()) if "smoothing/widths" in arrays else None,
     )
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import divergence, passes
+from . import divergence, passes, stages
 from .checkpoint_content import HISTORY, check_resumable
 from .checkpoints import checkpoint, restore, spec_of
-from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError
+from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError, StalledWarning
 from .events import Callbacks, FitStarted, IterationEnded
 from .losses import Loss, Model, parameters_of
 from .objective import Quadratic, about_mean, gradient_cosine, objective
@@ -26,18 +26,14 @@ from .process import one_blas_thread
 from .products import rounding_of
 from .result import FitResult, result_of
 from .shift import shift_columns
-from .solvers import STALLED, Solver
+from .smoothing import smoothing_of
+from .solvers import STALLED, Solver, reliefs
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
 from .store import Checkpoint, Store, said_of
 from .unseen import expected
 
 logger = logging.getLogger("dask_gd")
-
-#: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
-SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
-#: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
-SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 
 #: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
 #: first of them pays for the memory.
@@ -66,7 +62,7 @@ class Run:
         given: bool = False,
         callbacks: Callbacks | None = None,
     ):
-        self.source, self.loss, self.penalty, self.solver = source, loss, penalty, solver
+        self.source, self.loss, self.penalty = source, loss, penalty
         # Where it was asked to begin, and the same as parameters of the rows less the shift, which the state's are too.
         self.asked = self.start = start
         self.shift: np.ndarray | None = None
@@ -75,6 +71,12 @@ class Run:
         self.callbacks = callbacks or Callbacks()
         self.name = uuid.uuid4().hex[:8]
         self.rounding = rounding_of(source.dtype)
+        # Those that the fit goes on with should the solver stall; which of them has its turn.
+        self.solvers = (solver, *reliefs(solver, loss, penalty, start.size))
+        self.turn = 0
+        # What passes evaluate: of a quantile's loss one that is smoothed.
+        self.smoothing = smoothing_of(loss, start.shape[1])
+        self.smoothed: Any = loss
         self.state = solver.init(start, self.rounding)
         # The samples still to be worked through, the first of them now; and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
@@ -96,6 +98,11 @@ class Run:
         # Partitions whose targets' values have not been checked; and where nothing was finite, in words.
         self.unchecked = set(range(source.partitions))
         self.fault: str | None = None
+
+    @property
+    def solver(self) -> Any:
+        """The solver whose turn it is."""
+        return self.solvers[self.turn]
 
     @property
     def iteration(self) -> int:
@@ -123,7 +130,7 @@ class Run:
         """Return those that a step of a batched solver reads; None for all."""
         if not self.batched:
             return None
-        return drawn(self.seed, step, self.solver.batch, self.source.partitions)  # type: ignore[attr-defined]
+        return drawn(self.seed, step, self.solver.batch, self.source.partitions)
 
     @property
     def fit_intercept(self) -> bool:
@@ -146,6 +153,8 @@ class Run:
             self.unseen = False
             for values in self.history.values():
                 values.pop()
+        if self.smoothing is not None and not self.smoothing.begun:
+            stages.begin_smoothing(self)
         if (foretold := expected(self)) <= stop[1]:
             return self.take_unseen(foretold, began, *stop)
         query = self.state.query
@@ -162,7 +171,7 @@ class Run:
                 raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
-            seen = objective(sums, query, self.penalty, self.loss, self.width)
+            seen = objective(sums, query, self.penalty, self.smoothed, self.width)
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         # A solver that searches takes the step back, if it has come from somewhere.
         lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
@@ -178,7 +187,8 @@ class Run:
         if sums.scale is not None:
             if not self.samples and not self.batched:
                 self.loss.check_target_mean(sums.scale.targets / sums.weight)
-            self.moments, self.weight = sums.scale, sums.weight
+            if self.turn == 0:
+                self.moments, self.weight = sums.scale, sums.weight
         with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         share = self.size * (passed + again) / self.source.shape[0]
@@ -192,8 +202,7 @@ class Run:
         )
         for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
             self.history[name].append(value)
-        if self.samples:
-            self.sampled(sums.rows)
+        stages.advance(self, sums.rows, stop[1])
         return self.end_iteration(*stop)
 
     def as_all(self, sums: Stats) -> Stats:
@@ -287,11 +296,20 @@ class Run:
         self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
-        sums = passes.evaluate(self.source, query, self.loss, needs, self.name, self.reads, partitions, keep=self.keeps)
+        sums = passes.evaluate(
+            self.source, query, self.smoothed, needs, self.name, self.reads, partitions, keep=self.keeps
+        )
         self.dropped = self.size - sums.rows
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
         return about_mean(sums, self.loss, self.width)
+
+    def read_residuals(self, query: np.ndarray) -> np.ndarray:
+        """Return sums over the residuals at the query, see `smoothing`, from a pass over the rows in use."""
+        assert self.smoothing is not None
+        local = self.read(query, Needs(kernel=self.smoothing.asked())).local
+        assert local is not None
+        return local
 
     @property
     def size(self) -> int:
@@ -308,39 +326,6 @@ class Run:
         """Have the workers drop what they keep."""
         if self.keeps:
             passes.release(self.source, self.name)
-
-    def plan_samples(self) -> None:
-        """Start on a few partitions, then on more, if the solver can and the data is large enough.
-
-        Far from the solution a step needs no more rows than tell its direction: a few partitions, drawn with the
-        seed, each sample within the next (Mokhtari and Ribeiro, 2017, "First-order adaptive sample size methods";
-        Derezinski et al., 2018, arXiv:1704.06731). The last steps are always on all rows, so that nothing is lost
-        where the data's order makes the samples poor.
-        """
-        count = self.source.partitions
-        if not self.solver.samples or self.loss.quadratic or isinstance(self.loss, Model) or count < SAMPLED_PARTITIONS:
-            return
-        order = np.random.default_rng(self.seed).permutation(count).tolist()
-        # Even numbers, which more numbers of workers share evenly.
-        sizes = [2 * int(np.ceil(share * count / 2)) for share in SHARES]
-        samples = [tuple(sorted(order[:size])) for size in sizes]
-        rows = np.diff(self.source.bounds)
-        self.samples = [s for s in samples if rows[list(s)].sum() >= ROWS_EACH * self.start.size]
-
-    def sampled(self, rows: int) -> None:
-        """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
-
-        A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
-        """
-        noise = self.start.size / (2 * rows)
-        rough = self.solver.samples[-len(self.samples)] * abs(self.state.loss[0])
-        steps = self.iteration - self.since
-        if self.state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or self.state.stalled[0]:
-            weights = self.state.query if self.state.query.shape[2] == 1 else self.state.weights
-            self.samples, self.since = self.samples[1:], self.iteration + 1
-            begun = self.solver.carry(self.state, weights, self.rounding, not self.samples)  # type: ignore[attr-defined]
-            # The weights remain those whose loss is known, until the next pass.
-            self.state = begun._replace(weights=self.state.weights)
 
     def grad_norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
         """The largest component of a gradient (q, k, 1) over its scale.
@@ -361,7 +346,7 @@ class Run:
         if target_loss is not None and losses[-1] <= target_loss and not self.batched:
             return "target_loss"
         if self.state.stalled[0] >= STALLED:
-            return "precision"
+            return "precision" if stages.at_rounding(self) else "stalled"
         if divergence.runs_away(losses):
             return "diverged"
         return "max_iter" if self.iteration >= max_iter else None
@@ -377,6 +362,8 @@ class Run:
         self.note_unread()
         if reason == "diverged":
             warnings.warn(divergence.message(self), DivergenceWarning, stacklevel=3)
+        if reason == "stalled":
+            warnings.warn(divergence.stall(self), StalledWarning, stacklevel=3)
         last = checkpoint(self)
         if self.store is not None and changed:
             self.store.commit(last)

@@ -20,11 +20,13 @@ from .folds import Assigned, Folds, classes_before
 from .grid import candidates_of
 from .loop import check_arguments, fit, for_targets, start_of
 from .losses import Loss, Model, as_loss, classes_of
+from .losses.regression import SmoothedPinball
 from .monitor.dashboard import watching
 from .penalties import Penalty, check_features
 from .scores import LOSS, score_of_rows
 from .search_result import SearchResult
 from .shared import Shared
+from .smoothing import smoothing_of
 from .solvers import SOLVERS, Newton, Solver, as_solver
 from .sources import Source, as_source
 from .sources.base import align
@@ -33,6 +35,7 @@ from .sources.lazy import column as column_of
 from .sources.lazy import dask_rows, label_rows, unique
 from .sources.xarray import FieldRows
 from .store import Store
+from .trials import warn_of_stalled
 
 #: Of the fit that the trials begin at, which need not be a minimum of any of theirs.
 START_TOL = 1e-3
@@ -172,21 +175,40 @@ def search(
         stack.enter_context(told.hear_of_failure(shared.name))
         stack.enter_context(passes.passes_of("search", shared.name, shared.committed))
         told.tell(shared.started())
-        anywhere = all(s.searches for s in solvers)
-        if initial_weights is None and not loss.quadratic and shared.stored is None:
-            middle = shared.candidates[len(candidates) // 2].of(float(source.shape[0]))
-            options: dict[str, Any] = {"solver": solver, "fit_intercept": fit_intercept, "tol": START_TOL, "seed": seed}
-            if anywhere:
-                start = fit(source, loss=loss, penalty=middle, **options).parameters[: len(start), :, None]
-            elif loss.curvature_bound is None:
-                # As `fit` does, begin at the targets' mean.
-                start = fit(source, loss=loss, max_iter=0, fit_intercept=fit_intercept).parameters[
-                    : len(start), :, None
-                ]
-        found = SearchResult.of(shared.run(start), shared, scoring)
+        start = _begin(shared, start, solver, initial_weights is not None)
+        trials = shared.run(start)
+        warn_of_stalled(trials)
+        found = SearchResult.of(trials, shared, scoring)
         best = "none" if found.scores.mean("fold", skipna=False).isnull().all() else f"{found.best}"
         told.tell(SearchEnded(shared.name, best, found.passes))
     return found
+
+
+def _begin(shared: Shared, start: np.ndarray, solver: str | Solver, given: bool) -> np.ndarray:
+    """Return where the trials begin, (q, k, 1), and find how they smooth a quantile's loss: as a fit to all rows."""
+    loss, source, stored = shared.loss, shared.source, shared.stored
+    smoothing = smoothing_of(loss, start.shape[1])
+    smoothed = smoothing is not None
+    if stored is not None:
+        if smoothing is not None:
+            shared.smoothed = SmoothedPinball(smoothing.quantile, stored[0].arrays["widths"][1])
+        return start
+    if loss.quadratic or (given and not smoothed):
+        return start
+    anywhere = all(s.searches for s in shared.solvers)
+    options: dict[str, Any] = {"loss": loss, "fit_intercept": shared.fit_intercept}
+    if anywhere or smoothed:
+        middle = shared.candidates[len(shared.candidates) // 2].of(float(source.shape[0]))
+        options |= {"penalty": middle, "solver": solver if anywhere else "auto", "tol": START_TOL, "seed": shared.seed}
+    elif loss.curvature_bound is None:
+        # As `fit` does, begin at the targets' mean.
+        options["max_iter"] = 0
+    else:
+        return start
+    run = fit(source, **options)
+    if smoothing is not None:
+        shared.smoothed = SmoothedPinball(smoothing.quantile, np.array(run.smoothing))
+    return start if given or (smoothed and not anywhere) else run.parameters[: len(start), :, None]
 
 
 def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:

@@ -36,7 +36,7 @@ def spec_of(shared: Shared, scoring: str) -> dict[str, Any]:
     }
 
 
-def checkpoint(rounds: int, spec: dict[str, Any], start: np.ndarray, trials: list[Trial]) -> Checkpoint:
+def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkpoint:
     """All that is needed to go on."""
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
@@ -45,6 +45,8 @@ def checkpoint(rounds: int, spec: dict[str, Any], start: np.ndarray, trials: lis
         arrays[path] = tuple(f"{path.rpartition('/')[2]}_{i}" for i in range(array.ndim)), array
 
     add("start", start)
+    if shared.smoothed is not shared.loss:
+        add("widths", shared.smoothed.widths)
     told = []
     for i, trial in enumerate(trials):
         for name, array in trial.state._asdict().items():
@@ -52,7 +54,7 @@ def checkpoint(rounds: int, spec: dict[str, Any], start: np.ndarray, trials: lis
         for name in ("held", "losses", "held_losses"):
             add(f"trials/{i}-{name}", getattr(trial, name))
         told.append([trial.candidate, trial.fold, trial.reason, float(trial.grad_norm)])
-    return Checkpoint(rounds, {"dask_gd": {"spec": spec, "trials": told}}, arrays)
+    return Checkpoint(shared.rounds, {"dask_gd": {"spec": shared.spec, "trials": told}}, arrays)
 
 
 def stored_start(shared: Shared, store: Store) -> tuple[Checkpoint, np.ndarray] | None:

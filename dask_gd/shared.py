@@ -32,6 +32,7 @@ from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, sta
 from .stats import candidates as widest
 from .store import Checkpoint, Store, said_of
 from .trials import ALL, Trial
+from .unseen import unit_of
 
 logger = logging.getLogger("dask_gd")
 
@@ -66,6 +67,8 @@ class Shared:
         self.seed = seed
         self.fit_intercept = fit_intercept
         self.source, self.loss, self.assigned, self.score = source, loss, assigned, score
+        # What passes evaluate: of a quantile's loss one that is smoothed.
+        self.smoothed: Any = loss
         self.candidates, self.solvers, self.max_iter, self.tol = candidates, solvers, max_iter, tol
         self.count, self.name, self.passes = assigned.folds.count, uuid.uuid4().hex[:8], 0
         self.callbacks = Callbacks()
@@ -218,7 +221,7 @@ class Shared:
     def end_round(self, trials: list[Trial]) -> None:
         self.rounds += 1
         if self.store is not None:
-            self.store.commit(checkpoint(self.rounds, self.spec, self.asked, trials))
+            self.store.commit(checkpoint(self, self.asked, trials))
         left = [trial.candidate for trial in trials if not trial.done]
         began, self.began = self.began, time.perf_counter()
         of = len(self.candidates) * (self.count + 1), len(set(left)), self.began - began
@@ -299,7 +302,8 @@ class Shared:
         assert moments is not None
         width = self.source.shape[1]
         of_all = width, moments, self.everything.weight
-        return Trial(candidate, fold, self.loss, penalty, solver, state, *of_all, weight)
+        unit = unit_of(self.source, rounding_of(self.source.dtype))
+        return Trial(candidate, fold, self.smoothed, penalty, solver, state, *of_all, weight, unit)
 
     def evaluate(self, trials: list[Trial]) -> list[Stats]:
         """The sums at the trials' queries, in a pass; and in another one curvatures, where some are asked for."""
@@ -371,7 +375,7 @@ class Shared:
         self.taken += 1.0 if partitions is None else len(partitions) / self.source.partitions
         keep = self.passes > KEEP_AFTER
         needs = needs._replace(shift=self.shift)
-        return passes.evaluate(self.source, query, self.loss, needs, self.name, self.passes, partitions, keep)
+        return passes.evaluate(self.source, query, self.smoothed, needs, self.name, self.passes, partitions, keep)
 
     def check_folds(self) -> None:
         """Every fold has rows, and what is left without it can be fitted."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .divergence import runs_away
+from .errors import StalledWarning
 from .losses import Loss
 from .objective import gradient_cosine, objective
 from .penalties import Penalty
 from .solvers import STALLED, Solver
 from .stats import Scale, Stats
+from .unseen import Unit, is_rounding, rounding_bound
 
 #: What a trial that sees every row has for a fold.
 ALL = -2
@@ -34,6 +37,8 @@ class Trial:
     moments: Scale
     total: float
     weight: float
+    #: How exact sums over the rows are.
+    unit: Unit
     reason: str | None = None
     #: Sums of loss and score over the rows held out, at the weights.
     held: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
@@ -89,15 +94,30 @@ class Trial:
         self.losses.append(float(self.state.loss[0]))
         self.held_losses.append(float(self.held[0]))
 
-    def norm(self, gradient: np.ndarray, weights: np.ndarray) -> float:
-        """Of the gradient (q, k, 1) at these weights, see `gradient_cosine`."""
-        at = gradient[:, :, 0], self.moments, self.total, self.width, weights[:, :, 0]
-        return gradient_cosine(*at, self.penalty)
+    def norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """Of the gradient (q, k, 1), at these weights where the penalty bends there, see `gradient_cosine`."""
+        at = None if weights is None else weights[:, :, 0]
+        return gradient_cosine(gradient[:, :, 0], self.moments, self.total, self.width, at, self.penalty)
 
     def stop(self, max_iter: int) -> str | None:
         """Why to stop short of the tolerance, or None to go on."""
         if self.state.stalled[0] >= STALLED:
-            return "precision"
+            bound = rounding_bound(self.state, self.moments, self.total, self.unit, self.loss)
+            return "precision" if is_rounding(self.grad_norm, self.norm(bound)) else "stalled"
         if runs_away(self.losses):
             return "diverged"
         return "max_iter" if self.n_iter >= max_iter else None
+
+
+def warn_of_stalled(trials: list[Trial]) -> None:
+    """Warn of trials that stalled short of a minimum."""
+    stalled = [trial for trial in trials if trial.reason == "stalled"]
+    if stalled:
+        norm = max(trial.grad_norm for trial in stalled)
+        warnings.warn(
+            f"{len(stalled)} of {len(trials)} fits stalled: no step lowers the loss any more, and yet the gradient is "
+            f"up to {norm:.1e} of its scale. Their scores may be far from those of the minimum. Scale and centre the "
+            "features, or try another solver.",
+            StalledWarning,
+            stacklevel=3,
+        )

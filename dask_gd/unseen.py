@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .losses import classes_of
-from .stats import block_rows
+from .losses import Loss, classes_of
+from .sources import Source
+from .stats import Scale, block_rows
 
 if TYPE_CHECKING:
     from .run import Run
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 #: The gradient after a step is foreseen to be at most this many times what the steps before suggest. In trials on
 #: random problems once it was enough for all but two steps of 181, and three times for all.
 MARGIN = 5.0
+#: A gradient within this many times the bound of its rounding is 0 as far as can be told, if it is no more than that.
+MARGIN_OF_ROUNDING, LARGEST_ROUNDING = 10.0, 1e-3
 
 
 def expected(run: Run) -> float:
@@ -38,27 +42,62 @@ def expected(run: Run) -> float:
         if len(seen) < 2 or not state.order or np.any(run.penalty.absolute()):
             return np.inf
         found = MARGIN * seen[-1] * (seen[-1] / seen[-2]) ** float(state.order)
-    return found + run.grad_norm(uncertainty(run, np.abs(curvature)))
-
-
-def uncertainty(run: Run, curvature: np.ndarray) -> np.ndarray:
-    """What rounding may have done to the gradient, (q, k, 1); ``curvature`` (q, q, k) is that of absolute values.
-
-    Sums of products are as exact as their many blocks average out. The weights' own rounding to the data's dtype
-    is the same in all of them.
-    """
+    size = np.abs(curvature)
     assert run.moments is not None
-    p, dtype = run.source.shape[1], run.source.dtype
-    blocks = max(1.0, run.source.shape[0] / block_rows(p, dtype.itemsize))
+    unit = unit_of(run.source, run.rounding)
+    lost = uncertainty(state, run.moments, run.weight, unit, lambda values: np.einsum("qrk,rk->qk", size, values))
+    return found + run.grad_norm(lost)
+
+
+class Unit(NamedTuple):
+    """The share of a sum of products, and of a weight, that rounding takes; and the number of features."""
+
+    sums: float
+    weights: float
+    features: int
+
+
+def unit_of(source: Source, rounding: float) -> Unit:
+    """Return how exact sums over the rows are: as exact as their many blocks average out."""
+    p, dtype = source.shape[1], source.dtype
+    blocks = max(1.0, source.shape[0] / block_rows(p, dtype.itemsize))
     eps = float(np.finfo(dtype).eps)
-    unit = max(run.rounding, 4 * eps / np.sqrt(blocks))
-    query, weights = (np.abs(w[:, :, 0]) for w in (run.state.query, run.state.weights))
-    rounded = unit * query + eps * weights
+    return Unit(max(rounding, 4 * eps / np.sqrt(blocks)), eps, p)
+
+
+def rounding_bound(state: Any, moments: Scale, weight: float, unit: Unit, loss: Loss) -> np.ndarray:
+    """Return what rounding may have done to the gradient at the weights, (q, k, 1), by a bound of the curvature.
+
+    By Cauchy and Schwarz no entry of the curvature is above the root of its diagonal's two.
+    """
+    bound = loss.curvature_bound
+    if bound is None:
+        bound = float(moments.curvatures.max() / weight)
+    root = np.sqrt(moments.features / weight)[:, None]
+    return uncertainty(state, moments, weight, unit, lambda values: bound * root * (root * values).sum(axis=0))
+
+
+def uncertainty(
+    state: Any, moments: Scale, weight: float, unit: Unit, curved: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return what rounding may have done to the gradient, (q, k, 1); ``curved`` is a product with absolute curvatures.
+
+    The weights' own rounding to the data's dtype is the same in all sums.
+    """
+    weights = np.abs(state.weights[:, :, 0])
+    query = np.abs(state.query).max(axis=2)
+    rounded = unit.sums * query + unit.weights * weights
+    p = unit.features
     # The intercept is added in float64.
-    rounded[p:] = run.rounding * query[p:]
-    size = np.einsum("qrk,rk->qk", curvature, rounded)
-    size += unit * np.sqrt(run.moments.features[:, None] * run.moments.slopes[None, :]) / run.weight
+    rounded[p:] = state.rounding * query[p:]
+    size = curved(rounded)
+    size += unit.sums * np.sqrt(moments.features[:, None] * moments.slopes[None, :]) / weight
     if len(size) > p:
         # So that centring does not cancel what rounding may have added.
-        size[:p] *= np.where(run.moments.sums[:p] > 0, -1.0, 1.0)[:, None]
+        size[:p] *= np.where(moments.sums[:p] > 0, -1.0, 1.0)[:, None]
     return size[:, :, None]
+
+
+def is_rounding(norm: float, bound: float) -> bool:
+    """Return whether a gradient is 0 as far as can be told, both as `gradient_cosine` measures them."""
+    return norm <= min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING)

@@ -59,8 +59,8 @@ def fit(
     """Fit a model to arrays of the Zarr group SOURCE, or to variables of it as an xarray Dataset.
 
     Ctrl-C lets the iteration that runs end in the --store, and says how to go on; a second one stops at once. The exit
-    status is 0 for a fit that has come to its end (of sgd, also after all its steps), 3 if it took --max-iter steps or
-    diverged, 130 if it was interrupted.
+    status is 0 for a fit that has come to its end (of sgd, also after all its steps), 3 if it took --max-iter steps,
+    stalled or diverged, 130 if it was interrupted.
 
     \b
         dask-gd fit flights.zarr -x X -y late --loss logistic --penalty l2:1e-5 --store runs/flights
@@ -80,7 +80,7 @@ def fit(
             raise click.exceptions.Exit(INTERRUPTED)
     click.echo(as_json(about(run, store)) if json_ else summary(run, store))
     enough = getattr(asked["solver"], "batch", 1.0) < 1 or asked["solver"] == "sgd"
-    if run.reason == "diverged" or (run.reason == "max_iter" and not enough):
+    if run.reason in ("diverged", "stalled") or (run.reason == "max_iter" and not enough):
         raise click.exceptions.Exit(NOT_CONVERGED)
 
 

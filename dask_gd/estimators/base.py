@@ -69,6 +69,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         Where the data names its features.
     converged_ : bool
         False too where rounding kept the gradient above ``tol``; ``result_.reason`` is then "precision".
+        Where the fit stalled for another reason, a `dask_gd.errors.StalledWarning` has said so.
     history_ : xarray.Dataset
     result_ : FitResult
     """

@@ -167,11 +167,12 @@ class Lasso(SeveralTargets, Penalised):
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class QuantileRegressor(Penalised):
-    """A quantile of the target: the mean pinball loss, its corner rounded, plus ``alpha sum(abs(w))`` is minimised.
+    """A quantile of the target: the mean pinball loss plus ``alpha sum(abs(w))`` is minimised.
 
-    alpha means the same as scikit-learn's, which minimises the pinball loss itself, by linear programming. Here the
-    loss is a parabola for residuals within ``smoothing`` (see `dask_gd.Quantile`). It is below the pinball loss by half
-    of ``smoothing`` at most; coefficients agree with scikit-learn's as far as that matters.
+    alpha means the same as scikit-learn's, which solves a linear programme with all rows in memory. Here the corner of
+    the loss is rounded, less and less, until the objective is within 0.05 % of its minimum and the share of rows below
+    the prediction is that of the quantile, see `dask_gd.Quantile`. Coefficients agree with scikit-learn's as far as
+    that matters.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
 
@@ -180,23 +181,22 @@ class QuantileRegressor(Penalised):
     quantile : float
         Between 0 and 1.
     alpha : float
-    smoothing : float
-        In the target's units: choose it small beside the residuals; if it is larger than they are, the mean is fitted
-        and not a quantile. Where a small one takes too many steps, begin with a larger one and go on from there with
-        ``warm_start``.
+    smoothing : float, optional
+        In the target's units: the loss is then a parabola for residuals within it, see `dask_gd.Quantile`; if it is
+        larger than they are, the mean is fitted and not a quantile. By default it is found.
 
     Examples
     --------
     >>> from dask_gd.estimators import QuantileRegressor
     >>> x, y = np.arange(100.0)[:, None], np.arange(100.0) + np.tile([0.0, 0.0, 0.0, 10.0], 25)
-    >>> model = QuantileRegressor(quantile=0.5, alpha=0.0, smoothing=0.01).fit(x, y)
+    >>> model = QuantileRegressor(quantile=0.5, alpha=0.0).fit(x, y)
     >>> model.coef_.round(2).tolist()
     [1.0]
     """
 
     quantile: float = 0.5
     alpha: float = 1.0
-    smoothing: float = 0.1
+    smoothing: float | None = None
 
     def _loss(self) -> Any:
         return Quantile(self.quantile, self.smoothing)

@@ -80,6 +80,20 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     return solver
 
 
+def reliefs(solver: Solver, loss: Loss, penalty: Penalty, size: int) -> tuple[Solver, ...]:
+    """Return the solvers that take over, in this order, where a solver stalls short of a minimum.
+
+    ``size`` is the number of parameters. What stalls one that knows the whole curvature need not stall one that
+    remembers a few steps, and the other way round.
+    """
+    grouped = bool(np.any(penalty.absolute())) and getattr(penalty, "groups", None) is not None
+    if isinstance(solver, Newton):
+        return (LBFGS(),) if not grouped else ()
+    if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and not isinstance(loss, Model):
+        return (Newton(),)
+    return ()
+
+
 __all__ = [
     "ADMM",
     "LBFGS",
@@ -94,4 +108,5 @@ __all__ = [
     "Newton",
     "Solver",
     "as_solver",
+    "reliefs",
 ]
