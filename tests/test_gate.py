@@ -192,3 +192,29 @@ def test_blocks_of_unknown_length_pass(data):
     few = da.from_array(x, chunks=(CHUNK, 3))[da.from_array(y, chunks=CHUNK) > 0]
     assert np.isnan(few.shape[0])
     np.testing.assert_array_equal(gated(few, "x").compute(), x[y > 0])
+
+
+def row_masked(a, row=3):
+    """The array with one row masked."""
+    mask = np.zeros(a.shape, bool)
+    mask[row] = True
+    return np.ma.masked_array(a, mask=mask)
+
+
+MASKED_IN_MEMORY = {
+    "features": lambda x, y: Ridge().fit(row_masked(x), y),
+    "targets": lambda x, y: Ridge().fit(x, row_masked(y)),
+    "weights": lambda x, y: Ridge().fit(x, y, sample_weight=row_masked(np.ones(ROWS))),
+    "labels": lambda x, y: LogisticRegression().fit(x, row_masked((y > 0).astype(int))),
+    "names of classes": lambda x, y: LogisticRegression().fit(x, row_masked(np.where(y > 0, "yes", "no"))),
+    "targets to score": lambda x, y: Ridge().fit(x, y).score(x, row_masked(y)),
+    "features to predict": lambda x, y: Ridge().fit(x, y).predict(row_masked(x)),
+    "features to scale": lambda x, y: StandardScaler().fit(row_masked(x)),
+}
+
+
+@pytest.mark.parametrize("entrance", MASKED_IN_MEMORY)
+def test_estimators_do_not_take_masked_values_for_numbers(data, entrance):
+    """FOUND 3: scikit-learn's own checks drop the mask."""
+    with pytest.raises((ValueError, TypeError), match="(?i)nan|no label"):
+        MASKED_IN_MEMORY[entrance](*data)

@@ -119,7 +119,7 @@ def checkable(a: Any, role: str, values: Callable = numbers) -> Any:
 
     ``values`` is `numbers` or `labels`.
     """
-    a = from_arrow(a)
+    a = without_mask(from_arrow(a))
     if not hasattr(a, "__array__") or (isinstance(a, np.ndarray) and a.dtype.kind in NUMBERS + "cV"):
         return a
     if _is_pandas(a) and _has_columns(a) and values is numbers:

@@ -98,7 +98,9 @@ def without_mask(array: np.ndarray) -> np.ndarray:
 
 def filled_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype that values of ``dtype`` and NaN have together."""
-    return dtype if dtype.kind in "fcO" else np.dtype(float)
+    if dtype.kind in "iub":
+        return np.dtype(float)
+    return dtype if dtype.kind in "fc" else np.dtype(object)
 
 
 def is_plain(block: Any) -> bool:
