@@ -21,7 +21,7 @@ from typing import Any
 import dask
 from dask.base import get_scheduler
 from dask.utils import parse_timedelta
-from distributed import Client, KilledWorker, default_client, rejoin, secede, wait
+from distributed import Client, Future, KilledWorker, default_client, rejoin, secede, wait
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
@@ -95,13 +95,13 @@ def timeout() -> float:
 
 
 def compute(
-    collection: Any, run: str = "", what: str = "the computation", named: Callable[[Any], str] = "Task {}".format
-) -> Any:
-    """Return the result of a Dask collection, computed where Dask would; look at the cluster while waiting.
+    *collections: Any, run: str = "", what: str = "the computation", named: Callable[[Any], str] = "Task {}".format
+) -> tuple:
+    """Return the results of Dask collections, computed where Dask would; look at the cluster while waiting.
 
     Parameters
     ----------
-    collection : Delayed or Array
+    collections : Delayed or Array
     run : str
         The fit or search, see `telling_commits`.
     what : str
@@ -114,17 +114,17 @@ def compute(
     ClusterError
         No workers within the time allowed, workers that die again and again, a scheduler that is gone.
     """
-    client = getattr(get_scheduler(collections=[collection]), "__self__", None)
+    client = getattr(get_scheduler(collections=collections), "__self__", None)
     if not isinstance(client, Client):
-        return collection.compute()
+        return dask.compute(*collections)
     with leaving_thread():
         try:
-            future = client.compute(collection)
-            watch_until_done(client, future, run, what)
+            futures = client.compute(list(collections))
+            watch_until_done(client, futures, run, what)
         except LOST as error:
             raise lost(client, run, error) from error
         try:
-            return future.result()
+            return tuple(client.gather(futures))
         except KilledWorker as error:
             raise killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
@@ -147,17 +147,17 @@ def leaving_thread() -> Iterator[None]:
         rejoin()
 
 
-def watch_until_done(client: Client, future: Any, run: str, what: str) -> None:
-    """Wait for a future, and look at the cluster every now and then."""
+def watch_until_done(client: Client, futures: list[Future], run: str, what: str) -> None:
+    """Wait for futures, and look at the cluster every now and then."""
     watch = Watch(client, run, what, timeout())
-    while not future.done():
-        with contextlib.suppress(asyncio.TimeoutError):
-            wait(future, timeout=watch.patience / LOOKS)
-        if not future.done():
+    while not all(future.done() for future in futures):
+        try:
+            wait(futures, timeout=watch.patience / LOOKS)
+        except TimeoutError:
             try:
                 watch.look()
             except ClusterError:
-                future.cancel(reason="dask_gd gave up waiting")
+                client.cancel(futures, reason="dask_gd gave up waiting")
                 raise
 
 

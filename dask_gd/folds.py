@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 
+from .cluster import compute
 from .errors import DataError, InvalidArgumentError, choose
 from .hashing import hashes, mixed
 from .losses import Loss
@@ -167,7 +168,8 @@ def classes_before(y: da.Array, bounds: tuple[int, ...], classes: int) -> np.nda
     """The rows of each class before each partition, (partitions, classes), from lazy targets (n,) of 0, 1, ..."""
     y = y.reshape(len(y)).rechunk((tuple(np.diff(bounds).tolist()),))
     chunks = ((1,) * y.npartitions, (classes,))
-    counts = da.map_blocks(_counted, y, classes, dtype=int, new_axis=1, chunks=chunks).compute()
+    counted = da.map_blocks(_counted, y, classes, dtype=int, new_axis=1, chunks=chunks)
+    [counts] = compute(counted, what="the count of the classes in each block")
     return np.cumsum(counts, axis=0) - counts
 
 

@@ -253,7 +253,8 @@ def evaluate(
         # Dask advises against graphs that hold this much; here it is sent once.
         large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
         with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            return coupled(compute(total, run, f"pass {key}", partial(_rows_named, source, work))[0], loss, needs)
+            [[sums]] = compute(total, run=run, what=f"pass {key}", named=partial(_rows_named, source, work))
+            return coupled(sums, loss, needs)
     finally:
         del _running[key]
 
@@ -284,7 +285,7 @@ def largest_target(source: Source) -> int:
     if isinstance(y, FieldRows):
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
     rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
-    largest = float(compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes"))
+    [largest] = compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes")
     return max(1, int(largest))
 
 

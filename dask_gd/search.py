@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from . import passes
+from .cluster import compute
 from .errors import InvalidArgumentError, choose
 from .events import Callback, Callbacks, SearchEnded
 from .folds import Assigned, Folds, classes_before
@@ -298,7 +299,9 @@ def _pairs(folds: Any) -> bool:
 
 def _by_column(folds: Any, values: da.Array, assigned: Assigned) -> Assigned:
     """With as many folds as a column of them says, or all the groups that one holds: a reduction over it."""
-    found = np.array([values.max().compute()]) if assigned.column == "folds" else da.unique(values.ravel()).compute()
+    wanted = values.max() if assigned.column == "folds" else da.unique(values.ravel())
+    [found] = compute(wanted, what=f"the values of {assigned.column}")
+    found = np.atleast_1d(found)
     if not np.isfinite(found).all():
         raise InvalidArgumentError(f"{assigned.column} holds NaN or infinity; give each row a number.")
     if assigned.column == "folds":

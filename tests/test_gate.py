@@ -216,5 +216,5 @@ MASKED_IN_MEMORY = {
 @pytest.mark.parametrize("entrance", MASKED_IN_MEMORY)
 def test_estimators_do_not_take_masked_values_for_numbers(data, entrance):
     """FOUND 3: scikit-learn's own checks drop the mask."""
-    with pytest.raises((ValueError, TypeError), match="(?i)nan|no label"):
+    with pytest.raises((ValueError, TypeError), match=r"(?i)nan|no label"):
         MASKED_IN_MEMORY[entrance](*data)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -18,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from .. import penalties
+from ..cluster import compute
 from ..errors import InvalidArgumentError, NonFiniteError, choose
 from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
@@ -97,7 +97,7 @@ class Classifier(ClassifierMixin, Estimator):
         if self.class_weight == "balanced":
             counted = own if used is None else da.where(used, own, 0.0)
             of_class = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
-            counts = np.array(dask.compute(*of_class))
+            counts = np.array(compute(*of_class, what="the weights of the classes"))
             if not counts.all():
                 lacking = self.classes_[counts == 0].tolist()
                 raise InvalidArgumentError(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..cluster import compute
 from ..errors import InvalidArgumentError, positive
 from ..losses import Huber, Squared
 from ..penalties import L2, Penalty
@@ -170,5 +170,5 @@ class HuberRegressor(Penalised):
         size = da.fabs((y - prediction).astype(float)) / self.scale_
         weight = da.where(da.isnan(size), 0.0, 1.0 if weight is None else weight)  # those rows are left out
         near = da.where(size <= self.epsilon, size, self.epsilon)
-        clipped, total = dask.compute((weight * near**2).sum(), weight.sum())
+        clipped, total = compute((weight * near**2).sum(), weight.sum(), what="the scale")
         return float(clipped) / float(total)

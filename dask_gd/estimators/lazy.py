@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 
+from ..cluster import compute
 from ..errors import InvalidArgumentError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
@@ -86,10 +86,11 @@ def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> f
     are all the same it is 1 if the predictions are right, else 0.
     """
     y = y.reshape(z.shape)
-    constant = loss.link(mean(y, weight).compute())
+    [average] = compute(mean(y, weight), what="the mean of the targets")
+    constant = loss.link(average)
     own = da.map_blocks(_value, z, y, loss, dtype=float)
     worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
-    left, whole = map(np.atleast_1d, dask.compute(mean(own, weight), mean(worst, weight)))
+    left, whole = map(np.atleast_1d, compute(mean(own, weight), mean(worst, weight), what="the score"))
     share = np.divide(left, whole, out=np.where(left <= 0, 0.0, 1.0), where=~(whole <= 0))
     return float(np.mean(1.0 - share))
 

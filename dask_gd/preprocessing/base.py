@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..cluster import compute
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..passes import tree_sum
 from ..process import keep_pages, one_blas_thread, relieve
@@ -119,7 +121,9 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     total = tree_sum(parts.to_delayed(optimize_graph=bool(in_blocks)).ravel().tolist(), key, FAN_IN, False, add)
     # Rows in memory are not sent to a cluster.
     here = isinstance(x, BlockRows) and x.memory is not None
-    return total.compute(**({"scheduler": "threads"} if here else {}))[0]
+    with dask.config.set({"scheduler": "threads"} if here else {}):
+        [[found]] = compute(total, what="a pass over X")
+    return found
 
 
 def summed(*blocks: np.ndarray, reader: Reader, summary: Callable, add: Callable, block_id: tuple[int, ...]) -> list:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from ..cluster import compute
 from ..errors import InvalidTypeError
 from .base import Source
 from .coercion import is_lazy_frame, labels, numbers
@@ -80,7 +81,7 @@ def unique(values: Any) -> np.ndarray:
     """Return the distinct labels, sorted; of lazy ones by a reduction over their blocks."""
     if isinstance(values, da.Array):
         parts = [dask.delayed(np.unique)(block) for block in values.to_delayed().ravel()]
-        values = np.concatenate(dask.compute(*parts))
+        values = np.concatenate(compute(*parts, what="the distinct labels"))
     found = np.unique(values)
     if found.dtype == object and not any(isinstance(label, str) for label in found):
         return np.array(found.tolist())
