@@ -15,6 +15,7 @@ from ..errors import InvalidTypeError
 from .base import Source
 from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored, dimension_names, feature_names_of
+from .kinds import is_plain
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
 
@@ -44,8 +45,22 @@ def opened(a: Any, role: str = "rows") -> Any:
     if isinstance(a, zarr.Array):
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
-        return stored.lazy
+        return stored.lazy if is_plain(a.dtype) else _text(stored)
     return a
+
+
+def _text(stored: ZarrRows) -> da.Array:
+    """Return a Zarr array of strings as Dask's. Whoever reads a block looks first whether its chunks are there."""
+    stored.check_sendable()
+    chunks = da.core.normalize_chunks((stored.read_rows, *(-1,) * (len(stored.shape) - 1)), stored.shape)
+    meta = np.empty((0,) * len(stored.shape), stored.dtype)
+    return da.map_blocks(_read_text, stored=stored, chunks=chunks, dtype=stored.dtype, meta=meta)
+
+
+def _read_text(stored: ZarrRows, block_info: Any) -> np.ndarray:
+    start, stop = block_info[None]["array-location"][0]
+    stored.check_chunks(start, stop)
+    return np.asarray(stored.array[start:stop])
 
 
 def named(a: Any, role: str = "rows") -> Any:
