@@ -21,7 +21,7 @@ from ..passes import tree_sum
 from ..process import keep_pages, one_blas_thread, relieve
 from ..sources import Reader, Source
 from ..sources.base import align, partition_bounds
-from ..sources.coercion import checkable
+from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask import BlockRows
 from ..sources.lazy import is_lazy
@@ -88,12 +88,48 @@ def array_of(rows: Columns) -> Any:
     return (rows.lazy if isinstance(rows, ZarrRows) else rows.array).rechunk({1: -1})
 
 
+def transformed(X: Any, rows: Columns, function: Callable, names: Any, dtype: np.dtype, most: int | None = None) -> Any:
+    """Return ``function`` of each row, in the form of X, with these names: lazy for lazy X.
+
+    A frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, all else an array. Blocks of
+    ``most`` rows at most, but those of a Dask frame are its partitions.
+    """
+    if is_lazy_frame(X):
+        frame = partial(_frame_transformed, function=function, names=names)
+        meta = type(X._meta)(np.empty((0, len(names)), dtype), columns=list(names), index=X._meta.index[:0])
+        return X.map_partitions(frame, meta=meta)
+    array = array_of(rows)
+    if isinstance(array, np.ndarray):
+        found = function(array)
+    else:
+        if most is not None:
+            array = array.rechunk({0: _cut(array.chunks[0], most)})
+        chunks = (array.chunks[0], (len(names),))
+        found = array.map_blocks(function, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype), name=None)
+    return labelled(X, found, names)
+
+
+def _frame_transformed(part: Any, function: Callable, names: Any) -> Any:
+    """Return a partition of a frame, transformed."""
+    return type(part)(function(numbers(part, "X")), columns=list(names), index=part.index)
+
+
+def _cut(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Return the sizes of blocks cut into as few as have at most so many rows; unknown ones stay."""
+    if any(np.isnan(size) for size in sizes):
+        return sizes
+    pieces = [np.diff(np.linspace(0, size, max(1, -(-size // most)) + 1).astype(int)) for size in sizes]
+    return tuple(np.concatenate(pieces).tolist())
+
+
 def labelled(X: Any, data: Any, names: Any) -> Any:
-    """``data`` with the row coordinates of X and these features, if X is a DataArray."""
+    """Return ``data`` with the labels of the rows of X and these features, if X has such."""
+    if hasattr(X, "iloc"):
+        return type(X)(data, columns=list(names), index=X.index)
     if not isinstance(X, xr.DataArray):
         return data
     coords = X.coords.to_dataset().drop_dims([X.dims[1]], errors="ignore").coords
-    return xr.DataArray(data, dims=X.dims, coords=coords, name=X.name).assign_coords({X.dims[1]: names})
+    return xr.DataArray(data, dims=X.dims, coords=coords, name=X.name).assign_coords({X.dims[1]: list(names)})
 
 
 def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callable) -> Any:

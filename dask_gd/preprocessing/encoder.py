@@ -10,7 +10,9 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Rows
-from .base import Transformer, array_of, labelled, one_pass
+from ..sources.coercion import from_arrow
+from ..sources.lazy import named
+from .base import Transformer, one_pass, transformed
 
 #: A block of the result is at most so large, and at least half of it where the codes' chunks are longer.
 EXPANDED_BYTES = 32 << 20
@@ -108,13 +110,17 @@ class OneHotEncoder(Transformer):
     def transform(self, X: Any) -> Any:
         """The indicators, beside the columns that are no codes: lazy for lazy X.
 
+        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its columns a DataArray, all else
+        an array.
+
         Raises
         ------
         DataError
             A code that is no category, with row and column; of lazy X where the result is computed.
         """
-        array = array_of(self._rows(X, **CHECKS))
-        names, dtype = self.get_feature_names_out(), self._dtype(array.dtype)
+        X = named(from_arrow(X), "X")
+        rows = self._rows(X, lengths=False, **CHECKS)
+        names, dtype = self.get_feature_names_out(), self._dtype(rows.dtype)
         expand = partial(
             expanded,
             categories=self._by_column(),
@@ -123,13 +129,8 @@ class OneHotEncoder(Transformer):
             ignore=self.handle_unknown == "ignore",
             dtype=dtype,
         )
-        if isinstance(array, np.ndarray):
-            return labelled(X, expand(array), names)
         most = max(1, EXPANDED_BYTES // max(1, len(names) * dtype.itemsize))
-        pieces = [np.diff(np.linspace(0, size, max(1, -(-size // most)) + 1).astype(int)) for size in array.chunks[0]]
-        array = array.rechunk({0: tuple(np.concatenate(pieces).tolist())})
-        chunks = (array.chunks[0], (len(names),))
-        return labelled(X, array.map_blocks(expand, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype)), names)
+        return transformed(X, rows, expand, names, dtype, most)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """``column_code`` of each indicator, and the names of the other columns, in order."""

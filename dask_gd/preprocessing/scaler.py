@@ -12,10 +12,11 @@ from sklearn.utils.validation import _check_sample_weight
 from ..errors import InvalidArgumentError, NonFiniteError
 from ..passes import check_values
 from ..sources import Rows
+from ..sources.coercion import from_arrow
 from ..sources.columns import as_rows
-from ..sources.lazy import is_lazy
+from ..sources.lazy import is_lazy, named
 from ..stats import block_rows
-from .base import Transformer, array_of, labelled, one_pass
+from .base import Transformer, one_pass, transformed
 
 #: Features of other dtypes become the first.
 FLOATS = [np.float64, np.float32]
@@ -104,7 +105,11 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         return self
 
     def transform(self, X: Any) -> Any:
-        """``(X - mean_) / scale_``: float32 for float32 and float16, else float64; lazy for lazy X."""
+        """``(X - mean_) / scale_``: float32 for float32 and float16, else float64; lazy for lazy X.
+
+        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, all else
+        an array.
+        """
         return self._mapped(X, standardized)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -112,17 +117,16 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         return self._mapped(X, restored)
 
     def _mapped(self, X: Any, function: Any) -> Any:
-        array = array_of(self._rows(X, lengths=False, dtype=FLOATS))
-        dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
+        X = named(from_arrow(X), "X")
+        rows = self._rows(X, lengths=False, dtype=FLOATS)
+        dtype = np.dtype(np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64)
         function = partial(
             function,
             mean=self.mean_ if self.with_mean else None,
             scale=self.scale_ if self.with_std else None,
             dtype=dtype,
         )
-        eager = isinstance(array, np.ndarray)
-        scaled = function(array) if eager else array.map_blocks(function, dtype=dtype, name=None)
-        return labelled(X, scaled, self.get_feature_names_out())
+        return transformed(X, rows, function, self.get_feature_names_out(), dtype)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

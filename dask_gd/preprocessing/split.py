@@ -128,6 +128,13 @@ def _start(first: int) -> Any:
     return pd.Series([first])
 
 
+def _ones(part: Any) -> Any:
+    """Return as many ones as a partition has rows."""
+    import pandas as pd
+
+    return pd.Series(np.ones(len(part), np.int64))
+
+
 def _pick_rows(part: Any, start: Any, tests: Any, test: bool) -> Any:
     """Return the rows of a pandas frame or Series that are tested, or that are not."""
     first = int(start.iloc[0])
@@ -137,7 +144,9 @@ def _pick_rows(part: Any, start: Any, tests: Any, test: bool) -> Any:
 def _rows(a: Any, name: str) -> Any:
     """Return Dask for what is lazy; else what indices select rows of."""
     if is_lazy_frame(a):
-        return Frame(a, tuple(map(int, sized(a.to_dask_array(), name).chunks[0])))
+        # Of arrays of single numbers: Dask has none for all of pandas' dtypes.
+        lengths = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
+        return Frame(a, tuple(map(int, sized(lengths, name).chunks[0])))
     if isinstance(a, LAZY):
         a = opened(a, name)
     elif not hasattr(a, "shape"):
