@@ -16,6 +16,7 @@ from .losses import Loss, Model, as_loss, loss_of
 from .products import linear
 from .sources import Source
 from .sources.columns import as_rows, check_stored, feature_names_of
+from .sources.kinds import product_dtype
 from .sources.xarray import FieldRows, decoded, predicted
 from .sources.zarr import ZarrRows
 from .store import Checkpoint, Store
@@ -106,7 +107,7 @@ class FitResult:
 
         Returns
         -------
-        array (n,) or (n, k), float64
+        array (n,) or (n, k), float32 for features of float32 or float16, else float64
             NumPy for NumPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
             rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample dimensions, and any
             other dimensions that its variables have, with its coordinates; not yet computed, in their chunks, if one of
@@ -149,11 +150,11 @@ class FitResult:
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
-        array = array.rechunk({1: -1})
+        array, dtype = array.rechunk({1: -1}), product_dtype(array.dtype)
         if self.weights.ndim == 1:
-            return array.map_blocks(self._mean, drop_axis=1, dtype=float, name=None)
+            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype), name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
-        return array.map_blocks(self._mean, chunks=chunks, dtype=float)
+        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
 
     def plot(self, axes: Any = None) -> np.ndarray:
         """The loss and the norm of the gradient against the iteration; needs matplotlib, and gives its two Axes.
@@ -198,7 +199,7 @@ class FitResult:
                     f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {offset.shape}; one for each row."
                 )
             offset = offset if z.ndim == 1 else offset[:, None]
-        return self.loss.inverse_link(z + offset)
+        return self.loss.inverse_link(z + offset).astype(z.dtype)
 
     def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
         if "feature" not in self.weights.coords:
@@ -214,7 +215,8 @@ class FitResult:
         )
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
-        return self.loss.inverse_link(linear(block, self.weights.values, self.intercept.values))
+        prediction = self.loss.inverse_link(linear(block, self.weights.values, self.intercept.values))
+        return prediction.astype(product_dtype(block.dtype), copy=False)
 
     def _check(self, x: Any, names: tuple | None) -> None:
         p = self.weights.shape[0]

@@ -2,6 +2,7 @@
 
 import warnings
 
+import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.pipeline import make_pipeline
 
 import dask_gd
-from dask_gd.estimators import Ridge
+from dask_gd.estimators import LogisticRegression, PoissonRegressor, Ridge
 from dask_gd.preprocessing import OneHotEncoder, StandardScaler, train_test_split
 
 N, NAMES = 90, ["dist", "car"]
@@ -97,3 +98,27 @@ def test_the_feature_coordinate_that_xarray_writes_is_read_by_open_found_19(zarr
     source = dask_gd.open(tmp_path / "d.zarr", x="x", y="y")
     assert source.feature_names == tuple(NAMES)
     assert dask_gd.fit(ds.x, ds.y).weights.feature.values.tolist() == NAMES
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32], ids=str)
+def test_predictions_are_float32_for_float32_features_found_19(dtype, x, tmp_path):
+    x = (x - 90).astype(dtype)
+    expected = np.float32 if x.dtype.kind == "f" and x.itemsize <= 4 else np.float64
+    y = (x[:, 1] > x[:, 1].mean() - 0.5) * 1
+    lazy = da.from_array(x, chunks=(30, 2))
+    stored = zarr.create_array(tmp_path / "x.zarr", data=x, chunks=(30, 2))
+    ds = xr.Dataset({name: ("row", x[:, j]) for j, name in enumerate(NAMES)})
+    labelled = xr.DataArray(x, dims=("row", "feature"), coords={"feature": NAMES})
+    run = dask_gd.fit(labelled, y, loss="logistic", max_iter=3)
+    for data in (x, lazy, stored, xr.DataArray(x), xr.DataArray(lazy), ds, ds.chunk(row=30)):
+        prediction = run.predict(data)
+        assert prediction.dtype == np.asarray(prediction).dtype == expected
+    for data in (x, lazy, stored):
+        prediction = run.predict(data, np.ones(N))
+        assert prediction.dtype == np.asarray(prediction).dtype == expected
+    model = LogisticRegression(max_iter=50, tol=1e-3).fit(lazy, y)
+    for of in (model.predict_proba, model.predict_log_proba, model.decision_function):
+        assert of(lazy).dtype == np.asarray(of(lazy)).dtype == expected
+        if dtype is not np.float16:
+            assert of(x).dtype == expected
+    assert PoissonRegressor().fit(lazy, y).predict(lazy).compute().dtype == expected

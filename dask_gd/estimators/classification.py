@@ -127,7 +127,9 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _probability(self, z: Any, function: Callable) -> Any:
         """A function of linear predictions, (n, classes)."""
-        return like(z, rowwise(function, rows(z), float, len(self.classes_)), **{"class": self.classes_})
+        z_rows = rows(z)
+        of_block = partial(_in_doubles, function)
+        return like(z, rowwise(of_block, z_rows, z_rows.dtype, len(self.classes_)), **{"class": self.classes_})
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
@@ -148,6 +150,11 @@ def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) ->
     axes = {} if (z.ndim == 1) == (width is None) else {"drop_axis": 1} if width is None else {"new_axis": 1}
     chunks = z.chunks[:1] if width is None else (z.chunks[0], (width,))
     return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
+
+
+def _in_doubles(function: Callable, z: np.ndarray) -> np.ndarray:
+    """Return a function of predictions, taken in float64, in their dtype."""
+    return function(z.astype(float)).astype(z.dtype, copy=False)
 
 
 def _codes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Rows
 from ..sources.coercion import from_arrow
+from ..sources.kinds import product_dtype
 from ..sources.lazy import named
 from .base import Transformer, one_pass, transformed
 
@@ -144,8 +145,7 @@ class OneHotEncoder(Transformer):
     def _dtype(self, given: np.dtype) -> np.dtype:
         if self.dtype is not None:
             return np.dtype(self.dtype)
-        small = len(self.columns_) == self.n_features_in_ or (given.kind == "f" and given.itemsize <= 4)
-        return np.dtype(np.float32 if small else np.float64)
+        return np.dtype(np.float32) if len(self.columns_) == self.n_features_in_ else product_dtype(given)
 
     @property
     def _dropped(self) -> int:

@@ -14,6 +14,7 @@ from ..passes import check_values
 from ..sources import Rows
 from ..sources.coercion import from_arrow
 from ..sources.columns import as_rows
+from ..sources.kinds import product_dtype
 from ..sources.lazy import is_lazy, named
 from ..stats import block_rows
 from .base import Transformer, one_pass, transformed
@@ -119,7 +120,7 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     def _mapped(self, X: Any, function: Any) -> Any:
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, dtype=FLOATS)
-        dtype = np.dtype(np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64)
+        dtype = product_dtype(rows.dtype)
         function = partial(
             function,
             mean=self.mean_ if self.with_mean else None,

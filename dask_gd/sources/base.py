@@ -18,6 +18,7 @@ from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, st
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
 from .grid import grouped, overlapping
+from .kinds import product_dtype
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
@@ -64,8 +65,7 @@ class Source:
 
     @property
     def dtype(self) -> np.dtype:
-        kind, size = self.x.dtype.kind, self.x.dtype.itemsize
-        return np.dtype(np.float32 if kind == "f" and size <= 4 else np.float64)
+        return product_dtype(self.x.dtype)
 
     @property
     def outputs(self) -> int | None:

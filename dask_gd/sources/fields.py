@@ -131,7 +131,7 @@ def predict_block(
     """``mean`` of the rows that the pieces make, over the grid's dimensions and the outputs, some rows at a time."""
     shape = np.broadcast_shapes(*(piece.shape for piece in pieces))
     rest = () if outputs is None else (outputs,)
-    out = np.empty((prod(shape), *rest))
+    out = np.empty((prod(shape), *rest), dtype)
     step = max(READ_ROWS, READ_BYTES // (len(pieces) * dtype.itemsize))
     for start in range(0, len(out), step):
         rows = np.empty((min(step, len(out) - start), len(pieces)), dtype)

@@ -42,6 +42,11 @@ def number_dtype(dtype: Any) -> np.dtype | None:
     return inner if inner.kind == "f" else FLOAT
 
 
+def product_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype in which products of rows are taken: float32 for float32 and float16, else float64."""
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
 def is_sparse_column(dtype: Any) -> bool:
     """Return whether this is the dtype of pandas' sparse columns."""
     return hasattr(dtype, "subtype") and hasattr(dtype, "fill_value")

@@ -378,7 +378,8 @@ def predicted(
     rest = () if outputs is None else (outputs,)
     packings = tuple(variable_packing(name, v) for name, v in zip(names, variables, strict=True))
     arrays = [expand(v, dims) for v in variables]
-    block = partial(predict_block, packings=packings, dtype=x_dtype(variables, packings), mean=mean, outputs=outputs)
+    dtype = x_dtype(variables, packings)
+    block = partial(predict_block, packings=packings, dtype=dtype, mean=mean, outputs=outputs)
     if not any(isinstance(a, da.Array) for a in arrays):
         found = block(*arrays)
         return dims, found if found.shape == (*sizes, *rest) else np.broadcast_to(found, (*sizes, *rest))
@@ -386,7 +387,8 @@ def predicted(
     new = {} if outputs is None else {"new_axis": len(dims)}
     own = (*(c if d in have else (1,) for d, c in zip(dims, chunks, strict=True)), *((k,) for k in rest))
     arrays = [in_grid(a, chunks) for a in arrays]
-    found = da.map_blocks(block, *arrays, chunks=own, dtype=float, meta=np.empty((0,) * len(own)), **new)
+    meta = np.empty((0,) * len(own), dtype)
+    found = da.map_blocks(block, *arrays, chunks=own, dtype=dtype, meta=meta, **new)
     by_size = sorted((v for v in dataset.variables.values() if v.chunks), key=lambda v: v.nbytes)
     along = {d: c for v in by_size for d, c in v.chunksizes.items()}
     whole = tuple(c if d in have else along.get(d, c) for d, c in zip(dims, chunks, strict=True))
