@@ -70,13 +70,16 @@ def checkpoint(run: Run) -> Checkpoint:
     outputs = None if own else classes_of(run.loss) or run.source.outputs
     w = unshifted((run.state.query if run.unseen else run.state.weights)[:, :, 0], run.shift)
     coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
+    output_names, present = run.source.output_names, run.source.present
+    if present is not None and not own:
+        coefficients, intercept, output_names = present.spread(coefficients), present.spread(intercept), present.names
     output = () if outputs is None else ("output",)
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
         "intercept": (output, intercept if outputs else intercept[0].reshape(())),
         "dropped": ((), np.array(run.dropped)),
     }
-    for name, names in (("feature", run.source.feature_names), ("output", run.source.output_names)):
+    for name, names in (("feature", run.source.feature_names), ("output", output_names)):
         if names is not None and not own and not (name == "output" and outputs != run.source.outputs):
             arrays[name] = ((name,), np.array(names, dtype=object))
     for name, values in run.history.items():

@@ -19,6 +19,8 @@ from .result import FitResult
 from .run import Run
 from .solvers import Solver, as_solver
 from .sources import Source, as_source
+from .sources.present import Present
+from .sources.targets import with_values
 from .stages import plan_samples
 from .store import Store
 
@@ -88,7 +90,9 @@ def fit(
         are modelled. Of a Dataset as ``sample_weight`` is.
     nan : {"error", "drop"}
         What to do about rows with NaN in x, y, weight or offset: refuse, or leave them out. How many these are says
-        the log, and ``dropped`` in the result. Infinity is always refused.
+        the log, and ``dropped`` in the result. Infinity is always refused. A row is left out for all targets if one of
+        them is NaN there; but targets that are NaN in all rows (the sea in a map of the land) have coefficients of NaN
+        and a warning in the log, and the others are fitted as they are without them.
     max_iter : int
         Steps at most. 0 evaluates the start.
     tol : float
@@ -181,6 +185,8 @@ def fit(
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, **data)
     loss = for_targets(as_loss(loss), source)
+    if not isinstance(loss, Model):
+        source = with_values(source)
     if isinstance(loss, Model):
         if source.offset is not None:
             raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
@@ -188,7 +194,7 @@ def fit(
         start = start_of(loss.start if own is None else own, len(loss.start), 1, False)
     else:
         p, k = source.shape[1], classes_of(loss) or source.outputs or 1
-        start = start_of(initial_weights, p, k, fit_intercept)
+        start = start_of(initial_weights, p, k, fit_intercept, source.present)
     check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
     given = initial_weights is not None
@@ -248,8 +254,8 @@ def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: 
         raise InvalidArgumentError(f"target_loss={target_loss!r}: a finite number, or None.")
 
 
-def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool) -> np.ndarray:
-    """The first query's parameters, (q, k, 1)."""
+def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present: Present | None = None) -> np.ndarray:
+    """The first query's parameters, (q, k, 1); of initial weights of all targets those of the ``present`` ones."""
     start = np.zeros((p + bool(fit_intercept), k, 1))
     if initial_weights is None:
         return start
@@ -258,6 +264,8 @@ def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool) -> np.nd
     else:
         given = np.asarray(initial_weights, dtype=float)
         given = given[:, None] if given.ndim == 1 else given
+    if present is not None and given.ndim == 2 and given.shape[1] == present.total:
+        given = given[:, list(present.columns)]
     if given.ndim != 2 or given.shape[1] != k or len(given) not in (p, len(start)):
         raise InvalidArgumentError(
             f"initial_weights has shape {given.shape}; this fit has {p} features and {k} outputs."

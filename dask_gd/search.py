@@ -34,6 +34,7 @@ from .sources.base import align
 from .sources.columns import as_rows, check_shapes
 from .sources.lazy import column as column_of
 from .sources.lazy import dask_rows, label_rows, unique
+from .sources.targets import with_values
 from .sources.xarray import FieldRows
 from .store import Store
 from .trials import warn_of_stalled
@@ -152,6 +153,7 @@ def search(
         data["fold"] = groups if groups is not None else folds if isinstance(folds, str | xr.DataArray) else None
     source = as_source(x, y, sample_weight, offset=offset, **data)
     loss = for_targets(as_loss(loss), source)
+    source = with_values(source)
     if isinstance(loss, Model):
         raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of_rows(scoring, loss, source.outputs or 1)

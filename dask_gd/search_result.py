@@ -85,13 +85,16 @@ class SearchResult:
                 return np.array([value(by[c, ALL]) for c in range(n)])
             return np.array([[value(by[c, f]) for f in range(count)] for c in range(n)])
 
+        def of_targets(values: np.ndarray) -> np.ndarray:
+            return values if source.present is None else source.present.spread(values)
+
         def coefficients(trial: Trial) -> np.ndarray:
-            return trial.weights[:p] if output else trial.weights[:p, 0]
+            return of_targets(trial.weights[:p]) if output else trial.weights[:p, 0]
 
         def intercept(trial: Trial) -> Any:
             weights = unshifted(trial.weights, shared.shift)
             b = weights[p] if len(weights) > p else np.zeros(weights.shape[1])
-            return b if output else b[0]
+            return of_targets(b) if output else b[0]
 
         longest = max(len(trial.losses) for trial in trials)
 
@@ -124,8 +127,9 @@ class SearchResult:
         )
         if source.feature_names is not None:
             data = data.assign_coords(feature=list(source.feature_names))
-        if source.output_names is not None and outputs == source.outputs:
-            data = data.assign_coords(output=list(source.output_names))
+        output_names = source.output_names if source.present is None else source.present.names
+        if output_names is not None and outputs == source.outputs:
+            data = data.assign_coords(output=list(output_names))
         lost = sum(t.reason == "max_iter" for t in trials)
         if lost:
             logger.warning(

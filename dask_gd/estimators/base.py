@@ -25,6 +25,7 @@ from ..result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.coercion import checkable, numbers
+from ..sources.targets import with_values
 from ..store import Store
 from .callbacks import Adapter
 from .lazy import is_lazy, source_of, total_weight
@@ -178,7 +179,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             if isinstance(X, Source):
                 x, y, weight, offset = as_source(X, y, weight, offset=offset), None, None, None
         y, weight = self._encoded(x, y, weight, more)
-        return source_of(x, y, weight, offset)
+        return with_values(source_of(x, y, weight, offset))
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, offset: Any, more: bool) -> tuple:
         """As scikit-learn checks arrays in memory; features keep their names."""

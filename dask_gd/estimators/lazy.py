@@ -31,6 +31,8 @@ def kept(source: Source) -> da.Array | None:
     if source.nan != "drop":
         return None
     columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
+    if source.present is not None:
+        columns[1] = columns[1][:, list(source.present.columns)]
     blocks = [dask_rows(a) for a in columns if a is not None]
     return sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in blocks) == 0
 

@@ -20,6 +20,7 @@ from .dask import BlockRows
 from .grid import grouped, overlapping
 from .kinds import product_dtype
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
+from .present import Present
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
@@ -55,6 +56,9 @@ class Source:
     #: What decides the rows' folds, see `folds`.
     fold: Column | None = None
 
+    #: The targets that are fitted, where others are NaN in all rows, see `targets`.
+    present: Present | None = None
+
     @property
     def columns(self) -> tuple[Column, Column, Column | None, Column | None, Column | None]:
         return self.x, self.y, self.weight, self.offset, self.fold
@@ -69,6 +73,8 @@ class Source:
 
     @property
     def outputs(self) -> int | None:
+        if self.present is not None:
+            return len(self.present.columns)
         return self.y.shape[1] if len(self.y.shape) == 2 and self.y.shape[1] > 1 else None
 
     @property
@@ -113,7 +119,8 @@ class Source:
         columns = tuple(
             c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in self.columns
         )
-        return Reader(self.bounds, self.dtype, self.shape[1], self.outputs or 1, columns, self.nan == "drop")
+        k, present = self.outputs or 1, None if self.present is None else self.present.columns
+        return Reader(self.bounds, self.dtype, self.shape[1], k, columns, self.nan == "drop", present)
 
     def plan(self) -> Plan:
         """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.

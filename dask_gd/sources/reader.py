@@ -56,6 +56,8 @@ class Reader:
     columns: tuple[ZarrRows | str | Fields | None, ...]
     #: Leave out rows with NaN.
     drop: bool = False
+    #: The columns of y to read, None for all.
+    present: tuple[int, ...] | None = None
 
     def bind(
         self, partition: int, blocks: tuple[Any, ...]
@@ -111,9 +113,7 @@ class Reader:
                 )
                 rows = Rows(
                     _cast(read(a, b) if keep is None else _kept(x, read, a, b, *keep), self.dtype, "x"),
-                    _cast(target.read(a, b), np.dtype(float), "y").reshape(b - a, self.outputs)
-                    if target
-                    else np.empty((b - a, 0)),
+                    self._targets(_cast(target.read(a, b), np.dtype(float), "y")) if target else np.empty((b - a, 0)),
                     row_weight,
                     row_offset,
                     row_fold,
@@ -121,6 +121,12 @@ class Reader:
                 )
                 for some in without_nan(rows) if self.drop else (rows,):
                     yield partition, some
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        """Return targets as (n, outputs), without those that have no values."""
+        if self.present is not None:
+            y = y[:, list(self.present)]
+        return y.reshape(len(y), self.outputs)
 
     def _spans(self, column: Column, partition: int, windows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
         """What to read of a narrow column for a partition: its own chunks, or more where the features' are longer."""
