@@ -13,7 +13,10 @@ class TwoClasses:
     """What losses of targets 0 and 1 share."""
 
     name: str
-    targets = "0 and 1 (or False and True); encode two other classes with (y == positive_class)"
+    targets = (
+        "0 and 1 (or False and True); encode two other classes with (y == positive_class), and give a proportion p as "
+        "two rows, targets 1 and 0, whose sample_weight is p and 1 - p (times the trials)"
+    )
 
     def bad_target(self, y):
         """Where the target is neither 0 nor 1."""

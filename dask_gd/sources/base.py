@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, InvalidTypeError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
@@ -254,6 +254,8 @@ def open(
     for argument, name in (("x", x), ("y", y), ("sample_weight", sample_weight), ("offset", offset)):
         if name is not None and not isinstance(group.get(name), zarr.Array):
             names = sorted(key for key, _ in group.arrays())
+            if isinstance(found := group.get(name), zarr.Group):
+                raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {_group_remedy(found, name)}")
             raise InvalidArgumentError(
                 f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}."
             )
@@ -268,6 +270,21 @@ def _location(path: str | os.PathLike) -> str:
         raise InvalidArgumentError(f"{path}: no such Zarr group.")
     # Workers may run in another directory.
     return os.path.abspath(path)
+
+
+def _group_remedy(group: zarr.Group, name: str) -> str:
+    """Return what to do about a group in the place of an array, by the conventions of anndata and of others."""
+    members = {key for key, _ in group.members()}
+    if {"data", "indices", "indptr"} <= members:
+        form = str(group.attrs.get("encoding-type", "csr_matrix or csc_matrix"))
+        return (
+            f"a sparse matrix ({form}: data, indices, indptr). dask_gd takes dense rows: write some rows at a time as "
+            "a dense array, with scipy.sparse's toarray(), into the same group, and open that."
+        )
+    if {"codes", "categories"} <= members:
+        return f"a categorical column; its numbers are x='{name}/codes', with -1 where a value is missing."
+    columns = ", ".join(sorted(members)) or "nothing"
+    return f"it holds {columns}. Name one of its arrays: '{name}/...'."
 
 
 def as_source(

@@ -24,9 +24,11 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
+from .coercion import numbers
 from .dask import digest, sampled_digest
 from .fields import Fields, predict_block
 from .gate import gated
+from .kinds import OBJECT, is_plain, value_dtype
 from .packing import Packing, packing_of, without_packing
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
 
@@ -220,8 +222,10 @@ def variable(dataset: xr.Dataset, argument: str, name: Hashable, dims: tuple[str
 
 
 def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, ...] | None) -> xr.Variable:
-    if found.dtype.kind not in "fiub":
-        raise InvalidTypeError(f"{argument}: {name!r} has dtype {found.dtype}; {_remedy(name, found)}")
+    if not is_plain(found.dtype):
+        if isinstance(found.dtype, np.dtype) and found.dtype != OBJECT:
+            raise InvalidTypeError(f"{argument}: {name!r} has dtype {found.dtype}; {_remedy(name, found)}")
+        found = _of_objects(found, argument, name)
     if dims is not None and (other := [d for d in found.dims if d not in dims]):
         raise InvalidArgumentError(
             f"{argument}: {name!r} has the dimension {other[0]!r}, which is not among sample_dims={dims!r}. "
@@ -231,6 +235,17 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
     if not isinstance(found.data, da.Array):
         return xr.Variable(found.dims, np.asarray(found.data), found.attrs, found.encoding)
     return xr.Variable(found.dims, gated(found.data, str(name)), found.attrs, found.encoding)
+
+
+def _of_objects(found: xr.Variable, argument: str, name: Hashable) -> xr.Variable:
+    """Return a variable of objects, or of pandas' own kinds, as numbers; missing values are NaN."""
+    data = chunked(found).data
+    if not isinstance(data, da.Array):
+        data = np.asarray(data)
+        if data.size and value_dtype(data.flat[0]).kind == "M":
+            kind = type(data.flat[0]).__name__
+            raise InvalidTypeError(f"{argument}: {name!r} holds dates ({kind}); {_remedy(name, found, is_date=True)}")
+    return xr.Variable(found.dims, numbers(data, f"{argument}: {name!r}"), found.attrs, found.encoding)
 
 
 def chunked(found: xr.Variable) -> xr.Variable:
@@ -275,12 +290,13 @@ def decoded(array: xr.DataArray, role: str) -> xr.DataArray:
     return xr.DataArray(data, dims=array.dims, coords=array.coords, name=array.name, attrs=attrs)
 
 
-def _remedy(name: Hashable, found: xr.Variable) -> str:
-    """How to make numbers of what is none."""
-    if found.dtype.kind == "M":
+def _remedy(name: Hashable, found: xr.Variable, is_date: bool = False) -> str:
+    """How to make numbers of what is none; dates may be objects of any calendar, such as cftime's."""
+    if is_date or found.dtype.kind == "M":
+        since = f"dataset[{name!r}][0]" if is_date else "np.datetime64('2000-01-01')"
         return (
             f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - "
-            f"np.datetime64('2000-01-01')) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
+            f"{since}) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
         )
     if found.dtype.kind == "m":
         return f"divide it by a unit first, for example dataset[{name!r}] / np.timedelta64(1, 'D')."
