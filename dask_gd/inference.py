@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import uuid
+from dataclasses import replace
 from itertools import count as counted
 from typing import Any
 
@@ -24,6 +25,7 @@ from .process import one_blas_thread
 from .result import FitResult
 from .shift import read_shifted, shifted
 from .sources import Source, as_source
+from .sources.targets import with_values
 from .stats import EXACT, Needs, Stats
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
@@ -123,7 +125,9 @@ def infer(
     _check_run(run, level)
     given = {"sample_weight": sample_weight, "offset": offset}
     given |= {"features": features, "target": target, "sample_dims": sample_dims}
-    source: Source = InDoubles(**vars(as_source(x, y, **as_in_fit(run, x, given), nan=nan)))
+    source: Source = InDoubles(**vars(with_values(as_source(x, y, **as_in_fit(run, x, given), nan=nan))))
+    if source.present is not None:
+        run = with_targets(run, list(source.present.columns))
     _check_data(run, source)
     p, k, parameters = source.shape[1], source.outputs or 1, run.parameters
     names = _names(run, source)
@@ -353,6 +357,15 @@ def _check_run(run: FitResult, level: float) -> None:
             f"infer: covariances of {q:,} parameters for each of {k:,} outputs take {8e-9 * q * q * k:.1f} GB a "
             f"partition; at most {8e-9 * LARGEST:.2f} GB are served. Fit fewer features, or the outputs some at a time."
         )
+
+
+def with_targets(run: FitResult, columns: list[int]) -> FitResult:
+    """Return a fit with some of its targets only, numbered as before where they have no names."""
+    known = run.weights.coords["output"].values if "output" in run.weights.coords else np.arange(run.weights.shape[1])
+    weights, intercept = (
+        a.isel(output=columns).assign_coords(output=known[columns]) for a in (run.weights, run.intercept)
+    )
+    return replace(run, weights=weights, intercept=intercept)
 
 
 def _check_data(run: FitResult, source: Source) -> None:

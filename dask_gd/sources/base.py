@@ -18,7 +18,7 @@ from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, st
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
 from .grid import grouped, overlapping
-from .kinds import product_dtype
+from .kinds import group_remedy, product_dtype
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .present import Present
 from .reader import Reader
@@ -255,7 +255,7 @@ def open(
         if name is not None and not isinstance(group.get(name), zarr.Array):
             names = sorted(key for key, _ in group.arrays())
             if isinstance(found := group.get(name), zarr.Group):
-                raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {_group_remedy(found, name)}")
+                raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(found, name)}")
             raise InvalidArgumentError(
                 f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}."
             )
@@ -270,21 +270,6 @@ def _location(path: str | os.PathLike) -> str:
         raise InvalidArgumentError(f"{path}: no such Zarr group.")
     # Workers may run in another directory.
     return os.path.abspath(path)
-
-
-def _group_remedy(group: zarr.Group, name: str) -> str:
-    """Return what to do about a group in the place of an array, by the conventions of anndata and of others."""
-    members = {key for key, _ in group.members()}
-    if {"data", "indices", "indptr"} <= members:
-        form = str(group.attrs.get("encoding-type", "csr_matrix or csc_matrix"))
-        return (
-            f"a sparse matrix ({form}: data, indices, indptr). dask_gd takes dense rows: write some rows at a time as "
-            "a dense array, with scipy.sparse's toarray(), into the same group, and open that."
-        )
-    if {"codes", "categories"} <= members:
-        return f"a categorical column; its numbers are x='{name}/codes', with -1 where a value is missing."
-    columns = ", ".join(sorted(members)) or "nothing"
-    return f"it holds {columns}. Name one of its arrays: '{name}/...'."
 
 
 def as_source(

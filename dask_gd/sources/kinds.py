@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import zarr
 
 from ..errors import InvalidTypeError
 
@@ -139,3 +140,31 @@ def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
         "which dask_gd.preprocessing.OneHotEncoder makes indicators. Text of numbers becomes numbers with "
         "astype(float); Dask makes text of objects unless its setting dataframe.convert-string is False."
     )
+
+
+def variable_remedy(name: Any, dtype: Any, is_date: bool = False) -> str:
+    """Return what to do about a Dataset's variable that holds no numbers; dates may be objects, such as cftime's."""
+    if is_date or dtype.kind == "M":
+        since = f"dataset[{name!r}][0]" if is_date else "np.datetime64('2000-01-01')"
+        return (
+            f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - "
+            f"{since}) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
+        )
+    if dtype.kind == "m":
+        return f"divide it by a unit first, for example dataset[{name!r}] / np.timedelta64(1, 'D')."
+    return "only real numbers can be fitted (float, int, uint, bool). Encode categories and times as numbers first."
+
+
+def group_remedy(group: zarr.Group, name: str) -> str:
+    """Return what to do about a group in the place of an array, by the conventions of anndata and of others."""
+    members = {key for key, _ in group.members()}
+    if {"data", "indices", "indptr"} <= members:
+        form = str(group.attrs.get("encoding-type", "csr_matrix or csc_matrix"))
+        return (
+            f"a sparse matrix ({form}: data, indices, indptr). dask_gd takes dense rows: write some rows at a time as "
+            "a dense array, with scipy.sparse's toarray(), into the same group, and open that."
+        )
+    if {"codes", "categories"} <= members:
+        return f"a categorical column; its numbers are x='{name}/codes', with -1 where a value is missing."
+    columns = ", ".join(sorted(members)) or "nothing"
+    return f"it holds {columns}. Name one of its arrays: '{name}/...'."

@@ -28,7 +28,7 @@ from .coercion import numbers
 from .dask import digest, sampled_digest
 from .fields import Fields, predict_block
 from .gate import gated
-from .kinds import OBJECT, is_plain, value_dtype
+from .kinds import OBJECT, is_plain, value_dtype, variable_remedy
 from .packing import Packing, packing_of, without_packing
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
 
@@ -223,9 +223,7 @@ def variable(dataset: xr.Dataset, argument: str, name: Hashable, dims: tuple[str
 
 def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, ...] | None) -> xr.Variable:
     if not is_plain(found.dtype):
-        if isinstance(found.dtype, np.dtype) and found.dtype != OBJECT:
-            raise InvalidTypeError(f"{argument}: {name!r} has dtype {found.dtype}; {_remedy(name, found)}")
-        found = _of_objects(found, argument, name)
+        found = _as_numbers(found, argument, name)
     if dims is not None and (other := [d for d in found.dims if d not in dims]):
         raise InvalidArgumentError(
             f"{argument}: {name!r} has the dimension {other[0]!r}, which is not among sample_dims={dims!r}. "
@@ -237,14 +235,16 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
     return xr.Variable(found.dims, gated(found.data, str(name)), found.attrs, found.encoding)
 
 
-def _of_objects(found: xr.Variable, argument: str, name: Hashable) -> xr.Variable:
+def _as_numbers(found: xr.Variable, argument: str, name: Hashable) -> xr.Variable:
     """Return a variable of objects, or of pandas' own kinds, as numbers; missing values are NaN."""
-    data = chunked(found).data
-    if not isinstance(data, da.Array):
-        data = np.asarray(data)
-        if data.size and value_dtype(data.flat[0]).kind == "M":
-            kind = type(data.flat[0]).__name__
-            raise InvalidTypeError(f"{argument}: {name!r} holds dates ({kind}); {_remedy(name, found, is_date=True)}")
+    data, said = chunked(found).data, f"has dtype {found.dtype}"
+    data = data if isinstance(data, da.Array) else np.asarray(data)
+    is_date = isinstance(data, np.ndarray) and data.size and value_dtype(data.flat[0]).kind == "M"
+    if is_date and data.dtype == OBJECT:
+        said = f"holds dates ({type(data.flat[0]).__name__})"
+    if is_date or data.dtype != OBJECT:
+        remedy = variable_remedy(name, found.dtype, is_date=data.dtype == OBJECT)
+        raise InvalidTypeError(f"{argument}: {name!r} {said}; {remedy}")
     return xr.Variable(found.dims, numbers(data, f"{argument}: {name!r}"), found.attrs, found.encoding)
 
 
@@ -288,19 +288,6 @@ def decoded(array: xr.DataArray, role: str) -> xr.DataArray:
         data = packing.decode(np.asarray(data))
     attrs = array.attrs if packing is None else without_packing(array.attrs)
     return xr.DataArray(data, dims=array.dims, coords=array.coords, name=array.name, attrs=attrs)
-
-
-def _remedy(name: Hashable, found: xr.Variable, is_date: bool = False) -> str:
-    """How to make numbers of what is none; dates may be objects of any calendar, such as cftime's."""
-    if is_date or found.dtype.kind == "M":
-        since = f"dataset[{name!r}][0]" if is_date else "np.datetime64('2000-01-01')"
-        return (
-            f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - "
-            f"{since}) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."
-        )
-    if found.dtype.kind == "m":
-        return f"divide it by a unit first, for example dataset[{name!r}] / np.timedelta64(1, 'D')."
-    return "only real numbers can be fitted (float, int, uint, bool). Encode categories and times as numbers first."
 
 
 def _of_rows(dataset: xr.Dataset, role: str, given: Any, dims: tuple[str, ...]) -> dict[Hashable, xr.Variable]:
