@@ -239,12 +239,12 @@ def _as_numbers(found: xr.Variable, argument: str, name: Hashable) -> xr.Variabl
     """Return a variable of objects, or of pandas' own kinds, as numbers; missing values are NaN."""
     data, said = chunked(found).data, f"has dtype {found.dtype}"
     data = data if isinstance(data, da.Array) else np.asarray(data)
-    is_date = isinstance(data, np.ndarray) and data.size and value_dtype(data.flat[0]).kind == "M"
-    if is_date and data.dtype == OBJECT:
-        said = f"holds dates ({type(data.flat[0]).__name__})"
-    if is_date or data.dtype != OBJECT:
-        remedy = variable_remedy(name, found.dtype, is_date=data.dtype == OBJECT)
-        raise InvalidTypeError(f"{argument}: {name!r} {said}; {remedy}")
+    first = None if isinstance(data, da.Array) or not data.size else data.ravel()[0]
+    is_date = data.dtype == OBJECT and value_dtype(first).kind == "M"
+    if is_date:
+        said = f"holds dates ({type(first).__name__})"
+    if is_date or not (data.dtype == OBJECT or is_plain(data.dtype)):
+        raise InvalidTypeError(f"{argument}: {name!r} {said}; {variable_remedy(name, found.dtype, is_date)}")
     return xr.Variable(found.dims, numbers(data, f"{argument}: {name!r}"), found.attrs, found.encoding)
 
 
