@@ -96,7 +96,7 @@ class Classifier(ClassifierMixin, Estimator):
         own, counts = 1.0 if weight is None else weight, np.ones(len(self.classes_))
         if self.class_weight == "balanced":
             counted = own if used is None else da.where(used, own, 0.0)
-            of_class = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
+            of_class: list[Any] = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
             counts = np.array(compute(*of_class, what="the weights of the classes"))
             if not counts.all():
                 lacking = self.classes_[counts == 0].tolist()
