@@ -60,15 +60,16 @@ def fit(
     x : Source, array (n, p) or xarray.Dataset
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
         each thread; the blocks of a Dask array must fit in a worker's memory one by one. Dask and pandas data frames
-        are served as arrays.
+        are served as arrays. Numbers packed after the CF conventions are decoded in the task, to the values that xarray
+        decodes, in float64: where the attributes of a Zarr array, a DataArray or a Dataset's variable are
+        ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value`` (both NaN) or ``_Unsigned``.
     y : array (n,) or (n, k)
         Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
         Leave out with a Source or a Dataset.
     features, target : names
         Of a Dataset's variables or coordinates, each over some of ``sample_dims``; several targets are several outputs.
-        They are broadcast inside the task, some rows at a time, and never stored so. Integers packed with
-        ``scale_factor``, ``add_offset`` and ``_FillValue`` are decoded there, if xarray has not done so. A chunk that
-        is missing from the store is what xarray reads, the fill value.
+        They are broadcast inside the task, some rows at a time, and never stored so. A chunk that is missing from the
+        store is what xarray reads, the fill value.
     sample_dims : names
         The dimensions of a Dataset whose points are the rows.
     loss : str, Loss or pair of functions

@@ -213,6 +213,23 @@ def test_what_a_writer_left_out_is_the_fill_value_and_then_decoded(tmp_path):
     assert_array_equal(source.x.lazy.compute(), x)
 
 
+def test_a_fill_value_that_nobody_meant_is_named_where_it_is_met(tmp_path):
+    # zarr's own fill value is 0; beside names of dimensions it is xarray's _FillValue in format 2.
+    x = zarr_array("x", zarr_format=2)
+    del x.attrs["_FillValue"]
+    x.attrs["_ARRAY_DIMENSIONS"] = list(DIMS)
+    x[5, 1] = 0
+    with pytest.raises(
+        NonFiniteError, match=r"row 5, column 1 .* \(where 0 is stored, the fill value, the value is NaN"
+    ):
+        dask_gd.fit(x, zarr_array("y"))
+
+
+def test_fill_values_in_base64_are_numbers():
+    text = "AAAAgB2vFUQ="
+    assert packing_of("v", {"_FillValue": text}, np.dtype("f4")).fills == (float(np.float32(1e20)),)
+
+
 def test_other_attributes_are_other_data(tmp_path):
     x, y = zarr_array("x", store=zarr.storage.LocalStore(tmp_path / "x")), zarr_array("y")
     before = dask_gd.sources.as_source(x, y).fingerprint()

@@ -47,6 +47,13 @@ class Packing:
         """Return whether values are other numbers than the stored ones."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
+    @property
+    def note(self) -> str:
+        """Return what belongs to a message about a NaN: which stored numbers are NaN, and why."""
+        if not self.fills:
+            return ""
+        return f" (where {' or '.join(f'{fill:g}' for fill in self.fills)} is stored, the fill value, the value is NaN)"
+
     def dtype(self, stored: np.dtype) -> np.dtype:
         """Return the dtype of the values of a stored dtype."""
         if self.scales or stored.kind != "f":

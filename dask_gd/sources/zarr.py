@@ -156,7 +156,10 @@ class ZarrRows:
         return packed + (window if self.files.plain else window + 2 * chunk + (chunk >> 8))
 
     def where(self, row: int, column: int = 0) -> str:
-        """The chunk that holds ``row`` and ``column``, for messages."""
+        """The chunk that holds ``row`` and ``column``, for messages about its values."""
+        return self._chunk_at(row, column) + (self.packing.note if self.packing else "")
+
+    def _chunk_at(self, row: int, column: int = 0) -> str:
         index = tuple(find(edges, at) for edges, at in zip(self.chunk_edges, (row, column), strict=False))
         first, last = self._rows_of(self.chunk_edges[0], index[0])
         return f"{self.name!r}, chunk {index}, rows {first}-{last}"
@@ -199,7 +202,7 @@ class ZarrRows:
     def _refused(self, error: ChunkError) -> DataError:
         """Say of a chunk that it is absent, damaged, or not given, and what to do."""
         corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
-        where, intact = f"Array {self.where(*corner[:2])}", "Iterations already stored are intact."
+        where, intact = f"Array {self._chunk_at(*corner[:2])}", "Iterations already stored are intact."
         if error.absent:
             if not stores.sees_store(self.array):
                 return UnreachableStoreError(f"{stores.unseen(self.array, self.name)} {intact}")
