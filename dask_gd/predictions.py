@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
@@ -142,6 +143,12 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
     for name in (*prediction.variables, *prediction.dims):
         if not isinstance(name, str):
             raise InvalidArgumentError(f"write: {name!r} is no name for Zarr; rename it to a str.")
+    for name, index in prediction.indexes.items():
+        if isinstance(index, pd.MultiIndex):
+            raise InvalidArgumentError(
+                f"write: {name!r} is a level of a MultiIndex, which Zarr cannot hold; write prediction.unstack(), or "
+                "prediction.reset_index(...) to keep its levels as coordinates."
+            )
     return prediction
 
 

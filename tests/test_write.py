@@ -177,6 +177,7 @@ def test_a_block_that_is_not_what_was_declared_is_refused_by_name(tmp_path):
         (np.array([1.0, "a", None], dtype=object), InvalidTypeError, "Zarr cannot hold this prediction"),
         (xr.DataArray([1.0], dims="x", coords={"x": [0]}, name="x"), InvalidArgumentError, "rename one"),
         (xr.DataArray([1.0], dims=[0]), InvalidArgumentError, "no name for Zarr"),
+        (xr.DataArray(np.eye(2), dims=("a", "b")).stack(s=("a", "b")), InvalidArgumentError, "a MultiIndex"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_there(prediction, error, message, tmp_path):
