@@ -238,7 +238,7 @@ def interrupted(path, *arguments):
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.01)
             os.killpg(process.pid, signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=240)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_the_squared_hinge_is_scikit_learns_support_vector_machine(alpha):
 @pytest.mark.parametrize("loss", EVERY, ids=repr)
 def test_every_loss_is_minimised(loss, solver):
     x, y = problem_of(loss)
-    run = fit(da.from_array(x, chunks=(100, 3)), y, loss, 1e-2, solver=solver)
+    run = fit(da.from_array(x, chunks=(400, 3)), y, loss, 1e-2, solver=solver)
     assert run.reason == "converged"
     np.testing.assert_allclose(run.parameters[:, 0], reference(x, y, loss, 1e-2), rtol=1e-6, atol=1e-7)
 

@@ -76,7 +76,7 @@ def test_no_subgradient_is_left_by_any_loss(loss):
     slope = x.T @ loss.value_and_slope(np.full(len(y), b), y)[1] / len(y)
     largest = max(np.linalg.norm(slope[g == GROUPS]) / np.sqrt((g == GROUPS).sum()) for g in range(7))
     for share, zeros in ((1.001, 7), (0.999, 6), (0.5, None)):
-        run = fit(da.from_array(x, chunks=(100, -1)), y, loss, alpha=share * largest, tol=1e-8)
+        run = fit(da.from_array(x, chunks=(600, -1)), y, loss, alpha=share * largest, tol=1e-8)
         assert run.reason == "converged"
         w = run.weights.values
         zero = np.add.reduceat(np.abs(w), np.arange(0, 20, 3)) == 0

@@ -129,7 +129,7 @@ def run(path, script, steps, seed):
     """Run a script in a process of its own, with another order of sets each time."""
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-W", "ignore", "-c", script, str(path), str(steps)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def identities(before, loss, values):

@@ -97,7 +97,7 @@ def test_no_subgradient_is_left_by_any_loss(loss, l1_ratio, tol):
         x, y = problem_of(loss, p=(20, 60)[seed % 2], seed=seed)
         y = y + 50.0 * (loss in REAL)
         penalty = dask_gd.ElasticNet(0.1, l1_ratio)
-        run = dask_gd.fit(da.from_array(x, chunks=(100, -1)), y, loss=loss, penalty=penalty, tol=tol)
+        run = dask_gd.fit(da.from_array(x, chunks=(600, -1)), y, loss=loss, penalty=penalty, tol=tol)
         assert run.reason == "converged"
         assert abs(run.history.loss[-1] - run.history.loss[0]) > 0
         w, z = run.weights.values[:, None, None], x @ run.weights.values + float(run.intercept)

@@ -19,7 +19,7 @@ import pytest
 import zarr
 from dask.distributed import Client, get_task_stream
 from dask.utils import key_split
-from helpers import cluster
+from helpers import cluster, until
 
 import dask_gd
 from dask_gd.errors import DataError
@@ -63,7 +63,7 @@ def stored(tmp_path):
 
 
 def get(link, page):
-    with urlopen(link.replace("status", page), timeout=10) as answer:
+    with urlopen(link.replace("status", page), timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -139,12 +139,9 @@ def test_a_fit_that_fails_or_whose_client_goes_does_not_run_for_ever(running, bo
         "stop = lambda event: os._exit(0) if getattr(event, 'iteration', 0) == 2 else None\n"
         "dask_gd.fit(x, x[:, 0] > 0, loss='logistic', solver='adam', callbacks=[stop])\n"
     )
-    subprocess.run([sys.executable, "-c", code, running[0].scheduler_address], check=True, timeout=60)
-    for _ in range(100):
-        (watched,) = board.watched.values()
-        if not watched.running:
-            break
-        time.sleep(0.1)
+    subprocess.run([sys.executable, "-c", code, running[0].scheduler_address], check=True, timeout=240)
+    (watched,) = board.watched.values()
+    until(lambda: not watched.running)
     assert watched.status == "its client is gone"
 
 
@@ -180,11 +177,8 @@ def test_the_share_of_a_pass_that_is_done(running, board):
 def test_reading_alone_is_measured_in_the_tasks(board, stored):
     dask_gd.fit(stored, loss="logistic", solver="adam", max_iter=3)
     (run,) = board.watched
-    for _ in range(50):  # Workers tell with their heartbeats.
-        if (speed := board.reading_speed(run)) is not None:
-            break
-        time.sleep(0.1)
-    assert speed is not None
+    # Workers tell with their heartbeats.
+    speed = until(lambda: board.reading_speed(run))
     watched = board.watched[run]
     whole = sum(watched.curves["bytes_read"]) / sum(watched.curves["seconds"])
     assert speed > whole
@@ -236,13 +230,10 @@ def remote(directory, prelude="pass"):
         **quiet,
     )
     try:
-        for _ in range(300):
-            if file.exists():
-                break
-            assert scheduler.poll() is None
-            time.sleep(0.1)
-        with Client(scheduler_file=str(file), timeout=30) as client:
-            client.wait_for_workers(1, timeout=60)
+        until(lambda: file.exists() or scheduler.poll() is not None)
+        assert scheduler.poll() is None
+        with Client(scheduler_file=str(file), timeout=120) as client:
+            client.wait_for_workers(1, timeout=120)
             yield client
     finally:
         for process in (worker, scheduler):
@@ -380,11 +371,12 @@ def test_fine_performance_metrics_split_read_decode_and_compute(running, board, 
     (run,) = board.watched
     spans = running[0].scheduler.extensions["spans"].spans_search_by_tag[f"gd-fit-{run}"]
     wanted = {("execute", "gd-gradient", what, "seconds") for what in ("read", "decode", "compute")}
-    for _ in range(50):
-        metrics = {key: value for span in spans for key, value in span.cumulative_worker_metrics.items()}
-        if wanted <= metrics.keys():
-            break
-        time.sleep(0.1)
+
+    def told():
+        return {key: value for span in spans for key, value in span.cumulative_worker_metrics.items()}
+
+    until(lambda: wanted <= told().keys())
+    metrics = told()
     assert all(metrics[key] > 0 for key in wanted)
 
 
