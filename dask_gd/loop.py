@@ -126,6 +126,9 @@ def fit(
         Before the first pass: arguments, shapes, names or dtypes that cannot be served.
     DataError
         Missing or damaged chunks, NaN or infinity, targets that the loss does not know.
+    ClusterError
+        No workers for ``dask_gd.timeout`` of Dask's configuration (60 s), workers that die of a task or have another
+        version of dask_gd, a scheduler that is gone.
     StoreError
         A store that is locked, cannot be written, or holds a run made otherwise.
 
