@@ -134,6 +134,8 @@ def search(
         Also an empty grid, less than two folds, a scoring that does not suit the loss.
     DataError
         Also a fold without rows, or with one class left to fit.
+    ClusterError
+        As `fit` does.
 
     Examples
     --------
