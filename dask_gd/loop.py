@@ -98,9 +98,9 @@ def fit(
         Steps at most. 0 evaluates the start.
     tol : float
         Stop when every component of the gradient is at most ``tol`` times its scale: the root mean square of
-        its feature (about its mean, if there is an intercept) times that of dL/dz where the fit first reads all
-        rows. This is the cosine of an angle, whatever the units of x and y. Where the penalty bends the
-        subgradient of least norm counts.
+        its feature times that of dL/dz where the fit first reads all rows. If there is an intercept it is that of the
+        feature about its mean, and for the squared loss of dL/dz about its mean too. This is the cosine of an angle,
+        whatever the units of x and y. Where the penalty bends the subgradient of least norm counts.
     target_loss : float, optional
         Stop as soon as J is at most this.
     initial_weights : array (p,) or (p, k), or FitResult, optional
@@ -147,8 +147,10 @@ def fit(
     statistics ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates
     follow exactly.
 
-    Products are taken in the dtype of x. In float32 they keep about seven digits of what is not centred: store features
-    with large offsets centred, or in float64.
+    Products are taken in the dtype of x. Where a column's mean is far from 0 beside its spread (8 spreads in float32,
+    1,000 in float64) the means are subtracted from the rows in the cache before products are taken, for which the first
+    pass is made again; the objective is the one asked for, and columns near 0 cost nothing. Learning rates are then
+    those of centred features, if there is an intercept.
 
     For every loss but the squared and models, on data of 16 partitions or more, Newton's method and L-BFGS take their
     first steps on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no

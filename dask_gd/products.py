@@ -40,7 +40,7 @@ def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarr
 
 
 #: Values that `Near` subtracts in one sweep: of narrow rows it takes several together, which costs less.
-TOGETHER = 2048
+TOGETHER = 8192
 
 
 class Near:
