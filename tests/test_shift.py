@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dask.distributed import Client
 
 import dask_gd
 from dask_gd import L1, L2, SGD, Adam, ElasticNet, GroupLasso, LocalSGD
@@ -325,3 +326,17 @@ def test_rows_less_a_shift_and_predictions_of_any_width(n, p):
     np.testing.assert_array_equal(near(x[: n // 2]), x[: n // 2] - shift.astype(np.float32))
     w = rng.normal(size=(p, 2))
     np.testing.assert_allclose(linear(x, w, np.ones(2)), x.astype(float) @ w + 1.0, atol=1e-10)
+
+
+def test_found_6_threads_and_workers_give_the_same_bits(clusters, tmp_path):
+    """The shift is a sum in the order of the partitions, like all others."""
+    x = features()
+    y = targets(x, "logistic")
+    store = zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(170, 4))
+    threads = dask_gd.fit(store, y, loss="logistic")
+    with Client(clusters(2)):
+        workers = dask_gd.fit(store, y, loss="logistic")
+        predicted = workers.predict(store).compute()
+    assert threads.weights.identical(workers.weights)
+    assert threads.intercept.identical(workers.intercept)
+    np.testing.assert_array_equal(threads.predict(x), predicted)
