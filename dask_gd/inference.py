@@ -25,6 +25,7 @@ from .process import one_blas_thread
 from .result import FitResult
 from .shift import read_shifted, shifted
 from .sources import Source, as_source
+from .sources.columns import default_name
 from .sources.targets import with_values
 from .stats import EXACT, Needs, Stats
 
@@ -391,5 +392,5 @@ def _names(run: FitResult, source: Source) -> list[str]:
     if "feature" in run.weights.coords:
         names = run.weights.coords["feature"].values.tolist()
     else:
-        names = list(source.feature_names or (f"x{i}" for i in range(source.shape[1])))
+        names = list(source.feature_names or map(default_name, range(source.shape[1])))
     return [*names, INTERCEPT] if run.fit_intercept else names

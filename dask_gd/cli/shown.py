@@ -9,9 +9,10 @@ import numpy as np
 
 from ..checkpoint_content import HISTORY, check_content
 from ..errors import NotFittedError
-from ..losses import as_loss, loss_of
+from ..losses import Model, as_loss, loss_of
 from ..monitor.report import report as write_report
 from ..result import FitResult, result_of
+from ..sources.columns import default_name
 from ..store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
 
@@ -142,7 +143,8 @@ def weights_of(run: FitResult) -> dict[str, Any]:
 def feature_names(run: FitResult) -> list[str]:
     if "feature" in run.weights.coords:
         return [str(name) for name in run.weights.feature.values]
-    return [str(i) for i in range(len(run.weights))]
+    places = range(len(run.weights))
+    return list(map(str if isinstance(run.loss, Model) else default_name, places))
 
 
 def summary(run: FitResult, store: str | None) -> str:

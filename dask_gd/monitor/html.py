@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..losses import LOSSES
+from ..sources.columns import default_name
 from .plots import drawable, spans_decades, thinned
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def weights(
 def names_of(places: list[int], found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> list[str]:
     """What some of the weights are called: features, places in a model's parameters, or numbers."""
     if not shapes:
-        return list(map(str, found.feature.values[places] if "feature" in found.coords else places))
+        return list(map(str, found.feature.values[places] if "feature" in found.coords else map(default_name, places)))
     starts = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
     names = []
     for i in places:

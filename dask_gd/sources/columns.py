@@ -117,6 +117,11 @@ def feature_names_of(x: Any) -> tuple | None:
     return names
 
 
+def default_name(i: int) -> str:
+    """Return what a feature without a name is called wherever one is needed: x0, x1, ... as in scikit-learn."""
+    return f"x{i}"
+
+
 def stored_names(x: zarr.Array) -> Any:
     """Return the names of a Zarr array's columns: its attribute ``feature_names``, or the coordinate beside it.
 
