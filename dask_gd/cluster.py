@@ -102,6 +102,7 @@ def compute(
     Parameters
     ----------
     collections : Delayed or Array
+        Or values that are known, all of them.
     run : str
         The fit or search, see `telling_commits`.
     what : str
@@ -114,6 +115,8 @@ def compute(
     ClusterError
         No workers within the time allowed, workers that die again and again, a scheduler that is gone.
     """
+    if not any(map(dask.is_dask_collection, collections)):
+        return collections
     client = getattr(get_scheduler(collections=collections), "__self__", None)
     if not isinstance(client, Client):
         return dask.compute(*collections)
