@@ -740,7 +740,8 @@ def test_dask_frames_are_served_as_their_arrays_are(monkeypatch):
     with pytest.raises(InvalidArgumentError, match="feature 0 is named 'b'"):
         model.predict(lazy[["b", "a", "c"]])
     scaled = preprocessing.StandardScaler().fit(lazy[names]).transform(lazy[names])
-    np.testing.assert_allclose(scaled, StandardScaler().fit_transform(frame[names]), rtol=1e-9)
+    assert isinstance(scaled, dd.DataFrame)
+    np.testing.assert_allclose(scaled.compute(), StandardScaler().fit_transform(frame[names]), rtol=1e-9)
     split = preprocessing.train_test_split
     for part, own in zip(split(lazy[names], lazy.y), split(frame[names], frame.y), strict=True):
         np.testing.assert_array_equal(part.compute(), own)
