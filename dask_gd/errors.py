@@ -43,10 +43,10 @@ class CorruptChunkError(DataError):
     """A Zarr chunk is there, but could not be decoded or failed its checksum."""
 
 
-class UnreadableChunkError(DataError, OSError):
+class UnreadableChunkError(DataError):
     """The store did not give a chunk's bytes: it refused, its credentials expired, it was busy, or the line was cut.
 
-    The bytes may be good.
+    The bytes may be good. No OSError: one that is a ValueError too would not survive the way from a worker.
     """
 
 

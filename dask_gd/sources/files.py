@@ -55,6 +55,10 @@ class ChunkError(Exception):
         return issubclass(self.kind, MissingChunkError)
 
 
+class _LeftOut(FileNotFoundError):
+    """A shard is there, but not the chunk in it."""
+
+
 def from_blosc(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Blosc's header has the sizes before and after. Blosc itself reads a file cut short as if it were whole."""
     size, length = (int.from_bytes(stored[i : i + 4].tobytes(), "little") for i in (4, 12))
@@ -170,9 +174,11 @@ class ChunkFiles:
                     else:
                         skip = [f - low for f, low in zip(first, lows, strict=True)]
                         decoding += self.decode(file, offset, nbytes, target, skip)
-                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                     if fill is None or not os.path.exists(os.path.join(self.directory, self.metadata)):
-                        raise ChunkError(index, "it is not in the store", MissingChunkError) from None
+                        inside = isinstance(error, _LeftOut)
+                        reason = "its shard leaves it out" if inside else "it is not in the store"
+                        raise ChunkError(index, reason, MissingChunkError) from None
                     target[...] = fill
                 except (ValueError, RuntimeError) as error:
                     raise ChunkError(index, f"{error}", CorruptChunkError) from error
@@ -227,7 +233,7 @@ class _Files:
             return self.file, 0, self.size
         offset, nbytes = self.entries[tuple(i % n for i, n in zip(index, table.per_shard, strict=True))].tolist()
         if offset == ABSENT:
-            raise FileNotFoundError
+            raise _LeftOut
         if offset + nbytes > self.size:
             raise ValueError(f"its shard ends after {self.size} bytes")
         return self.file, offset, nbytes

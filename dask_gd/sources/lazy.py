@@ -109,6 +109,6 @@ def column(source: Source, role: str) -> Any:
     if held is None:
         return None
     if isinstance(held, ZarrRows):
-        return rows(held.array)[source.bounds[0] : source.bounds[-1]]
+        return held.lazy[source.bounds[0] : source.bounds[-1]]
     whole = held.memory is not None and len(held.memory) == source.shape[0]
     return held.memory if whole else held.array

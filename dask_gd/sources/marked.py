@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.stri
 #: And those that make it decode by itself, whatever the user's are.
 ZARR = {"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}
 
-#: Seconds to wait before a chunk that the store did not give is asked for again.
-WAITS = (0.2, 1.0, 3.0)
+#: Seconds to wait before a chunk that the store did not give is asked for again; and seconds after which it is not.
+WAITS, PATIENCE = (0.2, 1.0, 3.0), 30.0
 
 #: Bits of the two numbers that stand for an absent chunk; as floats they are finite, of every size.
 MARKS = (0x8A5AC33CA55A3CC3, 0x0B6D36C95A93C5A1)
@@ -153,15 +154,14 @@ class MarkedChunks:
     def _read_again(self, index: tuple[int, ...], start: int, box: tuple[slice, ...], number: int) -> np.ndarray:
         """Read a box of rows that begins in a chunk with this mark, several times if the store may be busy."""
         rows = (slice(box[0].start + start, box[0].stop + start), *box[1:])
-        for attempt, wait in enumerate((*WAITS, None)):
+        for attempt, last in enumerate(attempts()):
             store = _Noting(self.array.store)
             try:
                 return np.asarray(self._filled(self.mark(number), store).get_basic_selection(rows))
             except MemoryError:
                 raise
             except Exception as error:
-                self._refuse(index, error, store.failure, last=wait is None, again=attempt > 0)
-                time.sleep(wait or 0)
+                self._refuse(index, error, store.failure, last, again=attempt > 0)
         raise AssertionError
 
     def _refuse(
@@ -171,6 +171,12 @@ class MarkedChunks:
 
         ``failure`` is the store's own error, if it has raised one; else its bytes could not be decoded.
         """
+        if failure is not None and not isinstance(failure, FileNotFoundError):
+            if not last and may_pass(failure):
+                return
+            if self._is_empty(index):
+                raise ChunkError(index, "it has no bytes", CorruptChunkError) from error
+            raise ChunkError(index, _named(failure), UnreadableChunkError) from error
         found = self._asked(index)
         if found is Key.ABSENT:
             raise ChunkError(index, "it is not in the store", MissingChunkError) from error
@@ -179,10 +185,7 @@ class MarkedChunks:
         if found is Key.WHOLE and self.sharded:
             reason = "its store does not give parts of a shard, which are needed, but the whole"
             raise ChunkError(index, reason, UnreadableChunkError) from error
-        if failure is not None:
-            if last or not may_pass(failure):
-                raise ChunkError(index, _named(failure), UnreadableChunkError) from error
-        elif again:
+        if again:
             raise ChunkError(index, _named(error), CorruptChunkError) from error
 
     def _look(self, start: int, out: np.ndarray, fill: Any) -> None:
@@ -197,7 +200,7 @@ class MarkedChunks:
             if found is Key.EMPTY:
                 raise ChunkError(chunk, "it has no bytes", CorruptChunkError)
             if found is Key.ABSENT:
-                seen = seen or (fill is not None and sees_array(self.array))
+                seen = seen or (fill is not None and self._sees_array(chunk))
                 if not seen:
                     raise ChunkError(chunk, "it is not in the store", MissingChunkError)
                 out[box][part] = fill
@@ -225,14 +228,25 @@ class MarkedChunks:
 
     def _asked(self, chunk: tuple[int, ...]) -> Key:
         """Ask the store for a chunk, or for the shard that holds it."""
-        for wait in (*WAITS, None):
+        for last in attempts():
             try:
                 return ask(self.array.store, self._key(chunk))
             except Exception as refusal:
-                if wait is None or not may_pass(refusal):
+                if last or not may_pass(refusal):
                     raise ChunkError(chunk, _named(refusal), UnreadableChunkError) from refusal
-                time.sleep(wait)
         raise AssertionError
+
+    def _sees_array(self, chunk: tuple[int, ...]) -> bool:
+        try:
+            return sees_array(self.array)
+        except Exception as refusal:
+            raise ChunkError(chunk, _named(refusal), UnreadableChunkError) from refusal
+
+    def _is_empty(self, chunk: tuple[int, ...]) -> bool:
+        try:
+            return ask(self.array.store, self._key(chunk)) is Key.EMPTY
+        except Exception:
+            return False
 
     def _key(self, chunk: tuple[int, ...]) -> str:
         """Return the key in the store of a chunk, or of the shard that holds it."""
@@ -300,8 +314,21 @@ def may_pass(error: Exception) -> bool:
     return not any(word in base.__name__ for base in type(error).__mro__ for word in words)
 
 
+def attempts() -> Iterator[bool]:
+    """Yield for each attempt whether it is the last, and wait before the next."""
+    began = time.monotonic()
+    for wait in WAITS:
+        last = time.monotonic() - began > PATIENCE
+        yield last
+        time.sleep(wait)
+    yield True
+
+
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    # Servers answer with whole pages.
+    return f"{type(error).__name__}: {shorten(str(error), 500)}"
 
 
 async def _settle() -> None:

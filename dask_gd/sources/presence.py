@@ -18,9 +18,10 @@ from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from ..errors import UnreachableStoreError
 from .grid import Edges, all_of, chunk_edges, key_edges, overlapping
 from .shard_index import ABSENT, ShardIndex, shard_index
-from .stores import Key, ask, metadata_key
+from .stores import Key, ask, metadata_key, sees_store, unseen
 
 logger = logging.getLogger("dask_gd")
 
@@ -34,9 +35,16 @@ def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tu
     """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: the index, and where rows of such begin.
 
     Nothing where the store's listing cannot be relied on.
+
+    Raises
+    ------
+    UnreachableStoreError
+        If the store itself is not there.
     """
     keys = listed(array)
     if keys is None:
+        if not sees_store(array):
+            raise UnreachableStoreError(unseen(array, array.path))
         return
     rows, *columns = key_edges(array)
     grid = [overlapping(rows, start, stop), *map(all_of, columns)]

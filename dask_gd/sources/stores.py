@@ -66,7 +66,7 @@ def place(array: zarr.Array) -> str:
         return str(store.path)
     if isinstance(store, FsspecStore):
         return store.fs.unstrip_protocol(store.path)
-    return str(store)
+    return " ".join(str(store).split())
 
 
 def metadata_key(array: zarr.Array) -> str:
@@ -104,20 +104,14 @@ def ask(store: Store, key: str) -> Key:
     except (FileNotFoundError, NotADirectoryError):
         return Key.ABSENT
     except Exception:
-        # Some stores refuse the first byte of what has none.
-        if _size(store, key) == 0:
-            return Key.EMPTY
-        raise
+        # Some stores give no parts, or refuse the first byte of what has none.
+        whole = sync(store.get(key, default_buffer_prototype()))
+        return Key.EMPTY if whole is not None and len(whole) == 0 else Key.WHOLE
     if first is None:
         return Key.ABSENT
-    return (Key.EMPTY, Key.THERE)[len(first)] if len(first) < 2 else Key.WHOLE
-
-
-def _size(store: Store, key: str) -> int | None:
-    try:
-        return sync(store.getsize(key))
-    except Exception:
-        return None
+    if len(first) == 0:
+        return Key.EMPTY
+    return Key.THERE if len(first) == 1 else Key.WHOLE
 
 
 def check_sendable(array: zarr.Array) -> None:

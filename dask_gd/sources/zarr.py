@@ -187,8 +187,11 @@ class ZarrRows:
         try:
             (self.files or self.marked).read(start, stored, fill)
         except ChunkError as error:
-            raise self._refused(error) from error
-        return out if self.packing is None else self.packing.decode(stored, out)
+            refused = self._refused(error)
+        else:
+            return out if self.packing is None else self.packing.decode(stored, out)
+        # Not from the error: those of stores hold what cannot be sent to the client, which would hide this one.
+        raise refused
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """``start`` to ``stop`` cut at `cuts`, so that no chunk is decoded twice."""
@@ -204,7 +207,11 @@ class ZarrRows:
         corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
         where, intact = f"Array {self._chunk_at(*corner[:2])}", "Iterations already stored are intact."
         if error.absent:
-            if not stores.sees_store(self.array):
+            try:
+                seen = stores.sees_store(self.array)
+            except Exception as refusal:
+                return self._unanswered(refusal)
+            if not seen:
                 return UnreachableStoreError(f"{stores.unseen(self.array, self.name)} {intact}")
             return MissingChunkError(
                 f"{where}: {error}, {stores.place(self.array)}. Write it again, or, if the writer dropped chunks that "
@@ -223,6 +230,8 @@ class ZarrRows:
         """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
         try:
             absent = list(presence.absent_chunks(self.array, start, stop))
+        except DataError:
+            raise
         except Exception as error:
             raise self._unanswered(error) from error
         if not absent:
