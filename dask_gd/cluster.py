@@ -134,6 +134,10 @@ def compute(
             raise no_workers(run, what) from error
         except FutureCancelledError as error:
             raise lost(client, run, error) from error
+        finally:
+            # An error's traceback holds this frame for as long as somebody keeps the error.
+            for future in futures:
+                future.release()
 
 
 @contextlib.contextmanager
