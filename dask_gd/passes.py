@@ -36,7 +36,7 @@ from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.cache import cache
-from .sources.dask import BlockRows
+from .sources.dask import BlockRows, row_blocks
 from .sources.plan import PARTITION_BYTES
 from .sources.xarray import FieldRows
 from .sources.zarr import ZarrRows
@@ -218,7 +218,7 @@ def evaluate(
     if partitions is None:
         partitions = everything
     elif not fields:
-        blocks = [block.blocks[list(partitions)] for block in blocks]
+        blocks = [row_blocks(block, partitions) for block in blocks]
     q, k, m = query.shape
     copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
     nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))

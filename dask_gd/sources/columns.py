@@ -31,7 +31,7 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
         a = decoded(a, role).data
     if isinstance(a, str | os.PathLike):
         raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
-    if not hasattr(a, "__array__") and not is_lazy_frame(a):
+    if not (isinstance(a, da.Array) or hasattr(a, "__array__") or is_lazy_frame(a)):
         raise InvalidTypeError(
             f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, a data frame, or a "
             "dask_gd.Source."

@@ -7,6 +7,7 @@ it were streamed, so that both kinds of rows end in the same loop.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import dask.array as da
@@ -95,6 +96,15 @@ class BoundRows:
     def windows(self, start: int, stop: int):
         if start < stop:
             yield start, stop
+
+
+def row_blocks(array: da.Array, numbers: Sequence[int]) -> da.Array:
+    """Return the array of some of the blocks along the rows, by their numbers."""
+    if hasattr(array, "blocks"):
+        return array.blocks[list(numbers)]
+    # An array of Dask's query planner.
+    edges = np.cumsum([0, *array.chunks[0]])
+    return da.concatenate([array[edges[i] : edges[i + 1]] for i in numbers])
 
 
 def _column(block: np.ndarray) -> np.ndarray:

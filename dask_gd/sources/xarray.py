@@ -81,12 +81,12 @@ class FieldRows:
 
     def nbytes(self, rows: int) -> int:
         """Bytes of the variables, which one pass reads: far fewer than those of the rows that they make."""
-        return sum(int(array.nbytes) for array in self.arrays)
+        return sum(prod(array.shape) * array.dtype.itemsize for array in self.arrays)
 
     @property
     def chunk_bytes(self) -> int:
         """Of the largest pieces of one partition together."""
-        return sum(prod(array.chunksize) * array.dtype.itemsize for array in self.arrays)
+        return sum(prod(map(max, array.chunks)) * array.dtype.itemsize for array in self.arrays)
 
     @property
     def buffer_bytes(self) -> int:
