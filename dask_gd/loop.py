@@ -21,7 +21,7 @@ from .solvers import Solver, as_solver
 from .sources import Source, as_source
 from .sources.present import Present
 from .sources.targets import with_values
-from .stages import plan_samples
+from .stages import go_on_smoothing, plan_samples
 from .store import Store
 
 #: Steps allowed from which it is worth to start on samples.
@@ -206,6 +206,8 @@ def fit(
     given = initial_weights is not None
     told = Callbacks((*callbacks, *watching()))
     run = Run(source, loss, penalty, solver, start, int(seed), given, told)
+    if isinstance(initial_weights, FitResult):
+        go_on_smoothing(run, initial_weights.smoothing)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:
         run.samples = plan_samples(run)
     with contextlib.ExitStack() as stack:

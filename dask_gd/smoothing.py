@@ -147,6 +147,11 @@ class Smoothing(NamedTuple):
             widths=spread * FIXED if batched else spread, least=least, settled=np.array(float(batched))
         )
 
+    def again(self, widths: np.ndarray, dtype: np.dtype) -> Smoothing:
+        """Return these widths, of a fit that ended with them."""
+        least = LEAST_SINGLE if dtype == np.float32 else LEAST
+        return self._replace(widths=widths, least=least * widths)
+
     def sharpen(self, seen: Summary, parameters: int) -> Smoothing:
         """Return narrower widths of the outputs that need them, from the residuals at the smoothed loss's minimum."""
         # A minimum of the pinball loss may meet as many rows as there are parameters, which no width tells apart.

@@ -65,6 +65,13 @@ def restart(run: Run) -> None:
     run.state = run.solver.init(run.state.weights, run.rounding)
 
 
+def go_on_smoothing(run: Run, widths: tuple[float, ...] | None) -> None:
+    """Begin with the widths that another fit ended with, whose weights are the start."""
+    if run.smoothing is not None and widths is not None and len(widths) == len(run.smoothing.widths):
+        run.smoothing = run.smoothing.again(np.array(widths), run.source.dtype)
+        run.smoothed = run.smoothing.loss()
+
+
 def begin_smoothing(run: Run) -> None:
     """Find the first widths from the residuals at the start, and begin at the mean of the targets."""
     assert run.smoothing is not None

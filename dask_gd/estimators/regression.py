@@ -13,6 +13,7 @@ from .. import penalties
 from ..errors import InvalidArgumentError
 from ..losses import Quantile, Squared
 from ..penalties import L1, L2, Penalty
+from ..result import FitResult
 from ..sources import Source
 from ..sources.coercion import checkable
 from .base import Estimator
@@ -203,3 +204,8 @@ class QuantileRegressor(Penalised):
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         return L1(self.alpha)
+
+    def _take(self, result: FitResult, source: Source) -> None:
+        super()._take(result, source)
+        # A fit begins at the targets' mean, which may be the end; scikit-learn counts that as a step.
+        self.n_iter_ = max(1, result.n_iter)
