@@ -51,7 +51,8 @@ def _absolute(store: Any) -> Any:
     if type(store) is LocalStore and not store.root.is_absolute():
         return LocalStore(os.path.abspath(store.root), read_only=store.read_only)
     if type(store) is ZipStore and not os.path.isabs(store.path):
-        return ZipStore(os.path.abspath(store.path), mode="r")
+        # Opened, since before that zarr 3.1 cannot list it.
+        return sync(ZipStore.open(os.path.abspath(store.path), mode="r"))
     return store
 
 
