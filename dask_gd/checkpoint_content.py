@@ -5,15 +5,22 @@ A checksum says that a file is what was written, not that what was written is a 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checkpoint_file import Checkpoint
+from .errors import StoreMismatchError
 from .losses import loss_of
+from .stats import BOUND, EXACT
 
 if TYPE_CHECKING:
     from .run import Run
+
+#: What checkpoints hold, and how data and losses are recognised: a run goes on only from its own. Those of format 1 had
+#: no number.
+FORMAT = 2
 
 #: Variables of the history, one value for each iteration.
 HISTORY = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds")
@@ -117,8 +124,9 @@ def check_state(checkpoint: Checkpoint, prefix: str, state: Any) -> None:
 def check_resumable(run: Run, checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint of this very fit from which it cannot go on."""
     check_content(checkpoint)
-    if checkpoint.attributes["dask_gd"]["spec"] != run.spec:
-        return  # `check_same` says why.
+    fields = checkpoint.attributes["dask_gd"]
+    if fields.get("format") != FORMAT or fields["spec"] != run.spec:
+        return  # `check_format` or `check_same` says why.
     turn = _numbers(checkpoint, "fit/turn", ())
     _require(int(turn) in range(len(run.solvers)), f"its solver is number {turn} of {len(run.solvers)}")
     check_state(checkpoint, "state/", run.solvers[int(turn)].init(run.start, run.rounding))
@@ -129,6 +137,38 @@ def check_resumable(run: Run, checkpoint: Checkpoint) -> None:
     _numbers(checkpoint, "fit/drawn", run.drawn.shape)
     for name in ("weight", "since", "unseen", "samples"):
         _numbers(checkpoint, f"fit/{name}", ())
+    _check_seen(checkpoint, fields, run.source.partitions)
+
+
+def _check_seen(checkpoint: Checkpoint, fields: dict[str, Any], count: int) -> None:
+    """Refuse a last pass that cannot be taken again."""
+    seen: Any = fields.get("seen")
+    _require(isinstance(seen, dict) and _texts(seen.get("processors")), "it does not say what made its last pass")
+    how = seen.get("how")
+    said = isinstance(how, dict) and how.keys() == {"curvature", "alone"} and isinstance(how["alone"], bool)
+    _require(said and how["curvature"] in (None, BOUND, EXACT), "it does not say how its last pass was made")
+    query = _numbers(checkpoint, "seen/query")
+    outer = checkpoint.arrays["state/query"][1].shape[:2]
+    _require(query.ndim == 3 and query.shape[:2] == outer, f"seen/query has the shape {query.shape}")
+    _numbers(checkpoint, "seen/sums", (3, query.shape[2]))
+    partitions = _numbers(checkpoint, "seen/partitions")
+    known = partitions.ndim == 1 and partitions.dtype.kind == "i" and all(0 <= i < count for i in partitions.tolist())
+    _require(known, "seen/partitions are no partitions")
+
+
+def check_format(checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse to go on from what another version of dask_gd has written.
+
+    Raises
+    ------
+    StoreMismatchError
+    """
+    found = checkpoint.attributes["dask_gd"].get("format", 1)
+    if found != FORMAT:
+        raise StoreMismatchError(
+            f"{path} holds a run in format {found!r}, of another version of dask_gd; this one goes on from format "
+            f"{FORMAT} only. dask_gd.load({str(path)!r}) reads it: give that as initial_weights, with another store."
+        )
 
 
 def _numbers(checkpoint: Checkpoint, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:

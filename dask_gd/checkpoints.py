@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import penalties
-from .checkpoint_content import HISTORY
+from . import passes, penalties
+from .checkpoint_content import FORMAT, HISTORY, check_format, check_resumable
 from .identity import code_of
-from .losses import Model, classes_of
+from .losses import Model, classes_of, parameters_of
 from .shift import take_shift, unshifted
 from .smoothing import Smoothing
 from .stages import plan_samples
-from .stats import Scale
-from .store import Checkpoint, check_same
+from .stats import Needs, Scale
+from .store import Checkpoint, Store, check_same
+from .unchanged import Processors, Seen, agree, check_unchanged, rounding_of_sums, summary
 
 if TYPE_CHECKING:
     from .run import Run
@@ -26,7 +28,7 @@ def spec_of(run: Run) -> dict[str, Any]:
     """What a fit must have in common with the one that it goes on from."""
     first = run.solvers[0]
     return {
-        "loss": {"name": run.loss.name, **run.loss_parameters},
+        "loss": {"name": run.loss.name, **parameters_of(run.loss)},
         "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty), **code_of(run.penalty)},
         "solver": {"name": first.name, **asdict(first), **code_of(first)},  # type: ignore[call-overload]
         "fit_intercept": run.fit_intercept,
@@ -35,8 +37,39 @@ def spec_of(run: Run) -> dict[str, Any]:
     }
 
 
+def take(run: Run, store: Store) -> None:
+    """Commit the run's iterations to the store from now on, and go on from what it holds."""
+    run.store, run.spec, run.processors = store, spec_of(run), Processors()
+    stored = store.latest(partial(check_resumable, run))
+    if stored is not None:
+        restore(run, stored, store.path)
+
+
+def check_data(run: Run) -> None:
+    """Read once more what the last pass of a resumed run has read, and refuse other data, see `unchanged`.
+
+    Data that is so small that the fingerprint has all of it needs no pass.
+    """
+    # While a loss is being smoothed less and less, the last pass was of another one.
+    if run.seen is None or run.resumed_from is None or run.source.known_whole or run.smoothing is not None:
+        return
+    assert run.store is not None
+    assert run.moments is not None
+    assert run.processors is not None
+    query, partitions, curvature, stored, alone = run.seen
+    used = tuple(partitions.tolist()) or None
+    needs = Needs(curvature=curvature, shift=run.shift)
+    # Its keys are those of no other pass: these are numbered from 1.
+    sums = passes.evaluate(run.source, query, run.loss, needs, run.name, 0, used)
+    rounding = rounding_of_sums(run.history["loss"][0], run.moments, run.weight, stored, run.rounding)
+    now = summary(sums)
+    if alone or not agree(stored, now, rounding):
+        check_unchanged(stored, now, rounding, partial(run.processors.are, run.before), run.store.path)
+
+
 def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     """Take up what is stored at ``path``."""
+    check_format(stored, path)
     check_same(stored.attributes["dask_gd"]["spec"], run.spec, path)
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
     if not np.array_equal(arrays["fit/start"], run.asked):
@@ -60,6 +93,10 @@ def restore(run: Run, stored: Checkpoint, path: Path) -> None:
     run.samples = []
     if left := int(arrays["fit/samples"]):
         run.samples = plan_samples(run)[-left:]
+    fields = stored.attributes["dask_gd"]["seen"]
+    query, partitions, sums = (arrays[f"seen/{name}"] for name in ("query", "partitions", "sums"))
+    run.seen = Seen(query, partitions, fields["how"]["curvature"], sums, fields["how"]["alone"])
+    run.before = fields["processors"]
     run.resumed_from = stored.iteration
     run.reason = stored.attributes["dask_gd"]["reason"]
 
@@ -94,13 +131,24 @@ def checkpoint(run: Run) -> Checkpoint:
     groups = {"fit": kept, "callbacks": run.callbacks.state()}
     if run.smoothing is not None:
         groups["smoothing"] = run.smoothing.arrays()
+    seen = None
+    if run.seen is not None:
+        assert run.processors is not None
+        how = {"curvature": run.seen.curvature, "alone": run.seen.alone}
+        seen = {"how": how, "processors": run.processors.known()}
+        groups["seen"] = {"query": run.seen.query, "partitions": run.seen.partitions, "sums": run.seen.sums}
     for group, members in groups.items():
         for name, array in members.items():
             arrays[f"{group}/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
+    # Not found again for each commit, since every byte of a function of the user's own is looked at.
+    described = run.spec["loss"] if run.spec else parameters_of(run.loss)
+    parameters = {name: value for name, value in described.items() if name != "name"}
     attributes = {
+        "format": FORMAT,
+        "seen": seen,
         "spec": run.spec,
         "reason": run.reason,
-        "loss": {"name": run.loss.name, "parameters": run.loss_parameters},
+        "loss": {"name": run.loss.name, "parameters": parameters},
         "fit_intercept": run.fit_intercept,
         "penalised": run.penalised,
         "sample_dims": run.source.sample_dims,

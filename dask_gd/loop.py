@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import passes
+from .checkpoints import check_data, take
 from .errors import InvalidArgumentError
 from .events import Callback, Callbacks, FitEnded, StopFit
 from .losses import Loss, Model, Softmax, as_loss, classes_of
@@ -213,7 +214,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         if store is not None:
             store = stack.enter_context(store if isinstance(store, Store) else Store(store))
-            run.open(store)
+            take(run, store)
         passes.note_memory(source)
         run.source = passes.hold(source)
         stack.callback(passes.let_go, run.source)
@@ -221,6 +222,7 @@ def fit(
         stack.enter_context(told.hear_of_failure(run.name))
         stack.enter_context(passes.passes_of("fit", run.name, run.committed))
         told.tell(run.started(max_iter, 0.0 if run.batched else tol))
+        check_data(run)
         try:
             if run.resumed_from is not None:
                 told.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)

@@ -9,17 +9,16 @@ import logging
 import time
 import uuid
 import warnings
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from . import divergence, passes, stages
-from .checkpoint_content import HISTORY, check_resumable
-from .checkpoints import checkpoint, restore, spec_of
+from .checkpoint_content import HISTORY
+from .checkpoints import checkpoint
 from .errors import DivergenceWarning, InvalidArgumentError, NonFiniteError, StalledWarning
 from .events import Callbacks, FitStarted, IterationEnded
-from .losses import Loss, Model, parameters_of
+from .losses import Loss, Model
 from .objective import Quadratic, about_mean, gradient_cosine, objective
 from .penalties import Penalty
 from .process import one_blas_thread
@@ -31,6 +30,7 @@ from .solvers import STALLED, Solver, reliefs
 from .sources import Source
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
 from .store import Checkpoint, Store, said_of
+from .unchanged import Processors, Seen, summary
 from .unseen import expected
 
 logger = logging.getLogger("dask_gd")
@@ -92,6 +92,10 @@ class Run:
         self.weight = 0.0
         self.quadratic: Quadratic | None = None
         self.store: Store | None = None
+        # The last pass of a run with a store, the processors now, and those that made it.
+        self.seen: Seen | None = None
+        self.processors: Processors | None = None
+        self.before: list[str] = []
         self.resumed_from: int | None = None
         self.spec: dict[str, Any] = {}
         self.reason: str | None = None
@@ -108,11 +112,6 @@ class Run:
     def iteration(self) -> int:
         """The last finished iteration; -1 before the start has been evaluated."""
         return len(self.history["loss"]) - 1
-
-    @cached_property
-    def loss_parameters(self) -> dict[str, Any]:
-        """What is stored of the loss; found once, since every byte of a function of the user's own is looked at."""
-        return parameters_of(self.loss)
 
     @property
     def batched(self) -> bool:
@@ -300,6 +299,10 @@ class Run:
             self.source, query, self.smoothed, needs, self.name, self.reads, partitions, keep=self.keeps
         )
         self.dropped = self.size - sums.rows
+        if self.store is not None:
+            self.seen = Seen(
+                query, np.array(partitions or (), dtype=int), needs.curvature, summary(sums), needs.kernel is None
+            )
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
         return about_mean(sums, self.loss, self.width)
@@ -386,10 +389,3 @@ class Run:
         where = None if self.store is None else str(self.store.path)
         size, shape = (self.source.shape[0], self.source.nbytes), (self.source.shape[1], self.source.outputs or 1)
         return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol, *shape)
-
-    def open(self, store: Store) -> None:
-        """Take the store, and go on from what it holds."""
-        self.store, self.spec = store, spec_of(self)
-        stored = store.latest(partial(check_resumable, self))
-        if stored is not None:
-            restore(self, stored, store.path)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import penalties
-from .checkpoint_content import check_content, check_state
+from .checkpoint_content import FORMAT, check_content, check_format, check_state
 from .identity import code_of
 from .losses import parameters_of
+from .products import rounding_of
 from .store import Checkpoint, Store, check_same
 from .trials import ALL, Trial
+from .unchanged import check_unchanged, rounding_of_sums, summary
 
 if TYPE_CHECKING:
     from .shared import Shared
@@ -36,6 +38,20 @@ def spec_of(shared: Shared, scoring: str) -> dict[str, Any]:
     }
 
 
+def check_data(shared: Shared) -> None:
+    """Refuse other data than a stored search's: the sums of its first pass were others, see `unchanged`."""
+    assert shared.stored is not None
+    assert shared.store is not None
+    assert shared.processors is not None
+    stored = shared.stored[0]
+    was = stored.arrays["seen"][1]
+    moments, weight = shared.everything.scale, shared.everything.weight
+    assert moments is not None
+    rounding = rounding_of_sums(was[0, 0] / weight, moments, weight, was, rounding_of(shared.source.dtype))
+    same = partial(shared.processors.are, stored.attributes["dask_gd"]["processors"])
+    check_unchanged(was, summary(shared.everything), rounding, same, shared.store.path)
+
+
 def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkpoint:
     """All that is needed to go on."""
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
@@ -47,6 +63,7 @@ def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkp
     add("start", start)
     if shared.smoothed is not shared.loss:
         add("widths", shared.smoothed.widths)
+    add("seen", summary(shared.everything))
     told = []
     for i, trial in enumerate(trials):
         for name, array in trial.state._asdict().items():
@@ -54,7 +71,9 @@ def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkp
         for name in ("held", "losses", "held_losses"):
             add(f"trials/{i}-{name}", getattr(trial, name))
         told.append([trial.candidate, trial.fold, trial.reason, float(trial.grad_norm)])
-    return Checkpoint(shared.rounds, {"dask_gd": {"spec": shared.spec, "trials": told}}, arrays)
+    assert shared.processors is not None
+    fields = {"format": FORMAT, "processors": shared.processors.known(), "spec": shared.spec, "trials": told}
+    return Checkpoint(shared.rounds, {"dask_gd": fields}, arrays)
 
 
 def stored_start(shared: Shared, store: Store) -> tuple[Checkpoint, np.ndarray] | None:
@@ -62,6 +81,7 @@ def stored_start(shared: Shared, store: Store) -> tuple[Checkpoint, np.ndarray] 
     stored = store.latest(partial(_check_resumable, shared))
     if stored is None:
         return None
+    check_format(stored, store.path)
     check_same(stored.attributes["dask_gd"]["spec"], shared.spec, store.path)
     return stored, stored.arrays["start"][1]
 
@@ -70,8 +90,10 @@ def _check_resumable(shared: Shared, stored: Checkpoint) -> None:
     """Refuse a round of this very search from which it cannot go on."""
     check_content(stored)
     fields = stored.attributes["dask_gd"]
-    if fields["spec"] != shared.spec:
-        return  # `check_same` says why.
+    if fields.get("format") != FORMAT or fields["spec"] != shared.spec:
+        return  # `check_format` or `check_same` says why.
+    if stored.arrays["seen"][1].shape != (3, 1) or not isinstance(fields["processors"], list):
+        raise ValueError("it does not say what its first pass added up")
     start = stored.arrays["start"][1]
     for i, (candidate, fold, _, _) in enumerate(fields["trials"]):
         if not (fold == ALL or 0 <= fold < shared.count):

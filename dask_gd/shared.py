@@ -24,7 +24,7 @@ from .process import one_blas_thread
 from .products import rounding_of
 from .run import KEEP_AFTER, drawn
 from .scores import OfRows
-from .search_store import checkpoint, restore, spec_of, stored_start
+from .search_store import check_data, checkpoint, restore, spec_of, stored_start
 from .shift import read_shifted, shifted
 from .solvers import Newton, Solver
 from .sources import Source
@@ -32,6 +32,7 @@ from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, sta
 from .stats import candidates as widest
 from .store import Checkpoint, Store, said_of
 from .trials import ALL, Trial
+from .unchanged import Processors
 from .unseen import unit_of
 
 logger = logging.getLogger("dask_gd")
@@ -79,11 +80,13 @@ class Shared:
         self.shift: np.ndarray | None = None
         self.asked = np.empty(0)
         self.spec: dict[str, Any] = {}
+        self.processors: Processors | None = None
         self.rounds, self.taken = 0, 0.0
 
     def open(self, store: Store, scoring: str) -> None:
         """Take the store, and what it holds of this search."""
         self.store, self.spec = store, spec_of(self, scoring)
+        self.processors = Processors()
         self.stored = stored_start(self, store)
 
     def committed(self) -> str:
@@ -102,6 +105,8 @@ class Shared:
             start = self.stored[1]
         if not self.passes:
             self.begin(start)
+        if self.stored is not None:
+            check_data(self)
         self.asked, start = start, shifted(start, self.shift)
         free = self.loss.quadratic and not self.batched
         trials = self.without_passes(start) if free else self.with_passes(start)

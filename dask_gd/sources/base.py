@@ -165,6 +165,11 @@ class Source:
         return fields
 
     @property
+    def known_whole(self) -> bool:
+        """Whether the fingerprint has every byte of the data, and not a sample of it."""
+        return all(column.known_whole for column in self.columns if column is not None)
+
+    @property
     def kind(self) -> str:
         """Where the rows come from, in words."""
         kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}

@@ -29,12 +29,17 @@ def content(array: zarr.Array, packing: Packing | None) -> str:
     return sync(_content(array, packing))
 
 
+def is_whole(array: zarr.Array) -> bool:
+    """Whether `content` is a hash of all the stored bytes."""
+    return array.nbytes <= WHOLE_BYTES
+
+
 async def _content(array: zarr.Array, packing: Packing | None) -> str:
     about: tuple = array.shape, str(array.dtype), np.asarray(array.fill_value or 0, array.dtype).tolist()
     if packing is not None:
         about = (*about, packing)
     digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
-    whole = array.nbytes <= WHOLE_BYTES
+    whole = is_whole(array)
     keys = _keys(array, whole)
     while some := list(islice(keys, AT_ONCE)):
         for data in await gathered(array.store, some, None if whole else SuffixByteRequest(TAIL_BYTES)):

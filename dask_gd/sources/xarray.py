@@ -25,7 +25,7 @@ import xarray as xr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .coercion import numbers
-from .dask import digest, sampled_digest
+from .dask import WHOLE_BYTES, dask_digest, digest
 from .fields import Fields, predict_block
 from .gate import gated
 from .kinds import OBJECT, is_plain, value_dtype, variable_remedy
@@ -115,10 +115,16 @@ class FieldRows:
         """A hash of the variables, their names and their packing: of all that is in memory, else of some blocks."""
         total = hashlib.blake2b(digest_size=16)
         for i, (array, memory) in enumerate(zip(self.arrays, self.memory, strict=True)):
-            data = digest(memory) if memory is not None else sampled_digest(array)
+            data = digest(memory) if memory is not None else dask_digest(array)
             about = self.fields.names[i], array.shape, str(array.dtype), self.fields.packings[i], data
             total.update(repr(about).encode())
         return total.hexdigest()
+
+    @property
+    def known_whole(self) -> bool:
+        """Whether `content` has all of the values."""
+        pairs = zip(self.arrays, self.memory, strict=True)
+        return all(memory is not None or array.nbytes <= WHOLE_BYTES for array, memory in pairs)
 
 
 def _together(*pieces: np.ndarray) -> tuple[np.ndarray, ...]:

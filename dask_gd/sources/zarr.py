@@ -259,6 +259,11 @@ class ZarrRows:
         except Exception as error:
             raise self._unanswered(error) from error
 
+    @property
+    def known_whole(self) -> bool:
+        """Whether `content` has all of the bytes."""
+        return fingerprint.is_whole(self.array)
+
     def _unanswered(self, error: Exception) -> DataError:
         return UnreadableChunkError(
             f"Array {self.name!r}: its store, {stores.place(self.array)}, answered {type(error).__name__}: {error}"
