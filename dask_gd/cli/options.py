@@ -25,6 +25,7 @@ from ..monitor.progress import Progress
 from ..penalties import L1, L2, ElasticNet
 from ..solvers import SOLVERS
 from ..sources import open as open_group
+from ..sources.metadata import check_variable, understood
 from .terminal import say
 
 PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}
@@ -266,7 +267,11 @@ def dataset_of(source: str) -> xr.Dataset:
     try:
         if source.endswith((".nc", ".nc4")):
             return xr.open_dataset(source, mask_and_scale=False, chunks={})
-        return xr.open_zarr(source, mask_and_scale=False)
+        with understood(f"{source}", OSError, ImportError, zarr.errors.BaseZarrError):
+            # Without chunks first: Dask lists them all.
+            for name, variable in xr.open_zarr(source, mask_and_scale=False, decode_cf=False, chunks=None).items():
+                check_variable(variable.variable, name)
+            return xr.open_zarr(source, mask_and_scale=False)
     except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise InvalidArgumentError(f"{source}: no Zarr group that xarray can open.") from error
 

@@ -19,6 +19,7 @@ from .columns import Column, as_rows, check_coordinates, check_shapes, check_sto
 from .dask import BlockRows
 from .grid import grouped, overlapping
 from .kinds import group_remedy, product_dtype
+from .metadata import understood
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .present import Present
 from .reader import Reader
@@ -250,22 +251,29 @@ def open(
     if x is None or y is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     try:
-        group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
+        with understood(f"group {path}", OSError, ImportError, zarr.errors.ContainsArrayError):
+            group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
     except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
         raise InvalidArgumentError(f"{path} is not a Zarr group.") from error
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     arrays = []
     for argument, name in (("x", x), ("y", y), ("sample_weight", sample_weight), ("offset", offset)):
-        if name is not None and not isinstance(group.get(name), zarr.Array):
-            names = sorted(key for key, _ in group.arrays())
-            if isinstance(found := group.get(name), zarr.Group):
-                raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(found, name)}")
-            raise InvalidArgumentError(
-                f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}."
-            )
-        arrays.append(None if name is None else group[name])
+        arrays.append(None if name is None else _named(group, argument, name, path))
     return make_source(*arrays, rows=rows, missing=missing)
+
+
+def _named(group: zarr.Group, argument: str, name: str, path: Any) -> zarr.Array:
+    """Return an array of the group, by its name."""
+    with understood(f"array {name!r} in {path}", OSError):
+        found = group.get(name)
+    if isinstance(found, zarr.Array):
+        return found
+    if isinstance(found, zarr.Group):
+        raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(found, name)}")
+    with understood(f"an array in {path}", OSError):
+        names = sorted(key for key, _ in group.arrays())
+    raise InvalidArgumentError(f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}.")
 
 
 def _location(path: str | os.PathLike) -> str:

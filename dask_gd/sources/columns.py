@@ -15,6 +15,7 @@ import zarr
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
 from .dask import BlockRows
+from .metadata import check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
@@ -38,6 +39,7 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
         )
     a = numbers(a, role)
     if isinstance(a, zarr.Array):
+        check_metadata(a, role)
         return ZarrRows(a, role, missing)
     if isinstance(a, np.ndarray):
         row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
@@ -110,6 +112,8 @@ def feature_names_of(x: Any) -> tuple | None:
         names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
     if names is None:
         return None
+    if isinstance(names, str) or not np.iterable(names):
+        raise DataError(f"The feature names are {names!r:.80}; there must be a list of them, one for each feature.")
     names = tuple(str(name) for name in names)
     width = x.shape[1] if len(x.shape) == 2 else 0
     if len(names) != width:
@@ -137,7 +141,10 @@ def stored_names(x: zarr.Array) -> Any:
         return None
     # Text, or plain numbers. Never objects, which may be pickles.
     plain = found.dtype.kind in "UT" or (found.dtype.kind in "iu" and not {"units", "scale_factor"} & set(found.attrs))
-    return np.asarray(found[:]).tolist() if plain and found.shape == x.shape[1:] else None
+    if not plain or found.shape != x.shape[1:]:
+        return None
+    check_metadata(found, found.path)
+    return np.asarray(found[:]).tolist()
 
 
 def dimension_names(x: zarr.Array) -> tuple[str, str] | None:

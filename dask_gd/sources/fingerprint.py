@@ -13,6 +13,7 @@ from zarr.abc.store import Store, SuffixByteRequest
 from zarr.core.sync import sync
 
 from .grid import all_of, key_edges
+from .metadata import MANY_CHUNKS
 from .packing import Packing
 from .presence import AT_ONCE, chunk_key, gathered
 
@@ -31,7 +32,8 @@ def content(array: zarr.Array, packing: Packing | None) -> str:
 
 def is_whole(array: zarr.Array) -> bool:
     """Whether `content` is a hash of all the stored bytes."""
-    return array.nbytes <= WHOLE_BYTES
+    count = prod(len(edges) - 1 for edges in key_edges(array))
+    return array.nbytes <= WHOLE_BYTES and count <= MANY_CHUNKS
 
 
 async def _content(array: zarr.Array, packing: Packing | None) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from itertools import chain, islice, product
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tu
         return
     rows, *columns = key_edges(array)
     grid = [overlapping(rows, start, stop), *map(all_of, columns)]
-    missing = (index for index in product(*grid) if chunk_key(array, index) not in keys)
+    missing = (index for index in cells(grid) if chunk_key(array, index) not in keys)
     first = next(missing, None)
     if first is not None:
         # A listing may be short, of a server that gives it by the page.
@@ -57,8 +58,18 @@ def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tu
         return
     index = shard_index(array)
     if index is not None:
-        for chunk in sync(_left_out(array, index, sorted(product(*grid)), start, stop)):
+        for chunk in sync(_left_out(array, index, sorted(cells(grid)), start, stop)):
             yield chunk, chunk_edges(array)[0]
+
+
+def cells(grid: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """Yield the indices in a grid, the last fastest: as `itertools.product`, but holding none of them."""
+    for i in range(prod(map(len, grid))):
+        index = []
+        for axis in reversed(grid):
+            i, at = divmod(i, len(axis))
+            index.append(axis[at])
+        yield tuple(reversed(index))
 
 
 def listed(array: zarr.Array) -> set[str] | None:

@@ -29,6 +29,7 @@ from .dask import WHOLE_BYTES, dask_digest, digest
 from .fields import Fields, predict_block
 from .gate import gated
 from .kinds import OBJECT, is_plain, value_dtype, variable_remedy
+from .metadata import check_variable
 from .packing import Packing, packing_of, without_packing
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
 
@@ -123,8 +124,7 @@ class FieldRows:
     @property
     def known_whole(self) -> bool:
         """Whether `content` has all of the values."""
-        pairs = zip(self.arrays, self.memory, strict=True)
-        return all(memory is not None or array.nbytes <= WHOLE_BYTES for array, memory in pairs)
+        return all(m is not None or a.nbytes <= WHOLE_BYTES for a, m in zip(self.arrays, self.memory, strict=True))
 
 
 def _together(*pieces: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -258,6 +258,7 @@ def chunked(found: xr.Variable) -> xr.Variable:
     """The variable in chunks, if it was opened without Dask: it is not to be read whole."""
     if found.chunks is not None or found._in_memory:
         return found
+    check_variable(found, found.dims)
     preferred = found.encoding.get("preferred_chunks") or {}
     return found.chunk({d: size for d, size in preferred.items() if d in found.dims} or "auto")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -24,6 +25,7 @@ from . import fingerprint, presence, stores
 from .files import ChunkError, ChunkFiles, chunk_files, thread_buffer
 from .grid import Edges, chunk_edges, even_edges, find, grouped, key_edges, longest
 from .marked import MarkedChunks
+from .metadata import MANY_CHUNKS
 from .packing import Packing, zarr_packing
 
 #: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
@@ -229,7 +231,7 @@ class ZarrRows:
     def check_chunks(self, start: int, stop: int) -> None:
         """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
         try:
-            absent = list(presence.absent_chunks(self.array, start, stop))
+            absent = list(islice(presence.absent_chunks(self.array, start, stop), MANY_CHUNKS + 1))
         except DataError:
             raise
         except Exception as error:
@@ -237,9 +239,10 @@ class ZarrRows:
         if not absent:
             return
         first, edges = absent[0]
+        more = f"{len(absent) - 1:,}" if len(absent) <= MANY_CHUNKS else f"more than {MANY_CHUNKS - 1:,}"
         rows = self._rows_of(edges, first[0])
         raise MissingChunkError(
-            f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {len(absent) - 1} more; "
+            f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {more} more; "
             f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
             "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
         )
