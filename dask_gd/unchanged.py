@@ -21,9 +21,9 @@ import scipy.linalg  # noqa: F401 - its BLAS is loaded wherever this is asked
 from distributed import Future, wait
 from threadpoolctl import threadpool_info
 
+from .cluster import active_client
 from .errors import StoreMismatchError
 from .hashing import row_hashes
-from .process import active_client
 from .stats import Scale, Stats
 
 logger = logging.getLogger("dask_gd")

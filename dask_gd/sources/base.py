@@ -18,8 +18,8 @@ from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, st
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
 from .grid import grouped, overlapping
-from .kinds import group_remedy, product_dtype
-from .metadata import understood
+from .kinds import product_dtype
+from .metadata import named_array, understood
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
 from .present import Present
 from .reader import Reader
@@ -259,21 +259,8 @@ def open(
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     arrays = []
     for argument, name in (("x", x), ("y", y), ("sample_weight", sample_weight), ("offset", offset)):
-        arrays.append(None if name is None else _named(group, argument, name, path))
+        arrays.append(None if name is None else named_array(group, argument, name, path))
     return make_source(*arrays, rows=rows, missing=missing)
-
-
-def _named(group: zarr.Group, argument: str, name: str, path: Any) -> zarr.Array:
-    """Return an array of the group, by its name."""
-    with understood(f"array {name!r} in {path}", OSError):
-        found = group.get(name)
-    if isinstance(found, zarr.Array):
-        return found
-    if isinstance(found, zarr.Group):
-        raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(found, name)}")
-    with understood(f"an array in {path}", OSError):
-        names = sorted(key for key, _ in group.arrays())
-    raise InvalidArgumentError(f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}.")
 
 
 def _location(path: str | os.PathLike) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ..errors import DaskGDError, DataError
+from ..errors import DaskGDError, DataError, InvalidArgumentError, InvalidTypeError
 from .grid import chunk_edges, key_edges, longest
+from .kinds import group_remedy
 
 #: The most that one chunk, or one row, may be when decoded, and an array in all.
 CHUNK_BYTES, ROW_BYTES, ARRAY_BYTES = 16 << 30, 1 << 30, 1 << 47
@@ -45,6 +46,19 @@ def understood(what: str, *expected: type[Exception]) -> Iterator[None]:
         raise DataError(
             f"The metadata of {what} cannot be read: {type(error).__name__}: {reason}. Write it again."
         ) from error
+
+
+def named_array(group: zarr.Group, argument: str, name: str, path: Any) -> zarr.Array:
+    """Return an array of the group, by its name."""
+    with understood(f"array {name!r} in {path}", OSError):
+        found = group.get(name)
+    if isinstance(found, zarr.Array):
+        return found
+    if isinstance(found, zarr.Group):
+        raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(found, name)}")
+    with understood(f"an array in {path}", OSError):
+        names = sorted(key for key, _ in group.arrays())
+    raise InvalidArgumentError(f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}.")
 
 
 def check_metadata(array: zarr.Array, role: str) -> None:
