@@ -21,7 +21,7 @@ from typing import Any
 import dask
 from dask.base import get_scheduler
 from dask.utils import parse_timedelta
-from distributed import Client, Future, KilledWorker, default_client, rejoin, secede, wait
+from distributed import Client, Future, KilledWorker, default_client, futures_of, rejoin, secede, wait
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
@@ -102,7 +102,7 @@ def compute(
     Parameters
     ----------
     collections : Delayed or Array
-        Or values that are known, all of them.
+        Values that are known are returned as they are.
     run : str
         The fit or search, see `telling_commits`.
     what : str
@@ -120,23 +120,24 @@ def compute(
     client = getattr(get_scheduler(collections=collections), "__self__", None)
     if not isinstance(client, Client):
         return dask.compute(*collections)
+    asked: list[Future] = []
     with leaving_thread():
         try:
-            futures = client.compute(list(collections))
-            watch_until_done(client, futures, run, what)
-        except LOST as error:
-            raise lost(client, run, error) from error
-        try:
-            return tuple(client.gather(futures))
+            results = client.compute(list(collections))
+            asked = futures_of(results)
+            watch_until_done(client, asked, run, what)
+            return tuple(client.gather(results))
         except KilledWorker as error:
             raise killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
             raise no_workers(run, what) from error
-        except FutureCancelledError as error:
+        except LOST as error:
+            if any(future.status == "error" for future in asked):
+                raise  # a task's own
             raise lost(client, run, error) from error
         finally:
             # An error's traceback holds this frame for as long as somebody keeps the error.
-            for future in futures:
+            for future in asked:
                 future.release()
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import dask
@@ -18,6 +19,7 @@ import pytest
 from dask.distributed import Client, default_client
 
 import dask_gd
+from dask_gd.cluster import compute
 from dask_gd.errors import ClusterError
 
 #: Seconds without a sign of life that these tests allow; 60 by default.
@@ -228,3 +230,27 @@ def test_a_long_pass_of_healthy_workers_is_not_remarked_on(two, caplog, impatien
     x = da.ones((100, 2), chunks=(50, 2)).map_blocks(slow, dtype=float)
     dask_gd.fit(x, np.arange(100.0), max_iter=1)
     assert not [record for record in caplog.records if "Waiting" in record.getMessage()]
+
+
+def test_an_error_of_a_task_is_not_taken_for_a_lost_scheduler(two):
+    """A task may raise what a lost connection raises."""
+
+    def late():
+        raise TimeoutError("the tape robot is late")
+
+    with pytest.raises(TimeoutError, match="tape robot"):
+        compute(dask.delayed(late)())
+
+
+def test_results_of_lazy_and_known_values_come_in_their_order(two):
+    assert compute(dask.delayed(1) + 1, 5, da.ones(3, chunks=1).sum()) == (2, 5, 3.0)
+
+
+def test_nothing_stays_on_the_cluster_when_waiting_is_interrupted(two):
+    """A kept traceback holds no futures."""
+    event = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    event.start()
+    with pytest.raises(KeyboardInterrupt) as kept:
+        compute(dask.delayed(time.sleep)(3))
+    helpers.until(lambda: not two.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
+    assert kept.value.__traceback__ is not None
