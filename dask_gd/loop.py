@@ -21,6 +21,7 @@ from .run import Run
 from .solvers import Solver, as_solver
 from .sources import Source, as_source
 from .sources.present import Present
+from .sources.stamps import Stamps
 from .sources.targets import with_values
 from .stages import go_on_smoothing, plan_samples
 from .store import Store
@@ -126,7 +127,8 @@ def fit(
     InvalidArgumentError, InvalidTypeError
         Before the first pass: arguments, shapes, names or dtypes that cannot be served.
     DataError
-        Missing or damaged chunks, NaN or infinity, targets that the loss does not know.
+        Missing or damaged chunks, NaN or infinity, targets that the loss does not know; Zarr chunks that were
+        overwritten in the meantime, which is looked for at the end, as far as the store tells.
     ClusterError
         No workers for ``dask_gd.timeout`` of Dask's configuration (60 s), workers that die of a task or have another
         version of dask_gd, a scheduler that is gone.
@@ -191,6 +193,7 @@ def fit(
     penalty = as_penalty(penalty)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, **data)
+    stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     if not isinstance(loss, Model):
         source = with_values(source)
@@ -207,6 +210,7 @@ def fit(
     given = initial_weights is not None
     told = Callbacks((*callbacks, *watching()))
     run = Run(source, loss, penalty, solver, start, int(seed), given, told)
+    run.stamps = stamps
     if isinstance(initial_weights, FitResult):
         go_on_smoothing(run, initial_weights.smoothing)
     if initial_weights is None and max_iter >= WORTH_SAMPLING:

@@ -28,6 +28,7 @@ from .shift import shift_columns
 from .smoothing import smoothing_of
 from .solvers import STALLED, Solver, reliefs
 from .sources import Source
+from .sources.stamps import Stamps
 from .stats import EXACT, GRAM_LIMIT, Needs, Scale, Stats
 from .store import Checkpoint, Store, said_of
 from .unchanged import Processors, Seen, summary
@@ -38,14 +39,6 @@ logger = logging.getLogger("dask_gd")
 #: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
 #: first of them pays for the memory.
 KEEP_AFTER = 3
-
-
-def drawn(seed: int, step: int, batch: float, count: int) -> tuple[int, ...]:
-    """The partitions that a step reads, of so many: drawn by the seed, each once in a pass."""
-    size = max(1, round(batch * count))
-    taken, place = divmod(step, -(-count // size))
-    order = np.random.default_rng([seed, taken]).permutation(count)
-    return tuple(sorted(order[place * size : (place + 1) * size].tolist()))
 
 
 class Run:
@@ -96,6 +89,7 @@ class Run:
         self.seen: Seen | None = None
         self.processors: Processors | None = None
         self.before: list[str] = []
+        self.stamps: Stamps | None = None
         self.resumed_from: int | None = None
         self.spec: dict[str, Any] = {}
         self.reason: str | None = None
@@ -129,7 +123,7 @@ class Run:
         """Return those that a step of a batched solver reads; None for all."""
         if not self.batched:
             return None
-        return drawn(self.seed, step, self.solver.batch, self.source.partitions)
+        return stages.drawn(self.seed, step, self.solver.batch, self.source.partitions)
 
     @property
     def fit_intercept(self) -> bool:
@@ -241,9 +235,16 @@ class Run:
 
     def end_iteration(self, *stop: Any) -> IterationEnded:
         self.reason = self.stop(*stop)
+        if self.reason is not None:
+            self.check_stamps()
         if self.store is not None:
             self.store.commit(checkpoint(self))
         return self.ended()
+
+    def check_stamps(self) -> None:
+        """Raise `DataError` if stored data has been overwritten since the fit began, before its end is committed."""
+        if self.stamps is not None:
+            self.stamps.check(self.reads, "fit", self.store and self.store.path)
 
     def ended(self) -> IterationEnded:
         """What callbacks hear of the last iteration."""
@@ -361,6 +362,7 @@ class Run:
             raise InvalidArgumentError(f"{self.fault or 'There is no step.'} Give smaller initial_weights.")
         if reason == "max_iter" and divergence.has_risen(self, losses):
             reason = "diverged"
+        self.check_stamps()
         changed, self.reason = reason != self.reason, reason
         self.note_unread()
         if reason == "diverged":

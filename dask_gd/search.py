@@ -34,6 +34,7 @@ from .sources.base import align
 from .sources.columns import as_rows, check_shapes
 from .sources.lazy import column as column_of
 from .sources.lazy import dask_rows, label_rows, unique
+from .sources.stamps import Stamps
 from .sources.targets import with_values
 from .sources.xarray import FieldRows
 from .store import Store
@@ -154,6 +155,7 @@ def search(
         # The name of a variable, or a DataArray.
         data["fold"] = groups if groups is not None else folds if isinstance(folds, str | xr.DataArray) else None
     source = as_source(x, y, sample_weight, offset=offset, **data)
+    stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     source = with_values(source)
     if isinstance(loss, Model):
@@ -170,6 +172,7 @@ def search(
         for penalty, candidate in zip(penalties, candidates, strict=True)
     ]
     shared = Shared(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
+    shared.stamps = stamps
     told = shared.callbacks = Callbacks((*callbacks, *watching()))
     with contextlib.ExitStack() as stack:
         stack.callback(shared.release)

@@ -22,16 +22,18 @@ from .objective import Quadratic, about_mean, ridge_path
 from .penalties import L1, L2, ElasticNet, Penalty
 from .process import one_blas_thread
 from .products import rounding_of
-from .run import KEEP_AFTER, drawn
+from .run import KEEP_AFTER
 from .scores import OfRows
 from .search_store import check_data, checkpoint, restore, spec_of, stored_start
 from .shift import read_shifted, shifted
 from .solvers import Newton, Solver
 from .sources import Source
+from .sources.stamps import Stamps
+from .stages import drawn
 from .stats import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, stats_bytes
 from .stats import candidates as widest
 from .store import Checkpoint, Store, said_of
-from .trials import ALL, Trial
+from .trials import ALL, Trial, halve
 from .unchanged import Processors
 from .unseen import unit_of
 
@@ -40,10 +42,6 @@ logger = logging.getLogger("dask_gd")
 #: What the trials of one batch may hold on the client, and what the sums of one pass may be: candidates beyond that are
 #: tried after these.
 BATCH_BYTES, SUMS_BYTES = 1 << 30, 64 << 20
-
-#: More learning rates than this are halved after so many steps, and after twice, four times, ... as many, down to half
-#: of it.
-MANY_RATES, RUNG = 8, 8
 
 #: A strength with which every weight is 0.
 ALL_BUT_INFINITE = 1e100
@@ -75,6 +73,7 @@ class Shared:
         self.callbacks = Callbacks()
         self.began = time.perf_counter()
         self.store: Store | None = None
+        self.stamps: Stamps | None = None
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
         # Subtracted from the rows: the trials' parameters are those of such rows.
         self.shift: np.ndarray | None = None
@@ -112,7 +111,13 @@ class Shared:
         trials = self.without_passes(start) if free else self.with_passes(start)
         if self.batched or (self.score is not None and any(np.isnan(trial.held[1]) for trial in trials)):
             self.score_held(trials)
+        self.check_stamps()
         return trials
+
+    def check_stamps(self) -> None:
+        """Raise `DataError` if stored data has been overwritten since the search began."""
+        if self.stamps is not None:
+            self.stamps.check(self.passes, "search", self.store and self.store.path)
 
     @property
     def batched(self) -> bool:
@@ -196,35 +201,15 @@ class Shared:
                 with one_blas_thread():
                     for trial, sums in zip(left, told, strict=True):
                         trial.tell(sums, self.max_iter, -1.0 if self.batched else self.tol)
-                self.halve(trials, batch)
+                if all(self.candidates[c].learning_rate is not None for c in batch):
+                    halve([t for t in trials if t.candidate in batch], [part.weight for part in self.folds])
                 self.end_round(trials)
         return trials
 
-    def halve(self, trials: list[Trial], batch: list[int]) -> None:
-        """Of many learning rates drop the worse half now and then (successive halving; Jamieson and Talwalkar, 2016).
-
-        Those remain that have the least loss on the rows held out after `RUNG` steps, twice that, four times, ...
-        """
-        if len(batch) <= MANY_RATES or any(self.candidates[c].learning_rate is None for c in batch):
-            return
-        running = sorted({t.candidate for t in trials if not t.done and t.candidate in batch})
-        steps = max((t.n_iter for t in trials if not t.done), default=0)
-        rung = steps // RUNG
-        if len(running) <= MANY_RATES // 2 or steps % RUNG or rung & (rung - 1) or not rung:
-            return
-        own: dict[int, float] = {}
-        for c in running:
-            means = [
-                t.held_losses[-1] / self.folds[t.fold].weight for t in trials if t.candidate == c and t.fold != ALL
-            ]
-            own[c] = float(np.mean(means))
-        for c in sorted(running, key=lambda c: own[c])[max(MANY_RATES // 2, -(-len(running) // 2)) :]:
-            for trial in trials:
-                if trial.candidate == c and not trial.done:
-                    trial.reason = "dropped"
-
     def end_round(self, trials: list[Trial]) -> None:
         self.rounds += 1
+        if len(trials) == len(self.candidates) * (self.count + 1) and all(trial.done for trial in trials):
+            self.check_stamps()
         if self.store is not None:
             self.store.commit(checkpoint(self, self.asked, trials))
         left = [trial.candidate for trial in trials if not trial.done]

@@ -23,6 +23,14 @@ SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
 SMOOTHED_TOL = 1e-3
 
 
+def drawn(seed: int, step: int, batch: float, count: int) -> tuple[int, ...]:
+    """The partitions that a step reads, of so many: drawn by the seed, each once in a pass."""
+    size = max(1, round(batch * count))
+    taken, place = divmod(step, -(-count // size))
+    order = np.random.default_rng([seed, taken]).permutation(count)
+    return tuple(sorted(order[place * size : (place + 1) * size].tolist()))
+
+
 def plan_samples(run: Run) -> list[tuple[int, ...]]:
     """Return the samples to start on, a few partitions and then more, if the solver can and the data is large enough.
 

@@ -17,6 +17,10 @@ from .solvers import STALLED, Solver
 from .stats import Scale, Stats
 from .unseen import Unit, is_rounding, rounding_bound
 
+#: More learning rates than this are halved after so many steps, and after twice, four times, ... as many, down to half
+#: of it.
+MANY_RATES, RUNG = 8, 8
+
 #: What a trial that sees every row has for a fold.
 ALL = -2
 
@@ -107,6 +111,28 @@ class Trial:
         if runs_away(self.losses):
             return "diverged"
         return "max_iter" if self.n_iter >= max_iter else None
+
+
+def halve(trials: list[Trial], weights: list[float]) -> None:
+    """Of many learning rates drop the worse half now and then (successive halving; Jamieson and Talwalkar, 2016).
+
+    Those remain that have the least loss on the rows held out, of which folds have these weights, after `RUNG` steps,
+    twice that, four times, ...
+    """
+    running = sorted({t.candidate for t in trials if not t.done})
+    steps = max((t.n_iter for t in trials if not t.done), default=0)
+    rung = steps // RUNG
+    few = len({t.candidate for t in trials}) <= MANY_RATES or len(running) <= MANY_RATES // 2
+    if few or steps % RUNG or rung & (rung - 1) or not rung:
+        return
+    own: dict[int, float] = {}
+    for c in running:
+        means = [t.held_losses[-1] / weights[t.fold] for t in trials if t.candidate == c and t.fold != ALL]
+        own[c] = float(np.mean(means))
+    worse = sorted(running, key=lambda c: own[c])[max(MANY_RATES // 2, -(-len(running) // 2)) :]
+    for trial in trials:
+        if trial.candidate in worse and not trial.done:
+            trial.reason = "dropped"
 
 
 def warn_of_stalled(trials: list[Trial]) -> None:

@@ -14,7 +14,7 @@ from zarr.codecs import GzipCodec
 from zarr.storage import FsspecStore
 
 import dask_gd
-from dask_gd.errors import CorruptChunkError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
+from dask_gd.errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from dask_gd.sources import as_source, marked
 from dask_gd.sources.zarr import ZarrRows
 
@@ -332,3 +332,28 @@ def test_a_store_of_manifests_that_lists_nothing_is_served(tmp_path):
     group = zarr.open_group(store, mode="r")
     run = dask_gd.fit(group["x"], group["y"], store=tmp_path / "run")
     assert_allclose(run.weights.values, WEIGHTS, atol=1e-9)
+
+
+def test_an_object_that_is_overwritten_in_mid_fit_is_found_by_one_listing_more(s3, remote):
+    """FOUND 36; FAULTS 54. The same bytes have the same ETag, and are no change."""
+    group, rules = remote
+    source = as_source(group["x"], group["y"])
+    options = {"loss": "huber", "solver": dask_gd.GradientDescent(), "max_iter": 4}
+    writer = zarr.open_group(by_s3fs(s3[0], read_only=False))
+
+    def again(factor, event):
+        if isinstance(event, dask_gd.events.IterationEnded) and event.iteration == 2:
+            # zstd gives the same bytes each time; gzip writes the time into them.
+            writer["y"][150:200] = Y[150:200] * factor
+
+    try:
+        asked = []
+        answer = rules.answer
+        rules.answer = lambda path: asked.append(path) or answer(path)
+        assert dask_gd.fit(source, **options, callbacks=[partial(again, 1)]).reason == "max_iter"
+        assert asked.count("LIST") == 4  # of two arrays, twice
+        with pytest.raises(DataError, match=r"'y', chunk \(3,\), rows 150-199: it was overwritten while the fit"):
+            dask_gd.fit(source, **options, callbacks=[partial(again, 2)])
+    finally:
+        del rules.answer
+        writer["y"][150:200] = Y[150:200]
