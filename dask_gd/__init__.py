@@ -4,6 +4,9 @@
 the data for each step of the solver, on whatever Dask cluster is active, with every iteration safe on disk.
 """
 
+from . import interrupt  # noqa: F401 - before all that takes time
+
+# isort: split
 from importlib.metadata import version
 
 from . import accessor, callbacks, errors, events

@@ -144,6 +144,9 @@ class Store:
             trial.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink(missing_ok=True)
 
     def _unwritable(self, error: OSError) -> StoreError:
         return StoreError(f"Cannot write the store {self.path}: {error.strerror}. Choose a writable directory.")
@@ -168,12 +171,13 @@ class Store:
             os.replace(temporary, target)
             self._sync_directory()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise StoreError(
                 f"Cannot commit iteration {checkpoint.iteration} to {target}: {error.strerror}. "
                 "The iterations before it are intact; make room and fit again to resume."
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self._readable[checkpoint.iteration] = True
         if self.keep is not None:
             self._remove_old(self.keep)

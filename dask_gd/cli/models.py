@@ -25,7 +25,7 @@ from .options import (
     progress_of,
 )
 from .shown import about, summary
-from .terminal import INTERRUPTED, Command, CtrlC, as_json
+from .terminal import Command, CtrlC, as_json
 
 #: The arguments of `fit` and `search` that say what the data is.
 DATA = ("x", "features", "target", "sample_dims", "sample_weight", "offset", "nan")
@@ -75,9 +75,7 @@ def fit(
             store=None if store is None else Store(store, keep),
             callbacks=[*progress_of(progress, quiet), ctrl_c],
         )
-        if run.reason == "interrupted":
-            ctrl_c.advise()
-            raise click.exceptions.Exit(INTERRUPTED)
+        ctrl_c.end_if_asked()
     click.echo(as_json(about(run, store)) if json_ else summary(run, store))
     enough = getattr(asked["solver"], "batch", 1.0) < 1 or asked["solver"] == "sgd"
     if run.reason in ("diverged", "stalled") or (run.reason == "max_iter" and not enough):
@@ -127,9 +125,7 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
             with CtrlC(refit_store, quiet) as ctrl_c:
                 told = [*progress_of(progress, quiet), ctrl_c]
                 run = found.refit(**data, store=refit_store, callbacks=told)
-                if run.reason == "interrupted":
-                    ctrl_c.advise()
-                    raise click.exceptions.Exit(INTERRUPTED)
+                ctrl_c.end_if_asked()
     if json_:
         refitted = {} if run is None else {"refit": about(run, refit_store)}
         click.echo(as_json({**about_found(found), **refitted}))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +30,6 @@ PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}
 
 #: A scheduler that has not answered by then is not there.
 ANSWER_WITHIN = "10s"
-
-#: In a worker: Ctrl-C, which a terminal sends to all processes, is for the client, which lets the iteration end.
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 class Spec(click.ParamType):
@@ -293,7 +288,9 @@ def cluster_of(
         with dask.config.set({"scheduler": "threads", **({} if threads is None else {"num_workers": threads})}):
             yield
         return
-    from distributed import Client, LocalCluster
+    from distributed import Client
+
+    from .workers import worker_processes
 
     with contextlib.ExitStack() as stack:
         if scheduler is not None:
@@ -306,34 +303,18 @@ def cluster_of(
             threads = threads or max(1, CPU_COUNT // workers)
             if workers * threads > CPU_COUNT:
                 say(f"warning: {workers} workers of {threads} threads on {CPU_COUNT} cores take turns")
-            options: dict[str, Any] = {"memory_limit": "auto" if memory is None else memory}
-            with deaf_children():
-                cluster = LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=threads,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    preload=[DEAF],
-                    **options,
-                )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
+            processes = worker_processes(
+                n_workers=workers,
+                threads_per_worker=threads,
+                memory_limit="auto" if memory is None else memory,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+            )
+            client = stack.enter_context(processes)
         if not quiet:
             page = f"{client.dashboard_link}".replace("/status", "/gd")
             say(f"scheduler {client.scheduler.address}, dashboard {page}")  # type: ignore[union-attr]
         yield
-
-
-@contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C from their first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def progress_of(progress: bool, quiet: bool) -> list[Any]:

@@ -14,17 +14,17 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 import numpy as np
 
+from .. import interrupt
 from ..errors import DaskGDError
 from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, StopFit
+from ..interrupt import INTERRUPTED
 from ..store import Store
-
-#: What a shell reports of a program that Ctrl-C has ended: 128 and the signal's number.
-INTERRUPTED = 130
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,7 +42,8 @@ class Command(click.Command):
         debug = context.params.pop("debug")
         with lines_on_stderr():
             try:
-                return super().invoke(context)
+                with interrupt.unwinding():
+                    return super().invoke(context)
             except KeyboardInterrupt:
                 say("interrupted")
                 context.exit(INTERRUPTED)
@@ -143,16 +144,15 @@ class CtrlC:
             signal.signal(signal.SIGINT, self.before)
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.advise()
-            if self.asked and kind is KeyboardInterrupt:
-                # At once, and not when threads have read what they are reading.
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(INTERRUPTED)
+            # At once, and not when threads have read what they are reading.
+            interrupt.end_if_interrupted()
             raise click.exceptions.Exit(INTERRUPTED)
 
-    def handle(self, *_: object) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         if self.store is None or not self.running or self.asked:
-            raise KeyboardInterrupt
+            before = self.before if callable(self.before) else signal.default_int_handler
+            before(number, frame)
+            return
         self.asked = True
         # Not through a buffer, which may be in the middle of a line.
         os.write(2, b"\ndask-gd: stopping after this iteration is stored; Ctrl-C again to stop at once\n")
@@ -170,6 +170,12 @@ class CtrlC:
                 raise Interrupted
         elif isinstance(event, IterationEnded) and self.asked:
             raise StopFit("interrupted")
+
+    def end_if_asked(self) -> None:
+        """End a command whose fit has ended after Ctrl-C, also where it came with the last iteration."""
+        if self.asked:
+            self.advise()
+            raise click.exceptions.Exit(INTERRUPTED)
 
     def advise(self) -> None:
         """Say what is safe and how to go on."""

@@ -225,5 +225,6 @@ def replace_file(out: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, out)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidArgumentError(f"Cannot write {out}: {error.strerror}. Choose a writable place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
