@@ -348,10 +348,13 @@ def test_an_object_that_is_overwritten_in_mid_fit_is_found_by_one_listing_more(s
 
     try:
         asked = []
-        answer = rules.answer
-        rules.answer = lambda path: asked.append(path) or answer(path)
-        assert dask_gd.fit(source, **options, callbacks=[partial(again, 1)]).reason == "max_iter"
+        app_answer = rules.answer
+        rules.answer = lambda path: asked.append(path) or app_answer(path)
+        run = dask_gd.fit(source, **options, callbacks=[partial(again, 1)])
+        assert run.reason == "max_iter"
         assert asked.count("LIST") == 4  # of two arrays, twice
+        # Known from the listing, a chunk is read by one request.
+        assert sum(path.endswith("/x/c/7/0") for path in asked) == run.history.passes.sum()
         with pytest.raises(DataError, match=r"'y', chunk \(3,\), rows 150-199: it was overwritten while the fit"):
             dask_gd.fit(source, **options, callbacks=[partial(again, 2)])
     finally:

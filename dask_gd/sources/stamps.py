@@ -68,9 +68,9 @@ class Stamps:
         self.columns: list[tuple[ZarrRows, Sequence[Any]]] = []
         # Passes that had been made when they were compared last.
         self.passes = 0
-        for column in source.columns:
-            if not isinstance(column, ZarrRows):
-                continue
+        columns = [column for column in source.columns if isinstance(column, ZarrRows)]
+        forget_listings(columns)
+        for column in columns:
             try:
                 stamps = stamps_of(column.array, self.start, self.stop)
             except Exception as error:
@@ -101,6 +101,7 @@ class Stamps:
         if passes == self.passes:
             return
         self.passes = passes
+        forget_listings([column for column, _ in self.columns])
         for column, before in self.columns:
             try:
                 now = stamps_of(column.array, self.start, self.stop)
@@ -135,6 +136,19 @@ class Stamps:
             f"finished{where}. See that nobody writes to the data, or take a copy or a snapshot of it, and begin "
             f"again{again}."
         )
+
+
+def forget_listings(columns: Sequence[ZarrRows]) -> None:
+    """Let fsspec's file systems list anew, since what they have listed before may have changed.
+
+    All of them before the first is listed: where a file system knows an object from a listing it reads it without a
+    question of its own.
+    """
+    for column in columns:
+        store = _innermost(column.array.store)
+        if isinstance(store, FsspecStore):
+            # One that is not asynchronous is wrapped in one that is.
+            getattr(store.fs, "sync_fs", store.fs).invalidate_cache()
 
 
 def stamps_of(array: zarr.Array, start: int, stop: int) -> Sequence[Any]:
@@ -198,10 +212,7 @@ def _in_zip(store: ZipStore) -> dict[str, int]:
 
 
 async def _listed_by_fsspec(store: FsspecStore, path: str) -> dict[str, int]:
-    fs = store.fs
-    # What it has listed before may have changed since. A file system that is not asynchronous is wrapped in one.
-    getattr(fs, "sync_fs", fs).invalidate_cache()
-    found = await fs._find(f"{store.path}/{path}", detail=True, maxdepth=None, withdirs=False)
+    found = await store.fs._find(f"{store.path}/{path}", detail=True, maxdepth=None, withdirs=False)
     return {name.removeprefix(f"{store.path}/"): _of_object(about) for name, about in found.items()}
 
 
