@@ -135,9 +135,13 @@ def halve(trials: list[Trial], weights: list[float]) -> None:
             trial.reason = "dropped"
 
 
+#: A gradient over its scale that no score tells from 0: a tenth of the default tolerance.
+UNTOLD = 1e-7
+
+
 def warn_of_stalled(trials: list[Trial]) -> None:
-    """Warn of trials that stalled short of a minimum."""
-    stalled = [trial for trial in trials if trial.reason == "stalled"]
+    """Warn of trials that stalled so far short of a minimum that their scores may tell."""
+    stalled = [trial for trial in trials if trial.reason == "stalled" and trial.grad_norm > UNTOLD]
     if stalled:
         norm = max(trial.grad_norm for trial in stalled)
         warnings.warn(

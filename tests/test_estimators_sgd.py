@@ -369,3 +369,12 @@ def test_a_class_without_weight_cannot_be_balanced():
     x, y = problem(SGDClassifier())
     with pytest.raises(InvalidArgumentError, match=r"the rows of \['late'\] have no weight"):
         SGDClassifier(class_weight="balanced").fit(x, y, (y != "late").astype(float))
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0, 2.0], [10.0, 20.0, 30.0], ["a", "b", "c"], [False, True, True]])
+def test_labels_of_any_kind_are_classes(labels):
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    y = np.array(labels)[np.argmax(np.c_[x, np.zeros(300)], axis=1)]
+    model = SGDClassifier(max_iter=20, tol=None).fit(x, y)
+    assert set(model.classes_) == set(labels)
+    assert model.score(x, y) > 0.8

@@ -318,7 +318,7 @@ def test_several_outputs_have_a_column_each_up_to_some():
     few = dask_gd.fit(x, np.stack([y, 2 * y], 1))
     rows = {row[0]: row[1:] for row in Reader(few._repr_html_()).rows}
     assert rows["feature"] == ["output 0", "output 1"]
-    assert rows["4"] == [f"{v:.6g}" for v in few.weights.values[4]]
+    assert rows["x4"] == [f"{v:.6g}" for v in few.weights.values[4]]
     assert rows["(intercept)"] == [f"{v:.6g}" for v in few.intercept.values]
     many = dask_gd.fit(x, np.outer(y, np.arange(1.0, 10.0)))._repr_html_()
     assert "the first 6 of 9 outputs" in many

@@ -226,7 +226,7 @@ class SGDClassifier(Stochastic, Classifier):
         k = len(self.classes_)
         if k == 2:
             return super()._targets(y, codes)
-        return rowwise(partial(np.take, np.eye(k), axis=0), codes, float, k)
+        return rowwise(partial(_indicators, classes=k), codes, float, k)
 
     @available_if(lambda self: self.loss == "log_loss")
     def predict_proba(self, X: Any) -> Any:
@@ -292,3 +292,9 @@ class SGDRegressor(Stochastic, Regressor):
 
     def _loss(self) -> Any:
         return choose("loss", self.loss, {"huber": Huber(self.epsilon), "squared_error": Squared()})
+
+
+def _indicators(codes: np.ndarray, classes: int) -> np.ndarray:
+    """Return 1 in the column of each row's class, else 0, (n, classes); NaN for a row whose code is NaN."""
+    rows = np.vstack([np.eye(classes), np.full(classes, np.nan)])
+    return rows[np.nan_to_num(codes, nan=classes).astype(int)]
