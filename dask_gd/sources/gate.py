@@ -13,6 +13,7 @@ import dask.array as da
 import numpy as np
 
 from ..errors import DataError, InvalidTypeError
+from .stored_inside import check_seen, made_safe
 
 #: What to do about sparse blocks.
 DENSE = "dask_gd takes dense rows: make them dense with array.map_blocks(lambda block: block.toarray())"
@@ -24,6 +25,8 @@ class Declared(NamedTuple):
     role: str
     chunks: tuple[tuple[float, ...], ...]
     dtype: np.dtype
+    #: Files that a process which can read the array can see, see `stored_inside`.
+    seen_by: tuple[str, ...] = ()
 
     def shape(self, block_id: tuple[int, ...]) -> tuple[float, ...]:
         """Return the shape of a block; NaN where the length is not known."""
@@ -51,7 +54,7 @@ def gated(array: da.Array, role: str) -> da.Array:
     dtype = array.dtype
     if isinstance(meta, np.ma.MaskedArray):
         dtype = filled_dtype(dtype)
-    declared = Declared(role, array.chunks, array.dtype)
+    declared = Declared(role, array.chunks, array.dtype, made_safe(array, role))
     return da.map_blocks(
         admit,
         array,
@@ -69,6 +72,8 @@ def admit(block: Any, declared: Declared, block_id: tuple[int, ...] = ()) -> np.
     DataError
         If it is no array, or its shape or dtype is not what was declared. The message names array and block.
     """
+    if declared.seen_by:
+        check_seen(declared.seen_by, declared.block(block_id))
     if is_sparse(block):
         raise DataError(f"{declared.block(block_id)} is sparse ({kind_of(block)}); {DENSE}.")
     if not is_plain(block):
