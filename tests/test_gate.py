@@ -218,3 +218,28 @@ def test_estimators_do_not_take_masked_values_for_numbers(data, entrance):
     """FOUND 3: scikit-learn's own checks drop the mask."""
     with pytest.raises((ValueError, TypeError), match=r"(?i)nan|no label"):
         MASKED_IN_MEMORY[entrance](*data)
+
+
+SCORED = {
+    "classes": (LogisticRegression, lambda y: (y > 0).astype(float)),
+    "integer classes": (LogisticRegression, lambda y: (y > 0).astype(int)),
+    "numbers": (Ridge, lambda y: y),
+}
+
+
+@pytest.mark.parametrize("kind", SCORED)
+@pytest.mark.parametrize("masked", [masked_dask, masked_without_meta])
+def test_no_score_counts_rows_without_a_target(data, kind, masked):
+    """FOUND 3: a class that is masked is no wrong answer."""
+    x, y = data
+    make, targets = SCORED[kind]
+    y, lazy = targets(y), da.from_array(x, chunks=(CHUNK, 3))
+    model = make().fit(x, y)
+    mask = np.arange(ROWS) == 60
+    with pytest.raises(NonFiniteError, match=r"no score: y is NaN or infinite in 1 rows, first in row 60"):
+        model.score(lazy, masked(y, mask))
+    with pytest.raises(NonFiniteError, match=r"no score: sample_weight is NaN .* first in row 60"):
+        model.score(lazy, da.from_array(y, chunks=CHUNK), sample_weight=masked(np.ones(ROWS), mask))
+    if make is LogisticRegression:
+        with pytest.raises(NonFiniteError, match=r"no label: y is NaN .* first in row 60"):
+            make().fit(lazy, masked(y, mask))

@@ -18,14 +18,26 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import penalties
 from ..cluster import compute
-from ..errors import InvalidArgumentError, NonFiniteError, choose
+from ..errors import InvalidArgumentError, choose
 from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..penalties import L2, Penalty
 from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
 from .base import Estimator, TakesOffset, strength
-from .lazy import column, in_dask, is_lazy, kept, label_rows, mean, rows, to_score, unique
+from .lazy import (
+    column,
+    in_dask,
+    is_lazy,
+    kept,
+    label_rows,
+    mean,
+    refuse_missing,
+    rows,
+    to_score,
+    unique,
+    without_value,
+)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -56,8 +68,7 @@ class Classifier(ClassifierMixin, Estimator):
         used = kept(x) if isinstance(x, Source) else None
         found = unique(given if used is None else in_dask(given)[used])
         if found.dtype.kind == "f" and np.isnan(found).any():
-            row = int(np.argmax(np.isnan(np.asarray(given))))
-            raise NonFiniteError(f"y has no label in row {row}: it is NaN. Leave such rows out.")
+            refuse_missing("label", y=given)
         self._take_classes(found, more)
         codes = rowwise(partial(_codes, classes=self.classes_), given, float if given.dtype.kind == "f" else int)
         if self.class_weight is not None:
@@ -140,7 +151,10 @@ class Classifier(ClassifierMixin, Estimator):
             y, weight = checkable(y, "y", labels), checkable(sample_weight, "sample_weight")
             return accuracy_score(y, predicted, sample_weight=weight)
         predicted, y, weight = to_score(X, predicted, y, sample_weight, label_rows)
-        return float(mean((predicted == y).astype(float), weight))
+        right, lacking = compute(mean((predicted == y).astype(float), weight), without_value(y).any(), what="the score")
+        if lacking or not np.isfinite(right):
+            refuse_missing("score", y=y, sample_weight=weight)
+        return float(right)
 
 
 def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) -> Any:

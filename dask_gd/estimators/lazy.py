@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, NonFiniteError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
 from ..sources.lazy import column, dask_rows, in_dask, is_lazy, label_rows, rows, unique  # noqa: F401
@@ -93,8 +93,35 @@ def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> f
     own = da.map_blocks(_value, z, y, loss, dtype=float)
     worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
     left, whole = map(np.atleast_1d, compute(mean(own, weight), mean(worst, weight), what="the score"))
+    if not (np.isfinite(left).all() and np.isfinite(whole).all()):
+        refuse_missing("score", y=y, sample_weight=weight, X=z)
     share = np.divide(left, whole, out=np.where(left <= 0, 0.0, 1.0), where=~(whole <= 0))
     return float(np.mean(1.0 - share))
+
+
+def without_value(a: Any) -> da.Array:
+    """Return which rows hold NaN or infinity, (n,) and lazy. Blocks are asked: what was masked makes them floats."""
+    axes = list(range(1, a.ndim))
+    return da.map_blocks(_without_value, in_dask(a), dtype=bool, drop_axis=axes, meta=np.empty(0, bool))
+
+
+def _without_value(block: np.ndarray) -> np.ndarray:
+    if block.dtype.kind != "f":
+        return np.zeros(len(block), bool)
+    return ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+
+
+def refuse_missing(what: str, **columns: Any) -> None:
+    """Raise `NonFiniteError` with the first row of the first of these columns that holds NaN or infinity."""
+    for name, a in columns.items():
+        if a is None:
+            continue
+        [bad] = compute(without_value(a), what=f"the rows of {name} without a value")
+        if bad.any():
+            raise NonFiniteError(
+                f"There is no {what}: {name} is NaN or infinite in {bad.sum():,} rows, first in row {bad.argmax()} "
+                "(masked values are NaN). Leave such rows out."
+            )
 
 
 def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:
