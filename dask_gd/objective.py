@@ -99,6 +99,8 @@ def gradient_cosine(
     if weights is not None and penalty is not None:
         gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
     size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
+    # A column of zeros has no size. What a penalty makes of its weight is measured by the other columns'.
+    size = np.where(size > 0, size, size.max())
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())
 

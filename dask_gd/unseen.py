@@ -98,6 +98,11 @@ def uncertainty(
     return size[:, :, None]
 
 
+#: A gradient over its scale that is rounding in any case: sums over many rows in float64 keep no more digits, and a
+#: step along it changes the loss by its square, far below the loss's own rounding.
+SMALLEST_TOLD = 1e-10
+
+
 def is_rounding(norm: float, bound: float) -> bool:
     """Return whether a gradient is 0 as far as can be told, both as `gradient_cosine` measures them."""
-    return norm <= min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING)
+    return norm <= max(SMALLEST_TOLD, min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING))

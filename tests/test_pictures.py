@@ -479,7 +479,7 @@ def test_a_loss_of_ones_own_is_reported_without_it(tmp_path):
     found = told(assert_alone(report(tmp_path / "store", tmp_path / "a.html")))
     assert found["loss"] == "custom"
     assert "log_cosh" in found["loss: value"]
-    assert found["4"] == f"{run.weights.values[4]:.6g}"
+    assert found["x4"] == f"{run.weights.values[4]:.6g}"
     assert " at 0x" not in run._repr_html_()
 
 

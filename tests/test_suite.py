@@ -25,7 +25,8 @@ def test_a_client_that_a_test_leaves_running_is_closed_and_reported(pytester, en
                 default_client()
         """
     )
-    outcomes = pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes()
+    # In a process of its own: to this one's conftest the clusters that tests share would be left behind.
+    outcomes = pytester.runpytest_subprocess("-p", "no:cacheprovider").parseoutcomes()
     # The client, and the cluster that it started, are an error of the test's tear-down.
     assert outcomes == ({"passed": 2, "errors": 1} if ends == "pass" else {"passed": 1, "failed": 1, "errors": 1})
 
