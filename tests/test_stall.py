@@ -72,6 +72,7 @@ def test_fits_of_a_search_that_stall_are_said(monkeypatch):
     found = dask_gd.search(X, Y > 150, **search)
     assert (found.data.reason == "precision").all()
     monkeypatch.setattr("dask_gd.trials.is_rounding", lambda *_: False)
+    monkeypatch.setattr("dask_gd.trials.UNTOLD", 0.0)
     with pytest.warns(StalledWarning, match="3 of 3 fits stalled"):
         found = dask_gd.search(X, Y > 150, **search)
     assert (found.data.reason == "stalled").all()

@@ -1,15 +1,16 @@
 """What the suite promises about itself: a failing test leaves no client and no cluster to the tests after it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 
 @pytest.mark.parametrize("ends", ["pass", "raise RuntimeError('on purpose')"])
-def test_a_client_that_a_test_leaves_running_is_closed_and_reported(pytester, ends):
+def test_a_client_that_a_test_leaves_running_is_closed_and_reported(pytester, monkeypatch, ends):
     """FOUND 27."""
     here = Path(__file__).parent
-    pytester.syspathinsert(here)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]))
     pytester.makeconftest((here / "conftest.py").read_text())
     pytester.makepyfile(
         f"""
