@@ -77,6 +77,7 @@ OTHERS = {
     "an unknown data type": lambda m: m.update(data_type="float999"),
     "objects": lambda m: m.update(data_type={"name": "numpy.object"}),
     "feature names that are a number": lambda m: m.update(attributes={"feature_names": 5}),
+    "attributes that are a list": lambda m: m.update(attributes=[1]),
     "a fill value of another kind": lambda m: m.update(fill_value="zz"),
     "an unknown codec": lambda m: m.update(codecs=[{"name": "nope"}]),
     "keys outside of the store": lambda m: m["chunk_key_encoding"]["configuration"].update(separator="../"),

@@ -15,7 +15,7 @@ import zarr
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
 from .dask import BlockRows
-from .metadata import check_metadata
+from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
 from .xarray import FieldRows, decoded
 from .zarr import ZarrRows
@@ -132,8 +132,9 @@ def stored_names(x: zarr.Array) -> Any:
     xarray writes a coordinate as an array called as the dimension is, in the same group.
     """
     dims = dimension_names(x)
-    if "feature_names" in x.attrs or dims is None:
-        return x.attrs.get("feature_names")
+    attributes = attributes_of(x)
+    if "feature_names" in attributes or dims is None:
+        return attributes.get("feature_names")
     folder = "/".join(x.path.split("/")[:-1])
     try:
         found = zarr.open_array(x.store, path=f"{folder}/{dims[1]}".strip("/"), mode="r")
@@ -149,7 +150,7 @@ def stored_names(x: zarr.Array) -> Any:
 
 def dimension_names(x: zarr.Array) -> tuple[str, str] | None:
     """Return what xarray calls the two dimensions of a Zarr array, None if it does not."""
-    names: Any = getattr(x.metadata, "dimension_names", None) or x.attrs.get("_ARRAY_DIMENSIONS")
+    names: Any = getattr(x.metadata, "dimension_names", None) or attributes_of(x).get("_ARRAY_DIMENSIONS")
     if len(x.shape) != 2 or not names or len(names) != 2 or not all(isinstance(name, str) and name for name in names):
         return None
     return names[0], names[1]

@@ -6,7 +6,7 @@ A store is somebody else's file. Its shape and chunks are looked at before anyth
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -59,6 +59,23 @@ def named_array(group: zarr.Group, argument: str, name: str, path: Any) -> zarr.
     with understood(f"an array in {path}", OSError):
         names = sorted(key for key, _ in group.arrays())
     raise InvalidArgumentError(f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}.")
+
+
+def attributes_of(array: zarr.Array) -> Mapping[str, Any]:
+    """Return the attributes of an array.
+
+    Raises
+    ------
+    DataError
+        If they are no names with values.
+    """
+    attributes = array.metadata.attributes
+    if not isinstance(attributes, Mapping):
+        raise DataError(
+            f"Array {array.path!r} has attributes that are a {type(attributes).__name__}; they must be names with "
+            "values. Its metadata are damaged; write it again."
+        )
+    return attributes
 
 
 def check_metadata(array: zarr.Array, role: str) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 
 from ..errors import DataError, InvalidArgumentError
+from .metadata import attributes_of
 
 #: Attributes that say which numbers are missing values, and those that scale.
 FILLS = ("_FillValue", "missing_value")
@@ -129,7 +130,7 @@ def zarr_packing(array: zarr.Array, name: str) -> Packing | None:
     In format 2 the fill value is what xarray writes ``_FillValue`` to, and reads it from, whatever the attribute says.
     Only arrays whose dimensions are named there can have come from it.
     """
-    attrs = dict(array.attrs)
+    attrs = dict(attributes_of(array))
     if array.metadata.zarr_format == 2 and DIMENSIONS in attrs and array.fill_value is not None:
         attrs["_FillValue"] = array.fill_value
     return packing_of(name, attrs, array.dtype)
