@@ -596,7 +596,8 @@ def test_constant_targets_are_scored_as_in_scikit_learn():
     ones = da.ones(6, chunks=4)
     assert explained(dask_gd.Poisson(), 0 * ones, ones, ones) == 1
     assert explained(dask_gd.Poisson(), ones, ones, ones) == 0
-    assert np.isnan(explained(dask_gd.Squared(), ones, np.nan * ones, None))
+    with pytest.raises(dask_gd.errors.NonFiniteError, match="no score: y is NaN"):
+        explained(dask_gd.Squared(), ones, np.nan * ones, None)
 
 
 # In scikit-learn's tools

@@ -230,7 +230,7 @@ def test_clusters_that_the_command_line_starts_bind_to_loopback(capsys):
     # And nothing else of the package starts any.
     package = Path(dask_gd.__file__).parent
     starting = [file.name for file in package.rglob("*.py") if "LocalCluster(" in file.read_text()]
-    assert starting == ["options.py"]
+    assert starting == ["workers.py"]
 
 
 def listening():
