@@ -81,7 +81,7 @@ def breakdown(
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
     work = passes.Work(
-        source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), (source.partitions, 1), None
+        source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), keep=None, key="floor"
     )
     (x, y), w = read(path, codec, 0), query[:, 0, 0]
     stats = partial_stats(x, y[:, None], None, query, LOSS, NEEDS)
@@ -92,7 +92,7 @@ def breakdown(
             load(path, read_codec, "x", i, (CHUNK_ROWS, FEATURES))
 
     return {
-        "task: all of it": lambda: [passes.gradient(work=work, block_id=(i, 0)) for i in range(source.partitions)],
+        "task: all of it": lambda: [passes.gradient(work, i) for i in range(source.partitions)],
         "task: reader (zarr read + decode, x and y)": lambda: [
             0 for _ in source.reader(tuple(range(source.partitions)))
         ],

@@ -123,9 +123,11 @@ def compute(
     asked: list[Future] = []
     with leaving_thread():
         try:
-            results = client.compute(list(collections))
-            asked = futures_of(results)
-            watch_until_done(client, asked, run, what)
+            watch, done = Watch(client, run, what, timeout()), False
+            while not done:
+                results = client.compute(list(collections))
+                asked = futures_of(results)
+                done = watch_until_done(watch, asked)
             return tuple(client.gather(results))
         except KilledWorker as error:
             raise killed(named(error.task), error, run, what) from error
@@ -155,9 +157,12 @@ def leaving_thread() -> Iterator[None]:
         rejoin()
 
 
-def watch_until_done(client: Client, futures: list[Future], run: str, what: str) -> None:
-    """Wait for futures, and look at the cluster every now and then."""
-    watch = Watch(client, run, what, timeout())
+def watch_until_done(watch: Watch, futures: list[Future]) -> bool:
+    """Wait for futures, and look at the cluster every now and then; return False where they must be asked for again.
+
+    Dask may lose a task without a word when workers die together. It is asked for once more, and not again: tasks
+    that workers cannot load get lost each time.
+    """
     while not all(future.done() for future in futures):
         try:
             wait(futures, timeout=watch.patience / LOOKS)
@@ -165,8 +170,15 @@ def watch_until_done(client: Client, futures: list[Future], run: str, what: str)
             try:
                 watch.look()
             except ClusterError:
-                client.cancel(futures, reason="dask_gd gave up waiting")
+                watch.client.cancel(futures, reason="dask_gd gave up waiting")
                 raise
+            if watch.lost and not watch.asked_again:
+                watch.asked_again = True
+                for future in futures:
+                    future.release()
+                watch.client.sync(asyncio.sleep, 0)  # until the client's loop has let go of them
+                return False
+    return True
 
 
 class Watch:
@@ -183,6 +195,9 @@ class Watch:
         now = time.monotonic()
         self.worker_seen = now
         self.work_seen = now
+        # Whether tasks seem to be lost, and whether they have been asked for once more.
+        self.lost = False
+        self.asked_again = False
 
     def look(self) -> None:
         """Look once; note what has been still for too long, and raise what cannot get better by waiting."""
@@ -235,10 +250,12 @@ class Watch:
         if busy or excused or not workers:
             self.work_seen = now
         elif now - self.work_seen >= self.patience:
+            self.lost = True
             self.note(
                 "work",
-                f"No worker has run a task for {now - self.work_seen:.0f} s, though there are {len(workers)}. Workers "
-                "that cannot load a task drop it without an error: look at their logs and environments.",
+                f"No worker has run a task for {now - self.work_seen:.0f} s, though there are {len(workers)}. "
+                "The tasks are asked for once more. Workers that cannot load a task drop it without an error: look at "
+                "their logs and environments.",
             )
 
     def note(self, about: str, message: str) -> None:

@@ -1,9 +1,7 @@
-"""One pass over the data: the only builder of Dask graphs.
+"""One pass over the data: a task for some partitions each, and a tree reduction with a fixed fan-in.
 
-`map_blocks` over the partitions, a tree reduction with a fixed fan-in, one call for each pass. What a task
-needs to know (query, loss, needs, reader) is one node of the graph, so that it travels once to each worker and
-can be computed again if a worker dies with it. Every key carries the run and the step: Dask would otherwise
-hand back an old result.
+What a task needs to know (query, loss, needs, reader) is one node of the graph, so that it travels once to each worker
+and can be computed again if a worker dies with it.
 
 The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
 """
@@ -14,17 +12,17 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
+import dask.local
+import dask.threaded
 import numpy as np
-from dask.core import flatten
-from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 from dask.typing import Key
 from distributed import futures_of, span
@@ -32,15 +30,16 @@ from distributed.metrics import context_meter
 
 from .cluster import active_client, compare_versions, compute, telling_commits, threads_of
 from .errors import DataError, InvalidArgumentError, NonFiniteError
+from .graph import sum_of_tasks
 from .losses import Loss
 from .process import keep_pages, one_blas_thread, relieve
 from .sources import Reader, Rows, Source
 from .sources.cache import cache
-from .sources.dask import BlockRows, row_blocks
+from .sources.dask import BlockRows
 from .sources.plan import PARTITION_BYTES
 from .sources.xarray import FieldRows
 from .sources.zarr import ZarrRows
-from .stats import FAN_IN_BYTES, Needs, Stats, combine, coupled, curvatures, fan_in, make_kernel, stats_bytes
+from .stats import FAN_IN_BYTES, Needs, Stats, coupled, curvatures, fan_in, make_kernel, stats_bytes
 
 logger = logging.getLogger("dask_gd")
 
@@ -61,9 +60,8 @@ class Work(NamedTuple):
     query: np.ndarray
     loss: Loss
     needs: Needs
-    #: The partitions of each task, and how many blocks of tasks there are along each dimension.
+    #: The partitions of each task.
     groups: tuple[tuple[int, ...], ...]
-    grid: tuple[int, ...]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None
     #: Names the pass.
@@ -100,7 +98,7 @@ def hold(source: Source) -> Source:
 
 def let_go(source: Source) -> None:
     """Take back what `hold` has given to the cluster, whoever still has this source: an error's traceback may."""
-    for column in source.blocks:
+    for column in source.materialised:
         for future in futures_of(column.given):
             future.release()
 
@@ -210,63 +208,46 @@ def evaluate(
     ClusterError
         When a partition's task keeps killing its workers.
     """
-    blocks, key, client = [column.blocks() for column in source.blocks], f"{run}-{step}", active_client()
-    keep = keep and partitions is None and client is not None and not blocks and source.reader.keeps
-    everything = tuple(range(source.partitions))
-    # A Dataset's tasks are as many-dimensional as its variables' blocks, so that they read these themselves.
-    fields = isinstance(source.x, FieldRows)
+    key, client = f"{run}-{step}", active_client()
+    reader, blocks = source.local_tasks if client is None and in_threads() else source.tasks
+    keep = keep and partitions is None and client is not None and blocks is None and reader.keeps
     if partitions is None:
-        partitions = everything
-    elif not fields:
-        blocks = [row_blocks(block, partitions) for block in blocks]
+        partitions = tuple(range(source.partitions))
     q, k, m = query.shape
     copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
     nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
     threads = threads_of(client, run) if client is not None else {"": CPU_COUNT}
     if client is not None:
-        compare_versions(client, threads, run, ("zarr",) if reads_zarr(source.reader) else ())
-    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in (everything if fields else partitions))
-    if not blocks and len(partitions) * nbytes <= FAN_IN_BYTES:
+        compare_versions(client, threads, run, ("zarr",) if reads_zarr(reader) else ())
+    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = grouped(source, partitions, sum(threads.values()))
-    grid = source.x.fields.grid if isinstance(source.x, FieldRows) else (len(groups), 1)
-    work = Work(source.reader, query, loss, needs, groups, grid, (run, step) if keep else None, key)
-    node = delayed(work, name=f"gd-weights-{key}", traverse=False)
-    small = query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES
     near = places(threads, len(groups)) if keep else {}
-    with dask.annotate(workers=partial(place, near), allow_other_workers=True) if near else contextlib.nullcontext():
-        partials = da.map_blocks(
-            partial(gradient, work=work) if small else gradient,
-            *blocks,
-            **({} if small else {"work": node}),
-            name=f"gd-gradient-{key}",
-            chunks=tuple((1,) * count for count in grid),
-            dtype=object,
-            meta=np.empty((0,) * len(grid), dtype=object),
-        )
-    # Without blocks there is nothing to fuse, which would lose where tasks should run.
-    parts = as_delayed(partials, fuse=bool(blocks))
-    if fields:
-        parts = [parts[i] for i in partitions]
-    _running[key] = len(parts), []
-    total = tree_sum(parts, key, fan_in(nbytes), at_once=len(groups) < len(partitions))
+    _running[key] = len(groups), []
+    total = sum_of_tasks(
+        key,
+        gradient,
+        Work(reader, query, loss, needs, groups, (run, step) if keep else None, key),
+        numbers=range(len(groups)) if blocks is None else partitions,
+        blocks=blocks,
+        width=fan_in(nbytes),
+        literal=query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES,
+        at_once=len(groups) < len(partitions),
+        annotations={"workers": partial(place, near), "allow_other_workers": True} if near else {},
+    )
     try:
         # Dask advises against graphs that hold this much; here it is sent once.
         large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
         with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            [[sums]] = compute(total, run=run, what=f"pass {key}", named=partial(_rows_named, source, work))
+            [[sums]] = compute(total, run=run, what=f"pass {key}", named=partial(_rows_named, source, groups))
             return coupled(sums, loss, needs)
     finally:
         del _running[key]
 
 
-def as_delayed(array: da.Array, fuse: bool) -> list[Delayed]:
-    """Return the array's blocks in their order; ``fuse`` them with what they are made of."""
-    if hasattr(array, "to_delayed"):
-        return array.to_delayed(optimize_graph=fuse).ravel().tolist()
-    # An array of Dask's query planner, which has no such method.
-    planned = array.optimize()  # type: ignore[attr-defined]
-    graph = HighLevelGraph.from_collections(planned.name, dict(planned.__dask_graph__()), dependencies=())
-    return [Delayed(key, graph, layer=planned.name) for key in flatten(planned.__dask_keys__())]
+def in_threads() -> bool:
+    """Return whether Dask would run tasks in threads of this process."""
+    return get_scheduler() in (None, dask.threaded.get, dask.local.get_sync)
 
 
 def reads_zarr(reader: Reader) -> bool:
@@ -294,52 +275,27 @@ def place(near: dict[int, str], key: tuple) -> str | None:
     return near.get(key[1])
 
 
-def gradient(*blocks: np.ndarray, work: Work, block_id: tuple[int, ...]) -> list[Stats]:
+def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Stats]:
     """The task: sums over each of some partitions, a few chunks at a time."""
     reader, found = work.reader, []
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
-    with one_blas_thread(), np.errstate(all="ignore"):
-        partitions = work.groups[np.ravel_multi_index(block_id, work.grid)]
-        # Closed here whatever happens: it may be reading ahead into this thread's buffers.
-        with contextlib.closing(reader(partitions, *blocks, keep=work.keep)) as windows:
-            for partition, several in groupby(windows, itemgetter(0)):
-                kernel = make_kernel(partition, work.query, work.loss, work.needs, reader.dtype, reader.features)
-                for _, rows in several:
-                    with context_meter.meter("compute"):
-                        kernel.add_rows(rows)
-                        check(rows, kernel.stats, work, partition, blocks)
-                found.append(kernel.sums())
+    # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
+    rows_of = reader(work.groups[number], *blocks, keep=work.keep)
+    with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of) as windows:
+        for partition, several in groupby(windows, itemgetter(0)):
+            kernel = make_kernel(partition, work.query, work.loss, work.needs, reader.dtype, reader.features)
+            for _, rows in several:
+                with context_meter.meter("compute"):
+                    kernel.add_rows(rows)
+                    check(rows, kernel.stats, work, partition, blocks)
+            found.append(kernel.sums())
     if work.keep is not None:
         cache.shrink()
     relieve()
     if work.key in _running:
         _running[work.key][1].append(None)
     return found
-
-
-def tree_sum(parts: list, key: str, width: int, at_once: bool, add: Callable = combine):
-    """Add the partitions' Stats up, ``width`` at a time, in the order of the partitions; a Delayed.
-
-    ``at_once`` does so in a single task, in the same order. ``add`` adds up two of what else the parts are.
-    """
-    node, level = delayed(sum_stats, pure=False), 0
-    while len(parts) > 1 or level == 0:
-        size = len(parts) if at_once else width
-        parts = [
-            node(parts[i : i + size], width, add, dask_key_name=(f"gd-sum-{key}-{level}", i // size))
-            for i in range(0, len(parts), size)
-        ]
-        level += 1
-    return parts[0]
-
-
-def sum_stats(parts: list[list], width: int, add: Callable = combine) -> list:
-    """One Stats, of ``width`` at a time, left to right."""
-    level = [stats for part in parts for stats in part]
-    while len(level) > 1:
-        level = [reduce(add, level[i : i + width]) for i in range(0, len(level), width)]
-    return level
 
 
 def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
@@ -398,10 +354,11 @@ def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> Non
         raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
 
 
-def _rows_named(source: Source, work: Work, task: Key) -> str:
+def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
+    """Return what the task of this key sums over, in words."""
     if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
-    group = work.groups[np.ravel_multi_index(task[1:], work.grid)]  # type: ignore[arg-type]
+    group = groups[task[1]]
     first, last = group[0], group[-1]
     rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
     return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"

@@ -232,6 +232,31 @@ def test_a_long_pass_of_healthy_workers_is_not_remarked_on(two, caplog, impatien
     assert not [record for record in caplog.records if "Waiting" in record.getMessage()]
 
 
+@pytest.fixture
+def lossy(two, monkeypatch):
+    """A cluster whose scheduler loses the first tasks that it gives to workers, as may happen when workers die."""
+    scheduler = two.cluster.scheduler
+    send_all, lost = scheduler.send_all, []
+
+    def losing(client_msgs, worker_msgs):
+        if not lost and any(msg["op"] == "compute-task" for msgs in worker_msgs.values() for msg in msgs):
+            lost.append(worker_msgs)
+            worker_msgs = {}
+        send_all(client_msgs, worker_msgs)
+
+    monkeypatch.setattr(scheduler, "send_all", losing)
+    return lost
+
+
+def test_tasks_that_the_cluster_has_lost_are_asked_for_again(data, uninterrupted, lossy, two, caplog, impatient):
+    """FAULTS 16: with each sum once."""
+    warm_up(two)
+    lossy.clear()
+    same(fit(data), uninterrupted)
+    assert lossy
+    assert [r.getMessage() for r in caplog.records if "are asked for once more" in r.getMessage()]
+
+
 def test_an_error_of_a_task_is_not_taken_for_a_lost_scheduler(two):
     """A task may raise what a lost connection raises."""
 

@@ -74,7 +74,7 @@ def pieces_of(column, source):
 
 def table(source):
     """All rows of a source, as its tasks see them."""
-    blocks = dask.compute(*(pieces_of(column, source) for column in source.blocks))
+    blocks = dask.compute(*(pieces_of(column, source) for column in source.materialised))
     parts = []
     for i in range(source.partitions):
         parts += [(r.x.copy(), r.y.copy()) for _, r in source.reader((i,), *(block[i] for block in blocks))]
@@ -230,7 +230,7 @@ def test_a_task_makes_no_more_rows_than_a_window(monkeypatch):
     assert source.nbytes == source.plan().bytes_read == 3 * 8 * n
     assert source.x.read_rows == (1 << 16) // 16
     assert source.plan().memory < 8 * 3 * n * n
-    pieces = dask.compute(*(pieces_of(column, source)[0] for column in source.blocks))
+    pieces = dask.compute(*(pieces_of(column, source)[0] for column in source.materialised))
     assert max(len(rows.x) for _, rows in source.reader((0,), *pieces)) == source.x.read_rows
 
 

@@ -6,10 +6,9 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -17,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..passes import tree_sum
+from ..graph import sum_of_tasks
 from ..process import keep_pages, one_blas_thread, relieve
 from ..sources import Reader, Source
 from ..sources.base import align, partition_bounds
+from ..sources.blocks import paired
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask import BlockRows
@@ -145,16 +145,18 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     in_blocks = [column for column in columns if isinstance(column, BlockRows)]
     roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
     reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
-    key = uuid.uuid4().hex
-    parts = da.map_blocks(
-        partial(summed, reader=reader, summary=summary, add=add),
-        *(column.blocks() for column in in_blocks),
-        name=f"gd-rows-{key}",
-        chunks=((1,) * (len(bounds) - 1), (1,)),
-        dtype=object,
-        meta=np.empty((0, 0), dtype=object),
+    total = sum_of_tasks(
+        uuid.uuid4().hex,
+        summed,
+        Summary(reader, summary, add),
+        numbers=range(len(bounds) - 1),
+        blocks=paired([column.blocks() for column in in_blocks]) if in_blocks else None,
+        width=FAN_IN,
+        literal=True,
+        at_once=False,
+        add=add,
+        name="gd-rows",
     )
-    total = tree_sum(parts.to_delayed(optimize_graph=bool(in_blocks)).ravel().tolist(), key, FAN_IN, False, add)
     # Rows in memory are not sent to a cluster.
     here = isinstance(x, BlockRows) and x.memory is not None
     with dask.config.set({"scheduler": "threads"} if here else {}):
@@ -162,11 +164,20 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     return found
 
 
-def summed(*blocks: np.ndarray, reader: Reader, summary: Callable, add: Callable, block_id: tuple[int, ...]) -> list:
+class Summary(NamedTuple):
+    """What every task of a pass over X has in common."""
+
+    reader: Reader
+    summary: Callable
+    add: Callable
+
+
+def summed(work: Summary, number: int, blocks: tuple = ()) -> list:
     """The task: a partition's summary."""
+    reader, summary, add = work
     keep_pages()
-    with one_blas_thread(), contextlib.closing(reader((block_id[0],), *blocks)) as windows:
-        columns = reader.bind(block_id[0], blocks)
+    with one_blas_thread(), contextlib.closing(reader((number,), *blocks)) as windows:
+        columns = reader.bind(number, blocks)
         found = [reduce(add, (summary(rows, columns) for _, rows in windows))]
     relieve()
     return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,7 @@ import zarr
 
 from ..errors import InvalidArgumentError
 from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
+from .blocks import Blocks, paired
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
 from .grid import grouped, overlapping
@@ -25,6 +27,13 @@ from .present import Present
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
 from .zarr import ZarrRows
+
+
+class TaskInput(NamedTuple):
+    """What the tasks of a source's passes need: how to read its partitions, and blocks that are not read but given."""
+
+    reader: Reader
+    blocks: Blocks | None
 
 
 @dataclass(frozen=True)
@@ -111,17 +120,33 @@ class Source:
         return sum(column.nbytes(self.shape[0]) for column in self.columns if column)
 
     @property
-    def blocks(self) -> tuple[BlockRows | FieldRows, ...]:
-        """The materialised columns, in the order in which tasks take them."""
+    def materialised(self) -> tuple[BlockRows | FieldRows, ...]:
+        """The materialised columns, in the order in which tasks take their blocks."""
         return tuple(c for c in self.columns if isinstance(c, BlockRows | FieldRows))
+
+    @cached_property
+    def tasks(self) -> TaskInput:
+        """What tasks need, wherever they run."""
+        return self._tasks(self.columns)
+
+    @cached_property
+    def local_tasks(self) -> TaskInput:
+        """What tasks need that run in threads of this process: they read NumPy arrays where they are."""
+        columns = tuple((isinstance(c, BlockRows) and c.in_process()) or c for c in self.columns)
+        return self._tasks(columns)
+
+    def _tasks(self, columns: tuple) -> TaskInput:
+        names = tuple(
+            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in columns
+        )
+        k, present = self.outputs or 1, None if self.present is None else self.present.columns
+        reader = Reader(self.bounds, self.dtype, self.shape[1], k, names, self.nan == "drop", present)
+        blocks = [c.blocks() for c in columns if isinstance(c, BlockRows | FieldRows)]
+        return TaskInput(reader, paired(blocks) if blocks else None)
 
     @property
     def reader(self) -> Reader:
-        columns = tuple(
-            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in self.columns
-        )
-        k, present = self.outputs or 1, None if self.present is None else self.present.columns
-        return Reader(self.bounds, self.dtype, self.shape[1], k, columns, self.nan == "drop", present)
+        return self.tasks.reader
 
     def plan(self) -> Plan:
         """What one pass takes: tasks, bytes read, and memory, for the most demanding of the solvers.

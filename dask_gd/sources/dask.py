@@ -7,7 +7,6 @@ it were streamed, so that both kinds of rows end in the same loop.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,6 +64,10 @@ class BlockRows:
         """Of the largest block."""
         return self.nbytes(max(self.array.chunks[0]))
 
+    def in_process(self) -> BoundRows | None:
+        """Return the NumPy array as tasks of this process read it, where it is; None if there is none."""
+        return None if self.memory is None else BoundRows(self.memory, self.role, 0, whole=True)
+
     def held(self) -> BlockRows | None:
         """With the NumPy array given to the cluster, if there is one."""
         return None if self.memory is None else replace(self, array=self.array.persist())
@@ -86,17 +89,20 @@ class BlockRows:
 
 @dataclass(frozen=True)
 class BoundRows:
-    """One materialised block inside a task, addressed by the rows of the whole array."""
+    """One materialised block inside a task, or a whole array, addressed by the rows of the whole array."""
 
     block: np.ndarray
     role: str
     start: int
+    whole: bool = False
 
     @property
     def name(self) -> str:
         return self.role
 
     def where(self, row: int, column: int = 0) -> str:
+        if self.whole:
+            return repr(self.role)
         return f"{self.role!r}, the block with rows {self.start}-{self.start + len(self.block) - 1}"
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -105,15 +111,6 @@ class BoundRows:
     def windows(self, start: int, stop: int):
         if start < stop:
             yield start, stop
-
-
-def row_blocks(array: da.Array, numbers: Sequence[int]) -> da.Array:
-    """Return the array of some of the blocks along the rows, by their numbers."""
-    if hasattr(array, "blocks"):
-        return array.blocks[list(numbers)]
-    # An array of Dask's query planner.
-    edges = np.cumsum([0, *array.chunks[0]])
-    return da.concatenate([array[edges[i] : edges[i + 1]] for i in numbers])
 
 
 def _column(block: np.ndarray) -> np.ndarray:
