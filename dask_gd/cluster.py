@@ -19,7 +19,10 @@ from importlib.metadata import version
 from typing import Any
 
 import dask
+import dask.local
+import dask.threaded
 from dask.base import get_scheduler
+from dask.delayed import Delayed
 from dask.utils import parse_timedelta
 from distributed import Client, Future, KilledWorker, default_client, futures_of, rejoin, secede, wait
 from distributed.client import FutureCancelledError
@@ -34,6 +37,9 @@ logger = logging.getLogger("dask_gd")
 TIMEOUT, DEFAULT_TIMEOUT = "dask_gd.timeout", "60s"
 #: The cluster is looked at this many times within that time.
 LOOKS = 6
+
+#: Dask's schedulers that run tasks in this process.
+IN_THREADS = (dask.threaded.get, dask.local.get_sync)
 
 #: Errors that mean the scheduler is gone or does not answer.
 LOST = (FutureCancelledError, CommClosedError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError)
@@ -117,9 +123,10 @@ def compute(
     """
     if not any(map(dask.is_dask_collection, collections)):
         return collections
-    client = getattr(get_scheduler(collections=collections), "__self__", None)
+    scheduler = get_scheduler(collections=collections)
+    client = getattr(scheduler, "__self__", None)
     if not isinstance(client, Client):
-        return dask.compute(*collections)
+        return compute_here(scheduler, collections)
     asked: list[Future] = []
     with leaving_thread():
         try:
@@ -141,6 +148,17 @@ def compute(
             # An error's traceback holds this frame for as long as somebody keeps the error.
             for future in asked:
                 future.release()
+
+
+def compute_here(scheduler: Callable, collections: tuple) -> tuple:
+    """Return the results of Dask collections on this machine."""
+    if scheduler not in IN_THREADS or not all(isinstance(each, Delayed) for each in collections):
+        return dask.compute(*collections)
+    # There is nothing to optimise, and to look for it takes as long as a pass over small data.
+    graph: dict = {}
+    for each in collections:
+        graph.update(each.__dask_graph__())
+    return scheduler(graph, [each.key for each in collections])
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def sum_of_tasks(
     name : str
         Of the tasks, on Dask's dashboard.
     """
-    shared: dict[Key, GraphNode] = {} if blocks is None else dict(blocks.graph)
+    shared: dict[Key, GraphNode] = {} if blocks is None else blocks.needed(numbers)
     name, common = f"{name}-{key}", f"gd-weights-{key}"
     if literal:
         given: Any = DataNode(None, work)

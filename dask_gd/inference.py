@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import uuid
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import count as counted
 from typing import Any
 
@@ -126,7 +126,8 @@ def infer(
     _check_run(run, level)
     given = {"sample_weight": sample_weight, "offset": offset}
     given |= {"features": features, "target": target, "sample_dims": sample_dims}
-    source: Source = InDoubles(**vars(with_values(as_source(x, y, **as_in_fit(run, x, given), nan=nan))))
+    rows = with_values(as_source(x, y, **as_in_fit(run, x, given), nan=nan))
+    source: Source = InDoubles(**{field.name: getattr(rows, field.name) for field in fields(rows)})
     if source.present is not None:
         run = with_targets(run, list(source.present.columns))
     _check_data(run, source)

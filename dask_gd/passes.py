@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
-import dask.local
-import dask.threaded
 import numpy as np
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
@@ -28,7 +26,7 @@ from dask.typing import Key
 from distributed import futures_of, span
 from distributed.metrics import context_meter
 
-from .cluster import active_client, compare_versions, compute, telling_commits, threads_of
+from .cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
 from .errors import DataError, InvalidArgumentError, NonFiniteError
 from .graph import sum_of_tasks
 from .losses import Loss
@@ -247,7 +245,7 @@ def evaluate(
 
 def in_threads() -> bool:
     """Return whether Dask would run tasks in threads of this process."""
-    return get_scheduler() in (None, dask.threaded.get, dask.local.get_sync)
+    return get_scheduler() in (None, *IN_THREADS)
 
 
 def reads_zarr(reader: Reader) -> bool:

@@ -3,6 +3,8 @@
 Hypothesis invents the same cases on every run, so that a failure is a change of the code.
 """
 
+import gc
+
 import dask
 import helpers
 import pytest
@@ -21,6 +23,8 @@ settings.load_profile("dask_gd")
 
 # Dask's workers are forked from a process that has loaded them; those of the command line start as its users' do.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+# What a dozen idle workers would spend a fifth of the time on.
+dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"})
 
 # The clusters that stay until the end of the session, by their number of workers or by name.
 SHARED = {}
@@ -32,6 +36,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "clusters" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("clusters"))
+
+
+def pytest_collection_finish():
+    """Keep Python from looking for garbage among the thousands of tests, and what was imported, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -485,7 +485,8 @@ def test_a_value_in_x_that_is_not_finite_is_named_by_row_and_column(kind, value,
     source = as_source(KINDS[kind](x.astype(dtype), 10), y)
     for loss in (Squared(), Logistic()):
         for needs in (FIRST_PASS, Needs(scale=True)):
-            with pytest.raises(NonFiniteError, match=rf"{value} in row 47, column 1 of 'x'.*rows "):
+            where = "" if kind == "numpy" else ", .*rows "
+            with pytest.raises(NonFiniteError, match=rf"{value} in row 47, column 1 of 'x'{where}"):
                 passed(source, loss=loss, needs=needs)
 
 

@@ -9,6 +9,8 @@ from .groups import minimise_groups, residual
 
 #: Rounds of coordinate descent at most, and sweeps in each, all but the first over the weights that are not 0.
 ROUNDS, SWEEPS = 200, 10
+#: Rounds in which the largest slope does not fall, after which there is no minimum to be found.
+IDLE = 10
 #: Weights that become 0 between them, at most.
 DROPPED = 32
 #: Slope left at the minimum, as a share of the largest linear term: by coordinate descent, and by a linear system, of
@@ -73,6 +75,7 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
     tolerance = DESCENDED * scale
     diagonal = np.maximum(np.diagonal(h), np.finfo(float).eps)
     start, u = u, u.copy()
+    least, idle = np.inf, 0
     for _ in range(ROUNDS):
         polished = _polished(h, linear, absolute, u)
         # Where h is singular the way may lead uphill.
@@ -95,7 +98,10 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
                     break
         if not (np.isfinite(u).all() and np.isfinite(left).all()):
             return start
-        if residual(h, linear, bent, u) <= tolerance:
+        found = residual(h, linear, bent, u)
+        idle = 0 if found < least else idle + 1
+        least = min(found, least)
+        if found <= tolerance or idle == IDLE:
             break
     return u
 

@@ -27,6 +27,19 @@ class Blocks:
     #: All else that they need: what Dask does not run within them.
     graph: dict[Key, GraphNode]
 
+    def needed(self, numbers: Sequence[int]) -> dict[Key, GraphNode]:
+        """Return what the nodes of these partitions need."""
+        if not self.graph or len(numbers) == len(self.nodes):
+            return dict(self.graph)
+        found: dict[Key, GraphNode] = {}
+        open_keys = {key for number in numbers for key in self.nodes[number].dependencies}
+        while open_keys:
+            key = open_keys.pop()
+            if key in self.graph:
+                found[key] = self.graph[key]
+                open_keys |= found[key].dependencies - found.keys()
+        return found
+
 
 def paired(blocks: Sequence[da.Array]) -> Blocks:
     """Return the blocks of several arrays, paired by their number."""
