@@ -19,12 +19,12 @@ from ..errors import InvalidArgumentError, InvalidTypeError
 from ..graph import sum_of_tasks
 from ..process import keep_pages, one_blas_thread, relieve
 from ..sources import Reader, Source
-from ..sources.base import align, partition_bounds
 from ..sources.blocks import paired
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask import BlockRows
 from ..sources.lazy import is_lazy
+from ..sources.partitions import align, partition_bounds
 from ..sources.zarr import ZarrRows
 from ..stats import FAN_IN
 

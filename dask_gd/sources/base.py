@@ -19,10 +19,10 @@ from ..stats import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, st
 from .blocks import Blocks, paired
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
 from .dask import BlockRows
-from .grid import grouped, overlapping
 from .kinds import product_dtype
 from .metadata import named_array, understood
-from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK, Plan
+from .partitions import align, partition_bounds
+from .plan import Plan
 from .present import Present
 from .reader import Reader
 from .xarray import FieldRows, dataset_rows
@@ -394,30 +394,3 @@ def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(No
         x = align(x, bounds)
     rest: dict[str, Any] = {name: a and align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
     return Source(x, align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)
-
-
-def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
-    """Rows at which partitions begin: runs of whole chunks or shards of a Zarr array, the blocks of a Dask array."""
-    if isinstance(x, BlockRows):
-        edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
-        # Blocks so small that their tasks cost more than they do are put together.
-        count = len(edges) - 1
-        together = min(count // PARTITIONS, SMALL_BLOCK // max(1, x.nbytes(x.shape[0]) // count))
-        if together > 1:
-            edges = np.append(edges[:-1:together], edges[-1])
-        return tuple(int(edge) for edge in edges)
-    units = overlapping(x.units, start, stop)
-    used = x.units[units.start : units.stop + 1]
-    row_bytes = x.nbytes(1)
-    # Of wide rows so many that the gradient, which is as wide, is small beside them.
-    fewest = -(-min(PARTITION_BYTES, 16 * 8 * x.shape[1]) // row_bytes)
-    most = min(PARTITION_BYTES // row_bytes, (used[-1] - used[0]) // PARTITIONS)
-    return (start, *(edge for edge in grouped(used, most, fewest) if start < edge < stop), stop)
-
-
-def align(column: Column, bounds: tuple[int, ...]) -> Column:
-    """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
-    if not isinstance(column, BlockRows):
-        return column
-    column = replace(column, array=column.array[bounds[0] : bounds[-1]])
-    return column.aligned(tuple(int(size) for size in np.diff(bounds)))

@@ -31,7 +31,7 @@ from .gate import gated
 from .kinds import OBJECT, is_plain, value_dtype, variable_remedy
 from .metadata import check_variable
 from .packing import Packing, packing_of, without_packing
-from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
+from .partitions import grid_chunks
 
 logger = logging.getLogger("dask_gd")
 
@@ -334,37 +334,6 @@ def in_grid(array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     """The array in the grid's chunks, but for dimensions of size 1."""
     own = tuple((1,) if n == 1 else c for c, n in zip(chunks, array.shape, strict=True))
     return array.rechunk(own) if isinstance(array, da.Array) else da.from_array(array, chunks=own, name=False)
-
-
-def grid_chunks(
-    variables: Sequence[xr.Variable], dims: tuple[Hashable, ...], sizes: tuple[int, ...], width: int, together: bool
-) -> tuple[tuple[int, ...], ...]:
-    """The grid of partitions: along each dimension the chunks of the largest chunked variable that has it.
-
-    Dimensions that no chunked variable has are cut so that blocks of rows, were they in memory, would be those of a
-    NumPy array. ``together`` puts chunks that are so small that their tasks cost more than they do together.
-    """
-    n, chunks = max(1, prod(sizes)), dict[Hashable, tuple[int, ...]]()
-    row_bytes = 8 * width
-    for v in sorted(variables, key=lambda v: -v.nbytes):
-        for d, c in zip(v.dims, v.chunks or (), strict=bool(v.chunks)):
-            chunks.setdefault(d, tuple(size for size in c if size) or (0,))
-    blocks = prod(len(c) for c in chunks.values())
-    some = min(blocks // PARTITIONS, SMALL_BLOCK * blocks // (n * row_bytes)) if together else 1
-    for d in reversed(dims):
-        if d in chunks and some > 1:
-            count, edges = min(some, len(chunks[d])), np.cumsum([0, *chunks[d]])
-            chunks[d] = tuple(np.diff(np.append(edges[:-1:count], edges[-1])).tolist())
-            some //= count
-    wanted = min(PARTITION_BYTES, max(1 << 20, n * row_bytes // PARTITIONS)) // row_bytes
-    rows = max(1, prod(max(c) for c in chunks.values()))
-    had = {d for v in variables for d in v.dims}
-    for d, size in zip(reversed(dims), reversed(sizes), strict=True):
-        if d not in chunks:
-            step = max(1, min(size, wanted // rows) if d in had else size)
-            chunks[d] = (step,) * (size // step) + ((size % step,) if size % step or not size else ())
-            rows *= step
-    return tuple(chunks[d] for d in dims)
 
 
 def predicted(
