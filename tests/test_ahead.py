@@ -73,10 +73,10 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def far(tmp_path):
     """A group of Zarr arrays, and its address on a web server."""
-    x, _, y = problem(4000, 5)
+    x, _, y = problem(2000, 5)
     group = zarr.open_group(tmp_path / "far.zarr", mode="w")
     codecs = {"compressors": zarr.codecs.Crc32cCodec(), "config": {"write_empty_chunks": True}}
-    for name, data, chunk in (("x", x, 50), ("y", y, 130), ("s", np.linspace(0.5, 2, 4000), 4000)):
+    for name, data, chunk in (("x", x, 50), ("y", y, 130), ("s", np.linspace(0.5, 2, 2000), 2000)):
         group.create_array(name, data=data, chunks=(chunk, *data.shape[1:]), **codecs)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
     thread = threading.Thread(target=server.serve_forever)
@@ -89,7 +89,7 @@ def far(tmp_path):
 
 def fit(location, **options):
     source = dask_gd.open(location, x="x", y="y", sample_weight="s")
-    return dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3), tol=1e-10, **options)
+    return dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3), tol=1e-8, **options)
 
 
 @pytest.mark.slow

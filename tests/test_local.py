@@ -15,7 +15,7 @@ GROUPS = np.arange(8) // 3
 BOUNDED = [Squared(), Logistic(), dask_gd.Huber(1.0), dask_gd.SquaredHinge()]
 
 
-def chunked(x, rows=50):
+def chunked(x, rows=100):
     return da.from_array(x, chunks=(rows, -1))
 
 

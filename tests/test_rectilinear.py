@@ -13,7 +13,7 @@ import dask_gd
 from dask_gd.cli.doctor import reading
 from dask_gd.errors import CorruptChunkError, MissingChunkError, NonFiniteError
 from dask_gd.preprocessing import StandardScaler
-from dask_gd.sources import as_source, base
+from dask_gd.sources import as_source, partitions
 from dask_gd.sources import zarr as streamed
 from dask_gd.sources.grid import find, grouped, longest, overlapping
 
@@ -31,7 +31,7 @@ def _short_windows(monkeypatch):
     """Windows and partitions of a few rows."""
     monkeypatch.setattr(streamed, "READ_BYTES", 16 * P * 8)
     monkeypatch.setattr(streamed, "READ_ROWS", 2)
-    monkeypatch.setattr(base, "PARTITIONS", 4)
+    monkeypatch.setattr(partitions, "PARTITIONS", 4)
 
 
 def in_grid(data, rows=ROWS, columns=COLUMNS, store=None, name=None, **options):

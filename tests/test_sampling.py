@@ -87,22 +87,22 @@ def test_faults_in_rows_that_no_sample_reads_are_found(stored):
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
-@pytest.mark.parametrize("n", range(12))
-def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, n, solver):
+def test_a_fit_interrupted_while_it_samples_resumes_to_the_same_bits(stored, tmp_path, solver):
     class Stop(BaseException):
         pass
 
-    def interrupt(event):
-        if getattr(event, "iteration", None) == n:
-            raise Stop
-
     data = stored[2]()
     whole = fit(*data, solver=solver)
-    if n > whole.n_iter:
-        return
-    with pytest.raises(Stop):
-        fit(*data, solver=solver, store=tmp_path / "run", callbacks=[interrupt])
-    resumed = fit(*data, solver=solver, store=tmp_path / "run")
-    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
-    for name in ("loss", "grad_norm", "rows"):
-        np.testing.assert_array_equal(resumed.history[name], whole.history[name])
+    for n in range(min(12, whole.n_iter + 1)):
+
+        def interrupt(event, n=n):
+            if getattr(event, "iteration", None) == n:
+                raise Stop
+
+        store = tmp_path / f"run-{n}"
+        with pytest.raises(Stop):
+            fit(*data, solver=solver, store=store, callbacks=[interrupt])
+        resumed = fit(*data, solver=solver, store=store)
+        np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+        for name in ("loss", "grad_norm", "rows"):
+            np.testing.assert_array_equal(resumed.history[name], whole.history[name])

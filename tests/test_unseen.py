@@ -28,7 +28,7 @@ def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, n
     for seed in range(3):
         x, *targets = problem(n, p, seed)
         y, penalty = targets[loss == "logistic"], dask_gd.L2(alpha)
-        blocks = da.from_array(x, chunks=(n // 30, p))
+        blocks = da.from_array(x, chunks=(n // 6, p))
         run = dask_gd.fit(blocks, y, loss=loss, solver="newton", penalty=penalty, tol=tol)
         assert run.reason == "converged"
         end, cosine = measured(x, y, loss, penalty, run.parameters)

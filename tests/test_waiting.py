@@ -131,14 +131,16 @@ def test_without_workers_a_fit_ends_with_what_was_committed(data, tmp_path, unin
     assert events[0].resumed_from == 4
 
 
-def test_a_killed_scheduler_is_named_with_what_was_committed(data, tmp_path, uninterrupted, reconnects_briefly):
-    """FAULTS 22: resumed on a fresh cluster, the same bits."""
+def test_a_killed_scheduler_is_named_with_what_was_committed(
+    data, tmp_path, uninterrupted, reconnects_briefly, clusters
+):
+    """FAULTS 22: resumed on another cluster, the same bits."""
     store = tmp_path / "run"
     said = rf"scheduler at tcp://.* is gone.*Iteration 4 is committed in {store}"
     with cluster(tmp_path) as (first, _), pytest.raises(ClusterError, match=said):
         fit(data, store, [at(4, first.kill)])
     events = []
-    with cluster(tmp_path):
+    with Client(clusters(2)):
         same(fit(data, store, [events.append]), uninterrupted)
     assert events[0].resumed_from == 4
 

@@ -21,8 +21,7 @@ from dask_gd.errors import (
     NonFiniteError,
     StoreMismatchError,
 )
-from dask_gd.sources import as_source, fields
-from dask_gd.sources import xarray as labelled
+from dask_gd.sources import as_source, fields, partitions
 from dask_gd.sources.packing import packing_of
 
 DIMS = ("time", "lat", "lon")
@@ -194,10 +193,10 @@ def test_partitions_are_the_blocks_of_the_largest_variable():
 
 
 def test_small_chunks_are_put_together_and_what_is_in_memory_is_cut(monkeypatch):
-    monkeypatch.setattr(labelled, "PARTITIONS", 2)
+    monkeypatch.setattr(partitions, "PARTITIONS", 2)
     small = as_source(climate().chunk(time=1, lat=1, lon=1), **NAMES)
     assert small.partitions <= 2 * 3
-    monkeypatch.setattr(labelled, "PARTITION_BYTES", 40 * 8 * len(FEATURES))
+    monkeypatch.setattr(partitions, "PARTITION_BYTES", 40 * 8 * len(FEATURES))
     assert as_source(climate(), **NAMES).x.fields.chunks == ((2, 2, 2, 2, 2, 1), (5,), (4,))
 
 
