@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
+import dask
 from dask._task_spec import DataNode, GraphNode, List, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -48,7 +49,7 @@ def sum_of_tasks(
     at_once : bool
         Add up in a single task, in the same order.
     annotations : dict, optional
-        Dask's, for these tasks.
+        Dask's, for these tasks, beside those that hold where this is called.
     add : callable
         Adds up two of what the tasks sum.
     name : str
@@ -68,7 +69,7 @@ def sum_of_tasks(
     sums, root = tree(list(parts), key, width, at_once, add)
     layers = {
         f"gd-blocks-{key}": MaterializedLayer(shared),
-        name: MaterializedLayer(parts, annotations=annotations),
+        name: MaterializedLayer(parts, annotations={**dask.get_annotations(), **(annotations or {})}),
         f"gd-sum-{key}": MaterializedLayer(sums),
     }
     below: dict[str, set[str]] = {f"gd-blocks-{key}": set(), name: {f"gd-blocks-{key}"}, f"gd-sum-{key}": {name}}

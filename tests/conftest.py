@@ -23,8 +23,6 @@ settings.load_profile("dask_gd")
 
 # Dask's workers are forked from a process that has loaded them; those of the command line start as its users' do.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-# What a dozen idle workers would spend a fifth of the time on.
-dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"})
 
 # The clusters that stay until the end of the session, by their number of workers or by name.
 SHARED = {}
