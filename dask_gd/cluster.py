@@ -240,12 +240,13 @@ class Watch:
 
     def look_for_heartbeats(self, workers: dict, now: float) -> bool:
         """Note workers that have not been heard of, and those that are paused; return whether there are any."""
-        before = len(self.noted)
+        waited_for = False
         for address, worker in workers.items():
             heartbeat, since = self.heartbeats.get(address, (None, now))
             if heartbeat != worker["last_seen"]:
                 self.heartbeats[address] = (worker["last_seen"], now)
             elif now - since >= self.patience / 2:
+                waited_for = True
                 self.note(
                     address,
                     f"Worker {address} has not been heard of for {now - since:.0f} s. The scheduler gives its tasks to "
@@ -254,12 +255,13 @@ class Watch:
                     "to go on sooner, end that worker.",
                 )
             elif worker["status"] == "paused":
+                waited_for = True
                 self.note(
                     f"{address} paused",
                     f"Worker {address} is paused, since its memory is nearly full; it takes no tasks. Give it more, or "
                     "fewer threads, or write the data in smaller chunks.",
                 )
-        return len(self.noted) > before
+        return waited_for
 
     def look_for_work(self, workers: dict, now: float, excused: bool) -> None:
         """Note that no task runs anywhere, though there are workers."""

@@ -14,6 +14,7 @@ from dask_gd import Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.nonsmooth import NonSmooth
 from dask_gd.penalties import nonsmooth
+from dask_gd.solvers import lasso
 from dask_gd.solvers.lasso import minimise
 
 
@@ -44,6 +45,30 @@ def test_the_minimum_is_the_same_from_any_start(seed):
     h, linear, absolute, start = quadratic(8, 20, 1, seed)
     one, other = (minimise(h, linear, alone(absolute), u) for u in (start, np.zeros(8)))
     assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_minimum_is_not_given_up_on_the_way(monkeypatch):
+    """There are fewer rows than features, so that most ways fall for long, and the value is not strictly convex."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        q = int(rng.integers(5, 40))
+        a = rng.normal(size=(int(rng.integers(q // 2, q)), q))
+        a /= np.linalg.norm(a, axis=0)
+        linear, absolute = a.T @ rng.normal(size=len(a)), np.full(q, 10.0 ** rng.uniform(-2, 0))
+        found = minimise(a.T @ a, linear, alone(absolute), np.zeros(q))
+        with monkeypatch.context() as patch:
+            patch.setattr(lasso, "ENDLESS", np.inf)
+            assert_array_equal(found, minimise(a.T @ a, linear, alone(absolute), np.zeros(q)))
+
+
+def test_what_has_no_minimum_is_given_up_at_once(monkeypatch):
+    """Along a direction without curvature the linear term gains more than the penalty takes."""
+    direction = np.array([1.0, 2.0, -1.0])
+    h = np.eye(3) - np.outer(direction, direction) / 6
+    rounds, polished = [], lasso._polished
+    monkeypatch.setattr(lasso, "_polished", lambda *given: (rounds.append(1), polished(*given))[1])
+    minimise(h, direction, alone([0.1, 0.1, 0.1]), np.zeros(3))
+    assert 0 < len(rounds) < lasso.ROUNDS / 10
 
 
 def test_the_minimum_of_an_orthogonal_quadratic_is_known():

@@ -46,19 +46,29 @@ def data():
 
 
 @contextlib.contextmanager
-def process(*command, packages=None):
+def process(module, *arguments, packages=None):
     """Run a part of a cluster in a process of its own; packages from ``packages`` come before the installed ones."""
-    paths = [str(packages)] if packages else []
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.getcwd(), os.environ.get("PYTHONPATH", "")])}
-    # Not in this directory, where python -m would look for packages first.
-    run = subprocess.Popen(
-        [sys.executable, "-m", *command], env=env, cwd=tempfile.gettempdir(), stderr=subprocess.DEVNULL
-    )
+    if packages is None:
+        run = helpers.forked(run_module, module, arguments)
+        end = run.join
+    else:
+        paths = os.pathsep.join([str(packages), os.getcwd(), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", module, *arguments]
+        # Not in this directory, where python -m would look for packages first.
+        options = {"cwd": tempfile.gettempdir(), "stderr": subprocess.DEVNULL}
+        run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **options)
+        end = run.wait
     try:
         yield run
     finally:
         run.kill()
-        run.wait()
+        end()
+
+
+def run_module(module, arguments):
+    """Do what ``python -m`` does, in a process that has loaded what it needs."""
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    importlib.import_module(module).main(list(arguments), standalone_mode=False)
 
 
 @contextlib.contextmanager

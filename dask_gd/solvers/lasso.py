@@ -9,8 +9,8 @@ from .groups import minimise_groups, residual
 
 #: Rounds of coordinate descent at most, and sweeps in each, all but the first over the weights that are not 0.
 ROUNDS, SWEEPS = 200, 10
-#: Rounds in which the largest slope does not fall, after which there is no minimum to be found.
-IDLE = 10
+#: Where the line of a round's step falls for so many times the length of the weights, there is no minimum.
+ENDLESS = 1e6
 #: Weights that become 0 between them, at most.
 DROPPED = 32
 #: Slope left at the minimum, as a share of the largest linear term: by coordinate descent, and by a linear system, of
@@ -75,8 +75,8 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
     tolerance = DESCENDED * scale
     diagonal = np.maximum(np.diagonal(h), np.finfo(float).eps)
     start, u = u, u.copy()
-    least, idle = np.inf, 0
     for _ in range(ROUNDS):
+        before = u.copy()
         polished = _polished(h, linear, absolute, u)
         # Where h is singular the way may lead uphill.
         if -np.inf < _value(h, linear, absolute, polished) <= _value(h, linear, absolute, u):
@@ -98,12 +98,20 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
                     break
         if not (np.isfinite(u).all() and np.isfinite(left).all()):
             return start
-        found = residual(h, linear, bent, u)
-        idle = 0 if found < least else idle + 1
-        least = min(found, least)
-        if found <= tolerance or idle == IDLE:
+        if residual(h, linear, bent, u) <= tolerance or _falls_for_ever(h, linear, absolute, u, u - before):
             break
     return u
+
+
+def _falls_for_ever(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndarray, step: np.ndarray) -> bool:
+    """Return whether the line along a step falls when all signs are the step's, and has its minimum nowhere near."""
+    if not step.any():
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        slope = (linear - h @ u) @ step - absolute @ np.abs(step)
+        rounding = SOLVED * (np.abs(linear) + absolute) @ np.abs(step)
+        curvature = np.abs(step @ h @ step) * np.abs(u).max() / np.abs(step).max()
+        return bool(slope > max(rounding, ENDLESS * curvature))
 
 
 def _value(h: np.ndarray, linear: np.ndarray, absolute: np.ndarray, u: np.ndarray) -> float:

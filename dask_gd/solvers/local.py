@@ -141,7 +141,7 @@ class ADMM:
 
     Examples
     --------
-    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 60_000))
     >>> dask_gd.fit(source, loss="logistic", penalty=dask_gd.L1(1e-3), solver=dask_gd.ADMM(), tol=1e-4).reason
     'converged'
     """

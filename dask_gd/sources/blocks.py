@@ -12,7 +12,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import GraphNode, Task, convert_legacy_graph
+from dask._task_spec import Alias, GraphNode, Task, convert_legacy_graph
 from dask.core import flatten
 from dask.order import order
 from dask.typing import Key
@@ -53,7 +53,7 @@ def paired(blocks: Sequence[da.Array]) -> Blocks:
     )
     keys = list(flatten(tuples.__dask_keys__()))
     graph = convert_legacy_graph(optimized(tuples, keys))
-    return Blocks(tuple(ordered(graph.pop(key)) for key in keys), graph)
+    return Blocks(tuple(ordered(taken(graph, key)) for key in keys), graph)
 
 
 def optimized(array: da.Array, keys: list[Key]) -> dict[Key, Any]:
@@ -62,6 +62,14 @@ def optimized(array: da.Array, keys: list[Key]) -> dict[Key, Any]:
         return dict(array.__dask_optimize__(array.__dask_graph__(), keys))
     # An array of Dask's query planner.
     return dict(array.optimize().__dask_graph__())  # type: ignore[attr-defined]
+
+
+def taken(graph: dict[Key, GraphNode], key: Key) -> GraphNode:
+    """Take the node of a key out of the graph, which is no other's: of a fused chain Dask makes an alias."""
+    node = graph.pop(key)
+    while isinstance(node, Alias) and node.target in graph:
+        node = graph.pop(node.target)
+    return node
 
 
 def ordered(node: GraphNode) -> GraphNode:
