@@ -101,7 +101,11 @@ def timeout() -> float:
 
 
 def compute(
-    *collections: Any, run: str = "", what: str = "the computation", named: Callable[[Any], str] = "Task {}".format
+    *collections: Any,
+    run: str = "",
+    what: str = "the computation",
+    named: Callable[[Any], str] = "Task {}".format,
+    one_task: bool = False,
 ) -> tuple:
     """Return the results of Dask collections, computed where Dask would; look at the cluster while waiting.
 
@@ -115,6 +119,8 @@ def compute(
         What is computed, for messages.
     named : callable
         Gives the name of a task's key, for messages.
+    one_task : bool
+        No two tasks could run at once, so that on this machine no other thread is needed.
 
     Raises
     ------
@@ -126,7 +132,7 @@ def compute(
     scheduler = get_scheduler(collections=collections)
     client = getattr(scheduler, "__self__", None)
     if not isinstance(client, Client):
-        return compute_here(scheduler, collections)
+        return compute_here(scheduler, collections, one_task)
     asked: list[Future] = []
     with leaving_thread():
         try:
@@ -150,11 +156,13 @@ def compute(
                 future.release()
 
 
-def compute_here(scheduler: Callable, collections: tuple) -> tuple:
+def compute_here(scheduler: Callable, collections: tuple, one_task: bool) -> tuple:
     """Return the results of Dask collections on this machine."""
     if scheduler not in IN_THREADS or not all(isinstance(each, Delayed) for each in collections):
         return dask.compute(*collections)
     # There is nothing to optimise, and to look for it takes as long as a pass over small data.
+    if one_task:
+        scheduler = dask.local.get_sync
     graph: dict = {}
     for each in collections:
         graph.update(each.__dask_graph__())

@@ -237,7 +237,13 @@ def evaluate(
         # Dask advises against graphs that hold this much; here it is sent once.
         large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
         with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            [[sums]] = compute(total, run=run, what=f"pass {key}", named=partial(_rows_named, source, groups))
+            [[sums]] = compute(
+                total,
+                run=run,
+                what=f"pass {key}",
+                named=partial(_rows_named, source, groups),
+                one_task=blocks is None and len(groups) == 1,
+            )
             return coupled(sums, loss, needs)
     finally:
         del _running[key]
