@@ -33,17 +33,21 @@ def sum_of_tasks(
     add: Callable = combine,
     name: str = "gd-gradient",
 ) -> Delayed:
-    """Return the sum over ``task(work, number, blocks)`` for each number, a list of what a partition sums for each.
+    """Return the sum of what ``task(work, i, blocks)`` gives for the i-th of the numbers: a list of one.
 
     Parameters
     ----------
     key : str
         Names the pass.
+    task : callable
+        Returns a list, of what each of some partitions sums.
     work : Any
         What all tasks have in common. It is a node of the graph, which each worker gets once, or with ``literal`` a
         part of every task.
     numbers : sequence of int
         Of the tasks; with ``blocks`` those of the partitions.
+    blocks : Blocks or None
+        What is not read by the tasks but given to them.
     width : int
         How many sums are added up at a time, in the order of the tasks.
     at_once : bool

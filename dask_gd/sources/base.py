@@ -146,6 +146,7 @@ class Source:
 
     @property
     def reader(self) -> Reader:
+        """How tasks read the partitions, wherever they run."""
         return self.tasks.reader
 
     def plan(self) -> Plan:
