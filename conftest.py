@@ -1,6 +1,7 @@
 """What holds for tests and doctests."""
 
 import os
+import signal
 import sys
 
 # What tests start, some hundred processes, need not compile the package each.
@@ -12,6 +13,9 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # Workers would look a hundred times a second at what they do, and fifty times at the clock.
 os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 os.environ.setdefault("DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL", "500ms")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
