@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 
 import dask_gd
 from dask_gd import passes
+from dask_gd.kernels.base import Needs, combine, partial_stats
 from dask_gd.sources import Source
-from dask_gd.stats import Needs, combine, partial_stats
 
 HEADER = ("codec", "what", "median s", "GB/s", "ratio to the floor", "all s")
 TARGET = 1.5

@@ -27,7 +27,8 @@ from distributed import Client
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.sources import files, reader
+from dask_gd.sources import chunk_files as files
+from dask_gd.sources import reader
 
 TARGET, ROWS, FEATURES, CHUNK_ROWS, STEPS = 1.03, 250_000, 50, 12_500, 40
 TITLE = f"Gradient descent, {STEPS} steps on {ROWS:,} x {FEATURES}, watched and not"

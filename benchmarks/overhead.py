@@ -21,7 +21,7 @@ from common import cluster, in_turns, make_problem
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.stats import Needs
+from dask_gd.kernels.base import Needs
 
 TARGET, CHUNKS, CHUNK_ROWS, FEATURES = 3.0, 2000, 96, 4
 TITLE = f"One pass over {CHUNKS:,} chunks of 3 KB"

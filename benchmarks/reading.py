@@ -35,9 +35,9 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.process import keep_pages
-from dask_gd.sources.zarr import AHEAD_BYTES, ZARRS, ZarrRows
-from dask_gd.stats import Needs
+from dask_gd.kernels.base import Needs
+from dask_gd.sources.zarr_column import AHEAD_BYTES, ZARRS, ZarrRows
+from dask_gd.worker_env import keep_pages
 
 ROWS, FEATURES, CHUNK = 200_000, 100, 10_000
 HEADER = ("where", "codec", "reader", "median s", "GB/s", "times the first")

@@ -29,7 +29,7 @@ from sklearn.model_selection import PredefinedSplit
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.stats import EXACT, Needs
+from dask_gd.kernels.base import EXACT, Needs
 
 FOLDS, CS, ALPHAS = 5, np.geomspace(1e-4, 1e4, 10), np.geomspace(1e-2, 1e6, 100)
 OF_FIT, OF_PEER, OF_PASS, AGREE = 5.0, 3.0, 1.5, 1e-6

@@ -23,8 +23,8 @@ from common import CODECS, in_turns
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.process import one_blas_thread
-from dask_gd.stats import Needs, partial_stats
+from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.worker_env import one_blas_thread
 
 TARGET, ROWS, FEATURES, CHUNK_ROWS = 1.03, 1_000_000, 100, 50_000
 TITLE = f"A gradient pass over {ROWS:,} x {FEATURES} float32, with a shift of its columns and without"

@@ -22,7 +22,7 @@ from common import arguments, cluster, finish, scratch
 from memory import peak, resident
 
 import dask_gd
-from dask_gd.process import one_blas_thread
+from dask_gd.worker_env import one_blas_thread
 
 BYTES, CHUNK_BYTES, SLACK = 1_600_000_000, 40_000_000, 32
 HEADER = ("features", "rows", "pass s", "GB/s", "times the floor on 1 thread", "worker MB", "planned MB", "iterations")

@@ -9,22 +9,34 @@ from . import interrupt  # noqa: F401 - before all that takes time
 # isort: split
 from importlib.metadata import version
 
-from . import accessor, callbacks, errors, events
+from . import accessor, callbacks, errors, events, losses, penalties
+from .dashboard.progress import Progress
 from .errors import DaskGDError
-from .folds import Folds
-from .inference import Inference, infer
-from .loop import fit
-from .losses import Gamma, Hinge, Huber, Logistic, Model, Poisson, Quantile, Softmax, Squared, SquaredHinge, Tweedie
-from .monitor.progress import Progress
-from .monitor.report import report
-from .penalties import L1, L2, ElasticNet, GroupLasso
-from .predictions import write
-from .result import FitResult, load
-from .search import search
-from .search_result import SearchResult
+from .fitting.fit import fit
+from .fitting.folds import Folds
+from .fitting.search import search
+from .fitting.search_result import SearchResult
+from .model.losses import (
+    Gamma,
+    Hinge,
+    Huber,
+    Logistic,
+    Model,
+    Poisson,
+    Quantile,
+    Softmax,
+    Squared,
+    SquaredHinge,
+    Tweedie,
+)
+from .model.penalties import L1, L2, ElasticNet, GroupLasso
+from .reports import report
+from .results.fit_result import FitResult, load
+from .results.inference import Inference, infer
+from .results.prediction import write
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
-from .store import Store
+from .store.store import Store
 
 __version__ = version("dask_gd")
 
@@ -68,7 +80,9 @@ __all__ = [
     "fit",
     "infer",
     "load",
+    "losses",
     "open",
+    "penalties",
     "report",
     "search",
     "write",

@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from .loop import fit
-from .result import FitResult
+from .fitting.fit import fit
+from .results.fit_result import FitResult
 
 
 @xr.register_dataset_accessor("gd")

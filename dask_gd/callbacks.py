@@ -15,12 +15,12 @@ import numpy as np
 from . import passes
 from .errors import InvalidArgumentError
 from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
-from .losses import Model
-from .result import FitResult
-from .shift import read_shifted
+from .kernels.base import Needs, Stats
+from .kernels.shift import read_shifted
+from .model.losses import Model
+from .results.fit_result import FitResult
 from .sources import as_source
-from .stats import Needs, Stats
-from .store import Store
+from .store.store import Store
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogFile"]
 

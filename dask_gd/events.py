@@ -16,16 +16,14 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .errors import CallbackWarning, InvalidArgumentError
-
-if TYPE_CHECKING:
-    from .losses import Loss
-    from .result import FitResult
-    from .store import Checkpoint
+from .model.losses import Loss
+from .results.fit_result import FitResult, result_of
+from .store.store import Checkpoint
 
 
 class StopFit(Exception):
@@ -63,8 +61,6 @@ class OfIteration:
     @property
     def result(self) -> FitResult:
         """What the fit would give back if it ended here; to be asked for while the callback is called."""
-        from .result import result_of
-
         return result_of(*self._now())
 
     def _now(self) -> tuple[Checkpoint, Loss]:

@@ -10,7 +10,7 @@ from dask.distributed import LocalCluster
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from dask_gd import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Store, Tweedie
-from dask_gd.store import Checkpoint
+from dask_gd.store.store import Checkpoint
 
 FLIGHTS = "data/flights.zarr"
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import dask_gd
 from dask_gd.errors import CorruptChunkError, MissingChunkError
-from dask_gd.sources import zarr as streamed
-from dask_gd.sources.ahead import Ahead
+from dask_gd.sources import zarr_column as streamed
+from dask_gd.sources.prefetch import Ahead
 
 
 class Numbers:

@@ -9,7 +9,7 @@ from helpers import same_bits, to_zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
-from dask_gd.basis import basis_of, shortest
+from dask_gd.kernels.least_squares import basis_of, shortest
 
 
 def exact(x, y, s=None, ridge=0.0, intercept=True):

@@ -20,7 +20,7 @@ from dask_gd import estimators
 from dask_gd.callbacks import Checkpoint, EarlyStopping, LogFile
 from dask_gd.errors import CallbackWarning, DataError, InvalidArgumentError
 from dask_gd.events import Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, SearchStarted, StopFit
-from dask_gd.result import HISTORY
+from dask_gd.results.fit_result import HISTORY
 
 
 def problem(n=300, p=40, seed=0, outputs=None):

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd.errors import InvalidArgumentError, InvalidTypeError, StoreError
-from dask_gd.losses import Custom, Poisson
+from dask_gd.model.losses import Custom, Poisson
 
 
 def problem(n=300, p=3):

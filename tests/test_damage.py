@@ -17,8 +17,8 @@ import pytest
 
 import dask_gd
 from dask_gd import Store
-from dask_gd.checkpoint_file import DIGEST, _digest, decode, encode
 from dask_gd.errors import CorruptCheckpointWarning, StoreError
+from dask_gd.store.checkpoint_file import DIGEST, _digest, decode, encode
 
 pytestmark = pytest.mark.filterwarnings("ignore::dask_gd.errors.CorruptCheckpointWarning")
 

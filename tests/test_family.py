@@ -11,8 +11,8 @@ from sklearn.svm import LinearSVC
 import dask_gd
 from dask_gd import Gamma, Poisson, SquaredHinge, Tweedie
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.objective import gradient_cosine, objective
-from dask_gd.stats import Needs, partial_stats
+from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.solvers.objective import gradient_cosine, objective
 
 REGRESSORS = {
     Poisson(): PoissonRegressor,

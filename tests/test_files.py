@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from dask_gd.sources import files
-from dask_gd.sources.files import ChunkError, chunk_files
-from dask_gd.sources.zarr import ZarrRows
+from dask_gd.sources import chunk_files as files
+from dask_gd.sources.chunk_files import ChunkError, chunk_files
+from dask_gd.sources.zarr_column import ZarrRows
 
 N, P = 53, 6
 COMPRESSORS = {

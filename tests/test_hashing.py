@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dask_gd.hashing import GOLDEN, mixed, row_hashes
+from dask_gd.sources.row_hash import GOLDEN, mixed, row_hashes
 
 
 def test_they_are_splitmix64s():

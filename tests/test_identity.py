@@ -1,4 +1,4 @@
-"""A function of the user's own is known by all of its content, in any process; see `dask_gd.identity`."""
+"""A function of the user's own is known by all of its content, in any process; see `dask_gd.model.identity`."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ import pytest
 
 import dask_gd
 from dask_gd.errors import StoreMismatchError
-from dask_gd.identity import described
+from dask_gd.model.identity import described
 
 # A loss and its slope, with a hole in which something differs.
 SCRIPT = """

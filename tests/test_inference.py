@@ -15,7 +15,7 @@ from statsmodels.genmod.families import links
 import dask_gd
 from dask_gd import Gamma, Logistic, Poisson, Squared, Tweedie, passes
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError
-from dask_gd.inference import SINGULAR, AtOptimum
+from dask_gd.results.inference import SINGULAR, AtOptimum
 
 FAMILIES = {
     Squared(): sm.families.Gaussian,
@@ -305,7 +305,7 @@ def test_other_data_is_refused_before_any_task():
 def test_covariances_that_would_fill_the_memory_are_refused(monkeypatch):
     x, y = problem_of(Squared())
     run = fit(x, np.stack([y, y], axis=1), "squared")
-    monkeypatch.setattr(dask_gd.inference, "LARGEST", 2 * 7 * 7 - 1)
+    monkeypatch.setattr(dask_gd.results.inference, "LARGEST", 2 * 7 * 7 - 1)
     with pytest.raises(InvalidArgumentError, match="7 parameters for each of 2 outputs"):
         dask_gd.infer(run, x, np.stack([y, y], axis=1))
 

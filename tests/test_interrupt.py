@@ -20,7 +20,7 @@ from helpers import checkpoint, committed, problem, same_checkpoint, until
 
 import dask_gd
 from dask_gd.cli import workers
-from dask_gd.monitor.report import replace_file
+from dask_gd.reports import replace_file
 
 # Many short steps, each committed.
 FIT = ["fit", "in.zarr", "-x", "x", "-y", "y", "--loss", "logistic", "--solver", "gradient_descent:learning_rate=1e-3"]

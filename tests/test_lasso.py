@@ -12,10 +12,10 @@ from sklearn.linear_model import ElasticNet, LogisticRegression
 import dask_gd
 from dask_gd import Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.nonsmooth import NonSmooth
-from dask_gd.penalties import nonsmooth
-from dask_gd.solvers import lasso
-from dask_gd.solvers.lasso import minimise
+from dask_gd.model.penalties import nonsmooth
+from dask_gd.model.prox import NonSmooth
+from dask_gd.solvers.quadratic import lasso
+from dask_gd.solvers.quadratic.lasso import minimise
 
 
 def alone(absolute):

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import dask_gd
 from dask_gd import ADMM, LocalSGD, Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.local import STEP_ROWS, least_norm
+from dask_gd.kernels.own_steps import STEP_ROWS, least_norm
 
 GROUPS = np.arange(8) // 3
 BOUNDED = [Squared(), Logistic(), dask_gd.Huber(1.0), dask_gd.SquaredHinge()]

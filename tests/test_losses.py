@@ -11,7 +11,7 @@ from sklearn.metrics import mean_pinball_loss, mean_tweedie_deviance
 
 from dask_gd import Hinge, Huber, Logistic, Quantile, Squared, Tweedie
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.losses import LOSSES, Loss, as_loss
+from dask_gd.model.losses import LOSSES, Loss, as_loss
 
 every_loss = pytest.mark.parametrize("loss", EVERY, ids=repr)
 Z = np.linspace(-30.0, 30.0, 61)

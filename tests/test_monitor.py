@@ -22,13 +22,13 @@ from dask.utils import key_split
 from helpers import cluster, until
 
 import dask_gd
+from dask_gd.dashboard import page, progress
+from dask_gd.dashboard import plugin as boards
+from dask_gd.dashboard.page import duration, table
+from dask_gd.dashboard.plugin import FITS, POINTS, Board, Watched
+from dask_gd.dashboard.progress import Progress
 from dask_gd.errors import DataError
 from dask_gd.events import StopFit
-from dask_gd.monitor import board as boards
-from dask_gd.monitor import page, progress
-from dask_gd.monitor.board import FITS, POINTS, Board, Watched
-from dask_gd.monitor.page import duration, table
-from dask_gd.monitor.progress import Progress
 
 
 def problem(n=4000, p=6, seed=0):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from dask_gd.sources.columns import as_rows
-from dask_gd.sources.xarray import decoded
+from dask_gd.sources.dataset_column import decoded
 
 DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "?", ">i2", ">f4"]
 

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import dask_gd
 from dask_gd import L1, L2, ElasticNet, GroupLasso
 from dask_gd.errors import InvalidArgumentError, StoreMismatchError
-from dask_gd.nonsmooth import NonSmooth
-from dask_gd.penalties import Penalty, as_penalty, check_features, nonsmooth
+from dask_gd.model.penalties import Penalty, as_penalty, check_features, nonsmooth
+from dask_gd.model.prox import NonSmooth
 
 every_penalty = pytest.mark.parametrize(
     "penalty",

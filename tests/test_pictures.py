@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import dask_gd
+from dask_gd.display.html import WEIGHTS, sparkline
+from dask_gd.display.plots import LARGEST, plot_fit
 from dask_gd.errors import InvalidArgumentError, InvalidTypeError, NotFittedError
-from dask_gd.monitor.html import WEIGHTS, sparkline
-from dask_gd.monitor.plots import LARGEST, plot_fit
-from dask_gd.monitor.report import report
+from dask_gd.reports import report
 
 FLIGHTS = "data/flights.zarr"
 VOID = {"meta", "br", "hr"}

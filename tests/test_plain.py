@@ -24,10 +24,10 @@ from dask_gd import estimators
 from dask_gd.callbacks import Checkpoint, EarlyStopping, LogFile
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.events import FitEnded, IterationEnded, RoundEnded, StopFit
-from dask_gd.run import Run
-from dask_gd.shared import Shared
+from dask_gd.fitting.run import Run
+from dask_gd.fitting.shared import Shared
+from dask_gd.fitting.trials import Trial
 from dask_gd.sources import Source
-from dask_gd.trials import Trial
 
 ROWS, FEATURES = 2_000, 4
 #: Bytes of one column of the data: what is as large as that has rows in it.

@@ -19,9 +19,9 @@ from zarr.codecs import BloscCodec
 
 import dask_gd
 from dask_gd import passes
+from dask_gd.kernels.base import FAN_IN, FAN_IN_BYTES, Needs, fan_in
 from dask_gd.passes import TASKS_EACH, evaluate, grouped
 from dask_gd.sources import as_source
-from dask_gd.stats import FAN_IN, FAN_IN_BYTES, Needs, fan_in
 
 
 def stored(path, x, y, chunk, **options):

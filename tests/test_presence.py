@@ -17,10 +17,10 @@ from dask_gd.errors import CorruptChunkError, MissingChunkError, UnreachableStor
 from dask_gd.estimators import LogisticRegression
 from dask_gd.preprocessing import StandardScaler
 from dask_gd.sources import as_source
-from dask_gd.sources.files import chunk_files
+from dask_gd.sources.chunk_files import chunk_files
 from dask_gd.sources.marked import MARKS, MarkedChunks
 from dask_gd.sources.stores import place
-from dask_gd.sources.zarr import ZarrRows
+from dask_gd.sources.zarr_column import ZarrRows
 
 N, P = 61, 3
 # zarr's, about shards behind a codec.

@@ -5,7 +5,7 @@ import time
 
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from dask_gd.process import keep_pages, one_blas_thread
+from dask_gd.worker_env import keep_pages, one_blas_thread
 
 
 def blas_threads():

@@ -14,7 +14,7 @@ from dask_gd.cli.doctor import reading
 from dask_gd.errors import CorruptChunkError, MissingChunkError, NonFiniteError
 from dask_gd.preprocessing import StandardScaler
 from dask_gd.sources import as_source, partitions
-from dask_gd.sources import zarr as streamed
+from dask_gd.sources import zarr_column as streamed
 from dask_gd.sources.grid import find, grouped, longest, overlapping
 
 rectilinear = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore
 import dask_gd
 from dask_gd.errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from dask_gd.sources import as_source, marked
-from dask_gd.sources.zarr import ZarrRows
+from dask_gd.sources.zarr_column import ZarrRows
 
 obstore = pytest.importorskip("obstore")
 s3fs = pytest.importorskip("s3fs")

@@ -27,9 +27,9 @@ import dask_gd
 from dask_gd import estimators
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, StoreMismatchError
 from dask_gd.events import RoundEnded, SearchEnded
-from dask_gd.folds import ByClass, Folds
-from dask_gd.penalties import L1, L2
-from dask_gd.search_result import SearchResult
+from dask_gd.fitting.folds import ByClass, Folds
+from dask_gd.fitting.search_result import SearchResult
+from dask_gd.model.penalties import L1, L2
 
 TARGETS = {
     "squared": lambda z, rng: z + rng.normal(size=len(z)),
@@ -656,7 +656,9 @@ def test_curvatures_are_taken_as_many_together_as_fit_in_memory(monkeypatch):
     x, y = problem("softmax")
     options = {"loss": "softmax", "alphas": [1.0, 1e-2, 1e-4], "folds": 3, "tol": 1e-9}
     whole = dask_gd.search(x, y, **options)
-    monkeypatch.setattr("dask_gd.shared.Shared.in_memory", lambda self, candidates, kind: [[c] for c in candidates])
+    monkeypatch.setattr(
+        "dask_gd.fitting.shared.Shared.in_memory", lambda self, candidates, kind: [[c] for c in candidates]
+    )
     found = dask_gd.search(x, y, **options)
     assert found.passes > whole.passes
     np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-8)
@@ -666,7 +668,7 @@ def test_batches_that_fit_in_memory_end_where_all_do(monkeypatch, caplog, tmp_pa
     x, y = problem("logistic")
     options = {"loss": "logistic", "alphas": [1.0, 1e-2, 1e-4], "folds": 3, "tol": 1e-9}
     whole = dask_gd.search(x, y, **options)
-    monkeypatch.setattr("dask_gd.shared.BATCH_BYTES", 1)
+    monkeypatch.setattr("dask_gd.fitting.shared.BATCH_BYTES", 1)
     found = dask_gd.search(x, y, store=tmp_path, **options)
     assert "3 candidates do not fit in memory together; 1 are tried at a time" in caplog.text
     np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-8)

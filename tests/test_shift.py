@@ -10,9 +10,9 @@ from dask.distributed import Client
 import dask_gd
 from dask_gd import L1, L2, SGD, Adam, ElasticNet, GroupLasso, LocalSGD
 from dask_gd.estimators import LinearRegression
-from dask_gd.products import Near, linear
-from dask_gd.shift import shifted, unshifted
-from dask_gd.stats import BOUND, EXACT, Needs, partial_stats
+from dask_gd.kernels.base import BOUND, EXACT, Needs, partial_stats
+from dask_gd.kernels.products import Near, linear
+from dask_gd.kernels.shift import shifted, unshifted
 
 N, FAR = 2000, 1e4
 TRUTH = np.array([1.0, -0.5, 0.25, 0.0])

@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression
 
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.losses import pairs
+from dask_gd.kernels.base import BLOCK_BYTES, EXACT, Kernel, Needs, coupled, curvatures, partial_stats
+from dask_gd.model.losses import pairs
 from dask_gd.solvers import as_solver
-from dask_gd.stats import BLOCK_BYTES, EXACT, Kernel, Needs, coupled, curvatures, partial_stats
 
 N, P, K = 600, 4, 3
 

@@ -9,14 +9,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import ADMM, L1, L2, LBFGS, Adam, GradientDescent, LocalSGD, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.losses import Loss
-from dask_gd.objective import Objective, gradient_cosine, objective
-from dask_gd.penalties import nonsmooth
-from dask_gd.solvers import SOLVERS, as_solver, newton
+from dask_gd.kernels.base import BOUND, EXACT, Needs, partial_stats
+from dask_gd.model.losses import Loss
+from dask_gd.model.penalties import nonsmooth
+from dask_gd.solvers import SOLVERS, as_solver
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
-from dask_gd.solvers.curvature import corrected, rescaled, restrained, solve
-from dask_gd.solvers.newton import SHARE, SHORTER
-from dask_gd.stats import BOUND, EXACT, Needs, partial_stats
+from dask_gd.solvers.newton import newton
+from dask_gd.solvers.newton.curvature import corrected, rescaled, restrained, solve
+from dask_gd.solvers.newton.newton import SHARE, SHORTER
+from dask_gd.solvers.objective import Objective, gradient_cosine, objective
 
 ALL = Needs(EXACT, scale=True)
 ROUNDING = 16 * np.finfo(float).eps

@@ -27,11 +27,11 @@ from dask_gd.errors import (
     MissingChunkError,
     NonFiniteError,
 )
+from dask_gd.kernels.base import EXACT, Needs, partial_stats
 from dask_gd.passes import evaluate
 from dask_gd.sources import as_source, fingerprint
-from dask_gd.sources import zarr as streamed
+from dask_gd.sources import zarr_column as streamed
 from dask_gd.sources.columns import as_rows
-from dask_gd.stats import EXACT, Needs, partial_stats
 
 N, P = 61, 3
 SQUARED = Squared()

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_gd import L2, Logistic, Poisson, Squared, stats
+from dask_gd import L2, Logistic, Poisson, Squared
 from dask_gd.errors import DataError
-from dask_gd.losses import Loss
-from dask_gd.objective import Quadratic, gradient_cosine, objective
-from dask_gd.stats import BOUND, EXACT, Needs, combine, partial_stats, zero_stats
+from dask_gd.kernels import base as stats
+from dask_gd.kernels.base import BOUND, EXACT, Needs, combine, partial_stats, zero_stats
+from dask_gd.model.losses import Loss
+from dask_gd.solvers.objective import Quadratic, gradient_cosine, objective
 
 every_loss = pytest.mark.parametrize("loss", [Squared(), Logistic(), Poisson()], ids=lambda loss: loss.name)
 every_intercept = pytest.mark.parametrize("intercept", [False, True], ids=["no intercept", "intercept"])

@@ -19,7 +19,7 @@ from zarr.storage import ZipStore
 
 from dask_gd import Store
 from dask_gd.errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError
-from dask_gd.store import Checkpoint, check_same
+from dask_gd.store.store import Checkpoint, check_same
 
 ARRAYS = {
     "float": np.array([1.5, -0.0, np.nan, np.inf, 5e-324]),

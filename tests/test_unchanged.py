@@ -13,9 +13,10 @@ import xarray as xr
 import zarr
 
 import dask_gd
-from dask_gd import checkpoints, unchanged
 from dask_gd.errors import StoreMismatchError
-from dask_gd.sources import dask as dask_source
+from dask_gd.fitting import checkpoint as checkpoints
+from dask_gd.fitting import unchanged
+from dask_gd.sources import dask_column as dask_source
 from dask_gd.sources import fingerprint
 
 N, P = 6000, 4
@@ -31,7 +32,7 @@ def large(monkeypatch):
     monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 1000)
     monkeypatch.setattr(fingerprint, "TAIL_BYTES", 16)
     monkeypatch.setattr(dask_source, "WHOLE_BYTES", 1000)
-    monkeypatch.setattr("dask_gd.sources.xarray.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("dask_gd.sources.dataset_column.WHOLE_BYTES", 1000)
 
 
 def to_zarr(a, path, chunk=1000, **options):
@@ -241,7 +242,7 @@ def test_a_store_of_the_first_format_loads_and_is_refused_by_name(tmp_path):
 
 def without_format(path):
     """Make a store as the first format was."""
-    from dask_gd.checkpoint_file import decode, encode
+    from dask_gd.store.checkpoint_file import decode, encode
 
     store = dask_gd.Store(path)
     for iteration in store.iterations():

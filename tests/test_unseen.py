@@ -6,9 +6,9 @@ import pytest
 from helpers import problem
 
 import dask_gd
-from dask_gd.losses import as_loss
-from dask_gd.objective import gradient_cosine, objective
-from dask_gd.stats import Needs, partial_stats
+from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.model.losses import as_loss
+from dask_gd.solvers.objective import gradient_cosine, objective
 
 
 def measured(x, y, loss, penalty, parameters):

@@ -21,8 +21,9 @@ from helpers import until
 from zarr.storage import LocalStore
 
 import dask_gd
-from dask_gd import cli, predictions
+from dask_gd import cli
 from dask_gd.errors import ClusterError, DataError, InvalidArgumentError, InvalidTypeError
+from dask_gd.results import prediction as predictions
 
 ROWS = 100
 

@@ -15,12 +15,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
-from dask_gd.errors import (
-    InvalidArgumentError,
-    InvalidTypeError,
-    NonFiniteError,
-    StoreMismatchError,
-)
+from dask_gd.errors import InvalidArgumentError, InvalidTypeError, NonFiniteError, StoreMismatchError
 from dask_gd.sources import as_source, fields, partitions
 from dask_gd.sources.packing import packing_of
 

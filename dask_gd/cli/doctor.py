@@ -27,10 +27,10 @@ from threadpoolctl import threadpool_info
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from ..errors import DaskGDError, MissingChunkError
-from ..process import keep_pages
 from ..sources.columns import as_rows
 from ..sources.grid import all_of, is_regular, longest, overlapping
-from ..sources.zarr import ZarrRows
+from ..sources.zarr_column import ZarrRows
+from ..worker_env import keep_pages
 
 OK, ADVICE, BROKEN = "ok", "advice", "broken"
 

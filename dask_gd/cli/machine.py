@@ -7,9 +7,7 @@ import dask
 
 from ..errors import ClusterError
 from .doctor import BROKEN, examine
-from .options import (
-    ANSWER_WITHIN,
-)
+from .options import ANSWER_WITHIN
 from .predictions import _array, group_of
 from .terminal import Command, as_json, facts
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from ..loop import fit as fit_
-from ..search import search as search_
-from ..search_result import PARAMETERS, SearchResult
-from ..store import Store
+from ..fitting.fit import fit as fit_
+from ..fitting.search import search as search_
+from ..fitting.search_result import PARAMETERS, SearchResult
+from ..store.store import Store
 from .options import (
     PENALTIES,
     Keep,

@@ -17,10 +17,10 @@ import zarr
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
+from ..dashboard.progress import Progress
 from ..errors import ClusterError, DaskGDError, InvalidArgumentError
-from ..losses import LOSSES
-from ..monitor.progress import Progress
-from ..penalties import L1, L2, ElasticNet
+from ..model.losses import LOSSES
+from ..model.penalties import L1, L2, ElasticNet
 from ..solvers import SOLVERS
 from ..sources import open as open_group
 from ..sources.metadata import check_variable, understood

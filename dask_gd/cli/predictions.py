@@ -10,17 +10,10 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
-from ..predictions import write
-from ..result import load
-from ..sources.base import _location
-from .options import (
-    Rows,
-    check_cluster,
-    check_output,
-    cluster_of,
-    cluster_options,
-    dataset_of,
-)
+from ..results.fit_result import load
+from ..results.prediction import write
+from ..sources.source import _location
+from .options import Rows, check_cluster, check_output, cluster_of, cluster_options, dataset_of
 from .terminal import Command, say
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import click
 import numpy as np
 
-from ..checkpoint_content import HISTORY, check_content
 from ..errors import NotFittedError
-from ..losses import Model, as_loss, loss_of
-from ..monitor.report import report as write_report
-from ..result import FitResult, result_of
-from ..sources.columns import default_name
-from ..store import Checkpoint, Store
+from ..model.losses import Model, as_loss, loss_of
+from ..names import default_name
+from ..reports import report as write_report
+from ..results.fit_result import FitResult, result_of
+from ..store.content import HISTORY, check_content
+from ..store.store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
 
 #: Weights that a summary shows, the largest.

@@ -24,7 +24,7 @@ from .. import interrupt
 from ..errors import DaskGDError
 from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, StopFit
 from ..interrupt import INTERRUPTED
-from ..store import Store
+from ..store.store import Store
 
 
 class Interrupted(KeyboardInterrupt):

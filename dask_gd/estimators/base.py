@@ -18,15 +18,15 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 
 from ..errors import InvalidArgumentError, positive
 from ..events import Callback
-from ..loop import fit
-from ..losses import Squared
-from ..penalties import Penalty
-from ..result import FitResult
+from ..fitting.fit import fit
+from ..model.losses import Squared
+from ..model.penalties import Penalty
+from ..results.fit_result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.coercion import checkable, numbers
 from ..sources.targets import with_values
-from ..store import Store
+from ..store.store import Store
 from .callbacks import Adapter
 from .lazy import is_lazy, source_of, total_weight
 

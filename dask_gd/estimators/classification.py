@@ -16,11 +16,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from .. import penalties
 from ..cluster import compute
 from ..errors import InvalidArgumentError, choose
-from ..losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
-from ..penalties import L2, Penalty
+from ..model import penalties
+from ..model.losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
+from ..model.penalties import L2, Penalty
 from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.metrics import d2_tweedie_score
 
 from ..errors import InvalidArgumentError
-from ..losses import Gamma, Poisson, Squared, Tweedie
-from ..penalties import L2, Penalty
+from ..model.losses import Gamma, Poisson, Squared, Tweedie
+from ..model.penalties import L2, Penalty
 from ..sources.coercion import checkable
 from .base import TakesOffset
 from .lazy import explained, is_lazy, to_score

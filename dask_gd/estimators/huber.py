@@ -14,11 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, positive
-from ..losses import Huber, Squared
-from ..penalties import L2, Penalty
-from ..result import FitResult
+from ..model.losses import Huber, Squared
+from ..model.penalties import L2, Penalty
+from ..results.fit_result import FitResult
 from ..sources import Source
-from ..store import Store
+from ..store.store import Store
 from .lazy import to_score
 from .regression import Penalised
 

@@ -9,11 +9,11 @@ from typing import Any
 import xarray as xr
 from sklearn.base import RegressorMixin
 
-from .. import penalties
 from ..errors import InvalidArgumentError
-from ..losses import Quantile, Squared
-from ..penalties import L1, L2, Penalty
-from ..result import FitResult
+from ..model import penalties
+from ..model.losses import Quantile, Squared
+from ..model.penalties import L1, L2, Penalty
+from ..results.fit_result import FitResult
 from ..sources import Source
 from ..sources.coercion import checkable
 from .base import Estimator

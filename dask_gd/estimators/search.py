@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from ..result import FitResult
-from ..search import search
-from ..search_result import SearchResult
+from ..fitting.search import search
+from ..fitting.search_result import SearchResult
+from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
 from .classification import OfProbabilities

@@ -13,10 +13,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..errors import DivergenceWarning, InvalidArgumentError, choose, positive
-from ..loop import fit
-from ..losses import Hinge, Huber, Logistic, Squared, SquaredHinge
-from ..penalties import L1, L2, ElasticNet, Penalty
-from ..result import FitResult
+from ..fitting.fit import fit
+from ..model.losses import Hinge, Huber, Logistic, Squared, SquaredHinge
+from ..model.penalties import L1, L2, ElasticNet, Penalty
+from ..results.fit_result import FitResult
 from ..solvers import SGD, GradientDescent
 from ..solvers.first_order import SCHEDULES
 from ..sources import Source

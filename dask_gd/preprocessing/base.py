@@ -16,17 +16,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..graph import sum_of_tasks
-from ..process import keep_pages, one_blas_thread, relieve
+from ..kernels.base import FAN_IN
+from ..passes.graph import sum_of_tasks
 from ..sources import Reader, Source
 from ..sources.blocks import paired
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
-from ..sources.dask import BlockRows
+from ..sources.dask_column import BlockRows
 from ..sources.lazy import is_lazy
 from ..sources.partitions import align, partition_bounds
-from ..sources.zarr import ZarrRows
-from ..stats import FAN_IN
+from ..sources.zarr_column import ZarrRows
+from ..worker_env import keep_pages, one_blas_thread, relieve
 
 #: X as streamed or materialised rows.
 Columns = ZarrRows | BlockRows

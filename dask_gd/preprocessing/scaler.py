@@ -10,13 +10,13 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.validation import _check_sample_weight
 
 from ..errors import InvalidArgumentError, NonFiniteError
+from ..kernels.base import block_rows
 from ..passes import check_values
 from ..sources import Rows
 from ..sources.coercion import from_arrow
 from ..sources.columns import as_rows
 from ..sources.kinds import product_dtype
 from ..sources.lazy import is_lazy, named
-from ..stats import block_rows
 from .base import Transformer, one_pass, transformed
 
 #: Features of other dtypes become the first.

@@ -11,13 +11,13 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..hashing import row_hashes
 from ..sources import Source
 from ..sources.coercion import from_arrow, is_lazy_frame
 from ..sources.columns import sized
+from ..sources.dataset_column import decoded
 from ..sources.gate import gated
 from ..sources.lazy import LAZY, is_lazy, named, opened
-from ..sources.xarray import decoded
+from ..sources.row_hash import row_hashes
 
 #: Rows hashed at a time, in the processor's cache.
 STEP = 1 << 16

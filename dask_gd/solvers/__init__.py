@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InvalidArgumentError, choose
-from ..losses import Loss, Model, classes_of
-from ..penalties import Penalty
-from ..stats import GRAM_LIMIT
+from ..kernels.base import GRAM_LIMIT
+from ..model.losses import Loss, Model, classes_of
+from ..model.penalties import Penalty
 from .base import Solver
 from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS
-from .line import STALLED
+from .line_search import STALLED
 from .local import ADMM, LocalSGD
-from .newton import Newton
+from .newton.newton import Newton
 
 SOLVERS = {
     "gradient_descent": GradientDescent,

@@ -21,8 +21,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..objective import Objective
-from ..stats import BOUND, GRAM_LIMIT, Needs
+from ..kernels.base import BOUND, GRAM_LIMIT, Needs
+from .objective import Objective
 
 
 @runtime_checkable

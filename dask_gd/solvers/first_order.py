@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, choose, positive
-from ..objective import Objective
-from ..stats import Needs
+from ..kernels.base import Needs
 from .base import curvature_needs, dot, lipschitz
+from .objective import Objective
 
 Rate = float | str
 

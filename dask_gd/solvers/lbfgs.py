@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, positive
-from ..nonsmooth import NonSmooth
-from ..stats import Needs
-from . import line
+from ..kernels.base import Needs
+from ..model.prox import NonSmooth
+from . import line_search as line
 from .base import dot
 
 #: Trial steps along a quasi-Newton direction, until 1 has been the best. From then on it nearly always is, and is tried

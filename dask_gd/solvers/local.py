@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import positive
-from ..local import STEP_ROWS, Consensus, Descent, least_norm
-from ..objective import Objective
-from ..stats import BOUND, Needs
+from ..kernels.base import BOUND, Needs
+from ..kernels.own_steps import STEP_ROWS, Consensus, Descent, least_norm
 from .base import curvature_needs, lipschitz
 from .first_order import SCHEDULES, GradientDescent
-from .lasso import minimise
+from .objective import Objective
+from .quadratic.lasso import minimise
 
 #: Primal and dual residual are kept within this of each other, by steps of so much, for so many iterations.
 APART, ADAPTED, ADAPTS = 5.0, 2.0, 50

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from ..process import RELIEVE, memory_limit
+from ..worker_env import RELIEVE, memory_limit
 
 #: Share of the worker's memory limit up to which rows are kept: below `RELIEVE`, at which they are dropped, and well
 #: below 0.7, at which Dask begins to spill.

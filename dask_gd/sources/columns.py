@@ -14,11 +14,11 @@ import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
-from .dask import BlockRows
+from .dask_column import BlockRows
+from .dataset_column import FieldRows, decoded
 from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
-from .xarray import FieldRows, decoded
-from .zarr import ZarrRows
+from .zarr_column import ZarrRows
 
 logger = logging.getLogger("dask_gd")
 
@@ -119,11 +119,6 @@ def feature_names_of(x: Any) -> tuple | None:
     if len(names) != width:
         raise DataError(f"There are {len(names)} feature names for {width} features.")
     return names
-
-
-def default_name(i: int) -> str:
-    """Return what a feature without a name is called wherever one is needed: x0, x1, ... as in scikit-learn."""
-    return f"x{i}"
 
 
 def stored_names(x: zarr.Array) -> Any:

@@ -1,6 +1,6 @@
 """What a task does with its pieces of several variables: decodes them and makes rows, some at a time.
 
-Where the pieces come from is in `xarray`. Here they are NumPy arrays, each with all of the grid's dimensions and size 1
+Where the pieces come from is in `dataset_column`. Here they are NumPy arrays, each with all of the grid's dimensions and size 1
 along those that it does not depend on.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .files import thread_buffer
+from .chunk_files import thread_buffer
 from .packing import Packing
-from .zarr import READ_BYTES, READ_ROWS
+from .zarr_column import READ_BYTES, READ_ROWS
 
 
 @dataclass(frozen=True)

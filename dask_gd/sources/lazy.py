@@ -12,12 +12,12 @@ import zarr
 
 from ..cluster import compute
 from ..errors import InvalidTypeError
-from .base import Source
 from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored, dimension_names, feature_names_of
+from .dataset_column import FieldRows, decoded
 from .kinds import is_plain
-from .xarray import FieldRows, decoded
-from .zarr import ZarrRows
+from .source import Source
+from .zarr_column import ZarrRows
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 

@@ -29,7 +29,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from ..errors import CorruptChunkError, MissingChunkError, UnreadableChunkError
-from .files import ChunkError
+from .chunk_files import ChunkError
 from .grid import Edges, all_of, chunk_edges, even_edges, find, key_edges, overlapping
 from .presence import chunk_key
 from .stores import Key, ask, sees_array

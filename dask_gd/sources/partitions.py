@@ -10,10 +10,10 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from .dask import BlockRows
+from .dask_column import BlockRows
 from .grid import grouped, overlapping
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
-from .zarr import ZarrRows
+from .zarr_column import ZarrRows
 
 C = TypeVar("C")
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from distributed.metrics import context_meter
 
-from .ahead import Ahead
 from .cache import cache
-from .dask import BoundRows
+from .chunk_files import thread_buffer
+from .dask_column import BoundRows
 from .fields import BoundFields, Fields
-from .files import thread_buffer
-from .zarr import READ_BYTES, READ_ROWS, ZarrRows
+from .prefetch import Ahead
+from .zarr_column import READ_BYTES, READ_ROWS, ZarrRows
 
 #: A column as a task reads it.
 Column = ZarrRows | BoundRows | BoundFields

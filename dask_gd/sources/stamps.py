@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zarr
 from zarr.core.sync import sync
@@ -21,11 +21,9 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, Wrap
 from ..errors import DataError
 from .grid import all_of, key_edges, overlapping
 from .presence import chunk_key
+from .source import Source
 from .stores import place
-from .zarr import ZarrRows
-
-if TYPE_CHECKING:
-    from .base import Source
+from .zarr_column import ZarrRows
 
 logger = logging.getLogger("dask_gd")
 

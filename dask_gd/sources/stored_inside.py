@@ -23,11 +23,11 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from ..errors import DaskGDError, UnreachableStoreError
-from ..process import process_name
-from ..referents import referents
+from ..worker_env import process_name
 from . import presence, stores
 from .packing import zarr_packing
-from .zarr import ZarrRows
+from .referents import referents
+from .zarr_column import ZarrRows
 
 logger = logging.getLogger("dask_gd")
 

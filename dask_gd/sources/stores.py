@@ -15,7 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, Zip
 
 from ..cluster import active_client
 from ..errors import UnreachableStoreError
-from ..process import process_name
+from ..worker_env import process_name
 
 #: The key of an array's metadata under its path, by format.
 METADATA = {2: ".zarray", 3: "zarr.json"}

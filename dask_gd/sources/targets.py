@@ -9,10 +9,10 @@ import dask
 import dask.array as da
 import numpy as np
 
-from .base import Source
+from .dataset_column import FieldRows
 from .lazy import column
 from .present import Present
-from .xarray import FieldRows
+from .source import Source
 
 logger = logging.getLogger("dask_gd")
 

@@ -1,0 +1,1 @@
+"""`fit` and `search`: the loops in which passes, solvers, stores and callbacks meet."""

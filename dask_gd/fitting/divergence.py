@@ -1,0 +1,131 @@
+"""Tell that a fit diverged: where, since when, and which learning rate would be safe."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import passes
+from ..kernels.base import Kernel, Needs, Stats
+from ..model.losses import Loss
+from ..solvers.objective import objective
+from .state import FitState
+
+#: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
+#: is above the first after that many iterations is said to have diverged too.
+RISES, BLOWN_UP = 10, 1e3
+#: Partitions that a message lists at most.
+LISTED = 5
+
+
+def runs_away(losses: list[float]) -> bool:
+    """Return whether the loss has risen for so long, and so far, that it will not come back."""
+    recent = losses[-RISES - 1 :]
+    return len(recent) > RISES and bool(np.all(np.diff(recent) > 0)) and losses[-1] > BLOWN_UP * abs(losses[0])
+
+
+def has_risen(run: FitState, losses: list[float]) -> bool:
+    """Return whether the loss ended so far above the first that the fit has diverged.
+
+    Losses of a batched solver are those of different rows. Where they have risen, the start is evaluated on the rows
+    that were read last, and the loss there must be twice that of the start.
+    """
+    if len(losses) < 2 or not losses[-1] > losses[0]:
+        return False
+    first, last, margin = losses[0], losses[-1], 1e-9
+    if run.batched:
+        first, last = on_last_partitions(run)
+        margin = 1.0
+    if len(losses) <= RISES:
+        margin = BLOWN_UP
+    return last > first + margin * abs(first)
+
+
+def on_last_partitions(run: FitState) -> tuple[float, float]:
+    """Return the losses at the start and at the weights, on the partitions that the last step read."""
+    query = np.concatenate([run.start, run.state.weights], axis=2)
+    sums = read(run, query, Needs(), run.partitions_of(run.iteration))
+    with np.errstate(all="ignore"):
+        losses = objective(sums, query, run.penalty, run.smoothed, run.width).loss
+    # Rows without weight tell nothing.
+    first, last = np.nan_to_num(losses, posinf=np.inf).tolist()
+    return first, last
+
+
+def read(run: FitState, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None) -> Stats:
+    """Return the sums of one more pass."""
+    run.reads += 1
+    needs = needs._replace(shift=run.shift)
+    return passes.evaluate(run.source, query, run.smoothed, needs, run.name, run.reads, partitions)
+
+
+class Finite(NamedTuple):
+    """Asks of each partition whether its sums are finite: ``Stats.local`` (1, 1, partitions) is 1 or 0."""
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return FiniteKernel(query, loss, needs, dtype, p)
+
+
+class FiniteKernel(Kernel):
+    """Sums at the query, and whether they are finite."""
+
+    def sums(self) -> Stats:
+        finite = np.isfinite(self.stats.loss).all() and np.isfinite(self.stats.gradient).all()
+        return self.stats._replace(local=np.full((1, 1, 1), float(finite)))
+
+
+def not_finite(run: FitState, query: np.ndarray) -> str:
+    """Return where the loss or its gradient is not finite at the query, in words; takes a pass over the rows."""
+    partitions = run.partitions
+    read_from = list(range(run.source.partitions)) if partitions is None else list(partitions)
+    local = read(run, query, Needs(kernel=Finite()), partitions).local
+    assert local is not None
+    bad = [partition for partition, finite in zip(read_from, local[0, 0], strict=True) if not finite]
+    step = "At the start" if run.iteration < 0 else f"At step {run.iteration + 1}"
+    return f"{step} the loss or its gradient is not finite, {_listed(run, bad, len(read_from))}."
+
+
+def _listed(run: FitState, bad: list[int], count: int) -> str:
+    """Return the partitions by number and rows."""
+    if not bad:
+        return "though it is in each partition: their sum overflows"
+    bounds = run.source.bounds
+    named = [f"{i} (rows {bounds[i]}-{bounds[i + 1] - 1})" for i in bad[:LISTED]]
+    more = f" and {len(bad) - LISTED} others" if len(bad) > LISTED else ""
+    word = "partition" if len(bad) == 1 else "partitions"
+    return f"in {len(bad)} of the {count} partitions read: {word} {', '.join(named)}{more} of {run.source.x.name!r}"
+
+
+def message(run: FitState) -> str:
+    """Return how the fit diverged, which weights it keeps, and what to do."""
+    last = run.history["loss"][-1]
+    if run.fault is None:
+        found = f"The loss went from {run.history['loss'][0]:.6g} to {last:.6g} in {run.iteration} iterations."
+    else:
+        found = run.fault
+    kept = f"The weights kept are those of iteration {run.iteration}, with a loss of {last:.6g}."
+    return f"{run.solver} diverged. {found} {kept} {remedy(run)}"
+
+
+def remedy(run: FitState) -> str:
+    """Return which learning rate is safe, or which solver needs none."""
+    bound = run.smoothed.curvature_bound
+    bounded = bound is not None
+    rate = ""
+    if run.moments is not None and bound is not None:
+        curvature = bound * run.moments.features.sum() / run.weight
+        curvature += np.max(run.penalty.curvature())
+        rate = f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
+    automatic = "learning_rate='auto' or " if bounded else ""
+    return f"{rate}{automatic}solver='auto' need no choice."
+
+
+def stall(run: FitState) -> str:
+    """Return where the fit stalled, and what to do."""
+    tried = " and then ".join(repr(solver) for solver in run.solvers[: run.turn + 1])
+    return (
+        f"{tried} stalled at iteration {run.iteration}: no step lowers the loss of {run.history['loss'][-1]:.6g} any "
+        f"more, and yet the gradient is {run.history['grad_norm'][-1]:.1e} of its scale, which is no rounding. The "
+        "weights may be far from the minimum. Scale and centre the features, add a penalty, or try another solver."
+    )

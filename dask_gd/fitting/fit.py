@@ -1,0 +1,292 @@
+"""`fit`: the optimizer loop, the only place where a pass, a solver, a store and callbacks meet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import passes
+from ..dashboard.publish import watching
+from ..errors import InvalidArgumentError
+from ..events import Callback, Callbacks, FitEnded, StopFit
+from ..model.losses import Loss, Model, Softmax, as_loss, classes_of
+from ..model.penalties import Penalty, as_penalty, check_features
+from ..results.fit_result import FitResult
+from ..solvers import Solver, as_solver
+from ..sources import Source, as_source
+from ..sources.present import Present
+from ..sources.stamps import Stamps
+from ..sources.targets import with_values
+from ..store.store import Store
+from .checkpoint import check_data, take
+from .run import Run
+from .stages import go_on_smoothing, plan_samples
+
+#: Steps allowed from which it is worth to start on samples.
+WORTH_SAMPLING = 25
+
+
+def fit(
+    x: Any,
+    y: Any = None,
+    *,
+    features: Sequence[str] | str | None = None,
+    target: Sequence[str] | str | None = None,
+    sample_dims: Sequence[str] | str | None = None,
+    loss: str | Loss | tuple = "squared",
+    penalty: Penalty | None = None,
+    solver: str | Solver = "auto",
+    fit_intercept: bool = True,
+    sample_weight: Any = None,
+    offset: Any = None,
+    nan: str = "error",
+    max_iter: int = 100,
+    tol: float = 1e-6,
+    target_loss: float | None = None,
+    initial_weights: Any = None,
+    seed: int = 0,
+    store: str | os.PathLike | Store | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> FitResult:
+    """Minimise a penalised mean loss over rows that need not fit in memory.
+
+    ``J(w, b) = (1 / sum_i s_i) sum_i s_i L(y_i, x_i w + b) + penalty(w)``; the intercept b is never penalised. Runs on
+    the active `distributed.Client`, or without one on Dask's threads, with the same bits on any number of workers.
+
+    Parameters
+    ----------
+    x : Source, array (n, p) or xarray.Dataset
+        From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
+        each thread; the blocks of a Dask array must fit in a worker's memory one by one. Dask and pandas data frames
+        are served as arrays. Numbers packed after the CF conventions are decoded in the task, to the values that xarray
+        decodes, in float64: where the attributes of a Zarr array, a DataArray or a Dataset's variable are
+        ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value`` (both NaN) or ``_Unsigned``.
+    y : array (n,) or (n, k)
+        Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
+        Leave out with a Source or a Dataset.
+    features, target : names
+        Of a Dataset's variables or coordinates, each over some of ``sample_dims``; several targets are several outputs.
+        They are broadcast inside the task, some rows at a time, and never stored so. A chunk that is missing from the
+        store is what xarray reads, the fill value.
+    sample_dims : names
+        The dimensions of a Dataset whose points are the rows.
+    loss : str, Loss or pair of functions
+        "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
+        A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
+        ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
+        parameters and rows, for which ``fit_intercept`` has no meaning.
+    penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
+    solver : str or Solver
+        "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd", "admm"; or "auto",
+        which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
+        group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
+    fit_intercept : bool
+    sample_weight : array (n,), optional
+        Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some
+        of ``sample_dims``.
+    offset : array (n,), optional
+        Added to the prediction ``x w + b`` of each row, with a coefficient of 1: the log of the exposure where counts
+        are modelled. Of a Dataset as ``sample_weight`` is.
+    nan : {"error", "drop"}
+        What to do about rows with NaN in x, y, weight or offset: refuse, or leave them out. How many these are says
+        the log, and ``dropped`` in the result. Infinity is always refused. A row is left out for all targets if one of
+        them is NaN there; but targets that are NaN in all rows (the sea in a map of the land) have coefficients of NaN
+        and a warning in the log, and the others are fitted as they are without them.
+    max_iter : int
+        Steps at most. 0 evaluates the start.
+    tol : float
+        Stop when every component of the gradient is at most ``tol`` times its scale: the root mean square of
+        its feature times that of dL/dz where the fit first reads all rows. If there is an intercept it is that of the
+        feature about its mean, and for the squared loss of dL/dz about its mean too. This is the cosine of an angle,
+        whatever the units of x and y. Where the penalty bends the subgradient of least norm counts.
+    target_loss : float, optional
+        Stop as soon as J is at most this.
+    initial_weights : array (p,) or (p, k), or FitResult, optional
+        The start: coefficients, with intercept 0 (or in one more row); or another fit's coefficients and intercept.
+        Zeros by default; but for Poisson, Gamma and Tweedie losses the intercept begins at the log of the targets'
+        mean, which takes a pass.
+    seed : int
+        Draws the partitions on which Newton's method and L-BFGS start (see Notes).
+    store : path or Store, optional
+        A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
+        data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.
+    callbacks : callables
+        Each takes one event of `dask_gd.events`; ``[print]`` prints a line for each iteration. See also
+        `dask_gd.callbacks`.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidArgumentError, InvalidTypeError
+        Before the first pass: arguments, shapes, names or dtypes that cannot be served.
+    DataError
+        Missing or damaged chunks, NaN or infinity, targets that the loss does not know; Zarr chunks that were
+        overwritten in the meantime, which is looked for at the end, as far as the store tells.
+    ClusterError
+        No workers for ``dask_gd.timeout`` of Dask's configuration (60 s), workers that die of a task or have another
+        version of dask_gd, a scheduler that is gone.
+    StoreError
+        A store that is locked, cannot be written, or holds a run made otherwise.
+
+    Warns
+    -----
+    DivergenceWarning
+        If the loss grows without bound; the result has the last finite weights.
+    StalledWarning
+        If no step lowers the loss any more short of a minimum.
+    CallbackWarning
+        If a callback raises; the fit goes on without it.
+
+    Notes
+    -----
+    For the squared loss gradient descent, momentum, Nesterov and Adam need one pass: it collects the sufficient
+    statistics ``sum s x x^T`` and ``sum s x y`` (as long as x has at most about 1,000 columns), from which the iterates
+    follow exactly.
+
+    Products are taken in the dtype of x. Where a column's mean is far from 0 beside its spread (8 spreads in float32,
+    1,000 in float64) the means are subtracted from the rows in the cache before products are taken, for which the first
+    pass is made again; the objective is the one asked for, and columns near 0 cost nothing. Learning rates are then
+    those of centred features, if there is an intercept.
+
+    For every loss but the squared and models, on data of 16 partitions or more, Newton's method and L-BFGS take their
+    first steps on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
+    ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
+    rows read, and ``passes`` is the share of them.
+
+    Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
+    logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
+    last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
+
+    Where Newton's method stalls short of a minimum, L-BFGS goes on from its weights, and the other way round for data
+    narrow enough.
+
+    "quantile" is minimised through a sequence of smoothed losses, see `dask_gd.Quantile`; the history's ``loss`` is
+    theirs, above the pinball loss. Each takes a few steps, all but the last ones on samples where others start so.
+
+    On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
+    half of their memory limit, until the fit ends.
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late")
+    >>> run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-4))
+    >>> run.reason, run.weights.sizes["feature"] == source.shape[1]
+    ('converged', True)
+
+    A field over time and latitude on a series and a coordinate, which stay as they are:
+
+    >>> import xarray as xr
+    >>> heat = xr.Dataset({"co2": ("time", [1.0, 2.0, 4.0])}, coords={"lat": [0.0, 30.0, 60.0, 90.0]})
+    >>> heat["t2m"] = 300 + 2 * heat.co2 - 0.5 * heat.lat
+    >>> run = dask_gd.fit(heat, features=["co2", "lat"], target="t2m", sample_dims=("time", "lat"))
+    >>> round(run.weights.sel(feature="lat").item(), 6), run.predict(heat).dims
+    (-0.5, ('time', 'lat'))
+    """
+    check_arguments(max_iter, tol, target_loss, seed)
+    penalty = as_penalty(penalty)
+    data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
+    source = as_source(x, y, sample_weight, offset=offset, **data)
+    stamps = Stamps(source)
+    loss = for_targets(as_loss(loss), source)
+    if not isinstance(loss, Model):
+        source = with_values(source)
+    if isinstance(loss, Model):
+        if source.offset is not None:
+            raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
+        own = loss.packed(initial_weights) if isinstance(initial_weights, Mapping) else initial_weights
+        start = start_of(loss.start if own is None else own, len(loss.start), 1, False)
+    else:
+        p, k = source.shape[1], classes_of(loss) or source.outputs or 1
+        start = start_of(initial_weights, p, k, fit_intercept, source.present)
+    check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
+    solver = as_solver(solver, loss, penalty, len(start))
+    given = initial_weights is not None
+    told = Callbacks((*callbacks, *watching()))
+    run = Run(source, loss, penalty, solver, start, int(seed), given, told)
+    run.stamps = stamps
+    if isinstance(initial_weights, FitResult):
+        go_on_smoothing(run, initial_weights.smoothing)
+    if initial_weights is None and max_iter >= WORTH_SAMPLING:
+        run.samples = plan_samples(run)
+    with contextlib.ExitStack() as stack:
+        if store is not None:
+            store = stack.enter_context(store if isinstance(store, Store) else Store(store))
+            take(run, store)
+        passes.note_memory(source)
+        run.source = passes.hold(source)
+        stack.callback(passes.let_go, run.source)
+        stack.callback(run.release)
+        stack.enter_context(told.hear_of_failure(run.name))
+        stack.enter_context(passes.passes_of("fit", run.name, run.committed))
+        told.tell(run.started(max_iter, 0.0 if run.batched else tol))
+        check_data(run)
+        try:
+            if run.resumed_from is not None:
+                told.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)
+            while (reason := run.stop(max_iter, tol, target_loss)) is None:
+                ended = run.iterate(max_iter, tol, target_loss)
+                if ended is None:
+                    reason = "diverged"
+                    break
+                told.tell(ended, snapshot=run.snapshot)
+        except StopFit as stop:
+            reason = run.stop(max_iter, tol, target_loss) or stop.reason
+        result = run.finish(reason)
+        ending = FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name)
+        told.tell(ending, snapshot=run.snapshot)
+    return result
+
+
+def for_targets(loss: Loss, source: Source) -> Loss:
+    """The loss, its classes counted where it has some and was not told how many."""
+    if isinstance(loss, Softmax):
+        if source.outputs is not None:
+            raise InvalidArgumentError(
+                f"y has {source.outputs} columns; the softmax loss takes one, with the classes' numbers "
+                "(y.argmax(axis=1) of indicators)."
+            )
+        if loss.classes is None:
+            return Softmax(passes.largest_target(source) + 1)
+    return loss
+
+
+def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
+    if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
+        raise InvalidArgumentError(f"max_iter={max_iter!r}: a whole number, 0 or more.")
+    if not 0 <= tol < float("inf"):
+        raise InvalidArgumentError(f"tol={tol!r}: a finite number, 0 or more.")
+    if target_loss is not None and not -float("inf") < target_loss < float("inf"):
+        raise InvalidArgumentError(f"target_loss={target_loss!r}: a finite number, or None.")
+
+
+def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present: Present | None = None) -> np.ndarray:
+    """The first query's parameters, (q, k, 1); of initial weights of all targets those of the ``present`` ones."""
+    start = np.zeros((p + bool(fit_intercept), k, 1))
+    if initial_weights is None:
+        return start
+    if isinstance(initial_weights, FitResult):
+        given = initial_weights.parameters[: len(start)]
+    else:
+        given = np.asarray(initial_weights, dtype=float)
+        given = given[:, None] if given.ndim == 1 else given
+    if present is not None and given.ndim == 2 and given.shape[1] == present.total:
+        given = given[:, list(present.columns)]
+    if given.ndim != 2 or given.shape[1] != k or len(given) not in (p, len(start)):
+        raise InvalidArgumentError(
+            f"initial_weights has shape {given.shape}; this fit has {p} features and {k} outputs."
+        )
+    if isinstance(initial_weights, FitResult) and len(initial_weights.weights) != p:
+        raise InvalidArgumentError(f"initial_weights has {len(initial_weights.weights)} features; x has {p}.")
+    if not np.isfinite(given).all():
+        raise InvalidArgumentError("initial_weights holds NaN or infinity.")
+    start[: len(given), :, 0] = given
+    return start

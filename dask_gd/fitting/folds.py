@@ -1,0 +1,319 @@
+"""Which rows are held out together, and the kernels that keep folds apart within a pass.
+
+A row's fold follows from its number in the whole array, or from a column of the source, so that it is the same whatever
+the chunks and the workers are, and no row is moved or copied to disk.
+
+Two kernels serve a search. `ByFold` sums each fold by itself at points that all share: the rows that a fold's fit sees
+are then all the others, and one curvature serves all folds, since each row's belongs to exactly one. `Unseen` has a
+fold for each candidate, which is not among its rows and whose loss and score are summed beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+
+from ..cluster import compute
+from ..errors import DataError, InvalidArgumentError, choose
+from ..kernels.base import Kernel, Needs, Stats, combine
+from ..model.losses import Loss
+from ..sources.fields import Fields
+from ..sources.row_hash import hashes, mixed
+
+#: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
+APART = 0x5EA4C4
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How rows are shared out to folds.
+
+    Parameters
+    ----------
+    count : int
+        2 or more.
+    by : {"hash", "class", "block"}
+        "hash": of each ``count`` consecutive rows one for each fold, in an order that a hash decides. "class": the same
+        among the rows of each class, so that folds have as many of a class, up to one; takes a pass over the targets.
+        "block": consecutive rows, as many in each fold, up to one: for series in time.
+    seed : int
+        Of the hashes.
+
+    Examples
+    --------
+    >>> dask_gd.Folds(3).of_rows(np.arange(8), 8)
+    array([0, 1, 2, 0, 2, 1, 0, 2])
+    >>> dask_gd.Folds(3, by="block").of_rows(np.arange(8), 8)
+    array([0, 0, 0, 1, 1, 1, 2, 2])
+    """
+
+    count: int = 5
+    by: str = "hash"
+    seed: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.count, bool) or not isinstance(self.count, int | np.integer) or self.count < 2:
+            raise InvalidArgumentError(f"Folds(count={self.count!r}): a whole number of folds, 2 or more.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InvalidArgumentError(f"Folds(seed={self.seed!r}): a whole number, 0 or more.")
+        choose("Folds(by=...)", self.by, {"hash": None, "class": None, "block": None})
+
+    def of_rows(self, numbers: np.ndarray, total: int) -> np.ndarray:
+        """The folds of the rows with these numbers, of ``total``: (n,) int -> (n,) int."""
+        if self.by == "block":
+            return numbers * self.count // total
+        return dealt(self.seed ^ APART, numbers, self.count)
+
+    def of_groups(self, groups: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The folds of rows whose groups are among those ``known``, sorted: (n,), (groups,) -> (n,) int."""
+        return dealt(self.seed ^ APART, np.searchsorted(known, groups), self.count)
+
+
+def dealt(seed: int, places: np.ndarray, count: int) -> np.ndarray:
+    """The folds of places in an endless row, (n,) -> (n,): each once in every ``count`` of them.
+
+    The i-th of such a run is in fold ``(stride i + shift) modulo count``, with a shift and a stride, which has no
+    divisor in common with count, by the hash of the run's number.
+    """
+    runs, i = np.divmod(places, count)
+    random = hashes(seed, runs)
+    strides = np.array([s for s in range(1, count + 1) if gcd(s, count) == 1])
+    return (strides[shared_out(random, len(strides))] * i + shared_out(mixed(random), count)) % count
+
+
+def shared_out(random: np.ndarray, count: int) -> np.ndarray:
+    """Random uint64 as one of ``count`` numbers, all as likely."""
+    return ((random >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(int)
+
+
+class Assigned(NamedTuple):
+    """What a task needs to know of the folds."""
+
+    folds: Folds
+    #: Rows of the source, and the number of the first.
+    total: int
+    first: int
+    #: What the source's column ``fold`` holds: "folds", "groups", or nothing where there is none.
+    column: str = ""
+    #: Of folds by class: (partitions, classes) the rows of each class before each partition.
+    before: np.ndarray | None = None
+    #: Of a Dataset, whose rows are numbered by its dimensions' points, whatever the chunks.
+    fields: Fields | None = None
+    #: All of them, sorted, where rows are shared out by their groups.
+    groups: np.ndarray | None = None
+
+    def in_partition(self, partition: int) -> Assigned | ByClass | InGrid:
+        """Of the rows of a partition, as they come, the folds."""
+        if self.before is not None:
+            return ByClass(self.folds, self.before[partition].copy())
+        return self if self.fields is None or self.column else InGrid(self, partition)
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        """(n,) int; -1 is in no fold: always seen."""
+        if self.column == "groups":
+            assert self.groups is not None
+            return self.folds.of_groups(rows.fold, self.groups)
+        if self.column == "folds":
+            fold = rows.fold.astype(int)
+            bad = (fold != rows.fold) | (fold < -1) | (fold >= self.folds.count)
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise DataError(
+                    f"folds: {rows.fold[row]:g} in row {rows.number(row)}; a row's fold is one of the whole numbers 0 "
+                    f"to {self.folds.count - 1}, or -1 where it is never held out."
+                )
+            return fold
+        return self.folds.of_rows(rows.numbers - self.first, self.total)
+
+
+class InGrid:
+    """The folds of the rows of one of a Dataset's partitions, as they come."""
+
+    def __init__(self, assigned: Assigned, partition: int):
+        assert assigned.fields is not None
+        self.assigned, self.sizes = assigned, tuple(map(sum, assigned.fields.chunks))
+        self.box, self.first = assigned.fields.bind((), partition, 0), -1
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        self.first = rows.start if self.first < 0 else self.first
+        within = np.unravel_index(rows.numbers - self.first, self.box.shape)
+        index = tuple(i + origin for i, origin in zip(within, self.box.origin, strict=True))
+        numbers = np.ravel_multi_index(index, self.sizes)
+        return self.assigned.folds.of_rows(numbers, self.assigned.total)
+
+
+class ByClass:
+    """The folds of rows by their class and their place among those of the same, as they come."""
+
+    def __init__(self, folds: Folds, before: np.ndarray):
+        self.folds, self.before = folds, before
+
+    def __call__(self, rows: Any) -> np.ndarray:
+        found, count = np.empty(len(rows.y), int), self.folds.count
+        for c in range(len(self.before)):
+            own = np.flatnonzero(rows.y[:, 0] == c)
+            places = self.before[c] + np.arange(len(own))
+            found[own] = dealt((self.folds.seed ^ APART) + c + 1, places, count)
+            self.before[c] += len(own)
+        return found
+
+
+def classes_before(y: da.Array, bounds: tuple[int, ...], classes: int) -> np.ndarray:
+    """The rows of each class before each partition, (partitions, classes), from lazy targets (n,) of 0, 1, ..."""
+    y = y.reshape(len(y)).rechunk((tuple(np.diff(bounds).tolist()),))
+    chunks = ((1,) * y.npartitions, (classes,))
+    counted = da.map_blocks(_counted, y, classes, dtype=int, new_axis=1, chunks=chunks)
+    [counts] = compute(counted, what="the count of the classes in each block")
+    return np.cumsum(counts, axis=0) - counts
+
+
+def _counted(y: np.ndarray, classes: int) -> np.ndarray:
+    return (y[:, None] == np.arange(classes)).sum(axis=0)[None]
+
+
+class ByFold(NamedTuple):
+    """The sums of each fold, and of the rows in none, apart: Stats with one more axis, last, (..., folds + 1).
+    ``held`` are the sums of the targets and of their squares, (2, k).
+
+    With several candidates in the query a curvature is computed at each of them, and the last axis is
+    (candidates * (folds + 1)).
+    """
+
+    assigned: Assigned
+
+    def copies(self, m: int) -> int:
+        """How many Stats there are in one, of so many candidates."""
+        return m * (self.assigned.folds.count + 1)
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return ByFoldKernel(self, partition, query, loss, needs, dtype, p)
+
+
+class ByFoldKernel(Kernel):
+    def __init__(self, how: ByFold, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
+        self.fold_of, points = how.assigned.in_partition(partition), range(query.shape[2])
+        count = how.assigned.folds.count + 1
+        self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
+        super().__init__(query, loss, Needs(), dtype, p)
+        # One fold after the other: they can do with the same memory.
+        near = self.parts[0][0].near
+        for part in (part for parts in self.parts for part in parts):
+            part.near = near
+        self.targets = np.zeros((count, 2, query.shape[1]))
+        self.room: np.ndarray | None = None
+
+    @property
+    def stats(self) -> Stats:
+        """Of all folds at the first candidate, which is what `passes.check` looks at; what is not finite shows in the
+        gradient and the moments."""
+        return reduce(combine, (part.stats._replace(curvature=None) for part in self.parts[0]))
+
+    @stats.setter
+    def stats(self, _: Stats) -> None:
+        """What all kernels begin with is not needed."""
+
+    def add_rows(self, rows: Any) -> None:
+        fold = self.fold_of(rows)
+        # So many that those of a fold nearly fill one sweep of its kernel, and seldom need another.
+        step = (len(self.parts[0]) - 1) * self.step * 7 // 8
+        if self.room is None or len(self.room) < min(step, len(rows.x)):
+            self.room = np.empty((min(step, len(rows.x)), self.p), rows.x.dtype)
+        for start in range(0, len(rows.x), step):
+            own = fold[start : start + step]
+            for f in range(-1, len(self.targets) - 1):
+                where = start + np.flatnonzero(own == f)
+                if not len(where):
+                    continue
+                # Into memory that stays in the processor's cache.
+                x, y = np.take(rows.x, where, axis=0, out=self.room[: len(where)], mode="clip"), rows.y[where]
+                s, offset = (None if a is None else a[where] for a in (rows.weight, rows.offset))
+                for parts in self.parts:
+                    parts[f].add(x, y, s, offset)
+                weighted = y if s is None else y * s[:, None]
+                self.targets[f, 0] += weighted.sum(axis=0)
+                self.targets[f, 1] += np.einsum("nk,nk->k", weighted, y)
+
+    def sums(self) -> Stats:
+        pairs = [(part.stats, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
+        return stacked([stats._replace(held=own) for stats, own in pairs])
+
+
+def stacked(several: list[Stats]) -> Stats:
+    """Along a new axis, the last."""
+
+    def together(*values: Any) -> Any:
+        if values[0] is None:
+            return None
+        if isinstance(values[0], tuple):
+            return type(values[0])(*map(together, *values))
+        return np.stack([np.asarray(v) for v in values], axis=-1)
+
+    return Stats(*map(together, *several))
+
+
+def apart(sums: Stats) -> list[Stats]:
+    """What was `stacked`."""
+
+    def one(value: Any, i: int) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, tuple):
+            return type(value)(*(one(v, i) for v in value))
+        return value[..., i]
+
+    return [Stats(*(one(value, i) for value in sums)) for i in range(len(np.asarray(sums.rows)))]
+
+
+class Unseen(NamedTuple):
+    """Each candidate's sums over the rows that are not of its fold, and in ``held`` its loss and score over those."""
+
+    assigned: Assigned
+    of: np.ndarray  # (m,) each candidate's fold; -2: it sees all rows
+    score: Callable | None  # (targets, predictions z) -> (rows, m)
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return UnseenKernel(self, partition, query, loss, needs, dtype, p)
+
+
+class UnseenKernel(Kernel):
+    def __init__(self, how: Unseen, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
+        super().__init__(query, loss, Needs(shift=needs.shift), dtype, p)
+        self.how, self.fold_of = how, how.assigned.in_partition(partition)
+        self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
+
+    def add_rows(self, rows: Any) -> None:
+        fold = self.fold_of(rows)
+        for start in range(0, len(rows.x), self.step):
+            some = slice(start, start + self.step)
+            s, offset = (None if a is None else a[some] for a in (rows.weight, rows.offset))
+            self._add_some(rows.x[some], rows.y[some], s, offset, fold[some])
+        weight = float(len(rows.x)) if rows.weight is None else float(rows.weight.sum())
+        self.stats = self.stats._replace(rows=self.stats.rows + len(rows.x), weight=self.stats.weight + weight)
+
+    def _add_some(self, block, target, s, offset, fold) -> None:
+        held = self.stats.held
+        assert held is not None
+        if self.classes:
+            target = self.loss.indicators(target)  # type: ignore[attr-defined]
+        block = self.shifted(block)
+        z = self.predicted(block, offset)
+        out = fold[:, None] == self.how.of
+        if self.how.score is not None:
+            score = self.how.score(target[:, :, None], z)
+        value, slope = self.loss.value_and_slope(z, target[:, :, None])
+        value = value.sum(axis=1)
+        if s is not None:
+            value, slope = s[:, None] * value, s[:, None, None] * slope
+        left = np.where(out, value, 0.0).sum(axis=0)
+        held[0] += left
+        self.stats.loss[:] += value.sum(axis=0) - left
+        if self.how.score is not None:
+            held[1] += np.where(out, score if s is None else s[:, None] * score, 0.0).sum(axis=0)
+        slope[np.broadcast_to(out[:, None], slope.shape)] = 0.0
+        self.add_gradient(block, slope)

@@ -1,0 +1,57 @@
+"""Scores of predictions for rows held out, greater for better, with scikit-learn's names and definitions.
+
+Each is a mean over rows, weighted as these are; R^2 is one less the quotient of two such means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import InvalidArgumentError
+from ..model.losses import Loss, classes_of
+
+#: Targets (n, k, 1), of several classes their indicators, and predictions z (n, k, m), to the rows' scores (n, m).
+OfRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def accuracy(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """1 where the class is right, of two classes or more."""
+    right = y.argmax(axis=1) == z.argmax(axis=1) if y.shape[1] > 1 else ((z > 0) == (y > 0))[:, 0]
+    return right * 1.0
+
+
+def absolute(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Less the error's size, the mean over outputs."""
+    return -np.abs(y - z).mean(axis=1)
+
+
+def squared(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Less the error's square, the mean over outputs."""
+    return -((y - z) ** 2).mean(axis=1)
+
+
+#: The default, which every loss has: less the mean loss, without the penalty.
+LOSS = "neg_loss"
+
+#: Scores that follow from the mean squared error.
+OF_SQUARES = ("neg_mean_squared_error", "r2")
+
+
+def score_of_rows(scoring: str, loss: Loss, outputs: int) -> OfRows | None:
+    """What a score is the mean of; None where it follows from the mean loss."""
+    known: dict[str, OfRows | None] = {LOSS: None}
+    if classes_of(loss) or loss.name in ("logistic", "hinge", "squared_hinge"):
+        known["accuracy"] = accuracy
+        if classes_of(loss) or loss.name == "logistic":
+            known["neg_log_loss"] = None
+    elif loss.name in ("squared", "huber", "quantile"):
+        known["neg_mean_absolute_error"] = absolute
+        known |= dict.fromkeys(OF_SQUARES[: 1 + (outputs == 1)], None if loss.quadratic else squared)
+    if scoring not in known:
+        raise InvalidArgumentError(
+            f"scoring={scoring!r} does not suit the {loss.name} loss with {outputs} output(s); choose one of "
+            f"{', '.join(sorted(known))}."
+        )
+    return known[scoring]

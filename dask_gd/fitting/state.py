@@ -1,0 +1,184 @@
+"""One fit's moving parts: what it was asked for, where it has come to, and how it reads its rows."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+import numpy as np
+
+from .. import passes
+from ..events import Callbacks
+from ..kernels.base import Needs, Scale, Stats
+from ..kernels.products import rounding_of
+from ..model.losses import Loss, Model
+from ..model.penalties import Penalty
+from ..solvers import Solver, reliefs
+from ..solvers.objective import Quadratic, about_mean, gradient_cosine
+from ..sources import Source
+from ..sources.stamps import Stamps
+from ..store.content import HISTORY
+from ..store.store import Store, said_of
+from .smoothing import smoothing_of
+from .unchanged import Processors, Seen, summary
+
+logger = logging.getLogger("dask_gd")
+
+#: Passes over all rows after which workers keep what they read: a fit that has taken so many will take more, and the
+#: first of them pays for the memory.
+KEEP_AFTER = 3
+
+
+class FitState:
+    """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
+
+    def __init__(
+        self,
+        source: Source,
+        loss: Loss,
+        penalty: Penalty,
+        solver: Solver,
+        start: np.ndarray,
+        seed: int,
+        given: bool = False,
+        callbacks: Callbacks | None = None,
+    ):
+        self.source, self.loss, self.penalty = source, loss, penalty
+        # Where it was asked to begin, and the same as parameters of the rows less the shift, which the state's are too.
+        self.asked = self.start = start
+        self.shift: np.ndarray | None = None
+        # The start is the user's, and not to be bettered.
+        self.seed, self.given = seed, given
+        self.callbacks = callbacks or Callbacks()
+        self.name = uuid.uuid4().hex[:8]
+        self.rounding = rounding_of(source.dtype)
+        # Those that the fit goes on with should the solver stall; which of them has its turn.
+        self.solvers = (solver, *reliefs(solver, loss, penalty, start.size))
+        self.turn = 0
+        # What passes evaluate: of a quantile's loss one that is smoothed.
+        self.smoothing = smoothing_of(loss, start.shape[1])
+        self.smoothed: Any = loss
+        self.state = solver.init(start, self.rounding)
+        # The samples still to be worked through, the first of them now; and the iteration at which it began.
+        self.samples: list[tuple[int, ...]] = []
+        self.since = 0
+        # The last step was taken without a look: the weights are the state's query.
+        self.unseen = False
+        # Passes, and those over all rows; and how many of the rows read last were left out.
+        self.reads = self.whole = self.dropped = 0
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        # Rows and weight of the partitions drawn, of all steps.
+        self.drawn = np.zeros(2)
+        self.moments: Scale | None = None
+        self.weight = 0.0
+        self.quadratic: Quadratic | None = None
+        self.store: Store | None = None
+        # The last pass of a run with a store, the processors now, and those that made it.
+        self.seen: Seen | None = None
+        self.processors: Processors | None = None
+        self.before: list[str] = []
+        self.stamps: Stamps | None = None
+        self.resumed_from: int | None = None
+        self.spec: dict[str, Any] = {}
+        self.reason: str | None = None
+        # Partitions whose targets' values have not been checked; and where nothing was finite, in words.
+        self.unchecked = set(range(source.partitions))
+        self.fault: str | None = None
+
+    @property
+    def solver(self) -> Any:
+        """The solver whose turn it is."""
+        return self.solvers[self.turn]
+
+    @property
+    def iteration(self) -> int:
+        """The last finished iteration; -1 before the start has been evaluated."""
+        return len(self.history["loss"]) - 1
+
+    @property
+    def batched(self) -> bool:
+        """Each step reads some partitions only, see `SGD`."""
+        return getattr(self.solver, "batch", 1.0) < 1.0
+
+    @property
+    def partitions(self) -> tuple[int, ...] | None:
+        """Those in use in this step: a sample, or drawn by the seed, each once in a pass; None for all."""
+        if self.samples:
+            return self.samples[0]
+        return self.partitions_of(self.iteration + 1)
+
+    def partitions_of(self, step: int) -> tuple[int, ...] | None:
+        """Return those that a step of a batched solver reads; None for all."""
+        if not self.batched:
+            return None
+        return passes.draw_partitions(self.seed, step, self.solver.batch, self.source.partitions)
+
+    @property
+    def fit_intercept(self) -> bool:
+        return len(self.start) > self.width
+
+    @property
+    def width(self) -> int:
+        """The parameters that are no intercepts: of a model all of them, else one for each feature."""
+        return len(self.start) if isinstance(self.loss, Model) else self.source.shape[1]
+
+    @property
+    def penalised(self) -> bool:
+        return bool(np.any(self.penalty.curvature()) or np.any(self.penalty.absolute()))
+
+    def committed(self) -> str:
+        """Return a sentence on what has been committed, for errors of the cluster."""
+        return said_of(self.store, self.iteration)
+
+    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+        """One pass over the rows in use."""
+        partitions = self.partitions
+        reading = range(self.source.partitions) if partitions is None else partitions
+        needs = needs._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
+        self.unchecked.difference_update(reading)
+        self.reads += 1
+        self.whole += partitions is None
+        sums = passes.evaluate(
+            self.source, query, self.smoothed, needs, self.name, self.reads, partitions, keep=self.keeps
+        )
+        self.dropped = self.size - sums.rows
+        if self.store is not None:
+            self.seen = Seen(
+                query, np.array(partitions or (), dtype=int), needs.curvature, summary(sums), needs.kernel is None
+            )
+        if self.dropped and self.whole == 1 and partitions is None:
+            logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
+        return about_mean(sums, self.loss, self.width)
+
+    def read_residuals(self, query: np.ndarray) -> np.ndarray:
+        """Return sums over the residuals at the query, see `smoothing`, from a pass over the rows in use."""
+        assert self.smoothing is not None
+        local = self.read(query, Needs(kernel=self.smoothing.asked())).local
+        assert local is not None
+        return local
+
+    @property
+    def size(self) -> int:
+        """Rows of the partitions in use."""
+        rows, partitions = np.diff(self.source.bounds), self.partitions
+        return int(rows.sum() if partitions is None else rows[list(partitions)].sum())
+
+    @property
+    def keeps(self) -> bool:
+        """The workers keep what they read."""
+        return self.whole > KEEP_AFTER
+
+    def release(self) -> None:
+        """Have the workers drop what they keep."""
+        if self.keeps:
+            passes.release(self.source, self.name)
+
+    def grad_norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """The largest component of a gradient (q, k, 1) over its scale.
+
+        At these weights (q, k, 1), if they are given, where the penalty bends there.
+        """
+        assert self.moments is not None
+        at = None if weights is None else weights[:, :, 0]
+        return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.width, at, self.penalty)

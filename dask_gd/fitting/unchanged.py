@@ -1,0 +1,141 @@
+"""Whether the data is still what a stored run has read: the sums of its last pass, taken again, have the same bits.
+
+A fingerprint of large data is a sample of it. What a pass adds up is all of it, so that one more pass, at the query and
+over the partitions of the last one, finds a change anywhere. Only where another kind of processor, or another BLAS,
+adds up may bits differ though the data does not; there sums must agree to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import uuid
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg  # noqa: F401 - its BLAS is loaded wherever this is asked
+from distributed import Future, wait
+from threadpoolctl import threadpool_info
+
+from ..cluster import active_client
+from ..errors import StoreMismatchError
+from ..kernels.base import Scale, Stats
+from ..sources.row_hash import row_hashes
+
+logger = logging.getLogger("dask_gd")
+
+#: Sums that differ by less than this many times what rounding does may be those of the same data, added up elsewhere.
+MARGIN = 1000.0
+
+#: Seconds in which workers should say what they compute with.
+ANSWER_WITHIN = 30.0
+
+
+class Seen(NamedTuple):
+    """The last pass of a run: where it was, and what it added up."""
+
+    query: np.ndarray  # (q, k, m)
+    partitions: np.ndarray  # those that were read, none of them for all
+    curvature: str | None
+    sums: np.ndarray  # (3, m), see `summary`
+    alone: bool  # and did nothing else beside, which may take the rows in other blocks
+
+
+def summary(sums: Stats) -> np.ndarray:
+    """Return of each candidate the loss, a sum over the gradient with arbitrary signs, and the rows' weight, (3, m)."""
+    q, k, m = sums.gradient.shape
+    signs = np.where(row_hashes(0, 0, q * k) & np.uint64(1), 1.0, -1.0).reshape(q, k, 1)
+    with np.errstate(all="ignore"):
+        return np.stack([sums.loss, (signs * sums.gradient).sum(axis=(0, 1)), np.full(m, sums.weight)])
+
+
+def rounding_of_sums(first_loss: float, moments: Scale, weight: float, sums: np.ndarray, unit: float) -> np.ndarray:
+    """Return what rounding may do to a `summary`, (3, m), where it does ``unit`` to a sum of numbers of one sign."""
+    loss = np.abs(sums[0]) + abs(first_loss) * weight
+    slope = np.sqrt(np.abs(moments.features[:, None] * moments.slopes[None, :])).sum()
+    return MARGIN * unit * np.stack([loss, np.full_like(loss, slope), np.abs(sums[2])])
+
+
+def agree(stored: np.ndarray, now: np.ndarray, rounding: np.ndarray | float = 0.0) -> bool:
+    """Whether sums are the same, up to ``rounding``."""
+    with np.errstate(invalid="ignore"):
+        near = np.abs(stored - now) <= rounding
+    return bool((near | (stored == now) | (np.isnan(stored) & np.isnan(now))).all())
+
+
+def check_unchanged(
+    stored: np.ndarray, now: np.ndarray, rounding: np.ndarray, same: Callable[[], bool], path: Path
+) -> None:
+    """Refuse to go on where the sums of the data are not those that the run at ``path`` has stored.
+
+    Raises
+    ------
+    StoreMismatchError
+        Where a sum is another: by a bit, if the processors are the ``same``, else by more than ``rounding``.
+    """
+    if agree(stored, now):
+        return
+    same_bits = same()
+    if not same_bits and agree(stored, now, rounding):
+        logger.warning(
+            "%s was written by another kind of processor, or with another BLAS: its sums agree to rounding, and so "
+            "will the weights.",
+            path,
+        )
+        return
+    column = int(np.argmax((stored != now).any(axis=0)))
+    first = next(i for i in (2, 0, 1) if stored[i, column] != now[i, column])
+    name = ("loss", "slope", "weight of the rows")[first]
+    told = f"{name}: stored {float(stored[first, column])!r}, now {float(now[first, column])!r}"
+    rest = "" if same_bits else ", by more than rounding on another processor does"
+    raise StoreMismatchError(
+        f"{path} holds a run made with other data: at the weights of its last pass the data no longer has the sums "
+        f"that are stored ({told}{rest}). Use the data as it was to resume the run; or begin a new one in another "
+        f"store, with initial_weights=dask_gd.load({str(path)!r}) if you like."
+    )
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Return what decides the bits of this process's sums: the processor, NumPy and its BLAS."""
+    blas = sorted(
+        f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    )
+    features = getattr(np._core, "_multiarray_umath", None)  # type: ignore[attr-defined]
+    enabled = sorted(name for name, on in getattr(features, "__cpu_features__", {}).items() if on)
+    return ", ".join([platform.machine(), f"numpy {np.__version__}", *blas, " ".join(enabled)])
+
+
+class Processors:
+    """The kinds of `processor` of a cluster's workers, which answer when they can, or of this process."""
+
+    def __init__(self) -> None:
+        client = active_client()
+        self.found: set[str] = {processor()} if client is None else set()
+        self.asked: list[Future] = []
+        if client is not None:
+            name = f"gd-processor-{uuid.uuid4().hex[:8]}"
+            self.asked = [
+                client.submit(processor, workers=[address], key=f"{name}-{i}", pure=False)
+                for i, address in enumerate(client.nthreads())
+            ]
+
+    def known(self, within: float = 0.0) -> list[str]:
+        """Return all that have answered within so many seconds, and "unknown" for the others."""
+        if self.asked and within:
+            with contextlib.suppress(TimeoutError):
+                wait(self.asked, timeout=within)
+        left = [future for future in self.asked if not future.done()]
+        self.found |= {future.result() for future in self.asked if future.status == "finished"}
+        self.asked = left
+        return sorted(self.found | {"unknown"} if left else self.found)
+
+    def are(self, stored: list[str]) -> bool:
+        """Whether all are of one kind, and of the stored one."""
+        return len(stored) == 1 and "unknown" not in stored and self.known(ANSWER_WITHIN) == stored

@@ -1,0 +1,1 @@
+"""What one partition sums over its rows, and how such sums are combined."""

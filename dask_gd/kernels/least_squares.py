@@ -1,0 +1,121 @@
+"""Least squares whose normal equations have lost too many digits: passes in a basis in which they lose none.
+
+With R from the Cholesky factorisation of the curvature, shifted so that it has one, the rows ``[x 1] R^-1`` are
+orthogonal but for what the curvature could not tell, and the normal equations of these rows can (shifted Cholesky QR;
+Fukaya et al., 2020, "Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices"). What
+rounding of the rows leaves, by the square of the condition number times the residuals, a second pass takes away: its
+gradient is summed with all the digits that the machine has (refinement; Björck, 1996, "Numerical Methods for Least
+Squares Problems", section 2.9).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+
+from ..model.losses import Loss
+from .base import Kernel, Needs, Stats
+
+#: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
+#: it: of 16 digits the normal equations have then lost half.
+ILL = 1e-8
+
+#: The same of the curvature in the basis, without the directions that have none: above it there was nothing to be told
+#: but that columns are collinear, and nothing is left to refine.
+TOLD = 0.1
+
+
+def basis_of(curvature: np.ndarray) -> np.ndarray | None:
+    """R (q, q), upper triangular, or None where the curvature (q, q) is well conditioned."""
+    size = np.sqrt(np.diagonal(curvature))
+    size = np.where(size > 0, size, 1.0)
+    scaled = curvature / np.outer(size, size)
+    used = np.diagonal(curvature) > 0
+    values = np.linalg.eigvalsh(scaled[np.ix_(used, used)])
+    if not used.any() or values[0] >= ILL * values[-1]:
+        return None
+    shift = len(size) * np.finfo(float).eps * values[-1]
+    while True:
+        shift *= 4.0
+        try:
+            return cholesky(scaled + shift * np.eye(len(size))) * size
+        except LinAlgError:
+            continue
+
+
+class Basis(NamedTuple):
+    """Of each partition the kernel that adds up, beside the sums at the query, those in the basis."""
+
+    r: np.ndarray  # (q, q)
+    refines: bool
+
+    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+        return BasisKernel(self, query, loss, needs, dtype, p)
+
+
+class BasisKernel(Kernel):
+    """With ``B = [x 1] R^-1``: ``B^T B`` and ``B^T slopes``, (q, q + k); to refine also the gradient, in extended
+    precision.
+    """
+
+    def __init__(self, how: Basis, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+        super().__init__(query, loss, needs, dtype, p)
+        self.r, self.basis = how.r, np.zeros((len(how.r), len(how.r) + query.shape[1]))
+        self.gradient = np.zeros(query.shape, np.longdouble) if how.refines else None
+
+    def add(self, x, y, weight, offset=None) -> None:
+        super().add(x, y, weight, offset)
+        for start in range(0, len(x), self.step):
+            rows = slice(start, start + self.step)
+            exact = x[rows] if self.gradient is None else x[rows].astype(np.longdouble)
+            if len(self.r) > self.p:
+                # Without an intercept the sums are of the rows as they are.
+                exact = exact if self.needs.shift is None else exact - self.needs.shift
+                exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
+            block = exact.astype(float, copy=False)
+            z = np.einsum("nq,qkm->nkm", exact, self.query)
+            if offset is not None:
+                z += offset[rows, None, None]
+            slope = self.loss.value_and_slope(z, y[rows, :, None])[1]
+            s = np.ones(len(block)) if weight is None else weight[rows]
+            if self.gradient is not None:
+                self.gradient += np.einsum("nq,n,nkm->qkm", exact, s, slope)
+            root = np.sqrt(s)[:, None]
+            b = solve_triangular(self.r, (root * block).T, trans="T", check_finite=False)
+            self.basis += b @ np.hstack([b.T, (root * slope[:, :, 0]).astype(float)])
+
+    def sums(self) -> Stats:
+        gradient = self.stats.gradient if self.gradient is None else self.gradient
+        return self.stats._replace(basis=self.basis, gradient=gradient)
+
+
+def in_basis(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """A gradient (q, k), or what adds to it, as that of the parameters ``R w``."""
+    return solve_triangular(r, gradient.astype(float), trans="T")
+
+
+def shortest_step(
+    r: np.ndarray, sums: np.ndarray, slope: np.ndarray, ridge: np.ndarray, features: int
+) -> tuple[np.ndarray, bool]:
+    """The move to the minimum, the shortest after scaling columns, (q, k); and whether it may be refined.
+
+    ``sums`` (q, q + k) are those of `BasisKernel`, divided; ``slope`` (q, k) is the gradient in the basis, and
+    ``ridge`` (q,) the curvature of the penalty.
+    """
+    q = len(r)
+    inverse, size = solve_triangular(r, np.eye(q)), np.sqrt((r * r).sum(axis=0))[:, None]
+    h = sums[:, :q] + inverse.T @ (ridge[:, None] * inverse)
+    values, vectors = np.linalg.eigh(h)
+    flat = values <= q * np.finfo(float).eps * values[-1]
+    move = -inverse @ (vectors[:, ~flat] @ ((vectors[:, ~flat].T @ slope) / values[~flat, None]))
+    refine = bool(values[~flat].min(initial=np.inf) < TOLD * values[-1])
+    return shortest(size * move, size * (inverse @ vectors[:, flat]), features) / size, refine
+
+
+def shortest(moves: np.ndarray, untold: np.ndarray, features: int) -> np.ndarray:
+    """Of all moves that differ by ``untold`` those whose features move least: (q, m), (q, directions) -> (q, m)."""
+    if not untold.shape[1]:
+        return moves
+    return moves - untold @ np.linalg.lstsq(untold[:features], moves[:features])[0]

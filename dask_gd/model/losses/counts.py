@@ -1,0 +1,122 @@
+"""Losses of counts and amounts, whose mean is ``exp(z)``: half the unit deviance of a Tweedie model.
+
+The deviance compares a prediction with the best that there could be, ``z = log y``; it is 0 there, and never negative,
+and it is written so that nothing cancels near there. It has no bound of its curvature. Its exponentials overflow for
+predictions beyond 700; a solver takes the infinite loss as a step too far.
+
+Jorgensen, "Exponential dispersion models", 1987.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from ...errors import DataError, InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class Tweedie:
+    """Half the Tweedie deviance of a target of mean ``exp(z)`` and variance ``mean^power``.
+
+    ``exp((2 - power) z) / (2 - power) - y exp((1 - power) z) / (1 - power)``, but for what depends on y alone;
+    scikit-learn's ``TweedieRegressor`` minimises the same, with ``L2(alpha)``.
+
+    Parameters
+    ----------
+    power : float
+        Between 1, a Poisson model, and 2, a Gamma model, where the loss is convex. Between them a target is 0 with some
+        probability and positive otherwise: rain, or what an insured costs in a year.
+
+    Examples
+    --------
+    >>> value, slope = Tweedie(1.5).value_and_slope(np.log([1.0, 4.0]), np.array([1.0, 1.0]))
+    >>> value.round(12).tolist(), slope.round(12).tolist()
+    ([0.0, 1.0], [0.0, 1.5])
+    """
+
+    power: float = 1.5
+    name = "tweedie"
+    quadratic = False
+    smooth = True
+    curvature_bound = None
+
+    def __post_init__(self):
+        if not (isinstance(self.power, Real) and 1 <= self.power <= 2):
+            raise InvalidArgumentError(
+                f"Tweedie(power={self.power!r}): from 1 to 2, where the loss is convex; power 0 is the squared loss."
+            )
+
+    def __repr__(self) -> str:
+        return {1.0: "Poisson()", 2.0: "Gamma()"}.get(self.power, f"Tweedie(power={self.power})")
+
+    @property
+    def targets(self) -> str:
+        return "numbers of 0 or more" if self.power < 2 else "numbers above 0"
+
+    def value_and_slope(self, z, y):
+        """Half the deviance, and ``exp((2 - power) z) - y exp((1 - power) z)``."""
+        # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a. For a
+        # target of 0 they are multiples of exp(a z).
+        a, b, some = 2.0 - self.power, self.power - 1.0, y > 0
+        log_y = np.log(np.where(some, y, 1.0))
+        d = z - log_y
+        rising, falling = np.expm1(a * d), np.expm1(-b * d)
+        size = np.exp(a * log_y)
+        value = size * ((rising / a if a else d) + (falling / b if b else -d))
+        slope = size * (rising - falling)
+        if some.all():
+            return value, slope
+        alone = np.exp(a * z)
+        return np.where(some, value, alone / a), np.where(some, slope, alone)
+
+    def curvature(self, z, y):
+        """``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
+        a, b, some = 2.0 - self.power, self.power - 1.0, y > 0
+        # Not y times an exponential, which would be 0 times infinity.
+        log_y = np.where(some, np.log(np.where(some, y, 1.0)), -np.inf)
+        return a * np.exp(a * z) + b * np.exp(log_y - b * z)
+
+    def inverse_link(self, z):
+        """``exp(z)``, the mean of the target."""
+        return np.exp(z)
+
+    def link(self, mean):
+        """``log(mean)``."""
+        return np.log(mean)
+
+    def bad_target(self, y):
+        """Where the target is negative, or 0 where that has no probability."""
+        return y < 0 if self.power < 2 else y <= 0
+
+    def check_target_mean(self, mean):
+        """Refuse data that is 0 throughout: its intercept would be minus infinity."""
+        if np.any(mean <= 0):
+            raise DataError(f"The {self.name} loss needs a target above 0; every target with a positive weight is 0.")
+
+
+def Poisson() -> Tweedie:
+    """Half the Poisson deviance of counts of mean ``exp(z)``: ``Tweedie(1)``; scikit-learn's ``PoissonRegressor``.
+
+    Examples
+    --------
+    >>> value, slope = Poisson().value_and_slope(np.log([3.0, 3.0]), np.array([3.0, 0.0]))
+    >>> value.round(12).tolist(), slope.round(12).tolist()
+    ([0.0, 3.0], [0.0, 3.0])
+    """
+    return Tweedie(1.0)
+
+
+def Gamma() -> Tweedie:
+    """Half the Gamma deviance of positive amounts of mean ``exp(z)``: ``Tweedie(2)``; scikit-learn's
+    ``GammaRegressor``.
+
+    Examples
+    --------
+    >>> value, slope = Gamma().value_and_slope(np.array([0.0]), np.array([1.0]))
+    >>> value.tolist(), slope.tolist()
+    ([0.0], [0.0])
+    """
+    return Tweedie(2.0)

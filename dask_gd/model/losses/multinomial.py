@@ -1,0 +1,113 @@
+"""The loss of several classes, which takes one prediction for each of them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import DataError, InvalidArgumentError
+
+#: A target with more classes is more likely no class at all.
+MOST_CLASSES = 10_000
+
+
+def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of each two classes, the smaller first: (pairs,) and (pairs,)."""
+    return np.triu_indices(classes, 1)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Negative log-likelihood of a class, ``L(y, z) = log(sum_c exp(z_c)) - z_y``: multinomial logistic regression.
+
+    Targets are the classes' numbers, 0 to ``classes - 1``, in one column. Weights have a column for each class, so that
+    any number may be added to all columns and nothing changes; without a penalty or with L2 a fit from zeros ends where
+    the columns sum to 0, as scikit-learn's do. With L1 alone and an even number of classes the weights of a feature are
+    determined only up to a number that may be added to all.
+
+    The largest prediction is subtracted before anything is exponentiated, which therefore cannot overflow. The second
+    derivative is ``diag(s) - s s^T`` with s the softmax of z, and half the identity bounds it (Böhning, 1992,
+    "Multinomial logistic regression algorithm").
+
+    Parameters
+    ----------
+    classes : int, optional
+        By default the largest target and one, for which `fit` reads the targets.
+
+    Examples
+    --------
+    >>> z, y = np.array([[[0.0], [0.0], [1e4]]]), np.array([[[0.0], [0.0], [1.0]]])
+    >>> value, slope = Softmax(3).value_and_slope(z, y)
+    >>> value.tolist(), slope.tolist()
+    ([[[0.0]]], [[[0.0], [0.0], [0.0]]])
+    """
+
+    classes: int | None = None
+    name = "softmax"
+    quadratic = False
+    smooth = True
+    curvature_bound = 0.5
+
+    def __post_init__(self):
+        if self.classes is None:
+            return
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer) or self.classes < 2:
+            raise InvalidArgumentError(f"Softmax(classes={self.classes!r}): a whole number, 2 or more.")
+        if self.classes > MOST_CLASSES:
+            raise InvalidArgumentError(
+                f"Softmax(classes={self.classes}): at most {MOST_CLASSES:,}; targets must be the classes' numbers, "
+                "from 0 on without gaps."
+            )
+        object.__setattr__(self, "classes", int(self.classes))
+
+    @property
+    def targets(self):
+        last = "the number of classes less 1" if self.classes is None else self.classes - 1
+        return f"the whole numbers 0 to {last}, the classes' numbers (np.unique(y, return_inverse=True))"
+
+    def indicators(self, y):
+        """The classes' numbers (n, 1) as columns of 0 and 1, (n, classes): what the methods below take."""
+        assert self.classes is not None
+        return (y == np.arange(self.classes)) + 0.0 * y  # NaN stays NaN
+
+    def value_and_slope(self, z, y):
+        """The loss (n, 1, m) and ``softmax(z) - y`` (n, classes, m) of z (n, classes, m) and y (n, classes, 1)."""
+        # With the classes first the sums over them are of whole columns.
+        z, y = np.ascontiguousarray(np.moveaxis(z, 1, 0)), np.moveaxis(y, 1, 0)
+        z -= z.max(axis=0)
+        slope = np.exp(z)
+        total = slope.sum(axis=0)
+        value = np.log(total) - (z * y).sum(axis=0)
+        slope /= total
+        slope -= y
+        return value[:, None], np.moveaxis(slope, 0, 1)
+
+    def inverse_link(self, z):
+        """The classes' probabilities, over the last axis. Lazy for Dask arrays."""
+        small = np.exp(z - z.max(axis=-1, keepdims=True))
+        return small / small.sum(axis=-1, keepdims=True)
+
+    def link(self, mean):
+        """The logarithms of the classes' shares."""
+        return np.log(mean)
+
+    def curvature(self, z, y):
+        """``s_a s_b`` of each two classes a < b (n, pairs), z being (n, classes): what the second derivative has beside
+        its diagonal, without the minus; the diagonal is their sum."""
+        share, (first, second) = self.inverse_link(z), pairs(z.shape[1])
+        return share[:, first] * share[:, second]
+
+    def bad_target(self, y):
+        """Where the target is no class's number."""
+        return (y != np.floor(y)) | (y < 0) | (y >= self.classes)
+
+    def check_target_mean(self, mean):
+        """Refuse a class without rows: its intercept would be infinite."""
+        absent = np.flatnonzero(mean <= 0)
+        if len(absent):
+            lacking = ", ".join(map(str, absent[:5])) + " ..." * (len(absent) > 5)
+            raise DataError(
+                f"The softmax loss of {self.classes} classes needs rows of each; no target with a positive weight is "
+                f"{lacking}. Number the classes from 0 on without gaps."
+            )

@@ -1,0 +1,209 @@
+"""Losses of real targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InvalidArgumentError, positive
+
+
+class RealTargets:
+    """What losses of any finite target share: the prediction is the identity of ``z``."""
+
+    targets = "any finite numbers"
+
+    def inverse_link(self, z):
+        """The identity."""
+        return z
+
+    def link(self, mean):
+        """The identity."""
+        return mean
+
+    def bad_target(self, y):
+        """Every finite target is good: None."""
+        return None
+
+    def check_target_mean(self, mean):
+        """Every mean is good."""
+
+
+@dataclass(frozen=True)
+class Squared(RealTargets):
+    """Half the squared error, ``L(y, z) = (z - y)^2 / 2``: least squares.
+
+    Examples
+    --------
+    >>> value, slope = Squared().value_and_slope(np.array([3.0]), np.array([1.0]))
+    >>> float(value[0]), float(slope[0])
+    (2.0, 2.0)
+    """
+
+    name = "squared"
+    quadratic = True
+    smooth = True
+    curvature_bound = 1.0
+
+    def value_and_slope(self, z, y):
+        """``(z - y)^2 / 2`` and ``z - y``, in the broadcast shape of ``z`` and ``y``."""
+        residual = z - y
+        return 0.5 * residual * residual, residual
+
+    def curvature(self, z, y):
+        """1 everywhere."""
+        return np.ones_like(z)
+
+
+@dataclass(frozen=True)
+class Huber(RealTargets):
+    """The squared loss near the target, straight beyond: ``r^2 / 2`` for ``|r| <= delta``, else
+    ``delta (|r| - delta / 2)``, with ``r = z - y`` (Huber, "Robust estimation of a location parameter", 1964).
+
+    Parameters
+    ----------
+    delta : float
+        In the target's units. scikit-learn's HuberRegressor has ``epsilon`` in place of it, in units of a scale of the
+        residuals that it estimates too.
+
+    Examples
+    --------
+    >>> value, slope = Huber(delta=1.0).value_and_slope(np.array([0.5, 10.0]), np.array([0.0, 0.0]))
+    >>> value.tolist(), slope.tolist()
+    ([0.125, 9.5], [0.5, 1.0])
+    """
+
+    delta: float = 1.35
+    name = "huber"
+    quadratic = False
+    smooth = False
+    curvature_bound = 1.0
+
+    def __post_init__(self):
+        positive("Huber", delta=self.delta)
+
+    def value_and_slope(self, z, y):
+        """The loss, and ``r`` clipped to ``-delta`` and ``delta``."""
+        residual = z - y
+        slope = np.clip(residual, -self.delta, self.delta)
+        return slope * (residual - 0.5 * slope), slope
+
+    def curvature(self, z, y):
+        """1 for ``|r| <= delta``, else 0."""
+        return (np.abs(z - y) <= self.delta).astype(float)
+
+
+@dataclass(frozen=True)
+class Quantile(RealTargets):
+    """The pinball loss: quantile regression (Koenker and Bassett, "Regression quantiles", 1978).
+
+    With ``r = y - z`` it is ``quantile r`` for ``r > 0`` and ``(quantile - 1) r`` below. By default `dask_gd.fit`
+    minimises it through a sequence of losses with rounded corners, whose widths it finds from the residuals: the first
+    is their spread, and the last so narrow that the pinball loss is within 0.05 % of its minimum, and the share of rows
+    below the prediction within 0.3 % of the quantile, if it is not the rows' number that prevents it. Solvers that read
+    some partitions for each step take a quarter of the targets' spread.
+
+    With a ``smoothing`` of your own the loss is the Moreau envelope of the pinball loss,
+    ``min_u pinball(u) + (r - u)^2 / (2 smoothing)``: ``r^2 / (2 smoothing)`` for r between
+    ``-smoothing (1 - quantile)`` and ``smoothing quantile``, and straight beyond. It is below the pinball loss by
+    ``smoothing max(quantile, 1 - quantile)^2 / 2`` at most, and so its minimum is.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1.
+    smoothing : float, optional
+        In the target's units; the less, the nearer to the pinball loss, and the harder to minimise. If it is not small
+        beside the residuals, the mean is fitted and not a quantile. By default it is found.
+
+    Examples
+    --------
+    >>> value, slope = Quantile(0.9).value_and_slope(np.array([0.0, 0.0]), np.array([1.0, -1.0]))
+    >>> value.round(4).tolist(), slope.round(4).tolist()
+    ([0.9, 0.1], [-0.9, 0.1])
+    >>> value, slope = Quantile(0.9, smoothing=0.1).value_and_slope(np.array([0.0, 0.0]), np.array([1.0, -1.0]))
+    >>> value.round(4).tolist(), slope.round(4).tolist()
+    ([0.8595, 0.0995], [-0.9, 0.1])
+    """
+
+    quantile: float = 0.5
+    smoothing: float | None = None
+    name = "quantile"
+    quadratic = False
+    smooth = False
+
+    def __post_init__(self):
+        if self.smoothing is not None:
+            positive("Quantile", smoothing=self.smoothing)
+        if not 0 < self.quantile < 1:
+            raise InvalidArgumentError(f"Quantile(quantile={self.quantile!r}): a number between 0 and 1.")
+
+    @property
+    def curvature_bound(self):
+        """Infinite at a corner."""
+        return np.inf if self.smoothing is None else 1.0 / self.smoothing
+
+    def value_and_slope(self, z, y):
+        """The loss and, of ``(z - y) / smoothing``, as much as lies between ``-quantile`` and ``1 - quantile``."""
+        residual = z - y
+        if self.smoothing is None:
+            return pinball(-residual, self.quantile), np.where(residual < 0, -self.quantile, 1 - self.quantile)
+        slope = np.clip(residual / self.smoothing, -self.quantile, 1 - self.quantile)
+        return slope * (residual - 0.5 * self.smoothing * slope), slope
+
+    def curvature(self, z, y):
+        """``1 / smoothing`` where the loss is curved, else 0."""
+        if self.smoothing is None:
+            return np.zeros_like(z - y)
+        scaled = (z - y) / self.smoothing
+        return ((scaled >= -self.quantile) & (scaled <= 1 - self.quantile)) / self.smoothing
+
+
+def pinball(residual: np.ndarray, quantile: float) -> np.ndarray:
+    """Return the pinball loss of residuals ``y - z``."""
+    return np.maximum(quantile * residual, (quantile - 1) * residual)
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothedPinball(RealTargets):
+    """The mean of the pinball loss over a window around the residual: what `fit` minimises on the way to `Quantile`.
+
+    The window, of one width for each output, lies evenly around the residual, so that as many rows near the prediction
+    count as above it as do below, whatever the quantile (Fernandes, Guerre and Horta, 2021, "Smoothing quantile
+    regressions"). The loss is above the pinball loss by an eighth of the width at most.
+
+    Parameters
+    ----------
+    quantile : float
+    widths : array (k,)
+    """
+
+    quantile: float
+    widths: np.ndarray
+    name = "quantile"
+    quadratic = False
+    smooth = False
+
+    @property
+    def curvature_bound(self):
+        return 1.0 / float(self.widths.min())
+
+    def value_and_slope(self, z, y):
+        """The loss, and its slope between ``-quantile`` and ``1 - quantile``."""
+        residual = z - y
+        width = self._along(residual)
+        place = np.clip(residual / width, -0.5, 0.5)
+        slope = place + (0.5 - self.quantile)
+        value = width * (0.5 * place * place + 0.125) + (0.5 - self.quantile) * residual
+        return value + place * (residual - width * place), slope
+
+    def curvature(self, z, y):
+        """``1 / width`` within the window, else 0."""
+        residual = z - y
+        width = self._along(residual)
+        return (np.abs(residual) <= 0.5 * width) / width
+
+    def _along(self, residual: np.ndarray) -> np.ndarray:
+        """Return the widths along the outputs of (rows, k) or (rows, k, m)."""
+        return self.widths.reshape(-1, *(1,) * (residual.ndim - 2))

@@ -1,0 +1,68 @@
+"""What must hold of the rows in a task, told by name and row where it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, NonFiniteError
+from ..kernels.base import Stats
+from ..sources import Rows
+from .plan import Work
+
+
+def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
+    """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
+
+    ``stats`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
+    0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
+    non-finite whatever the weights are.
+    """
+    sums = (stats.gradient, stats.loss, stats.weight, stats.curvature, *(stats.scale or ()))
+    good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
+    first = work.needs.scale or work.needs.targets
+    if good and not first:
+        return
+    x, y, *narrow = work.reader.bind(partition, blocks)
+    if not good:
+        check_values(rows, (x, y, *narrow))
+        squares = stats.scale.features if stats.scale else np.zeros(0)
+        if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
+            squares = squares + np.diagonal(stats.curvature[:, :, 0])
+        if not np.isfinite(squares).all():
+            feature = int(np.argmin(np.isfinite(squares)))
+            raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
+        # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
+        if not first:
+            return
+    bad = work.loss.bad_target(rows.y)
+    if bad is not None and bad.any():
+        assert y is not None
+        row, output = np.argwhere(bad)[0]
+        raise DataError(
+            f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
+            f"in row {rows.number(row)} of {y.name!r}."
+        )
+
+
+def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> None:
+    """Refuse NaN and infinity in x, y, weight and offset, and negative weights, with their row.
+
+    ``columns`` say where these are from; ``drop``: they may be left out with ``nan="drop"``.
+    """
+    for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset, rows.fold), strict=True):
+        if column is not None and a is not None and not np.isfinite(a).all():
+            row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
+            at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
+            where = column.where(rows.number(row), *feature)
+            value = a[(row, *feature)]
+            remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
+            remedy = remedy if drop else ": there is no mean of NaN and infinity"
+            raise NonFiniteError(
+                f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
+            )
+    weight = columns[2]
+    if weight is not None and rows.weight is not None and (rows.weight < 0).any():
+        row = int(np.argmax(rows.weight < 0))
+        raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")

@@ -1,0 +1,200 @@
+"""One pass over the data: a task for some partitions each, and a tree reduction with a fixed fan-in.
+
+What a task needs to know (query, loss, needs, reader) is one node of the graph, so that it travels once to each worker
+and can be computed again if a worker dies with it.
+
+The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import get_scheduler
+from dask.system import CPU_COUNT
+from dask.typing import Key
+from distributed import futures_of, span
+
+from ..cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
+from ..errors import InvalidArgumentError
+from ..kernels.base import FAN_IN_BYTES, Needs, Stats, coupled, curvatures, fan_in, stats_bytes
+from ..model.losses import Loss
+from ..sources import Reader, Source
+from ..sources.dask_column import BlockRows
+from ..sources.dataset_column import FieldRows
+from ..sources.zarr_column import ZarrRows
+from .graph import sum_of_tasks
+from .plan import LITERAL_BYTES, Work, group_into_tasks, nbytes_of, place, preferred_workers
+from .task import _running, drop, gradient
+
+logger = logging.getLogger("dask_gd")
+
+
+#: The spans of the fits and searches that run, as Dask annotates tasks with them.
+_spans: dict[str, dict[str, Any]] = {}
+
+
+def evaluate(
+    source: Source,
+    query: np.ndarray,
+    loss: Loss,
+    needs: Needs,
+    run: str,
+    step: int,
+    partitions: tuple[int, ...] | None = None,
+    keep: bool = False,
+) -> Stats:
+    """The sums over the rows of some partitions, or of all, at ``query``: one pass.
+
+    Parameters
+    ----------
+    source : Source
+    query : (q, k, m) float64
+    loss, needs
+    run : str
+        Names the fit.
+    step : int
+        Numbers its passes; run and step are part of every task's name.
+    partitions : tuple of int, optional
+        In ascending order.
+    keep : bool
+        The workers keep rows for the next passes of this run, where that is worth it and as far as they have room.
+
+    Raises
+    ------
+    DataError
+        From a worker, naming array, chunk and row.
+    ClusterError
+        When a partition's task keeps killing its workers.
+    """
+    key, client = f"{run}-{step}", active_client()
+    reader, blocks = source.local_tasks if client is None and in_threads() else source.tasks
+    keep = keep and partitions is None and client is not None and blocks is None and reader.keeps
+    if partitions is None:
+        partitions = tuple(range(source.partitions))
+    q, k, m = query.shape
+    copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
+    nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
+    threads = threads_of(client, run) if client is not None else {"": CPU_COUNT}
+    if client is not None:
+        compare_versions(client, threads, run, ("zarr",) if reads_zarr(reader) else ())
+    groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
+        groups = group_into_tasks(source, partitions, sum(threads.values()))
+    near = preferred_workers(threads, len(groups)) if keep else {}
+    _running[key] = len(groups), []
+    total = sum_of_tasks(
+        key,
+        gradient,
+        Work(reader, query, loss, needs, groups, (run, step) if keep else None, key),
+        numbers=range(len(groups)) if blocks is None else partitions,
+        blocks=blocks,
+        width=fan_in(nbytes),
+        literal=query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES,
+        at_once=len(groups) < len(partitions),
+        annotations={"workers": partial(place, near), "allow_other_workers": True} if near else {},
+    )
+    try:
+        # Dask advises against graphs that hold this much; here it is sent once.
+        large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
+        with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
+            [[sums]] = compute(
+                total,
+                run=run,
+                what=f"pass {key}",
+                named=partial(_rows_named, source, groups),
+                one_task=blocks is None and len(groups) == 1,
+            )
+            return coupled(sums, loss, needs)
+    finally:
+        del _running[key]
+
+
+def hold(source: Source) -> Source:
+    """Give a cluster the NumPy arrays behind a source once, where each pass would send them again.
+
+    They stay on the workers as results of graph nodes that the scheduler keeps, so that a dead worker's share is
+    sent again. Without a cluster this does nothing.
+    """
+    if active_client() is None:
+        return source
+    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset", "fold")}
+    held: dict[str, Any] = {
+        name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
+    }
+    held = {name: column for name, column in held.items() if column is not None}
+    return replace(source, **held) if held else source
+
+
+def let_go(source: Source) -> None:
+    """Take back what `hold` has given to the cluster, whoever still has this source: an error's traceback may."""
+    for column in source.materialised:
+        for future in futures_of(column.given):
+            future.release()
+
+
+@contextlib.contextmanager
+def passes_of(kind: str, run: str, committed: Callable[[], str]) -> Iterator[None]:
+    """Name the passes of a fit or a search: a span on Dask's dashboard, and what errors say has been committed.
+
+    The span is not put around it all: Dask does not fuse a layer with others that were made outside of it.
+    """
+    if active_client() is None:
+        yield
+        return
+    with span(f"gd-{kind}-{run}"):
+        _spans[run] = {"span": dask.get_annotations()["span"]}
+    try:
+        with telling_commits(run, committed):
+            yield
+    finally:
+        del _spans[run]
+
+
+def release(source: Source, run: str) -> None:
+    """Let the workers drop the rows that they keep for a run."""
+    client = active_client()
+    if client is not None and client.status == "running" and source.reader.keeps:
+        try:
+            client.run(drop, run, on_error="ignore")
+        except Exception:
+            # The fit has its result, or its own error: neither is lost for this.
+            logger.warning("Could not tell the workers to drop what they keep for fit %s.", run, exc_info=True)
+
+
+def in_threads() -> bool:
+    """Return whether Dask would run tasks in threads of this process."""
+    return get_scheduler() in (None, *IN_THREADS)
+
+
+def reads_zarr(reader: Reader) -> bool:
+    """Return whether tasks get Zarr arrays, which another version of zarr cannot load."""
+    return any(isinstance(column, ZarrRows) for column in reader.columns)
+
+
+def largest_target(source: Source) -> int:
+    """The largest of the targets, rounded down, at least 1: a pass over these alone."""
+    y = source.y
+    if isinstance(y, FieldRows):
+        raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
+    rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
+    [largest] = compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes")
+    return max(1, int(largest))
+
+
+def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
+    """Return what the task of this key sums over, in words."""
+    if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
+        return f"Task {task}"
+    group = groups[task[1]]
+    first, last = group[0], group[-1]
+    rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
+    return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"

@@ -1,0 +1,1 @@
+"""What fits give back: results, predictions, inference and reports, as plain data."""

@@ -1,0 +1,310 @@
+"""`FitResult`: what a fit gives back, live or loaded from its store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from ..errors import InvalidArgumentError, NotFittedError
+from ..kernels.products import linear
+from ..model.losses import Loss, Model, as_loss, loss_of
+from ..sources import Source
+from ..sources.columns import as_rows, check_stored, feature_names_of
+from ..sources.dataset_column import FieldRows, decoded, predicted
+from ..sources.kinds import product_dtype
+from ..sources.zarr_column import ZarrRows
+from ..store.content import HISTORY, check_content
+from ..store.store import Checkpoint, Store
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model and how it came about.
+
+    Attributes
+    ----------
+    weights : xarray.DataArray
+        Coefficients, dims ("feature",), or ("feature", "output") for a target with columns. Feature names, where the
+        data has them, are the coordinate "feature".
+    intercept : xarray.DataArray
+        Dims () or ("output",); 0 without an intercept.
+    history : xarray.Dataset
+        Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
+        largest component of the gradient over its scale, see `fit`), ``step_size``, and what the iteration
+        took: ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last
+        row of a Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
+    n_iter : int
+        Steps taken.
+    converged : bool
+        True if the fit reached ``tol`` or ``target_loss``.
+    reason : str
+        "converged", "target_loss", "max_iter", "precision" (the gradient is zero within the rounding of what it is
+        computed from, and gets no better), "stalled" (no solver finds a step that lowers the loss, and the gradient is
+        not zero; a `StalledWarning` says so) or "diverged"; what a callback has given as the reason of a
+        `dask_gd.events.StopFit`; "interrupted" in a stored run that has not ended.
+    loss : Loss
+    fit_intercept, penalised : bool
+        Whether there is an intercept, and a penalty.
+    dropped : int
+        Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
+    sample_dims : tuple of str, or None
+        The dimensions whose points were the rows, of a Dataset.
+    roles : dict
+        What there was beside the features, by its argument of `fit` ("target", "sample_weight", "offset"): of a Dataset
+        the names of its variables, else True.
+    smoothing : tuple of float, or None
+        Of a quantile without a ``smoothing`` of its own the width, of each output, over which the corner of the loss
+        was rounded at the end.
+    """
+
+    weights: xr.DataArray
+    intercept: xr.DataArray
+    history: xr.Dataset
+    n_iter: int
+    converged: bool
+    reason: str
+    loss: Loss = field(repr=False)
+    fit_intercept: bool = field(repr=False)
+    penalised: bool = field(repr=False)
+    dropped: int = 0
+    sample_dims: tuple[str, ...] | None = None
+    target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
+    roles: dict[str, Any] = field(default_factory=dict, repr=False)
+    smoothing: tuple[float, ...] | None = field(default=None, repr=False)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """Weights with the intercept as last row, (p + 1, k)."""
+        w = self.weights.values.reshape(len(self.weights), -1)
+        return np.vstack([w, self.intercept.values.reshape(1, -1)])
+
+    @property
+    def params(self) -> Any:
+        """Of a `Model` its parameters, in the shapes that they were given in."""
+        if not isinstance(self.loss, Model):
+            raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
+        return self.loss.unpacked(self.weights.values)
+
+    def predict(self, x: Any, offset: Any = None) -> Any:
+        """The mean of the target for each row: ``inverse_link(x w + b)``.
+
+        For the logistic loss that is the probability of class 1; the hinges give the class, the quantile loss the
+        quantile.
+
+        Parameters
+        ----------
+        x : array (n, p), Dataset or Source
+            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; or a Dataset that has them
+            as variables or coordinates.
+        offset : array (n,), optional
+            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray. A Source has its
+            own.
+
+        Returns
+        -------
+        array (n,) or (n, k), float32 for features of float32 or float16, else float64
+            NumPy for NumPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
+            rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample dimensions, and any
+            other dimensions that its variables have, with its coordinates; not yet computed, in their chunks, if one of
+            them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the target's.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the width or the feature names are not those of the fit, or a Dataset lacks some.
+
+        Examples
+        --------
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]))
+        >>> run.predict(np.array([[10.0]])).round(6).tolist()
+        [21.0]
+        """
+        if isinstance(self.loss, Model):
+            raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        if offset is not None or (isinstance(x, Source) and x.offset is not None):
+            return self._with_offset(x, offset)
+        if isinstance(x, xr.Dataset):
+            return self._predict_dataset(x)
+        if isinstance(x, xr.DataArray):
+            self._check(x, feature_names_of(x))
+            dims = (x.dims[0], *self.weights.dims[1:])
+            coords = {name: c for name, c in x.coords.items() if c.dims in ((), (x.dims[0],))}
+            if "output" in self.weights.coords:
+                coords["output"] = self.weights.coords["output"]
+            return xr.DataArray(self.predict(decoded(x, "x").data), dims=dims, coords=coords, name="prediction")
+        if isinstance(x, Source):
+            if isinstance(x.x, FieldRows):
+                return self._predict_dataset(x.x.dataset)
+            start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
+            array = x.x.lazy[start:stop] if isinstance(x.x, ZarrRows) else x.x.array
+        else:
+            names, rows = feature_names_of(x), as_rows(x, "x", lengths=False)
+            check_stored(rows, "error", 0, rows.shape[0])
+            array = rows.lazy if isinstance(rows, ZarrRows) else rows.array if rows.memory is None else rows.memory
+        self._check(array, names)
+        if isinstance(array, np.ndarray):
+            return self._mean(array)
+        array, dtype = array.rechunk({1: -1}), product_dtype(array.dtype)
+        if self.weights.ndim == 1:
+            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype), name=None)
+        chunks = (array.chunks[0], (self.weights.shape[1],))
+        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
+
+    def plot(self, axes: Any = None) -> np.ndarray:
+        """The loss and the norm of the gradient against the iteration; needs matplotlib, and gives its two Axes.
+
+        Iterations that read some of the rows only, and those that took no pass, are told apart.
+
+        Parameters
+        ----------
+        axes : two matplotlib Axes, optional
+            Where to draw; by default in a new figure.
+        """
+        from ..display.plots import plot_fit
+
+        return plot_fit(self.history, self.reason, axes)
+
+    def _repr_html_(self) -> str:
+        from ..display.html import html_of_fit
+
+        return html_of_fit(self)
+
+    def _with_offset(self, x: Any, offset: Any) -> Any:
+        """The inverse link of the linear prediction and the offset, of each row."""
+        data = x
+        if isinstance(x, Source):
+            data = x.x.dataset if isinstance(x.x, FieldRows) else replace(x, offset=None)
+            offset = x.offset if offset is None else as_rows(offset, "offset", lengths=False)
+        elif not isinstance(x, xr.Dataset):
+            offset = as_rows(offset, "offset", lengths=False)
+        z = replace(self, loss=as_loss("squared")).predict(data)
+        if isinstance(data, xr.Dataset):
+            if isinstance(offset, FieldRows):
+                offset = offset.fields.names[0]
+            offset = data[offset] if isinstance(offset, str) else offset
+        else:
+            if isinstance(offset, ZarrRows):
+                offset = offset.lazy
+                offset = offset[x.bounds[0] : x.bounds[-1]] if isinstance(x, Source) else offset
+            else:
+                offset = offset.array if offset.memory is None or isinstance(z, da.Array) else offset.memory
+            if offset.shape != z.shape[:1] and not np.isnan([*offset.shape, z.shape[0]]).any():
+                raise InvalidArgumentError(
+                    f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {offset.shape}; one for each row."
+                )
+            offset = offset if z.ndim == 1 else offset[:, None]
+        return self.loss.inverse_link(z + offset).astype(z.dtype)
+
+    def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
+        if "feature" not in self.weights.coords:
+            raise InvalidArgumentError("predict(dataset): the features of this fit have no names; give x as an array.")
+        outputs = self.weights.shape[1] if self.weights.ndim == 2 else None
+        names = self.weights.coords["feature"].values.tolist()
+        dims, array = predicted(dataset, names, self.sample_dims, self._mean, outputs)
+        coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
+        if "output" in self.weights.coords:
+            coords["output"] = self.weights.coords["output"]
+        return xr.DataArray(
+            array, dims=(*dims, *self.weights.dims[1:]), coords=coords, name="prediction", attrs=self.target_attrs
+        )
+
+    def _mean(self, block: np.ndarray) -> np.ndarray:
+        prediction = self.loss.inverse_link(linear(block, self.weights.values, self.intercept.values))
+        return prediction.astype(product_dtype(block.dtype), copy=False)
+
+    def _check(self, x: Any, names: tuple | None) -> None:
+        p = self.weights.shape[0]
+        if x.ndim != 2 or x.shape[1] != p:
+            raise InvalidArgumentError(f"predict(x): x must have shape (rows, {p}), as in the fit; it has {x.shape}.")
+        if names is not None and "feature" in self.weights.coords:
+            fitted = tuple(self.weights.coords["feature"].values.tolist())
+            if names != fitted:
+                i = next(i for i in range(p) if names[i] != fitted[i])
+                raise InvalidArgumentError(
+                    f"predict(x): feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
+                    "select and order the features as in the fit."
+                )
+
+
+def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
+    """The result that a committed iteration stands for; of the loss, if that is given, else of the one it names."""
+    run, arrays = checkpoint.attributes["dask_gd"], checkpoint.arrays
+    coords = {name: arrays[name][1].tolist() for name in ("feature", "output") if name in arrays}
+    data = {name: xr.DataArray(arrays[name][1], dims=arrays[name][0]) for name in ("weights", "intercept")}
+    for name, a in data.items():
+        data[name] = a.assign_coords({d: (d, coords[d]) for d in a.dims if d in coords}).rename(name)
+    history = xr.Dataset({name: ("iteration", arrays[name][1]) for name in HISTORY})
+    history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
+    if loss is None:
+        loss = loss_of(run["loss"])
+        assert loss is not None
+    reason = run["reason"] or "interrupted"
+    converged = reason in ("converged", "target_loss")
+    dims = run.get("sample_dims")
+    return FitResult(
+        **data,
+        history=history,
+        n_iter=checkpoint.iteration,
+        converged=converged,
+        reason=reason,
+        loss=loss,
+        fit_intercept=run["fit_intercept"],
+        penalised=run["penalised"],
+        dropped=int(arrays["dropped"][1]) if "dropped" in arrays else 0,
+        sample_dims=None if dims is None else tuple(dims),
+        target_attrs=run.get("target_attrs", {}),
+        roles=run.get("roles", {}),
+        smoothing=tuple(arrays["smoothing/widths"][1].tolist()) if "smoothing/widths" in arrays else None,
+    )
+
+
+def latest_of_fit(store: Store) -> Checkpoint:
+    """Return the newest readable iteration, if there is one and it is that of a fit."""
+    checkpoint = store.latest(check_content)
+    path = store.path
+    if checkpoint is None:
+        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
+    if "trials" in checkpoint.attributes["dask_gd"]:
+        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
+    return checkpoint
+
+
+def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
+    """A stored run, as the result of its newest readable iteration.
+
+    Parameters
+    ----------
+    path : path or Store
+        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the one before it.
+    loss : Loss or pair of functions, optional
+        Only for a run with a loss of your own, which is not stored.
+
+    Raises
+    ------
+    NotFittedError
+        If there is no iteration at ``path``.
+    InvalidArgumentError
+        If the run's loss is none of dask_gd's, and was not given.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp()
+    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]), store=path)
+    >>> dask_gd.load(path).weights.identical(run.weights)
+    True
+    """
+    store = path if isinstance(path, Store) else Store(path)
+    checkpoint = latest_of_fit(store)
+    stored = checkpoint.attributes["dask_gd"]["loss"]
+    if loss is None and loss_of(stored) is None:
+        raise InvalidArgumentError(
+            f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
+        )
+    return result_of(checkpoint, None if loss is None else as_loss(loss))

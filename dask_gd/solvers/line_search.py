@@ -1,0 +1,72 @@
+"""A line search in one pass: all trial steps along a direction are evaluated together, and the best is taken.
+
+Out of core a rejected trial would cost a reading of the data, while another candidate costs one more column in a
+product. Shared by `LBFGS` and `Newton`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels.base import candidates
+from .base import dot
+from .objective import Objective
+
+#: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).
+SUFFICIENT = 1e-4
+#: Steps in a row without progress beyond rounding after which a solver has exhausted the arithmetic.
+STALLED = 3.0
+
+
+def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The query ``w + t d`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
+    return weights + direction * steps
+
+
+def scale(objective: Objective) -> np.ndarray:
+    """The size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
+    diagonal = np.ones(len(objective.gradient)) if objective.diagonal is None else objective.diagonal
+    return np.where(diagonal > 0, diagonal, diagonal.max() or 1.0)[:, None, None]
+
+
+def ladder(q: int) -> np.ndarray:
+    """Trial steps along the gradient divided by `scale`, from a safe one up.
+
+    So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
+    curvature is far below its bound. Of very wide weights there are fewer trials, further apart.
+    """
+    rungs = min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5)
+    return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), min(rungs, candidates(q)))
+
+
+def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
+    """The trial to take, or None if none lowers the loss enough.
+
+    ``slopes`` (m,) are the decreases that the gradient promises, negative. Among the trials whose losses cannot be told
+    apart in this arithmetic it is the one with the smallest gradient (Hager and Zhang, 2005, too accept steps near
+    convergence by gradients where losses say nothing).
+    """
+    loss = state.loss[0]
+    slack = state.rounding * abs(loss)
+    good = np.isfinite(objective.loss) & (objective.loss <= loss + SUFFICIENT * slopes + slack)
+    if not good.any():
+        return None
+    ties = good & (objective.loss <= objective.loss[good].min() + slack)
+    slope = objective.nonsmooth.steepest(state.query, objective.gradient)
+    sizes = dot(slope / state.diagonal, slope)
+    return int(np.argmin(np.where(ties, sizes, np.inf)))
+
+
+def beyond(state: Any) -> float:
+    """A change of the loss that is no rounding."""
+    return 100 * float(state.rounding) * abs(float(state.loss[0]))
+
+
+def stuck(state: Any, objective: Objective, taken: int) -> bool:
+    """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
+    steepest = objective.nonsmooth.steepest
+    old = np.abs(steepest(state.weights, state.gradient) / state.diagonal).max()
+    new = np.abs(steepest(state.query, objective.gradient) / state.diagonal)[..., taken].max()
+    return bool(state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0]) and new > 0.5 * old)

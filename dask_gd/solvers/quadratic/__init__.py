@@ -1,0 +1,1 @@
+"""Minima of a quadratic and a nonsmooth penalty, found on the client."""

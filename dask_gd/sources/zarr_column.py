@@ -1,0 +1,297 @@
+"""Rows of a Zarr array, decoded inside the task into a buffer that the thread keeps.
+
+Reading is the cost of out-of-core work, and most of that cost is memory: a fresh array for every chunk is mapped,
+faulted in and unmapped again. So one buffer for each thread and role is reused for every chunk it decodes; files of
+this machine are read without zarr, see `chunk_files`, all else through zarr, see `marked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from math import prod
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from distributed.metrics import context_meter
+from zarr.storage import LocalStore, MemoryStore, ZipStore
+
+from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
+from . import fingerprint, presence, stores
+from .chunk_files import ChunkError, ChunkFiles, chunk_files, thread_buffer
+from .grid import Edges, chunk_edges, even_edges, find, grouped, key_edges, longest
+from .marked import MarkedChunks
+from .metadata import MANY_CHUNKS
+from .packing import Packing, zarr_packing
+
+#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
+#: these are wide: enough that the cost of adding up gradients, which are as wide, does.
+READ_BYTES, READ_ROWS = 4 << 20, 64
+#: Windows, and decoded bytes of them, asked of a store at the other end of a network before they are needed.
+AHEAD, AHEAD_BYTES = 8, 32 << 20
+
+
+@dataclass(frozen=True)
+class ZarrRows:
+    """A Zarr array of rows, one of the roles of a source: features, targets or weights."""
+
+    array: zarr.Array
+    role: str
+    #: What an absent chunk is: an "error", or the "fill" value.
+    missing: str = "error"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", stores.absolute(self.array))
+        # Attributes that make no sense are refused here, and not in a task.
+        _ = self.packing
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the array where it is read."""
+        return {"array": self.array, "role": self.role, "missing": self.missing}
+
+    @property
+    def name(self) -> str:
+        return self.array.path or self.role
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """How the stored numbers become values, where they are not the values."""
+        return zarr_packing(self.array, self.name)
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return self.array.dtype if self.packing is None else self.packing.dtype(self.array.dtype)
+
+    @cached_property
+    def chunk_edges(self) -> tuple[Edges, ...]:
+        """Where chunks begin along each dimension."""
+        return chunk_edges(self.array)
+
+    @cached_property
+    def units(self) -> Edges:
+        """Where rows begin that must be read together: those of a shard, or of a chunk where there are no shards."""
+        return key_edges(self.array)[0]
+
+    @cached_property
+    def files(self) -> ChunkFiles | None:
+        """The array's files, where it has some that can be read without zarr."""
+        return chunk_files(self.array)
+
+    @cached_property
+    def marked(self) -> MarkedChunks:
+        """The array's chunks as zarr, or zarrs, reads them."""
+        return MarkedChunks(self.array)
+
+    @property
+    def reader(self) -> str:
+        """Who reads the chunks, in words."""
+        if self.files is not None:
+            return "dask_gd's own reader"
+        return "zarr" if self.marked.fast is self.marked.by_zarr else "zarrs"
+
+    @cached_property
+    def cuts(self) -> Edges:
+        """Where windows begin, the rows that are decoded at a time: as many whole chunks as make up READ_BYTES.
+
+        Of chunks that are stored as they are, no more than that.
+        """
+        n, edges = self.shape[0], self.chunk_edges[0]
+        row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
+        most = READ_BYTES // row_bytes
+        if self.files is not None and self.files.plain and longest(edges) > most:
+            return even_edges(n, min(longest(edges), max(READ_ROWS, most)))
+        return grouped(edges, most, min(READ_ROWS, n))
+
+    @property
+    def read_rows(self) -> int:
+        """Rows decoded at a time, at most."""
+        return longest(self.cuts)
+
+    @property
+    def lazy(self) -> da.Array:
+        """The array as Dask's, in blocks of `read_rows`, each read as a fit reads it."""
+        self.check_sendable()
+        windows = self.windows(0, self.shape[0])
+        chunks = (tuple(stop - start for start, stop in windows) or (0,), *self.shape[1:])
+        return da.from_array(LazyRows(self), chunks=chunks, asarray=False, fancy=False)
+
+    @property
+    def window_bytes(self) -> int:
+        return self.nbytes(self.read_rows)
+
+    def nbytes(self, rows: int) -> int:
+        """Decoded bytes of so many rows."""
+        return rows * prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk, decoded."""
+        return prod(map(longest, self.chunk_edges)) * self.dtype.itemsize
+
+    @property
+    def ahead(self) -> int:
+        """Windows to read before they are needed, see `Ahead`; 0 where they are at hand."""
+        if isinstance(self.array.store, LocalStore | MemoryStore | ZipStore):
+            return 0
+        return min(AHEAD, max(1, AHEAD_BYTES // self.window_bytes))
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
+        chunk = prod(map(longest, self.chunk_edges)) * self.array.dtype.itemsize
+        window, packed = self.window_bytes, 0
+        if self.packing is not None:
+            # What is stored, and which values of it are missing.
+            packed = window // self.dtype.itemsize * (self.array.dtype.itemsize + 2)
+        if self.files is None:
+            # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
+            return (1 + self.ahead) * window + max(1, self.ahead) * (2 * max(window, chunk) + packed)
+        return packed + (window if self.files.plain else window + 2 * chunk + (chunk >> 8))
+
+    def where(self, row: int, column: int = 0) -> str:
+        """The chunk that holds ``row`` and ``column``, for messages about its values."""
+        return self._chunk_at(row, column) + (self.packing.note if self.packing else "")
+
+    def _chunk_at(self, row: int, column: int = 0) -> str:
+        index = tuple(find(edges, at) for edges, at in zip(self.chunk_edges, (row, column), strict=False))
+        first, last = self._rows_of(self.chunk_edges[0], index[0])
+        return f"{self.name!r}, chunk {index}, rows {first}-{last}"
+
+    def _rows_of(self, edges: Edges, i: int) -> tuple[int, int]:
+        """Return the first and the last row of a chunk or shard."""
+        return edges[i], min(edges[i + 1], self.shape[0]) - 1
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Reading costs more than a copy of what the system keeps of its files anyway."""
+        return self.files is None or not self.files.plain
+
+    @context_meter.meter("read")
+    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
+        if out is None:
+            out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+        context_meter.digest_metric("read", out.nbytes, "bytes")
+        stored, fill = out, None
+        if self.packing is not None:
+            stored = thread_buffer(f"{self.role} packed", out.shape, self.array.dtype)
+        if self.missing == "fill":
+            fill = self.array.fill_value or 0
+        try:
+            (self.files or self.marked).read(start, stored, fill)
+        except ChunkError as error:
+            refused = self._refused(error)
+        else:
+            return out if self.packing is None else self.packing.decode(stored, out)
+        # Not from the error: those of stores hold what cannot be sent to the client, which would hide this one.
+        raise refused
+
+    def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """``start`` to ``stop`` cut at `cuts`, so that no chunk is decoded twice."""
+        i = find(self.cuts, start)
+        while start < stop:
+            i += 1
+            end = min(self.cuts[i], stop)
+            yield start, end
+            start = end
+
+    def _refused(self, error: ChunkError) -> DataError:
+        """Say of a chunk that it is absent, damaged, or not given, and what to do."""
+        corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
+        where, intact = f"Array {self._chunk_at(*corner[:2])}", "Iterations already stored are intact."
+        if error.absent:
+            try:
+                seen = stores.sees_store(self.array)
+            except Exception as refusal:
+                return self._unanswered(refusal)
+            if not seen:
+                return UnreachableStoreError(f"{stores.unseen(self.array, self.name)} {intact}")
+            return MissingChunkError(
+                f"{where}: {error}, {stores.place(self.array)}. Write it again, or, if the writer dropped chunks that "
+                f"hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill'). {intact}"
+            )
+        if error.kind is UnreadableChunkError:
+            return UnreadableChunkError(
+                f"{where}: the store did not give it, {error}. Its bytes may be good: see that this process may read "
+                f"{stores.place(self.array)}, and try again. {intact}"
+            )
+        return CorruptChunkError(
+            f"Cannot decode {where[0].lower()}{where[1:]}: {error}. The chunk is damaged; write it again. {intact}"
+        )
+
+    def check_chunks(self, start: int, stop: int) -> None:
+        """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
+        try:
+            absent = list(islice(presence.absent_chunks(self.array, start, stop), MANY_CHUNKS + 1))
+        except DataError:
+            raise
+        except Exception as error:
+            raise self._unanswered(error) from error
+        if not absent:
+            return
+        first, edges = absent[0]
+        more = f"{len(absent) - 1:,}" if len(absent) <= MANY_CHUNKS else f"more than {MANY_CHUNKS - 1:,}"
+        rows = self._rows_of(edges, first[0])
+        raise MissingChunkError(
+            f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {more} more; "
+            f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
+            "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
+        )
+
+    def check_sendable(self) -> None:
+        """Raise `UnreachableStoreError` if the active cluster's workers cannot be sent the array's store."""
+        stores.check_sendable(self.array)
+
+    def note_unchecked(self) -> None:
+        """Say once for each array that its codecs cannot tell a flipped bit from data."""
+        presence.note_unchecked(self.array, self.name)
+
+    def content(self) -> str:
+        """A hash of the stored bytes, see `fingerprint`."""
+        try:
+            return fingerprint.content(self.array, self.packing)
+        except Exception as error:
+            raise self._unanswered(error) from error
+
+    @property
+    def known_whole(self) -> bool:
+        """Whether `content` has all of the bytes."""
+        return fingerprint.is_whole(self.array)
+
+    def _unanswered(self, error: Exception) -> DataError:
+        return UnreadableChunkError(
+            f"Array {self.name!r}: its store, {stores.place(self.array)}, answered {type(error).__name__}: {error}"
+        )
+
+
+class LazyRows:
+    """What Dask takes for an array: rows that `ZarrRows.read` reads, in memory of their own."""
+
+    def __init__(self, rows: ZarrRows):
+        self.rows, self.shape, self.dtype, self.ndim = rows, rows.shape, rows.dtype, len(rows.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        if isinstance(first, slice):
+            wanted = range(*first.indices(self.shape[0]))
+            start, stop = (min(wanted), max(wanted) + 1) if wanted else (0, 0)
+            some: Any = slice(None) if wanted.step == 1 else np.array(wanted) - start
+        else:
+            start, stop, some = int(first), int(first) + 1, 0
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        if stop > start:
+            self.rows.read(start, stop, out)
+        part = out[(some, *rest)]
+        return part if part.nbytes == out.nbytes else part.copy()
+
+    def __dask_tokenize__(self) -> tuple:
+        return "dask_gd.LazyRows", self.rows.array, self.rows.missing

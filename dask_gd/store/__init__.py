@@ -1,0 +1,5 @@
+"""Runs on disk: each iteration is committed whole or not at all."""
+
+from .store import Store
+
+__all__ = ["Store"]

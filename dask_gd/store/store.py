@@ -1,0 +1,312 @@
+"""A run on disk: each iteration committed whole or not at all, and read back.
+
+One iteration is one file, a zipped Zarr group ``iteration-00000012.zarr.zip`` that zarr and xarray open by
+themselves. It is written beside its place, flushed to the disk and renamed, so that a crash at any moment
+leaves the old files or the old files and a new one. A checksum of the whole file, the zip's comment, refuses
+a flipped bit. Nothing is pickled; what is not an array is JSON in the group's attributes. Every file holds the
+whole history, so that removing older ones loses nothing but their weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError
+from .checkpoint_file import Checkpoint, decode, encode
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no advisory locks; two fits into one store are then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("dask_gd")
+
+SUFFIX = ".zarr.zip"
+FILE = re.compile(r"iteration-(\d{8,})\.zarr\.zip")
+#: What a commit is called until it is whole.
+UNFINISHED = re.compile(r"\.iteration-\d{8,}\.zarr\.zip\.tmp")
+
+#: Raises an error for a checkpoint that does not hold what it should.
+Check = Callable[[Checkpoint], None]
+
+
+class Store:
+    """The iterations of one run in a directory.
+
+    Parameters
+    ----------
+    path : path
+        A directory, made if it does not exist.
+    keep : int or None
+        Iterations kept on disk, counted from the newest; None keeps all. At least 2, so that there is one to go back to
+        when the newest is damaged. Damaged ones do not count.
+    strict : bool
+        Refuse to go on if the newest iteration is damaged, in place of a warning and the one before it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> store = dask_gd.Store(tempfile.mkdtemp(), keep=None)
+    >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]), store=store)
+    >>> store.iterations() == list(range(run.n_iter + 1))
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike, keep: int | None = 3, strict: bool = False):
+        if "://" in str(path):
+            raise InvalidArgumentError(f"store={str(path)!r}: a run is stored in a local directory, not at a URL.")
+        if keep is not None and not (isinstance(keep, int) and keep >= 2):
+            raise InvalidArgumentError(f"Store(keep={keep!r}): keep at least 2 iterations, or None for all.")
+        if not isinstance(strict, bool):
+            raise InvalidArgumentError(f"Store(strict={strict!r}): True or False.")
+        self.path = Path(path)
+        self.keep = keep
+        self.strict = strict
+        self._lock: int | None = None
+        self._check: Check = _anything
+        # Iterations that are known to be readable, or not to be.
+        self._readable: dict[int, bool] = {}
+
+    def __enter__(self) -> Store:
+        """Take the store for writing: make the directory, refuse a second fit, clear away unfinished files."""
+        if self._lock is not None:
+            raise StoreError(f"Another fit is writing to {self.path}, through this same Store.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._take(lock)
+            self._clear_unfinished()
+            self._try_to_write()
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock = lock
+        self._readable = {}
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take(self, lock: int) -> None:
+        """Lock the open file for this process, and write into it who holds it."""
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"Another fit is writing to {self.path}{owner_of(lock)}. "
+                    "Wait for it to end, or choose another store."
+                ) from error
+            except OSError as error:
+                logger.warning(
+                    "The file system of %s has no locks (%s): take care that no other fit writes there.",
+                    self.path,
+                    error.strerror,
+                )
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _clear_unfinished(self) -> None:
+        """Remove what a killed commit has left. A directory of another name is removed only if it is empty."""
+        for stale in self.path.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if stale.is_symlink() or not stale.is_dir():
+                    stale.unlink()
+                elif UNFINISHED.fullmatch(stale.name):
+                    shutil.rmtree(stale)
+                else:
+                    stale.rmdir()
+
+    def _try_to_write(self) -> None:
+        """Make and remove a file, as a commit does: the lock may be writable where the directory is not."""
+        trial = self.path / f".{os.getpid()}.tmp"
+        try:
+            trial.touch()
+            trial.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(f"Cannot write the store {self.path}: {error.strerror}. Choose a writable directory.")
+
+    def iterations(self) -> list[int]:
+        """Numbers of the iterations on disk, oldest first."""
+        names = (FILE.fullmatch(file.name) for file in self.path.glob(f"*{SUFFIX}"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def file(self, iteration: int) -> Path:
+        return self.path / f"iteration-{iteration:08d}{SUFFIX}"
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        """Write one iteration, whole or not at all, then drop what `keep` does not cover."""
+        target = self.file(checkpoint.iteration)
+        temporary = self.path / f".{target.name}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(encode(checkpoint))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            self._sync_directory()
+        except OSError as error:
+            raise StoreError(
+                f"Cannot commit iteration {checkpoint.iteration} to {target}: {error.strerror}. "
+                "The iterations before it are intact; make room and fit again to resume."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        self._readable[checkpoint.iteration] = True
+        if self.keep is not None:
+            self._remove_old(self.keep)
+
+    def _remove_old(self, keep: int) -> None:
+        """Remove what is older than the newest ``keep`` iterations that can be read; the others do not count."""
+        kept = 0
+        for iteration in reversed(self.iterations()):
+            if kept < keep:
+                kept += self._is_readable(iteration)
+                continue
+            try:
+                self.file(iteration).unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("Cannot remove %s, which is no longer needed: %s.", self.file(iteration), error.strerror)
+
+    def _is_readable(self, iteration: int) -> bool:
+        """Read an iteration that this fit has not written, once."""
+        if iteration not in self._readable:
+            try:
+                self._read(iteration)
+                self._readable[iteration] = True
+            except Exception:
+                self._readable[iteration] = False
+        return self._readable[iteration]
+
+    def _read(self, iteration: int) -> Checkpoint:
+        checkpoint = decode(self.file(iteration), iteration)
+        self._check(checkpoint)
+        return checkpoint
+
+    def _sync_directory(self) -> None:
+        """A rename is on disk only when its directory is."""
+        if os.name == "posix":
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def latest(self, check: Check | None = None) -> Checkpoint | None:
+        """Return the newest readable iteration, or None for an empty store.
+
+        Parameters
+        ----------
+        check : callable, optional
+            Takes a checkpoint, and raises an error if it does not hold what it should.
+
+        Raises
+        ------
+        StoreError
+            If there are iterations but none is readable; of a strict store, if the newest is not.
+
+        Warns
+        -----
+        CorruptCheckpointWarning
+            For each iteration that is passed over.
+        """
+        self._check = check or _anything
+        iterations = self.iterations()
+        for iteration in reversed(iterations):
+            try:
+                return self._read(iteration)
+            except FileNotFoundError:
+                # A fit that runs has removed it, and committed newer ones.
+                if self.iterations() != iterations:
+                    return self.latest(check)
+            except Exception as error:
+                self._pass_over(iteration, error)
+        if iterations:
+            raise StoreError(f"None of the {len(iterations)} iterations in {self.path} is readable.")
+        return None
+
+    def _pass_over(self, iteration: int, error: Exception) -> None:
+        """Say that an iteration cannot be read, or refuse to go on without it."""
+        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        damaged = f"{self.file(iteration)} is damaged ({reason:.200})"
+        if self.strict:
+            raise StoreError(
+                f"{damaged}, and the store is strict. Restore the file; or remove it, or open the store without "
+                "strict=True, to use the iteration before it."
+            ) from error
+        warnings.warn(f"{damaged}; using the iteration before it.", CorruptCheckpointWarning, stacklevel=4)
+
+
+def _anything(checkpoint: Checkpoint) -> None:
+    """Accept a checkpoint as it is."""
+
+
+def owner_of(lock: int) -> str:
+    """Say which process has written itself into the open lock file, or nothing if that cannot be told."""
+    try:
+        owner = json.loads(os.pread(lock, 4096, 0))
+        process, host = int(owner["process"]), str(owner["host"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if host != socket.gethostname():
+        return f": process {process} on {host}"
+    if process == os.getpid():
+        return ": this process"
+    if not os.path.exists(f"/proc/{process}") and os.path.exists("/proc/self"):
+        return f": process {process} on this machine, which has ended and has left a child process that holds the lock"
+    return f": process {process} on this machine"
+
+
+def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
+    """Refuse to resume a run that was made otherwise, naming each field that differs."""
+    differences = []
+    for field in sorted(stored.keys() | asked.keys()):
+        old, new = stored.get(field), asked.get(field)
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences += [
+                f"{field}.{k}: stored {old.get(k)}, now {new.get(k)}"
+                for k in sorted(old | new)
+                if old.get(k) != new.get(k)
+            ]
+        elif old != new:
+            differences.append(f"{field}: stored {old}, now {new}")
+    if differences:
+        raise StoreMismatchError(
+            f"{path} holds a run made otherwise: {'; '.join(differences)}. "
+            "Use the same data and arguments to resume it, or another store for a new run."
+        )
+
+
+def said_of(store: Store | None, iteration: int) -> str:
+    """Return a sentence on what a store holds after this iteration, for errors that end a fit or a search."""
+    if store is None:
+        return "Nothing was stored: with store=... every iteration would be."
+    if iteration < 0:
+        return f"Nothing has been committed yet to {store.path}."
+    return f"Iteration {iteration} is committed in {store.path}; the same call goes on from there."
