@@ -70,8 +70,11 @@ class EarlyStopping:
         if not 0 <= min_delta < float("inf"):
             raise InvalidArgumentError(f"EarlyStopping(min_delta={min_delta!r}): a finite number, 0 or more.")
         weight = data.pop("sample_weight", None)
-        self.source, self.patience, self.min_delta = as_source(x, y, weight, **data), patience, min_delta
-        self.run, self.passes = uuid.uuid4().hex[:8], 0
+        self.source = as_source(x, y, weight, **data)
+        self.patience = patience
+        self.min_delta = min_delta
+        self.run = uuid.uuid4().hex[:8]
+        self.passes = 0
         # Subtracted from the rows held out; the first look tells what it is.
         self._shift: np.ndarray | None = None
         self._clear()
@@ -79,7 +82,9 @@ class EarlyStopping:
     def _clear(self) -> None:
         # By iteration: a resumed fit may have begun without this callback.
         self._losses: dict[int, float] = {}
-        self.best_iteration, self._best, self._restored = 0, np.zeros((0, 0)), False
+        self.best_iteration = 0
+        self._best = np.zeros((0, 0))
+        self._restored = False
         self._result: FitResult | None = None
 
     @property
@@ -100,19 +105,23 @@ class EarlyStopping:
                 )
         if not isinstance(event, IterationEnded):
             return
-        result, n = event.result, event.iteration
+        result = event.result
+        n = event.iteration
         # One that is resumed may have been looked at before.
         before = {i: loss for i, loss in self._losses.items() if i < n}
         loss = self._loss(result)
-        self._losses, self._result = {**before, n: loss}, result
+        self._losses = {**before, n: loss}
+        self._result = result
         best = before.get(self.best_iteration, np.nan)
         if np.isnan(best) or loss < best - self.min_delta:
-            self.best_iteration, self._best = n, result.parameters
+            self.best_iteration = n
+            self._best = result.parameters
         if n - self.best_iteration >= self.patience:
             raise StopFit("early_stopping")
 
     def _loss(self, result: FitResult) -> float:
-        w, p = result.parameters[:, :, None], len(result.weights)
+        w = result.parameters[:, :, None]
+        p = len(result.weights)
         at = np.ascontiguousarray(w if result.fit_intercept else w[:p])
 
         first = self.passes == 0 and not isinstance(result.loss, Model)
@@ -131,8 +140,10 @@ class EarlyStopping:
     def best(self) -> FitResult:
         if self._result is None:
             raise AttributeError("best is that of a fit, of which this callback has not heard yet.")
-        result, w = self._result, self._best
-        p, history = len(result.weights), result.history.isel(iteration=slice(self.best_iteration + 1))
+        result = self._result
+        w = self._best
+        p = len(result.weights)
+        history = result.history.isel(iteration=slice(self.best_iteration + 1))
         coefficients = w[:p].reshape(result.weights.shape)
         return replace(
             result,
@@ -152,7 +163,9 @@ class EarlyStopping:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take it back."""
         self._losses = {int(i): loss for i, loss in arrays["losses"].tolist()}
-        self.best_iteration, self._best, self._restored = int(arrays["iteration"]), arrays["best"], True
+        self.best_iteration = int(arrays["iteration"])
+        self._best = arrays["best"]
+        self._restored = True
 
 
 class LogFile:
@@ -255,7 +268,8 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, every: int = 10):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InvalidArgumentError(f"Checkpoint(every={every!r}): a whole number, 1 or more.")
-        self.store, self.every = Store(path, keep=None), every
+        self.store = Store(path, keep=None)
+        self.every = every
 
     def __call__(self, event: Event) -> None:
         """Keep an iteration, if it is its turn."""

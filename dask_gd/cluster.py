@@ -70,7 +70,9 @@ def telling_commits(run: str, committed: Callable[[], str]) -> Iterator[None]:
 
 def last_commit(run: str) -> str:
     """Return a sentence on what has been committed, or nothing for what is no fit or search."""
-    return _committed[run]() if run in _committed else ""
+    if run in _committed:
+        return _committed[run]()
+    return ""
 
 
 def threads_of(client: Client | None, run: str) -> dict[str, int]:
@@ -136,7 +138,8 @@ def compute(
     asked: list[Future] = []
     with leaving_thread():
         try:
-            watch, done = Watch(client, run, what, timeout()), False
+            watch = Watch(client, run, what, timeout())
+            done = False
             while not done:
                 results = client.compute(list(collections))
                 asked = futures_of(results)
@@ -357,8 +360,13 @@ def check_version(address: str, name: str, there: str | None, run: str) -> None:
     digits = None if name == "dask_gd" else 2
     if there is not None and there.split(".")[:digits] == here.split(".")[:digits]:
         return
-    who = "The scheduler" if address == "scheduler" else f"Worker {address}"
-    has = f"cannot import {name}" if there is None else f"has {name} {there}"
+    who = "The scheduler"
+    if address != "scheduler":
+        who = f"Worker {address}"
+    if there is None:
+        has = f"cannot import {name}"
+    else:
+        has = f"has {name} {there}"
     raise ClusterError(
         f"{who} {has}; this process has {here}. Install the same version on the client, the scheduler and all workers, "
         f"and start them again. {last_commit(run)}"

@@ -66,7 +66,8 @@ class OfIteration:
     def _now(self) -> tuple[Checkpoint, Loss]:
         if self._snapshot is None:
             iteration = getattr(self, "iteration", None)
-            iteration = self.n_iter if iteration is None else iteration  # type: ignore[attr-defined]
+            if iteration is None:
+                iteration = self.n_iter  # type: ignore[attr-defined]
             raise InvalidArgumentError(
                 f"The fit has left iteration {iteration}: ask for event.result while the callback is called."
             )
@@ -109,7 +110,9 @@ class FitStarted:
     outputs: int = 1
 
     def __str__(self) -> str:
-        went_on = "" if self.resumed_from is None else f", resumed after iteration {self.resumed_from}"
+        went_on = ""
+        if self.resumed_from is not None:
+            went_on = f", resumed after iteration {self.resumed_from}"
         return f"fit {self.run}: {self.data}, loss {self.loss}, penalty {self.penalty}, solver {self.solver}{went_on}"
 
 
@@ -140,12 +143,12 @@ class IterationEnded(OfIteration):
         return self.bytes_read / 1e6 / self.seconds
 
     def __str__(self) -> str:
-        speed = (
-            f"{self.rows_per_second:.3g} rows/s  {self.megabytes_per_second:.0f} MB/s"
-            if self.rows
-            else "no pass needed"
-        )
-        some = f"  on {self.passes:.0%} of the rows" if 0 < self.passes < 1 else ""
+        speed = "no pass needed"
+        if self.rows:
+            speed = f"{self.rows_per_second:.3g} rows/s  {self.megabytes_per_second:.0f} MB/s"
+        some = ""
+        if 0 < self.passes < 1:
+            some = f"  on {self.passes:.0%} of the rows"
         return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}{some}"
 
 

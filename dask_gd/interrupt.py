@@ -54,7 +54,9 @@ def is_command(argv: list[str], orig_argv: list[str]) -> bool:
     >>> is_command(["/bin/dask-gd", "show"], ["/bin/python", "-c", "..."])
     False
     """
-    program = argv[0] if argv else ""
+    program = ""
+    if argv:
+        program = argv[0]
     if program == "-m":
         return ("-m", "dask_gd") in itertools.pairwise(orig_argv)
     return os.path.basename(program) == "dask-gd" and program in orig_argv

@@ -103,7 +103,9 @@ def of_store(path: Path) -> str:
     checkpoint = latest_of_fit(store)
     written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
     loss = checkpoint.attributes["dask_gd"]["loss"]
-    own = None if loss_of(loss) is not None else StoredLoss(loss["name"], loss["parameters"].get("shapes"))
+    own = None
+    if loss_of(loss) is None:
+        own = StoredLoss(loss["name"], loss["parameters"].get("shapes"))
     run = result_of(checkpoint, own)  # type: ignore[arg-type]
     when = f"Iteration {checkpoint.iteration} of {path}, committed on {written:%Y-%m-%d at %H:%M:%S} UTC."
     return page(f"The fit {path.name}", [(None, f"<p>{escape(when)}</p>"), *fit_sections(run, made(checkpoint))])
@@ -114,7 +116,10 @@ def made(checkpoint: Checkpoint) -> dict[str, str]:
     found = {}
     for field, value in checkpoint.attributes["dask_gd"]["spec"].items():
         for name, own in (value if isinstance(value, dict) else {"name": value}).items():
-            found[field if name == "name" else f"{field}: {name}"] = own if isinstance(own, str) else json.dumps(own)
+            if isinstance(own, str):
+                found[field if name == "name" else f"{field}: {name}"] = own
+            else:
+                found[field if name == "name" else f"{field}: {name}"] = json.dumps(own)
     return found
 
 
@@ -130,7 +135,9 @@ def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections
     plot_fit(run.history, run.reason, axes)
     sections.append(("Loss and gradient", svg(axes[0].figure)))
     sections.append(("Iterations", iterations(run)))
-    intercept = run.intercept if run.fit_intercept else None
+    intercept = None
+    if run.fit_intercept:
+        intercept = run.intercept
     sections.append(("Weights", weights(run.weights, intercept, shapes_of(run.loss), WEIGHTS, OUTPUTS)))
     return sections
 
@@ -158,7 +165,9 @@ def iterations(run: FitResult) -> str:
         )
     head = ["iteration", "loss", "gradient", "step size", "passes", "rows", "read", "seconds", "rows/s", "MB/s"]
     left = run.history.sizes["iteration"] - len(rows)
-    note = f"<p>The last {len(rows)}; {left:,} before them are left out.</p>" if left else ""
+    note = ""
+    if left:
+        note = f"<p>The last {len(rows)}; {left:,} before them are left out.</p>"
     return note + table(head, rows)
 
 
@@ -184,7 +193,9 @@ def of_search(found: SearchResult) -> str:
     ]
     if known:
         at = data.isel(candidate=found.best_index)
-        intercept = at.all_intercept if found.fit_intercept else None
+        intercept = None
+        if found.fit_intercept:
+            intercept = at.all_intercept
         told = weights(at.all_weights, intercept, limit=WEIGHTS, outputs=OUTPUTS)
         sections.append(("Weights of the best, fitted to all rows", told))
     return page("A search", sections)

@@ -95,7 +95,9 @@ def process_name() -> str:
     except ValueError:
         # Not a thread of Dask's, but one that reads ahead for it.
         addresses = {worker.address for worker in Worker._instances if worker.status in WORKER_ANY_RUNNING}
-        return f"worker {addresses.pop()}" if len(addresses) == 1 else f"process {os.getpid()}"
+        if len(addresses) == 1:
+            return f"worker {addresses.pop()}"
+        return f"process {os.getpid()}"
 
 
 @lru_cache(maxsize=1)

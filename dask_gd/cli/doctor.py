@@ -102,7 +102,9 @@ def _here() -> Iterator[Check]:
 
 def _codecs() -> Check:
     """Write and read one chunk with each."""
-    data, found, wrong = np.arange(64.0).reshape(16, 4), [], []
+    data = np.arange(64.0).reshape(16, 4)
+    found = []
+    wrong = []
     with tempfile.TemporaryDirectory() as directory:
         for name, codecs in CODECS.items():
             try:
@@ -155,7 +157,9 @@ def reading(array: zarr.Array) -> list[Check]:
         first = _seconds(rows, stop)
         ours = min(_seconds(rows, stop) for _ in range(2))
         plain = floor(rows, stop)
-        again = None if plain is None else min(plain() for _ in range(2))
+        again = None
+        if plain is not None:
+            again = min(plain() for _ in range(2))
     except MissingChunkError as error:
         return [Check("reading", ADVICE, "not tried", f"{error}")]
     except (DaskGDError, OSError) as error:
@@ -181,13 +185,16 @@ def _seconds(rows: ZarrRows, stop: int) -> float:
 
 def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
     """Seconds of reading the same files into reused buffers and decoding them, no more; None if not so simple."""
-    files, array = rows.files, rows.array
+    files = rows.files
+    array = rows.array
     if files is None or files.index is not None:
         return None
     codecs = [c.to_dict()["name"] for c in getattr(array.metadata, "codecs", ())]
     if not codecs:
         compressor = array.metadata.compressor  # type: ignore[union-attr]
-        codecs = [] if compressor is None else [compressor.codec_id]
+        codecs = []
+        if compressor is not None:
+            codecs = [compressor.codec_id]
     decode = {"blosc": blosc.decompress, "zstd": zstd.decompress}
     chosen = next((decode[name] for name in codecs if name in decode), None)
     summed = "crc32c" in codecs
@@ -208,7 +215,8 @@ def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
             chosen(kept.raw[: size - 4 * summed], kept.decoded)
 
     def all_of_them() -> float:
-        before, blosc.use_threads = blosc.use_threads, False
+        before = blosc.use_threads
+        blosc.use_threads = False
         began = time.perf_counter()
         try:
             with ThreadPoolExecutor(CPU_COUNT) as pool:
@@ -223,12 +231,15 @@ def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
 def _sides(rows: ZarrRows) -> str:
     """Return the shape of the chunks, in words."""
     sides = tuple(map(longest, rows.chunk_edges))
-    return str(sides) if is_regular(rows.array) else f"at most {sides}"
+    if is_regular(rows.array):
+        return str(sides)
+    return f"at most {sides}"
 
 
 def _chunks(rows: ZarrRows) -> Iterator[Check]:
     """What about the chunks could be better."""
-    array, size = rows.array, rows.chunk_bytes
+    array = rows.array
+    size = rows.chunk_bytes
     codecs = [type(codec).__name__ for codec in getattr(array, "compressors", ())]
     found = f"{array.shape} {array.dtype} in chunks of {_sides(rows)}, {size / 1e6:.3g} MB"
     found += f"; {', '.join(codecs) or 'no codec'}"

@@ -44,7 +44,9 @@ def doctor(source: str | None, x: str | None, json_: bool) -> None:
     """
     if (source is None) != (x is None):
         raise click.UsageError("SOURCE and --x NAME, the array in it to read, go together.")
-    array = None if source is None else _array(group_of(source), source, x)
+    array = None
+    if source is not None:
+        array = _array(group_of(source), source, x)
     checks = examine(array)
     if json_:
         click.echo(as_json([check._asdict() for check in checks]))

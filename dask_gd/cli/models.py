@@ -127,7 +127,9 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
                 run = found.refit(**data, store=refit_store, callbacks=told)
                 ctrl_c.end_if_asked()
     if json_:
-        refitted = {} if run is None else {"refit": about(run, refit_store)}
+        refitted = {}
+        if run is not None:
+            refitted = {"refit": about(run, refit_store)}
         click.echo(as_json({**about_found(found), **refitted}))
         return
     click.echo(f"{found}")
@@ -137,7 +139,8 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
 
 def about_found(found: SearchResult) -> dict[str, Any]:
     """A search's result as JSON has it."""
-    data, names = found.data, [name for name in PARAMETERS if name in found.data.coords]
+    data = found.data
+    names = [name for name in PARAMETERS if name in found.data.coords]
     candidates = [
         {
             **{name: data[name].values[c] for name in names},

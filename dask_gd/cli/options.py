@@ -38,7 +38,9 @@ class Spec(click.ParamType):
     name = "spec"
 
     def __init__(self, what: str, choices: dict[str, Any], plain: tuple[str, ...] = ()):
-        self.what, self.choices, self.plain = what, choices, plain
+        self.what = what
+        self.choices = choices
+        self.plain = plain
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -56,7 +58,10 @@ class Spec(click.ParamType):
             key, equals, text = item.partition("=")
             key, text = (key, text) if equals else ("".join(known[i : i + 1]), key)
             if key not in known or key in given:
-                allowed = f"{name} takes {', '.join(known)}" if known else f"{name} takes no parameters"
+                if known:
+                    allowed = f"{name} takes {', '.join(known)}"
+                else:
+                    allowed = f"{name} takes no parameters"
                 self.fail(f"{value!r}: {allowed}, each once.", parameter, context)
             given[key] = _number(text)
         try:
@@ -85,14 +90,17 @@ class Names(click.ParamType):
     name = "a,b,..."
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if isinstance(value, str):
+            return [name.strip() for name in value.split(",")]
+        return value
 
 
 class Numbers(click.ParamType):
     """Numbers with commas between them; or, if it may be, how many."""
 
     def __init__(self, or_count: bool = False):
-        self.or_count, self.name = or_count, "a,b,... or how many" if or_count else "a,b,..."
+        self.or_count = or_count
+        self.name = "a,b,... or how many" if or_count else "a,b,..."
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
         if not isinstance(value, str):
@@ -319,7 +327,9 @@ def cluster_of(
 
 def progress_of(progress: bool, quiet: bool) -> list[Any]:
     """Bars on stderr, where somebody sees them or asked for them."""
-    return [Progress(file=sys.stderr, disable=False)] if progress or (sys.stderr.isatty() and not quiet) else []
+    if progress or (sys.stderr.isatty() and not quiet):
+        return [Progress(file=sys.stderr, disable=False)]
+    return []
 
 
 def check_output(output: str, overwrite: bool, source: str) -> Path:

@@ -59,7 +59,8 @@ def predict(
             group = group_of(source)
             given = [_array(group, source, name) for name in (x, offset)]
             prediction = fitted.predict(*given)
-            prediction = prediction if rows is None else prediction[rows]
+            if rows is not None:
+                prediction = prediction[rows]
         written = write(prediction, path, overwrite=overwrite)
     if not quiet:
         say(f"wrote {written}, {' x '.join(map(str, prediction.shape))}")

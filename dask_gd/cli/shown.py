@@ -38,7 +38,8 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
     # A loss of one's own is not stored, and not needed to show what is.
     own = loss_of(attributes["loss"]) is None
     result = result_of(stored, as_loss("squared") if own else None)
-    spec, history = attributes["spec"], result.history
+    spec = attributes["spec"]
+    history = result.history
     described: dict[str, Any] = {
         "loss": _spec(spec["loss"]),
         "penalty": _spec(spec["penalty"]) if result.penalised else "none",
@@ -82,13 +83,18 @@ def _spec(spec: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if value is None:
+        return ""
+    return str(value)
 
 
 def about_search(stored: Checkpoint) -> dict[str, Any]:
     """What a stored search is, and how far it has come."""
     attributes = stored.attributes["dask_gd"]
-    spec, trials = attributes["spec"], attributes["trials"]
+    spec = attributes["spec"]
+    trials = attributes["trials"]
     return {
         "kind": "search",
         "rounds": stored.iteration,
@@ -134,7 +140,9 @@ def about(run: FitResult, store: str | None) -> dict[str, Any]:
 
 
 def weights_of(run: FitResult) -> dict[str, Any]:
-    outputs = {"outputs": run.weights.output.values} if "output" in run.weights.coords else {}
+    outputs = {}
+    if "output" in run.weights.coords:
+        outputs = {"outputs": run.weights.output.values}
     pairs = zip(feature_names(run), run.weights.values, strict=True)
     weights = [{"feature": name, "weight": weight} for name, weight in pairs]
     return {"intercept": run.intercept.values, **outputs, "weights": weights}
@@ -164,9 +172,13 @@ def summary(run: FitResult, store: str | None) -> str:
 
 def weights_table(run: FitResult, most: int | None, store: str | None = None) -> str:
     """The largest weights, or all of them in their order, and the intercept."""
-    values, names = run.parameters[:-1], feature_names(run)
+    values = run.parameters[:-1]
+    names = feature_names(run)
     size = np.abs(values).max(axis=1)
-    order = np.arange(len(values)) if most is None else np.argsort(-size, kind="stable")[:most]
+    if most is None:
+        order = np.arange(len(values))
+    else:
+        order = np.argsort(-size, kind="stable")[:most]
     outputs: list[str] = ["weight"]
     if run.weights.ndim == 2:
         k = run.weights.shape[1]
@@ -175,5 +187,7 @@ def weights_table(run: FitResult, most: int | None, store: str | None = None) ->
     if run.fit_intercept:
         rows.append(["(intercept)", *(f"{v:+#.6g}" for v in run.parameters[-1])])
     more = len(values) - len(order)
-    hint = f"; dask-gd show {store} --weights" if store else ""
+    hint = ""
+    if store:
+        hint = f"; dask-gd show {store} --weights"
     return table(rows) + (f"\nand {more:,} smaller ones{hint}" if more else "")

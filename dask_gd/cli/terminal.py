@@ -69,8 +69,10 @@ def lines_on_stderr() -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             say(f"{record.levelname.lower()}: {record.getMessage()}")
 
-    logger, handler = logging.getLogger("dask_gd"), Handler(logging.WARNING)
-    propagate, logger.propagate = logger.propagate, False
+    logger = logging.getLogger("dask_gd")
+    handler = Handler(logging.WARNING)
+    propagate = logger.propagate
+    logger.propagate = False
     logger.addHandler(handler)
     # Of tasks that Ctrl-C has left without anybody to ask for them.
     tasks = logging.getLogger("asyncio")
@@ -119,7 +121,10 @@ def as_json(value: Any) -> str:
 def command_line() -> str:
     """This very command, for a shell."""
     program, *rest = sys.argv
-    name = [sys.executable, "-m", "dask_gd"] if Path(program).name == "__main__.py" else [program]
+    if Path(program).name == "__main__.py":
+        name = [sys.executable, "-m", "dask_gd"]
+    else:
+        name = [program]
     return shlex.join([*name, *rest])
 
 
@@ -130,7 +135,8 @@ class CtrlC:
     """
 
     def __init__(self, store: str | os.PathLike | None, quiet: bool = False):
-        self.store, self.quiet = store, quiet
+        self.store = store
+        self.quiet = quiet
         self.running = self.asked = False
 
     def __enter__(self) -> CtrlC:
@@ -150,7 +156,10 @@ class CtrlC:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.store is None or not self.running or self.asked:
-            before = self.before if callable(self.before) else signal.default_int_handler
+            if callable(self.before):
+                before = self.before
+            else:
+                before = signal.default_int_handler
             before(number, frame)
             return
         self.asked = True
@@ -179,7 +188,9 @@ class CtrlC:
 
     def advise(self) -> None:
         """Say what is safe and how to go on."""
-        stored = [] if self.store is None else Store(self.store).iterations()
+        stored = []
+        if self.store is not None:
+            stored = Store(self.store).iterations()
         if not stored:
             say("interrupted; nothing was stored" + (": --store DIR keeps every iteration" * (self.store is None)))
         else:

@@ -167,13 +167,23 @@ def table(board: Board, watched: list[Watched], colors: dict[str, str]) -> str:
 
 def row(board: Board, w: Watched, color: str) -> str:
     """One of them: what it is, where it has come to, and how fast, against reading alone."""
-    time, done, floor = now(), board.pass_done(w.run) if w.running else None, board.reading_speed(w.run)
+    time = now()
+    done = None
+    if w.running:
+        done = board.pass_done(w.run)
+    floor = board.reading_speed(w.run)
     said = ", ".join(str(w.started[name]) for name in ("loss", "penalty", "solver", "data") if name in w.started)
     seconds = w.last("seconds")
-    left = w.seconds_left(time) if not w.is_search else None
+    left = None
+    if not w.is_search:
+        left = w.seconds_left(time)
     if w.is_search:
-        size, fits = f"{w.started['candidates']} candidates", w.started["fits"]
-        left_over = f"{w.last('running'):.0f} of {fits} fits run" if w.count else f"{fits} fits"
+        size = f"{w.started['candidates']} candidates"
+        fits = w.started["fits"]
+        if w.count:
+            left_over = f"{w.last('running'):.0f} of {fits} fits run"
+        else:
+            left_over = f"{fits} fits"
         numbers = [f"pass {w.last('passes'):.0f}" if w.count else "", size, left_over, "", ""]
     else:
         numbers = [
@@ -183,8 +193,12 @@ def row(board: Board, w: Watched, color: str) -> str:
             number(w.last("rows") / seconds if seconds else math.nan, ".3g"),
             number(w.last("bytes_read") / 1e6 / seconds if seconds else math.nan, ",.0f"),
         ]
-    bar = "" if done is None else f'<progress value="{done[1]:.3f}" max="1"></progress> {done[1]:.0%}'
-    commit = "" if w.committed is None else ago(time - w.committed)
+    bar = ""
+    if done is not None:
+        bar = f'<progress value="{done[1]:.3f}" max="1"></progress> {done[1]:.0%}'
+    commit = ""
+    if w.committed is not None:
+        commit = ago(time - w.committed)
     texts = [
         f'<td class="text"><span style="color: {color}">&#9632;</span> <b>{escape(w.run)}</b></td>',
         f'<td class="text">{escape(w.status)}</td>',
@@ -197,14 +211,18 @@ def row(board: Board, w: Watched, color: str) -> str:
 
 
 def number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
+    if math.isnan(value):
+        return ""
+    return format(value, form)
 
 
 def duration(seconds: float) -> str:
     """For people: ``8 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def ago(seconds: float) -> str:

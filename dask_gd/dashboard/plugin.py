@@ -62,7 +62,8 @@ class Board(SchedulerPlugin):
 
     def pass_done(self, run: str) -> tuple[int, float] | None:
         """Of the pass that a fit's tasks on the scheduler are of: its number, and the share of them that are done."""
-        prefix, found = f"gd-gradient-{run}-", None
+        prefix = f"gd-gradient-{run}-"
+        found = None
         for name, group in self.scheduler.task_groups.items():
             at = name.find(prefix)
             if at >= 0 and (number := name[at + len(prefix) :]).isdigit():
@@ -77,9 +78,12 @@ class Board(SchedulerPlugin):
         in the fit's tasks: the floor of a pass. None before it is known, and where rows come otherwise: from Dask's own
         tasks, or asked ahead of a distant store.
         """
-        watched, spans = self.watched[run], self.scheduler.extensions.get("spans")
+        watched = self.watched[run]
+        spans = self.scheduler.extensions.get("spans")
         kind = "search" if watched.is_search else "fit"
-        own = spans.spans_search_by_tag.get(f"gd-{kind}-{run}", []) if spans is not None else []
+        own = []
+        if spans is not None:
+            own = spans.spans_search_by_tag.get(f"gd-{kind}-{run}", [])
         total = {("read", "bytes"): 0.0, ("read", "seconds"): 0.0, ("decode", "seconds"): 0.0}
         for span in own:
             for key, value in span.cumulative_worker_metrics.items():
@@ -87,7 +91,9 @@ class Board(SchedulerPlugin):
                     total[key[-2:]] += value
         nbytes, *seconds = total.values()
         threads = sum(worker.nthreads for worker in self.scheduler.workers.values())
-        return nbytes * threads / sum(seconds) if nbytes and sum(seconds) > 0 else None
+        if nbytes and sum(seconds) > 0:
+            return nbytes * threads / sum(seconds)
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -82,11 +82,17 @@ class Progress:
         if not NOTEBOOK & sys.modules.keys():
             options["file"] = Lasting(options.get("file") or sys.stderr)
         self.bar = tqdm(total=total, desc=name, unit=unit, initial=done, **options)
-        self.passing = None if self.bar.disable else PassBar(run, options)
+        if self.bar.disable:
+            self.passing = None
+        else:
+            self.passing = PassBar(run, options)
 
     def _close(self, reason: str | None = None) -> None:
         """Nothing is left of the bars, so that whoever has this callback can be copied."""
-        bar, passing, self.bar, self.passing = self.bar, self.passing, None, None
+        bar = self.bar
+        passing = self.passing
+        self.bar = None
+        self.passing = None
         if passing is not None:
             passing.close()
         if bar is not None and reason is not None:
@@ -98,12 +104,15 @@ def ending(event: FitEnded | SearchEnded | Failed) -> str:
     """Why, in a word or a line."""
     if isinstance(event, FitEnded):
         return event.reason
-    return f"best {event.best}" if isinstance(event, SearchEnded) else event.error
+    if isinstance(event, SearchEnded):
+        return f"best {event.best}"
+    return event.error
 
 
 def shown(file: Any = None) -> bool:
     """Somebody may be looking: at a terminal, or at a notebook."""
-    file = sys.stderr if file is None else file
+    if file is None:
+        file = sys.stderr
     return bool(NOTEBOOK & sys.modules.keys()) or bool(getattr(file, "isatty", bool)())
 
 
@@ -132,7 +141,10 @@ class PassBar:
     """A bar for the tasks of a fit's running pass, of this process or as a cluster's scheduler says; a thread draws."""
 
     def __init__(self, run: str, options: dict[str, Any]):
-        self.run, self.client, self.ended, self.number = run, active_client(), threading.Event(), 0
+        self.run = run
+        self.client = active_client()
+        self.ended = threading.Event()
+        self.number = 0
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
         self.bar = tqdm(total=1.0, desc="pass", leave=False, **{"bar_format": form, **options})
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -165,4 +177,6 @@ class PassBar:
 def pass_on_scheduler(run: str, dask_scheduler: Any = None) -> tuple[int, float] | None:
     """On the scheduler: see `Board.pass_done`."""
     board = dask_scheduler.plugins.get(Board.name)
-    return None if board is None else board.pass_done(run)
+    if board is None:
+        return None
+    return board.pass_done(run)

@@ -32,7 +32,8 @@ class Publish:
     """A callback that logs events with the scheduler."""
 
     def __init__(self, client: Client):
-        self.client, self.heard = client, True
+        self.client = client
+        self.heard = True
 
     def __call__(self, event: Event) -> None:
         """Send what the event says."""
@@ -51,7 +52,9 @@ class Publish:
 
 def _plain(value: Any) -> Any:
     """NumPy's scalars are no message."""
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
 
 
 def watching() -> tuple[Callback, ...]:
@@ -61,7 +64,9 @@ def watching() -> tuple[Callback, ...]:
         return ()
     if client not in _asked:
         _asked[client] = has_page(client)
-    return (Publish(client),) if _asked[client] else ()
+    if _asked[client]:
+        return (Publish(client),)
+    return ()
 
 
 def has_page(client: Client) -> bool:

@@ -46,15 +46,20 @@ class Watched:
     @property
     def committed(self) -> float | None:
         """When its last iteration was committed, seconds since the epoch."""
-        return self.heard if self.started["store"] is not None and self.count else None
+        if self.started["store"] is not None and self.count:
+            return self.heard
+        return None
 
     def last(self, name: str) -> float:
         values = self.curves.get(name)
-        return values[-1] if values else float("nan")
+        if values:
+            return values[-1]
+        return float("nan")
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take up one of its events but the first."""
-        kind, self.heard = message["event"], message["time"]
+        kind = message["event"]
+        self.heard = message["time"]
         if kind in CURVES:
             self.count += 1
             for name in CURVES[kind]:
@@ -72,7 +77,8 @@ class Watched:
         """Until ``tol`` at the rate at which the gradient has fallen, or ``max_iter``, whichever is first; None where
         nothing can be said yet, or the fit has ended.
         """
-        gradients, seconds = np.array(self.curves.get("grad_norm", [])[-RECENT:]), self.curves.get("seconds", [])
+        gradients = np.array(self.curves.get("grad_norm", [])[-RECENT:])
+        seconds = self.curves.get("seconds", [])
         if not self.running or len(gradients) < 3:
             return None
         left = self.started["max_iter"] - self.last("iteration")

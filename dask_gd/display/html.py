@@ -139,9 +139,10 @@ def weights(
     if found.ndim == 1:
         columns = ["weight"]
     else:
-        columns = (
-            [str(v) for v in found.output.values] if "output" in found.coords else [f"output {i}" for i in range(k)]
-        )
+        if "output" in found.coords:
+            columns = [str(v) for v in found.output.values]
+        else:
+            columns = [f"output {i}" for i in range(k)]
     places = order.tolist()
     rows = [
         [shortened(name), *(f"{v:.6g}" for v in values[i, :outputs])]
@@ -151,8 +152,14 @@ def weights(
         rows.append(["(intercept)", *(f"{v:.6g}" for v in np.ravel(intercept.values)[:outputs])])
     what = "parameter" if shapes else "feature"
     note = f"{'The' if p > len(order) else 'All'} {plural(len(order), what)}"
-    note += f" with the largest weights, of {p:,}" if p > len(order) else ", by size"
-    note += f"; the first {outputs} of {k:,} outputs" if k > outputs else ""
+    if p > len(order):
+        note += f" with the largest weights, of {p:,}"
+    else:
+        note += ", by size"
+    if k > outputs:
+        note += f"; the first {outputs} of {k:,} outputs"
+    else:
+        note += ""
     return f"<div>{note}.</div>" + table([what, *map(shortened, columns[:outputs])], rows)
 
 
@@ -165,7 +172,10 @@ def names_of(places: list[int], found: xr.DataArray, shapes: Mapping[str, Sequen
     for i in places:
         which = int(np.searchsorted(starts, i, side="right")) - 1
         name, shape = list(shapes.items())[which]
-        at = np.unravel_index(i - starts[which], tuple(shape)) if shape else ()
+        if shape:
+            at = np.unravel_index(i - starts[which], tuple(shape))
+        else:
+            at = ()
         names.append(name + (f"[{', '.join(map(str, at))}]" if shape else ""))
     return names
 
@@ -197,10 +207,16 @@ def sparkline(values: np.ndarray, width: int = 240, height: int = 40) -> str:
     y = values[shown]
     told = f"{y[0]:.6g} at iteration {shown[0]}, {y[-1]:.6g} at iteration {shown[-1]}"
     if spans_decades(y):
-        y, told = np.log(y), told + "; logarithmic"
-    x, span = shown / max(1, len(values) - 1), np.ptp(y)
-    y = (y.max() - y) / span if span > 0 else np.full(len(y), 0.5)
-    x, y = 4 + x * (width - 8), 4 + y * (height - 8)
+        y = np.log(y)
+        told = told + "; logarithmic"
+    x = shown / max(1, len(values) - 1)
+    span = np.ptp(y)
+    if span > 0:
+        y = (y.max() - y) / span
+    else:
+        y = np.full(len(y), 0.5)
+    x = 4 + x * (width - 8)
+    y = 4 + y * (height - 8)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return (
         f'<svg width="{width}" height="{height}" role="img" style="vertical-align:middle"><title>{told}</title>'
@@ -235,12 +251,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, bol
 
 def size(count: float) -> str:
     """Bytes for people."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,.0f} B"
+    if count >= 1e9:
+        return f"{count / 1e9:,.2f} GB"
+    if count >= 1e5:
+        return f"{count / 1e6:,.1f} MB"
+    return f"{count:,.0f} B"
 
 
 def rounded(value: float) -> str:
     """To three digits, of large numbers with zeros after them."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+    if value >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"
 
 
 def plural(count: int, what: str) -> str:
@@ -248,4 +270,6 @@ def plural(count: int, what: str) -> str:
 
 
 def shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - 3] + "..."

@@ -54,7 +54,8 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
         raise InvalidArgumentError(
             f"axes: there are {len(axes)}; give two, one for the loss and one for the gradient: plt.subplots(1, 2)[1]."
         )
-    iteration, passes = history.iteration.values, history.passes.values
+    iteration = history.iteration.values
+    passes = history.passes.values
     kinds: dict[str, tuple[dict[str, Any], np.ndarray]] = {
         "all rows": ({"markerfacecolor": "C0"}, passes >= 1),
         "some of the rows": ({"markerfacecolor": "white"}, (passes > 0) & (passes < 1)),
@@ -69,7 +70,10 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
             if len(shown):
                 style = {"marker": "o", "markersize": 5, "color": "C0", "linestyle": "", **style}
                 ax.plot(iteration[shown], values[shown], label=kind, **style)
-        log = spans_decades(values) if name == "loss" else bool((values > 0).any())
+        if name == "loss":
+            log = spans_decades(values)
+        else:
+            log = bool((values > 0).any())
         ax.set(xlabel="iteration", ylabel=label, yscale="log" if log else "linear")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.25)
@@ -103,14 +107,18 @@ def plot_search(found: Any, axes: Any = None) -> Any:
         for c in range(count):
             at = data.isel(candidate=c)
             # More than ten take one range of colours, in their order.
-            colour = {} if count <= COLOURS else {"color": colours()(c / (count - 1))}
+            if count <= COLOURS:
+                colour = {}
+            else:
+                colour = {"color": colours()(c / (count - 1))}
             history = drawable(data.history.isel(candidate=c).mean("fold").values)
             axes.plot(history, label=", ".join(briefly(at[name].item()) for name in names), **colour)
         means = drawable(data.history.mean("fold").values)
         axes.set(xlabel="iteration", ylabel="mean loss of rows held out")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if np.isfinite(means[:, 0]).any():
-            start, low = np.nanmax(means[:, 0]), np.nanmin(means)
+            start = np.nanmax(means[:, 0])
+            low = np.nanmin(means)
             # What diverges leaves the picture.
             top = min(np.nanmax(means), start + 0.2 * (start - low))
             margin = 0.05 * (top - low)
@@ -119,13 +127,22 @@ def plot_search(found: Any, axes: Any = None) -> Any:
         axes.legend(title=", ".join(names).replace("_", " "), ncols=1 + count // (COLOURS + 1))
         return axes
     name = found.parameter_names[0]
-    ratios = data.l1_ratio.values if "l1_ratio" in data.coords else np.zeros(data.sizes["candidate"])
-    means, spread = data.score.mean("fold").values, data.score.std("fold").values
-    place = data[name].values if name != "penalty" else np.arange(len(means))
+    if "l1_ratio" in data.coords:
+        ratios = data.l1_ratio.values
+    else:
+        ratios = np.zeros(data.sizes["candidate"])
+    means = data.score.mean("fold").values
+    spread = data.score.std("fold").values
+    if name != "penalty":
+        place = data[name].values
+    else:
+        place = np.arange(len(means))
     for ratio in np.unique(ratios):
         own = np.flatnonzero(ratios == ratio)
         own = own[np.argsort(place[own])]
-        label = f"l1_ratio {ratio:g}" if len(np.unique(ratios)) > 1 else None
+        label = None
+        if len(np.unique(ratios)) > 1:
+            label = f"l1_ratio {ratio:g}"
         (line,) = axes.plot(place[own], means[own], marker="o", label=label)
         low, high = (means[own] + sign * spread[own] for sign in (-1, 1))
         axes.fill_between(place[own], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -143,8 +160,12 @@ def plot_search(found: Any, axes: Any = None) -> Any:
 
 def briefly(value: Any) -> str:
     """A parameter on an axis or in a legend."""
-    text = value if isinstance(value, str) else f"{value:.3g}"
-    return text if len(text) <= 30 else text[:27] + "..."
+    text = value
+    if not isinstance(value, str):
+        text = f"{value:.3g}"
+    if len(text) <= 30:
+        return text
+    return text[:27] + "..."
 
 
 def pyplot() -> Any:

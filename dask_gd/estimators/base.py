@@ -123,7 +123,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return (*self.callbacks, *getattr(self, "_adapters", ()))
 
     def _fit_source(self, source: Source):
-        start = getattr(self, "result_", None) if self.warm_start else None
+        start = None
+        if self.warm_start:
+            start = getattr(self, "result_", None)
         if start is not None:
             source = self._as_before(source)
         self._take(self._minimise(source, start, self.store), source)
@@ -131,7 +133,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _as_before(self, source: Source) -> Source:
         """The rows, with the features' names of the fit that is gone on from, if they have no other."""
-        known, names = getattr(self, "feature_names_in_", None), source.feature_names
+        known = getattr(self, "feature_names_in_", None)
+        names = source.feature_names
         if known is None:
             return source
         if names is not None and tuple(known) != names:
@@ -166,7 +169,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return result
 
     def _tolerance(self, source: Source) -> float:
-        return TOLERANCES[source.dtype] if self.tol is None else self.tol
+        if self.tol is None:
+            return TOLERANCES[source.dtype]
+        return self.tol
 
     def _source(self, X: Any, y: Any, sample_weight: Any, offset: Any = None, more: bool = False) -> Source:
         """Rows to fit, checked; ``more`` of those that the estimator knows, where it is asked to go on."""
@@ -177,16 +182,23 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             y, weight, offset = (a if a is None or hasattr(a, "__array__") else np.asarray(a) for a in columns)
             x = X
             if isinstance(X, Source):
-                x, y, weight, offset = as_source(X, y, weight, offset=offset), None, None, None
+                x = as_source(X, y, weight, offset=offset)
+                y = None
+                weight = None
+                offset = None
         y, weight = self._encoded(x, y, weight, more)
         return with_values(source_of(x, y, weight, offset))
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, offset: Any, more: bool) -> tuple:
         """As scikit-learn checks arrays in memory; features keep their names."""
-        X, y = checkable(X, "X"), checkable(y, "y", self._target_values)
-        sample_weight, offset = checkable(sample_weight, "sample_weight"), checkable(offset, "offset")
-        tags, reset = self.__sklearn_tags__(), not (more and hasattr(self, "coef_"))
-        several, numeric = tags.target_tags.multi_output, tags.estimator_type == "regressor"
+        X = checkable(X, "X")
+        y = checkable(y, "y", self._target_values)
+        sample_weight = checkable(sample_weight, "sample_weight")
+        offset = checkable(offset, "offset")
+        tags = self.__sklearn_tags__()
+        reset = not (more and hasattr(self, "coef_"))
+        several = tags.target_tags.multi_output
+        numeric = tags.estimator_type == "regressor"
         x, y = validate_data(self, X, y, reset=reset, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, x, dtype=x.dtype, ensure_non_negative=True)
@@ -209,8 +221,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _take(self, result: FitResult, source: Source) -> None:
         """Attributes from a fit."""
-        self.result_, self.history_ = result, result.history
-        self.n_iter_, self.converged_ = result.n_iter, result.converged
+        self.result_ = result
+        self.history_ = result.history
+        self.n_iter_ = result.n_iter
+        self.converged_ = result.converged
         self.n_features_in_ = source.shape[1]
         if source.feature_names is not None:
             self.feature_names_in_ = np.array(source.feature_names, dtype=object)
@@ -232,7 +246,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES))
         if offset is not None and not is_lazy(offset):
             offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
-        result = self.result_ if loss is None else replace(self.result_, loss=loss)
+        if loss is None:
+            result = self.result_
+        else:
+            result = replace(self.result_, loss=loss)
         return result.predict(X, offset)
 
 

@@ -19,9 +19,13 @@ class Adapter:
     """
 
     def __init__(self, estimator: Any, context: CallbackContext, source: Source, data: tuple[Any, ...]):
-        self.estimator, self.context, self.source = estimator, context, source
+        self.estimator = estimator
+        self.context = context
+        self.source = source
         X, y, weight = (*data, None)[:3]
-        metadata = None if weight is None else {"sample_weight": weight}
+        metadata = None
+        if weight is not None:
+            metadata = {"sample_weight": weight}
         self.options = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
 
     def __call__(self, event: Event) -> None:

@@ -60,19 +60,26 @@ class Classifier(ClassifierMixin, Estimator):
         """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
-        given = column(x, "y") if isinstance(x, Source) else label_rows(y)
+        if isinstance(x, Source):
+            given = column(x, "y")
+        else:
+            given = label_rows(y)
         if given.ndim == 2 and given.shape[1] == 1:
             given = given[:, 0]
         if given.ndim != 1:
             raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {given.shape}.")
-        used = kept(x) if isinstance(x, Source) else None
+        used = None
+        if isinstance(x, Source):
+            used = kept(x)
         found = unique(given if used is None else in_dask(given)[used])
         if found.dtype.kind == "f" and np.isnan(found).any():
             refuse_missing("label", y=given)
         self._take_classes(found, more)
         codes = rowwise(partial(_codes, classes=self.classes_), given, float if given.dtype.kind == "f" else int)
         if self.class_weight is not None:
-            own = column(x, "weight") if isinstance(x, Source) else weight
+            own = weight
+            if isinstance(x, Source):
+                own = column(x, "weight")
             if own is not None:
                 # The two are paired row by row, which takes blocks of known sizes.
                 own = rows(own, "sample_weight")
@@ -104,9 +111,12 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _class_weights(self, codes: Any, weight: Any, used: Any) -> Any:
         """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
-        own, counts = 1.0 if weight is None else weight, np.ones(len(self.classes_))
+        own = 1.0 if weight is None else weight
+        counts = np.ones(len(self.classes_))
         if self.class_weight == "balanced":
-            counted = own if used is None else da.where(used, own, 0.0)
+            counted = own
+            if used is not None:
+                counted = da.where(used, own, 0.0)
             of_class: list[Any] = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
             counts = np.array(compute(*of_class, what="the weights of the classes"))
             if not counts.all():
@@ -119,7 +129,8 @@ class Classifier(ClassifierMixin, Estimator):
         return rowwise(partial(_take, each), codes, float) * own
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
-        self.coef_, self.intercept_ = coef, intercept
+        self.coef_ = coef
+        self.intercept_ = intercept
 
     def decision_function(self, X: Any) -> Any:
         """``x w + b``: Dask, not computed, for Dask, Zarr and Source.
@@ -148,7 +159,8 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _accuracy(self, predicted: Any, X: Any, y: Any, sample_weight: Any) -> float:
         if not is_lazy(predicted, X, y, sample_weight):
-            y, weight = checkable(y, "y", labels), checkable(sample_weight, "sample_weight")
+            y = checkable(y, "y", labels)
+            weight = checkable(sample_weight, "sample_weight")
             return accuracy_score(y, predicted, sample_weight=weight)
         predicted, y, weight = to_score(X, predicted, y, sample_weight, label_rows)
         right, lacking = compute(mean((predicted == y).astype(float), weight), without_value(y).any(), what="the score")
@@ -161,8 +173,16 @@ def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) ->
     """A function of predictions (n,) or (n, classes), of each block of lazy ones; it returns (n,), or (n, width)."""
     if not isinstance(z, da.Array):
         return function(z)
-    axes = {} if (z.ndim == 1) == (width is None) else {"drop_axis": 1} if width is None else {"new_axis": 1}
-    chunks = z.chunks[:1] if width is None else (z.chunks[0], (width,))
+    axes = {}
+    if z.ndim == 1 != width is None:
+        if width is None:
+            axes = {"drop_axis": 1}
+        else:
+            axes = {"new_axis": 1}
+    if width is None:
+        chunks = z.chunks[:1]
+    else:
+        chunks = (z.chunks[0], (width,))
     return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
 
 
@@ -176,7 +196,9 @@ def _codes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     if labels.dtype == object and classes.dtype.kind in "fiub":
         labels = labels.astype(classes.dtype)
     found = np.searchsorted(classes, labels)
-    return np.where(np.isnan(labels), np.nan, found) if labels.dtype.kind == "f" else found
+    if labels.dtype.kind == "f":
+        return np.where(np.isnan(labels), np.nan, found)
+    return found
 
 
 def _take(each: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -192,7 +214,9 @@ def like(z: Any, data: Any, **columns: Any) -> Any:
     """A DataArray if the predictions are one, with their coordinates."""
     if not isinstance(z, xr.DataArray):
         return data
-    row = z.isel(output=0, drop=True) if "output" in z.dims else z
+    row = z
+    if "output" in z.dims:
+        row = z.isel(output=0, drop=True)
     return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
 
 
@@ -202,7 +226,9 @@ class OfProbabilities(TakesOffset, Classifier):
     multiclass = True
 
     def _loss(self) -> Any:
-        return Logistic() if len(self.classes_) == 2 else Softmax(len(self.classes_))
+        if len(self.classes_) == 2:
+            return Logistic()
+        return Softmax(len(self.classes_))
 
     def _source(self, *data: Any, **more: Any) -> Source:
         source = super()._source(*data, **more)
@@ -277,7 +303,9 @@ class LogisticRegression(OfProbabilities):
 
 
 def _probabilities(z: np.ndarray) -> np.ndarray:
-    return Softmax().inverse_link(z) if z.ndim == 2 else two_classes(z)
+    if z.ndim == 2:
+        return Softmax().inverse_link(z)
+    return two_classes(z)
 
 
 def two_classes(z: np.ndarray) -> np.ndarray:

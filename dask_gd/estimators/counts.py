@@ -44,7 +44,8 @@ class DevianceRegressor(TakesOffset, Penalised):
         loss = self._loss()
         if not is_lazy(X, y, sample_weight, offset):
             power = getattr(loss, "power", 0)
-            y, weight = checkable(y, "y"), checkable(sample_weight, "sample_weight")
+            y = checkable(y, "y")
+            weight = checkable(sample_weight, "sample_weight")
             return d2_tweedie_score(y, self.predict(X, offset), sample_weight=weight, power=power)
         return explained(loss, *to_score(X, self._predicted(X, Squared(), offset), y, sample_weight))
 
@@ -136,4 +137,6 @@ class TweedieRegressor(DevianceRegressor):
                 f"TweedieRegressor(power={power!r}, link={self.link!r}): choose 'auto' or {link!r}; "
                 "power 0 is served with the identity as link, 1 to 2 with the logarithm."
             )
-        return Tweedie(float(power)) if power else Squared()
+        if power:
+            return Tweedie(float(power))
+        return Squared()

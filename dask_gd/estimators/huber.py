@@ -80,10 +80,14 @@ class HuberRegressor(Penalised):
     scale: float | None = None
 
     def _loss(self) -> Any:
-        return Huber(self.epsilon * self.scale_) if np.isfinite(self.scale_) else Squared()
+        if np.isfinite(self.scale_):
+            return Huber(self.epsilon * self.scale_)
+        return Squared()
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L2(self.alpha * self.scale_ / total()) if np.isfinite(self.scale_) else L2(0.0)
+        if np.isfinite(self.scale_):
+            return L2(self.alpha * self.scale_ / total())
+        return L2(0.0)
 
     def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         positive("HuberRegressor", epsilon=self.epsilon)
@@ -100,12 +104,15 @@ class HuberRegressor(Penalised):
     def _with_scale(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
         """The fit at the scale where the objective's derivative by it is 0, which is between ``low`` and ``high``."""
         results: list[FitResult] = []
-        self._found, self._steps = False, 0
+        self._found = False
+        self._steps = 0
         tol = SHARPER * self._tolerance(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
             self.scale_ = scale
-            own = None if store is None else Path(store) / f"fit-{len(results):02}"
+            own = None
+            if store is not None:
+                own = Path(store) / f"fit-{len(results):02}"
             results.append(super(HuberRegressor, self)._minimise(source, start, own))
             self._steps = sum(result.n_iter for result in results)
             return results[-1]
@@ -116,11 +123,15 @@ class HuberRegressor(Penalised):
                 return start
             first, scale = np.sqrt(2 * np.maximum(start.history.loss.values[[0, -1]], 0.0)).tolist()
             if scale <= EXACT * first:
-                self.scale_, self._found = 0.0, True
+                self.scale_ = 0.0
+                self._found = True
                 return start
         else:
             scale = self.scale_
-        low, high, least, points = 0.0, np.inf, SMALLEST * scale, []
+        low = 0.0
+        high = np.inf
+        least = SMALLEST * scale
+        points = []
         for _ in range(SCALES):
             start = fit_at(scale, start)
             ratio = self._clipped(source, start)
@@ -159,9 +170,14 @@ class HuberRegressor(Penalised):
         if len(points) > 1:
             (a, at_a), (b, at_b) = points[-2:]
             slope = (at_b - at_a) / (b - a)
-        scale = np.exp(points[-1][0] - np.clip(last / slope, -FURTHEST, FURTHEST)) if slope < 0 else 0.0
+        scale = 0.0
+        if slope < 0:
+            scale = np.exp(points[-1][0] - np.clip(last / slope, -FURTHEST, FURTHEST))
         if not low < scale < high:
-            scale = np.sqrt(low * high) if low > 0 and high < np.inf else np.exp(points[-1][0] + last / 2)
+            if low > 0 and high < np.inf:
+                scale = np.sqrt(low * high)
+            else:
+                scale = np.exp(points[-1][0] + last / 2)
         return max(least, float(scale))
 
     def _clipped(self, source: Source, result: FitResult) -> float:

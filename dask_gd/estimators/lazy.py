@@ -43,7 +43,8 @@ def total_weight(source: Source) -> float:
 
     1 where there is no such sum: the fit will say what is wrong, and in which row.
     """
-    weight, used = column(source, "weight"), kept(source)
+    weight = column(source, "weight")
+    used = kept(source)
     if used is not None:
         weight = da.where(used, 1.0 if weight is None else weight, 0.0)
     total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
@@ -65,7 +66,9 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any, targets: Callable = r
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
-        y, weight = column(x, "y"), column(x, "weight") if weight is None else weight
+        y = column(x, "y")
+        if weight is None:
+            weight = column(x, "weight")
     if y is None:
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
     prediction = sized(in_dask(targets(prediction, "X")), "X")
@@ -73,7 +76,8 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any, targets: Callable = r
     for name, a, values in (("y", y, targets), ("sample_weight", weight, rows)):
         if a is not None:
             a = sized(in_dask(values(a, name)), name)
-            a = a.reshape(len(a)) if a.ndim == 2 and prediction.ndim == 1 else a
+            if a.ndim == 2 and prediction.ndim == 1:
+                a = a.reshape(len(a))
             if len(a) != len(prediction):
                 raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
             a = a.rechunk({0: prediction.chunks[0]})

@@ -139,13 +139,21 @@ class PathCV(SeveralTargets, Searched):
         return "neg_mean_squared_error"
 
     def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
-        ratios, folds = len(self._ratios()), found.data.sizes["fold"]
+        ratios = len(self._ratios())
+        folds = found.data.sizes["fold"]
         alphas = found.data.alpha.values.reshape(ratios, -1)
         errors = -found.scores.values.reshape(ratios, -1, folds)
         own = not isinstance(self.alphas, int | np.integer)
-        self.alphas_ = alphas[0] if ratios == 1 or own else alphas
-        self.mse_path_ = errors[0] if ratios == 1 else errors
-        self.alpha_, self.l1_ratio_ = best["alpha"], best["l1_ratio"]
+        if ratios == 1 or own:
+            self.alphas_ = alphas[0]
+        else:
+            self.alphas_ = alphas
+        if ratios == 1:
+            self.mse_path_ = errors[0]
+        else:
+            self.mse_path_ = errors
+        self.alpha_ = best["alpha"]
+        self.l1_ratio_ = best["l1_ratio"]
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -265,16 +273,21 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     scoring: str = "accuracy"
 
     def _grid(self) -> dict[str, Any]:
-        Cs = np.geomspace(1e-4, 1e4, self.Cs) if isinstance(self.Cs, int | np.integer) else self.Cs
+        if isinstance(self.Cs, int | np.integer):
+            Cs = np.geomspace(1e-4, 1e4, self.Cs)
+        else:
+            Cs = self.Cs
         return {"Cs": Cs, "l1_ratios": self.l1_ratios}
 
     def _scoring(self) -> str:
         return self.scoring
 
     def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
-        self.C_, self.l1_ratio_ = best["C"], best["l1_ratio"]
+        self.C_ = best["C"]
+        self.l1_ratio_ = best["l1_ratio"]
         self.l1_ratios_ = np.atleast_1d(np.asarray(self.l1_ratios, dtype=float))
-        data, ratios = found.data, len(self.l1_ratios_)
+        data = found.data
+        ratios = len(self.l1_ratios_)
         self.Cs_ = data.C.values[: data.sizes["candidate"] // ratios]
 
         def by_fold(a: np.ndarray) -> np.ndarray:
@@ -282,8 +295,13 @@ class LogisticRegressionCV(Searched, OfProbabilities):
             return np.moveaxis(a.reshape(ratios, len(self.Cs_), *a.shape[1:]), 2, 0)
 
         self.scores_ = by_fold(data.score.values)
-        w, b = by_fold(data.weights.values), by_fold(data.intercept.values)
+        w = by_fold(data.weights.values)
+        b = by_fold(data.intercept.values)
         if len(self.classes_) == 2:
-            w, b = w[..., None], b[..., None]
+            w = w[..., None]
+            b = b[..., None]
         w = np.moveaxis(w, -1, -2)
-        self.coefs_paths_ = np.concatenate([w, b[..., None]], axis=-1) if self.fit_intercept else w
+        if self.fit_intercept:
+            self.coefs_paths_ = np.concatenate([w, b[..., None]], axis=-1)
+        else:
+            self.coefs_paths_ = w

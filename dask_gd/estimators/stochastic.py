@@ -116,7 +116,8 @@ class Stochastic(Estimator):
 
     def _descend(self, source: Source, start: FitResult | None, passes: int, **options: Any) -> FitResult:
         """Steps that read the rows so many times, the first of them the ``t_``-th."""
-        owner, size = type(self).__name__, self._size(source)
+        owner = type(self).__name__
+        size = self._size(source)
         for name, number in (("random_state", self.random_state), ("max_iter", passes)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
                 raise InvalidArgumentError(f"{owner}({name}={number!r}): a whole number, 0 or more.")
@@ -136,7 +137,10 @@ class Stochastic(Estimator):
             self.eta0_ = self._first_step(steps, share)
         schedule = self._schedule(self.eta0_, self.t_)
         whole = bool(options) and size == source.partitions
-        solver = GradientDescent(**schedule) if whole else SGD(batch=share, **schedule)
+        if whole:
+            solver = GradientDescent(**schedule)
+        else:
+            solver = SGD(batch=share, **schedule)
         result = steps(solver=solver, max_iter=-(-passes * source.partitions // size), callbacks=self._told, **options)
         self.t_ += result.n_iter
         return result

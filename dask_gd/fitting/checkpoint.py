@@ -116,7 +116,8 @@ def restore(run: FitState, stored: Checkpoint, path: Path) -> None:
     run.history = {name: arrays[name].tolist() for name in HISTORY}
     run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
     run.weight = float(arrays["fit/weight"])
-    run.since, run.unseen = int(arrays["fit/since"]), bool(arrays["fit/unseen"])
+    run.since = int(arrays["fit/since"])
+    run.unseen = bool(arrays["fit/unseen"])
     run.drawn = arrays["fit/drawn"]
     if run.smoothing is not None:
         kept = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
@@ -137,13 +138,23 @@ def restore(run: FitState, stored: Checkpoint, path: Path) -> None:
 
 def checkpoint(run: FitState) -> Checkpoint:
     """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
-    own, p = isinstance(run.loss, Model), run.width
-    outputs = None if own else classes_of(run.loss) or run.source.outputs
+    own = isinstance(run.loss, Model)
+    p = run.width
+    outputs = None
+    if not own:
+        outputs = classes_of(run.loss) or run.source.outputs
     w = unshifted((run.state.query if run.unseen else run.state.weights)[:, :, 0], run.shift)
-    coefficients, intercept = w[:p], w[p] if len(w) > p else np.zeros(w.shape[1])
-    output_names, present = run.source.output_names, run.source.present
+    coefficients = w[:p]
+    if len(w) > p:
+        intercept = w[p]
+    else:
+        intercept = np.zeros(w.shape[1])
+    output_names = run.source.output_names
+    present = run.source.present
     if present is not None and not own:
-        coefficients, intercept, output_names = present.spread(coefficients), present.spread(intercept), present.names
+        coefficients = present.spread(coefficients)
+        intercept = present.spread(intercept)
+        output_names = present.names
     output = () if outputs is None else ("output",)
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
@@ -160,7 +171,10 @@ def checkpoint(run: FitState) -> Checkpoint:
     assert run.moments is not None
     counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen), "turn": run.turn}
     kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.asked, "drawn": run.drawn}
-    kept["shift"] = np.zeros(p) if run.shift is None else run.shift
+    if run.shift is None:
+        kept["shift"] = np.zeros(p)
+    else:
+        kept["shift"] = run.shift
     kept |= {name: np.array(count) for name, count in counts.items()}
     groups = {"fit": kept, "callbacks": run.callbacks.state()}
     if run.smoothing is not None:
@@ -175,7 +189,10 @@ def checkpoint(run: FitState) -> Checkpoint:
         for name, array in members.items():
             arrays[f"{group}/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     # Not found again for each commit, since every byte of a function of the user's own is looked at.
-    described = run.spec["loss"] if run.spec else parameters_of(run.loss)
+    if run.spec:
+        described = run.spec["loss"]
+    else:
+        described = parameters_of(run.loss)
     parameters = {name: value for name, value in described.items() if name != "name"}
     attributes = {
         "format": FORMAT,

@@ -33,7 +33,9 @@ def has_risen(run: FitState, losses: list[float]) -> bool:
     """
     if len(losses) < 2 or not losses[-1] > losses[0]:
         return False
-    first, last, margin = losses[0], losses[-1], 1e-9
+    first = losses[0]
+    last = losses[-1]
+    margin = 1e-9
     if run.batched:
         first, last = on_last_partitions(run)
         margin = 1.0
@@ -78,11 +80,17 @@ class FiniteKernel(Kernel):
 def not_finite(run: FitState, query: np.ndarray) -> str:
     """Return where the loss or its gradient is not finite at the query, in words; takes a pass over the rows."""
     partitions = run.partitions
-    read_from = list(range(run.source.partitions)) if partitions is None else list(partitions)
+    if partitions is None:
+        read_from = list(range(run.source.partitions))
+    else:
+        read_from = list(partitions)
     local = read(run, query, Needs(kernel=Finite()), partitions).local
     assert local is not None
     bad = [partition for partition, finite in zip(read_from, local[0, 0], strict=True) if not finite]
-    step = "At the start" if run.iteration < 0 else f"At step {run.iteration + 1}"
+    if run.iteration < 0:
+        step = "At the start"
+    else:
+        step = f"At step {run.iteration + 1}"
     return f"{step} the loss or its gradient is not finite, {_listed(run, bad, len(read_from))}."
 
 
@@ -92,7 +100,9 @@ def _listed(run: FitState, bad: list[int], count: int) -> str:
         return "though it is in each partition: their sum overflows"
     bounds = run.source.bounds
     named = [f"{i} (rows {bounds[i]}-{bounds[i + 1] - 1})" for i in bad[:LISTED]]
-    more = f" and {len(bad) - LISTED} others" if len(bad) > LISTED else ""
+    more = ""
+    if len(bad) > LISTED:
+        more = f" and {len(bad) - LISTED} others"
     word = "partition" if len(bad) == 1 else "partitions"
     return f"in {len(bad)} of the {count} partitions read: {word} {', '.join(named)}{more} of {run.source.x.name!r}"
 

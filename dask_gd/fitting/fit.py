@@ -200,10 +200,13 @@ def fit(
     if isinstance(loss, Model):
         if source.offset is not None:
             raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
-        own = loss.packed(initial_weights) if isinstance(initial_weights, Mapping) else initial_weights
+        own = initial_weights
+        if isinstance(initial_weights, Mapping):
+            own = loss.packed(initial_weights)
         start = start_of(loss.start if own is None else own, len(loss.start), 1, False)
     else:
-        p, k = source.shape[1], classes_of(loss) or source.outputs or 1
+        p = source.shape[1]
+        k = classes_of(loss) or source.outputs or 1
         start = start_of(initial_weights, p, k, fit_intercept, source.present)
     check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
@@ -277,7 +280,8 @@ def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present:
         given = initial_weights.parameters[: len(start)]
     else:
         given = np.asarray(initial_weights, dtype=float)
-        given = given[:, None] if given.ndim == 1 else given
+        if given.ndim == 1:
+            given = given[:, None]
     if present is not None and given.ndim == 2 and given.shape[1] == present.total:
         given = given[:, list(present.columns)]
     if given.ndim != 2 or given.shape[1] != k or len(given) not in (p, len(start)):

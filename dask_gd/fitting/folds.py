@@ -112,7 +112,9 @@ class Assigned(NamedTuple):
         """Of the rows of a partition, as they come, the folds."""
         if self.before is not None:
             return ByClass(self.folds, self.before[partition].copy())
-        return self if self.fields is None or self.column else InGrid(self, partition)
+        if self.fields is None or self.column:
+            return self
+        return InGrid(self, partition)
 
     def __call__(self, rows: Any) -> np.ndarray:
         """(n,) int; -1 is in no fold: always seen."""
@@ -137,11 +139,14 @@ class InGrid:
 
     def __init__(self, assigned: Assigned, partition: int):
         assert assigned.fields is not None
-        self.assigned, self.sizes = assigned, tuple(map(sum, assigned.fields.chunks))
-        self.box, self.first = assigned.fields.bind((), partition, 0), -1
+        self.assigned = assigned
+        self.sizes = tuple(map(sum, assigned.fields.chunks))
+        self.box = assigned.fields.bind((), partition, 0)
+        self.first = -1
 
     def __call__(self, rows: Any) -> np.ndarray:
-        self.first = rows.start if self.first < 0 else self.first
+        if self.first < 0:
+            self.first = rows.start
         within = np.unravel_index(rows.numbers - self.first, self.box.shape)
         index = tuple(i + origin for i, origin in zip(within, self.box.origin, strict=True))
         numbers = np.ravel_multi_index(index, self.sizes)
@@ -152,10 +157,12 @@ class ByClass:
     """The folds of rows by their class and their place among those of the same, as they come."""
 
     def __init__(self, folds: Folds, before: np.ndarray):
-        self.folds, self.before = folds, before
+        self.folds = folds
+        self.before = before
 
     def __call__(self, rows: Any) -> np.ndarray:
-        found, count = np.empty(len(rows.y), int), self.folds.count
+        found = np.empty(len(rows.y), int)
+        count = self.folds.count
         for c in range(len(self.before)):
             own = np.flatnonzero(rows.y[:, 0] == c)
             places = self.before[c] + np.arange(len(own))
@@ -197,7 +204,8 @@ class ByFold(NamedTuple):
 
 class ByFoldKernel(Kernel):
     def __init__(self, how: ByFold, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
-        self.fold_of, points = how.assigned.in_partition(partition), range(query.shape[2])
+        self.fold_of = how.assigned.in_partition(partition)
+        points = range(query.shape[2])
         count = how.assigned.folds.count + 1
         self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
         super().__init__(query, loss, Needs(), dtype, p)
@@ -231,11 +239,14 @@ class ByFoldKernel(Kernel):
                 if not len(where):
                     continue
                 # Into memory that stays in the processor's cache.
-                x, y = np.take(rows.x, where, axis=0, out=self.room[: len(where)], mode="clip"), rows.y[where]
+                x = np.take(rows.x, where, axis=0, out=self.room[: len(where)], mode="clip")
+                y = rows.y[where]
                 s, offset = (None if a is None else a[where] for a in (rows.weight, rows.offset))
                 for parts in self.parts:
                     parts[f].add(x, y, s, offset)
-                weighted = y if s is None else y * s[:, None]
+                weighted = y
+                if s is not None:
+                    weighted = y * s[:, None]
                 self.targets[f, 0] += weighted.sum(axis=0)
                 self.targets[f, 1] += np.einsum("nk,nk->k", weighted, y)
 
@@ -284,7 +295,8 @@ class Unseen(NamedTuple):
 class UnseenKernel(Kernel):
     def __init__(self, how: Unseen, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
         super().__init__(query, loss, Needs(shift=needs.shift), dtype, p)
-        self.how, self.fold_of = how, how.assigned.in_partition(partition)
+        self.how = how
+        self.fold_of = how.assigned.in_partition(partition)
         self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
 
     def add_rows(self, rows: Any) -> None:
@@ -293,7 +305,10 @@ class UnseenKernel(Kernel):
             some = slice(start, start + self.step)
             s, offset = (None if a is None else a[some] for a in (rows.weight, rows.offset))
             self._add_some(rows.x[some], rows.y[some], s, offset, fold[some])
-        weight = float(len(rows.x)) if rows.weight is None else float(rows.weight.sum())
+        if rows.weight is None:
+            weight = float(len(rows.x))
+        else:
+            weight = float(rows.weight.sum())
         self.stats = self.stats._replace(rows=self.stats.rows + len(rows.x), weight=self.stats.weight + weight)
 
     def _add_some(self, block, target, s, offset, fold) -> None:
@@ -309,7 +324,8 @@ class UnseenKernel(Kernel):
         value, slope = self.loss.value_and_slope(z, target[:, :, None])
         value = value.sum(axis=1)
         if s is not None:
-            value, slope = s[:, None] * value, s[:, None, None] * slope
+            value = s[:, None] * value
+            slope = s[:, None, None] * slope
         left = np.where(out, value, 0.0).sum(axis=0)
         held[0] += left
         self.stats.loss[:] += value.sum(axis=0) - left

@@ -57,7 +57,8 @@ class Unit(NamedTuple):
 
 def unit_of(source: Source, rounding: float) -> Unit:
     """Return how exact sums over the rows are: as exact as their many blocks average out."""
-    p, dtype = source.shape[1], source.dtype
+    p = source.shape[1]
+    dtype = source.dtype
     blocks = max(1.0, source.shape[0] / block_rows(p, dtype.itemsize))
     eps = float(np.finfo(dtype).eps)
     return Unit(max(rounding, 4 * eps / np.sqrt(blocks)), eps, p)

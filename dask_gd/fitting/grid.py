@@ -31,7 +31,9 @@ class Candidate:
             return self.penalty
         assert self.C is not None
         alpha = 1.0 / (self.C * weight)
-        return L2(alpha) if self.l1_ratio is None else ElasticNet(alpha, self.l1_ratio)
+        if self.l1_ratio is None:
+            return L2(alpha)
+        return ElasticNet(alpha, self.l1_ratio)
 
 
 def candidates_of(
@@ -46,8 +48,13 @@ def candidates_of(
             values = np.array([np.nan])
         good = (values > least if above else values >= least) & (values <= most)
         if not values.size or not good.all():
-            bound = f"above {least:g}" if above else f"{least:g} or more"
-            upper = f" and at most {most:g}" if most < np.inf else ""
+            if above:
+                bound = f"above {least:g}"
+            else:
+                bound = f"{least:g} or more"
+            upper = ""
+            if most < np.inf:
+                upper = f" and at most {most:g}"
             raise InvalidArgumentError(f"{name}={given!r}: give at least one number, each {bound}{upper}.")
         return values.tolist()
 
@@ -58,7 +65,10 @@ def candidates_of(
         raise InvalidArgumentError("l1_ratios go with alphas or Cs.")
     if not given and learning_rates is None:
         raise InvalidArgumentError("search needs candidates: alphas, Cs, penalty_grid or learning_rates.")
-    ratios = [None] if l1_ratios is None else numbers("l1_ratios", l1_ratios, 0.0, 1.0)
+    if l1_ratios is None:
+        ratios: list[Any] = [None]
+    else:
+        ratios = numbers("l1_ratios", l1_ratios, 0.0, 1.0)
     if isinstance(alphas, int | np.integer):
         if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps < 1:
             raise InvalidArgumentError(

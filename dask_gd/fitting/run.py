@@ -76,7 +76,8 @@ class Run(FitState):
             if not self.samples and not self.batched:
                 self.loss.check_target_mean(sums.scale.targets / sums.weight)
             if self.turn == 0:
-                self.moments, self.weight = sums.scale, sums.weight
+                self.moments = sums.scale
+                self.weight = sums.weight
         with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         share = self.size * (passed + again) / self.source.shape[0]
@@ -164,9 +165,12 @@ class Run(FitState):
         wanted = needs.curvature or self.by_statistics or hasattr(self.state, "curvature")
         if self.quadratic is None and wanted:
             # A resumed fit takes the pass again that it began with, so that the sums have the same bits.
-            center = self.start if self.by_statistics or not needs.scale else query
+            center = query
+            if self.by_statistics or not needs.scale:
+                center = self.start
             sums = self.read(center, needs._replace(curvature=EXACT, scale=True))
-            self.quadratic, passed = Quadratic(center, sums), True
+            self.quadratic = Quadratic(center, sums)
+            passed = True
             if center is query:
                 return sums, True
         if self.by_statistics:
@@ -202,7 +206,8 @@ class Run(FitState):
         if reason == "max_iter" and divergence.has_risen(self, losses):
             reason = "diverged"
         self.check_stamps()
-        changed, self.reason = reason != self.reason, reason
+        changed = reason != self.reason
+        self.reason = reason
         self.note_unread()
         if reason == "diverged":
             warnings.warn(divergence.message(self), DivergenceWarning, stacklevel=3)
@@ -215,8 +220,11 @@ class Run(FitState):
 
     def note_unread(self) -> None:
         """Say which partitions a batched solver has never read; nothing of theirs has been checked."""
-        count, step = self.source.partitions, self.partitions_of(0)
-        read = count if step is None else min(count, (self.iteration + 1) * len(step))
+        count = self.source.partitions
+        step = self.partitions_of(0)
+        read = count
+        if step is not None:
+            read = min(count, (self.iteration + 1) * len(step))
         if read < count and self.iteration > 0:
             logger.warning(
                 "%s read %d of %d partitions; the rows of the others had no part in the fit and have not been checked.",
@@ -227,6 +235,9 @@ class Run(FitState):
 
     def started(self, max_iter: int, tol: float) -> FitStarted:
         names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
-        where = None if self.store is None else str(self.store.path)
-        size, shape = (self.source.shape[0], self.source.nbytes), (self.source.shape[1], self.source.outputs or 1)
+        where = None
+        if self.store is not None:
+            where = str(self.store.path)
+        size = (self.source.shape[0], self.source.nbytes)
+        shape = (self.source.shape[1], self.source.outputs or 1)
         return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol, *shape)

@@ -18,7 +18,10 @@ OfRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def accuracy(y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """1 where the class is right, of two classes or more."""
-    right = y.argmax(axis=1) == z.argmax(axis=1) if y.shape[1] > 1 else ((z > 0) == (y > 0))[:, 0]
+    if y.shape[1] > 1:
+        right = y.argmax(axis=1) == z.argmax(axis=1)
+    else:
+        right = ((z > 0) == (y > 0))[:, 0]
     return right * 1.0
 
 

@@ -153,7 +153,10 @@ def search(
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     if isinstance(x, xr.Dataset):
         # The name of a variable, or a DataArray.
-        data["fold"] = groups if groups is not None else folds if isinstance(folds, str | xr.DataArray) else None
+        if groups is not None:
+            data["fold"] = groups
+        else:
+            data["fold"] = folds if isinstance(folds, str | xr.DataArray) else None
     source = as_source(x, y, sample_weight, offset=offset, **data)
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
@@ -162,7 +165,8 @@ def search(
         raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of_rows(scoring, loss, source.outputs or 1)
     source, assigned = assigned_folds(source, folds, groups, loss)
-    p, k = source.shape[1], classes_of(loss) or source.outputs or 1
+    p = source.shape[1]
+    k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, p, k, fit_intercept)
     penalties = [candidate.of(float(source.shape[0])) for candidate in candidates]
     for penalty in penalties:
@@ -187,14 +191,18 @@ def search(
         trials = shared.run(start)
         warn_of_stalled(trials)
         found = SearchResult.of(trials, shared, scoring)
-        best = "none" if found.scores.mean("fold", skipna=False).isnull().all() else f"{found.best}"
+        best = "none"
+        if not found.scores.mean("fold", skipna=False).isnull().all():
+            best = f"{found.best}"
         told.tell(SearchEnded(shared.name, best, found.passes))
     return found
 
 
 def _begin(shared: SearchRun, start: np.ndarray, solver: str | Solver, given: bool) -> np.ndarray:
     """Return where the trials begin, (q, k, 1), and find how they smooth a quantile's loss: as a fit to all rows."""
-    loss, source, stored = shared.loss, shared.source, shared.stored
+    loss = shared.loss
+    source = shared.source
+    stored = shared.stored
     smoothing = smoothing_of(loss, start.shape[1])
     smoothed = smoothing is not None
     if stored is not None:
@@ -216,13 +224,17 @@ def _begin(shared: SearchRun, start: np.ndarray, solver: str | Solver, given: bo
     run = fit(source, **options)
     if smoothing is not None:
         shared.smoothed = SmoothedPinball(smoothing.quantile, np.array(run.smoothing))
-    return start if given or (smoothed and not anywhere) else run.parameters[: len(start), :, None]
+    if given or (smoothed and not anywhere):
+        return start
+    return run.parameters[: len(start), :, None]
 
 
 def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:
     """The solver of a candidate."""
     if rate is not None:
-        found = choose("solver", solver, {**SOLVERS, "auto": Newton})() if isinstance(solver, str) else solver
+        found = solver
+        if isinstance(solver, str):
+            found = choose("solver", solver, {**SOLVERS, "auto": Newton})()
         if "learning_rate" not in {f.name for f in fields(found)}:  # type: ignore[arg-type]
             raise InvalidArgumentError(
                 "learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
@@ -239,11 +251,16 @@ def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: fl
 
 def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
     """The source with the column that decides, if there is one, and the rows' folds."""
-    n, first, column = source.shape[0], source.bounds[0], ""
+    n = source.shape[0]
+    first = source.bounds[0]
+    column = ""
     folds, groups = (np.asarray(a) if isinstance(a, list | tuple) and not _pairs(a) else a for a in (folds, groups))
-    fields = source.x.fields if isinstance(source.x, FieldRows) else None
+    fields = None
+    if isinstance(source.x, FieldRows):
+        fields = source.x.fields
     if hasattr(folds, "get_n_splits") or _pairs(folds):
-        folds, groups = split(folds, source, groups), None
+        folds = split(folds, source, groups)
+        groups = None
     given: Any = groups
     if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
         folds = Folds(int(folds))
@@ -254,7 +271,8 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
             raise InvalidArgumentError(
                 f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
             )
-        given, column = folds, "folds"
+        given = folds
+        column = "folds"
     elif groups is not None:
         if folds.by != "hash":
             raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
@@ -306,7 +324,10 @@ def _pairs(folds: Any) -> bool:
 
 def _by_column(folds: Any, values: da.Array, assigned: Assigned) -> Assigned:
     """With as many folds as a column of them says, or all the groups that one holds: a reduction over it."""
-    wanted = values.max() if assigned.column == "folds" else da.unique(values.ravel())
+    if assigned.column == "folds":
+        wanted = values.max()
+    else:
+        wanted = da.unique(values.ravel())
     [found] = compute(wanted, what=f"the values of {assigned.column}")
     found = np.atleast_1d(found)
     if not np.isfinite(found).all():

@@ -43,7 +43,8 @@ def check_data(shared: Shared) -> None:
     assert shared.processors is not None
     stored = shared.stored[0]
     was = stored.arrays["seen"][1]
-    moments, weight = shared.everything.scale, shared.everything.weight
+    moments = shared.everything.scale
+    weight = shared.everything.weight
     assert moments is not None
     rounding = rounding_of_sums(was[0, 0] / weight, moments, weight, was, rounding_of(shared.source.dtype))
     same = partial(shared.processors.are, stored.attributes["dask_gd"]["processors"])
@@ -110,6 +111,7 @@ def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial
         trial.held = arrays[f"trials/{i}-held"]
         trial.losses = arrays[f"trials/{i}-losses"].tolist()
         trial.held_losses = arrays[f"trials/{i}-held_losses"].tolist()
-        trial.reason, trial.grad_norm = reason, grad_norm
+        trial.reason = reason
+        trial.grad_norm = grad_norm
         trials.append(trial)
     return trials

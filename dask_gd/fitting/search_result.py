@@ -69,7 +69,10 @@ class SearchResult:
 
     @classmethod
     def of(cls, trials: list[Trial], shared: Shared, scoring: str) -> SearchResult:
-        source, loss, count, n = shared.source, shared.loss, shared.count, len(shared.candidates)
+        source = shared.source
+        loss = shared.loss
+        count = shared.count
+        n = len(shared.candidates)
         p = source.shape[1]
         by = {(trial.candidate, trial.fold): trial for trial in trials}
         outputs = classes_of(loss) or source.outputs
@@ -82,15 +85,24 @@ class SearchResult:
             return np.array([[value(by[c, f]) for f in range(count)] for c in range(n)])
 
         def of_targets(values: np.ndarray) -> np.ndarray:
-            return values if source.present is None else source.present.spread(values)
+            if source.present is None:
+                return values
+            return source.present.spread(values)
 
         def coefficients(trial: Trial) -> np.ndarray:
-            return of_targets(trial.weights[:p]) if output else trial.weights[:p, 0]
+            if output:
+                return of_targets(trial.weights[:p])
+            return trial.weights[:p, 0]
 
         def intercept(trial: Trial) -> Any:
             weights = unshifted(trial.weights, shared.shift)
-            b = weights[p] if len(weights) > p else np.zeros(weights.shape[1])
-            return of_targets(b) if output else b[0]
+            if len(weights) > p:
+                b = weights[p]
+            else:
+                b = np.zeros(weights.shape[1])
+            if output:
+                return of_targets(b)
+            return b[0]
 
         longest = max(len(trial.losses) for trial in trials)
 
@@ -100,7 +112,8 @@ class SearchResult:
         def history(trial: Trial) -> np.ndarray:
             return padded(trial.held_losses, shared.folds[trial.fold].weight)
 
-        pairs, folds = ("candidate", "fold"), range(count)
+        pairs = ("candidate", "fold")
+        folds = range(count)
         data = xr.Dataset(
             {
                 "score": (pairs, over(lambda t: score(t, shared, scoring), folds)),
@@ -123,7 +136,10 @@ class SearchResult:
         )
         if source.feature_names is not None:
             data = data.assign_coords(feature=list(source.feature_names))
-        output_names = source.output_names if source.present is None else source.present.names
+        if source.present is None:
+            output_names = source.output_names
+        else:
+            output_names = source.present.names
         if output_names is not None and outputs == source.outputs:
             data = data.assign_coords(output=list(output_names))
         lost = sum(t.reason == "max_iter" for t in trials)
@@ -170,7 +186,8 @@ class SearchResult:
             raise InvalidArgumentError("rates are those of a search over learning_rates; this had none.")
         objective = self.data.objective.values
         ends = np.isfinite(objective).sum(axis=2, keepdims=True) - 1
-        start, last = objective[:, :, 0].mean(axis=1), np.take_along_axis(objective, ends, axis=2).mean(axis=(1, 2))
+        start = objective[:, :, 0].mean(axis=1)
+        last = np.take_along_axis(objective, ends, axis=2).mean(axis=(1, 2))
         lost = (self.data.reason == "diverged").any("fold").values | ~(last <= start)
         whole = np.max(start - last, initial=0.0, where=~lost)
         told = np.where(start - last >= 0.99 * whole, "good", "crawls")
@@ -192,16 +209,26 @@ class SearchResult:
 
     def lines(self) -> list[list[str]]:
         """The table that `print` shows, cell by cell: a heading, and a line for each candidate."""
-        data, names = self.data, self.parameter_names
-        means, spread = data.score.mean("fold", skipna=False).values, data.score.std("fold").values
-        best = None if np.isnan(means).all() else self.best_index
-        rates = None if best is None or "learning_rate" not in data.coords else self.rates
+        data = self.data
+        names = self.parameter_names
+        means = data.score.mean("fold", skipna=False).values
+        spread = data.score.std("fold").values
+        best = None
+        if not np.isnan(means).all():
+            best = self.best_index
+        if best is None or "learning_rate" not in data.coords:
+            rates = None
+        else:
+            rates = self.rates
         lines = [[" ", *names, "score", "spread", "steps", "ended"]]
         for c in range(data.sizes["candidate"]):
             at = data.isel(candidate=c)
             own = [value if isinstance(value := at[name].item(), str) else f"{value:.6g}" for name in names]
             reasons = ", ".join(sorted(set(at.reason.values.tolist())))
-            reasons += "" if rates is None else f" ({rates[c].item()})"
+            if rates is None:
+                reasons += ""
+            else:
+                reasons += f" ({rates[c].item()})"
             steps = f"{int(at.n_iter.max())}"
             lines.append(["*" if c == best else " ", *own, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, reasons])
         return lines
@@ -328,7 +355,8 @@ def coordinates_of(shared: Shared) -> dict[str, Any]:
         values = [getattr(c, name) for c in shared.candidates]
         if name == "penalty":
             values = [None if c.alpha is not None or c.C is not None else repr(c.penalty) for c in shared.candidates]
-            values = [] if len(set(values)) == 1 else values
+            if len(set(values)) == 1:
+                values = []
         if any(v is not None for v in values):
             found[name] = ("candidate", values)
     return found

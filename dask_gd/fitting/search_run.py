@@ -38,7 +38,10 @@ class SearchRun(Shared):
             check_data(self)
         self.asked, start = start, shifted(start, self.shift)
         free = self.loss.quadratic and not self.batched
-        trials = self.without_passes(start) if free else self.with_passes(start)
+        if free:
+            trials = self.without_passes(start)
+        else:
+            trials = self.with_passes(start)
         if self.batched or (self.score is not None and any(np.isnan(trial.held[1]) for trial in trials)):
             self.score_held(trials)
         self.check_stamps()
@@ -53,7 +56,8 @@ class SearchRun(Shared):
         """All trials, those of a batch in passes that they share."""
         trials: list[Trial] = []
         if self.stored is not None:
-            trials, self.rounds = restore(self, self.stored[0], start), self.stored[0].iteration
+            trials = restore(self, self.stored[0], start)
+            self.rounds = self.stored[0].iteration
         begun = {trial.candidate for trial in trials}
         for batch in self.batches(start):
             if not begun.issuperset(batch):
@@ -76,15 +80,21 @@ class SearchRun(Shared):
         if self.store is not None:
             self.store.commit(checkpoint(self, self.asked, trials))
         left = [trial.candidate for trial in trials if not trial.done]
-        began, self.began = self.began, time.perf_counter()
+        began = self.began
+        self.began = time.perf_counter()
         of = len(self.candidates) * (self.count + 1), len(set(left)), self.began - began
         self.callbacks.tell(RoundEnded(self.passes, len(left), *of, self.name))
 
     def started(self) -> SearchStarted:
-        where = None if self.store is None else str(self.store.path)
-        n, size = len(self.candidates), (self.source.shape[0], self.source.nbytes)
+        where = None
+        if self.store is not None:
+            where = str(self.store.path)
+        n = len(self.candidates)
+        size = (self.source.shape[0], self.source.nbytes)
         of = repr(self.source), repr(self.loss), n, self.count, n * (self.count + 1)
-        resumed = None if self.stored is None else self.stored[0].iteration
+        resumed = None
+        if self.stored is not None:
+            resumed = self.stored[0].iteration
         return SearchStarted(self.name, *of, *size, where, resumed)
 
     def begun(self, batch: list[int], start: np.ndarray) -> list[Trial]:
@@ -113,23 +123,37 @@ class SearchRun(Shared):
 
     def of_statistics(self, start: np.ndarray, fold: int, sums: Stats) -> list[Trial]:
         """A fold's trials, from the sums over the other rows at the start."""
-        trials, at, p = [], start, self.source.shape[1]
-        seen, held = Quadratic(start, sums), None if fold == ALL else Quadratic(start, self.folds[fold])
+        trials = []
+        at = start
+        p = self.source.shape[1]
+        seen = Quadratic(start, sums)
+        held = None
+        if fold != ALL:
+            held = Quadratic(start, self.folds[fold])
         penalties = [candidate.of(sums.weight) for candidate in self.candidates]
         strengths = np.array([np.max(penalty.curvature()) for penalty in penalties])
         order = np.argsort([-np.max(penalty.absolute()) for penalty in penalties] - strengths, kind="stable")
         ridge = ridge_path(start, sums, p, strengths)
         there = seen(ridge)
-        loss, slope = there.loss / sums.weight, there.gradient / sums.weight
-        loss, slope[:p] = loss + 0.5 * strengths * (ridge[:p] ** 2).sum(axis=(0, 1)), slope[:p] + strengths * ridge[:p]
+        loss = there.loss / sums.weight
+        slope = there.gradient / sums.weight
+        loss = loss + 0.5 * strengths * (ridge[:p] ** 2).sum(axis=(0, 1))
+        slope[:p] = slope[:p] + strengths * ridge[:p]
         out = np.full((2, len(strengths)), np.nan)
-        out[0] = 0.0 if held is None else held(ridge).loss
+        if held is None:
+            out[0] = 0.0
+        else:
+            out[0] = held(ridge).loss
         for c in order.tolist():
-            begin, searches, one = start, self.solvers[c].searches, slice(c, c + 1)
+            begin = start
+            searches = self.solvers[c].searches
+            one = slice(c, c + 1)
             plain = isinstance(penalties[c], L2) and not np.ndim(penalties[c].curvature())
             plain = plain and searches and bool(np.isfinite(loss[c]))
             if searches:
-                begin = ridge[:, :, one] if plain else at
+                begin = at
+                if plain:
+                    begin = ridge[:, :, one]
             trial = self.trial(c, fold, begin, sums.weight, penalties[c])
             trials.append(trial)
             if plain:
@@ -141,7 +165,11 @@ class SearchRun(Shared):
             while not trial.done:
                 query = trial.state.query
                 left = np.full((2, query.shape[2]), np.nan)
-                left[0] = 0.0 if held is None else held(query).loss
+                if held is None:
+                    left[0] = 0.0
+                else:
+                    left[0] = held(query).loss
                 trial.tell(seen(query)._replace(held=left), self.max_iter, self.tol)
-            at = trial.state.weights if np.isfinite(trial.state.weights).all() else at
+            if np.isfinite(trial.state.weights).all():
+                at = trial.state.weights
         return trials

@@ -63,11 +63,19 @@ class Shared:
     ):
         self.seed = seed
         self.fit_intercept = fit_intercept
-        self.source, self.loss, self.assigned, self.score = source, loss, assigned, score
+        self.source = source
+        self.loss = loss
+        self.assigned = assigned
+        self.score = score
         # What passes evaluate: of a quantile's loss one that is smoothed.
         self.smoothed: Any = loss
-        self.candidates, self.solvers, self.max_iter, self.tol = candidates, solvers, max_iter, tol
-        self.count, self.name, self.passes = assigned.folds.count, uuid.uuid4().hex[:8], 0
+        self.candidates = candidates
+        self.solvers = solvers
+        self.max_iter = max_iter
+        self.tol = tol
+        self.count = assigned.folds.count
+        self.name = uuid.uuid4().hex[:8]
+        self.passes = 0
         self.callbacks = Callbacks()
         self.began = time.perf_counter()
         self.store: Store | None = None
@@ -78,7 +86,8 @@ class Shared:
         self.asked = np.empty(0)
         self.spec: dict[str, Any] = {}
         self.processors: Processors | None = None
-        self.rounds, self.taken = 0, 0.0
+        self.rounds = 0
+        self.taken = 0.0
 
     def committed(self) -> str:
         """Return a sentence on what has been committed, for errors of the cluster."""
@@ -129,7 +138,8 @@ class Shared:
             nothing[p:] = run.parameters[p : len(start), :, None]
 
             def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
-                needs, step = Needs(scale=True, shift=shift), -1 if shift is None else -2
+                needs = Needs(scale=True, shift=shift)
+                step = -1 if shift is None else -2
                 return passes.evaluate(self.source, query, self.loss, needs, self.name, step)
 
             sums, _ = read_shifted(read, nothing, None, p, self.source.dtype)
@@ -160,7 +170,8 @@ class Shared:
     def trial(
         self, candidate: int, fold: int, start: np.ndarray, weight: float, penalty: Penalty | None = None
     ) -> Trial:
-        solver, penalty = self.solvers[candidate], penalty or self.candidates[candidate].of(weight)
+        solver = self.solvers[candidate]
+        penalty = penalty or self.candidates[candidate].of(weight)
         state = solver.init(start, rounding_of(self.source.dtype))
         moments = self.everything.scale
         assert moments is not None
@@ -175,7 +186,8 @@ class Shared:
         sizes = [query.shape[2] for query in queries]
         of = np.repeat([trial.fold for trial in trials], sizes)
         query = np.ascontiguousarray(np.concatenate(queries, axis=2))
-        partitions, share = None, 1.0
+        partitions = None
+        share = 1.0
         if self.batched:
             batch = self.solvers[0].batch  # type: ignore[attr-defined]
             partitions = draw_partitions(self.seed, len(trials[0].losses), batch, self.source.partitions)
@@ -236,7 +248,10 @@ class Shared:
 
     def read(self, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None = None) -> Stats:
         self.passes += 1
-        self.taken += 1.0 if partitions is None else len(partitions) / self.source.partitions
+        if partitions is None:
+            self.taken += 1.0
+        else:
+            self.taken += len(partitions) / self.source.partitions
         keep = self.passes > KEEP_AFTER
         needs = needs._replace(shift=self.shift)
         return passes.evaluate(self.source, query, self.smoothed, needs, self.name, self.passes, partitions, keep)
@@ -259,4 +274,6 @@ class Shared:
 def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:
     """What the first pass must compute."""
     asked = {s.needs(s.init(start, 0.0)).curvature for s in solvers}
-    return EXACT if EXACT in asked else BOUND if BOUND in asked else None
+    if EXACT in asked:
+        return EXACT
+    return BOUND if BOUND in asked else None

@@ -64,7 +64,8 @@ class ResidualsKernel(Kernel):
 
     def _add_block(self, block, target, s, offset) -> None:
         z = self.predicted(self.shifted(block), offset)[:, :, 0]
-        s = np.ones(len(block)) if s is None else s
+        if s is None:
+            s = np.ones(len(block))
         residual = target - z
         loss = pinball(residual, self.quantile)
         _, slope = self.smoothed.value_and_slope(z, target)
@@ -138,7 +139,10 @@ class Smoothing(NamedTuple):
 
     def begin(self, seen: Summary, centred: bool, dtype: np.dtype, batched: bool) -> Smoothing:
         """Return the first widths, from the residuals at the start; about their mean if that can be ``centred``."""
-        spread = seen.spread if centred else np.hypot(seen.spread, seen.mean)
+        if centred:
+            spread = seen.spread
+        else:
+            spread = np.hypot(seen.spread, seen.mean)
         rounding = 16 * np.finfo(float).eps * seen.size
         spread = np.maximum(spread, rounding)
         spread = np.where(spread > 0, spread, 1.0)

@@ -105,7 +105,10 @@ def take_more_rows(run: FitState, rows: int) -> None:
     rough = run.solver.samples[-len(run.samples)] * abs(state.loss[0])
     steps = run.iteration - run.since
     if state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]:
-        weights = state.query if state.query.shape[2] == 1 else state.weights
+        if state.query.shape[2] == 1:
+            weights = state.query
+        else:
+            weights = state.weights
         run.samples = run.samples[1:]
         run.since = run.iteration + 1
         begun = run.solver.carry(state, weights, run.rounding, not run.samples)  # type: ignore[attr-defined]

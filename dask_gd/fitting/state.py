@@ -44,12 +44,15 @@ class FitState:
         given: bool = False,
         callbacks: Callbacks | None = None,
     ):
-        self.source, self.loss, self.penalty = source, loss, penalty
+        self.source = source
+        self.loss = loss
+        self.penalty = penalty
         # Where it was asked to begin, and the same as parameters of the rows less the shift, which the state's are too.
         self.asked = self.start = start
         self.shift: np.ndarray | None = None
         # The start is the user's, and not to be bettered.
-        self.seed, self.given = seed, given
+        self.seed = seed
+        self.given = given
         self.callbacks = callbacks or Callbacks()
         self.name = uuid.uuid4().hex[:8]
         self.rounding = rounding_of(source.dtype)
@@ -121,7 +124,9 @@ class FitState:
     @property
     def width(self) -> int:
         """The parameters that are no intercepts: of a model all of them, else one for each feature."""
-        return len(self.start) if isinstance(self.loss, Model) else self.source.shape[1]
+        if isinstance(self.loss, Model):
+            return len(self.start)
+        return self.source.shape[1]
 
     @property
     def penalised(self) -> bool:
@@ -134,7 +139,10 @@ class FitState:
     def read(self, query: np.ndarray, needs: Needs) -> Stats:
         """One pass over the rows in use."""
         partitions = self.partitions
-        reading = range(self.source.partitions) if partitions is None else partitions
+        if partitions is None:
+            reading = set(range(self.source.partitions))
+        else:
+            reading = set(partitions)
         needs = needs._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
         self.unchecked.difference_update(reading)
         self.reads += 1
@@ -161,7 +169,8 @@ class FitState:
     @property
     def size(self) -> int:
         """Rows of the partitions in use."""
-        rows, partitions = np.diff(self.source.bounds), self.partitions
+        rows = np.diff(self.source.bounds)
+        partitions = self.partitions
         return int(rows.sum() if partitions is None else rows[list(partitions)].sum())
 
     @property
@@ -180,5 +189,7 @@ class FitState:
         At these weights (q, k, 1), if they are given, where the penalty bends there.
         """
         assert self.moments is not None
-        at = None if weights is None else weights[:, :, 0]
+        at = None
+        if weights is not None:
+            at = weights[:, :, 0]
         return gradient_cosine(gradient[:, :, 0], self.moments, self.weight, self.width, at, self.penalty)

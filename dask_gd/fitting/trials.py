@@ -82,7 +82,10 @@ class Trial:
             self.held = sums.held[:, taken[0]]
         self.grad_norm = self.norm(self.state.gradient, self.state.weights)
         self.note()
-        self.reason = "converged" if self.grad_norm <= tol else self.stop(max_iter)
+        if self.grad_norm <= tol:
+            self.reason = "converged"
+        else:
+            self.reason = self.stop(max_iter)
 
     def ends(self, loss: np.ndarray, gradient: np.ndarray, held: np.ndarray, tol: float) -> bool:
         """At the query, if the gradient (q, k, 1) of the objective is within the tolerance; nobody asks for a step."""
@@ -90,7 +93,9 @@ class Trial:
         if norm > tol:
             return False
         self.state = self.state._replace(weights=self.state.query, loss=loss, gradient=gradient)
-        self.held, self.grad_norm, self.reason = held, norm, "converged"
+        self.held = held
+        self.grad_norm = norm
+        self.reason = "converged"
         self.note()
         return True
 
@@ -100,7 +105,9 @@ class Trial:
 
     def norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Of the gradient (q, k, 1), at these weights where the penalty bends there, see `gradient_cosine`."""
-        at = None if weights is None else weights[:, :, 0]
+        at = None
+        if weights is not None:
+            at = weights[:, :, 0]
         return gradient_cosine(gradient[:, :, 0], self.moments, self.total, self.width, at, self.penalty)
 
     def stop(self, max_iter: int) -> str | None:

@@ -35,9 +35,9 @@ class Needs(NamedTuple):
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
     and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
-    each partition's kernel, where that is not `Kernel`: see `own_steps` and `basis`. ``targets`` asks for the checks alone,
-    of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are taken. With an
-    intercept query and sums are those of the rows less the shift, see `shift`.
+    each partition's kernel, where that is not `Kernel`: see `own_steps` and `least_squares`. ``targets`` asks for the
+    checks alone, of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are
+    taken. With an intercept query and sums are those of the rows less the shift, see `shift`.
     """
 
     curvature: str | None = None
@@ -128,7 +128,9 @@ def curvatures(k: int, loss: Loss, needs: Needs) -> int:
     if not needs.curvature:
         return 0
     if classes_of(loss):
-        return 1 if needs.curvature == BOUND else k * (k - 1) // 2
+        if needs.curvature == BOUND:
+            return 1
+        return k * (k - 1) // 2
     return 1 if loss.quadratic else k
 
 
@@ -183,7 +185,10 @@ class Kernel:
     """`partial_stats` of rows that come some at a time: the sums so far, and what is computed once for them all."""
 
     def __init__(self, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        self.query, self.loss, self.needs, self.p = query, loss, needs, p
+        self.query = query
+        self.loss = loss
+        self.needs = needs
+        self.p = p
         self.classes = classes_of(loss)
         self.stats = zero_stats(query, loss, needs)
         self.scratch = None
@@ -198,7 +203,10 @@ class Kernel:
             self.step = min(self.step, max(BLOCK_ROWS, BLOCK_BYTES // each // 16 * 16))
         if self.stats.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
-        self.near = None if needs.shift is None else Near(needs.shift, dtype)
+        if needs.shift is None:
+            self.near = None
+        else:
+            self.near = Near(needs.shift, dtype)
         # Added to the predictions of all rows: the intercept, or what the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
@@ -214,7 +222,10 @@ class Kernel:
         """Add the sums over some more rows."""
         if not len(x):
             return
-        total = float(len(x)) if weight is None else float(weight.sum())
+        if weight is None:
+            total = float(len(x))
+        else:
+            total = float(weight.sum())
         if isinstance(self.loss, Model):
             self._add_model(x, y, weight, total)
         else:
@@ -240,8 +251,10 @@ class Kernel:
                 scale.curvatures[:] += total
 
     def _add_block(self, rows, target, s, offset) -> None:
-        loss, shift = self.loss, self.needs.shift
-        curvature, scale = self.stats.curvature, self.stats.scale
+        loss = self.loss
+        shift = self.needs.shift
+        curvature = self.stats.curvature
+        scale = self.stats.scale
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = len(self.query) > self.p
@@ -251,8 +264,13 @@ class Kernel:
         exact = None
         if scale is not None:
             if offset is not None:
-                scale.offsets[:] += offset.sum() if s is None else s @ offset
-            curved = loss.curvature(z[:, :, 0], target) if loss.curvature_bound is None else None
+                if s is None:
+                    scale.offsets[:] += offset.sum()
+                else:
+                    scale.offsets[:] += s @ offset
+            curved = None
+            if loss.curvature_bound is None:
+                curved = loss.curvature(z[:, :, 0], target)
             add_scale(scale, block if intercept else rows, target, slope[:, :, 0], curved, s)
             if loss.quadratic and block.dtype != float:
                 # These sums describe the objective everywhere, also far from here.
@@ -264,7 +282,8 @@ class Kernel:
             else:
                 every = slice(None if self.classes else outputs)
                 h = loss.curvature(z[:, every, 0], target[:, every])
-            h = h if s is None else h * s[:, None]
+            if s is not None:
+                h = h * s[:, None]
             assert self.scratch is not None
             scratch = self.scratch[: len(block)]
             for output in range(outputs):
@@ -272,7 +291,8 @@ class Kernel:
         if exact is not None:
             slope = self._add_mean_slope(exact, slope, s)
         if s is not None:
-            value, slope = s[:, None, None] * value, s[:, None, None] * slope
+            value = s[:, None, None] * value
+            slope = s[:, None, None] * slope
         self.stats.loss[:] += value.sum(axis=(0, 1))
         self.add_gradient(block, slope)
 
@@ -281,7 +301,8 @@ class Kernel:
 
         Targets far from 0 have slopes far from 0, of whose differences float32 would keep few digits.
         """
-        s = np.ones(len(exact)) if s is None else s
+        if s is None:
+            s = np.ones(len(exact))
         total = s.sum()
         if not total > 0:
             return slope
@@ -295,7 +316,9 @@ class Kernel:
 
     def shifted(self, block) -> np.ndarray:
         """Return the rows less the shift, which are valid until the next."""
-        return block if self.near is None else self.near(block)
+        if self.near is None:
+            return block
+        return self.near(block)
 
     def predicted(self, block, offset) -> np.ndarray:
         """``x w + b`` and the offset, (rows, k, m) in float64, of rows that are `shifted`."""
@@ -304,14 +327,19 @@ class Kernel:
             z *= self.unit
         if self.constant is not None:
             z = z + self.constant
-        return z if offset is None else z + offset[:, None, None]
+        if offset is None:
+            return z
+        return z + offset[:, None, None]
 
     def add_gradient(self, block, slope) -> None:
         """Add the gradient of weighted slopes (rows, k, m) over rows that are `shifted`."""
         p, (_, k, m), gradient = self.p, self.query.shape, self.stats.gradient
         narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
         product = (block.T @ narrowed).reshape(p, k, m)
-        gradient[:p] += product if unit == 1.0 else product * unit
+        if unit == 1.0:
+            gradient[:p] += product
+        else:
+            gradient[:p] += product * unit
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
         elif self.needs.shift is not None:
@@ -327,8 +355,12 @@ def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
     p = block.shape[1]
     block = block.astype(np.float64, copy=False)
     # Without weights there is no need of a block of squares.
-    scale.features[:p] += np.einsum("ij,ij->j", block, block) if s is None else s @ (block * block)
-    s = np.ones(len(block)) if s is None else s
+    if s is None:
+        scale.features[:p] += np.einsum("ij,ij->j", block, block)
+    else:
+        scale.features[:p] += s @ (block * block)
+    if s is None:
+        s = np.ones(len(block))
     scale.sums[:p] += s @ block
     for moment in (scale.sums, scale.features):
         moment[p:] += s.sum()
@@ -350,7 +382,10 @@ def add_curvature(total, block, h, scratch, intercept, shift, exact) -> None:
     total[:p, :p] += (scaled.T @ scaled) * unit**2
     if not intercept and shift is None:
         return
-    cross = (scaled.T @ root) * unit**2 if exact is None else h @ exact
+    if exact is None:
+        cross = (scaled.T @ root) * unit**2
+    else:
+        cross = h @ exact
     if intercept:
         total[:p, p] += cross
         total[p, :p] += cross

@@ -62,24 +62,34 @@ class BasisKernel(Kernel):
 
     def __init__(self, how: Basis, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
         super().__init__(query, loss, needs, dtype, p)
-        self.r, self.basis = how.r, np.zeros((len(how.r), len(how.r) + query.shape[1]))
-        self.gradient = np.zeros(query.shape, np.longdouble) if how.refines else None
+        self.r = how.r
+        self.basis = np.zeros((len(how.r), len(how.r) + query.shape[1]))
+        self.gradient: np.ndarray | None = None
+        if how.refines:
+            self.gradient = np.zeros(query.shape, np.longdouble)
 
     def add(self, x, y, weight, offset=None) -> None:
         super().add(x, y, weight, offset)
         for start in range(0, len(x), self.step):
             rows = slice(start, start + self.step)
-            exact = x[rows] if self.gradient is None else x[rows].astype(np.longdouble)
+            if self.gradient is None:
+                exact = x[rows]
+            else:
+                exact = x[rows].astype(np.longdouble)
             if len(self.r) > self.p:
                 # Without an intercept the sums are of the rows as they are.
-                exact = exact if self.needs.shift is None else exact - self.needs.shift
+                if self.needs.shift is not None:
+                    exact = exact - self.needs.shift
                 exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
             block = exact.astype(float, copy=False)
             z = np.einsum("nq,qkm->nkm", exact, self.query)
             if offset is not None:
                 z += offset[rows, None, None]
             slope = self.loss.value_and_slope(z, y[rows, :, None])[1]
-            s = np.ones(len(block)) if weight is None else weight[rows]
+            if weight is None:
+                s = np.ones(len(block))
+            else:
+                s = weight[rows]
             if self.gradient is not None:
                 self.gradient += np.einsum("nq,n,nkm->qkm", exact, s, slope)
             root = np.sqrt(s)[:, None]
@@ -87,7 +97,10 @@ class BasisKernel(Kernel):
             self.basis += b @ np.hstack([b.T, (root * slope[:, :, 0]).astype(float)])
 
     def sums(self) -> Stats:
-        gradient = self.stats.gradient if self.gradient is None else self.gradient
+        if self.gradient is None:
+            gradient = self.stats.gradient
+        else:
+            gradient = self.gradient
         return self.stats._replace(basis=self.basis, gradient=gradient)
 
 
@@ -105,7 +118,8 @@ def shortest_step(
     ``ridge`` (q,) the curvature of the penalty.
     """
     q = len(r)
-    inverse, size = solve_triangular(r, np.eye(q)), np.sqrt((r * r).sum(axis=0))[:, None]
+    inverse = solve_triangular(r, np.eye(q))
+    size = np.sqrt((r * r).sum(axis=0))[:, None]
     h = sums[:, :q] + inverse.T @ (ridge[:, None] * inverse)
     values, vectors = np.linalg.eigh(h)
     flat = values <= q * np.finfo(float).eps * values[-1]

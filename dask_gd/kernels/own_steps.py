@@ -46,7 +46,8 @@ class DescentKernel(Kernel):
 
     def __init__(self, how: Descent, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
         super().__init__(query, loss, needs, dtype, p)
-        self.how, self.at = how, query
+        self.how = how
+        self.at = query
 
     def add(self, x, y, weight, offset=None) -> None:
         super().add(x, y, weight, offset)
@@ -82,10 +83,13 @@ class ConsensusKernel(Kernel):
 
     def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
         super().__init__(np.concatenate([own, query], axis=2), loss, needs, dtype, p)
-        self.own, self.centre, self.metric = own, centre, metric
+        self.own = own
+        self.centre = centre
+        self.metric = metric
 
     def sums(self) -> Stats:
-        s, own = self.stats, self.own
+        s = self.stats
+        own = self.own
         assert s.curvature is not None
         if s.weight > 0:
             slope = s.gradient[:, :, 0] / s.weight + self.metric @ (own - self.centre)[:, :, 0]

@@ -25,7 +25,9 @@ def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
     if a.dtype == dtype:
         return np.ascontiguousarray(a), 1.0
     largest = np.abs(a).max(initial=0.0)
-    unit = 2.0 ** np.floor(np.log2(largest)) if 0 < largest < np.inf else 1.0
+    unit = 1.0
+    if 0 < largest < np.inf:
+        unit = 2.0 ** np.floor(np.log2(largest))
     return np.ascontiguousarray((a / unit).astype(dtype)), unit
 
 
@@ -66,4 +68,6 @@ class Near:
 
 def rounding_of(dtype: np.dtype) -> float:
     """Return the share of a loss that is rounding: sums of float32 products keep about nine digits over many rows."""
-    return 1e-9 if dtype == np.float32 else 16 * float(np.finfo(float).eps)
+    if dtype == np.float32:
+        return 1e-9
+    return 16 * float(np.finfo(float).eps)

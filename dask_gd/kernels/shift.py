@@ -52,10 +52,15 @@ def better_shift(
     served = dtype in FAR and (fit_intercept or dtype == np.float32)
     if not served or sums.scale is None or not sums.weight > 0:
         return None
-    present = np.zeros(p) if shift is None else shift
+    if shift is None:
+        present = np.zeros(p)
+    else:
+        present = shift
     mean = sums.scale.sums[:p] / sums.weight
     spread = np.sqrt(np.maximum(sums.scale.features[:p] / sums.weight - mean**2, 0.0))
-    away = mean if fit_intercept else mean - present
+    away = mean
+    if not fit_intercept:
+        away = mean - present
     # Of a constant column there may be no more than rounding left.
     rounding = 4 * np.finfo(dtype).eps * np.abs(present + away)
     away = np.where(np.isfinite(spread) & (np.abs(away) > rounding), away, 0.0)

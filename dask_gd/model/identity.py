@@ -63,13 +63,17 @@ def described(value: Any) -> str:
 
 def code_of(value: Any) -> dict[str, str]:
     """Return the identity of an object's class, unless it is dask_gd's: then its name says it all."""
-    return {} if type(value).__module__.partition(".")[0] == "dask_gd" else {"code": described(type(value))}
+    if type(value).__module__.partition(".")[0] == "dask_gd":
+        return {}
+    return {"code": described(type(value))}
 
 
 def _name(value: Any) -> str:
     """Return the qualified name of a function or a class, or nothing."""
     name = getattr(value, "__qualname__", None)
-    return f"{getattr(value, '__module__', '')}.{name}" if isinstance(name, str) else ""
+    if isinstance(name, str):
+        return f"{getattr(value, '__module__', '')}.{name}"
+    return ""
 
 
 def _is_installed(value: Any) -> bool:
@@ -234,7 +238,10 @@ def _hash(*parts: str | bytes) -> bytes:
     """Return a digest of parts, in their order, each by itself."""
     total = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part.encode(errors="surrogatepass") if isinstance(part, str) else part
+        if isinstance(part, str):
+            data = part.encode(errors="surrogatepass")
+        else:
+            data = part
         total.update(len(data).to_bytes(8, "little"))
         total.update(data)
     return total.digest()
@@ -245,7 +252,8 @@ def _globals(code: types.CodeType) -> tuple[set[str], set[str]]:
 
     The code inside it counts as well.
     """
-    reads, writes = set[str](), set[str]()
+    reads = set[str]()
+    writes = set[str]()
     chain = ""
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):

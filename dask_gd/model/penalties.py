@@ -61,12 +61,16 @@ def _check_strength(owner: str, alpha: object) -> Strength:
             f"{owner}(alpha={reprlib.repr(alpha)}): alpha must be a finite number, 0 or more, or one such for each "
             "feature."
         )
-    return tuple(values.tolist()) if values.ndim else float(values)
+    if values.ndim:
+        return tuple(values.tolist())
+    return float(values)
 
 
 def _by_feature(alpha: Strength) -> float | np.ndarray:
     """As it multiplies (p, k, m)."""
-    return np.array(alpha)[:, None, None] if isinstance(alpha, tuple) else alpha
+    if isinstance(alpha, tuple):
+        return np.array(alpha)[:, None, None]
+    return alpha
 
 
 def _shown(penalty: Any) -> str:
@@ -209,9 +213,15 @@ class GroupLasso:
     __repr__ = _shown
 
     def __post_init__(self):
-        alpha, groups = _check_strength("GroupLasso", self.alpha), self.groups
-        labels = np.asarray(groups).tolist() if hasattr(groups, "__array__") else groups
-        labels = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else ()
+        alpha = _check_strength("GroupLasso", self.alpha)
+        groups = self.groups
+        labels = groups
+        if hasattr(groups, "__array__"):
+            labels = np.asarray(groups).tolist()
+        if isinstance(labels, Iterable) and not isinstance(labels, str):
+            labels = tuple(labels)
+        else:
+            labels = ()
         if isinstance(alpha, tuple) or not labels or not all(isinstance(v, Hashable) and v == v for v in labels):
             raise InvalidArgumentError(
                 f"GroupLasso(groups={reprlib.repr(groups)}): alpha must be one number for all groups, and groups a "
@@ -246,7 +256,8 @@ def _numbered(labels: Iterable) -> np.ndarray:
 
 def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
     """What bends, for the first p of q parameters; the others are intercepts, which never do."""
-    strength, groups = np.zeros((q, 1, 1)), np.zeros(0, int)
+    strength = np.zeros((q, 1, 1))
+    groups = np.zeros(0, int)
     strength[:p, 0, 0] = penalty.absolute()
     labels = getattr(penalty, "groups", None)
     if labels is not None:

@@ -51,7 +51,9 @@ class NonSmooth(NamedTuple):
 
     def shares(self, u: np.ndarray) -> np.ndarray:
         """What the value is the sum of: a group's term, in equal shares of its weights. (q, k, m) -> (q, k, m)."""
-        size = np.bincount(self.groups)[self.groups][:, None, None] if self.grouped else 1.0
+        size = 1.0
+        if self.grouped:
+            size = np.bincount(self.groups)[self.groups][:, None, None]
         return self.strength * self.norms(u) / size
 
     def prox(self, u: np.ndarray, rate: np.ndarray | float) -> np.ndarray:

@@ -27,7 +27,10 @@ def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -
     x, y, *narrow = work.reader.bind(partition, blocks)
     if not good:
         check_values(rows, (x, y, *narrow))
-        squares = stats.scale.features if stats.scale else np.zeros(0)
+        if stats.scale:
+            squares = stats.scale.features
+        else:
+            squares = np.zeros(0)
         if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
             squares = squares + np.diagonal(stats.curvature[:, :, 0])
         if not np.isfinite(squares).all():
@@ -54,7 +57,9 @@ def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> Non
     for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset, rows.fold), strict=True):
         if column is not None and a is not None and not np.isfinite(a).all():
             row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
-            at = f", column {feature[0]}" if feature and a.shape[1] > 1 else ""
+            at = ""
+            if feature and a.shape[1] > 1:
+                at = f", column {feature[0]}"
             where = column.where(rows.number(row), *feature)
             value = a[(row, *feature)]
             remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""

@@ -75,21 +75,29 @@ def evaluate(
     ClusterError
         When a partition's task keeps killing its workers.
     """
-    key, client = f"{run}-{step}", active_client()
+    key = f"{run}-{step}"
+    client = active_client()
     reader, blocks = source.local_tasks if client is None and in_threads() else source.tasks
     keep = keep and partitions is None and client is not None and blocks is None and reader.keeps
     if partitions is None:
         partitions = tuple(range(source.partitions))
     q, k, m = query.shape
-    copies = needs.kernel.copies(m) if hasattr(needs.kernel, "copies") else 1
+    copies = 1
+    if hasattr(needs.kernel, "copies"):
+        copies = needs.kernel.copies(m)
     nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
-    threads = threads_of(client, run) if client is not None else {"": CPU_COUNT}
+    if client is not None:
+        threads = threads_of(client, run)
+    else:
+        threads = {"": CPU_COUNT}
     if client is not None:
         compare_versions(client, threads, run, ("zarr",) if reads_zarr(reader) else ())
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
     if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
         groups = group_into_tasks(source, partitions, sum(threads.values()))
-    near = preferred_workers(threads, len(groups)) if keep else {}
+    near = {}
+    if keep:
+        near = preferred_workers(threads, len(groups))
     _running[key] = len(groups), []
     total = sum_of_tasks(
         key,
@@ -131,7 +139,9 @@ def hold(source: Source) -> Source:
         name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
     }
     held = {name: column for name, column in held.items() if column is not None}
-    return replace(source, **held) if held else source
+    if held:
+        return replace(source, **held)
+    return source
 
 
 def let_go(source: Source) -> None:
@@ -185,7 +195,10 @@ def largest_target(source: Source) -> int:
     y = source.y
     if isinstance(y, FieldRows):
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
-    rows = y.lazy[source.bounds[0] : source.bounds[-1]] if isinstance(y, ZarrRows) else y.array
+    if isinstance(y, ZarrRows):
+        rows = y.lazy[source.bounds[0] : source.bounds[-1]]
+    else:
+        rows = y.array
     [largest] = compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes")
     return max(1, int(largest))
 
@@ -195,6 +208,9 @@ def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) 
     if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
     group = groups[task[1]]
-    first, last = group[0], group[-1]
+    first = group[0]
+    last = group[-1]
     rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
-    return f"Partition {first} {rows}" if first == last else f"One of partitions {first} to {last} {rows}"
+    if first == last:
+        return f"Partition {first} {rows}"
+    return f"One of partitions {first} to {last} {rows}"

@@ -60,7 +60,8 @@ def sum_of_tasks(
         Of the tasks, on Dask's dashboard.
     """
     shared: dict[Key, GraphNode] = {} if blocks is None else blocks.needed(numbers)
-    name, common = f"{name}-{key}", f"gd-weights-{key}"
+    name = f"{name}-{key}"
+    common = f"gd-weights-{key}"
     if literal:
         given: Any = DataNode(None, work)
     else:
@@ -85,7 +86,9 @@ def tree(level: list[Key], key: str, width: int, at_once: bool, add: Callable) -
     nodes: dict[Key, GraphNode] = {}
     depth = 0
     while len(level) > 1 or depth == 0:
-        size = len(level) if at_once else width
+        size = width
+        if at_once:
+            size = len(level)
         above: list[Key] = []
         for i in range(0, len(level), size):
             root = (f"gd-sum-{key}-{depth}", i // size)

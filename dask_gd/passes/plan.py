@@ -54,7 +54,9 @@ def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:
     rows.
     """
     workers = [address for address, count in sorted(threads.items()) for _ in range(count)]
-    return {i: workers[i * len(workers) // tasks] for i in range(tasks)} if workers else {}
+    if workers:
+        return {i: workers[i * len(workers) // tasks] for i in range(tasks)}
+    return {}
 
 
 def place(near: dict[int, str], key: tuple) -> str | None:
@@ -72,7 +74,8 @@ def draw_partitions(seed: int, step: int, batch: float, count: int) -> tuple[int
 
 def note_memory(source: Source) -> None:
     """Say which workers may lack the memory for a task, before the first."""
-    client, plan = active_client(), source.plan()
+    client = active_client()
+    plan = source.plan()
     for address, worker in client.scheduler_info()["workers"].items() if client is not None else ():
         need = plan.memory * worker["nthreads"]
         if 0 < worker["memory_limit"] < need:
@@ -90,4 +93,6 @@ def note_memory(source: Source) -> None:
 
 def nbytes_of(value: Any) -> int:
     """Of the arrays in tuples of some."""
-    return sum(map(nbytes_of, value)) if isinstance(value, tuple) else getattr(value, "nbytes", 0)
+    if isinstance(value, tuple):
+        return sum(map(nbytes_of, value))
+    return getattr(value, "nbytes", 0)

@@ -21,7 +21,8 @@ _running: dict[str, tuple[int, list[None]]] = {}
 
 def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Stats]:
     """The task: sums over each of some partitions, a few chunks at a time."""
-    reader, found = work.reader, []
+    reader = work.reader
+    found = []
     keep_pages()
     # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.

@@ -43,13 +43,15 @@ class Transformer(TransformerMixin, BaseEstimator):
             return as_rows(validate_data(self, checkable(X, "X"), reset=reset, **checks), "X")
         if isinstance(X, Source):
             raise InvalidTypeError(f"{type(self).__name__} was given a Source; give its features, such as group['X'].")
-        rows, owner = as_rows(X, "X", lengths=lengths), type(self).__name__
+        rows = as_rows(X, "X", lengths=lengths)
+        owner = type(self).__name__
         if len(rows.shape) != 2:
             raise InvalidArgumentError(
                 f"{owner}: X must be 2-D, (rows, features); it has shape {rows.shape}. "
                 "Of a single column make one with dask_array[:, None]."
             )
-        names, width = feature_names_of(X), rows.shape[1]
+        names = feature_names_of(X)
+        width = rows.shape[1]
         if reset:
             self.n_features_in_ = width
             if names is not None:
@@ -69,12 +71,18 @@ class Transformer(TransformerMixin, BaseEstimator):
 
     def _positions(self, columns: Any) -> np.ndarray:
         """Of columns given by position or name; None is all of them."""
-        p, names = self.n_features_in_, list(getattr(self, "feature_names_in_", ()))
-        asked = list(range(p)) if columns is None else np.ravel(np.array(columns, dtype=object)).tolist()
+        p = self.n_features_in_
+        names = list(getattr(self, "feature_names_in_", ()))
+        if columns is None:
+            asked = list(range(p))
+        else:
+            asked = np.ravel(np.array(columns, dtype=object)).tolist()
         found = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
         for column in found:
             if not isinstance(column, int | np.integer) or isinstance(column, bool) or not 0 <= column < p:
-                known = f", or names of {', '.join(names)}" if names else ""
+                known = ""
+                if names:
+                    known = f", or names of {', '.join(names)}"
                 raise InvalidArgumentError(f"columns={columns!r}: {column!r} is none of 0 to {p - 1}{known}.")
         if not found or len(set(found)) < len(found):
             raise InvalidArgumentError(f"columns={columns!r}: at least one column, and each once.")

@@ -121,7 +121,8 @@ class OneHotEncoder(Transformer):
         """
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, **CHECKS)
-        names, dtype = self.get_feature_names_out(), self._dtype(rows.dtype)
+        names = self.get_feature_names_out()
+        dtype = self._dtype(rows.dtype)
         expand = partial(
             expanded,
             categories=self._by_column(),
@@ -139,13 +140,18 @@ class OneHotEncoder(Transformer):
         names = _check_feature_names_in(self, input_features)
         out: list[str] = []
         for name, categories in zip(names, self._by_column(), strict=True):
-            out += [name] if categories is None else [f"{name}_{code}" for code in categories[self._dropped :]]
+            if categories is None:
+                out += [name]
+            else:
+                out += [f"{name}_{code}" for code in categories[self._dropped :]]
         return np.array(out, dtype=object)
 
     def _dtype(self, given: np.dtype) -> np.dtype:
         if self.dtype is not None:
             return np.dtype(self.dtype)
-        return np.dtype(np.float32) if len(self.columns_) == self.n_features_in_ else product_dtype(given)
+        if len(self.columns_) == self.n_features_in_:
+            return np.dtype(np.float32)
+        return product_dtype(given)
 
     @property
     def _dropped(self) -> int:
@@ -163,7 +169,10 @@ def given_categories(given: Any, count: int) -> list[np.ndarray]:
         raise InvalidArgumentError(f"categories has {len(given)} entries for {count} encoded columns.")
     found = []
     for entry in given:
-        codes = np.arange(entry) if isinstance(entry, int | np.integer) else np.asarray(entry)
+        if isinstance(entry, int | np.integer):
+            codes = np.arange(entry)
+        else:
+            codes = np.asarray(entry)
         if codes.ndim != 1 or not codes.size or codes.dtype.kind not in "iu" or (codes[1:] <= codes[:-1]).any():
             raise InvalidArgumentError(
                 f"categories has the entry {entry!r}: a number of categories, or an array of integers, ascending."
@@ -216,7 +225,9 @@ def expanded(
         good = known[index] == column
         if not ignore and not good.all():
             row = int(np.argmin(good))
-            start = block_info[0]["array-location"][0][0] if block_info else 0
+            start = 0
+            if block_info:
+                start = block_info[0]["array-location"][0][0]
             raise DataError(
                 f"Code {column[row]} in row {start + row} of column {name!r} is none of its {len(known)} categories, "
                 f"{known[0]} to {known[-1]}. Fit the encoder to all codes, or make such rows zeros with "

@@ -88,7 +88,9 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
             sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
         elif not hasattr(sample_weight, "__array__") and sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
-        weight = None if sample_weight is None else as_rows(sample_weight, "sample_weight")
+        weight = None
+        if sample_weight is not None:
+            weight = as_rows(sample_weight, "sample_weight")
         scaled = np.isin(np.arange(x.shape[1]), self._positions(self.columns))
         total = one_pass(x, weight, moments, together)
         if total.weight == 0:
@@ -101,8 +103,13 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         rounding = 10 * np.finfo(float).eps * np.abs(mean)
         self.mean_ = mean if self.with_mean or self.with_std else None
         self.var_ = var if self.with_std else None
-        self.scale_ = np.where(np.sqrt(var) <= rounding, 1.0, np.sqrt(var)) if self.with_std else None
-        self.n_samples_seen_ = total.rows if weight is None else total.weight
+        self.scale_ = None
+        if self.with_std:
+            self.scale_ = np.where(np.sqrt(var) <= rounding, 1.0, np.sqrt(var))
+        if weight is None:
+            self.n_samples_seen_ = total.rows
+        else:
+            self.n_samples_seen_ = total.weight
         return self
 
     def transform(self, X: Any) -> Any:
@@ -160,14 +167,22 @@ def together(a: Moments, b: Moments) -> Moments:
 
 def moments(rows: Rows, columns: tuple) -> Moments:
     """The summary of some rows, swept in blocks that stay in the processor's cache."""
-    x, weight = rows.x, rows.weight
+    x = rows.x
+    weight = rows.weight
     with np.errstate(all="ignore"):
-        first = 0 if weight is None else int(np.argmax(weight > 0))
-        origin, step = x[first].astype(float), block_rows(x.shape[1], 8)
-        total, good = Moments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1])), True
+        first = 0
+        if weight is not None:
+            first = int(np.argmax(weight > 0))
+        origin = x[first].astype(float)
+        step = block_rows(x.shape[1], 8)
+        total = Moments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1]))
+        good = True
         for a in range(0, len(x), step):
             d = x[a : a + step] - origin
-            s = np.ones(len(d)) if weight is None else weight[a : a + step]
+            if weight is None:
+                s = np.ones(len(d))
+            else:
+                s = weight[a : a + step]
             sum_s = float(s.sum())
             mean = s @ d / (sum_s or 1.0)
             good &= bool(np.isfinite(mean).all())
@@ -199,7 +214,10 @@ def standardized(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | Non
 
 def restored(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
     """``x * scale + mean`` in ``dtype``."""
-    out = x.astype(dtype) if scale is None else np.multiply(x, scale.astype(dtype), dtype=dtype)
+    if scale is None:
+        out = x.astype(dtype)
+    else:
+        out = np.multiply(x, scale.astype(dtype), dtype=dtype)
     if mean is not None:
         out += mean.astype(dtype)
     return out

@@ -72,7 +72,8 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
-    n, tests = lengths[0], partial(tested, int(seed), int(float(test_size) * 2**64))
+    n = lengths[0]
+    tests = partial(tested, int(seed), int(float(test_size) * 2**64))
     stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array | Frame)]
     edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
     # Tested rows before each edge: every row is hashed once for all the arrays.
@@ -153,7 +154,9 @@ def _rows(a: Any, name: str) -> Any:
         a = np.asarray(a)
     if not a.shape:
         raise InvalidArgumentError(f"{name} has no rows; it is a {type(a).__name__} of shape ().")
-    return sized(gated(a, name), name) if isinstance(a, da.Array) else a
+    if isinstance(a, da.Array):
+        return sized(gated(a, name), name)
+    return a
 
 
 def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
@@ -162,7 +165,10 @@ def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tu
         test = tests(0, column.shape[0])
         select = getattr(column, "iloc", column)
         return select[np.flatnonzero(~test)], select[np.flatnonzero(test)]
-    pick = column.picked if isinstance(column, Frame) else partial(_picked, column)
+    if isinstance(column, Frame):
+        pick = column.picked
+    else:
+        pick = partial(_picked, column)
     counts = np.diff(before[np.searchsorted(edges, np.cumsum([0, *column.chunks[0]]))])
     return pick(tests, False, column.chunks[0] - counts), pick(tests, True, counts)
 

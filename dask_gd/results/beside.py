@@ -42,7 +42,10 @@ def check_place(target: Path, overwrite: bool) -> None:
 def check_not_read(data: Any, target: Path) -> None:
     """Refuse to replace what the prediction is read from."""
     target = target.resolve()
-    arrays = [v._data for v in data.variables.values()] if isinstance(data, xr.Dataset) else [data]
+    if isinstance(data, xr.Dataset):
+        arrays = [v._data for v in data.variables.values()]
+    else:
+        arrays = [data]
     for thing in referents(arrays):
         location = _location(thing, target.name)
         if location is not None and location.resolve().is_relative_to(target):
@@ -53,13 +56,17 @@ def _location(thing: Any, name: str) -> Path | None:
     """Return where an object reads from, if it is a path or a Zarr store on this machine."""
     if isinstance(thing, StorePath):
         root = _location(thing.store, name)
-        return None if root is None else root / thing.path
+        if root is None:
+            return None
+        return root / thing.path
     if isinstance(thing, LocalStore):
         return thing.root
     if isinstance(thing, FsspecStore):
         # Dask reads local files through fsspec too.
         local = isinstance(getattr(thing.fs, "sync_fs", thing.fs), LocalFileSystem)
-        return Path(thing.path) if local else None
+        if local:
+            return Path(thing.path)
+        return None
     if isinstance(thing, Path):
         return thing
     # Most strings of a graph are names of its tasks.
@@ -82,7 +89,9 @@ def beside(target: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         temporary.mkdir()
     except OSError as error:
         raise InvalidArgumentError(f"Cannot write {target}: {error.strerror}. Choose a writable place.") from error
-    new, old, marker = temporary / "new", temporary / "old", temporary / "lock"
+    new = temporary / "new"
+    old = temporary / "old"
+    marker = temporary / "lock"
     with open(marker, "w") as lock:
         _locked(lock)
         try:
@@ -116,7 +125,9 @@ def remove_leftovers(target: Path) -> None:
         return
     own = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.tmp")
     for temporary in [Path(entry.path) for entry in os.scandir(target.parent) if own.fullmatch(entry.name)]:
-        new, old, marker = temporary / "new", temporary / "old", temporary / "lock"
+        new = temporary / "new"
+        old = temporary / "old"
+        marker = temporary / "lock"
         with contextlib.suppress(OSError):
             if new.exists() and not marker.exists() and not os.path.lexists(old):
                 # A worker's last chunk, from after its writer had given up.

@@ -141,12 +141,24 @@ class FitResult:
         if isinstance(x, Source):
             if isinstance(x.x, FieldRows):
                 return self._predict_dataset(x.x.dataset)
-            start, stop, names = x.bounds[0], x.bounds[-1], x.feature_names
-            array = x.x.lazy[start:stop] if isinstance(x.x, ZarrRows) else x.x.array
+            start = x.bounds[0]
+            stop = x.bounds[-1]
+            names = x.feature_names
+            if isinstance(x.x, ZarrRows):
+                array = x.x.lazy[start:stop]
+            else:
+                array = x.x.array
         else:
-            names, rows = feature_names_of(x), as_rows(x, "x", lengths=False)
+            names = feature_names_of(x)
+            rows = as_rows(x, "x", lengths=False)
             check_stored(rows, "error", 0, rows.shape[0])
-            array = rows.lazy if isinstance(rows, ZarrRows) else rows.array if rows.memory is None else rows.memory
+            if isinstance(rows, ZarrRows):
+                array = rows.lazy
+            else:
+                if rows.memory is None:
+                    array = rows.array
+                else:
+                    array = rows.memory
         self._check(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
@@ -179,32 +191,46 @@ class FitResult:
         """The inverse link of the linear prediction and the offset, of each row."""
         data = x
         if isinstance(x, Source):
-            data = x.x.dataset if isinstance(x.x, FieldRows) else replace(x, offset=None)
-            offset = x.offset if offset is None else as_rows(offset, "offset", lengths=False)
+            if isinstance(x.x, FieldRows):
+                data = x.x.dataset
+            else:
+                data = replace(x, offset=None)
+            if offset is None:
+                offset = x.offset
+            else:
+                offset = as_rows(offset, "offset", lengths=False)
         elif not isinstance(x, xr.Dataset):
             offset = as_rows(offset, "offset", lengths=False)
         z = replace(self, loss=as_loss("squared")).predict(data)
         if isinstance(data, xr.Dataset):
             if isinstance(offset, FieldRows):
                 offset = offset.fields.names[0]
-            offset = data[offset] if isinstance(offset, str) else offset
+            if isinstance(offset, str):
+                offset = data[offset]
         else:
             if isinstance(offset, ZarrRows):
                 offset = offset.lazy
-                offset = offset[x.bounds[0] : x.bounds[-1]] if isinstance(x, Source) else offset
+                if isinstance(x, Source):
+                    offset = offset[x.bounds[0] : x.bounds[-1]]
             else:
-                offset = offset.array if offset.memory is None or isinstance(z, da.Array) else offset.memory
+                if offset.memory is None or isinstance(z, da.Array):
+                    offset = offset.array
+                else:
+                    offset = offset.memory
             if offset.shape != z.shape[:1] and not np.isnan([*offset.shape, z.shape[0]]).any():
                 raise InvalidArgumentError(
                     f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {offset.shape}; one for each row."
                 )
-            offset = offset if z.ndim == 1 else offset[:, None]
+            if z.ndim != 1:
+                offset = offset[:, None]
         return self.loss.inverse_link(z + offset).astype(z.dtype)
 
     def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
         if "feature" not in self.weights.coords:
             raise InvalidArgumentError("predict(dataset): the features of this fit have no names; give x as an array.")
-        outputs = self.weights.shape[1] if self.weights.ndim == 2 else None
+        outputs = None
+        if self.weights.ndim == 2:
+            outputs = self.weights.shape[1]
         names = self.weights.coords["feature"].values.tolist()
         dims, array = predicted(dataset, names, self.sample_dims, self._mean, outputs)
         coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
@@ -234,7 +260,8 @@ class FitResult:
 
 def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     """The result that a committed iteration stands for; of the loss, if that is given, else of the one it names."""
-    run, arrays = checkpoint.attributes["dask_gd"], checkpoint.arrays
+    run = checkpoint.attributes["dask_gd"]
+    arrays = checkpoint.arrays
     coords = {name: arrays[name][1].tolist() for name in ("feature", "output") if name in arrays}
     data = {name: xr.DataArray(arrays[name][1], dims=arrays[name][0]) for name in ("weights", "intercept")}
     for name, a in data.items():
@@ -300,7 +327,10 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     >>> dask_gd.load(path).weights.identical(run.weights)
     True
     """
-    store = path if isinstance(path, Store) else Store(path)
+    if isinstance(path, Store):
+        store = path
+    else:
+        store = Store(path)
     checkpoint = latest_of_fit(store)
     stored = checkpoint.attributes["dask_gd"]["loss"]
     if loss is None and loss_of(stored) is None:

@@ -131,7 +131,9 @@ def infer(
     if source.present is not None:
         run = with_targets(run, list(source.present.columns))
     _check_data(run, source)
-    p, k, parameters = source.shape[1], source.outputs or 1, run.parameters
+    p = source.shape[1]
+    k = source.outputs or 1
+    parameters = run.parameters
     names = _names(run, source)
     source = passes.hold(source)
     try:
@@ -144,12 +146,16 @@ def infer(
             "be more observations than parameters. A row weight counts repetitions of its row."
         )
     assert sums.curvature is not None
-    deviance, pearson = sums.gradient[p, :, 1], sums.gradient[p, :, 2]
+    deviance = sums.gradient[p, :, 1]
+    pearson = sums.gradient[p, :, 2]
     if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient[:, :, 0]).all()):
         raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason, ""))
     known = isinstance(run.loss, Logistic) or run.loss == Tweedie(1.0)
     df = sums.weight - len(names)
-    dispersion = np.ones(k) if known else pearson / df
+    if known:
+        dispersion = np.ones(k)
+    else:
+        dispersion = pearson / df
     with one_blas_thread():
         inverse, step, noise = _normal_equations(sums, shifted(parameters, shift), shift, names)
     error = np.sqrt(dispersion * np.einsum("qqk->qk", inverse))
@@ -164,10 +170,12 @@ def infer(
 
 def _sums_at(run: FitResult, source: Source) -> tuple[Stats, np.ndarray | None]:
     """Return the sums at the fit's parameters, always with an intercept, and the shift that they were taken with."""
-    key, steps = f"infer-{uuid.uuid4().hex[:8]}", counted()
+    key = f"infer-{uuid.uuid4().hex[:8]}"
+    steps = counted()
 
     def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
-        query, needs = np.repeat(query, SUMMED, axis=2), Needs(EXACT, scale=True, shift=shift)
+        query = np.repeat(query, SUMMED, axis=2)
+        needs = Needs(EXACT, scale=True, shift=shift)
         return passes.evaluate(source, query, AtOptimum(run.loss), needs, key, next(steps))
 
     return read_shifted(read, run.parameters[:, :, None], None, source.shape[1], source.dtype)
@@ -181,7 +189,8 @@ def _normal_equations(
     All are of the rows less the shift, whose parameters (p + 1, k) are given.
     """
     assert sums.curvature is not None
-    p, k = len(parameters) - 1, parameters.shape[1]
+    p = len(parameters) - 1
+    k = parameters.shape[1]
     # Without an intercept its place is taken by what the shift contributes: of the parameters as they are those of rows
     # less it, with an intercept.
     ties = np.eye(p + 1, len(names))
@@ -219,7 +228,9 @@ def _refuse_unknown(unknown: dict[str, Any]) -> None:
     name = next(iter(unknown))
     known = list(inspect.signature(infer).parameters)[:-1]
     near = difflib.get_close_matches(name, known, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = ""
+    if near:
+        hint = f" Did you mean {near[0]!r}?"
     if name.startswith("cov"):
         hint = " Standard errors are those of the model; robust and clustered ones are not served."
     raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
@@ -235,7 +246,9 @@ def as_in_fit(run: FitResult, x: Any, given: dict[str, Any]) -> dict[str, Any]:
     """
     given = dict(given)
     if isinstance(x, xr.Dataset):
-        features = run.weights.coords["feature"].values.tolist() if "feature" in run.weights.coords else None
+        features = None
+        if "feature" in run.weights.coords:
+            features = run.weights.coords["feature"].values.tolist()
         before = {**run.roles, "features": features, "sample_dims": run.sample_dims}
         for name, value in before.items():
             if given.get(name) is None and value is not True:
@@ -285,10 +298,16 @@ class AtOptimum:
     """
 
     def __init__(self, loss: Loss):
-        self.loss, self.name, self.targets = loss, loss.name, loss.targets
-        self.quadratic, self.smooth, self.curvature_bound = loss.quadratic, loss.smooth, loss.curvature_bound
-        self.inverse_link, self.link = loss.inverse_link, loss.link
-        self.bad_target, self.check_target_mean = loss.bad_target, loss.check_target_mean
+        self.loss = loss
+        self.name = loss.name
+        self.targets = loss.targets
+        self.quadratic = loss.quadratic
+        self.smooth = loss.smooth
+        self.curvature_bound = loss.curvature_bound
+        self.inverse_link = loss.inverse_link
+        self.link = loss.link
+        self.bad_target = loss.bad_target
+        self.check_target_mean = loss.check_target_mean
 
     def value_and_slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The loss, (n, k, 1), and what to sum, (n, k, SUMMED)."""
@@ -353,7 +372,8 @@ def _check_run(run: FitResult, level: float) -> None:
         )
     if not 0 < level < 1:
         raise InvalidArgumentError(f"infer(level={level!r}): a number between 0 and 1, such as 0.95.")
-    q, k = len(run.weights) + run.fit_intercept, run.weights.sizes.get("output", 1)
+    q = len(run.weights) + run.fit_intercept
+    k = run.weights.sizes.get("output", 1)
     if q * q * k > LARGEST:
         raise InvalidArgumentError(
             f"infer: covariances of {q:,} parameters for each of {k:,} outputs take {8e-9 * q * q * k:.1f} GB a "
@@ -363,7 +383,10 @@ def _check_run(run: FitResult, level: float) -> None:
 
 def with_targets(run: FitResult, columns: list[int]) -> FitResult:
     """Return a fit with some of its targets only, numbered as before where they have no names."""
-    known = run.weights.coords["output"].values if "output" in run.weights.coords else np.arange(run.weights.shape[1])
+    if "output" in run.weights.coords:
+        known = run.weights.coords["output"].values
+    else:
+        known = np.arange(run.weights.shape[1])
     weights, intercept = (
         a.isel(output=columns).assign_coords(output=known[columns]) for a in (run.weights, run.intercept)
     )
@@ -394,4 +417,6 @@ def _names(run: FitResult, source: Source) -> list[str]:
         names = run.weights.coords["feature"].values.tolist()
     else:
         names = list(source.feature_names or map(default_name, range(source.shape[1])))
-    return [*names, INTERCEPT] if run.fit_intercept else names
+    if run.fit_intercept:
+        return [*names, INTERCEPT]
+    return names

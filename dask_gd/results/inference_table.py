@@ -62,15 +62,19 @@ class Inference:
         lines = [f"{self.loss!r} loss, {self.n:,.12g} observations, {self.degrees_of_freedom:,.12g} degrees of freedom"]
         for output in range(self.table.sizes.get("output", 1)):
             at: dict[str, Any] = {"output": output} if "output" in self.table.dims else {}
-            dispersion, deviance = float(self.dispersion.isel(at)), float(self.deviance.isel(at))
-            name = f"output {self.table.output.values[output]}, " if at else ""
+            dispersion = float(self.dispersion.isel(at))
+            deviance = float(self.deviance.isel(at))
+            name = ""
+            if at:
+                name = f"output {self.table.output.values[output]}, "
             lines += [f"{name}dispersion {dispersion:.6g}, deviance {deviance:.6g}", *self._lines(self.table.isel(at))]
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _lines(self, table: xr.Dataset) -> list[str]:
-        tail, kind = 50 * (1 - self.level), self.statistic
+        tail = 50 * (1 - self.level)
+        kind = self.statistic
         heads = ("coefficient", "std. error", kind, f"P>|{kind}|", f"{tail:.4g}%", f"{100 - tail:.4g}%")
         digits = dict(zip(table.data_vars, (6, 4, 4, 3, 6, 6), strict=True))
         columns = [["", *table.parameter.values]]
@@ -94,14 +98,17 @@ def tabulated(
     # Not at the top: it takes half a second, and a fit has no need of it.
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-    coefficient, error = run.parameters[: len(names)], np.sqrt(np.einsum("qqk->qk", covariance))
+    coefficient = run.parameters[: len(names)]
+    error = np.sqrt(np.einsum("qqk->qk", covariance))
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = coefficient / error
     tail = (1.0 - level) / 2.0
     if run.loss.quadratic:
-        p_value, width = 2.0 * stdtr(df, -np.abs(statistic)), -stdtrit(df, tail)
+        p_value = 2.0 * stdtr(df, -np.abs(statistic))
+        width = -stdtrit(df, tail)
     else:
-        p_value, width = 2.0 * ndtr(-np.abs(statistic)), -ndtri(tail)
+        p_value = 2.0 * ndtr(-np.abs(statistic))
+        width = -ndtri(tail)
     columns = {
         "coefficient": coefficient,
         "standard_error": error,
@@ -114,7 +121,10 @@ def tabulated(
     coords: dict[str, Any] = {"parameter": names, "other_parameter": names}
     if output:
         known = "output" in run.weights.coords
-        coords["output"] = run.weights.coords["output"].values if known else np.arange(covariance.shape[2])
+        if known:
+            coords["output"] = run.weights.coords["output"].values
+        else:
+            coords["output"] = np.arange(covariance.shape[2])
 
     def named(a: np.ndarray, *of: str) -> xr.DataArray:
         dims = (*of, *output)

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -131,7 +131,10 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
     if isinstance(prediction, xr.DataArray):
         # xarray takes the name of a Dask array, which is a hash, for one that was not given.
         unnamed = prediction.name is None or prediction.name == getattr(prediction.data, "name", None)
-        name = NAME if unnamed else prediction.name
+        if unnamed:
+            name: Hashable = NAME
+        else:
+            name = prediction.name
         if name in prediction.coords:
             raise InvalidArgumentError(f"write: {name!r} is the name of the DataArray and of a coordinate; rename one.")
         prediction = prediction.to_dataset(name=name)
@@ -216,7 +219,8 @@ class Target:
 
     def __setitem__(self, region: tuple[slice, ...], block: np.ndarray) -> None:
         """Write a chunk, in a worker."""
-        place, marker = self.where.place, self.where.marker
+        place = self.where.place
+        marker = self.where.marker
         if marker is not None and not os.path.exists(marker):
             raise ClusterError(
                 f"{_this_process()} does not see {os.path.dirname(marker)}, where {place} is being written; is it on a "
@@ -243,7 +247,10 @@ def _this_process() -> str:
 def fill(data: Any, store: Store, template: Store, where: Where) -> None:
     """Write everything: the metadata and what is in memory to the template, and what is lazy to the store."""
     try:
-        lazy = _array(data, template) if isinstance(data, np.ndarray | da.Array) else _dataset(data, template)
+        if isinstance(data, np.ndarray | da.Array):
+            lazy = _array(data, template)
+        else:
+            lazy = _dataset(data, template)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidTypeError(f"write: Zarr cannot hold this prediction: {error}") from error
     targets = [Target(_at(array, store), where) for array, _ in lazy]

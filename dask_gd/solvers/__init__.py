@@ -54,9 +54,15 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     if isinstance(loss, Model) and bends:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
-        widest = WIDEST_BENT if bends else GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
+        widest = WIDEST_BENT
+        if not bends:
+            widest = GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
         narrow = q <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model)
-        auto = Newton if narrow else Nesterov if grouped else LBFGS
+        auto: type[Solver] = LBFGS
+        if narrow:
+            auto = Newton
+        elif grouped:
+            auto = Nesterov
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
@@ -88,7 +94,9 @@ def reliefs(solver: Solver, loss: Loss, penalty: Penalty, size: int) -> tuple[So
     """
     grouped = bool(np.any(penalty.absolute())) and getattr(penalty, "groups", None) is not None
     if isinstance(solver, Newton):
-        return (LBFGS(),) if not grouped else ()
+        if not grouped:
+            return (LBFGS(),)
+        return ()
     if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and not isinstance(loss, Model):
         return (Newton(),)
     return ()

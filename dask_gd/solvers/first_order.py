@@ -45,7 +45,9 @@ def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
 
 
 def _needs(state: DescentState) -> Needs:
-    return curvature_needs(state.weights.shape[0]) if np.isnan(state.rate).any() else Needs()
+    if np.isnan(state.rate).any():
+        return curvature_needs(state.weights.shape[0])
+    return Needs()
 
 
 def _arrive(state: DescentState, objective: Objective) -> DescentState:
@@ -243,7 +245,8 @@ class Adam:
         taken = state.taken + 1
         first = self.beta1 * state.memory + (1 - self.beta1) * state.gradient
         second = self.beta2 * state.second + (1 - self.beta2) * state.gradient**2
-        mean, square = first / (1 - self.beta1**taken), second / (1 - self.beta2**taken)
+        mean = first / (1 - self.beta1**taken)
+        square = second / (1 - self.beta2**taken)
         query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
         return state._replace(query=query, step_size=state.rate, memory=first, second=second, taken=taken)
 

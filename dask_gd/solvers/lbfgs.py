@@ -107,7 +107,8 @@ class LBFGS:
             state = state._replace(**seen, diagonal=line.scale(objective))
             if objective.diagonal is not None and objective.means is not None:
                 # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
-                means, spread = objective.means, objective.diagonal - objective.diagonal[-1] * objective.means**2
+                means = objective.means
+                spread = objective.diagonal - objective.diagonal[-1] * objective.means**2
                 spread = np.maximum(spread, 1e-12 * state.diagonal[:, 0, 0])
                 state = state._replace(diagonal=spread[:, None, None], means=means[:, None, None])
             return self._aim(state, bent)
@@ -127,12 +128,15 @@ class LBFGS:
                 return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
             # The remembered curvature misled: forget it and go down the gradient.
             return self._aim(state._replace(stored=np.zeros(())), bent)
-        weights, gradient = state.query[:, :, i : i + 1], objective.gradient[:, :, i : i + 1]
+        weights = state.query[:, :, i : i + 1]
+        gradient = objective.gradient[:, :, i : i + 1]
         loss = objective.loss[i : i + 1]
         stalled = line.stuck(state, objective, i)
         pair = np.stack([(weights - state.weights)[:, :, 0], (gradient - state.gradient)[:, :, 0]])
-        pairs, stored = state.pairs, state.stored
-        s, y = pair[0][:, :, None], pair[1][:, :, None]
+        pairs = state.pairs
+        stored = state.stored
+        s = pair[0][:, :, None]
+        y = pair[1][:, :, None]
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
         if dot(s, y)[0] > 1e-14 * np.sqrt(dot(s, s)[0] * dot(y, y)[0]):
             pairs = np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
@@ -156,7 +160,9 @@ class LBFGS:
         direction = -_inverse_curvature(state, slope)
         if bent.bends:
             direction = np.where((bent.strength == 0) | (direction * slope < 0), direction, 0.0)
-        steps = STEPS[:1] if state.step_size[0] == 1.0 else STEPS
+        steps = STEPS
+        if state.step_size[0] == 1.0:
+            steps = STEPS[:1]
         if not state.stored:
             steps = line.ladder(state.weights.shape[0])
         query = _trials(state, bent, direction, steps)

@@ -27,7 +27,10 @@ def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.
 
 def scale(objective: Objective) -> np.ndarray:
     """The size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
-    diagonal = np.ones(len(objective.gradient)) if objective.diagonal is None else objective.diagonal
+    if objective.diagonal is None:
+        diagonal = np.ones(len(objective.gradient))
+    else:
+        diagonal = objective.diagonal
     return np.where(diagonal > 0, diagonal, diagonal.max() or 1.0)[:, None, None]
 
 

@@ -64,7 +64,10 @@ class LocalSGD(GradientDescent):
     from_statistics = False
 
     def init(self, weights, rounding):
-        rate = np.nan if self.learning_rate == "auto" else float(self.learning_rate)
+        if self.learning_rate == "auto":
+            rate = np.nan
+        else:
+            rate = float(self.learning_rate)
         return LocalState(
             weights=weights,
             query=weights,
@@ -79,7 +82,9 @@ class LocalSGD(GradientDescent):
 
     def needs(self, state):
         if np.isinf(state.loss[0]):
-            return curvature_needs(len(state.weights)) if np.isnan(state.rate).any() else Needs()
+            if np.isnan(state.rate).any():
+                return curvature_needs(len(state.weights))
+            return Needs()
         return Needs(kernel=Descent(float(state.step_size[0]), state.ridge))
 
     def step(self, state, objective):
@@ -190,7 +195,13 @@ class ADMM:
         if state.taken < ADAPTS:
             primal = np.sqrt(np.sum(shares * _square(own - z, state.metric)))
             change = np.sqrt(_square(z - state.weights, state.metric)[0])
-            rho *= ADAPTED if primal > APART * change else 1 / ADAPTED if change > APART * primal else 1.0
+            if primal > APART * change:
+                rho *= ADAPTED
+            else:
+                if change > APART * primal:
+                    rho *= 1 / ADAPTED
+                else:
+                    rho *= 1.0
         return state._replace(
             query=z,
             own=own,
@@ -202,7 +213,8 @@ class ADMM:
     def _agreed(self, mean: np.ndarray, state: ADMMState, objective: Objective) -> np.ndarray:
         """The least of the penalty and of the distance to the mean, (q, k, 1)."""
         metric = state.step_size[0] * state.metric
-        h, found = metric + np.diag(objective.ridge[:, 0, 0]), np.empty_like(mean)
+        h = metric + np.diag(objective.ridge[:, 0, 0])
+        found = np.empty_like(mean)
         for j in range(mean.shape[1]):
             linear = metric @ mean[:, j, 0]
             if objective.nonsmooth.bends:

@@ -56,7 +56,9 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
             means[:p] = sums.scale.sums[:p] / sums.weight
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
     bent = nonsmooth(penalty, p, len(query))
-    basis = None if sums.basis is None else sums.basis / sums.weight
+    basis = None
+    if sums.basis is not None:
+        basis = sums.basis / sums.weight
     seen = loss_mean, gradient, curvature, diagonal, means
     return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
 
@@ -91,7 +93,8 @@ def gradient_cosine(
     1982, test 2), taken component by component. With an intercept both are those of centred features, and of a squared
     loss of centred slopes, so that it does not depend on their offsets either.
     """
-    squares, gradient = scale.features / weight, gradient.copy()
+    squares = scale.features / weight
+    gradient = gradient.copy()
     if len(gradient) > p:
         means = scale.sums[:p] / weight
         gradient[:p] -= means[:, None] * gradient[p]
@@ -114,7 +117,8 @@ class Quadratic:
     """
 
     def __init__(self, center: np.ndarray, sums: Stats):
-        self.center, self.sums = center, sums
+        self.center = center
+        self.sums = sums
         assert sums.curvature is not None
         self.curvature = sums.curvature[:, :, 0]
 
@@ -136,7 +140,9 @@ def ridge_path(start: np.ndarray, sums: Stats, p: int, strengths: np.ndarray) ->
     is so small that there is no single minimum up to rounding.
     """
     assert sums.curvature is not None
-    h, g, w = sums.curvature[:, :, 0] / sums.weight, sums.gradient[:, :, 0] / sums.weight, start[:, :, 0]
+    h = sums.curvature[:, :, 0] / sums.weight
+    g = sums.gradient[:, :, 0] / sums.weight
+    w = start[:, :, 0]
     # An intercept is not penalised: its best value is linear in the others.
     across = h[:p, p:] / np.sqrt(h[p:, p:]).reshape(-1)
     centred = h[:p, :p] - across @ across.T

@@ -47,12 +47,14 @@ class Cache:
         found = self.kept.get((run, *key))
         if found is None:
             return None
-        found.step, found.used = step, time.monotonic()
+        found.step = step
+        found.used = time.monotonic()
         return found.rows
 
     def room(self, run: str, step: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
         """Memory for rows to keep, if there is some left. What the last passes did not use makes room."""
-        limit, nbytes = memory_limit(), int(np.prod(shape)) * dtype.itemsize
+        limit = memory_limit()
+        nbytes = int(np.prod(shape)) * dtype.itemsize
         if limit is None or nbytes == 0:
             return None
         with self.lock:
@@ -60,7 +62,9 @@ class Cache:
             if over > 0:
                 stale = [k for k, v in self.kept.items() if k[0] == run and v.step < step - 1]
                 over -= sum(self.kept.pop(k).rows.nbytes for k in stale)
-            return None if over > 0 else _mapped(shape, dtype)
+            if over > 0:
+                return None
+            return _mapped(shape, dtype)
 
     def put(self, run: str, step: int, key: tuple, rows: np.ndarray) -> None:
         """Keep rows that were read into memory from `room`."""
@@ -96,7 +100,10 @@ class Cache:
     def _expire(self) -> None:
         self.expire()
         with self.lock:
-            self.timer = threading.Timer(IDLE, self._expire) if self.kept else None
+            if self.kept:
+                self.timer = threading.Timer(IDLE, self._expire)
+            else:
+                self.timer = None
             if self.timer is not None:
                 self.timer.daemon = True
                 self.timer.start()
@@ -112,7 +119,9 @@ def _resident() -> int:
 
 def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Uninitialised memory that the system gets back when the array is gone, in huge pages where it has them."""
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    private = {}
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
     memory = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):

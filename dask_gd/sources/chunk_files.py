@@ -67,9 +67,16 @@ def from_blosc(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def from_zstd(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
     """A frame's header may have the size of its content (RFC 8878, 3.1.1.1); zarr writes frames that do."""
-    flags, single = int(stored[4]) if len(stored) > 5 else 0, int(len(stored) > 5 and stored[4] >> 5 & 1)
-    at, width = 6 - single + (0, 1, 2, 4)[flags & 3], (single, 2, 4, 8)[flags >> 6]
-    size = int.from_bytes(stored[at : at + width].tobytes(), "little") + 256 * (width == 2) if width else out.nbytes
+    flags = 0
+    if len(stored) > 5:
+        flags = int(stored[4])
+    single = int(len(stored) > 5 and stored[4] >> 5 & 1)
+    at = 6 - single + (0, 1, 2, 4)[flags & 3]
+    width = (single, 2, 4, 8)[flags >> 6]
+    if width:
+        size = int.from_bytes(stored[at : at + width].tobytes(), "little") + 256 * (width == 2)
+    else:
+        size = out.nbytes
     return _decompress(zstd.decompress, stored, size, out)
 
 
@@ -102,14 +109,19 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
         return None
     index = shard_index(array)
     if metadata.zarr_format == 3:
-        codecs = metadata.codecs if index is None else metadata.codecs[0].codecs
+        if index is None:
+            codecs = metadata.codecs
+        else:
+            codecs = metadata.codecs[0].codecs
         first, *rest = codecs
         # As it is written in the metadata: versions of zarr differ in how they hold it.
         endian = first.to_dict().get("configuration", {}).get("endian", "little")
         plain = isinstance(first, BytesCodec) and endian == "little"
     else:
         plain = metadata.order == "C" and not metadata.filters and array.dtype.isnative
-        rest = [] if metadata.compressor is None else [metadata.compressor]
+        rest = []
+        if metadata.compressor is not None:
+            rest = [metadata.compressor]
     if not plain or any(type(codec) not in DECODERS for codec in rest):
         return None
     if any(type(codec) is not Crc32cCodec for codec in rest[1:]):
@@ -194,9 +206,14 @@ class ChunkFiles:
     def decode(self, file: int, offset: int, nbytes: int, target: np.ndarray, skipped: list[int]) -> float:
         """Read a whole chunk and put the part of it from ``skipped`` on into ``target``; the seconds after reading."""
         whole = target.shape == self.chunks and target.flags.c_contiguous
-        chunk = target if whole else thread_buffer("chunk", self.chunks, self.dtype)
+        chunk = target
+        if not whole:
+            chunk = thread_buffer("chunk", self.chunks, self.dtype)
         memory = chunk.reshape(-1).view(np.uint8)
-        data = thread_buffer("stored", (nbytes,), np.dtype(np.uint8)) if self.decoders else memory[:nbytes]
+        if self.decoders:
+            data = thread_buffer("stored", (nbytes,), np.dtype(np.uint8))
+        else:
+            data = memory[:nbytes]
         _fill(data, file, offset)
         read = time.perf_counter()
         for decoder in self.decoders:
@@ -213,13 +230,16 @@ class _Files:
     """The file opened last, and its index if it is a shard, for the chunks of one reading that lie in it."""
 
     def __init__(self, chunks: ChunkFiles):
-        self.chunks, self.file = chunks, -1
+        self.chunks = chunks
+        self.file = -1
         self.shard: tuple[int, ...] | None = None
 
     def find(self, index: tuple[int, ...]) -> tuple[int, int, int]:
         """The file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
         table = self.chunks.index
-        shard = index if table is None else tuple(i // n for i, n in zip(index, table.per_shard, strict=True))
+        shard = index
+        if table is not None:
+            shard = tuple(i // n for i, n in zip(index, table.per_shard, strict=True))
         if shard != self.shard:
             self.close()
             self.file = os.open(os.path.join(self.chunks.directory, self.chunks.key(shard)), os.O_RDONLY)
@@ -241,7 +261,8 @@ class _Files:
     def close(self) -> None:
         if self.file >= 0:
             os.close(self.file)
-        self.file, self.shard = -1, None
+        self.file = -1
+        self.shard = None
 
     def __enter__(self) -> _Files:
         return self

@@ -69,7 +69,9 @@ def numbers(a: Any, role: str) -> Any:
         return _frame_numbers(a, role)
     if _is_pandas(a):
         dtype = _common_dtype(a, role)
-        return _frame_values(a, dtype, role) if _has_columns(a) else _column_values(a, dtype, role)
+        if _has_columns(a):
+            return _frame_values(a, dtype, role)
+        return _column_values(a, dtype, role)
     if not isinstance(a, zarr.Array | da.Array | np.ndarray):
         a = np.asarray(a)
     if is_plain(a.dtype):
@@ -123,7 +125,9 @@ def checkable(a: Any, role: str, values: Callable = numbers) -> Any:
     if not hasattr(a, "__array__") or (isinstance(a, np.ndarray) and a.dtype.kind in NUMBERS + "cV"):
         return a
     if _is_pandas(a) and _has_columns(a) and values is numbers:
-        return a if _is_plain_frame(a) else type(a)(numbers(a, role), columns=a.columns, index=a.index)
+        if _is_plain_frame(a):
+            return a
+        return type(a)(numbers(a, role), columns=a.columns, index=a.index)
     found = values(a, role)
     # scikit-learn reads the names of other libraries' frames, whose values are now known to be numbers.
     return a if hasattr(a, "columns") and values is numbers else found
@@ -266,7 +270,9 @@ def _label_values(column: Any, role: str) -> np.ndarray:
         raise _no_labels(role, dtype)
     else:
         values = column.to_numpy(dtype=object)
-    return values if is_plain(values.dtype) else _unboxed(_label_objects(values, role))
+    if is_plain(values.dtype):
+        return values
+    return _unboxed(_label_objects(values, role))
 
 
 def _no_labels(role: str, dtype: Any) -> InvalidTypeError:
@@ -293,7 +299,9 @@ def _label_objects(block: np.ndarray, role: str) -> np.ndarray:
 
 def _unboxed(values: np.ndarray) -> np.ndarray:
     """Return objects that are numbers as float64."""
-    return values.astype(FLOAT) if values.size and not isinstance(values.ravel()[0], str) else values
+    if values.size and not isinstance(values.ravel()[0], str):
+        return values.astype(FLOAT)
+    return values
 
 
 # Dask
@@ -303,7 +311,10 @@ def _frame_numbers(frame: Any, role: str) -> da.Array:
     """Return the numbers of a Dask frame or Series, partition by partition."""
     meta = frame._meta
     dtype = _common_dtype(meta, role)
-    plain = _is_plain_frame(meta) if _has_columns(meta) else is_plain(meta.dtype)
+    if _has_columns(meta):
+        plain = _is_plain_frame(meta)
+    else:
+        plain = is_plain(meta.dtype)
     if not plain:
         empty = _relabelled(meta, np.empty(meta.shape, dtype))
         frame = frame.map_partitions(partial(_numeric, dtype=dtype, role=role), meta=empty)
@@ -312,7 +323,10 @@ def _frame_numbers(frame: Any, role: str) -> da.Array:
 
 def _numeric(part: Any, dtype: np.dtype, role: str) -> Any:
     """Return a pandas frame or Series with numbers in the place of what its columns hold."""
-    values = _frame_values(part, dtype, role) if _has_columns(part) else _column_values(part, dtype, role)
+    if _has_columns(part):
+        values = _frame_values(part, dtype, role)
+    else:
+        values = _column_values(part, dtype, role)
     return _relabelled(part, values)
 
 
@@ -326,7 +340,9 @@ def _relabelled(part: Any, values: np.ndarray) -> Any:
 def _frame_labels(frame: Any, role: str) -> da.Array:
     """Return the labels in a Dask Series, or in the only column of a Dask frame."""
     meta = _only_column(frame._meta, role)
-    series = frame[frame.columns[0]] if _has_columns(frame) else frame
+    series = frame
+    if _has_columns(frame):
+        series = frame[frame.columns[0]]
     if is_plain(meta.dtype):
         return gated(series.to_dask_array(), role)
     if number_dtype(meta.dtype) is not None and meta.dtype != OBJECT and not hasattr(meta.dtype, "categories"):

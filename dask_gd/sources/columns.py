@@ -107,15 +107,21 @@ def feature_names_of(x: Any) -> tuple | None:
     if isinstance(x, zarr.Array):
         names: Any = stored_names(x)
     elif isinstance(x, xr.DataArray):
-        names = x.coords[x.dims[1]].values.tolist() if x.ndim == 2 and x.dims[1] in x.coords else None
+        names = None
+        if x.ndim == 2 and x.dims[1] in x.coords:
+            names = x.coords[x.dims[1]].values.tolist()
     else:
-        names = getattr(x, "columns", None) if len(getattr(x, "shape", ())) == 2 else None
+        names = None
+        if len(getattr(x, "shape", ())) == 2:
+            names = getattr(x, "columns", None)
     if names is None:
         return None
     if isinstance(names, str) or not np.iterable(names):
         raise DataError(f"The feature names are {names!r:.80}; there must be a list of them, one for each feature.")
     names = tuple(str(name) for name in names)
-    width = x.shape[1] if len(x.shape) == 2 else 0
+    width = 0
+    if len(x.shape) == 2:
+        width = x.shape[1]
     if len(names) != width:
         raise DataError(f"There are {len(names)} feature names for {width} features.")
     return names

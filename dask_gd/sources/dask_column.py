@@ -66,20 +66,28 @@ class BlockRows:
 
     def in_process(self) -> BoundRows | None:
         """Return the NumPy array as tasks of this process read it, where it is; None if there is none."""
-        return None if self.memory is None else BoundRows(self.memory, self.role, 0, whole=True)
+        if self.memory is None:
+            return None
+        return BoundRows(self.memory, self.role, 0, whole=True)
 
     def held(self) -> BlockRows | None:
         """With the NumPy array given to the cluster, if there is one."""
-        return None if self.memory is None else replace(self, array=self.array.persist())
+        if self.memory is None:
+            return None
+        return replace(self, array=self.array.persist())
 
     @property
     def given(self) -> list[da.Array]:
         """Return the arrays that `held` gives to the cluster."""
-        return [] if self.memory is None else [self.array]
+        if self.memory is None:
+            return []
+        return [self.array]
 
     def content(self) -> str:
         """A hash of the data: all of it in memory or if it is small, else of the first, middle and last block."""
-        return dask_digest(self.array) if self.memory is None else digest(self.memory)
+        if self.memory is None:
+            return dask_digest(self.array)
+        return digest(self.memory)
 
     @property
     def known_whole(self) -> bool:
@@ -139,7 +147,10 @@ def dask_digest(array: da.Array) -> str:
 
 def _digest_block(block: Any) -> np.ndarray:
     """Return the hash of a block. What is no array is not looked at: the first pass refuses it by name."""
-    found = f"{block.shape} {block.dtype} {digest(block)}" if isinstance(block, np.ndarray) else type(block).__name__
+    if isinstance(block, np.ndarray):
+        found = f"{block.shape} {block.dtype} {digest(block)}"
+    else:
+        found = type(block).__name__
     if isinstance(block, np.ma.MaskedArray):
         found += digest(np.ma.getmaskarray(block))
     return np.full((1,) * getattr(block, "ndim", 1), found, object)

@@ -68,7 +68,9 @@ class FieldRows:
     @property
     def shape(self) -> tuple[int, ...]:
         rows = prod(sum(c) for c in self.fields.chunks)
-        return (rows,) if self.flat else (rows, len(self.arrays))
+        if self.flat:
+            return (rows,)
+        return (rows, len(self.arrays))
 
     @property
     def read_rows(self) -> int:
@@ -116,7 +118,10 @@ class FieldRows:
         """A hash of the variables, their names and their packing: of all that is in memory, else of some blocks."""
         total = hashlib.blake2b(digest_size=16)
         for i, (array, memory) in enumerate(zip(self.arrays, self.memory, strict=True)):
-            data = digest(memory) if memory is not None else dask_digest(array)
+            if memory is not None:
+                data = digest(memory)
+            else:
+                data = dask_digest(array)
             about = self.fields.names[i], array.shape, str(array.dtype), self.fields.packings[i], data
             total.update(repr(about).encode())
         return total.hexdigest()
@@ -142,7 +147,8 @@ def dataset_rows(
 ) -> tuple[FieldRows, FieldRows, FieldRows | None, FieldRows | None, FieldRows | None]:
     """Features, targets, row weights, offsets and what decides folds from a dataset's variables, after all checks that
     need no data."""
-    names, targets = _names("features", features), _names("target", target)
+    names = _names("features", features)
+    targets = _names("target", target)
     dims = _sample_dims(dataset, sample_dims)
     if both := [name for name in names if name in targets]:
         raise InvalidArgumentError(f"{', '.join(map(repr, both))} is among the features and is the target.")
@@ -167,7 +173,10 @@ def dataset_rows(
     def rows(role: str, flat: bool) -> FieldRows:
         columns = roles[role]
         packings = tuple(variable_packing(name, v) for name, v in columns.items())
-        dtype = x_dtype(columns.values(), packings) if role == "x" else np.dtype(float)
+        if role == "x":
+            dtype = x_dtype(columns.values(), packings)
+        else:
+            dtype = np.dtype(float)
         fields = Fields(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
         expanded = [expand(v, dims) for v in columns.values()]
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
@@ -183,7 +192,10 @@ def _names(argument: str, given: Any) -> tuple:
         raise InvalidArgumentError(
             f"fit(dataset, ...) needs {argument}: the name, or names, of variables or coordinates of the dataset."
         )
-    names = tuple(given) if np.iterable(given) and not isinstance(given, str) else (given,)
+    if np.iterable(given) and not isinstance(given, str):
+        names = tuple(given)
+    else:
+        names = (given,)
     if not names:
         raise InvalidArgumentError(f"{argument}={given!r}: name at least one variable.")
     if other := [name for name in names if not isinstance(name, str)]:
@@ -200,7 +212,10 @@ def _sample_dims(dataset: xr.Dataset, sample_dims: Any) -> tuple[str, ...]:
             "fit(dataset, ...) needs sample_dims: the dimensions whose points are the rows, in the rows' order. "
             f"The dataset has {have}."
         )
-    dims = (sample_dims,) if isinstance(sample_dims, str) else tuple(sample_dims)
+    if isinstance(sample_dims, str):
+        dims = (sample_dims,)
+    else:
+        dims = tuple(sample_dims)
     if not dims or len(set(dims)) < len(dims):
         raise InvalidArgumentError(f"sample_dims={sample_dims!r}: name at least one dimension, and each of them once.")
     for d in dims:
@@ -243,9 +258,14 @@ def checked(found: xr.Variable, argument: str, name: Hashable, dims: tuple[str, 
 
 def _as_numbers(found: xr.Variable, argument: str, name: Hashable) -> xr.Variable:
     """Return a variable of objects, or of pandas' own kinds, as numbers; missing values are NaN."""
-    data, said = chunked(found).data, f"has dtype {found.dtype}"
-    data = data if isinstance(data, da.Array) else np.asarray(data)
-    first = None if isinstance(data, da.Array) or not data.size else data.ravel()[0]
+    data = chunked(found).data
+    said = f"has dtype {found.dtype}"
+    if not isinstance(data, da.Array):
+        data = np.asarray(data)
+    if isinstance(data, da.Array) or not data.size:
+        first = None
+    else:
+        first = data.ravel()[0]
     is_date = data.dtype == OBJECT and value_dtype(first).kind == "M"
     if is_date:
         said = f"holds dates ({type(first).__name__})"
@@ -293,7 +313,10 @@ def decoded(array: xr.DataArray, role: str) -> xr.DataArray:
         data = da.map_blocks(packing.decode, gated(data, role), dtype=dtype, meta=meta)
     elif packing is not None:
         data = packing.decode(np.asarray(data))
-    attrs = array.attrs if packing is None else without_packing(array.attrs)
+    if packing is None:
+        attrs = array.attrs
+    else:
+        attrs = without_packing(array.attrs)
     return xr.DataArray(data, dims=array.dims, coords=array.coords, name=array.name, attrs=attrs)
 
 
@@ -333,7 +356,9 @@ def expand(v: xr.Variable, dims: tuple[Hashable, ...]) -> Any:
 def in_grid(array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     """The array in the grid's chunks, but for dimensions of size 1."""
     own = tuple((1,) if n == 1 else c for c, n in zip(chunks, array.shape, strict=True))
-    return array.rechunk(own) if isinstance(array, da.Array) else da.from_array(array, chunks=own, name=False)
+    if isinstance(array, da.Array):
+        return array.rechunk(own)
+    return da.from_array(array, chunks=own, name=False)
 
 
 def predicted(
@@ -363,7 +388,9 @@ def predicted(
         found = block(*arrays)
         return dims, found if found.shape == (*sizes, *rest) else np.broadcast_to(found, (*sizes, *rest))
     chunks = grid_chunks(variables, dims, sizes, len(names), together=False)
-    new = {} if outputs is None else {"new_axis": len(dims)}
+    new = {}
+    if outputs is not None:
+        new = {"new_axis": len(dims)}
     own = (*(c if d in have else (1,) for d, c in zip(dims, chunks, strict=True)), *((k,) for k in rest))
     arrays = [in_grid(a, chunks) for a in arrays]
     meta = np.empty((0,) * len(own), dtype)

@@ -1,7 +1,7 @@
 """What a task does with its pieces of several variables: decodes them and makes rows, some at a time.
 
-Where the pieces come from is in `dataset_column`. Here they are NumPy arrays, each with all of the grid's dimensions and size 1
-along those that it does not depend on.
+Where the pieces come from is in `dataset_column`. Here they are NumPy arrays, each with all of the grid's dimensions
+and size 1 along those that it does not depend on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class BoundFields:
 
     @property
     def name(self) -> str:
-        return self.fields.names[0] if len(self.fields.names) == 1 else self.fields.role
+        if len(self.fields.names) == 1:
+            return self.fields.names[0]
+        return self.fields.role
 
     def where(self, row: int, column: int = 0) -> str:
         index = np.unravel_index(row - self.start, self.shape)
@@ -98,7 +100,10 @@ def fill(
         for j, (piece, packing) in enumerate(zip(pieces, packings, strict=True)):
             index: Any = (*(s if n > 1 else slice(None) for s, n in zip(box, piece.shape, strict=True)), ...)
             part = piece[index]
-            rows[..., j] = part if packing is None else packing.decode(part)
+            if packing is None:
+                rows[..., j] = part
+            else:
+                rows[..., j] = packing.decode(part)
         done += prod(size)
 
 
@@ -107,7 +112,8 @@ def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
     if len(shape) < 2:
         yield (slice(start, stop),) * len(shape)
         return
-    inner, rest = prod(shape[1:]), tuple(slice(0, n) for n in shape[1:])
+    inner = prod(shape[1:])
+    rest = tuple(slice(0, n) for n in shape[1:])
     while start < stop:
         i, j = divmod(start, inner)
         whole = (stop - start) // inner

@@ -54,7 +54,9 @@ async def _content(array: zarr.Array, packing: Packing | None) -> str:
 def _keys(array: zarr.Array, whole: bool) -> Iterator[str]:
     """Yield the keys of all chunks or shards, or of some, evenly spaced."""
     grid = tuple(len(all_of(edges)) for edges in key_edges(array))
-    step = 1 if whole else max(1, -(-prod(grid) // SAMPLED_CHUNKS))
+    step = 1
+    if not whole:
+        step = max(1, -(-prod(grid) // SAMPLED_CHUNKS))
     for i in range(0, prod(grid), step):
         yield chunk_key(array, tuple(map(int, np.unravel_index(i, grid))))
 

@@ -37,7 +37,9 @@ class Declared(NamedTuple):
         name = f"block {block_id} of {self.role!r}"
         first = sum(self.chunks[0][: block_id[0]])
         last = first + self.chunks[0][block_id[0]] - 1
-        return name if np.isnan(last) else f"{name} (declared as rows {first}-{last})"
+        if np.isnan(last):
+            return name
+        return f"{name} (declared as rows {first}-{last})"
 
 
 def gated(array: da.Array, role: str) -> da.Array:
@@ -105,7 +107,9 @@ def filled_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype that values of ``dtype`` and NaN have together."""
     if dtype.kind in "iub":
         return np.dtype(float)
-    return dtype if dtype.kind in "fc" else np.dtype(object)
+    if dtype.kind in "fc":
+        return dtype
+    return np.dtype(object)
 
 
 def is_plain(block: Any) -> bool:
@@ -132,4 +136,6 @@ def described(shape: tuple[float, ...], dtype: np.dtype) -> str:
 def kind_of(block: Any) -> str:
     """Return the name of a block's class with its package."""
     cls = type(block)
-    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.split('.')[0]} {cls.__name__}"
+    if cls.__module__ == "builtins":
+        return cls.__name__
+    return f"{cls.__module__.split('.')[0]} {cls.__name__}"

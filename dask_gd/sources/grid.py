@@ -83,9 +83,11 @@ def grouped(edges: Edges, most: int, fewest: int = 1) -> Edges:
     """
     if isinstance(edges, range):
         step = edges.step * max(1, most // edges.step, -(-fewest // edges.step))
-        first, last = edges[0], edges[-1]
+        first = edges[0]
+        last = edges[-1]
         return range(first, first - (first - last) // step * step + 1, step)
-    cuts, last = [edges[0]], len(edges) - 1
+    cuts = [edges[0]]
+    last = len(edges) - 1
     while cuts[-1] < edges[-1]:
         start = cuts[-1]
         i = max(find(edges, start + most), bisect_left(edges, start + fewest), bisect_right(edges, start))

@@ -115,13 +115,17 @@ def columns_not_numbers(role: str, columns: list[tuple[Any, str, Any]]) -> Inval
 def dtype_name(dtype: Any) -> str:
     """Return a dtype's name for messages, with the kind of its categories."""
     categories = getattr(dtype, "categories", None)
-    return str(dtype) if categories is None else f"{dtype} of {categories.dtype}"
+    if categories is None:
+        return str(dtype)
+    return f"{dtype} of {categories.dtype}"
 
 
 def value_dtype(value: Any) -> np.dtype:
     """Return the dtype whose remedy serves an object: dates of any library are times."""
     is_date = hasattr(value, "isoformat") or type(value).__module__.partition(".")[0] == "cftime"
-    return np.dtype("M8[ns]") if is_date else np.asarray(value).dtype
+    if is_date:
+        return np.dtype("M8[ns]")
+    return np.asarray(value).dtype
 
 
 def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
@@ -145,7 +149,9 @@ def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
 def variable_remedy(name: Any, dtype: Any, is_date: bool = False) -> str:
     """Return what to do about a Dataset's variable that holds no numbers; dates may be objects, such as cftime's."""
     if is_date or dtype.kind == "M":
-        since = f"dataset[{name!r}][0]" if is_date else "np.datetime64('2000-01-01')"
+        since = "np.datetime64('2000-01-01')"
+        if is_date:
+            since = f"dataset[{name!r}][0]"
         return (
             f"make a number of time first, for example dataset.assign(days=(dataset[{name!r}] - "
             f"{since}) / np.timedelta64(1, 'D')), or name a part of it, such as '{name}.dayofyear'."

@@ -45,7 +45,9 @@ def opened(a: Any, role: str = "rows") -> Any:
     if isinstance(a, zarr.Array):
         stored = ZarrRows(a, role)
         check_stored(stored, "error", 0, a.shape[0])
-        return stored.lazy if is_plain(a.dtype) else _text(stored)
+        if is_plain(a.dtype):
+            return stored.lazy
+        return _text(stored)
     return a
 
 
@@ -65,7 +67,9 @@ def _read_text(stored: ZarrRows, block_info: Any) -> np.ndarray:
 
 def named(a: Any, role: str = "rows") -> Any:
     """Return a Zarr array that names its features as a lazy DataArray, which keeps the names; all else as it is."""
-    names = feature_names_of(a) if isinstance(a, zarr.Array) else None
+    names = None
+    if isinstance(a, zarr.Array):
+        names = feature_names_of(a)
     if names is None:
         return a
     dims = dimension_names(a) or ("row", "feature")
@@ -84,7 +88,9 @@ def label_rows(a: Any, role: str = "y") -> Any:
 
 def in_dask(a: Any) -> da.Array:
     """Return an array as Dask's. What is in memory, of any dtype, is one block."""
-    return a if isinstance(a, da.Array) else da.from_array(a, chunks=-1)
+    if isinstance(a, da.Array):
+        return a
+    return da.from_array(a, chunks=-1)
 
 
 def dask_rows(a: Any, role: str = "rows") -> da.Array:
@@ -111,4 +117,6 @@ def column(source: Source, role: str) -> Any:
     if isinstance(held, ZarrRows):
         return held.lazy[source.bounds[0] : source.bounds[-1]]
     whole = held.memory is not None and len(held.memory) == source.shape[0]
-    return held.memory if whole else held.array
+    if whole:
+        return held.memory
+    return held.array

@@ -87,7 +87,8 @@ class MarkedChunks:
     @cached_property
     def corners(self) -> tuple[Any, ...]:
         """Return the index of every row, in the first column of the smallest chunks, those in inner shards too."""
-        codecs, edges = getattr(self.array.metadata, "codecs", ()), self.chunks
+        codecs = getattr(self.array.metadata, "codecs", ())
+        edges = self.chunks
         while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
             codecs = shards[0].codecs
             edges = tuple(map(even_edges, self.array.shape, shards[0].chunk_shape))
@@ -190,7 +191,8 @@ class MarkedChunks:
 
     def _look(self, start: int, out: np.ndarray, fill: Any) -> None:
         """Refuse absent chunks, or fill them, where ``out`` holds the mark."""
-        marked, seen = self._is_mark(out), False
+        marked = self._is_mark(out)
+        seen = False
         for _, box in self._boxes(self.keys, start, len(out)):
             part = marked[box]
             if not part.any():
@@ -224,7 +226,9 @@ class MarkedChunks:
 
     def _is_mark(self, values: np.ndarray) -> np.ndarray:
         mark = self.mark(0)
-        return values == mark if mark == mark else values != values
+        if mark == mark:
+            return values == mark
+        return values != values
 
     def _asked(self, chunk: tuple[int, ...]) -> Key:
         """Ask the store for a chunk, or for the shard that holds it."""

@@ -88,7 +88,8 @@ def check_metadata(array: zarr.Array, role: str) -> None:
     """
     name = array.path or role
     with understood(f"array {name!r}"):
-        shape, itemsize = array.shape, array.dtype.itemsize
+        shape = array.shape
+        itemsize = array.dtype.itemsize
         chunks, shards = _sides(array)
     if len(shape) != len(chunks) or any(size < 0 for size in shape) or any(size < 1 for size in chunks):
         raise DataError(
@@ -142,4 +143,6 @@ def _sides(array: zarr.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _short(sizes: tuple[int, ...]) -> str:
     text = str(tuple(sizes))
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    if len(text) <= 80:
+        return text
+    return f"{text[:80]}..."

@@ -68,7 +68,10 @@ class Packing:
                 raise DataError(f"The attribute {UNSIGNED} is for integers; a block holds {stored.dtype}.")
             kind = "u" if stored.dtype.kind == "i" else "i"
             stored = stored.view(f"{stored.dtype.byteorder}{kind}{stored.dtype.itemsize}")
-        values = np.empty(stored.shape, self.dtype(stored.dtype)) if out is None else out
+        if out is None:
+            values = np.empty(stored.shape, self.dtype(stored.dtype))
+        else:
+            values = out
         np.copyto(values, stored, casting="unsafe")
         missing = [values == self._stored(fill, stored.dtype) for fill in self.fills]
         if self.scale != 1.0:

@@ -53,16 +53,20 @@ def grid_chunks(
     Dimensions that no chunked variable has are cut so that blocks of rows, were they in memory, would be those of a
     NumPy array. ``together`` puts chunks that are so small that their tasks cost more than they do together.
     """
-    n, chunks = max(1, prod(sizes)), dict[Hashable, tuple[int, ...]]()
+    n = max(1, prod(sizes))
+    chunks = dict[Hashable, tuple[int, ...]]()
     row_bytes = 8 * width
     for v in sorted(variables, key=lambda v: -v.nbytes):
         for d, c in zip(v.dims, v.chunks or (), strict=bool(v.chunks)):
             chunks.setdefault(d, tuple(size for size in c if size) or (0,))
     blocks = prod(len(c) for c in chunks.values())
-    some = min(blocks // PARTITIONS, SMALL_BLOCK * blocks // (n * row_bytes)) if together else 1
+    some = 1
+    if together:
+        some = min(blocks // PARTITIONS, SMALL_BLOCK * blocks // (n * row_bytes))
     for d in reversed(dims):
         if d in chunks and some > 1:
-            count, edges = min(some, len(chunks[d])), np.cumsum([0, *chunks[d]])
+            count = min(some, len(chunks[d]))
+            edges = np.cumsum([0, *chunks[d]])
             chunks[d] = tuple(np.diff(np.append(edges[:-1:count], edges[-1])).tolist())
             some //= count
     wanted = min(PARTITION_BYTES, max(1 << 20, n * row_bytes // PARTITIONS)) // row_bytes

@@ -23,7 +23,8 @@ class Ahead:
     """
 
     def __init__(self, column: ZarrRows, spans: list[tuple[int, int]]):
-        self.column, self.left = column, deque(enumerate(spans))
+        self.column = column
+        self.left = deque(enumerate(spans))
         row = int(np.prod(column.shape[1:])) * column.dtype.itemsize
         largest = max((stop - start for start, stop in spans), default=1) * row
         self.count = min(column.ahead, max(1, AHEAD_BYTES // largest))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
@@ -98,10 +98,15 @@ async def _left_out(
     """Return the chunks that present shards leave out: their indices have the offset `ABSENT`."""
     chunk = np.array(array.chunks)
     # Chunks that hold no row in use, or lie beyond the array's edge, need not be there.
-    first, last = start // chunk[0], -(-stop // chunk[0])
+    first = start // chunk[0]
+    last = -(-stop // chunk[0])
     grid = -(-np.array(array.shape) // chunk)
-    where = RangeByteRequest(0, index.nbytes) if index.at_start else SuffixByteRequest(index.nbytes)
-    absent, left = [], iter(shards)
+    if index.at_start:
+        where: ByteRequest = RangeByteRequest(0, index.nbytes)
+    else:
+        where = SuffixByteRequest(index.nbytes)
+    absent = []
+    left = iter(shards)
     while some := list(islice(left, AT_ONCE)):
         keys = [chunk_key(array, shard) for shard in some]
         for shard, stored in zip(some, await gathered(array.store, keys, where), strict=True):
@@ -120,7 +125,9 @@ async def gathered(store: Store, keys: list[str], where: Any) -> list[bytes | No
 
     async def one(key: str) -> bytes | None:
         found = await store.get(key, default_buffer_prototype(), byte_range=where)
-        return None if found is None else found.to_bytes()
+        if found is None:
+            return None
+        return found.to_bytes()
 
     return await asyncio.gather(*map(one, keys))
 

@@ -63,7 +63,8 @@ class Reader:
         self, partition: int, blocks: tuple[Any, ...]
     ) -> tuple[Column, Column | None, Column | None, Column | None, Column | None]:
         """The columns of one partition, materialised ones bound to their block."""
-        start, waiting = self.bounds[partition], iter(blocks)
+        start = self.bounds[partition]
+        waiting = iter(blocks)
         x, y, weight, offset, fold = (
             BoundRows(next(waiting), c, start)
             if isinstance(c, str)
@@ -103,7 +104,8 @@ class Reader:
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
                 return _Narrow(reading(column, spans), spans)
 
-            target, others = y and narrow(y), [column and narrow(column) for column in more]
+            target = y and narrow(y)
+            others = [column and narrow(column) for column in more]
             lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
             read = reading(x, lacking)
             for partition, a, b in windows:
@@ -130,7 +132,8 @@ class Reader:
 
     def _spans(self, column: Column, partition: int, windows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
         """What to read of a narrow column for a partition: its own chunks, or more where the features' are longer."""
-        stop, end = -1, self.bounds[partition + 1]
+        stop = -1
+        end = self.bounds[partition + 1]
         for _, a, b in (window for window in windows if window[0] == partition):
             if b > stop:
                 stop = next(last for _, last in column.windows(a, end) if last >= b)
@@ -141,7 +144,8 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
     """The rows that have no NaN in any column, some at a time: where there are others, these are copied."""
     step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
     for first in range(0, len(rows.x), step):
-        x, y = rows.x[first : first + step], rows.y[first : first + step]
+        x = rows.x[first : first + step]
+        y = rows.y[first : first + step]
         weight, offset, fold = (
             None if a is None else a[first : first + step] for a in (rows.weight, rows.offset, rows.fold)
         )
@@ -176,7 +180,10 @@ class _Narrow:
     once."""
 
     def __init__(self, read: Callable[[int, int], np.ndarray], spans: list[tuple[int, int]]):
-        self.fetch, self.spans, self.start, self.stop = read, deque(spans), 0, -1
+        self.fetch = read
+        self.spans = deque(spans)
+        self.start = 0
+        self.stop = -1
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if stop > self.stop:

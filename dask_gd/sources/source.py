@@ -85,7 +85,9 @@ class Source:
     def outputs(self) -> int | None:
         if self.present is not None:
             return len(self.present.columns)
-        return self.y.shape[1] if len(self.y.shape) == 2 and self.y.shape[1] > 1 else None
+        if len(self.y.shape) == 2 and self.y.shape[1] > 1:
+            return self.y.shape[1]
+        return None
 
     @property
     def partitions(self) -> int:
@@ -94,7 +96,9 @@ class Source:
     @property
     def sample_dims(self) -> tuple[str, ...] | None:
         """The dimensions whose points are the rows, of a Dataset."""
-        return self.x.fields.dims if isinstance(self.x, FieldRows) else None
+        if isinstance(self.x, FieldRows):
+            return self.x.fields.dims
+        return None
 
     @property
     def roles(self) -> dict[str, Any]:
@@ -104,7 +108,10 @@ class Source:
         for role, column in columns.items():
             if isinstance(column, FieldRows):
                 names = column.fields.names
-                found[role] = names[0] if column.flat else list(names)
+                if column.flat:
+                    found[role] = names[0]
+                else:
+                    found[role] = list(names)
             elif column is not None:
                 found[role] = True
         return found
@@ -112,7 +119,9 @@ class Source:
     @property
     def target_attrs(self) -> dict[str, str]:
         """What the only target of a Dataset is called, and its units."""
-        return self.y.attrs if isinstance(self.y, FieldRows) and self.y.flat else {}
+        if isinstance(self.y, FieldRows) and self.y.flat:
+            return self.y.attrs
+        return {}
 
     @property
     def nbytes(self) -> int:
@@ -139,7 +148,10 @@ class Source:
         names = tuple(
             c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in columns
         )
-        k, present = self.outputs or 1, None if self.present is None else self.present.columns
+        k = self.outputs or 1
+        present = None
+        if self.present is not None:
+            present = self.present.columns
         reader = Reader(self.bounds, self.dtype, self.shape[1], k, names, self.nan == "drop", present)
         blocks = [c.blocks() for c in columns if isinstance(c, BlockRows | FieldRows)]
         return TaskInput(reader, paired(blocks) if blocks else None)
@@ -161,18 +173,25 @@ class Source:
         30 partitions of at most 10,000 rows, at most 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB,
         at most 23.0 MB of memory for each thread
         """
-        p, k = self.shape[1], self.outputs or 1
+        p = self.shape[1]
+        k = self.outputs or 1
         q = p + 1
         rows = int(np.diff(self.bounds).max())
         # A first step tries several lengths at once, of wide weights the fewest.
         sums = stats_bytes(q, k, candidates(q), k if q <= GRAM_LIMIT else 0)
-        width, tasks, level = fan_in(sums), self.partitions, self.partitions
+        width = fan_in(sums)
+        tasks = self.partitions
+        level = self.partitions
         while level > 1 or tasks == self.partitions:
             level = -(-level // width)
             tasks += level
         columns = [column for column in self.columns if column is not None]
-        window = rows if isinstance(self.x, BlockRows) else self.x.read_rows
-        cast = 0 if self.x.dtype == self.dtype else min(window, rows) * p * self.dtype.itemsize
+        window = rows
+        if not isinstance(self.x, BlockRows):
+            window = self.x.read_rows
+        cast = 0
+        if self.x.dtype != self.dtype:
+            cast = min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * fan_in(sums) * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
@@ -181,7 +200,9 @@ class Source:
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
-        cut = self.x.fields.chunks if isinstance(self.x, FieldRows) else self.bounds
+        cut: tuple = self.bounds
+        if isinstance(self.x, FieldRows):
+            cut = self.x.fields.chunks
         partitions = f"{self.partitions}:{_short(cut)}"
         fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
         if self.nan != "error":
@@ -278,7 +299,10 @@ def open(
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     try:
         with understood(f"group {path}", OSError, ImportError, zarr.errors.ContainsArrayError):
-            group = path if isinstance(path, zarr.Group) else zarr.open_group(_location(path), mode="r")
+            if isinstance(path, zarr.Group):
+                group = path
+            else:
+                group = zarr.open_group(_location(path), mode="r")
     except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
         raise InvalidArgumentError(f"{path} is not a Zarr group.") from error
     if missing not in ("error", "fill"):
@@ -323,7 +347,9 @@ def as_source(
         for column in source.columns:
             if isinstance(column, ZarrRows):
                 column.check_sendable()
-    return replace(source, nan="drop") if nan == "drop" else source
+    if nan == "drop":
+        return replace(source, nan="drop")
+    return source
 
 
 def dataset_source(
@@ -338,7 +364,9 @@ def dataset_source(
     """A source from the variables of a dataset, see `fit`."""
     x, y, weight, added, of = dataset_rows(dataset, features, target, sample_dims, sample_weight, offset, fold)
     bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
-    names = None if isinstance(target, str) else y.fields.names
+    names = None
+    if not isinstance(target, str):
+        names = y.fields.names
     return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names, offset=added, fold=of)
 
 
@@ -373,7 +401,8 @@ def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
 
 def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(None), missing: str = "error") -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
-    names, output_names = feature_names_of(x), None
+    names = feature_names_of(x)
+    output_names = None
     check_coordinates(x=x, y=y, sample_weight=sample_weight, offset=offset)
     if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)

@@ -62,7 +62,8 @@ class Stamps:
     """
 
     def __init__(self, source: Source):
-        self.start, self.stop = source.bounds[0], source.bounds[-1]
+        self.start = source.bounds[0]
+        self.stop = source.bounds[-1]
         self.columns: list[tuple[ZarrRows, Sequence[Any]]] = []
         # Passes that had been made when they were compared last.
         self.passes = 0
@@ -124,10 +125,17 @@ class Stamps:
         index = next(islice(chunks_of(array, self.start, self.stop), changed[0], None))
         edges = key_edges(array)[0]
         rows = f"{edges[index[0]]}-{min(edges[index[0] + 1], array.shape[0]) - 1}"
-        kind, done = "shard" if array.shards else "chunk", "removed" if gone else "overwritten"
-        more = f" ({len(changed) - 1} more changed too)" if len(changed) > 1 else ""
-        where = "" if kept is None else f"; {kept} keeps what was committed before, which may be of both"
-        again = "" if kept is None else f", with a store that is new to the {what}"
+        kind = "shard" if array.shards else "chunk"
+        done = "removed" if gone else "overwritten"
+        more = ""
+        if len(changed) > 1:
+            more = f" ({len(changed) - 1} more changed too)"
+        where = ""
+        if kept is not None:
+            where = f"; {kept} keeps what was committed before, which may be of both"
+        again = ""
+        if kept is not None:
+            again = f", with a store that is new to the {what}"
         return (
             f"Array {column.name!r}, {kind} {index}, rows {rows}: it was {done} while the {what} read the array, in "
             f"{place(array)}{more}. What it found is of old rows and new ones together, and is not committed as "
@@ -180,7 +188,9 @@ def chunks_of(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, .
     """Yield the indices of the chunks or shards with the rows ``start`` to ``stop``; of many files only some."""
     rows, *columns = key_edges(array)
     grid = [overlapping(rows, start, stop), *map(all_of, columns)]
-    step = -(-prod(map(len, grid)) // MOST_FILES) if isinstance(_innermost(array.store), LocalStore) else 1
+    step = 1
+    if isinstance(_innermost(array.store), LocalStore):
+        step = -(-prod(map(len, grid)) // MOST_FILES)
     return islice(product(*grid), 0, None, max(1, step))
 
 

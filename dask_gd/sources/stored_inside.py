@@ -78,7 +78,9 @@ def zarr_arrays(array: da.Array) -> list[zarr.Array]:
 
 def _readers(graph: Any) -> Iterator[Any]:
     """Yield what the layers of a graph hold: of layers with a task for each block some tasks."""
-    layers = graph.layers.values() if isinstance(graph, HighLevelGraph) else [graph]
+    layers = [graph]
+    if isinstance(graph, HighLevelGraph):
+        layers = list(graph.layers.values())
     for layer in layers:
         if isinstance(layer, Blockwise):
             yield layer.task
@@ -115,7 +117,9 @@ def _note(stored: zarr.Array, role: str) -> None:
                 name,
             )
     with contextlib.suppress(Exception):  # a store that does not answer is the reader's to name
-        absent = next(iter(presence.absent_chunks(stored, 0, stored.shape[0])), None) if stored.ndim else None
+        absent = None
+        if stored.ndim:
+            absent = next(iter(presence.absent_chunks(stored, 0, stored.shape[0])), None)
         if absent is not None and not _is_nan(stored.fill_value):
             logger.warning(
                 "%s is read by Dask from the Zarr array %r, which lacks chunk %s and perhaps others. They are taken "

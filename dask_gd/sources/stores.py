@@ -47,7 +47,9 @@ def absolute(array: zarr.Array) -> zarr.Array:
 def _absolute(store: Any) -> Any:
     if isinstance(store, WrapperStore):
         inner = _absolute(store._store)
-        return store if inner is store._store else type(store)(inner)
+        if inner is store._store:
+            return store
+        return type(store)(inner)
     if type(store) is LocalStore and not store.root.is_absolute():
         return LocalStore(os.path.abspath(store.root), read_only=store.read_only)
     if type(store) is ZipStore and not os.path.isabs(store.path):
@@ -107,12 +109,16 @@ def ask(store: Store, key: str) -> Key:
     except Exception:
         # Some stores give no parts, or refuse the first byte of what has none.
         whole = sync(store.get(key, default_buffer_prototype()))
-        return Key.EMPTY if whole is not None and len(whole) == 0 else Key.WHOLE
+        if whole is not None and len(whole) == 0:
+            return Key.EMPTY
+        return Key.WHOLE
     if first is None:
         return Key.ABSENT
     if len(first) == 0:
         return Key.EMPTY
-    return Key.THERE if len(first) == 1 else Key.WHOLE
+    if len(first) == 1:
+        return Key.THERE
+    return Key.WHOLE
 
 
 def check_sendable(array: zarr.Array) -> None:

@@ -26,7 +26,9 @@ def with_values(source: Source) -> Source:
     Each of them would have every row dropped. The coefficients of the others are what they are without them. Looks at
     the first rows, and at the rest only of targets that are NaN in all of these.
     """
-    total = source.y.shape[1] if len(source.y.shape) == 2 else 1
+    total = 1
+    if len(source.y.shape) == 2:
+        total = source.y.shape[1]
     if source.nan != "drop" or source.present is not None or total == 1:
         return source
     absent = _absent(source)
@@ -35,14 +37,18 @@ def with_values(source: Source) -> Source:
     names = source.output_names
     columns = tuple(j for j in range(total) if j not in set(absent))
     said = [repr(names[j]) if names else str(j) for j in absent[:NAMED]]
-    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+    more = ""
+    if len(absent) > NAMED:
+        more = f" and {len(absent) - NAMED} more"
     logger.warning(
         "Targets %s%s are NaN in all rows: their coefficients are NaN, and the other %d are fitted without them.",
         ", ".join(said),
         more,
         len(columns),
     )
-    own = None if names is None else tuple(names[j] for j in columns)
+    own = None
+    if names is not None:
+        own = tuple(names[j] for j in columns)
     return replace(source, present=Present(columns, total, names), output_names=own)
 
 

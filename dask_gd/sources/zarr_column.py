@@ -69,7 +69,9 @@ class ZarrRows:
     @cached_property
     def dtype(self) -> np.dtype:
         """Of the values."""
-        return self.array.dtype if self.packing is None else self.packing.dtype(self.array.dtype)
+        if self.packing is None:
+            return self.array.dtype
+        return self.packing.dtype(self.array.dtype)
 
     @cached_property
     def chunk_edges(self) -> tuple[Edges, ...]:
@@ -104,7 +106,8 @@ class ZarrRows:
 
         Of chunks that are stored as they are, no more than that.
         """
-        n, edges = self.shape[0], self.chunk_edges[0]
+        n = self.shape[0]
+        edges = self.chunk_edges[0]
         row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
         most = READ_BYTES // row_bytes
         if self.files is not None and self.files.plain and longest(edges) > most:
@@ -148,7 +151,8 @@ class ZarrRows:
     def buffer_bytes(self) -> int:
         """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
         chunk = prod(map(longest, self.chunk_edges)) * self.array.dtype.itemsize
-        window, packed = self.window_bytes, 0
+        window = self.window_bytes
+        packed = 0
         if self.packing is not None:
             # What is stored, and which values of it are missing.
             packed = window // self.dtype.itemsize * (self.array.dtype.itemsize + 2)
@@ -181,7 +185,8 @@ class ZarrRows:
         if out is None:
             out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         context_meter.digest_metric("read", out.nbytes, "bytes")
-        stored, fill = out, None
+        stored = out
+        fill = None
         if self.packing is not None:
             stored = thread_buffer(f"{self.role} packed", out.shape, self.array.dtype)
         if self.missing == "fill":
@@ -191,7 +196,9 @@ class ZarrRows:
         except ChunkError as error:
             refused = self._refused(error)
         else:
-            return out if self.packing is None else self.packing.decode(stored, out)
+            if self.packing is None:
+                return out
+            return self.packing.decode(stored, out)
         # Not from the error: those of stores hold what cannot be sent to the client, which would hide this one.
         raise refused
 
@@ -207,7 +214,8 @@ class ZarrRows:
     def _refused(self, error: ChunkError) -> DataError:
         """Say of a chunk that it is absent, damaged, or not given, and what to do."""
         corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
-        where, intact = f"Array {self._chunk_at(*corner[:2])}", "Iterations already stored are intact."
+        where = f"Array {self._chunk_at(*corner[:2])}"
+        intact = "Iterations already stored are intact."
         if error.absent:
             try:
                 seen = stores.sees_store(self.array)
@@ -239,7 +247,10 @@ class ZarrRows:
         if not absent:
             return
         first, edges = absent[0]
-        more = f"{len(absent) - 1:,}" if len(absent) <= MANY_CHUNKS else f"more than {MANY_CHUNKS - 1:,}"
+        if len(absent) <= MANY_CHUNKS:
+            more = f"{len(absent) - 1:,}"
+        else:
+            more = f"more than {MANY_CHUNKS - 1:,}"
         rows = self._rows_of(edges, first[0])
         raise MissingChunkError(
             f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {more} more; "
@@ -277,7 +288,10 @@ class LazyRows:
     """What Dask takes for an array: rows that `ZarrRows.read` reads, in memory of their own."""
 
     def __init__(self, rows: ZarrRows):
-        self.rows, self.shape, self.dtype, self.ndim = rows, rows.shape, rows.dtype, len(rows.shape)
+        self.rows = rows
+        self.shape = rows.shape
+        self.dtype = rows.dtype
+        self.ndim = len(rows.shape)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         first, *rest = index if isinstance(index, tuple) else (index,)
@@ -286,12 +300,16 @@ class LazyRows:
             start, stop = (min(wanted), max(wanted) + 1) if wanted else (0, 0)
             some: Any = slice(None) if wanted.step == 1 else np.array(wanted) - start
         else:
-            start, stop, some = int(first), int(first) + 1, 0
+            start = int(first)
+            stop = int(first) + 1
+            some = 0
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         if stop > start:
             self.rows.read(start, stop, out)
         part = out[(some, *rest)]
-        return part if part.nbytes == out.nbytes else part.copy()
+        if part.nbytes == out.nbytes:
+            return part
+        return part.copy()
 
     def __dask_tokenize__(self) -> tuple:
         return "dask_gd.LazyRows", self.rows.array, self.rows.missing

@@ -49,7 +49,8 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     for name in ("fit_intercept", "penalised"):
         require(isinstance(fields.get(name), bool), f"{name} is neither true nor false")
     _check_loss(fields.get("loss"))
-    dims, attrs = fields.get("sample_dims"), fields.get("target_attrs", {})
+    dims = fields.get("sample_dims")
+    attrs = fields.get("target_attrs", {})
     require(dims is None or texts(dims), "its sample_dims are no names")
     require(isinstance(attrs, dict) and texts([*attrs, *attrs.values()]), "its target_attrs are no texts")
     # The model.

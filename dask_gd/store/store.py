@@ -253,7 +253,10 @@ class Store:
 
     def _pass_over(self, iteration: int, error: Exception) -> None:
         """Say that an iteration cannot be read, or refuse to go on without it."""
-        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, ValueError | OSError):
+            reason = str(error)
+        else:
+            reason = f"{type(error).__name__}: {error}"
         damaged = f"{self.file(iteration)} is damaged ({reason:.200})"
         if self.strict:
             raise StoreError(
@@ -271,7 +274,8 @@ def owner_of(lock: int) -> str:
     """Say which process has written itself into the open lock file, or nothing if that cannot be told."""
     try:
         owner = json.loads(os.pread(lock, 4096, 0))
-        process, host = int(owner["process"]), str(owner["host"])
+        process = int(owner["process"])
+        host = str(owner["host"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     if host != socket.gethostname():
@@ -287,7 +291,8 @@ def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> Non
     """Refuse to resume a run that was made otherwise, naming each field that differs."""
     differences = []
     for field in sorted(stored.keys() | asked.keys()):
-        old, new = stored.get(field), asked.get(field)
+        old = stored.get(field)
+        new = asked.get(field)
         if isinstance(old, dict) and isinstance(new, dict):
             differences += [
                 f"{field}.{k}: stored {old.get(k)}, now {new.get(k)}"

@@ -60,10 +60,13 @@ class Tweedie:
         """Half the deviance, and ``exp((2 - power) z) - y exp((1 - power) z)``."""
         # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a. For a
         # target of 0 they are multiples of exp(a z).
-        a, b, some = 2.0 - self.power, self.power - 1.0, y > 0
+        a = 2.0 - self.power
+        b = self.power - 1.0
+        some = y > 0
         log_y = np.log(np.where(some, y, 1.0))
         d = z - log_y
-        rising, falling = np.expm1(a * d), np.expm1(-b * d)
+        rising = np.expm1(a * d)
+        falling = np.expm1(-b * d)
         size = np.exp(a * log_y)
         value = size * ((rising / a if a else d) + (falling / b if b else -d))
         slope = size * (rising - falling)
@@ -74,7 +77,9 @@ class Tweedie:
 
     def curvature(self, z, y):
         """``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
-        a, b, some = 2.0 - self.power, self.power - 1.0, y > 0
+        a = 2.0 - self.power
+        b = self.power - 1.0
+        some = y > 0
         # Not y times an exponential, which would be 0 times infinity.
         log_y = np.where(some, np.log(np.where(some, y, 1.0)), -np.inf)
         return a * np.exp(a * z) + b * np.exp(log_y - b * z)
@@ -89,7 +94,9 @@ class Tweedie:
 
     def bad_target(self, y):
         """Where the target is negative, or 0 where that has no probability."""
-        return y < 0 if self.power < 2 else y <= 0
+        if self.power < 2:
+            return y < 0
+        return y <= 0
 
     def check_target_mean(self, mean):
         """Refuse data that is 0 throughout: its intercept would be minus infinity."""

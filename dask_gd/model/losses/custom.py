@@ -106,7 +106,8 @@ class Custom(OfFunctions, RealTargets):
         """The slope's central difference, at least 0."""
         z, y = unchanging(*np.broadcast_arrays(z, y))
         step = STEP * (1.0 + np.abs(z))
-        above, below = z + step, z - step
+        above = z + step
+        below = z - step
         return np.maximum((self._checked("slope", above, y) - self._checked("slope", below, y)) / (above - below), 0.0)
 
     def link(self, mean):

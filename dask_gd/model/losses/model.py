@@ -53,13 +53,17 @@ class Model(OfFunctions):
                 f"Model(function=...): a {type(function).__name__}; give a function (params, x, y, weight) that "
                 "returns the rows' loss and its gradient, both summed."
             )
-        self.function, self.named = function, isinstance(params, Mapping)
+        self.function = function
+        self.named = isinstance(params, Mapping)
         arrays = {k: np.asarray(v, dtype=float) for k, v in (params if self.named else {"params": params}).items()}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise InvalidArgumentError(f"Model(params=...): {name!r} holds NaN or infinity.")
         self.shapes = {name: array.shape for name, array in arrays.items()}
-        self.start = np.concatenate([array.ravel() for array in arrays.values()]) if arrays else np.empty(0)
+        if arrays:
+            self.start = np.concatenate([array.ravel() for array in arrays.values()])
+        else:
+            self.start = np.empty(0)
         if not self.start.size:
             raise InvalidArgumentError("Model(params=...): there is no parameter; give an array or a dict of arrays.")
         self.name = f"model {function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
@@ -77,7 +81,10 @@ class Model(OfFunctions):
         """Parameters as one array, (q,)."""
         arrays: Any = params if self.named else {"params": params}
         named = isinstance(arrays, Mapping)
-        found = {name: np.shape(array) for name, array in arrays.items()} if named else np.shape(arrays)
+        if named:
+            found = {name: np.shape(array) for name, array in arrays.items()}
+        else:
+            found = np.shape(arrays)
         if found != self.shapes:
             raise InvalidTypeError(f"The model's gradient has the shapes {found}; its params have {self.shapes}.")
         return np.concatenate([np.ravel(np.asarray(arrays[name], dtype=float)) for name in self.shapes])
@@ -87,7 +94,9 @@ class Model(OfFunctions):
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
         parts = np.split(np.asarray(flat), np.cumsum(sizes)[:-1])
         arrays = {n: part.reshape(shape) for part, (n, shape) in zip(parts, self.shapes.items(), strict=True)}
-        return arrays if self.named else arrays["params"]
+        if self.named:
+            return arrays
+        return arrays["params"]
 
     def sums(self, flat: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> tuple:
         """Loss and gradient (q,) of a block, at parameters (q,); y is (n, k)."""

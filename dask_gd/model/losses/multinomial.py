@@ -63,7 +63,9 @@ class Softmax:
 
     @property
     def targets(self):
-        last = "the number of classes less 1" if self.classes is None else self.classes - 1
+        last = "the number of classes less 1"
+        if self.classes is not None:
+            last = str(self.classes - 1)
         return f"the whole numbers 0 to {last}, the classes' numbers (np.unique(y, return_inverse=True))"
 
     def indicators(self, y):
@@ -74,7 +76,8 @@ class Softmax:
     def value_and_slope(self, z, y):
         """The loss (n, 1, m) and ``softmax(z) - y`` (n, classes, m) of z (n, classes, m) and y (n, classes, 1)."""
         # With the classes first the sums over them are of whole columns.
-        z, y = np.ascontiguousarray(np.moveaxis(z, 1, 0)), np.moveaxis(y, 1, 0)
+        z = np.ascontiguousarray(np.moveaxis(z, 1, 0))
+        y = np.moveaxis(y, 1, 0)
         z -= z.max(axis=0)
         slope = np.exp(z)
         total = slope.sum(axis=0)
@@ -95,7 +98,8 @@ class Softmax:
     def curvature(self, z, y):
         """``s_a s_b`` of each two classes a < b (n, pairs), z being (n, classes): what the second derivative has beside
         its diagonal, without the minus; the diagonal is their sum."""
-        share, (first, second) = self.inverse_link(z), pairs(z.shape[1])
+        share = self.inverse_link(z)
+        (first, second) = pairs(z.shape[1])
         return share[:, first] * share[:, second]
 
     def bad_target(self, y):

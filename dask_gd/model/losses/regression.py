@@ -142,7 +142,9 @@ class Quantile(RealTargets):
     @property
     def curvature_bound(self):
         """Infinite at a corner."""
-        return np.inf if self.smoothing is None else 1.0 / self.smoothing
+        if self.smoothing is None:
+            return np.inf
+        return 1.0 / self.smoothing
 
     def value_and_slope(self, z, y):
         """The loss and, of ``(z - y) / smoothing``, as much as lies between ``-quantile`` and ``1 - quantile``."""

@@ -29,7 +29,8 @@ def restrained(curvature: np.ndarray, diagonal: np.ndarray, least: float, togeth
     nothing, and the full step would throw its weight as far to the other side, while the loss falls for other reasons.
     So its share of the bound is taken to be at least ``least`` times the median feature's, of the same class.
     """
-    every, curvature = np.arange(len(curvature)), curvature.copy()
+    every = np.arange(len(curvature))
+    curvature = curvature.copy()
     share = (curvature[every, every] / diagonal[:, 0]).reshape(-1, together, curvature.shape[2])
     share = np.maximum(share, least * np.median(share, axis=0)).reshape(len(every), -1)
     curvature[every, every] = share * diagonal[:, 0]
@@ -38,12 +39,16 @@ def restrained(curvature: np.ndarray, diagonal: np.ndarray, least: float, togeth
 
 def corrected(state: NewtonState, before: NewtonState) -> np.ndarray:
     """The BFGS update of the curvature by the last step, for each output that has its own."""
-    s, y = state.weights - before.weights, state.gradient - before.gradient
+    s = state.weights - before.weights
+    y = state.gradient - before.gradient
     curvature = state.curvature.copy()
     for j in range(curvature.shape[2]):
-        h, move, change = curvature[:, :, j], s[:, j, 0], y[:, j, 0]
+        h = curvature[:, :, j]
+        move = s[:, j, 0]
+        change = y[:, j, 0]
         image = h @ move
-        inner, seen = move @ image, move @ change
+        inner = move @ image
+        seen = move @ change
         # J is convex: less than this is rounding.
         if curvature.shape[2] == s.shape[1] and inner > 0 and seen > 1e-8 * inner:
             curvature[:, :, j] = h + np.outer(change, change) / seen - np.outer(image, image) / inner

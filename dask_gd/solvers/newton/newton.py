@@ -60,9 +60,9 @@ class Newton:
 
     For the squared loss the curvature is computed once: the first step solves the normal equations, and later ones
     refine the solution with residuals computed from the rows. Where these equations have lost too many digits, a second
-    pass solves them in a basis that is nearly orthogonal, see `kernels.least_squares`. A singular curvature (collinear columns) gives
-    the weights of least norm after scaling the columns; in float32 it is singular up to rounding only, and the weights
-    along such columns are arbitrary.
+    pass solves them in a basis that is nearly orthogonal, see `kernels.least_squares`. A singular curvature (collinear
+    columns) gives the weights of least norm after scaling the columns; in float32 it is singular up to rounding only,
+    and the weights along such columns are arbitrary.
     """
 
     name = "newton"
@@ -129,13 +129,16 @@ class Newton:
 
     def _in_basis(self, state, objective):
         """The step to the minimum of least squares; and a second one, which refines it."""
-        weights, r, ridge = state.query, state.basis, objective.ridge[:, 0, 0]
+        weights = state.query
+        r = state.basis
+        ridge = objective.ridge[:, 0, 0]
         if state.exact:
             slope = in_basis(r, objective.gradient[:, :, 0])
         else:
             slope = objective.basis[:, len(r) :] + in_basis(r, ridge[:, None] * weights[:, :, 0])
         move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
-        move, gradient = move[:, :, None], objective.gradient.astype(float)
+        move = move[:, :, None]
+        gradient = objective.gradient.astype(float)
         return state._replace(
             weights=weights,
             query=weights + move,
@@ -155,15 +158,19 @@ class Newton:
             if state.stale:
                 state = state._replace(curvature=rescaled(state.curvature, state.diagonal, diagonal))
             state = state._replace(diagonal=diagonal)
-        taken, stalled, damping = 0, False, dampings(len(state.weights), state.asked == SHORTEST)
-        damping = damping if state.asked == FULL else damping[1:]
+        taken = 0
+        stalled = False
+        damping = dampings(len(state.weights), state.asked == SHORTEST)
+        if state.asked != FULL:
+            damping = damping[1:]
         if state.asked != SAME:
             moves = state.query - state.weights
             slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, bent, moves)
             best = line.best(state, slopes, objective)
             if best is None:
                 return self._shorter(state, objective, far=objective.loss.min() > state.loss[0] + line.beyond(state))
-            taken, stalled = best, line.stuck(state, objective, best)
+            taken = best
+            stalled = line.stuck(state, objective, best)
         before = state
         state = state._replace(
             weights=state.query[:, :, taken : taken + 1],
@@ -190,7 +197,10 @@ class Newton:
         flat = gained and len(full) > NARROW and promise[0] <= FLAT * abs(state.loss[0])
         exact = objective.curvature is not None and promise[0] <= NEAR * abs(state.loss[0])
         # Steps with the curvature of their own point square the error; others leave the same share of it each time.
-        order = 0 if first or damping[taken] else 2 if exact and before.exact else 1
+        if first or damping[taken]:
+            order = 0
+        else:
+            order = 2 if exact and before.exact else 1
         state = state._replace(
             promise=promise,
             stale=np.array(float(flat)),
@@ -220,7 +230,9 @@ def flat(state: NewtonState, objective: Objective) -> tuple[NewtonState, Objecti
     arrays = {name: getattr(state, name).reshape(q * k, 1, -1) for name in ("weights", "query", "gradient")}
     if len(state.curvature) == q:  # nothing has been seen
         arrays |= {"curvature": curvature, "diagonal": np.ones((q * k, 1, 1)), "together": np.array(float(k))}
-    diagonal = None if objective.diagonal is None else np.repeat(objective.diagonal, k)
+    diagonal = None
+    if objective.diagonal is not None:
+        diagonal = np.repeat(objective.diagonal, k)
     return state._replace(**arrays), objective._replace(
         gradient=objective.gradient.reshape(q * k, 1, -1),
         diagonal=diagonal,
@@ -261,7 +273,8 @@ def directions(state: NewtonState, objective: Objective, damping: np.ndarray) ->
     q, k, _ = state.weights.shape
     found = np.empty((q, k, len(damping)))
     for j in range(k):
-        w, g = state.weights[:, j, 0], state.gradient[:, j, 0]
+        w = state.weights[:, j, 0]
+        g = state.gradient[:, j, 0]
         for i, c in enumerate(damping):
             h = curvature[:, :, min(j, curvature.shape[2] - 1)] + np.diag(c * state.diagonal[:, 0, 0])
             found[:, j, i] = minimise(h, h @ w - g, objective.nonsmooth, w) - w

@@ -31,7 +31,8 @@ def minimise_groups(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, start: n
     members = [np.flatnonzero(bent.groups == g) for g in np.unique(bent.groups)]
     decomposed = [np.linalg.eigh(h[np.ix_(g, g)]) for g in members]
     scale = max(np.abs(linear).max(initial=0.0), absolute.max(initial=0.0))
-    u, left = start.copy(), linear - h @ start
+    u = start.copy()
+    left = linear - h @ start
     for _ in range(ROUNDS):
         for sweep in range(SWEEPS):
             for g, (values, vectors) in zip(members, decomposed, strict=True):
@@ -61,12 +62,15 @@ def group_minimum(values: np.ndarray, slope: np.ndarray, a: float) -> np.ndarray
         return np.zeros_like(slope)
     if np.linalg.norm(slope[values <= 0]) >= a:
         return np.full_like(slope, np.inf)
-    t = float((np.linalg.norm(slope) - a) / values.max()) if values.any() else 0.0
+    t = 0.0
+    if values.any():
+        t = float((np.linalg.norm(slope) - a) / values.max())
     for _ in range(STEPS):
         shifted = t * values + a
         ratios = slope / shifted
         norm = float(np.linalg.norm(ratios))
-        before, t = t, t + (norm - 1.0) * norm**2 / float(ratios**2 @ (values / shifted))
+        before = t
+        t = t + (norm - 1.0) * norm**2 / float(ratios**2 @ (values / shifted))
         if t <= before * (1 + 1e-15):
             break
     return t * slope / (t * values + a)
@@ -76,8 +80,10 @@ def _polished(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray)
     """Newton's method for the groups that are not 0, or u where it leads nowhere."""
     on = np.flatnonzero(u)
     part = NonSmooth(bent.strength[on], bent.groups[on])
-    a, same = part.strength[:, 0, 0], part.groups[:, None] == part.groups
-    v, inner = u[on].copy(), h[np.ix_(on, on)]
+    a = part.strength[:, 0, 0]
+    same = part.groups[:, None] == part.groups
+    v = u[on].copy()
+    inner = h[np.ix_(on, on)]
     for _ in range(STEPS if on.size else 0):
         norms = part.norms(v[:, None, None])[:, 0, 0]
         if not (norms > 0).all():

@@ -45,9 +45,15 @@ def minimise(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, start: np.ndarr
     u = np.where((absolute > 0) & (np.abs(linear) <= absolute), 0.0, start)
     if used.any():
         # Weights of a group share their unit.
-        size = np.where(absolute > 0, 1.0, size)[used] if bent.grouped else size[used]
+        if bent.grouped:
+            size = np.where(absolute > 0, 1.0, size)[used]
+        else:
+            size = size[used]
         scaled = h[np.ix_(used, used)] / (size * size[:, None])
-        groups = bent.groups[used] if bent.grouped else bent.groups
+        if bent.grouped:
+            groups = bent.groups[used]
+        else:
+            groups = bent.groups
         part = NonSmooth((absolute[used] / size)[:, None, None], groups)
         u[used] = _scaled_minimum(scaled, linear[used] / size, part, start[used] * size) / size
     return u
@@ -56,7 +62,8 @@ def minimise(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, start: np.ndarr
 def _scaled_minimum(h: np.ndarray, linear: np.ndarray, part: NonSmooth, u: np.ndarray) -> np.ndarray:
     """`minimise` where no diagonal of h is 0, and what does not bend has a diagonal of 1, as has all without groups."""
     absolute = part.strength[:, 0, 0]
-    free, bent = np.flatnonzero(absolute == 0), np.flatnonzero(absolute > 0)
+    free = np.flatnonzero(absolute == 0)
+    bent = np.flatnonzero(absolute > 0)
     # What is not bent is eliminated: its best value is linear in the others.
     inverse = np.linalg.pinv(h[np.ix_(free, free)], hermitian=True)
     across = h[np.ix_(bent, free)]
@@ -74,7 +81,8 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
     scale = max(np.abs(linear).max(initial=0.0), absolute.max(initial=0.0))
     tolerance = DESCENDED * scale
     diagonal = np.maximum(np.diagonal(h), np.finfo(float).eps)
-    start, u = u, u.copy()
+    start = u
+    u = u.copy()
     for _ in range(ROUNDS):
         before = u.copy()
         polished = _polished(h, linear, absolute, u)
@@ -93,7 +101,8 @@ def _descend(h: np.ndarray, linear: np.ndarray, bent: NonSmooth, u: np.ndarray) 
                     new = np.sign(along) * max(abs(along) - absolute[j], 0.0) / diagonal[j]
                     if new != u[j]:
                         left -= (new - u[j]) * h[j]
-                        largest, u[j] = max(largest, diagonal[j] * abs(new - u[j])), new
+                        largest = max(largest, diagonal[j] * abs(new - u[j]))
+                        u[j] = new
                 if largest <= tolerance:
                     break
         if not (np.isfinite(u).all() and np.isfinite(left).all()):
