@@ -19,9 +19,9 @@ from dask.distributed import Client, LocalCluster, Security
 from helpers import problem, same_bits, to_zarr, until
 
 import dask_gd
-from dask_gd import passes
 from dask_gd.cli.options import cluster_of
 from dask_gd.events import IterationEnded
+from dask_gd.passes import evaluation
 
 N = 2000
 
@@ -111,7 +111,7 @@ def test_the_worker_that_holds_the_weights_dies_and_no_bit_changes(tmp_path, fra
     with dask.config.set(scheduler="threads"):
         expected = fit(x, y, solver="nesterov")
     # Weights of any size are a task's result, which a worker holds and others fetch.
-    monkeypatch.setattr(passes, "LITERAL_BYTES", 0)
+    monkeypatch.setattr(evaluation, "LITERAL_BYTES", 0)
     results = []
     thread = threading.Thread(target=lambda: results.append(fit(x, y, solver="nesterov")))
     thread.start()

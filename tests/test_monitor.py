@@ -25,8 +25,9 @@ import dask_gd
 from dask_gd.dashboard import page, progress
 from dask_gd.dashboard import plugin as boards
 from dask_gd.dashboard.page import duration, table
-from dask_gd.dashboard.plugin import FITS, POINTS, Board, Watched
+from dask_gd.dashboard.plugin import FITS, Board
 from dask_gd.dashboard.progress import Progress
+from dask_gd.dashboard.watched import POINTS, Watched
 from dask_gd.errors import DataError
 from dask_gd.events import StopFit
 

@@ -18,9 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from zarr.codecs import BloscCodec
 
 import dask_gd
-from dask_gd import passes
 from dask_gd.kernels.base import FAN_IN, FAN_IN_BYTES, Needs, fan_in
-from dask_gd.passes import TASKS_EACH, evaluate, grouped
+from dask_gd.passes import evaluate, evaluation, plan
+from dask_gd.passes.plan import TASKS_EACH, group_into_tasks
 from dask_gd.sources import as_source
 
 
@@ -59,7 +59,7 @@ def test_a_pass_takes_no_more_tasks_than_planned(tmp_path, chunk):
 def test_tasks_share_the_partitions_evenly_and_in_order(tmp_path, threads, count):
     x, _, y = problem(8000, 4)
     source = stored(tmp_path, x, y, 16)
-    groups = grouped(source, tuple(range(count)), threads)
+    groups = group_into_tasks(source, tuple(range(count)), threads)
     assert sum(groups, ()) == tuple(range(count))
     assert len(groups) == min(count, TASKS_EACH * threads)
     sizes = [len(group) for group in groups]
@@ -69,7 +69,7 @@ def test_tasks_share_the_partitions_evenly_and_in_order(tmp_path, threads, count
 def test_a_cluster_without_workers_yet_is_waited_for(tmp_path):
     x, _, y = problem(800, 4)
     source = stored(tmp_path, x, y, 16)
-    assert len(grouped(source, tuple(range(20)), 0)) == TASKS_EACH
+    assert len(group_into_tasks(source, tuple(range(20)), 0)) == TASKS_EACH
     with cluster(0) as none, Client(none):
         threading.Timer(1.0, none.scale, args=(1,)).start()
         assert dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3)).converged
@@ -81,8 +81,8 @@ def test_sums_do_not_depend_on_how_partitions_share_tasks(tmp_path, monkeypatch)
     query = np.random.default_rng(0).standard_normal((5, 1, 2))
     found = []
     for each, limit in ((1, FAN_IN_BYTES), (7, FAN_IN_BYTES), (4, 0)):
-        monkeypatch.setattr(passes, "TASKS_EACH", each)
-        monkeypatch.setattr(passes, "FAN_IN_BYTES", limit)
+        monkeypatch.setattr(plan, "TASKS_EACH", each)
+        monkeypatch.setattr(evaluation, "FAN_IN_BYTES", limit)
         found.append(evaluate(source, query, dask_gd.Logistic(), Needs("exact", True), f"shared-{each}", 0))
     for other in found[1:]:
         for a, b in zip((*found[0][:5], *found[0].scale), (*other[:5], *other.scale), strict=True):
