@@ -28,12 +28,12 @@ from threadpoolctl import threadpool_limits
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import Needs, combine, partial_stats
+from dask_gd.kernels.base import Request, combine, sums_of_rows
 from dask_gd.sources import Source
 
 HEADER = ("codec", "what", "median s", "GB/s", "ratio to the floor", "all s")
 TARGET = 1.5
-LOSS, NEEDS, BLOCK, FEATURES, CHUNK_ROWS = dask_gd.Logistic(), Needs(), 1250, 100, 50_000
+LOSS, REQUEST, BLOCK, FEATURES, CHUNK_ROWS = dask_gd.Logistic(), Request(), 1250, 100, 50_000
 _buffers = threading.local()
 
 
@@ -81,10 +81,10 @@ def breakdown(
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
     work = passes.Work(
-        source.reader, query, LOSS, NEEDS, tuple((i,) for i in range(source.partitions)), keep=None, key="floor"
+        source.reader, query, LOSS, REQUEST, tuple((i,) for i in range(source.partitions)), keep=None, key="floor"
     )
     (x, y), w = read(path, codec, 0), query[:, 0, 0]
-    stats = partial_stats(x, y[:, None], None, query, LOSS, NEEDS)
+    stats = sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST)
     rows = next(source.reader((0,)))[1]
 
     def raw(read_codec: str):
@@ -97,8 +97,8 @@ def breakdown(
             0 for _ in source.reader(tuple(range(source.partitions)))
         ],
         "task: reader, x only": lambda: [source.x.read(a, b) for a, b in source.x.windows(0, source.shape[0])],
-        "task: arithmetic (partial_stats)": lambda: [
-            partial_stats(x, y[:, None], None, query, LOSS, NEEDS) for _ in range(chunks)
+        "task: arithmetic (sums_of_rows)": lambda: [
+            sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST) for _ in range(chunks)
         ],
         "task: check and combine": lambda: [
             (passes.check(rows, stats, work, 0, ()), combine(stats, stats)) for _ in range(chunks)
@@ -130,13 +130,15 @@ def main() -> None:
             with cluster(2, "1GB"):
                 for i in range(args.repeat + 1):
                     note("floor, 2 threads", seconds(floor, pool, path, codec, chunks, w))
-                    note("pass, 2 workers", seconds(passes.evaluate, source, query, LOSS, NEEDS, f"cluster-{codec}", i))
+                    note(
+                        "pass, 2 workers", seconds(passes.evaluate, source, query, LOSS, REQUEST, f"cluster-{codec}", i)
+                    )
                     with dask.config.set(scheduler="threads", num_workers=2):
                         note(
                             "pass, 2 threads",
-                            seconds(passes.evaluate, source, query, LOSS, NEEDS, f"threads-{codec}", i),
+                            seconds(passes.evaluate, source, query, LOSS, REQUEST, f"threads-{codec}", i),
                         )
-                sums = passes.evaluate(source, query, LOSS, NEEDS, f"check-{codec}", 0)
+                sums = passes.evaluate(source, query, LOSS, REQUEST, f"check-{codec}", 0)
                 np.testing.assert_allclose(sums.gradient[:, 0, 0], floor(pool, path, codec, chunks, w), rtol=1e-8)
             for _ in range(args.repeat + 1):
                 for what, part in parts.items():

@@ -21,7 +21,7 @@ from common import cluster, in_turns, make_problem
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import Needs
+from dask_gd.kernels.base import Request
 
 TARGET, CHUNKS, CHUNK_ROWS, FEATURES = 3.0, 2000, 96, 4
 TITLE = f"One pass over {CHUNKS:,} chunks of 3 KB"
@@ -53,7 +53,7 @@ def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]
     w = np.linspace(-1.0, 1.0, FEATURES)
 
     def one_pass(key: str):
-        return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Needs(), key, 0)
+        return passes.evaluate(source, w[:, None, None], dask_gd.Logistic(), Request(), key, 0)
 
     seconds: dict[str, list[float]] = {"plain loop": [], "dask_gd, 2 workers": [], "dask_gd, threads": []}
     with cluster(2, "1GB"):

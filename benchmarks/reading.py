@@ -35,8 +35,8 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import Needs
-from dask_gd.sources.zarr_column import AHEAD_BYTES, ZARRS, ZarrRows
+from dask_gd.kernels.base import Request
+from dask_gd.sources.zarr_column import AHEAD_BYTES, ZARRS, ZarrColumn
 from dask_gd.worker_env import keep_pages
 
 ROWS, FEATURES, CHUNK = 200_000, 100, 10_000
@@ -129,7 +129,7 @@ def serve(directory: Path, latency: float) -> None:
 
 
 def set_ahead(count: int) -> None:
-    ZarrRows.ahead = property(lambda rows: count)
+    ZarrColumn.ahead = property(lambda rows: count)
 
 
 def ahead(location: str, counts: dict[str, int], repeat: int) -> dict[str, float]:
@@ -140,7 +140,7 @@ def ahead(location: str, counts: dict[str, int], repeat: int) -> dict[str, float
 
         def one(count: int) -> None:
             client.run(set_ahead, count)
-            passes.evaluate(source, query, loss, Needs(), "reading", next(step))
+            passes.evaluate(source, query, loss, Request(), "reading", next(step))
 
         return measured({name: functools.partial(one, count) for name, count in counts.items()}, repeat)
 

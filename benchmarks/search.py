@@ -29,7 +29,7 @@ from sklearn.model_selection import PredefinedSplit
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import EXACT, Needs
+from dask_gd.kernels.base import EXACT, Request
 
 FOLDS, CS, ALPHAS = 5, np.geomspace(1e-4, 1e4, 10), np.geomspace(1e-2, 1e6, 100)
 OF_FIT, OF_PEER, OF_PASS, AGREE = 5.0, 3.0, 1.5, 1e-6
@@ -95,11 +95,11 @@ def logistic(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
 def ridge(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     source = dask_gd.open(path, x="x", y="z")
     n, p = source.shape
-    zeros, needs = np.zeros((p + 1, 1, 1)), Needs(curvature=EXACT, scale=True)
+    zeros, request = np.zeros((p + 1, 1, 1)), Request(curvature=EXACT, scale=True)
     numbers = iter(range(repeat))
     seconds, results = in_turns(
         repeat,
-        one=lambda: passes.evaluate(source, zeros, dask_gd.Squared(), needs, "bench", next(numbers)),
+        one=lambda: passes.evaluate(source, zeros, dask_gd.Squared(), request, "bench", next(numbers)),
         search=lambda: dask_gd.search(source, Cs=1 / ALPHAS, folds=FOLDS, scoring="r2"),
     )
     one, found = median(seconds["one"]), median(seconds["search"])
@@ -112,7 +112,12 @@ def ridge(path: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]:
     rows = [
         row("ridge", "one pass", 1, seconds["one"], one),
         row(
-            "ridge", "search", round(results["search"].passes), seconds["search"], one, f"scores differ by {apart:.1e}"
+            "ridge",
+            "search",
+            round(results["search"].passes),
+            seconds["search"],
+            one,
+            f"scores differ by {apart:.1e}",
         ),
     ]
     verdicts = {

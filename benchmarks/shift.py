@@ -23,7 +23,7 @@ from common import CODECS, in_turns
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.kernels.base import Request, sums_of_rows
 from dask_gd.worker_env import one_blas_thread
 
 TARGET, ROWS, FEATURES, CHUNK_ROWS = 1.03, 1_000_000, 100, 50_000
@@ -57,11 +57,11 @@ def measure(directory: Path, repeat: int) -> tuple[list[tuple], dict[str, bool]]
     y = rng.integers(0, 2, (len(x), 1)).astype(float)
 
     def one_pass(codec: str, shift: np.ndarray | None) -> None:
-        passes.evaluate(sources[codec], query, LOSS, Needs(shift=shift), "shift", next(numbers))
+        passes.evaluate(sources[codec], query, LOSS, Request(shift=shift), "shift", next(numbers))
 
     def kernel(_: str, shift: np.ndarray | None) -> None:
         with one_blas_thread():
-            partial_stats(x, y, None, query, LOSS, Needs(shift=shift))
+            sums_of_rows(x, y, None, query, LOSS, Request(shift=shift))
 
     rows, verdict = [], {}
     cases = {

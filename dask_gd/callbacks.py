@@ -15,7 +15,7 @@ import numpy as np
 from . import passes
 from .errors import InvalidArgumentError
 from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
-from .kernels.base import Needs, Stats
+from .kernels.base import Request, Sums
 from .kernels.shift import read_shifted
 from .model.losses import Model
 from .results.fit_result import FitResult
@@ -126,10 +126,10 @@ class EarlyStopping:
 
         first = self.passes == 0 and not isinstance(result.loss, Model)
 
-        def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+        def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.passes += 1
-            needs = Needs(scale=first, shift=shift)
-            return passes.evaluate(self.source, query, result.loss, needs, self.run, self.passes)
+            request = Request(moments=first, shift=shift)
+            return passes.evaluate(self.source, query, result.loss, request, self.run, self.passes)
 
         sums, self._shift = read_shifted(read, at, self._shift, p, self.source.dtype)
         if sums.weight <= 0:

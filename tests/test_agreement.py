@@ -97,9 +97,9 @@ PEERS = {
 def table():
     for (loss, peer), fit in PEERS.items():
         for name, penalty in PENALTIES.items():
-            bends = isinstance(penalty, ElasticNet)
+            is_nonsmooth = isinstance(penalty, ElasticNet)
             generalised = loss in ("poisson", "tweedie", "gamma")
-            if (peer == "statsmodels" and penalty) or (peer == "scikit-learn" and bends and generalised):
+            if (peer == "statsmodels" and penalty) or (peer == "scikit-learn" and is_nonsmooth and generalised):
                 continue  # they have no such penalty
             for solver in ("newton", "lbfgs") if peer == "scikit-learn" else ("newton",):
                 yield pytest.param(loss, penalty, fit, solver, id=f"{loss}-{name}-{peer}-{solver}")

@@ -83,7 +83,7 @@ def test_two_fits_at_once_are_both_right(data, four):
 
 def test_numpy_data_travels_once(four):
     x, _, y = problem(20_000, 20)
-    source = passes.hold(dask_gd.sources.as_source(x, y))
+    source = passes.persist(dask_gd.sources.as_source(x, y))
     graph = source.x.array.__dask_graph__()
     # Held blocks are futures; the pass's graph holds none of the data.
     assert all(isinstance(value, dask.distributed.Future) for value in dict(graph).values())

@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 import dask_gd
 from dask_gd import Gamma, Poisson, SquaredHinge, Tweedie
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.kernels.base import Request, sums_of_rows
 from dask_gd.solvers.objective import gradient_cosine, objective
 
 REGRESSORS = {
@@ -85,9 +85,9 @@ def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, t
         assert run.reason == "converged"
         if loss.curvature_bound is None:
             query[-1] = loss.link(y.mean())
-        start = partial_stats(x, y[:, None], None, query, loss, Needs(scale=True)).scale
+        start = sums_of_rows(x, y[:, None], None, query, loss, Request(moments=True)).moments
         end = run.parameters[:, :, None]
-        seen = objective(partial_stats(x, y[:, None], None, end, loss, Needs()), end, penalty, loss, x.shape[1])
+        seen = objective(sums_of_rows(x, y[:, None], None, end, loss, Request()), end, penalty, loss, x.shape[1])
         assert gradient_cosine(seen.gradient[:, :, 0], start, float(len(x)), x.shape[1]) <= tol
 
 

@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 
 from dask_gd.sources import chunk_files as files
 from dask_gd.sources.chunk_files import ChunkError, chunk_files
-from dask_gd.sources.zarr_column import ZarrRows
+from dask_gd.sources.zarr_column import ZarrColumn
 
 N, P = 53, 6
 COMPRESSORS = {
@@ -109,7 +109,7 @@ def test_whatever_else_there_is_is_read_through_zarr(tmp_path, name, installed, 
     data = values(">f8" if name == "big-endian version 2" else "f8")
     array = stored(make_store() if make_store else tmp_path / "x", data, **options)
     assert chunk_files(array) is None
-    rows = ZarrRows(array, "x")
+    rows = ZarrColumn(array, "x")
     assert_array_equal(rows.read(7, 33), data[7:33])
     # zarrs is asked wherever it can be, and nowhere else.
     with_zarrs = installed and name not in ("in memory", "lzma", "filtered", "big-endian version 2")
@@ -127,7 +127,7 @@ def test_threads_that_read_through_zarrs_at_once_leave_zarr_as_it_was(tmp_path):
 
     def read(start):
         at_once.wait()
-        return ZarrRows(array, "x").read(start, start + 20).copy()
+        return ZarrColumn(array, "x").read(start, start + 20).copy()
 
     starts = list(range(0, 400, 20)) * 10
     with ThreadPoolExecutor(8) as pool:
@@ -151,7 +151,7 @@ def test_an_absent_chunk_of_version_2_without_a_fill_value_is_zeros(tmp_path):
     array = zarr.create_array(tmp_path / "x", shape=(N, P), chunks=(10, P), dtype="f8", zarr_format=2, fill_value=None)
     array[:20] = values()[:20]
     expected = np.where(np.arange(N)[:, None] < 20, values(), 0)
-    assert_array_equal(ZarrRows(array, "x", missing="fill").read(0, N), expected)
+    assert_array_equal(ZarrColumn(array, "x", missing="fill").read(0, N), expected)
 
 
 def test_a_chunk_absent_from_a_shard_is_named_or_filled(tmp_path):

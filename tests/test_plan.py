@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from zarr.codecs import BloscCodec
 
 import dask_gd
-from dask_gd.kernels.base import FAN_IN, FAN_IN_BYTES, Needs, fan_in
+from dask_gd.kernels.base import FAN_IN, FAN_IN_BYTES, Request, fan_in
 from dask_gd.passes import evaluate, evaluation, plan
 from dask_gd.passes.plan import TASKS_EACH, group_into_tasks
 from dask_gd.sources import as_source
@@ -49,7 +49,7 @@ def test_a_pass_takes_no_more_tasks_than_planned(tmp_path, chunk):
     x, _, y = problem(3000, 4)
     source = stored(tmp_path, x, y, chunk)
     with dask.config.set(scheduler="threads"), Tasks() as tasks:
-        evaluate(source, np.zeros((5, 1, 1)), dask_gd.Logistic(), Needs(), f"test-{chunk}", 0)
+        evaluate(source, np.zeros((5, 1, 1)), dask_gd.Logistic(), Request(), f"test-{chunk}", 0)
     taken = len([name for name in tasks.names if "gd-gradient" in name or "gd-sum" in name])
     assert min(source.partitions, CPU_COUNT) < taken <= source.plan().tasks
 
@@ -83,9 +83,9 @@ def test_sums_do_not_depend_on_how_partitions_share_tasks(tmp_path, monkeypatch)
     for each, limit in ((1, FAN_IN_BYTES), (7, FAN_IN_BYTES), (4, 0)):
         monkeypatch.setattr(plan, "TASKS_EACH", each)
         monkeypatch.setattr(evaluation, "FAN_IN_BYTES", limit)
-        found.append(evaluate(source, query, dask_gd.Logistic(), Needs("exact", True), f"shared-{each}", 0))
+        found.append(evaluate(source, query, dask_gd.Logistic(), Request("exact", True), f"shared-{each}", 0))
     for other in found[1:]:
-        for a, b in zip((*found[0][:5], *found[0].scale), (*other[:5], *other.scale), strict=True):
+        for a, b in zip((*found[0][:5], *found[0].moments), (*other[:5], *other.moments), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -104,7 +104,7 @@ def test_blocks_are_made_within_the_tasks_of_a_pass(lazy):
     arrays |= {role: da.from_array(arrays[role], chunks=rows).map_blocks(np.abs) for role in lazy}
     source, done = as_source(arrays["x"], arrays["y"], arrays["w"]), []
     with Callback(posttask=lambda key, *_: done.append(str(key))), dask.config.set(scheduler="threads"):
-        evaluate(source, np.zeros((4, 1, 1)), dask_gd.Squared(), Needs(), "within", 0)
+        evaluate(source, np.zeros((4, 1, 1)), dask_gd.Squared(), Request(), "within", 0)
     assert len([key for key in done if "gd-gradient" in key]) == len(done) - 1
     assert "gd-sum" in done[-1]
 

@@ -20,7 +20,7 @@ from dask_gd.sources import as_source
 from dask_gd.sources.chunk_files import chunk_files
 from dask_gd.sources.marked import MARKS, MarkedChunks
 from dask_gd.sources.stores import place
-from dask_gd.sources.zarr_column import ZarrRows
+from dask_gd.sources.zarr_column import ZarrColumn
 
 N, P = 61, 3
 # zarr's, about shards behind a codec.
@@ -94,7 +94,7 @@ def named(array, row):
 
 def read(array, missing="error"):
     """Read all rows as a task does, window by window."""
-    rows = ZarrRows(array, "x", missing)
+    rows = ZarrColumn(array, "x", missing)
     return np.concatenate([rows.read(*window).copy() for window in rows.windows(0, N)])
 
 
@@ -108,7 +108,7 @@ def test_what_is_there_is_read(tmp_path, kind, zarrs):
 def test_a_chunk_that_goes_after_the_check_is_missing_at_the_read(tmp_path, kind, zarrs):
     """FOUND 1, 29, 36; FAULTS 1, 53."""
     array = stored(tmp_path / "x", kind, values())
-    ZarrRows(array, "x").check_chunks(0, N)
+    ZarrColumn(array, "x").check_chunks(0, N)
     file_of(tmp_path / "x", array, 40).unlink()
     with pytest.raises(MissingChunkError, match=f"{named(array, 40)}: it is not in the store") as raised:
         read(array)
@@ -175,7 +175,7 @@ def test_a_chunk_that_a_shard_leaves_out_is_missing_before_the_first_task(tmp_pa
     """FOUND 15: where the index is at the start, big-endian, or has no checksum."""
     data = values()
     data[30:40] = 0
-    rows = ZarrRows(stored(tmp_path / "x", kind, data, empty=False), "x")
+    rows = ZarrColumn(stored(tmp_path / "x", kind, data, empty=False), "x")
     if kind == "shards behind a codec":
         rows.check_chunks(0, N)  # which is found where it is read
         return
@@ -276,7 +276,7 @@ def test_workers_that_cannot_see_the_store_say_so_at_every_entrance(tmp_path, tw
     x, y = problem_on_disk(tmp_path / "data", compressors)
     source = dask_gd.open(tmp_path / "data", x="x", y="y", missing=missing)
     ways = doors(dask_gd.fit(x, y, loss="logistic"), source, zarr.open_group(tmp_path / "data", mode="r"))
-    monkeypatch.setattr(ZarrRows, "check_chunks", lambda *arguments: None)
+    monkeypatch.setattr(ZarrColumn, "check_chunks", lambda *arguments: None)
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     text = rf"worker tcp://\S+ cannot see {tmp_path / 'data'}; is it on a disk that all workers share\?"
     each_refused(ways, UnreachableStoreError, text)
@@ -292,7 +292,7 @@ def test_a_chunk_that_goes_is_missing_at_every_entrance(tmp_path, scheduler, com
     x, y = problem_on_disk(tmp_path / "data", compressors)
     source = dask_gd.open(tmp_path / "data", x="x", y="y")
     ways = doors(dask_gd.fit(x, y, loss="logistic"), source, zarr.open_group(tmp_path / "data", mode="r"))
-    monkeypatch.setattr(ZarrRows, "check_chunks", lambda *arguments: None)
+    monkeypatch.setattr(ZarrColumn, "check_chunks", lambda *arguments: None)
     (tmp_path / "data" / "x" / "c" / "3" / "0").unlink()
     each_refused(ways, MissingChunkError, r"'x', chunk \(3, 0\), rows 150-199", ("classes", "largest class"))
     (tmp_path / "data" / "y" / "c" / "3").unlink()
@@ -374,10 +374,10 @@ def test_a_memory_store_travels_to_workers(two):
 
 def test_lazy_rows_are_cut_as_arrays_are(tmp_path):
     data = values()
-    rows = ZarrRows(stored(tmp_path / "x", "gzip", data), "x")
+    rows = ZarrColumn(stored(tmp_path / "x", "gzip", data), "x")
     lazy = rows.lazy
     for index in [np.s_[:], np.s_[7:33], np.s_[50:3:-4], np.s_[5], np.s_[:, 1], np.s_[3:40:7, 1:], np.s_[4:4]]:
         assert_array_equal(lazy[index].compute(scheduler="threads"), data[index])
     wanted = np.array([40, 3, 3])
     assert_array_equal(lazy[wanted].compute(scheduler="threads"), data[wanted])
-    assert ZarrRows(rows.array, "x").lazy.name == lazy.name
+    assert ZarrColumn(rows.array, "x").lazy.name == lazy.name

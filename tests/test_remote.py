@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore
 import dask_gd
 from dask_gd.errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from dask_gd.sources import as_source, marked
-from dask_gd.sources.zarr_column import ZarrRows
+from dask_gd.sources.zarr_column import ZarrColumn
 
 obstore = pytest.importorskip("obstore")
 s3fs = pytest.importorskip("s3fs")
@@ -169,7 +169,7 @@ def _impatient(monkeypatch):
 
 
 def read(group, missing="error", name="x"):
-    rows = ZarrRows(group[name], "x", missing)
+    rows = ZarrColumn(group[name], "x", missing)
     return np.concatenate([rows.read(i, i + 100).copy() for i in range(0, N, 100)])
 
 
@@ -230,7 +230,7 @@ def test_an_object_that_is_not_found_once_is_missing(remote):
 def test_a_store_that_is_deleted_is_not_read_as_zeros(remote, missing):
     """FOUND 36; FAULTS 52, 53."""
     group, rules = remote
-    rows = ZarrRows(group["x"], "x", missing)
+    rows = ZarrColumn(group["x"], "x", missing)
     rules.set("/data/", NOT_FOUND)
     with pytest.raises(UnreachableStoreError, match=r"process \d+ cannot see .*s3|S3"):
         rows.read(0, N)
@@ -263,7 +263,7 @@ def test_a_file_server_that_lists_nothing_is_served(http, tmp_path):
 def test_a_server_that_gives_no_parts_of_a_shard_is_not_called_damaged(http):
     group, _ = http
     with pytest.raises(UnreadableChunkError, match="does not give parts of a shard"):
-        ZarrRows(group["shards"], "x").read(0, 50)
+        ZarrColumn(group["shards"], "x").read(0, 50)
 
 
 @pytest.mark.parametrize("answer", [NOT_FOUND, FORBIDDEN], ids=["404", "403"])

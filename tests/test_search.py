@@ -553,7 +553,7 @@ def test_a_rare_class_is_in_every_fold(sums_of_folds):
     y = np.zeros(600)
     y[[5, 100, 333, 590]] = 1.0
     dask_gd.search(x, y, loss="logistic", alphas=[0.1], folds=Folds(4, by="class"))
-    assert [float(part.scale.targets[0]) for part in sums_of_folds[0][:4]] == [1.0] * 4
+    assert [float(part.moments.targets[0]) for part in sums_of_folds[0][:4]] == [1.0] * 4
 
 
 @pytest.mark.parametrize("splitter", [KFold(3), KFold(3, shuffle=True, random_state=1), StratifiedKFold(4)], ids=repr)

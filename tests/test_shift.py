@@ -10,7 +10,7 @@ from dask.distributed import Client
 import dask_gd
 from dask_gd import L1, L2, SGD, Adam, ElasticNet, GroupLasso, LocalSGD
 from dask_gd.estimators import LinearRegression
-from dask_gd.kernels.base import BOUND, EXACT, Needs, partial_stats
+from dask_gd.kernels.base import BOUND, EXACT, Request, sums_of_rows
 from dask_gd.kernels.products import Near, linear
 from dask_gd.kernels.shift import shifted, unshifted
 
@@ -302,15 +302,15 @@ def test_a_shift_changes_no_sum_but_by_what_it_says(loss, fit_intercept, curvatu
     y = rng.integers(0, 2, (500, 1)) * 1.0
     s = rng.random(500)
     query = rng.normal(size=(4 + fit_intercept, k, 2))
-    needs = Needs(curvature, scale=True, shift=shift)
-    found = partial_stats(x, y, s, shifted(query, shift), loss, needs)
-    expected = partial_stats(
-        x - shift if fit_intercept else x, y, s, shifted(query, shift), loss, needs._replace(shift=None)
+    request = Request(curvature, moments=True, shift=shift)
+    found = sums_of_rows(x, y, s, shifted(query, shift), loss, request)
+    expected = sums_of_rows(
+        x - shift if fit_intercept else x, y, s, shifted(query, shift), loss, request._replace(shift=None)
     )
     for name in ("loss", "gradient", "curvature"):
         if getattr(expected, name) is not None:
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
-    for a, b in zip(found.scale, expected.scale, strict=True):
+    for a, b in zip(found.moments, expected.moments, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(unshifted(shifted(query, shift), shift), query, atol=1e-12)
 

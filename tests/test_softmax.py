@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.kernels.base import BLOCK_BYTES, EXACT, Kernel, Needs, coupled, curvatures, partial_stats
+from dask_gd.kernels.base import BLOCK_BYTES, EXACT, Kernel, Request, curvatures, expand_class_pairs, sums_of_rows
 from dask_gd.model.losses import pairs
 from dask_gd.solvers import as_solver
 
@@ -42,22 +42,22 @@ def scikit_learn(x, y, alpha, l1_ratio=0.0):
     return LogisticRegression(C=c, l1_ratio=l1_ratio, solver=solver, tol=1e-12, max_iter=200_000).fit(x, y)
 
 
-def sums(query, x, y, needs):
+def sums(query, x, y, request):
     loss = dask_gd.Softmax(query.shape[1])
-    return coupled(partial_stats(x, y[:, None].astype(float), None, query, loss, needs), loss, needs)
+    return expand_class_pairs(sums_of_rows(x, y[:, None].astype(float), None, query, loss, request), loss, request)
 
 
 @given(st.integers(0, 1000), st.integers(2, 5), st.booleans())
 def test_gradient_and_curvature_are_the_differences_of_loss_and_gradient(seed, classes, intercept):
     x, y = problem(n=50, classes=classes, seed=seed)
     query = 0.3 * np.random.default_rng(seed).normal(size=(P + intercept, classes, 1))
-    found = sums(query, x, y, Needs(EXACT))
+    found = sums(query, x, y, Request(EXACT))
     step = 1e-5
     for i in range(query.size):
         move = np.zeros(query.size)
         move[i] = step
         move = move.reshape(query.shape)
-        above, below = (sums(query + sign * move, x, y, Needs()) for sign in (1, -1))
+        above, below = (sums(query + sign * move, x, y, Request()) for sign in (1, -1))
         slope = (above.loss - below.loss)[0] / (2 * step)
         assert_allclose(found.gradient.ravel()[i], slope, rtol=1e-6, atol=1e-4)
         change = (above.gradient - below.gradient).ravel() / (2 * step)
@@ -229,13 +229,13 @@ def test_many_classes_are_left_to_the_solver_without_a_curvature(classes, solver
 
 
 def test_blocks_are_so_short_that_classes_fill_no_more_than_features():
-    needs, query = Needs(EXACT), np.zeros((3, 40, 1))
-    kernel = Kernel(query, dask_gd.Softmax(40), needs, np.dtype(float), 2)
-    assert kernel.step * curvatures(40, dask_gd.Softmax(40), needs) * 8 <= max(BLOCK_BYTES, 64 * 780 * 8)
+    request, query = Request(EXACT), np.zeros((3, 40, 1))
+    kernel = Kernel(query, dask_gd.Softmax(40), request, np.dtype(float), 2)
+    assert kernel.step * curvatures(40, dask_gd.Softmax(40), request) * 8 <= max(BLOCK_BYTES, 64 * 780 * 8)
     # The length of the blocks changes no more than the order of the sums.
     x, y = problem(classes=40, p=2)
-    whole = sums(query, x, y, needs)
-    parts = [sums(query, x[i : i + 7], y[i : i + 7], needs) for i in range(0, N, 7)]
+    whole = sums(query, x, y, request)
+    parts = [sums(query, x[i : i + 7], y[i : i + 7], request) for i in range(0, N, 7)]
     assert_allclose(whole.curvature, sum(part.curvature for part in parts), rtol=1e-9, atol=1e-9)
 
 

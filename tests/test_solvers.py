@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import ADMM, L1, L2, LBFGS, Adam, GradientDescent, LocalSGD, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.kernels.base import BOUND, EXACT, Needs, partial_stats
+from dask_gd.kernels.base import BOUND, EXACT, Request, sums_of_rows
 from dask_gd.model.losses import Loss
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver
@@ -19,7 +19,7 @@ from dask_gd.solvers.newton.curvature import corrected, rescaled, restrained, so
 from dask_gd.solvers.newton.newton import SHARE, SHORTER
 from dask_gd.solvers.objective import Objective, gradient_cosine, objective
 
-ALL = Needs(EXACT, scale=True)
+ALL = Request(EXACT, moments=True)
 ROUNDING = 16 * np.finfo(float).eps
 FIRST_ORDER = [GradientDescent(), Momentum(), Nesterov(), Adam()]
 SECOND_ORDER = [Newton(), LBFGS()]
@@ -45,23 +45,23 @@ class Problem(NamedTuple):
     def zeros(self):
         return np.zeros((self.x.shape[1] + 1, self.y.shape[1], 1))
 
-    def sums(self, query, needs=ALL):
-        return partial_stats(self.x, self.y, None, query, self.loss, needs)
+    def sums(self, query, request=ALL):
+        return sums_of_rows(self.x, self.y, None, query, self.loss, request)
 
-    def at(self, query, needs=ALL):
-        return objective(self.sums(query, needs), query, L2(self.alpha), self.loss, self.x.shape[1])
+    def at(self, query, request=ALL):
+        return objective(self.sums(query, request), query, L2(self.alpha), self.loss, self.x.shape[1])
 
     def cosine(self, weights):
         """The largest component of the gradient over its scale, as `fit` measures convergence."""
         start = self.sums(self.zeros)
-        return gradient_cosine(self.at(weights).gradient[:, :, 0], start.scale, start.weight, self.x.shape[1])
+        return gradient_cosine(self.at(weights).gradient[:, :, 0], start.moments, start.weight, self.x.shape[1])
 
     def states(self, solver, start=None, **state):
         """The states that a solver goes through, without end."""
         now = solver.init(self.zeros if start is None else start, ROUNDING)._replace(**state)
         first = True
         while True:
-            now = solver.step(now, self.at(now.query, solver.needs(now)._replace(scale=first)))
+            now = solver.step(now, self.at(now.query, solver.request(now)._replace(moments=first)))
             first = False
             yield now
 
@@ -142,7 +142,9 @@ def test_a_step_is_pure(solver):
     case = problem(Logistic(), k=2)
     state = solver.init(case.zeros, ROUNDING)
     for _ in range(5):
-        seen = case.at(state.query, solver.needs(state)._replace(scale=bool(np.isinf(state.loss[0])), curvature=BOUND))
+        seen = case.at(
+            state.query, solver.request(state)._replace(moments=bool(np.isinf(state.loss[0])), curvature=BOUND)
+        )
         given = (*state, *(a for a in seen if isinstance(a, np.ndarray)), *seen.nonsmooth)
         before = [np.array(a) for a in given]
         after, again = solver.step(state, seen), solver.step(state, seen)
@@ -184,8 +186,8 @@ def test_the_automatic_rate_is_the_reciprocal_of_the_largest_curvature(loss):
 def test_wide_data_get_a_safe_rate_without_their_matrix():
     case = problem(Squared(), n=10, p=GRAM_LIMIT + 5)
     state = GradientDescent().init(case.zeros, ROUNDING)
-    assert GradientDescent().needs(state).curvature is None
-    wide = case.at(case.zeros, Needs(scale=True))
+    assert GradientDescent().request(state).curvature is None
+    wide = case.at(case.zeros, Request(moments=True))
     assert wide.curvature is None
     assert lipschitz(wide) >= np.linalg.norm(np.hstack([case.x, np.ones((10, 1))]), 2) ** 2 / 10
 
@@ -284,7 +286,7 @@ def test_a_solver_begins_on_more_rows_at_a_step_that_fewer_have_not_looked_at(so
     ahead = before.query[:, :, :1]
     # The weights remain those whose loss is known, until the first pass over more rows.
     begun = solver.carry(before, ahead, ROUNDING, last)._replace(weights=before.weights)
-    now = solver.step(begun, case.at(begun.query, solver.needs(begun)._replace(scale=True)))
+    now = solver.step(begun, case.at(begun.query, solver.request(begun)._replace(moments=True)))
     assert_array_equal(now.weights, ahead)
     assert_array_equal(now.loss, case.at(ahead).loss)
 

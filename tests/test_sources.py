@@ -27,7 +27,7 @@ from dask_gd.errors import (
     MissingChunkError,
     NonFiniteError,
 )
-from dask_gd.kernels.base import EXACT, Needs, partial_stats
+from dask_gd.kernels.base import EXACT, Request, sums_of_rows
 from dask_gd.passes import evaluate
 from dask_gd.sources import as_source, fingerprint
 from dask_gd.sources import zarr_column as streamed
@@ -35,7 +35,7 @@ from dask_gd.sources.columns import as_rows
 
 N, P = 61, 3
 SQUARED = Squared()
-FIRST_PASS = Needs(EXACT, scale=True)
+FIRST_PASS = Request(EXACT, moments=True)
 keys = (f"test-{i}" for i in count())
 
 
@@ -74,11 +74,11 @@ KINDS = {
 kinds, chunks = st.sampled_from(list(KINDS)), st.integers(1, N + 9)
 
 
-def passed(source, *, loss=SQUARED, needs=FIRST_PASS, query=None):
+def passed(source, *, loss=SQUARED, request=FIRST_PASS, query=None):
     """One pass on Dask's threads."""
     if query is None:
         query = np.zeros((source.shape[1] + 1, source.outputs or 1, 1))
-    return evaluate(source, query, loss, needs, next(keys), 0)
+    return evaluate(source, query, loss, request, next(keys), 0)
 
 
 def assert_same_sums(source, x, y, weight, loss=SQUARED, rtol=1e-12):
@@ -86,9 +86,9 @@ def assert_same_sums(source, x, y, weight, loss=SQUARED, rtol=1e-12):
     query = np.random.default_rng(1).normal(size=(x.shape[1] + 1, y.shape[1], 2))
     sums = passed(source, loss=loss, query=query)
     x = np.ascontiguousarray(x, dtype=source.dtype)
-    expected = partial_stats(x, y.astype(float), weight, query, loss, FIRST_PASS)
+    expected = sums_of_rows(x, y.astype(float), weight, query, loss, FIRST_PASS)
     assert sums.rows == len(x)
-    for a, b in zip((*sums[1:5], *sums.scale), (*expected[1:5], *expected.scale), strict=True):
+    for a, b in zip((*sums[1:5], *sums.moments), (*expected[1:5], *expected.moments), strict=True):
         assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
 
 
@@ -484,10 +484,10 @@ def test_a_value_in_x_that_is_not_finite_is_named_by_row_and_column(kind, value,
     x[47, 1] = value
     source = as_source(KINDS[kind](x.astype(dtype), 10), y)
     for loss in (Squared(), Logistic()):
-        for needs in (FIRST_PASS, Needs(scale=True)):
+        for request in (FIRST_PASS, Request(moments=True)):
             where = "" if kind == "numpy" else ", .*rows "
             with pytest.raises(NonFiniteError, match=rf"{value} in row 47, column 1 of 'x'{where}"):
-                passed(source, loss=loss, needs=needs)
+                passed(source, loss=loss, request=request)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -510,12 +510,14 @@ def test_the_column_of_a_bad_target_is_named_where_there_are_several():
         passed(as_source(x, y))
 
 
-@pytest.mark.parametrize("needs", [FIRST_PASS, Needs(scale=True), Needs()], ids=["curvature", "scale", "later"])
-def test_a_negative_weight_is_refused_by_row(needs):
+@pytest.mark.parametrize(
+    "asked", [FIRST_PASS, Request(moments=True), Request()], ids=["curvature", "scale", "later"]
+)
+def test_a_negative_weight_is_refused_by_row(asked):
     x, y, weight = rows()
     weight[31] = -0.5
     with pytest.raises(DataError, match=r"Negative weight -0\.5 in row 31 of 'sample_weight'"):
-        passed(as_source(x, y, weight), needs=needs)
+        passed(as_source(x, y, weight), request=asked)
 
 
 @pytest.mark.parametrize("value", [2.0, -1.0, 0.5])
@@ -539,7 +541,7 @@ def test_a_column_whose_squares_overflow_is_named(dtype, size):
     x, y, _ = rows()
     x[:, 2] *= size
     with pytest.raises(NonFiniteError, match="column 2 of 'x' overflow"):
-        passed(as_source(x.astype(dtype), y), needs=Needs(EXACT, scale=True))
+        passed(as_source(x.astype(dtype), y), request=Request(EXACT, moments=True))
 
 
 # Identity

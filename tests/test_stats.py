@@ -12,13 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dask_gd import L2, Logistic, Poisson, Squared
 from dask_gd.errors import DataError
 from dask_gd.kernels import base as stats
-from dask_gd.kernels.base import BOUND, EXACT, Needs, combine, partial_stats, zero_stats
+from dask_gd.kernels.base import BOUND, EXACT, Request, combine, sums_of_rows, zero_sums
 from dask_gd.model.losses import Loss
 from dask_gd.solvers.objective import Quadratic, gradient_cosine, objective
 
 every_loss = pytest.mark.parametrize("loss", [Squared(), Logistic(), Poisson()], ids=lambda loss: loss.name)
 every_intercept = pytest.mark.parametrize("intercept", [False, True], ids=["no intercept", "intercept"])
-ALL = Needs(EXACT, scale=True)
+ALL = Request(EXACT, moments=True)
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +34,9 @@ class Case(NamedTuple):
     query: np.ndarray
     loss: Loss
 
-    def sums(self, needs=ALL, rows=slice(None)):
+    def sums(self, request=ALL, rows=slice(None)):
         weight = None if self.weight is None else self.weight[rows]
-        return partial_stats(self.x[rows], self.y[rows], weight, self.query, self.loss, needs)
+        return sums_of_rows(self.x[rows], self.y[rows], weight, self.query, self.loss, request)
 
     def at(self, query):
         return self._replace(query=query)
@@ -63,20 +63,20 @@ def dense(c, curvature):
         if curvature == EXACT or unbounded
         else np.full(c.y.shape, c.loss.curvature_bound)
     )
-    return stats.Stats(
+    return stats.Sums(
         n,
         s.sum(),
         np.einsum("n,nkm->m", s, value),
         np.einsum("n,nq,nkm->qkm", s, x, slope),
         np.einsum("n,nk,nq,nr->qrk", s, h[:, :1] if c.loss.quadratic else h, x, x),
-        stats.Scale(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, np.zeros(1), s @ (h if unbounded else 0 * h)),
+        stats.Moments(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, np.zeros(1), s @ (h if unbounded else 0 * h)),
     )
 
 
 def assert_same(a, b, rtol=1e-12):
     assert a.rows == b.rows
     assert_allclose(a.weight, b.weight, rtol=rtol)
-    for one, other in zip((*a[2:5], *(a.scale or ())), (*b[2:5], *(b.scale or ())), strict=True):
+    for one, other in zip((*a[2:5], *(a.moments or ())), (*b[2:5], *(b.moments or ())), strict=True):
         assert (one is None) == (other is None)
         if one is not None:
             assert_allclose(one, other, rtol=rtol, atol=rtol * np.abs(other).max(initial=0.0))
@@ -90,15 +90,15 @@ def assert_same(a, b, rtol=1e-12):
 @pytest.mark.parametrize("curvature", [EXACT, BOUND])
 def test_sums_equal_the_dense_formula(loss, intercept, weighted, k, m, dtype, rtol, curvature):
     c = case(loss, intercept=intercept, weighted=weighted, k=k, m=m, dtype=dtype)
-    assert_same(c.sums(Needs(curvature, scale=True)), dense(c, curvature), rtol)
+    assert_same(c.sums(Request(curvature, moments=True)), dense(c, curvature), rtol)
 
 
 @every_loss
 def test_only_what_is_needed_is_computed(loss):
-    sums = case(loss).sums(Needs())
+    sums = case(loss).sums(Request())
     assert sums.curvature is None
-    assert sums.scale is None
-    assert_same(sums, case(loss).sums(ALL)._replace(curvature=None, scale=None))
+    assert sums.moments is None
+    assert_same(sums, case(loss).sums(ALL)._replace(curvature=None, moments=None))
 
 
 @every_loss
@@ -115,7 +115,7 @@ def test_the_inputs_are_left_alone(loss):
 def test_rows_cut_anywhere_add_up_to_the_whole(loss, cuts, seed):
     c = case(loss, k=2, m=2, seed=seed)
     edges = [0, *sorted(cuts), 50]
-    total = zero_stats(c.query, loss, ALL)
+    total = zero_sums(c.query, loss, ALL)
     for a, b in pairwise(edges):
         total = combine(total, c.sums(rows=slice(a, b)))
     assert_same(total, c.sums())
@@ -124,7 +124,7 @@ def test_rows_cut_anywhere_add_up_to_the_whole(loss, cuts, seed):
 @every_loss
 def test_no_rows_are_neutral(loss):
     c = case(loss, k=2, m=2)
-    nothing, sums = zero_stats(c.query, loss, ALL), c.sums()
+    nothing, sums = zero_sums(c.query, loss, ALL), c.sums()
     for total in (combine(nothing, sums), combine(sums, nothing), combine(c.sums(rows=slice(0, 0)), sums)):
         assert_same(total, sums, rtol=0)
 
@@ -133,9 +133,9 @@ def test_no_rows_are_neutral(loss):
 @every_intercept
 def test_candidates_together_equal_each_alone(loss, intercept):
     c = case(loss, intercept=intercept, k=2, m=5)
-    together = c.sums(Needs())
+    together = c.sums(Request())
     for m in range(5):
-        alone = c.at(c.query[:, :, m : m + 1]).sums(Needs())
+        alone = c.at(c.query[:, :, m : m + 1]).sums(Request())
         assert_allclose(together.loss[m : m + 1], alone.loss, rtol=1e-13)
         assert_allclose(together.gradient[:, :, m : m + 1], alone.gradient, rtol=1e-11)
 
@@ -167,10 +167,10 @@ def test_sufficient_statistics_give_the_sums_at_any_query(intercept, dtype):
     c = case(Squared(), intercept=intercept, k=2, dtype=dtype)
     quadratic = Quadratic(c.query, c.sums())
     elsewhere = np.random.default_rng(2).normal(size=(*c.query.shape[:2], 3))
-    evaluated, needs = quadratic(elsewhere), Needs()
+    evaluated, request = quadratic(elsewhere), Request()
     assert_same(
-        evaluated._replace(curvature=None, scale=None),
-        c.at(elsewhere).sums(needs),
+        evaluated._replace(curvature=None, moments=None),
+        c.at(elsewhere).sums(request),
         1e-12 if dtype == np.float64 else 2e-6,
     )
 
@@ -181,8 +181,8 @@ def test_the_objectives_derivatives_are_those_of_its_value(loss, intercept):
     c, penalty, h = case(loss, intercept=intercept), L2(0.3), 1e-5
     p, q = c.x.shape[1], len(c.query)
 
-    def seen(query, needs=ALL):
-        return objective(c.at(query).sums(needs), query, penalty, loss, p)
+    def seen(query, request=ALL):
+        return objective(c.at(query).sums(request), query, penalty, loss, p)
 
     offsets = h * np.eye(q)[:, None, :]
     above, below = seen(c.query + offsets), seen(c.query - offsets)
@@ -207,7 +207,7 @@ def test_the_intercept_is_never_penalised(loss):
 @every_loss
 def test_the_exact_curvature_never_exceeds_the_bound(loss):
     c = case(loss)
-    gap = c.sums(Needs(BOUND)).curvature - c.sums(Needs(EXACT)).curvature
+    gap = c.sums(Request(BOUND)).curvature - c.sums(Request(EXACT)).curvature
     assert np.linalg.eigvalsh(gap[:, :, 0])[0] >= -1e-10
 
 
@@ -216,7 +216,7 @@ def test_no_component_of_the_gradient_exceeds_its_scale(loss):
     sums = case(loss, k=3).sums()
     gradient = sums.gradient[:, :, 0] / sums.weight
     for p in (len(gradient) - 1, len(gradient)):
-        assert 0 < gradient_cosine(gradient, sums.scale, sums.weight, p) <= 1 + 1e-12
+        assert 0 < gradient_cosine(gradient, sums.moments, sums.weight, p) <= 1 + 1e-12
 
 
 @pytest.mark.parametrize(("x_unit", "y_unit"), [([1e6, 1e-6, 1, 10], 1.0), ([1, 1, 1, 1], 1e5), ([2, 4, 8, 16], 1e-3)])
@@ -226,7 +226,7 @@ def test_the_gradient_over_its_scale_has_no_units(x_unit, y_unit):
     cosines = []
     for one in (c, Case(c.x * x_unit, c.y * y_unit, c.weight * 7, query, c.loss)):
         sums = one.sums()
-        cosines.append(gradient_cosine(sums.gradient[:, :, 0] / sums.weight, sums.scale, sums.weight, len(x_unit)))
+        cosines.append(gradient_cosine(sums.gradient[:, :, 0] / sums.weight, sums.moments, sums.weight, len(x_unit)))
     assert_allclose(*cosines, rtol=1e-10)
 
 
@@ -236,11 +236,11 @@ def test_one_class_is_noticed_whatever_the_weights(target):
         c = case(Logistic(), n=97, seed=seed)
         sums = c._replace(y=np.full((97, 1), target)).sums()
         with pytest.raises(DataError, match="both classes"):
-            Logistic().check_target_mean(sums.scale.targets / sums.weight)
+            Logistic().check_target_mean(sums.moments.targets / sums.weight)
 
 
 @pytest.mark.parametrize("loss", [Squared(), Logistic()], ids=lambda loss: loss.name)
 def test_extreme_predictions_keep_the_sums_finite(loss):
     c = case(loss)
     sums = c.at(np.full_like(c.query, 1e4)).sums()
-    assert all(np.isfinite(a).all() for a in (*sums[1:5], *sums.scale))
+    assert all(np.isfinite(a).all() for a in (*sums[1:5], *sums.moments))

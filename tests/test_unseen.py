@@ -6,7 +6,7 @@ import pytest
 from helpers import problem
 
 import dask_gd
-from dask_gd.kernels.base import Needs, partial_stats
+from dask_gd.kernels.base import Request, sums_of_rows
 from dask_gd.model.losses import as_loss
 from dask_gd.solvers.objective import gradient_cosine, objective
 
@@ -14,11 +14,11 @@ from dask_gd.solvers.objective import gradient_cosine, objective
 def measured(x, y, loss, penalty, parameters):
     """Loss and gradient at the parameters, the latter over its scale as `fit` has it."""
     loss, query = as_loss(loss), np.zeros((x.shape[1] + 1, 1, 1))
-    start = partial_stats(x, y[:, None], None, query, loss, Needs(scale=True))
+    start = sums_of_rows(x, y[:, None], None, query, loss, Request(moments=True))
     query = parameters[:, :, None]
-    sums = partial_stats(x, y[:, None], None, query, loss, Needs())
+    sums = sums_of_rows(x, y[:, None], None, query, loss, Request())
     seen = objective(sums, query, penalty, loss, x.shape[1])
-    return seen.loss[0], gradient_cosine(seen.gradient[:, :, 0], start.scale, start.weight, x.shape[1])
+    return seen.loss[0], gradient_cosine(seen.gradient[:, :, 0], start.moments, start.weight, x.shape[1])
 
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])

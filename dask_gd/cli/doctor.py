@@ -29,7 +29,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from ..errors import DaskGDError, MissingChunkError
 from ..sources.columns import as_rows
 from ..sources.grid import all_of, is_regular, longest, overlapping
-from ..sources.zarr_column import ZarrRows
+from ..sources.zarr_column import ZarrColumn
 from ..worker_env import keep_pages
 
 OK, ADVICE, BROKEN = "ok", "advice", "broken"
@@ -109,7 +109,7 @@ def _codecs() -> Check:
         for name, codecs in CODECS.items():
             try:
                 array = _written(Path(directory) / name, data, 8, codecs)
-                rows = ZarrRows(array, "x")
+                rows = ZarrColumn(array, "x")
                 if not np.array_equal(rows.read(0, 16), data):
                     raise ValueError("reads other values than were written")
                 found.append(name if rows.files else f"{name} (by {rows.reader})")
@@ -150,7 +150,7 @@ def reading(array: zarr.Array) -> list[Check]:
     """How fast the rows are read, on all cores, and what about the array's chunks could be better."""
     try:
         rows = as_rows(array, "x")
-        assert isinstance(rows, ZarrRows)
+        assert isinstance(rows, ZarrColumn)
         most = FAR if rows.ahead else TESTED
         stop = min(rows.shape[0], max(rows.read_rows, most // max(1, rows.nbytes(1))))
         rows.check_chunks(0, stop)
@@ -175,7 +175,7 @@ def reading(array: zarr.Array) -> list[Check]:
     return [Check("reading", ADVICE if advice else OK, told, advice), *_chunks(rows)]
 
 
-def _seconds(rows: ZarrRows, stop: int) -> float:
+def _seconds(rows: ZarrColumn, stop: int) -> float:
     began = time.perf_counter()
     with ThreadPoolExecutor(CPU_COUNT) as pool:
         for _ in pool.map(lambda window: rows.read(*window) is None, list(rows.windows(0, stop))):
@@ -183,7 +183,7 @@ def _seconds(rows: ZarrRows, stop: int) -> float:
     return time.perf_counter() - began
 
 
-def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
+def floor(rows: ZarrColumn, stop: int) -> Callable[[], float] | None:
     """Seconds of reading the same files into reused buffers and decoding them, no more; None if not so simple."""
     files = rows.files
     array = rows.array
@@ -228,7 +228,7 @@ def floor(rows: ZarrRows, stop: int) -> Callable[[], float] | None:
     return all_of_them
 
 
-def _sides(rows: ZarrRows) -> str:
+def _sides(rows: ZarrColumn) -> str:
     """Return the shape of the chunks, in words."""
     sides = tuple(map(longest, rows.chunk_edges))
     if is_regular(rows.array):
@@ -236,7 +236,7 @@ def _sides(rows: ZarrRows) -> str:
     return f"at most {sides}"
 
 
-def _chunks(rows: ZarrRows) -> Iterator[Check]:
+def _chunks(rows: ZarrColumn) -> Iterator[Check]:
     """What about the chunks could be better."""
     array = rows.array
     size = rows.chunk_bytes

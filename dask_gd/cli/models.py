@@ -65,7 +65,7 @@ def fit(
     \b
         dask-gd fit flights.zarr -x X -y late --loss logistic --penalty l2:1e-5 --store runs/flights
     """
-    asked, cluster = apart(options)
+    asked, cluster = split_options(options)
     store = asked.pop("store")
     with cluster_of(**cluster, quiet=quiet), CtrlC(store, quiet) as ctrl_c:
         run = fit_(
@@ -82,7 +82,7 @@ def fit(
         raise click.exceptions.Exit(NOT_CONVERGED)
 
 
-def apart(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments of `fit` and `search`, and those of the cluster. The data is opened before there is one."""
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "threads", "memory")}
     check_cluster(**cluster)
@@ -114,7 +114,7 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
     """
     if all(options[name] is None for name in ("alphas", "Cs", "learning_rates")):
         raise click.UsageError("Which candidates? --alphas 1e-4,1e-2 or --Cs 0.1,1,10 or --learning-rates 0.01,0.1.")
-    asked, cluster = apart(options)
+    asked, cluster = split_options(options)
     store = asked["store"]
     data = {name: asked[name] for name in DATA if name in asked}
     with cluster_of(**cluster, quiet=quiet):

@@ -174,14 +174,12 @@ def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) ->
     if not isinstance(z, da.Array):
         return function(z)
     axes = {}
-    if z.ndim == 1 != width is None:
-        if width is None:
-            axes = {"drop_axis": 1}
-        else:
-            axes = {"new_axis": 1}
-    if width is None:
-        chunks = z.chunks[:1]
-    else:
+    if z.ndim == 2 and width is None:
+        axes = {"drop_axis": 1}
+    elif z.ndim == 1 and width is not None:
+        axes = {"new_axis": 1}
+    chunks = z.chunks[:1]
+    if width is not None:
         chunks = (z.chunks[0], (width,))
     return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import passes
-from ..kernels.base import BOUND, EXACT, Needs, Scale
+from ..kernels.base import BOUND, EXACT, Moments, Request
 from ..kernels.shift import unshifted
 from ..model import penalties
 from ..model.identity import code_of
@@ -92,9 +92,9 @@ def check_data(run: FitState) -> None:
     assert run.processors is not None
     query, partitions, curvature, stored, alone = run.seen
     used = tuple(partitions.tolist()) or None
-    needs = Needs(curvature=curvature, shift=run.shift)
+    request = Request(curvature=curvature, shift=run.shift)
     # Its keys are those of no other pass: these are numbered from 1.
-    sums = passes.evaluate(run.source, query, run.loss, needs, run.name, 0, used)
+    sums = passes.evaluate(run.source, query, run.loss, request, run.name, 0, used)
     rounding = rounding_of_sums(run.history["loss"][0], run.moments, run.weight, stored, run.rounding)
     now = summary(sums)
     if alone or not agree(stored, now, rounding):
@@ -114,10 +114,10 @@ def restore(run: FitState, stored: Checkpoint, path: Path) -> None:
     begun = run.solver.init(run.start, run.rounding)
     run.state = type(begun)(**{name: arrays[f"state/{name}"] for name in begun._fields})
     run.history = {name: arrays[name].tolist() for name in HISTORY}
-    run.moments = Scale(*(arrays[f"fit/{name}"] for name in Scale._fields))
+    run.moments = Moments(*(arrays[f"fit/{name}"] for name in Moments._fields))
     run.weight = float(arrays["fit/weight"])
     run.since = int(arrays["fit/since"])
-    run.unseen = bool(arrays["fit/unseen"])
+    run.ended_without_pass = bool(arrays["fit/unseen"])
     run.drawn = arrays["fit/drawn"]
     if run.smoothing is not None:
         kept = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
@@ -143,7 +143,7 @@ def checkpoint(run: FitState) -> Checkpoint:
     outputs = None
     if not own:
         outputs = classes_of(run.loss) or run.source.outputs
-    w = unshifted((run.state.query if run.unseen else run.state.weights)[:, :, 0], run.shift)
+    w = unshifted((run.state.query if run.ended_without_pass else run.state.weights)[:, :, 0], run.shift)
     coefficients = w[:p]
     if len(w) > p:
         intercept = w[p]
@@ -169,7 +169,7 @@ def checkpoint(run: FitState) -> Checkpoint:
     for name, array in run.state._asdict().items():
         arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
     assert run.moments is not None
-    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.unseen), "turn": run.turn}
+    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.ended_without_pass), "turn": run.turn}
     kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.asked, "drawn": run.drawn}
     if run.shift is None:
         kept["shift"] = np.zeros(p)

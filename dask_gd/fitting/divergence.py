@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import passes
-from ..kernels.base import Kernel, Needs, Stats
+from ..kernels.base import Kernel, Request, Sums
 from ..model.losses import Loss
 from ..solvers.objective import objective
 from .state import FitState
@@ -47,7 +47,7 @@ def has_risen(run: FitState, losses: list[float]) -> bool:
 def on_last_partitions(run: FitState) -> tuple[float, float]:
     """Return the losses at the start and at the weights, on the partitions that the last step read."""
     query = np.concatenate([run.start, run.state.weights], axis=2)
-    sums = read(run, query, Needs(), run.partitions_of(run.iteration))
+    sums = read(run, query, Request(), run.partitions_of(run.iteration))
     with np.errstate(all="ignore"):
         losses = objective(sums, query, run.penalty, run.smoothed, run.width).loss
     # Rows without weight tell nothing.
@@ -55,26 +55,26 @@ def on_last_partitions(run: FitState) -> tuple[float, float]:
     return first, last
 
 
-def read(run: FitState, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None) -> Stats:
+def read(run: FitState, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None) -> Sums:
     """Return the sums of one more pass."""
     run.reads += 1
-    needs = needs._replace(shift=run.shift)
-    return passes.evaluate(run.source, query, run.smoothed, needs, run.name, run.reads, partitions)
+    request = request._replace(shift=run.shift)
+    return passes.evaluate(run.source, query, run.smoothed, request, run.name, run.reads, partitions)
 
 
 class Finite(NamedTuple):
-    """Asks of each partition whether its sums are finite: ``Stats.local`` (1, 1, partitions) is 1 or 0."""
+    """Asks of each partition whether its sums are finite: ``Sums.local`` (1, 1, partitions) is 1 or 0."""
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return FiniteKernel(query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return FiniteKernel(query, loss, request, dtype, p)
 
 
 class FiniteKernel(Kernel):
     """Sums at the query, and whether they are finite."""
 
-    def sums(self) -> Stats:
-        finite = np.isfinite(self.stats.loss).all() and np.isfinite(self.stats.gradient).all()
-        return self.stats._replace(local=np.full((1, 1, 1), float(finite)))
+    def sums(self) -> Sums:
+        finite = np.isfinite(self.total.loss).all() and np.isfinite(self.total.gradient).all()
+        return self.total._replace(local=np.full((1, 1, 1), float(finite)))
 
 
 def not_finite(run: FitState, query: np.ndarray) -> str:
@@ -84,7 +84,7 @@ def not_finite(run: FitState, query: np.ndarray) -> str:
         read_from = list(range(run.source.partitions))
     else:
         read_from = list(partitions)
-    local = read(run, query, Needs(kernel=Finite()), partitions).local
+    local = read(run, query, Request(kernel=Finite()), partitions).local
     assert local is not None
     bad = [partition for partition, finite in zip(read_from, local[0, 0], strict=True) if not finite]
     if run.iteration < 0:

@@ -4,7 +4,7 @@ A row's fold follows from its number in the whole array, or from a column of the
 the chunks and the workers are, and no row is moved or copied to disk.
 
 Two kernels serve a search. `ByFold` sums each fold by itself at points that all share: the rows that a fold's fit sees
-are then all the others, and one curvature serves all folds, since each row's belongs to exactly one. `Unseen` has a
+are then all the others, and one curvature serves all folds, since each row's belongs to exactly one. `HoldOut` has a
 fold for each candidate, which is not among its rows and whose loss and score are summed beside them.
 """
 
@@ -21,9 +21,9 @@ import numpy as np
 
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError, choose
-from ..kernels.base import Kernel, Needs, Stats, combine
+from ..kernels.base import Kernel, Request, Sums, combine
 from ..model.losses import Loss
-from ..sources.fields import Fields
+from ..sources.fields import DatasetSpec
 from ..sources.row_hash import hashes, mixed
 
 #: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
@@ -104,7 +104,7 @@ class Assigned(NamedTuple):
     #: Of folds by class: (partitions, classes) the rows of each class before each partition.
     before: np.ndarray | None = None
     #: Of a Dataset, whose rows are numbered by its dimensions' points, whatever the chunks.
-    fields: Fields | None = None
+    fields: DatasetSpec | None = None
     #: All of them, sorted, where rows are shared out by their groups.
     groups: np.ndarray | None = None
 
@@ -185,7 +185,7 @@ def _counted(y: np.ndarray, classes: int) -> np.ndarray:
 
 
 class ByFold(NamedTuple):
-    """The sums of each fold, and of the rows in none, apart: Stats with one more axis, last, (..., folds + 1).
+    """The sums of each fold, and of the rows in none, apart: Sums with one more axis, last, (..., folds + 1).
     ``held`` are the sums of the targets and of their squares, (2, k).
 
     With several candidates in the query a curvature is computed at each of them, and the last axis is
@@ -195,20 +195,20 @@ class ByFold(NamedTuple):
     assigned: Assigned
 
     def copies(self, m: int) -> int:
-        """How many Stats there are in one, of so many candidates."""
+        """How many Sums there are in one, of so many candidates."""
         return m * (self.assigned.folds.count + 1)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return ByFoldKernel(self, partition, query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return ByFoldKernel(self, partition, query, loss, request, dtype, p)
 
 
 class ByFoldKernel(Kernel):
-    def __init__(self, how: ByFold, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
+    def __init__(self, how: ByFold, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype, p: int):
         self.fold_of = how.assigned.in_partition(partition)
         points = range(query.shape[2])
         count = how.assigned.folds.count + 1
-        self.parts = [[Kernel(query[:, :, i, None], loss, needs, dtype, p) for _ in range(count)] for i in points]
-        super().__init__(query, loss, Needs(), dtype, p)
+        self.parts = [[Kernel(query[:, :, i, None], loss, request, dtype, p) for _ in range(count)] for i in points]
+        super().__init__(query, loss, Request(), dtype, p)
         # One fold after the other: they can do with the same memory.
         near = self.parts[0][0].near
         for part in (part for parts in self.parts for part in parts):
@@ -217,13 +217,13 @@ class ByFoldKernel(Kernel):
         self.room: np.ndarray | None = None
 
     @property
-    def stats(self) -> Stats:
+    def total(self) -> Sums:
         """Of all folds at the first candidate, which is what `passes.check` looks at; what is not finite shows in the
         gradient and the moments."""
-        return reduce(combine, (part.stats._replace(curvature=None) for part in self.parts[0]))
+        return reduce(combine, (part.total._replace(curvature=None) for part in self.parts[0]))
 
-    @stats.setter
-    def stats(self, _: Stats) -> None:
+    @total.setter
+    def total(self, _: Sums) -> None:
         """What all kernels begin with is not needed."""
 
     def add_rows(self, rows: Any) -> None:
@@ -250,12 +250,12 @@ class ByFoldKernel(Kernel):
                 self.targets[f, 0] += weighted.sum(axis=0)
                 self.targets[f, 1] += np.einsum("nk,nk->k", weighted, y)
 
-    def sums(self) -> Stats:
-        pairs = [(part.stats, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
-        return stacked([stats._replace(held=own) for stats, own in pairs])
+    def sums(self) -> Sums:
+        pairs = [(part.total, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
+        return stacked([total._replace(held=own) for total, own in pairs])
 
 
-def stacked(several: list[Stats]) -> Stats:
+def stacked(several: list[Sums]) -> Sums:
     """Along a new axis, the last."""
 
     def together(*values: Any) -> Any:
@@ -265,10 +265,10 @@ def stacked(several: list[Stats]) -> Stats:
             return type(values[0])(*map(together, *values))
         return np.stack([np.asarray(v) for v in values], axis=-1)
 
-    return Stats(*map(together, *several))
+    return Sums(*map(together, *several))
 
 
-def apart(sums: Stats) -> list[Stats]:
+def unstack(sums: Sums) -> list[Sums]:
     """What was `stacked`."""
 
     def one(value: Any, i: int) -> Any:
@@ -278,26 +278,26 @@ def apart(sums: Stats) -> list[Stats]:
             return type(value)(*(one(v, i) for v in value))
         return value[..., i]
 
-    return [Stats(*(one(value, i) for value in sums)) for i in range(len(np.asarray(sums.rows)))]
+    return [Sums(*(one(value, i) for value in sums)) for i in range(len(np.asarray(sums.rows)))]
 
 
-class Unseen(NamedTuple):
+class HoldOut(NamedTuple):
     """Each candidate's sums over the rows that are not of its fold, and in ``held`` its loss and score over those."""
 
     assigned: Assigned
     of: np.ndarray  # (m,) each candidate's fold; -2: it sees all rows
     score: Callable | None  # (targets, predictions z) -> (rows, m)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return UnseenKernel(self, partition, query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return HoldOutKernel(self, partition, query, loss, request, dtype, p)
 
 
-class UnseenKernel(Kernel):
-    def __init__(self, how: Unseen, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype, p: int):
-        super().__init__(query, loss, Needs(shift=needs.shift), dtype, p)
+class HoldOutKernel(Kernel):
+    def __init__(self, how: HoldOut, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype, p: int):
+        super().__init__(query, loss, Request(shift=request.shift), dtype, p)
         self.how = how
         self.fold_of = how.assigned.in_partition(partition)
-        self.stats = self.stats._replace(held=np.zeros((2, query.shape[2])))
+        self.total = self.total._replace(held=np.zeros((2, query.shape[2])))
 
     def add_rows(self, rows: Any) -> None:
         fold = self.fold_of(rows)
@@ -309,10 +309,10 @@ class UnseenKernel(Kernel):
             weight = float(len(rows.x))
         else:
             weight = float(rows.weight.sum())
-        self.stats = self.stats._replace(rows=self.stats.rows + len(rows.x), weight=self.stats.weight + weight)
+        self.total = self.total._replace(rows=self.total.rows + len(rows.x), weight=self.total.weight + weight)
 
     def _add_some(self, block, target, s, offset, fold) -> None:
-        held = self.stats.held
+        held = self.total.held
         assert held is not None
         if self.classes:
             target = self.loss.indicators(target)  # type: ignore[attr-defined]
@@ -328,7 +328,7 @@ class UnseenKernel(Kernel):
             slope = s[:, None, None] * slope
         left = np.where(out, value, 0.0).sum(axis=0)
         held[0] += left
-        self.stats.loss[:] += value.sum(axis=0) - left
+        self.total.loss[:] += value.sum(axis=0) - left
         if self.how.score is not None:
             held[1] += np.where(out, score if s is None else s[:, None] * score, 0.0).sum(axis=0)
         slope[np.broadcast_to(out[:, None], slope.shape)] = 0.0

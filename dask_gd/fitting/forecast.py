@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Scale, block_rows
+from ..kernels.base import Moments, block_rows
 from ..model.losses import Loss, classes_of
 from ..sources import Source
 from .state import FitState
@@ -19,7 +19,7 @@ MARGIN = 5.0
 MARGIN_OF_ROUNDING, LARGEST_ROUNDING = 10.0, 1e-3
 
 
-def expected(run: FitState) -> float:
+def gradient_bound(run: FitState) -> float:
     """A bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
 
     Of a quadratic loss it is known, of others foretold by the solver; in either case but for the rounding of what
@@ -27,7 +27,7 @@ def expected(run: FitState) -> float:
     """
     state = run.state
     unknown = run.samples or run.moments is None or not hasattr(state, "order") or not run.loss.smooth
-    unknown = unknown or run.solver.needs(state).kernel is not None
+    unknown = unknown or run.solver.request(state).kernel is not None
     if unknown or classes_of(run.loss) or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
         return np.inf
     q, k, _ = state.query.shape
@@ -64,7 +64,7 @@ def unit_of(source: Source, rounding: float) -> Unit:
     return Unit(max(rounding, 4 * eps / np.sqrt(blocks)), eps, p)
 
 
-def rounding_bound(state: Any, moments: Scale, weight: float, unit: Unit, loss: Loss) -> np.ndarray:
+def rounding_bound(state: Any, moments: Moments, weight: float, unit: Unit, loss: Loss) -> np.ndarray:
     """Return what rounding may have done to the gradient at the weights, (q, k, 1), by a bound of the curvature.
 
     By Cauchy and Schwarz no entry of the curvature is above the root of its diagonal's two.
@@ -77,7 +77,7 @@ def rounding_bound(state: Any, moments: Scale, weight: float, unit: Unit, loss: 
 
 
 def uncertainty(
-    state: Any, moments: Scale, weight: float, unit: Unit, curved: Callable[[np.ndarray], np.ndarray]
+    state: Any, moments: Moments, weight: float, unit: Unit, curved: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Return what rounding may have done to the gradient, (q, k, 1); ``curved`` is a product with absolute curvatures.
 

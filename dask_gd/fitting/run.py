@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DivergenceWarning, InvalidArgumentError, NonFiniteError, StalledWarning
 from ..events import FitStarted, IterationEnded
-from ..kernels.base import EXACT, GRAM_LIMIT, Stats
+from ..kernels.base import EXACT, GRAM_LIMIT, Sums
 from ..model.losses import Loss
 from ..results.fit_result import FitResult, result_of
 from ..solvers import STALLED
@@ -24,7 +24,7 @@ from ..store.store import Checkpoint
 from ..worker_env import one_blas_thread
 from . import divergence, stages
 from .checkpoint import checkpoint
-from .forecast import expected
+from .forecast import gradient_bound
 from .state import FitState
 
 logger = logging.getLogger("dask_gd")
@@ -36,15 +36,15 @@ class Run(FitState):
     def iterate(self, *stop: Any) -> IterationEnded | None:
         """One evaluation of the query, one step, one commit; None, and the same weights, if nothing is finite."""
         began = time.perf_counter()
-        if self.unseen:
+        if self.ended_without_pass:
             # More is asked of a finished run: have a look after all.
-            self.unseen = False
+            self.ended_without_pass = False
             for values in self.history.values():
                 values.pop()
         if self.smoothing is not None and not self.smoothing.begun:
             stages.begin_smoothing(self)
-        if (foretold := expected(self)) <= stop[1]:
-            return self.take_unseen(foretold, began, *stop)
+        if (foretold := gradient_bound(self)) <= stop[1]:
+            return self.finish_without_pass(foretold, began, *stop)
         query = self.state.query
         sums, passed = self.evaluate(query)
         again = stages.shift_columns(self, sums)
@@ -72,11 +72,11 @@ class Run(FitState):
         if lost:
             self.fault = divergence.not_finite(self, query)
             return None
-        if sums.scale is not None:
+        if sums.moments is not None:
             if not self.samples and not self.batched:
-                self.loss.check_target_mean(sums.scale.targets / sums.weight)
+                self.loss.check_target_mean(sums.moments.targets / sums.weight)
             if self.turn == 0:
-                self.moments = sums.scale
+                self.moments = sums.moments
                 self.weight = sums.weight
         with one_blas_thread():
             self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
@@ -94,7 +94,7 @@ class Run(FitState):
         stages.advance(self, sums.rows, stop[1])
         return self.end_iteration(*stop)
 
-    def as_all(self, sums: Stats) -> Stats:
+    def as_all(self, sums: Sums) -> Sums:
         """Of the partitions drawn, with the weight that so many have of all, not their own: else rows would count more
         where there are few, or of little weight.
         """
@@ -106,7 +106,7 @@ class Run(FitState):
         # Those drawn may have none; not so all of them.
         return sums._replace(weight=weight or float(self.drawn[0] < self.source.shape[0]))
 
-    def begin_at_mean(self, sums: Stats) -> bool:
+    def begin_at_mean(self, sums: Sums) -> bool:
         """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.
 
         From far below the targets, where the curvature is next to nothing, a step ends far above them.
@@ -115,9 +115,9 @@ class Run(FitState):
         at_zero = self.state.query is self.start and not self.given
         if self.loss.curvature_bound is not None or not at_zero or len(self.start) == p:
             return False
-        assert sums.scale is not None
+        assert sums.moments is not None
         with np.errstate(divide="ignore", invalid="ignore"):
-            constant = self.loss.link(sums.scale.targets / sums.weight) - sums.scale.offsets / sums.weight
+            constant = self.loss.link(sums.moments.targets / sums.weight) - sums.moments.offsets / sums.weight
         if not np.isfinite(constant).all():
             return False
         start = self.start.copy()
@@ -147,28 +147,28 @@ class Run(FitState):
         """Return the fit as it is at the moment."""
         return checkpoint(self), self.loss
 
-    def take_unseen(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
+    def finish_without_pass(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
         """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
-        self.unseen = True
+        self.ended_without_pass = True
         row = (self.state.loss[0] - self.state.promise[0], foretold, 1.0, 0.0, 0, 0.0, time.perf_counter() - began)
         for name, value in zip(HISTORY, row, strict=True):
             self.history[name].append(value)
         return self.end_iteration(*stop)
 
-    def evaluate(self, query: np.ndarray) -> tuple[Stats, bool]:
+    def evaluate(self, query: np.ndarray) -> tuple[Sums, bool]:
         """The sums at the query, and whether that took a pass over the data."""
-        needs = self.solver.needs(self.state)._replace(scale=bool(np.isinf(self.state.loss[0])))
+        request = self.solver.request(self.state)._replace(moments=bool(np.isinf(self.state.loss[0])))
         if not self.loss.quadratic:
-            return self.read(query, needs), True
+            return self.read(query, request), True
         # A quadratic loss has one curvature, for every query and every solver.
         passed = False
-        wanted = needs.curvature or self.by_statistics or hasattr(self.state, "curvature")
+        wanted = request.curvature or self.by_statistics or hasattr(self.state, "curvature")
         if self.quadratic is None and wanted:
             # A resumed fit takes the pass again that it began with, so that the sums have the same bits.
             center = query
-            if self.by_statistics or not needs.scale:
+            if self.by_statistics or not request.moments:
                 center = self.start
-            sums = self.read(center, needs._replace(curvature=EXACT, scale=True))
+            sums = self.read(center, request._replace(curvature=EXACT, moments=True))
             self.quadratic = Quadratic(center, sums)
             passed = True
             if center is query:
@@ -176,7 +176,7 @@ class Run(FitState):
         if self.by_statistics:
             assert self.quadratic is not None
             return self.quadratic(query), passed
-        sums = self.read(query, needs._replace(curvature=None))
+        sums = self.read(query, request._replace(curvature=None))
         return sums._replace(curvature=self.quadratic.sums.curvature if self.quadratic else None), True
 
     @property

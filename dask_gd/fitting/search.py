@@ -24,7 +24,7 @@ from ..model.penalties import Penalty, check_features
 from ..solvers import SOLVERS, Newton, Solver, as_solver
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, check_shapes
-from ..sources.dataset_column import FieldRows
+from ..sources.dataset_column import DatasetColumn
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows, label_rows, unique
 from ..sources.source import align
@@ -256,7 +256,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     column = ""
     folds, groups = (np.asarray(a) if isinstance(a, list | tuple) and not _pairs(a) else a for a in (folds, groups))
     fields = None
-    if isinstance(source.x, FieldRows):
+    if isinstance(source.x, DatasetColumn):
         fields = source.x.fields
     if hasattr(folds, "get_n_splits") or _pairs(folds):
         folds = split(folds, source, groups)
@@ -281,7 +281,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
     if not column and folds.by == "class":
         count = classes_of(loss) or (2 if loss.name in ("logistic", "hinge", "squared_hinge") else 0)
-        if not count or source.nan == "drop" or isinstance(source.y, FieldRows):
+        if not count or source.nan == "drop" or isinstance(source.y, DatasetColumn):
             raise InvalidArgumentError(
                 f"folds={folds!r} are for losses of classes, and for arrays without rows to drop; take by='hash', or "
                 "give each row's fold as an array."
@@ -290,7 +290,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         return source, Assigned(folds, n, first, before=before)
     if not column:
         return source, Assigned(folds, n, first, fields=fields)
-    if isinstance(source.fold, FieldRows):
+    if isinstance(source.fold, DatasetColumn):
         (variable,) = source.fold.arrays
         return source, _by_column(folds, variable, Assigned(Folds(), n, first, column))
     if fields is not None:

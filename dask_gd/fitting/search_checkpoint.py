@@ -43,7 +43,7 @@ def check_data(shared: Shared) -> None:
     assert shared.processors is not None
     stored = shared.stored[0]
     was = stored.arrays["seen"][1]
-    moments = shared.everything.scale
+    moments = shared.everything.moments
     weight = shared.everything.weight
     assert moments is not None
     rounding = rounding_of_sums(was[0, 0] / weight, moments, weight, was, rounding_of(shared.source.dtype))

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from ..events import RoundEnded, SearchStarted
-from ..kernels.base import Stats
+from ..kernels.base import Sums
 from ..kernels.shift import shifted
 from ..model.penalties import L2
 from ..solvers.objective import Quadratic, ridge_path
@@ -121,7 +121,7 @@ class SearchRun(Shared):
                 trials += self.of_statistics(start, fold, self.seen(self.folds, fold))
         return trials
 
-    def of_statistics(self, start: np.ndarray, fold: int, sums: Stats) -> list[Trial]:
+    def of_statistics(self, start: np.ndarray, fold: int, sums: Sums) -> list[Trial]:
         """A fold's trials, from the sums over the other rows at the start."""
         trials = []
         at = start

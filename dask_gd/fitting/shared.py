@@ -14,7 +14,7 @@ import numpy as np
 from .. import passes
 from ..errors import DataError
 from ..events import Callbacks
-from ..kernels.base import BOUND, EXACT, Needs, Stats, combine, coupled, curvatures, stats_bytes
+from ..kernels.base import BOUND, EXACT, Request, Sums, combine, curvatures, expand_class_pairs, sums_bytes
 from ..kernels.base import candidates as widest
 from ..kernels.products import rounding_of
 from ..kernels.shift import read_shifted, shifted
@@ -27,7 +27,7 @@ from ..sources import Source
 from ..sources.stamps import Stamps
 from ..store.store import Checkpoint, Store, said_of
 from .fit import fit
-from .folds import Assigned, ByFold, Unseen, apart
+from .folds import Assigned, ByFold, HoldOut, unstack
 from .forecast import unit_of
 from .grid import Candidate
 from .scores import OfRows
@@ -97,7 +97,7 @@ class Shared:
         """Have the workers drop what they keep."""
         if self.passes > KEEP_AFTER:
             passes.release(self.source, self.name)
-        passes.let_go(self.source)
+        passes.unpersist(self.source)
 
     @property
     def batched(self) -> bool:
@@ -106,12 +106,12 @@ class Shared:
 
     def begin(self, start: np.ndarray) -> None:
         """The first pass: the sums of each fold at the start, parameters of the rows as they are."""
-        self.source = passes.hold(self.source)
-        needs = Needs(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), scale=True)
+        self.source = passes.persist(self.source)
+        request = Request(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), moments=True)
 
-        def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+        def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.shift = shift
-            self.folds = self.by_fold(query, needs)[0]
+            self.folds = self.by_fold(query, request)[0]
             return reduce(combine, self.folds)
 
         p = self.source.shape[1]
@@ -137,10 +137,10 @@ class Shared:
             run = fit(self.source, loss=self.loss, penalty=without, fit_intercept=self.fit_intercept, tol=self.tol)
             nothing[p:] = run.parameters[p : len(start), :, None]
 
-            def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
-                needs = Needs(scale=True, shift=shift)
+            def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
+                request = Request(moments=True, shift=shift)
                 step = -1 if shift is None else -2
-                return passes.evaluate(self.source, query, self.loss, needs, self.name, step)
+                return passes.evaluate(self.source, query, self.loss, request, self.name, step)
 
             sums, _ = read_shifted(read, nothing, None, p, self.source.dtype)
             slope = sums.gradient[:p, :, 0]
@@ -173,14 +173,14 @@ class Shared:
         solver = self.solvers[candidate]
         penalty = penalty or self.candidates[candidate].of(weight)
         state = solver.init(start, rounding_of(self.source.dtype))
-        moments = self.everything.scale
+        moments = self.everything.moments
         assert moments is not None
         width = self.source.shape[1]
         of_all = width, moments, self.everything.weight
         unit = unit_of(self.source, rounding_of(self.source.dtype))
         return Trial(candidate, fold, self.smoothed, penalty, solver, state, *of_all, weight, unit)
 
-    def evaluate(self, trials: list[Trial]) -> list[Stats]:
+    def evaluate(self, trials: list[Trial]) -> list[Sums]:
         """The sums at the trials' queries, in a pass; and in another one curvatures, where some are asked for."""
         queries = [trial.state.query for trial in trials]
         sizes = [query.shape[2] for query in queries]
@@ -192,7 +192,7 @@ class Shared:
             batch = self.solvers[0].batch  # type: ignore[attr-defined]
             partitions = draw_partitions(self.seed, len(trials[0].losses), batch, self.source.partitions)
             share = len(partitions) / self.source.partitions
-        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)), partitions)
+        sums = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)), partitions)
         assert sums.held is not None
         edges = np.cumsum([0, *sizes])
         found = []
@@ -200,19 +200,19 @@ class Shared:
             own = slice(edges[i], edges[i + 1])
             held = sums.held[:, own] / share
             weight = trial.weight * share
-            found.append(Stats(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=held))
-        asking = [i for i, trial in enumerate(trials) if trial.solver.needs(trial.state).curvature]
+            found.append(Sums(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=held))
+        asking = [i for i, trial in enumerate(trials) if trial.solver.request(trial.state).curvature]
         if not asking:
             return found
         # One point for all folds of a candidate: where the fit to all rows is, or any other that still runs.
         points: dict[int, Trial] = {}
         for i in reversed(asking):
             points[trials[i].candidate] = trials[i]
-        kind = trials[asking[0]].solver.needs(trials[asking[0]].state).curvature
-        by_fold: dict[int, list[Stats]] = {}
+        kind = trials[asking[0]].solver.request(trials[asking[0]].state).curvature
+        by_fold: dict[int, list[Sums]] = {}
         for some in self.in_memory(list(points), kind):
             query = np.concatenate([points[c].state.query[:, :, :1] for c in some], axis=2)
-            by_fold |= zip(some, self.by_fold(query, Needs(curvature=kind)), strict=True)
+            by_fold |= zip(some, self.by_fold(query, Request(curvature=kind)), strict=True)
         for i in asking:
             curvature = self.seen(by_fold[trials[i].candidate], trials[i].fold).curvature
             found[i] = found[i]._replace(curvature=curvature)
@@ -222,18 +222,18 @@ class Shared:
         """As many of them together as a pass may compute curvatures for."""
         assert self.everything.gradient is not None
         q, k, _ = self.everything.gradient.shape
-        each = (self.count + 1) * stats_bytes(q, k, 1, curvatures(k, self.loss, Needs(curvature=kind)))
+        each = (self.count + 1) * sums_bytes(q, k, 1, curvatures(k, self.loss, Request(curvature=kind)))
         some = max(1, SUMS_BYTES // each)
         return [candidates[i : i + some] for i in range(0, len(candidates), some)]
 
-    def by_fold(self, query: np.ndarray, needs: Needs) -> list[list[Stats]]:
+    def by_fold(self, query: np.ndarray, request: Request) -> list[list[Sums]]:
         """For each candidate in the query (q, k, m) the sums over each fold's rows, and over those in none."""
-        sums = self.read(query, needs._replace(kernel=ByFold(self.assigned)))
-        parts = [coupled(part, self.loss, needs) for part in apart(sums)]
+        sums = self.read(query, request._replace(kernel=ByFold(self.assigned)))
+        parts = [expand_class_pairs(part, self.loss, request) for part in unstack(sums)]
         size = self.count + 1
         return [parts[i : i + size] for i in range(0, len(parts), size)]
 
-    def seen(self, parts: list[Stats], fold: int) -> Stats:
+    def seen(self, parts: list[Sums], fold: int) -> Sums:
         """The sums over all rows but the fold's."""
         return reduce(combine, [part for f, part in enumerate(parts) if f != fold])
 
@@ -241,20 +241,20 @@ class Shared:
         """Scores of trials that took no pass."""
         query = np.concatenate([trial.state.weights for trial in trials], axis=2)
         of = np.array([trial.fold for trial in trials])
-        sums = self.read(query, Needs(kernel=Unseen(self.assigned, of, self.score)))
+        sums = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)))
         assert sums.held is not None
         for trial, held in zip(trials, sums.held.T, strict=True):
             trial.held = held
 
-    def read(self, query: np.ndarray, needs: Needs, partitions: tuple[int, ...] | None = None) -> Stats:
+    def read(self, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None = None) -> Sums:
         self.passes += 1
         if partitions is None:
             self.taken += 1.0
         else:
             self.taken += len(partitions) / self.source.partitions
         keep = self.passes > KEEP_AFTER
-        needs = needs._replace(shift=self.shift)
-        return passes.evaluate(self.source, query, self.smoothed, needs, self.name, self.passes, partitions, keep)
+        request = request._replace(shift=self.shift)
+        return passes.evaluate(self.source, query, self.smoothed, request, self.name, self.passes, partitions, keep)
 
     def check_folds(self) -> None:
         """Every fold has rows, and what is left without it can be fitted."""
@@ -262,18 +262,18 @@ class Shared:
             if not self.folds[fold].weight > 0:
                 raise DataError(f"Fold {fold} of {self.count} holds no row with a positive weight; take fewer folds.")
             seen = self.seen(self.folds, fold)
-            assert seen.scale is not None
+            assert seen.moments is not None
             if not seen.weight > 0:
                 raise DataError(f"Without fold {fold} there is no row with a positive weight left to fit.")
             try:
-                self.loss.check_target_mean(seen.scale.targets / seen.weight)
+                self.loss.check_target_mean(seen.moments.targets / seen.weight)
             except DataError as error:
                 raise DataError(f"Without the rows of fold {fold} there is nothing to tell apart: {error}") from error
 
 
 def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:
     """What the first pass must compute."""
-    asked = {s.needs(s.init(start, 0.0)).curvature for s in solvers}
+    asked = {s.request(s.init(start, 0.0)).curvature for s in solvers}
     if EXACT in asked:
         return EXACT
     return BOUND if BOUND in asked else None

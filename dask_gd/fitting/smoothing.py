@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Kernel, Needs, Stats
+from ..kernels.base import Kernel, Request, Sums
 from ..model.losses import Loss, Quantile
 from ..model.losses.regression import SmoothedPinball, pinball
 
@@ -44,20 +44,20 @@ class Summary(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """Asks for sums over the residuals at the query, in ``Stats.local`` (`SUMS`, k, partitions)."""
+    """Asks for sums over the residuals at the query, in ``Sums.local`` (`SUMS`, k, partitions)."""
 
     quantile: float
     widths: np.ndarray  # (k,)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return ResidualsKernel(self, query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return ResidualsKernel(self, query, loss, request, dtype, p)
 
 
 class ResidualsKernel(Kernel):
     """Sums over one partition's residuals."""
 
-    def __init__(self, asked: Residuals, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        super().__init__(query, loss, needs, dtype, p)
+    def __init__(self, asked: Residuals, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+        super().__init__(query, loss, request, dtype, p)
         self.quantile = asked.quantile
         self.smoothed = SmoothedPinball(asked.quantile, asked.widths)
         self.found = np.zeros((len(SUMS), query.shape[1], 1))
@@ -85,10 +85,10 @@ class ResidualsKernel(Kernel):
         )
         self.found = merged(self.found, np.stack(terms)[:, :, None])
         # Where a value is not finite, this is not either, and the pass looks for it.
-        self.stats.loss[:] += loss.sum()
+        self.total.loss[:] += loss.sum()
 
-    def sums(self) -> Stats:
-        return self.stats._replace(local=self.found)
+    def sums(self) -> Sums:
+        return self.total._replace(local=self.found)
 
 
 def merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import NonFiniteError
-from ..kernels.base import Stats
+from ..kernels.base import Sums
 from ..kernels.shift import better_shift, shifted, unshifted
 from ..model.losses import Model
 from ..solvers import STALLED
@@ -133,7 +133,7 @@ def at_rounding(run: FitState) -> bool:
     return is_rounding(run.history["grad_norm"][-1], bound)
 
 
-def shift_columns(run: FitState, sums: Stats) -> bool:
+def shift_columns(run: FitState, sums: Sums) -> bool:
     """Go over to a shift where a first look tells that columns are far from 0; return whether it does.
 
     What a solver has carried along from fewer rows is of the rows as they were, and dropped.

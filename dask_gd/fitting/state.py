@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import passes
 from ..events import Callbacks
-from ..kernels.base import Needs, Scale, Stats
+from ..kernels.base import Moments, Request, Sums
 from ..kernels.products import rounding_of
 from ..model.losses import Loss, Model
 from ..model.penalties import Penalty
@@ -67,13 +67,13 @@ class FitState:
         self.samples: list[tuple[int, ...]] = []
         self.since = 0
         # The last step was taken without a look: the weights are the state's query.
-        self.unseen = False
+        self.ended_without_pass = False
         # Passes, and those over all rows; and how many of the rows read last were left out.
         self.reads = self.whole = self.dropped = 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         # Rows and weight of the partitions drawn, of all steps.
         self.drawn = np.zeros(2)
-        self.moments: Scale | None = None
+        self.moments: Moments | None = None
         self.weight = 0.0
         self.quadratic: Quadratic | None = None
         self.store: Store | None = None
@@ -136,24 +136,24 @@ class FitState:
         """Return a sentence on what has been committed, for errors of the cluster."""
         return said_of(self.store, self.iteration)
 
-    def read(self, query: np.ndarray, needs: Needs) -> Stats:
+    def read(self, query: np.ndarray, request: Request) -> Sums:
         """One pass over the rows in use."""
         partitions = self.partitions
         if partitions is None:
             reading = set(range(self.source.partitions))
         else:
             reading = set(partitions)
-        needs = needs._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
+        request = request._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
         self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
         sums = passes.evaluate(
-            self.source, query, self.smoothed, needs, self.name, self.reads, partitions, keep=self.keeps
+            self.source, query, self.smoothed, request, self.name, self.reads, partitions, keep=self.keeps
         )
         self.dropped = self.size - sums.rows
         if self.store is not None:
             self.seen = Seen(
-                query, np.array(partitions or (), dtype=int), needs.curvature, summary(sums), needs.kernel is None
+                query, np.array(partitions or (), dtype=int), request.curvature, summary(sums), request.kernel is None
             )
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
@@ -162,7 +162,7 @@ class FitState:
     def read_residuals(self, query: np.ndarray) -> np.ndarray:
         """Return sums over the residuals at the query, see `smoothing`, from a pass over the rows in use."""
         assert self.smoothing is not None
-        local = self.read(query, Needs(kernel=self.smoothing.asked())).local
+        local = self.read(query, Request(kernel=self.smoothing.asked())).local
         assert local is not None
         return local
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StalledWarning
-from ..kernels.base import Scale, Stats
+from ..kernels.base import Moments, Sums
 from ..model.losses import Loss
 from ..model.penalties import Penalty
 from ..solvers import STALLED, Solver
@@ -38,7 +38,7 @@ class Trial:
     #: Features; the moments and the weight of all rows, which make the tolerance free of units; and the weight of those
     #: that it sees.
     width: int
-    moments: Scale
+    moments: Moments
     total: float
     weight: float
     #: How exact sums over the rows are.
@@ -63,7 +63,7 @@ class Trial:
     def n_iter(self) -> int:
         return max(0, len(self.losses) - 1)
 
-    def tell(self, sums: Stats, max_iter: int, tol: float) -> None:
+    def tell(self, sums: Sums, max_iter: int, tol: float) -> None:
         """Take a step: ``sums`` are those over the rows that it sees, at its query, and ``held`` those over the
         others."""
         query = self.state.query

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 
 from ..cluster import active_client
 from ..errors import StoreMismatchError
-from ..kernels.base import Scale, Stats
+from ..kernels.base import Moments, Sums
 from ..sources.row_hash import row_hashes
 
 logger = logging.getLogger("dask_gd")
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
     alone: bool  # and did nothing else beside, which may take the rows in other blocks
 
 
-def summary(sums: Stats) -> np.ndarray:
+def summary(sums: Sums) -> np.ndarray:
     """Return of each candidate the loss, a sum over the gradient with arbitrary signs, and the rows' weight, (3, m)."""
     q, k, m = sums.gradient.shape
     signs = np.where(row_hashes(0, 0, q * k) & np.uint64(1), 1.0, -1.0).reshape(q, k, 1)
@@ -53,7 +53,7 @@ def summary(sums: Stats) -> np.ndarray:
         return np.stack([sums.loss, (signs * sums.gradient).sum(axis=(0, 1)), np.full(m, sums.weight)])
 
 
-def rounding_of_sums(first_loss: float, moments: Scale, weight: float, sums: np.ndarray, unit: float) -> np.ndarray:
+def rounding_of_sums(first_loss: float, moments: Moments, weight: float, sums: np.ndarray, unit: float) -> np.ndarray:
     """Return what rounding may do to a `summary`, (3, m), where it does ``unit`` to a sum of numbers of one sign."""
     loss = np.abs(sums[0]) + abs(first_loss) * weight
     slope = np.sqrt(np.abs(moments.features[:, None] * moments.slopes[None, :])).sum()

@@ -1,6 +1,6 @@
-"""What one pass computes: ``Stats``, sums over rows, and the one kernel that fills them from a block of rows.
+"""What one pass computes: ``Sums``, sums over rows, and the one kernel that fills them from a block of rows.
 
-Sums, never means: two Stats add up, whatever the number of rows behind each, and the division by the sum of the
+Sums, never means: two Sums add up, whatever the number of rows behind each, and the division by the sum of the
 row weights happens once, in `solvers.objective`. Ragged chunks, empty blocks and zero weights are therefore exact.
 
 Shapes: n sample, p feature, k output, m candidate; q = p + 1 with an intercept, else p. A query is (q, k, m):
@@ -19,7 +19,7 @@ from .products import BLOCK_BYTES, BLOCK_ROWS, Near, block_rows, narrow
 #: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
 GRAM_LIMIT = 1024
 
-#: Stats that are added up at a time. Fixed, like the partitions, so that the sums have one order. Fewer where they are
+#: Sums that are added up at a time. Fixed, like the partitions, so that the sums have one order. Fewer where they are
 #: large, so that those a worker holds take no more than so many bytes (or two of them more).
 FAN_IN, FAN_IN_BYTES = 16, 32 << 20
 
@@ -29,11 +29,11 @@ WIDEST = 1 << 20
 EXACT, BOUND = "exact", "bound"
 
 
-class Needs(NamedTuple):
+class Request(NamedTuple):
     """What a pass must compute beside loss and gradient.
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
-    does not depend on the query; exact where the loss has none). ``scale`` asks for the moments of features, slopes
+    does not depend on the query; exact where the loss has none). ``moments`` asks for the moments of features, slopes
     and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
     each partition's kernel, where that is not `Kernel`: see `own_steps` and `least_squares`. ``targets`` asks for the
     checks alone, of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are
@@ -41,13 +41,13 @@ class Needs(NamedTuple):
     """
 
     curvature: str | None = None
-    scale: bool = False
+    moments: bool = False
     kernel: Any = None
     targets: bool = False
     shift: np.ndarray | None = None
 
 
-class Scale(NamedTuple):
+class Moments(NamedTuple):
     """Moments (sums) that make the tolerance free of units: see `gradient_cosine`."""
 
     sums: np.ndarray  # (q,)  sum s x; for the intercept sum s
@@ -58,7 +58,7 @@ class Scale(NamedTuple):
     curvatures: np.ndarray  # (k,)  sum s d2L/dz2 at the first candidate, if that has no bound, else 0
 
 
-class Stats(NamedTuple):
+class Sums(NamedTuple):
     """Sums over rows. Add two with `combine`.
 
     ``curvature`` is (q, q, k), or (q, q, 1) where it is the same for every output, or (q, q, pairs), see `curvatures`.
@@ -69,34 +69,48 @@ class Stats(NamedTuple):
     loss: np.ndarray  # (m,)
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None
-    scale: Scale | None
+    moments: Moments | None
     local: np.ndarray | None = None  # (q + 1, k, partitions), see `own_steps`; not added up but put side by side
     basis: np.ndarray | None = None  # (q, q + k), see `least_squares`
     held: np.ndarray | None = None  # (2, m) or (2, k), see `folds`
 
 
-def combine(a: Stats, b: Stats) -> Stats:
-    """The sums over the rows of both."""
-    return Stats(
-        a.rows + b.rows,
-        a.weight + b.weight,
-        a.loss + b.loss,
-        a.gradient + b.gradient,
-        None if a.curvature is None or b.curvature is None else a.curvature + b.curvature,
-        None if a.scale is None or b.scale is None else Scale(*(x + y for x, y in zip(a.scale, b.scale, strict=True))),
-        None if a.local is None or b.local is None else np.concatenate([a.local, b.local], axis=2),
-        None if a.basis is None or b.basis is None else a.basis + b.basis,
-        None if a.held is None or b.held is None else a.held + b.held,
+def combine(a: Sums, b: Sums) -> Sums:
+    """Return the sums over the rows of both."""
+
+    def added(name: str) -> Any:
+        mine = getattr(a, name)
+        other = getattr(b, name)
+        if mine is None or other is None:
+            return None
+        return mine + other
+
+    moments = None
+    if a.moments is not None and b.moments is not None:
+        moments = Moments(*(x + y for x, y in zip(a.moments, b.moments, strict=True)))
+    local = None
+    if a.local is not None and b.local is not None:
+        local = np.concatenate([a.local, b.local], axis=2)
+    return Sums(
+        rows=a.rows + b.rows,
+        weight=a.weight + b.weight,
+        loss=a.loss + b.loss,
+        gradient=a.gradient + b.gradient,
+        curvature=added("curvature"),
+        moments=moments,
+        local=local,
+        basis=added("basis"),
+        held=added("held"),
     )
 
 
-def coupled(sums: Stats, loss: Loss, needs: Needs) -> Stats:
+def expand_class_pairs(sums: Sums, loss: Loss, request: Request) -> Sums:
     """Of a loss of several classes the exact curvature (q, q, pairs) as that of all weights, (q k, q k, 1).
 
     Weights are counted as they lie, feature by feature, and within each by class. What two classes share is the
     negative of their pair's matrix, and what a class has of its own is the sum of all its pairs'.
     """
-    if not classes_of(loss) or needs.curvature != EXACT or sums.curvature is None or sums.curvature.ndim > 3:
+    if not classes_of(loss) or request.curvature != EXACT or sums.curvature is None or sums.curvature.ndim > 3:
         return sums
     q, k, _ = sums.gradient.shape
     whole = np.zeros((q, k, q, k))
@@ -108,8 +122,8 @@ def coupled(sums: Stats, loss: Loss, needs: Needs) -> Stats:
     return sums._replace(curvature=whole.reshape(q * k, q * k, 1))
 
 
-def stats_bytes(q: int, k: int, m: int, curvatures: int) -> int:
-    """The size of Stats with so many (q, q) curvatures."""
+def sums_bytes(q: int, k: int, m: int, curvatures: int) -> int:
+    """The size of Sums with so many (q, q) curvatures."""
     return 8 * (q * k * m + q * q * curvatures)
 
 
@@ -119,36 +133,36 @@ def candidates(q: int) -> int:
 
 
 def fan_in(nbytes: int) -> int:
-    """How many Stats of this size one task of the tree adds up."""
+    """How many Sums of this size one task of the tree adds up."""
     return max(2, min(FAN_IN, FAN_IN_BYTES // nbytes))
 
 
-def curvatures(k: int, loss: Loss, needs: Needs) -> int:
+def curvatures(k: int, loss: Loss, request: Request) -> int:
     """How many (q, q) curvatures a pass computes: one that all outputs share, one for each, or for each two classes."""
-    if not needs.curvature:
+    if not request.curvature:
         return 0
     if classes_of(loss):
-        if needs.curvature == BOUND:
+        if request.curvature == BOUND:
             return 1
         return k * (k - 1) // 2
     return 1 if loss.quadratic else k
 
 
-def zero_stats(query: np.ndarray, loss: Loss, needs: Needs) -> Stats:
+def zero_sums(query: np.ndarray, loss: Loss, request: Request) -> Sums:
     """The sums over no rows, in the shapes the query and the needs ask for."""
     q, k, m = query.shape
-    return Stats(
+    return Sums(
         0,
         0.0,
         np.zeros(m),
         np.zeros((q, k, m)),
         # Each matrix in one piece.
-        np.zeros((curvatures(k, loss, needs), q, q)).transpose(1, 2, 0) if needs.curvature else None,
-        Scale(*(np.zeros(size) for size in (q, q, k, k, 1, k))) if needs.scale else None,
+        np.zeros((curvatures(k, loss, request), q, q)).transpose(1, 2, 0) if request.curvature else None,
+        Moments(*(np.zeros(size) for size in (q, q, k, k, 1, k))) if request.moments else None,
     )
 
 
-def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
+def sums_of_rows(x, y, weight, query, loss: Loss, request: Request) -> Sums:
     """Sums over the given rows, swept in cache blocks.
 
     Parameters
@@ -161,36 +175,36 @@ def partial_stats(x, y, weight, query, loss: Loss, needs: Needs) -> Stats:
     query : (q, k, m) float64
         Candidate parameters; q is p, or p + 1 with the intercept last.
     loss : Loss
-    needs : Needs
+    request : Request
 
     Returns
     -------
-    Stats
-        ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``needs`` asks for.
-        A row of x with NaN or infinity makes the gradient or ``scale.features`` non-finite, even at w = 0.
+    Sums
+        ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``request`` asks for.
+        A row of x with NaN or infinity makes the gradient or ``moments.features`` non-finite, even at w = 0.
     """
-    kernel = make_kernel(0, query, loss, needs, x.dtype, x.shape[1])
+    kernel = make_kernel(0, query, loss, request, x.dtype, x.shape[1])
     kernel.add(x, y, weight)
     return kernel.sums()
 
 
-def make_kernel(partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+def make_kernel(partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
     """What sums over the rows of one partition."""
-    if needs.kernel is not None:
-        return needs.kernel.make(partition, query, loss, needs._replace(kernel=None), dtype, p)
-    return Kernel(query, loss, needs, dtype, p)
+    if request.kernel is not None:
+        return request.kernel.make(partition, query, loss, request._replace(kernel=None), dtype, p)
+    return Kernel(query, loss, request, dtype, p)
 
 
 class Kernel:
-    """`partial_stats` of rows that come some at a time: the sums so far, and what is computed once for them all."""
+    """`sums_of_rows` of rows that come some at a time: the sums so far, and what is computed once for them all."""
 
-    def __init__(self, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
+    def __init__(self, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
         self.query = query
         self.loss = loss
-        self.needs = needs
+        self.request = request
         self.p = p
         self.classes = classes_of(loss)
-        self.stats = zero_stats(query, loss, needs)
+        self.total = zero_sums(query, loss, request)
         self.scratch = None
         if isinstance(loss, Model):
             return
@@ -199,20 +213,20 @@ class Kernel:
         self.step = block_rows(p, dtype.itemsize)
         if self.classes:
             # What a row has of each class, and of each two for the curvature, may be more than its features.
-            each = 8 * max(query.shape[1] * query.shape[2], curvatures(query.shape[1], loss, needs))
+            each = 8 * max(query.shape[1] * query.shape[2], curvatures(query.shape[1], loss, request))
             self.step = min(self.step, max(BLOCK_ROWS, BLOCK_BYTES // each // 16 * 16))
-        if self.stats.curvature is not None:
+        if self.total.curvature is not None:
             self.scratch = np.empty((self.step, p), dtype)
-        if needs.shift is None:
+        if request.shift is None:
             self.near = None
         else:
-            self.near = Near(needs.shift, dtype)
+            self.near = Near(request.shift, dtype)
         # Added to the predictions of all rows: the intercept, or what the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
             self.constant = query[p]
-        elif needs.shift is not None:
-            self.constant = np.tensordot(needs.shift, query, axes=1)
+        elif request.shift is not None:
+            self.constant = np.tensordot(request.shift, query, axes=1)
 
     def add_rows(self, rows: Any) -> None:
         """`add`, of the rows that a source gives."""
@@ -232,29 +246,29 @@ class Kernel:
             for start in range(0, len(x), self.step):
                 rows = slice(start, start + self.step)
                 self._add_block(x[rows], y[rows], *(None if a is None else a[rows] for a in (weight, offset)))
-        self.stats = self.stats._replace(rows=self.stats.rows + len(x), weight=self.stats.weight + total)
+        self.total = self.total._replace(rows=self.total.rows + len(x), weight=self.total.weight + total)
 
-    def sums(self) -> Stats:
+    def sums(self) -> Sums:
         """When all rows have been added."""
-        return self.stats
+        return self.total
 
     def _add_model(self, x, y, weight, total: float) -> None:
         """What a model makes of some rows. Its scale is a block's largest mean slope, the same for all parameters."""
-        _, _, loss_sum, gradient, _, scale, *_ = self.stats
+        _, _, loss_sum, gradient, _, moments, *_ = self.total
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
             loss_sum[i] += value
             gradient[:, 0, i] += slope
-            if scale is not None and i == 0:
-                scale.features[:] += total
-                scale.slopes[:] += np.abs(slope).max() ** 2 / (total or 1.0)
-                scale.curvatures[:] += total
+            if moments is not None and i == 0:
+                moments.features[:] += total
+                moments.slopes[:] += np.abs(slope).max() ** 2 / (total or 1.0)
+                moments.curvatures[:] += total
 
     def _add_block(self, rows, target, s, offset) -> None:
         loss = self.loss
-        shift = self.needs.shift
-        curvature = self.stats.curvature
-        scale = self.stats.scale
+        shift = self.request.shift
+        curvature = self.total.curvature
+        moments = self.total.moments
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
         intercept = len(self.query) > self.p
@@ -262,22 +276,22 @@ class Kernel:
         z = self.predicted(block, offset)
         value, slope = loss.value_and_slope(z, target[:, :, None])
         exact = None
-        if scale is not None:
+        if moments is not None:
             if offset is not None:
                 if s is None:
-                    scale.offsets[:] += offset.sum()
+                    moments.offsets[:] += offset.sum()
                 else:
-                    scale.offsets[:] += s @ offset
+                    moments.offsets[:] += s @ offset
             curved = None
             if loss.curvature_bound is None:
                 curved = loss.curvature(z[:, :, 0], target)
-            add_scale(scale, block if intercept else rows, target, slope[:, :, 0], curved, s)
+            add_moments(moments, block if intercept else rows, target, slope[:, :, 0], curved, s)
             if loss.quadratic and block.dtype != float:
                 # These sums describe the objective everywhere, also far from here.
                 exact = block.astype(float)
         if curvature is not None:
             outputs = curvature.shape[2]
-            if self.needs.curvature == BOUND and loss.curvature_bound is not None:
+            if self.request.curvature == BOUND and loss.curvature_bound is not None:
                 h = np.full((len(block), outputs), loss.curvature_bound)
             else:
                 every = slice(None if self.classes else outputs)
@@ -293,7 +307,7 @@ class Kernel:
         if s is not None:
             value = s[:, None, None] * value
             slope = s[:, None, None] * slope
-        self.stats.loss[:] += value.sum(axis=(0, 1))
+        self.total.loss[:] += value.sum(axis=(0, 1))
         self.add_gradient(block, slope)
 
     def _add_mean_slope(self, exact, slope, s) -> np.ndarray:
@@ -308,10 +322,10 @@ class Kernel:
             return slope
         mean = np.tensordot(s, slope, axes=1) / total
         sums = s @ exact
-        if len(self.query) == self.p and self.needs.shift is not None:
-            sums = sums + total * self.needs.shift
-        self.stats.gradient[: self.p] += np.multiply.outer(sums, mean)
-        self.stats.gradient[self.p :] += total * mean
+        if len(self.query) == self.p and self.request.shift is not None:
+            sums = sums + total * self.request.shift
+        self.total.gradient[: self.p] += np.multiply.outer(sums, mean)
+        self.total.gradient[self.p :] += total * mean
         return slope - mean
 
     def shifted(self, block) -> np.ndarray:
@@ -333,7 +347,7 @@ class Kernel:
 
     def add_gradient(self, block, slope) -> None:
         """Add the gradient of weighted slopes (rows, k, m) over rows that are `shifted`."""
-        p, (_, k, m), gradient = self.p, self.query.shape, self.stats.gradient
+        p, (_, k, m), gradient = self.p, self.query.shape, self.total.gradient
         narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
         product = (block.T @ narrowed).reshape(p, k, m)
         if unit == 1.0:
@@ -342,11 +356,11 @@ class Kernel:
             gradient[:p] += product * unit
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
-        elif self.needs.shift is not None:
-            gradient += self.needs.shift[:, None, None] * slope.sum(axis=0)
+        elif self.request.shift is not None:
+            gradient += self.request.shift[:, None, None] * slope.sum(axis=0)
 
 
-def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
+def add_moments(moments: Moments, block, target, slope, curvature, s) -> None:
     """Add one block's moments.
 
     ``slope`` and ``curvature`` (rows, k) are unweighted, ``s`` is (rows,) or None; the curvature is None where it has a
@@ -356,18 +370,18 @@ def add_scale(scale: Scale, block, target, slope, curvature, s) -> None:
     block = block.astype(np.float64, copy=False)
     # Without weights there is no need of a block of squares.
     if s is None:
-        scale.features[:p] += np.einsum("ij,ij->j", block, block)
+        moments.features[:p] += np.einsum("ij,ij->j", block, block)
     else:
-        scale.features[:p] += s @ (block * block)
+        moments.features[:p] += s @ (block * block)
     if s is None:
         s = np.ones(len(block))
-    scale.sums[:p] += s @ block
-    for moment in (scale.sums, scale.features):
+    moments.sums[:p] += s @ block
+    for moment in (moments.sums, moments.features):
         moment[p:] += s.sum()
-    scale.slopes[:] += s @ slope**2
-    scale.targets[:] += s @ target
+    moments.slopes[:] += s @ slope**2
+    moments.targets[:] += s @ target
     if curvature is not None:
-        scale.curvatures[:] += s @ curvature
+        moments.curvatures[:] += s @ curvature
 
 
 def add_curvature(total, block, h, scratch, intercept, shift, exact) -> None:

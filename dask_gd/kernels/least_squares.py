@@ -16,15 +16,15 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from ..model.losses import Loss
-from .base import Kernel, Needs, Stats
+from .base import Kernel, Request, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
 #: it: of 16 digits the normal equations have then lost half.
-ILL = 1e-8
+ILL_CONDITIONED = 1e-8
 
 #: The same of the curvature in the basis, without the directions that have none: above it there was nothing to be told
 #: but that columns are collinear, and nothing is left to refine.
-TOLD = 0.1
+WELL_CONDITIONED = 0.1
 
 
 def basis_of(curvature: np.ndarray) -> np.ndarray | None:
@@ -34,7 +34,7 @@ def basis_of(curvature: np.ndarray) -> np.ndarray | None:
     scaled = curvature / np.outer(size, size)
     used = np.diagonal(curvature) > 0
     values = np.linalg.eigvalsh(scaled[np.ix_(used, used)])
-    if not used.any() or values[0] >= ILL * values[-1]:
+    if not used.any() or values[0] >= ILL_CONDITIONED * values[-1]:
         return None
     shift = len(size) * np.finfo(float).eps * values[-1]
     while True:
@@ -51,8 +51,8 @@ class Basis(NamedTuple):
     r: np.ndarray  # (q, q)
     refines: bool
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return BasisKernel(self, query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return BasisKernel(self, query, loss, request, dtype, p)
 
 
 class BasisKernel(Kernel):
@@ -60,8 +60,8 @@ class BasisKernel(Kernel):
     precision.
     """
 
-    def __init__(self, how: Basis, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        super().__init__(query, loss, needs, dtype, p)
+    def __init__(self, how: Basis, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+        super().__init__(query, loss, request, dtype, p)
         self.r = how.r
         self.basis = np.zeros((len(how.r), len(how.r) + query.shape[1]))
         self.gradient: np.ndarray | None = None
@@ -78,8 +78,8 @@ class BasisKernel(Kernel):
                 exact = x[rows].astype(np.longdouble)
             if len(self.r) > self.p:
                 # Without an intercept the sums are of the rows as they are.
-                if self.needs.shift is not None:
-                    exact = exact - self.needs.shift
+                if self.request.shift is not None:
+                    exact = exact - self.request.shift
                 exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
             block = exact.astype(float, copy=False)
             z = np.einsum("nq,qkm->nkm", exact, self.query)
@@ -96,15 +96,15 @@ class BasisKernel(Kernel):
             b = solve_triangular(self.r, (root * block).T, trans="T", check_finite=False)
             self.basis += b @ np.hstack([b.T, (root * slope[:, :, 0]).astype(float)])
 
-    def sums(self) -> Stats:
+    def sums(self) -> Sums:
         if self.gradient is None:
-            gradient = self.stats.gradient
+            gradient = self.total.gradient
         else:
             gradient = self.gradient
-        return self.stats._replace(basis=self.basis, gradient=gradient)
+        return self.total._replace(basis=self.basis, gradient=gradient)
 
 
-def in_basis(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+def to_orthogonal(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """A gradient (q, k), or what adds to it, as that of the parameters ``R w``."""
     return solve_triangular(r, gradient.astype(float), trans="T")
 
@@ -124,7 +124,7 @@ def shortest_step(
     values, vectors = np.linalg.eigh(h)
     flat = values <= q * np.finfo(float).eps * values[-1]
     move = -inverse @ (vectors[:, ~flat] @ ((vectors[:, ~flat].T @ slope) / values[~flat, None]))
-    refine = bool(values[~flat].min(initial=np.inf) < TOLD * values[-1])
+    refine = bool(values[~flat].min(initial=np.inf) < WELL_CONDITIONED * values[-1])
     return shortest(size * move, size * (inverse @ vectors[:, flat]), features) / size, refine
 
 

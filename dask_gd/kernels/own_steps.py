@@ -1,7 +1,7 @@
 """What partitions can do by themselves within a pass, beside the sums: take steps of their own.
 
-A solver asks for it by ``Needs.kernel``, one of the classes here, which makes each partition's kernel. Where the
-partitions end comes back in ``Stats.local``, (q + 1, k, partitions): the parameters, and below them the partition's
+A solver asks for it by ``Request.kernel``, one of the classes here, which makes each partition's kernel. Where the
+partitions end comes back in ``Sums.local``, (q + 1, k, partitions): the parameters, and below them the partition's
 weight.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..model.losses import Loss
-from .base import BOUND, Kernel, Needs, Stats
+from .base import BOUND, Kernel, Request, Sums
 
 #: Rows of a step of `Descent`. Of fewer the arithmetic costs less than the call.
 STEP_ROWS = 256
@@ -37,15 +37,15 @@ class Descent(NamedTuple):
     rate: float
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
-        return DescentKernel(self, query, loss, needs, dtype, p)
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+        return DescentKernel(self, query, loss, request, dtype, p)
 
 
 class DescentKernel(Kernel):
     """Sums at the query, and steps away from it."""
 
-    def __init__(self, how: Descent, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        super().__init__(query, loss, needs, dtype, p)
+    def __init__(self, how: Descent, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+        super().__init__(query, loss, request, dtype, p)
         self.how = how
         self.at = query
 
@@ -53,14 +53,14 @@ class DescentKernel(Kernel):
         super().add(x, y, weight, offset)
         for start in range(0, len(x), STEP_ROWS):
             rows = slice(start, start + STEP_ROWS)
-            block = Kernel(self.at, self.loss, Needs(shift=self.needs.shift), x.dtype, self.p)
+            block = Kernel(self.at, self.loss, Request(shift=self.request.shift), x.dtype, self.p)
             block.add(*(None if a is None else a[rows] for a in (x, y, weight, offset)))
-            if block.stats.weight > 0:
-                slope = block.stats.gradient / block.stats.weight + self.how.ridge * self.at
+            if block.total.weight > 0:
+                slope = block.total.gradient / block.total.weight + self.how.ridge * self.at
                 self.at = self.at - self.how.rate * slope
 
-    def sums(self) -> Stats:
-        return self.stats._replace(local=ended(self.at, self.stats.weight))
+    def sums(self) -> Sums:
+        return self.total._replace(local=ended(self.at, self.total.weight))
 
 
 class Consensus(NamedTuple):
@@ -70,9 +70,9 @@ class Consensus(NamedTuple):
     centres: np.ndarray  # (q, k, partitions or 1)
     metric: np.ndarray  # (q, q)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int) -> Kernel:
+    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
         own, centre = (a[:, :, min(partition, a.shape[2] - 1), None] for a in (self.own, self.centres))
-        return ConsensusKernel(own, centre, self.metric, query, loss, Needs(BOUND, shift=needs.shift), dtype, p)
+        return ConsensusKernel(own, centre, self.metric, query, loss, Request(BOUND, shift=request.shift), dtype, p)
 
 
 class ConsensusKernel(Kernel):
@@ -81,14 +81,14 @@ class ConsensusKernel(Kernel):
     With the bound in place of the curvature a step never goes too far (Hunter and Lange, 2004, on majorisation).
     """
 
-    def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, needs: Needs, dtype: np.dtype, p: int):
-        super().__init__(np.concatenate([own, query], axis=2), loss, needs, dtype, p)
+    def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+        super().__init__(np.concatenate([own, query], axis=2), loss, request, dtype, p)
         self.own = own
         self.centre = centre
         self.metric = metric
 
-    def sums(self) -> Stats:
-        s = self.stats
+    def sums(self) -> Sums:
+        s = self.total
         own = self.own
         assert s.curvature is not None
         if s.weight > 0:

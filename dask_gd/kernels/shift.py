@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import Stats
+from .base import Sums
 
 #: Means that are more spreads than this from 0 are shifted. In float32 a gradient has then lost a digit; in float64 a
 #: curvature, whose digits go twice as fast, has lost six of sixteen.
@@ -40,7 +40,7 @@ def unshifted(parameters: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
 
 
 def better_shift(
-    sums: Stats, shift: np.ndarray | None, p: int, fit_intercept: bool, dtype: np.dtype
+    sums: Sums, shift: np.ndarray | None, p: int, fit_intercept: bool, dtype: np.dtype
 ) -> np.ndarray | None:
     """Return the shift (p,) to take in place of the present one, or None where that serves.
 
@@ -50,14 +50,14 @@ def better_shift(
     """
     # Without an intercept the curvature is that of the rows as they are, so that in float64 there is nothing to gain.
     served = dtype in FAR and (fit_intercept or dtype == np.float32)
-    if not served or sums.scale is None or not sums.weight > 0:
+    if not served or sums.moments is None or not sums.weight > 0:
         return None
     if shift is None:
         present = np.zeros(p)
     else:
         present = shift
-    mean = sums.scale.sums[:p] / sums.weight
-    spread = np.sqrt(np.maximum(sums.scale.features[:p] / sums.weight - mean**2, 0.0))
+    mean = sums.moments.sums[:p] / sums.weight
+    spread = np.sqrt(np.maximum(sums.moments.features[:p] / sums.weight - mean**2, 0.0))
     away = mean
     if not fit_intercept:
         away = mean - present
@@ -71,12 +71,12 @@ def better_shift(
 
 
 def read_shifted(
-    read: Callable[[np.ndarray, np.ndarray | None], Stats],
+    read: Callable[[np.ndarray, np.ndarray | None], Sums],
     parameters: np.ndarray,
     shift: np.ndarray | None,
     p: int,
     dtype: np.dtype,
-) -> tuple[Stats, np.ndarray | None]:
+) -> tuple[Sums, np.ndarray | None]:
     """Return the sums at these parameters (q, k, m) of the rows as they are, and the shift that they were taken with.
 
     ``read`` takes the query and a shift, and gives sums with moments. It is called again where the shift does not

@@ -17,7 +17,7 @@ class NonSmooth(NamedTuple):
     groups: np.ndarray  # (q,) the number of each weight's group, or (0,)
 
     @property
-    def bends(self) -> bool:
+    def is_nonsmooth(self) -> bool:
         """Anywhere."""
         return bool(self.strength.any())
 
@@ -61,7 +61,7 @@ class NonSmooth(NamedTuple):
 
         Groups shrink by ``rate * strength``, and are 0 if they are no larger.
         """
-        if not self.bends:
+        if not self.is_nonsmooth:
             return u
         norms = self.norms(u)
         return self.directions(u, norms) * np.maximum(norms - rate * self.strength, 0.0)
@@ -71,7 +71,7 @@ class NonSmooth(NamedTuple):
 
         ``g_g + strength u_g / ||u_g||``, and where the group is 0 what the strength cannot make up for of ``g_g``.
         """
-        if not self.bends:
+        if not self.is_nonsmooth:
             return gradient
         norms = self.norms(u)
         return np.where(norms == 0, self.prox(gradient, 1.0), gradient + self.strength * self.directions(u, norms))

@@ -1,7 +1,7 @@
 """Passes over the data: sums over the rows, computed by Dask with a fixed shape, whatever the cluster."""
 
 from .checks import check_values
-from .evaluation import evaluate, hold, in_threads, largest_target, let_go, passes_of, release
+from .evaluation import evaluate, in_threads, largest_target, passes_of, persist, release, unpersist
 from .plan import draw_partitions, note_memory
 from .task import pass_done
 
@@ -9,12 +9,12 @@ __all__ = [
     "check_values",
     "draw_partitions",
     "evaluate",
-    "hold",
     "in_threads",
     "largest_target",
-    "let_go",
     "note_memory",
     "pass_done",
     "passes_of",
+    "persist",
     "release",
+    "unpersist",
 ]

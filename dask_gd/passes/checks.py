@@ -7,32 +7,32 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NonFiniteError
-from ..kernels.base import Stats
+from ..kernels.base import Sums
 from ..sources import Rows
 from .plan import Work
 
 
-def check(rows: Rows, stats: Stats, work: Work, partition: int, blocks: tuple) -> None:
+def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) -> None:
     """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
 
-    ``stats`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
+    ``total`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
     0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
     non-finite whatever the weights are.
     """
-    sums = (stats.gradient, stats.loss, stats.weight, stats.curvature, *(stats.scale or ()))
+    sums = (total.gradient, total.loss, total.weight, total.curvature, *(total.moments or ()))
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
-    first = work.needs.scale or work.needs.targets
+    first = work.request.moments or work.request.targets
     if good and not first:
         return
     x, y, *narrow = work.reader.bind(partition, blocks)
     if not good:
         check_values(rows, (x, y, *narrow))
-        if stats.scale:
-            squares = stats.scale.features
+        if total.moments:
+            squares = total.moments.features
         else:
             squares = np.zeros(0)
-        if stats.curvature is not None and stats.scale is not None and work.loss.curvature_bound is not None:
-            squares = squares + np.diagonal(stats.curvature[:, :, 0])
+        if total.curvature is not None and total.moments is not None and work.loss.curvature_bound is not None:
+            squares = squares + np.diagonal(total.curvature[:, :, 0])
         if not np.isfinite(squares).all():
             feature = int(np.argmin(np.isfinite(squares)))
             raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")

@@ -25,12 +25,12 @@ from distributed import futures_of, span
 
 from ..cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
 from ..errors import InvalidArgumentError
-from ..kernels.base import FAN_IN_BYTES, Needs, Stats, coupled, curvatures, fan_in, stats_bytes
+from ..kernels.base import FAN_IN_BYTES, Request, Sums, curvatures, expand_class_pairs, fan_in, sums_bytes
 from ..model.losses import Loss
 from ..sources import Reader, Source
-from ..sources.dask_column import BlockRows
-from ..sources.dataset_column import FieldRows
-from ..sources.zarr_column import ZarrRows
+from ..sources.dask_column import DaskColumn
+from ..sources.dataset_column import DatasetColumn
+from ..sources.zarr_column import ZarrColumn
 from .graph import sum_of_tasks
 from .plan import LITERAL_BYTES, Work, group_into_tasks, nbytes_of, place, preferred_workers
 from .task import _running, drop, gradient
@@ -46,12 +46,12 @@ def evaluate(
     source: Source,
     query: np.ndarray,
     loss: Loss,
-    needs: Needs,
+    request: Request,
     run: str,
     step: int,
     partitions: tuple[int, ...] | None = None,
     keep: bool = False,
-) -> Stats:
+) -> Sums:
     """The sums over the rows of some partitions, or of all, at ``query``: one pass.
 
     Parameters
@@ -83,9 +83,9 @@ def evaluate(
         partitions = tuple(range(source.partitions))
     q, k, m = query.shape
     copies = 1
-    if hasattr(needs.kernel, "copies"):
-        copies = needs.kernel.copies(m)
-    nbytes = copies * stats_bytes(q, k, m + bool(needs.kernel), curvatures(k, loss, needs))
+    if hasattr(request.kernel, "copies"):
+        copies = request.kernel.copies(m)
+    nbytes = copies * sums_bytes(q, k, m + bool(request.kernel), curvatures(k, loss, request))
     if client is not None:
         threads = threads_of(client, run)
     else:
@@ -102,11 +102,11 @@ def evaluate(
     total = sum_of_tasks(
         key,
         gradient,
-        Work(reader, query, loss, needs, groups, (run, step) if keep else None, key),
+        Work(reader, query, loss, request, groups, (run, step) if keep else None, key),
         numbers=range(len(groups)) if blocks is None else partitions,
         blocks=blocks,
         width=fan_in(nbytes),
-        literal=query.nbytes + nbytes_of(needs.kernel) <= LITERAL_BYTES,
+        literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
         at_once=len(groups) < len(partitions),
         annotations={"workers": partial(place, near), "allow_other_workers": True} if near else {},
     )
@@ -121,12 +121,12 @@ def evaluate(
                 named=partial(_rows_named, source, groups),
                 one_task=blocks is None and len(groups) == 1,
             )
-            return coupled(sums, loss, needs)
+            return expand_class_pairs(sums, loss, request)
     finally:
         del _running[key]
 
 
-def hold(source: Source) -> Source:
+def persist(source: Source) -> Source:
     """Give a cluster the NumPy arrays behind a source once, where each pass would send them again.
 
     They stay on the workers as results of graph nodes that the scheduler keeps, so that a dead worker's share is
@@ -136,7 +136,7 @@ def hold(source: Source) -> Source:
         return source
     columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset", "fold")}
     held: dict[str, Any] = {
-        name: column.held() for name, column in columns.items() if isinstance(column, BlockRows | FieldRows)
+        name: column.held() for name, column in columns.items() if isinstance(column, DaskColumn | DatasetColumn)
     }
     held = {name: column for name, column in held.items() if column is not None}
     if held:
@@ -144,8 +144,8 @@ def hold(source: Source) -> Source:
     return source
 
 
-def let_go(source: Source) -> None:
-    """Take back what `hold` has given to the cluster, whoever still has this source: an error's traceback may."""
+def unpersist(source: Source) -> None:
+    """Take back what `persist` has given to the cluster, whoever still has this source: an error's traceback may."""
     for column in source.materialised:
         for future in futures_of(column.given):
             future.release()
@@ -187,15 +187,15 @@ def in_threads() -> bool:
 
 def reads_zarr(reader: Reader) -> bool:
     """Return whether tasks get Zarr arrays, which another version of zarr cannot load."""
-    return any(isinstance(column, ZarrRows) for column in reader.columns)
+    return any(isinstance(column, ZarrColumn) for column in reader.columns)
 
 
 def largest_target(source: Source) -> int:
     """The largest of the targets, rounded down, at least 1: a pass over these alone."""
     y = source.y
-    if isinstance(y, FieldRows):
+    if isinstance(y, DatasetColumn):
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
-    if isinstance(y, ZarrRows):
+    if isinstance(y, ZarrColumn):
         rows = y.lazy[source.bounds[0] : source.bounds[-1]]
     else:
         rows = y.array

@@ -93,16 +93,16 @@ def tree(level: list[Key], key: str, width: int, at_once: bool, add: Callable) -
         for i in range(0, len(level), size):
             root = (f"gd-sum-{key}-{depth}", i // size)
             parts = List(*(TaskRef(part) for part in level[i : i + size]))
-            nodes[root] = Task(root, sum_stats, parts, width, add)
+            nodes[root] = Task(root, add_up, parts, width, add)
             above.append(root)
         level = above
         depth += 1
     return nodes, level[0]
 
 
-def sum_stats(parts: list[list], width: int, add: Callable) -> list:
+def add_up(parts: list[list], width: int, add: Callable) -> list:
     """Return what partitions sum, added up ``width`` at a time, left to right."""
-    level = [stats for part in parts for stats in part]
+    level = [total for part in parts for total in part]
     while len(level) > 1:
         level = [reduce(add, level[i : i + width]) for i in range(0, len(level), width)]
     return level

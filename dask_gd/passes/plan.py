@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cluster import active_client
-from ..kernels.base import Needs
+from ..kernels.base import Request
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.plan import PARTITION_BYTES
@@ -32,7 +32,7 @@ class Work(NamedTuple):
     reader: Reader
     query: np.ndarray
     loss: Loss
-    needs: Needs
+    request: Request
     #: The partitions of each task.
     groups: tuple[tuple[int, ...], ...]
     #: The run and the number of its pass, if rows are to be kept for the next.

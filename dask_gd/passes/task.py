@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 from distributed.metrics import context_meter
 
-from ..kernels.base import Stats, make_kernel
+from ..kernels.base import Sums, make_kernel
 from ..sources.cache import cache
 from ..worker_env import keep_pages, one_blas_thread, relieve
 from .checks import check
@@ -19,7 +19,7 @@ from .plan import Work
 _running: dict[str, tuple[int, list[None]]] = {}
 
 
-def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Stats]:
+def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Sums]:
     """The task: sums over each of some partitions, a few chunks at a time."""
     reader = work.reader
     found = []
@@ -29,11 +29,11 @@ def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Stats]:
     rows_of = reader(work.groups[number], *blocks, keep=work.keep)
     with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of) as windows:
         for partition, several in groupby(windows, itemgetter(0)):
-            kernel = make_kernel(partition, work.query, work.loss, work.needs, reader.dtype, reader.features)
+            kernel = make_kernel(partition, work.query, work.loss, work.request, reader.dtype, reader.features)
             for _, rows in several:
                 with context_meter.meter("compute"):
                     kernel.add_rows(rows)
-                    check(rows, kernel.stats, work, partition, blocks)
+                    check(rows, kernel.total, work, partition, blocks)
             found.append(kernel.sums())
     if work.keep is not None:
         cache.shrink()

@@ -22,14 +22,14 @@ from ..sources import Reader, Source
 from ..sources.blocks import paired
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
-from ..sources.dask_column import BlockRows
+from ..sources.dask_column import DaskColumn
 from ..sources.lazy import is_lazy
 from ..sources.partitions import align, partition_bounds
-from ..sources.zarr_column import ZarrRows
+from ..sources.zarr_column import ZarrColumn
 from ..worker_env import keep_pages, one_blas_thread, relieve
 
 #: X as streamed or materialised rows.
-Columns = ZarrRows | BlockRows
+Columns = ZarrColumn | DaskColumn
 
 
 class Transformer(TransformerMixin, BaseEstimator):
@@ -91,9 +91,9 @@ class Transformer(TransformerMixin, BaseEstimator):
 
 def array_of(rows: Columns) -> Any:
     """NumPy where the rows are in memory, else Dask, in blocks that have all columns."""
-    if isinstance(rows, BlockRows) and rows.memory is not None:
+    if isinstance(rows, DaskColumn) and rows.memory is not None:
         return rows.memory
-    return (rows.lazy if isinstance(rows, ZarrRows) else rows.array).rechunk({1: -1})
+    return (rows.lazy if isinstance(rows, ZarrColumn) else rows.array).rechunk({1: -1})
 
 
 def transformed(X: Any, rows: Columns, function: Callable, names: Any, dtype: np.dtype, most: int | None = None) -> Any:
@@ -150,8 +150,8 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     check_stored(weight, "error", 0, x.shape[0])
     bounds = partition_bounds(x, 0, x.shape[0])
     columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None, None)]
-    in_blocks = [column for column in columns if isinstance(column, BlockRows)]
-    roles = tuple(column.role if isinstance(column, BlockRows) else column for column in columns)
+    in_blocks = [column for column in columns if isinstance(column, DaskColumn)]
+    roles = tuple(column.role if isinstance(column, DaskColumn) else column for column in columns)
     reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
     total = sum_of_tasks(
         uuid.uuid4().hex,
@@ -166,7 +166,7 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
         name="gd-rows",
     )
     # Rows in memory are not sent to a cluster.
-    here = isinstance(x, BlockRows) and x.memory is not None
+    here = isinstance(x, DaskColumn) and x.memory is not None
     with dask.config.set({"scheduler": "threads"} if here else {}):
         [[found]] = compute(total, what="a pass over X")
     return found

@@ -142,7 +142,7 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         return tags
 
 
-class Moments(NamedTuple):
+class ColumnMoments(NamedTuple):
     """Of some rows: their number and weight, and mean and sum of squared deviations, counted from an origin."""
 
     rows: int
@@ -152,20 +152,20 @@ class Moments(NamedTuple):
     squares: np.ndarray  # (p,)
 
 
-def together(a: Moments, b: Moments) -> Moments:
+def together(a: ColumnMoments, b: ColumnMoments) -> ColumnMoments:
     """Of the rows of both."""
     if not a.weight or not b.weight:
         return (b if b.weight else a)._replace(rows=a.rows + b.rows)
     weight = a.weight + b.weight
     with np.errstate(all="ignore"):  # what overflows is refused in the end
         # Constant features have the same origins and means 0, so that their squares stay 0.
-        apart = (b.origin - a.origin) + (b.mean - a.mean)
-        mean = a.mean + apart * (b.weight / weight)
-        squares = a.squares + b.squares + apart**2 * (a.weight * (b.weight / weight))
-    return Moments(a.rows + b.rows, weight, a.origin, mean, squares)
+        moved = (b.origin - a.origin) + (b.mean - a.mean)
+        mean = a.mean + moved * (b.weight / weight)
+        squares = a.squares + b.squares + moved**2 * (a.weight * (b.weight / weight))
+    return ColumnMoments(a.rows + b.rows, weight, a.origin, mean, squares)
 
 
-def moments(rows: Rows, columns: tuple) -> Moments:
+def moments(rows: Rows, columns: tuple) -> ColumnMoments:
     """The summary of some rows, swept in blocks that stay in the processor's cache."""
     x = rows.x
     weight = rows.weight
@@ -175,7 +175,7 @@ def moments(rows: Rows, columns: tuple) -> Moments:
             first = int(np.argmax(weight > 0))
         origin = x[first].astype(float)
         step = block_rows(x.shape[1], 8)
-        total = Moments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1]))
+        total = ColumnMoments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1]))
         good = True
         for a in range(0, len(x), step):
             d = x[a : a + step] - origin
@@ -189,7 +189,7 @@ def moments(rows: Rows, columns: tuple) -> Moments:
             d -= mean
             # What rounding left of the sum of deviations is taken out of their squares.
             squares = s @ np.square(d) - (s @ d) ** 2 / (sum_s or 1.0)
-            total = together(total, Moments(len(d), sum_s, origin, mean, np.maximum(squares, 0)))
+            total = together(total, ColumnMoments(len(d), sum_s, origin, mean, np.maximum(squares, 0)))
     good &= bool(np.isfinite(total.weight) and np.isfinite(total.squares).all())
     if not good or (weight is not None and (weight < 0).any()):
         check_values(rows, columns, drop=False)

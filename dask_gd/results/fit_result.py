@@ -15,9 +15,9 @@ from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
 from ..sources.columns import as_rows, check_stored, feature_names_of
-from ..sources.dataset_column import FieldRows, decoded, predicted
+from ..sources.dataset_column import DatasetColumn, decoded, predicted
 from ..sources.kinds import product_dtype
-from ..sources.zarr_column import ZarrRows
+from ..sources.zarr_column import ZarrColumn
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 
@@ -139,12 +139,12 @@ class FitResult:
                 coords["output"] = self.weights.coords["output"]
             return xr.DataArray(self.predict(decoded(x, "x").data), dims=dims, coords=coords, name="prediction")
         if isinstance(x, Source):
-            if isinstance(x.x, FieldRows):
+            if isinstance(x.x, DatasetColumn):
                 return self._predict_dataset(x.x.dataset)
             start = x.bounds[0]
             stop = x.bounds[-1]
             names = x.feature_names
-            if isinstance(x.x, ZarrRows):
+            if isinstance(x.x, ZarrColumn):
                 array = x.x.lazy[start:stop]
             else:
                 array = x.x.array
@@ -152,7 +152,7 @@ class FitResult:
             names = feature_names_of(x)
             rows = as_rows(x, "x", lengths=False)
             check_stored(rows, "error", 0, rows.shape[0])
-            if isinstance(rows, ZarrRows):
+            if isinstance(rows, ZarrColumn):
                 array = rows.lazy
             else:
                 if rows.memory is None:
@@ -191,7 +191,7 @@ class FitResult:
         """The inverse link of the linear prediction and the offset, of each row."""
         data = x
         if isinstance(x, Source):
-            if isinstance(x.x, FieldRows):
+            if isinstance(x.x, DatasetColumn):
                 data = x.x.dataset
             else:
                 data = replace(x, offset=None)
@@ -203,12 +203,12 @@ class FitResult:
             offset = as_rows(offset, "offset", lengths=False)
         z = replace(self, loss=as_loss("squared")).predict(data)
         if isinstance(data, xr.Dataset):
-            if isinstance(offset, FieldRows):
+            if isinstance(offset, DatasetColumn):
                 offset = offset.fields.names[0]
             if isinstance(offset, str):
                 offset = data[offset]
         else:
-            if isinstance(offset, ZarrRows):
+            if isinstance(offset, ZarrColumn):
                 offset = offset.lazy
                 if isinstance(x, Source):
                     offset = offset[x.bounds[0] : x.bounds[-1]]

@@ -19,7 +19,7 @@ import xarray as xr
 
 from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..kernels.base import EXACT, Needs, Stats
+from ..kernels.base import EXACT, Request, Sums
 from ..kernels.shift import read_shifted, shifted
 from ..model.losses import Logistic, Loss, Squared, Tweedie
 from ..names import default_name
@@ -135,11 +135,11 @@ def infer(
     k = source.outputs or 1
     parameters = run.parameters
     names = _names(run, source)
-    source = passes.hold(source)
+    source = passes.persist(source)
     try:
         sums, shift = _sums_at(run, source)
     finally:
-        passes.let_go(source)
+        passes.unpersist(source)
     if not sums.weight > len(names):
         raise InvalidArgumentError(
             f"infer: {sums.weight:g} observations (the sum of the row weights) for {len(names)} parameters; there must "
@@ -168,21 +168,21 @@ def infer(
     return tabulated(run, names, covariance, (dispersion, deviance, pearson), sums.weight, df, level)
 
 
-def _sums_at(run: FitResult, source: Source) -> tuple[Stats, np.ndarray | None]:
+def _sums_at(run: FitResult, source: Source) -> tuple[Sums, np.ndarray | None]:
     """Return the sums at the fit's parameters, always with an intercept, and the shift that they were taken with."""
     key = f"infer-{uuid.uuid4().hex[:8]}"
     steps = counted()
 
-    def read(query: np.ndarray, shift: np.ndarray | None) -> Stats:
+    def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
         query = np.repeat(query, SUMMED, axis=2)
-        needs = Needs(EXACT, scale=True, shift=shift)
-        return passes.evaluate(source, query, AtOptimum(run.loss), needs, key, next(steps))
+        request = Request(EXACT, moments=True, shift=shift)
+        return passes.evaluate(source, query, AtOptimum(run.loss), request, key, next(steps))
 
     return read_shifted(read, run.parameters[:, :, None], None, source.shape[1], source.dtype)
 
 
 def _normal_equations(
-    sums: Stats, parameters: np.ndarray, shift: np.ndarray | None, names: list[str]
+    sums: Sums, parameters: np.ndarray, shift: np.ndarray | None, names: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the inverse of the information (q, q, k), the step to the optimum (q, k), and its rounding (q, k).
 

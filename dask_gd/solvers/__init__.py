@@ -49,13 +49,13 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
     """
     classes = classes_of(loss) or 0
     q *= classes or 1
-    bends = bool(np.any(penalty.absolute()))
-    grouped = bends and getattr(penalty, "groups", None) is not None
-    if isinstance(loss, Model) and bends:
+    is_nonsmooth = bool(np.any(penalty.absolute()))
+    grouped = is_nonsmooth and getattr(penalty, "groups", None) is not None
+    if isinstance(loss, Model) and is_nonsmooth:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
     if isinstance(solver, str):
         widest = WIDEST_BENT
-        if not bends:
+        if not is_nonsmooth:
             widest = GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
         narrow = q <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model)
         auto: type[Solver] = LBFGS
@@ -72,7 +72,7 @@ def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Sol
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
     serves = (Newton, Nesterov, GradientDescent, ADMM) + (LBFGS,) * (not grouped)
-    if bends and (not isinstance(solver, serves) or isinstance(solver, LocalSGD)):
+    if is_nonsmooth and (not isinstance(solver, serves) or isinstance(solver, LocalSGD)):
         raise InvalidArgumentError(
             f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
             f"{'' if grouped else 'lbfgs, '}nesterov, gradient_descent, sgd or admm, or penalty=L2(alpha)."

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..kernels.base import BOUND, GRAM_LIMIT, Needs
+from ..kernels.base import BOUND, GRAM_LIMIT, Request
 from .objective import Objective
 
 
@@ -46,7 +46,7 @@ class Solver(Protocol):
         ...
 
     def init(self, weights: np.ndarray, rounding: float) -> Any: ...
-    def needs(self, state: Any) -> Needs: ...
+    def request(self, state: Any) -> Request: ...
     def step(self, state: Any, objective: Objective) -> Any: ...
 
 
@@ -55,9 +55,9 @@ def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("qkm,qkm->m", a, b)
 
 
-def curvature_needs(q: int) -> Needs:
+def curvature_request(q: int) -> Request:
     """What a pass must compute for `lipschitz`."""
-    return Needs(curvature=BOUND if q <= GRAM_LIMIT else None)
+    return Request(curvature=BOUND if q <= GRAM_LIMIT else None)
 
 
 def lipschitz(objective: Objective) -> float:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, choose, positive
-from ..kernels.base import Needs
-from .base import curvature_needs, dot, lipschitz
+from ..kernels.base import Request
+from .base import curvature_request, dot, lipschitz
 from .objective import Objective
 
 Rate = float | str
@@ -44,10 +44,10 @@ def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
     )
 
 
-def _needs(state: DescentState) -> Needs:
+def _needs(state: DescentState) -> Request:
     if np.isnan(state.rate).any():
-        return curvature_needs(state.weights.shape[0])
-    return Needs()
+        return curvature_request(state.weights.shape[0])
+    return Request()
 
 
 def _arrive(state: DescentState, objective: Objective) -> DescentState:
@@ -121,7 +121,7 @@ class GradientDescent:
     def init(self, weights, rounding):
         return _init(weights, self.learning_rate)
 
-    def needs(self, state):
+    def request(self, state):
         return _needs(state)
 
     def step(self, state, objective):
@@ -157,7 +157,7 @@ class Momentum:
     def init(self, weights, rounding):
         return _init(weights, self.learning_rate)
 
-    def needs(self, state):
+    def request(self, state):
         return _needs(state)
 
     def step(self, state, objective):
@@ -195,7 +195,7 @@ class Nesterov:
     def init(self, weights, rounding):
         return _init(weights, self.learning_rate)._replace(memory=weights)
 
-    def needs(self, state):
+    def request(self, state):
         return _needs(state)
 
     def step(self, state, objective):
@@ -237,8 +237,8 @@ class Adam:
     def init(self, weights, rounding):
         return _init(weights, self.learning_rate)
 
-    def needs(self, state):
-        return Needs()
+    def request(self, state):
+        return Request()
 
     def step(self, state, objective):
         state = _arrive(state, objective)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError, positive
-from ..kernels.base import Needs
+from ..kernels.base import Request
 from ..model.prox import NonSmooth
 from . import line_search as line
 from .base import dot
@@ -97,8 +97,8 @@ class LBFGS:
         """Begin again on more rows with the changes that fewer have shown."""
         return self.init(weights, rounding)._replace(pairs=state.pairs, stored=state.stored)
 
-    def needs(self, state):
-        return Needs()
+    def request(self, state):
+        return Request()
 
     def step(self, state, objective):
         bent = objective.nonsmooth
@@ -112,13 +112,13 @@ class LBFGS:
                 spread = np.maximum(spread, 1e-12 * state.diagonal[:, 0, 0])
                 state = state._replace(diagonal=spread[:, None, None], means=means[:, None, None])
             return self._aim(state, bent)
-        i = line.best(state, _slopes(state, bent), objective)
+        i = line.accept(state, _slopes(state, bent), objective)
         if i is None:
             if len(state.steps) == 1:
                 return state._replace(query=_trials(state, bent, state.direction, SHORTER), steps=SHORTER)
             if (
                 not state.stored
-                and objective.loss.min() > state.loss[0] + line.beyond(state)
+                and objective.loss.min() > state.loss[0] + line.rounding_margin(state)
                 and state.steps.min() > LEAST
             ):
                 # The curvature has no bound: no step is safe until it has been tried.
@@ -131,7 +131,7 @@ class LBFGS:
         weights = state.query[:, :, i : i + 1]
         gradient = objective.gradient[:, :, i : i + 1]
         loss = objective.loss[i : i + 1]
-        stalled = line.stuck(state, objective, i)
+        stalled = line.at_precision(state, objective, i)
         pair = np.stack([(weights - state.weights)[:, :, 0], (gradient - state.gradient)[:, :, 0]])
         pairs = state.pairs
         stored = state.stored
@@ -158,13 +158,13 @@ class LBFGS:
         """The next direction and its trial steps."""
         slope = bent.steepest(state.weights, state.gradient)
         direction = -_inverse_curvature(state, slope)
-        if bent.bends:
+        if bent.is_nonsmooth:
             direction = np.where((bent.strength == 0) | (direction * slope < 0), direction, 0.0)
         steps = STEPS
         if state.step_size[0] == 1.0:
             steps = STEPS[:1]
         if not state.stored:
-            steps = line.ladder(state.weights.shape[0])
+            steps = line.trial_steps(state.weights.shape[0])
         query = _trials(state, bent, direction, steps)
         promise = -0.5 * dot(direction, slope)
         return state._replace(direction=direction, steps=steps, query=query, promise=promise)
@@ -173,7 +173,7 @@ class LBFGS:
 def _trials(state: LBFGSState, bent: NonSmooth, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """The query: steps along the direction, (q, k, m), each up to where a penalised weight would change its sign."""
     query = line.trials(state.weights, direction, steps)
-    if not bent.bends:
+    if not bent.is_nonsmooth:
         return query
     # A weight that is 0 goes where the subgradient sends it.
     slope = bent.steepest(state.weights, state.gradient)
@@ -183,7 +183,7 @@ def _trials(state: LBFGSState, bent: NonSmooth, direction: np.ndarray, steps: np
 
 def _slopes(state: LBFGSState, bent: NonSmooth) -> np.ndarray:
     """The decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
-    if not bent.bends:
+    if not bent.is_nonsmooth:
         return state.steps * dot(state.direction, state.gradient)
     moves = state.query - state.weights
     return dot(moves, np.broadcast_to(bent.steepest(state.weights, state.gradient), moves.shape))

@@ -34,7 +34,7 @@ def scale(objective: Objective) -> np.ndarray:
     return np.where(diagonal > 0, diagonal, diagonal.max() or 1.0)[:, None, None]
 
 
-def ladder(q: int) -> np.ndarray:
+def trial_steps(q: int) -> np.ndarray:
     """Trial steps along the gradient divided by `scale`, from a safe one up.
 
     So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
@@ -44,7 +44,7 @@ def ladder(q: int) -> np.ndarray:
     return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), min(rungs, candidates(q)))
 
 
-def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
+def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     """The trial to take, or None if none lowers the loss enough.
 
     ``slopes`` (m,) are the decreases that the gradient promises, negative. Among the trials whose losses cannot be told
@@ -62,12 +62,12 @@ def best(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     return int(np.argmin(np.where(ties, sizes, np.inf)))
 
 
-def beyond(state: Any) -> float:
+def rounding_margin(state: Any) -> float:
     """A change of the loss that is no rounding."""
     return 100 * float(state.rounding) * abs(float(state.loss[0]))
 
 
-def stuck(state: Any, objective: Objective, taken: int) -> bool:
+def at_precision(state: Any, objective: Objective, taken: int) -> bool:
     """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
     steepest = objective.nonsmooth.steepest
     old = np.abs(steepest(state.weights, state.gradient) / state.diagonal).max()

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import positive
-from ..kernels.base import BOUND, Needs
+from ..kernels.base import BOUND, Request
 from ..kernels.own_steps import STEP_ROWS, Consensus, Descent, least_norm
-from .base import curvature_needs, lipschitz
+from .base import curvature_request, lipschitz
 from .first_order import SCHEDULES, GradientDescent
 from .objective import Objective
 from .quadratic.lasso import minimise
@@ -80,12 +80,12 @@ class LocalSGD(GradientDescent):
             stalled=np.zeros(1),
         )
 
-    def needs(self, state):
+    def request(self, state):
         if np.isinf(state.loss[0]):
             if np.isnan(state.rate).any():
-                return curvature_needs(len(state.weights))
-            return Needs()
-        return Needs(kernel=Descent(float(state.step_size[0]), state.ridge))
+                return curvature_request(len(state.weights))
+            return Request()
+        return Request(kernel=Descent(float(state.step_size[0]), state.ridge))
 
     def step(self, state, objective):
         rate = state.rate
@@ -175,10 +175,10 @@ class ADMM:
             stalled=np.zeros(1),
         )
 
-    def needs(self, state):
+    def request(self, state):
         if np.isinf(state.loss[0]):
-            return Needs(curvature=BOUND)
-        return Needs(kernel=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
+            return Request(curvature=BOUND)
+        return Request(kernel=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
 
     def step(self, state, objective):
         state = state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient)
@@ -217,7 +217,7 @@ class ADMM:
         found = np.empty_like(mean)
         for j in range(mean.shape[1]):
             linear = metric @ mean[:, j, 0]
-            if objective.nonsmooth.bends:
+            if objective.nonsmooth.is_nonsmooth:
                 found[:, j, 0] = minimise(h, linear, objective.nonsmooth, state.weights[:, j, 0])
             else:
                 found[:, j, 0] = least_norm(h, linear)

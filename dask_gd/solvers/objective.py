@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Scale, Stats
+from ..kernels.base import Moments, Sums
 from ..model.losses import Loss
 from ..model.penalties import Penalty, nonsmooth
 from ..model.prox import NonSmooth
@@ -23,7 +23,7 @@ class Objective(NamedTuple):
 
     loss: np.ndarray  # (m,)
     gradient: np.ndarray  # (q, k, m)
-    curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `coupled`
+    curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `expand_class_pairs`
     diagonal: np.ndarray | None  # (q,)
     means: np.ndarray | None  # (q,)
     nonsmooth: NonSmooth
@@ -34,7 +34,7 @@ class Objective(NamedTuple):
     basis: np.ndarray | None = None  # (q, q + k), see `least_squares`
 
 
-def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
+def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
     """Divide the sums once and add the penalty to the first p rows, the coefficients."""
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
@@ -45,15 +45,15 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
         curvature = sums.curvature / sums.weight
         features = np.arange(p * (len(curvature) // len(query)))
         curvature[features, features] += ridge[:p, 0, 0].repeat(len(features) // p)[:, None]
-    if sums.scale is not None:
+    if sums.moments is not None:
         bound = loss.curvature_bound
         if bound is None:
-            bound = float(sums.scale.curvatures.max() / sums.weight)
-        diagonal = bound * sums.scale.features / sums.weight
+            bound = float(sums.moments.curvatures.max() / sums.weight)
+        diagonal = bound * sums.moments.features / sums.weight
         diagonal += ridge[:, 0, 0]
         means = np.zeros(len(query))
         if len(query) > p:
-            means[:p] = sums.scale.sums[:p] / sums.weight
+            means[:p] = sums.moments.sums[:p] / sums.weight
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
     bent = nonsmooth(penalty, p, len(query))
     basis = None
@@ -63,22 +63,22 @@ def objective(sums: Stats, query: np.ndarray, penalty: Penalty, loss: Loss, p: i
     return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
 
 
-def about_mean(sums: Stats, loss: Loss, p: int) -> Stats:
+def about_mean(sums: Sums, loss: Loss, p: int) -> Sums:
     """Return sums that have moments, of a squared loss with an intercept those of the slopes about their mean.
 
     Targets far from 0 have slopes as far from 0 at the start. What the intercept takes away is no scale for what is
     left. Other losses begin at the targets' mean, or have slopes that are bounded.
     """
-    if sums.scale is None or not loss.quadratic or len(sums.gradient) == p or not sums.weight > 0:
+    if sums.moments is None or not loss.quadratic or len(sums.gradient) == p or not sums.weight > 0:
         return sums
-    raw = sums.scale.slopes
+    raw = sums.moments.slopes
     centred = np.maximum(raw - sums.gradient[p, :, 0] ** 2 / sums.weight, 1e-12 * raw)
-    return sums._replace(scale=sums.scale._replace(slopes=centred))
+    return sums._replace(moments=sums.moments._replace(slopes=centred))
 
 
 def gradient_cosine(
     gradient: np.ndarray,
-    scale: Scale,
+    moments: Moments,
     weight: float,
     p: int,
     weights: np.ndarray | None = None,
@@ -93,15 +93,15 @@ def gradient_cosine(
     1982, test 2), taken component by component. With an intercept both are those of centred features, and of a squared
     loss of centred slopes, so that it does not depend on their offsets either.
     """
-    squares = scale.features / weight
+    squares = moments.features / weight
     gradient = gradient.copy()
     if len(gradient) > p:
-        means = scale.sums[:p] / weight
+        means = moments.sums[:p] / weight
         gradient[:p] -= means[:, None] * gradient[p]
         squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
     if weights is not None and penalty is not None:
         gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
-    size = np.sqrt(squares[:, None] * (scale.slopes[None, :] / weight))
+    size = np.sqrt(squares[:, None] * (moments.slopes[None, :] / weight))
     # A column of zeros has no size. What a penalty makes of its weight is measured by the other columns'.
     size = np.where(size > 0, size, size.max())
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,13 +116,13 @@ class Quadratic:
     have been one pass for each iteration of gradient descent is then a product with a (q, q) matrix.
     """
 
-    def __init__(self, center: np.ndarray, sums: Stats):
+    def __init__(self, center: np.ndarray, sums: Sums):
         self.center = center
         self.sums = sums
         assert sums.curvature is not None
         self.curvature = sums.curvature[:, :, 0]
 
-    def __call__(self, query: np.ndarray) -> Stats:
+    def __call__(self, query: np.ndarray) -> Sums:
         """The sums at ``query`` (q, k, m)."""
         d = query - self.center
         q, k, m = query.shape
@@ -132,7 +132,7 @@ class Quadratic:
         return self.sums._replace(loss=loss, gradient=g + change)
 
 
-def ridge_path(start: np.ndarray, sums: Stats, p: int, strengths: np.ndarray) -> np.ndarray:
+def ridge_path(start: np.ndarray, sums: Sums, p: int, strengths: np.ndarray) -> np.ndarray:
     """The minima of a squared loss with each of these L2 strengths (m,), (q, k, m), from the sums at ``start``.
 
     One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and

@@ -2,7 +2,7 @@
 
 Zarr's own way to a chunk makes fresh memory at every step, which costs several times what the disk does. Where an array
 lies in plain files, with the usual codecs and in the machine's byte order, a task opens the files itself; everything
-else is read through zarr, with the same result (`ZarrRows.read` chooses).
+else is read through zarr, with the same result (`ZarrColumn.read` chooses).
 """
 
 from __future__ import annotations

@@ -14,19 +14,19 @@ import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
-from .dask_column import BlockRows
-from .dataset_column import FieldRows, decoded
+from .dask_column import DaskColumn
+from .dataset_column import DatasetColumn, decoded
 from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
 
 #: Features, targets or weights.
-Column = ZarrRows | BlockRows | FieldRows
+Column = ZarrColumn | DaskColumn | DatasetColumn
 
 
-def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrRows | BlockRows:
+def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrColumn | DaskColumn:
     """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
     if isinstance(a, xr.DataArray):
         a = decoded(a, role).data
@@ -40,14 +40,14 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
     a = numbers(a, role)
     if isinstance(a, zarr.Array):
         check_metadata(a, role)
-        return ZarrRows(a, role, missing)
+        return ZarrColumn(a, role, missing)
     if isinstance(a, np.ndarray):
         row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
         # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.
         size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
         chunks = (size, *(-1,) * (a.ndim - 1))
-        return BlockRows(da.from_array(a, chunks=chunks, name=False), role, a)
-    return BlockRows(sized(a, role) if lengths else a, role)
+        return DaskColumn(da.from_array(a, chunks=chunks, name=False), role, a)
+    return DaskColumn(sized(a, role) if lengths else a, role)
 
 
 def sized(a: da.Array, role: str) -> da.Array:
@@ -94,7 +94,7 @@ def check_shapes(x, y, weight=None, offset=None) -> None:
 
 def check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
     """What can be known of stored chunks without decoding any."""
-    if isinstance(column, ZarrRows):
+    if isinstance(column, ZarrColumn):
         column.check_sendable()
         if missing == "error":
             column.check_chunks(start, stop)

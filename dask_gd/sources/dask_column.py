@@ -18,7 +18,7 @@ WHOLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class BlockRows:
+class DaskColumn:
     """A Dask array of rows whose row chunks are the source's partitions."""
 
     array: da.Array = field(repr=False)
@@ -44,10 +44,10 @@ class BlockRows:
         rows = max(self.array.chunks[0])
         return 2 * rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
-    def aligned(self, row_chunks: tuple[int, ...]) -> BlockRows:
+    def aligned(self, row_chunks: tuple[int, ...]) -> DaskColumn:
         """The same rows with these row chunks and one column chunk: blocks are paired by number ever after."""
         chunks = (row_chunks, *(-1,) * (self.array.ndim - 1))
-        return BlockRows(self.array.rechunk(chunks), self.role, self.memory)
+        return DaskColumn(self.array.rechunk(chunks), self.role, self.memory)
 
     def blocks(self) -> da.Array:
         """The array as map_blocks takes it, 2-D; by map_blocks too, so that it becomes part of the same task."""
@@ -70,7 +70,7 @@ class BlockRows:
             return None
         return BoundRows(self.memory, self.role, 0, whole=True)
 
-    def held(self) -> BlockRows | None:
+    def held(self) -> DaskColumn | None:
         """With the NumPy array given to the cluster, if there is one."""
         if self.memory is None:
             return None

@@ -26,7 +26,7 @@ import xarray as xr
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .coercion import numbers
 from .dask_column import WHOLE_BYTES, dask_digest, digest
-from .fields import Fields, predict_block
+from .fields import DatasetSpec, predict_block
 from .gate import gated
 from .kinds import OBJECT, is_plain, value_dtype, variable_remedy
 from .metadata import check_variable
@@ -40,10 +40,10 @@ DESCRIBE = ("long_name", "standard_name", "units")
 
 
 @dataclass(frozen=True)
-class FieldRows:
+class DatasetColumn:
     """Variables of a Dataset as the columns of one of the roles of a source."""
 
-    fields: Fields
+    fields: DatasetSpec
     #: One for each variable, with the grid's dimensions and chunks, and size 1 where it does not depend on one.
     arrays: tuple[da.Array, ...] = field(repr=False)
     #: The NumPy arrays behind those that are in memory, which a cluster should receive once and keep.
@@ -102,7 +102,7 @@ class FieldRows:
         meta = np.empty((0,) * len(self.fields.dims), object)
         return da.map_blocks(_together, *self.arrays, dtype=object, meta=meta)
 
-    def held(self) -> FieldRows | None:
+    def held(self) -> DatasetColumn | None:
         """With the variables that are in memory given to the cluster, if there are any."""
         if not any(isinstance(memory, np.ndarray) for memory in self.memory):
             return None
@@ -144,7 +144,7 @@ def dataset_rows(
     sample_weight: Any = None,
     offset: Any = None,
     fold: Any = None,
-) -> tuple[FieldRows, FieldRows, FieldRows | None, FieldRows | None, FieldRows | None]:
+) -> tuple[DatasetColumn, DatasetColumn, DatasetColumn | None, DatasetColumn | None, DatasetColumn | None]:
     """Features, targets, row weights, offsets and what decides folds from a dataset's variables, after all checks that
     need no data."""
     names = _names("features", features)
@@ -170,17 +170,17 @@ def dataset_rows(
     # What the caller does to theirs does not change ours.
     held = dataset.copy()
 
-    def rows(role: str, flat: bool) -> FieldRows:
+    def rows(role: str, flat: bool) -> DatasetColumn:
         columns = roles[role]
         packings = tuple(variable_packing(name, v) for name, v in columns.items())
         if role == "x":
             dtype = x_dtype(columns.values(), packings)
         else:
             dtype = np.dtype(float)
-        fields = Fields(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
+        fields = DatasetSpec(role, dims, chunks, tuple(map(str, columns)), packings, dtype)
         expanded = [expand(v, dims) for v in columns.values()]
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
-        return FieldRows(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
+        return DatasetColumn(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
 
     weight, added, of = (rows(role, True) if role in roles else None for role in narrow)
     return rows("x", False), rows("y", isinstance(target, str)), weight, added, of

@@ -19,7 +19,7 @@ from .zarr_column import READ_BYTES, READ_ROWS
 
 
 @dataclass(frozen=True)
-class Fields:
+class DatasetSpec:
     """What a task needs to know to make rows of its pieces of some variables."""
 
     role: str
@@ -51,7 +51,7 @@ class Fields:
 class BoundFields:
     """The pieces of one partition inside its task, addressed by the rows of the whole grid."""
 
-    fields: Fields
+    fields: DatasetSpec
     pieces: tuple[np.ndarray, ...]
     shape: tuple[int, ...]
     #: The partition's first index along each sample dimension, and its first row.

@@ -14,10 +14,10 @@ from ..cluster import compute
 from ..errors import InvalidTypeError
 from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored, dimension_names, feature_names_of
-from .dataset_column import FieldRows, decoded
+from .dataset_column import DatasetColumn, decoded
 from .kinds import is_plain
 from .source import Source
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 
@@ -25,7 +25,7 @@ LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 def is_lazy(*arrays: Any) -> bool:
     """One of them must not be looked at: scikit-learn's checks would load it."""
     for a in arrays:
-        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, FieldRows)):
+        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, DatasetColumn)):
             raise InvalidTypeError(
                 f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
                 "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
@@ -43,7 +43,7 @@ def opened(a: Any, role: str = "rows") -> Any:
     if isinstance(a, xr.DataArray):
         return decoded(a, role).data
     if isinstance(a, zarr.Array):
-        stored = ZarrRows(a, role)
+        stored = ZarrColumn(a, role)
         check_stored(stored, "error", 0, a.shape[0])
         if is_plain(a.dtype):
             return stored.lazy
@@ -51,7 +51,7 @@ def opened(a: Any, role: str = "rows") -> Any:
     return a
 
 
-def _text(stored: ZarrRows) -> da.Array:
+def _text(stored: ZarrColumn) -> da.Array:
     """Return a Zarr array of strings as Dask's. Whoever reads a block looks first whether its chunks are there."""
     stored.check_sendable()
     chunks = da.core.normalize_chunks((stored.read_rows, *(-1,) * (len(stored.shape) - 1)), stored.shape)
@@ -59,7 +59,7 @@ def _text(stored: ZarrRows) -> da.Array:
     return da.map_blocks(_read_text, stored=stored, chunks=chunks, dtype=stored.dtype, meta=meta)
 
 
-def _read_text(stored: ZarrRows, block_info: Any) -> np.ndarray:
+def _read_text(stored: ZarrColumn, block_info: Any) -> np.ndarray:
     start, stop = block_info[None]["array-location"][0]
     stored.check_chunks(start, stop)
     return np.asarray(stored.array[start:stop])
@@ -114,7 +114,7 @@ def column(source: Source, role: str) -> Any:
     held = getattr(source, role)
     if held is None:
         return None
-    if isinstance(held, ZarrRows):
+    if isinstance(held, ZarrColumn):
         return held.lazy[source.bounds[0] : source.bounds[-1]]
     whole = held.memory is not None and len(held.memory) == source.shape[0]
     if whole:

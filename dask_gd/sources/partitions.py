@@ -10,17 +10,17 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from .dask_column import BlockRows
+from .dask_column import DaskColumn
 from .grid import grouped, overlapping
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 C = TypeVar("C")
 
 
-def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[int, ...]:
+def partition_bounds(x: ZarrColumn | DaskColumn, start: int, stop: int) -> tuple[int, ...]:
     """Rows at which partitions begin: runs of whole chunks or shards of a Zarr array, the blocks of a Dask array."""
-    if isinstance(x, BlockRows):
+    if isinstance(x, DaskColumn):
         edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
         # Blocks so small that their tasks cost more than they do are put together.
         count = len(edges) - 1
@@ -37,9 +37,9 @@ def partition_bounds(x: ZarrRows | BlockRows, start: int, stop: int) -> tuple[in
     return (start, *(edge for edge in grouped(used, most, fewest) if start < edge < stop), stop)
 
 
-def align(column: C, bounds: tuple[int, ...]) -> C | BlockRows:
+def align(column: C, bounds: tuple[int, ...]) -> C | DaskColumn:
     """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
-    if not isinstance(column, BlockRows):
+    if not isinstance(column, DaskColumn):
         return column
     column = replace(column, array=column.array[bounds[0] : bounds[-1]])
     return column.aligned(tuple(int(size) for size in np.diff(bounds)))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from .chunk_files import thread_buffer
-from .zarr_column import AHEAD_BYTES, ZarrRows
+from .zarr_column import AHEAD_BYTES, ZarrColumn
 
 
 class Ahead:
@@ -22,7 +22,7 @@ class Ahead:
     asked for others, which are then read as they are asked for.
     """
 
-    def __init__(self, column: ZarrRows, spans: list[tuple[int, int]]):
+    def __init__(self, column: ZarrColumn, spans: list[tuple[int, int]]):
         self.column = column
         self.left = deque(enumerate(spans))
         row = int(np.prod(column.shape[1:])) * column.dtype.itemsize
@@ -32,7 +32,7 @@ class Ahead:
         self.pool = ThreadPoolExecutor(self.count)
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """As `ZarrRows.read`."""
+        """As `ZarrColumn.read`."""
         self._ask()
         while self.waiting and self.waiting[0][0] < (start, stop):
             self._next()

@@ -14,12 +14,12 @@ from distributed.metrics import context_meter
 from .cache import cache
 from .chunk_files import thread_buffer
 from .dask_column import BoundRows
-from .fields import BoundFields, Fields
+from .fields import BoundFields, DatasetSpec
 from .prefetch import Ahead
-from .zarr_column import READ_BYTES, READ_ROWS, ZarrRows
+from .zarr_column import READ_BYTES, READ_ROWS, ZarrColumn
 
 #: A column as a task reads it.
-Column = ZarrRows | BoundRows | BoundFields
+Column = ZarrColumn | BoundRows | BoundFields
 
 
 class Rows(NamedTuple):
@@ -53,7 +53,7 @@ class Reader:
     outputs: int
     #: x, y (None with 0 outputs), weight, offset and fold; a str or Fields stands for a materialised block, or pieces
     #: of several variables, which come as an argument of the task.
-    columns: tuple[ZarrRows | str | Fields | None, ...]
+    columns: tuple[ZarrColumn | str | DatasetSpec | None, ...]
     #: Leave out rows with NaN.
     drop: bool = False
     #: The columns of y to read, None for all.
@@ -69,7 +69,7 @@ class Reader:
             BoundRows(next(waiting), c, start)
             if isinstance(c, str)
             else c.bind(next(waiting), partition, start)
-            if isinstance(c, Fields)
+            if isinstance(c, DatasetSpec)
             else c
             for c in self.columns
         )
@@ -80,7 +80,7 @@ class Reader:
     def keeps(self) -> bool:
         """The features' rows are worth keeping between passes."""
         x = self.columns[0]
-        return isinstance(x, ZarrRows) and x.worth_keeping
+        return isinstance(x, ZarrColumn) and x.worth_keeping
 
     def __call__(
         self, partitions: tuple[int, ...], *blocks: Any, keep: tuple[str, int] | None = None
@@ -95,7 +95,7 @@ class Reader:
         with contextlib.ExitStack() as stack:
 
             def reading(column: Column, spans: list[tuple[int, int]]) -> Callable[..., np.ndarray]:
-                far = isinstance(column, ZarrRows) and column.ahead
+                far = isinstance(column, ZarrColumn) and column.ahead
                 if not far:
                     return column.read
                 return context_meter.meter("read")(stack.enter_context(Ahead(column, spans)).read)  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
 
 def _kept(x: Column, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:
     """Rows from the `cache`, or read, and kept if there is room."""
-    assert isinstance(x, ZarrRows)
+    assert isinstance(x, ZarrColumn)
     rows = cache.get(run, step, (start, stop))
     if rows is None:
         room = cache.room(run, step, (stop - start, *x.shape[1:]), x.dtype)

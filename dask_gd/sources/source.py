@@ -15,18 +15,18 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
-from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, stats_bytes
+from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, sums_bytes
 from .blocks import Blocks, paired
 from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
-from .dask_column import BlockRows
-from .dataset_column import FieldRows, dataset_rows
+from .dask_column import DaskColumn
+from .dataset_column import DatasetColumn, dataset_rows
 from .kinds import product_dtype
 from .metadata import named_array, understood
 from .partitions import align, partition_bounds
 from .plan import Plan
 from .present import Present
 from .reader import Reader
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 
 class TaskInput(NamedTuple):
@@ -96,7 +96,7 @@ class Source:
     @property
     def sample_dims(self) -> tuple[str, ...] | None:
         """The dimensions whose points are the rows, of a Dataset."""
-        if isinstance(self.x, FieldRows):
+        if isinstance(self.x, DatasetColumn):
             return self.x.fields.dims
         return None
 
@@ -106,7 +106,7 @@ class Source:
         columns = {"target": self.y, "sample_weight": self.weight, "offset": self.offset}
         found: dict[str, Any] = {}
         for role, column in columns.items():
-            if isinstance(column, FieldRows):
+            if isinstance(column, DatasetColumn):
                 names = column.fields.names
                 if column.flat:
                     found[role] = names[0]
@@ -119,7 +119,7 @@ class Source:
     @property
     def target_attrs(self) -> dict[str, str]:
         """What the only target of a Dataset is called, and its units."""
-        if isinstance(self.y, FieldRows) and self.y.flat:
+        if isinstance(self.y, DatasetColumn) and self.y.flat:
             return self.y.attrs
         return {}
 
@@ -129,9 +129,9 @@ class Source:
         return sum(column.nbytes(self.shape[0]) for column in self.columns if column)
 
     @property
-    def materialised(self) -> tuple[BlockRows | FieldRows, ...]:
+    def materialised(self) -> tuple[DaskColumn | DatasetColumn, ...]:
         """The materialised columns, in the order in which tasks take their blocks."""
-        return tuple(c for c in self.columns if isinstance(c, BlockRows | FieldRows))
+        return tuple(c for c in self.columns if isinstance(c, DaskColumn | DatasetColumn))
 
     @cached_property
     def tasks(self) -> TaskInput:
@@ -141,19 +141,19 @@ class Source:
     @cached_property
     def local_tasks(self) -> TaskInput:
         """What tasks need that run in threads of this process: they read NumPy arrays where they are."""
-        columns = tuple((isinstance(c, BlockRows) and c.in_process()) or c for c in self.columns)
+        columns = tuple((isinstance(c, DaskColumn) and c.in_process()) or c for c in self.columns)
         return self._tasks(columns)
 
     def _tasks(self, columns: tuple) -> TaskInput:
         names = tuple(
-            c.role if isinstance(c, BlockRows) else c.fields if isinstance(c, FieldRows) else c for c in columns
+            c.role if isinstance(c, DaskColumn) else c.fields if isinstance(c, DatasetColumn) else c for c in columns
         )
         k = self.outputs or 1
         present = None
         if self.present is not None:
             present = self.present.columns
         reader = Reader(self.bounds, self.dtype, self.shape[1], k, names, self.nan == "drop", present)
-        blocks = [c.blocks() for c in columns if isinstance(c, BlockRows | FieldRows)]
+        blocks = [c.blocks() for c in columns if isinstance(c, DaskColumn | DatasetColumn)]
         return TaskInput(reader, paired(blocks) if blocks else None)
 
     @property
@@ -178,7 +178,7 @@ class Source:
         q = p + 1
         rows = int(np.diff(self.bounds).max())
         # A first step tries several lengths at once, of wide weights the fewest.
-        sums = stats_bytes(q, k, candidates(q), k if q <= GRAM_LIMIT else 0)
+        sums = sums_bytes(q, k, candidates(q), k if q <= GRAM_LIMIT else 0)
         width = fan_in(sums)
         tasks = self.partitions
         level = self.partitions
@@ -187,7 +187,7 @@ class Source:
             tasks += level
         columns = [column for column in self.columns if column is not None]
         window = rows
-        if not isinstance(self.x, BlockRows):
+        if not isinstance(self.x, DaskColumn):
             window = self.x.read_rows
         cast = 0
         if self.x.dtype != self.dtype:
@@ -201,7 +201,7 @@ class Source:
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
         cut: tuple = self.bounds
-        if isinstance(self.x, FieldRows):
+        if isinstance(self.x, DatasetColumn):
             cut = self.x.fields.chunks
         partitions = f"{self.partitions}:{_short(cut)}"
         fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
@@ -220,7 +220,7 @@ class Source:
     @property
     def kind(self) -> str:
         """Where the rows come from, in words."""
-        kinds = {ZarrRows: "streamed from Zarr", BlockRows: "Dask blocks", FieldRows: "variables of a Dataset"}
+        kinds = {ZarrColumn: "streamed from Zarr", DaskColumn: "Dask blocks", DatasetColumn: "variables of a Dataset"}
         return kinds[type(self.x)]
 
     def __repr__(self) -> str:
@@ -345,7 +345,7 @@ def as_source(
         _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
         source = _as_source(x, y, sample_weight, offset)
         for column in source.columns:
-            if isinstance(column, ZarrRows):
+            if isinstance(column, ZarrColumn):
                 column.check_sendable()
     if nan == "drop":
         return replace(source, nan="drop")
@@ -384,7 +384,7 @@ def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
         for field, (role, a) in given.items():
             if a is None:
                 continue
-            if isinstance(x.x, FieldRows):
+            if isinstance(x.x, DatasetColumn):
                 raise InvalidArgumentError(f"{role} beside a Source of a Dataset: give it beside the Dataset.")
             if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
                 raise InvalidArgumentError(f"{role} beside a Source of some rows: name it in dask_gd.open(...).")
@@ -420,7 +420,7 @@ def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(No
     for column in columns:
         check_stored(column, missing, start, stop)
     bounds = partition_bounds(x, start, stop)
-    if isinstance(x, BlockRows):
+    if isinstance(x, DaskColumn):
         x = align(x, bounds)
     rest: dict[str, Any] = {name: a and align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
     return Source(x, align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)

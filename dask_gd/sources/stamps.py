@@ -23,7 +23,7 @@ from .grid import all_of, key_edges, overlapping
 from .presence import chunk_key
 from .source import Source
 from .stores import place
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
 
@@ -64,10 +64,10 @@ class Stamps:
     def __init__(self, source: Source):
         self.start = source.bounds[0]
         self.stop = source.bounds[-1]
-        self.columns: list[tuple[ZarrRows, Sequence[Any]]] = []
+        self.columns: list[tuple[ZarrColumn, Sequence[Any]]] = []
         # Passes that had been made when they were compared last.
         self.passes = 0
-        columns = [column for column in source.columns if isinstance(column, ZarrRows)]
+        columns = [column for column in source.columns if isinstance(column, ZarrColumn)]
         forget_listings(columns)
         for column in columns:
             try:
@@ -119,7 +119,7 @@ class Stamps:
             if changed:
                 raise DataError(self._said(column, changed, now[changed[0]] is None, what, kept))
 
-    def _said(self, column: ZarrRows, changed: list[int], gone: bool, what: str, kept: Any) -> str:
+    def _said(self, column: ZarrColumn, changed: list[int], gone: bool, what: str, kept: Any) -> str:
         """Say which chunks have changed, what became of the fit, and what to do."""
         array = column.array
         index = next(islice(chunks_of(array, self.start, self.stop), changed[0], None))
@@ -144,7 +144,7 @@ class Stamps:
         )
 
 
-def forget_listings(columns: Sequence[ZarrRows]) -> None:
+def forget_listings(columns: Sequence[ZarrColumn]) -> None:
     """Let fsspec's file systems list anew, since what they have listed before may have changed.
 
     All of them before the first is listed: where a file system knows an object from a listing it reads it without a

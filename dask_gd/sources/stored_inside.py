@@ -27,7 +27,7 @@ from ..worker_env import process_name
 from . import presence, stores
 from .packing import zarr_packing
 from .referents import referents
-from .zarr_column import ZarrRows
+from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
 
@@ -72,7 +72,7 @@ def check_seen(paths: Iterable[str], what: str) -> None:
 def zarr_arrays(array: da.Array) -> list[zarr.Array]:
     """Return the Zarr arrays that a Dask array's graph reads, but for those that it reads as we do."""
     things = list(islice(referents(_readers(array.__dask_graph__())), SOME_OBJECTS))
-    ours = {id(thing.array) for thing in things if isinstance(thing, ZarrRows)}
+    ours = {id(thing.array) for thing in things if isinstance(thing, ZarrColumn)}
     return [thing for thing in things if isinstance(thing, zarr.Array) and id(thing) not in ours]
 
 

@@ -9,7 +9,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-from .dataset_column import FieldRows
+from .dataset_column import DatasetColumn
 from .lazy import column
 from .present import Present
 from .source import Source
@@ -54,7 +54,7 @@ def with_values(source: Source) -> Source:
 
 def _absent(source: Source) -> list[int]:
     """Return the columns of the target that are NaN in all rows."""
-    if isinstance(source.y, FieldRows):
+    if isinstance(source.y, DatasetColumn):
         pairs = zip(source.y.arrays, source.y.fields.packings, strict=True)
         variables = [array if packing is None else da.map_blocks(packing.decode, array) for array, packing in pairs]
         first = dask.compute(*(_all_nan(v[(slice(1),) * v.ndim]) for v in variables))

@@ -36,7 +36,7 @@ AHEAD, AHEAD_BYTES = 8, 32 << 20
 
 
 @dataclass(frozen=True)
-class ZarrRows:
+class ZarrColumn:
     """A Zarr array of rows, one of the roles of a source: features, targets or weights."""
 
     array: zarr.Array
@@ -285,9 +285,9 @@ class ZarrRows:
 
 
 class LazyRows:
-    """What Dask takes for an array: rows that `ZarrRows.read` reads, in memory of their own."""
+    """What Dask takes for an array: rows that `ZarrColumn.read` reads, in memory of their own."""
 
-    def __init__(self, rows: ZarrRows):
+    def __init__(self, rows: ZarrColumn):
         self.rows = rows
         self.shape = rows.shape
         self.dtype = rows.dtype

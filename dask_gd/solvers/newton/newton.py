@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...kernels.base import EXACT, Needs
-from ...kernels.least_squares import Basis, basis_of, in_basis, shortest_step
+from ...kernels.base import EXACT, Request
+from ...kernels.least_squares import Basis, basis_of, shortest_step, to_orthogonal
 from ...model.prox import NonSmooth
 from .. import line_search as line
 from ..base import dot
@@ -101,10 +101,10 @@ class Newton:
         kept["stale"] = np.array(1.0)
         return self.init(weights, rounding)._replace(**kept)
 
-    def needs(self, state):
+    def request(self, state):
         if state.basis.size and state.asked == SAME:
-            return Needs(curvature=EXACT, kernel=Basis(state.basis, bool(state.exact)))
-        return Needs(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
+            return Request(curvature=EXACT, kernel=Basis(state.basis, bool(state.exact)))
+        return Request(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
         if objective.basis is not None:
@@ -121,7 +121,7 @@ class Newton:
             # There is nothing better to be had from the normal equations.
             return state._replace(query=state.weights, stalled=np.full(1, line.STALLED))
         exact = state.rounding < np.finfo(np.float32).eps ** 1.5  # float32 data tells no more than its curvature
-        if objective.quadratic and exact and objective.curvature is not None and not objective.nonsmooth.bends:
+        if objective.quadratic and exact and objective.curvature is not None and not objective.nonsmooth.is_nonsmooth:
             r = basis_of(objective.curvature[:, :, 0])
             if r is not None:
                 return state._replace(basis=r, query=state.weights, asked=np.array(SAME), exact=np.array(0.0))
@@ -133,9 +133,9 @@ class Newton:
         r = state.basis
         ridge = objective.ridge[:, 0, 0]
         if state.exact:
-            slope = in_basis(r, objective.gradient[:, :, 0])
+            slope = to_orthogonal(r, objective.gradient[:, :, 0])
         else:
-            slope = objective.basis[:, len(r) :] + in_basis(r, ridge[:, None] * weights[:, :, 0])
+            slope = objective.basis[:, len(r) :] + to_orthogonal(r, ridge[:, None] * weights[:, :, 0])
         move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
         move = move[:, :, None]
         gradient = objective.gradient.astype(float)
@@ -166,11 +166,13 @@ class Newton:
         if state.asked != SAME:
             moves = state.query - state.weights
             slopes = dot(moves, np.broadcast_to(state.gradient, moves.shape)) + bend(state, bent, moves)
-            best = line.best(state, slopes, objective)
+            best = line.accept(state, slopes, objective)
             if best is None:
-                return self._shorter(state, objective, far=objective.loss.min() > state.loss[0] + line.beyond(state))
+                return self._shorter(
+                    state, objective, far=objective.loss.min() > state.loss[0] + line.rounding_margin(state)
+                )
             taken = best
-            stalled = line.stuck(state, objective, best)
+            stalled = line.at_precision(state, objective, best)
         before = state
         state = state._replace(
             weights=state.query[:, :, taken : taken + 1],
@@ -268,7 +270,7 @@ def directions(state: NewtonState, objective: Objective, damping: np.ndarray) ->
     Without what bends the model is quadratic, and its minimum that of a linear system.
     """
     curvature = model(state)
-    if not objective.nonsmooth.bends:
+    if not objective.nonsmooth.is_nonsmooth:
         return -solve(curvature, state.gradient, state.diagonal, damping, objective.features)
     q, k, _ = state.weights.shape
     found = np.empty((q, k, len(damping)))
@@ -284,7 +286,7 @@ def directions(state: NewtonState, objective: Objective, damping: np.ndarray) ->
 def full_step(state: NewtonState, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
     """The undamped direction (q, k, 1), and by how much the model is less at its end, (1,)."""
     move = directions(state, objective, np.zeros(1))
-    if not objective.nonsmooth.bends:
+    if not objective.nonsmooth.is_nonsmooth:
         return move, -0.5 * dot(move, state.gradient)
     q, k, _ = move.shape
     curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(model(state), (q, q, k)), move)

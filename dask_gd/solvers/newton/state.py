@@ -24,4 +24,4 @@ class NewtonState(NamedTuple):
     together: np.ndarray  # () outputs that share the curvature, see `flat`; else 1
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
-    basis: np.ndarray  # (q, q) in which least squares are solved where the curvature is `ILL`, else (0, 0)
+    basis: np.ndarray  # (q, q) in which least squares are solved where the curvature is `ILL_CONDITIONED`, else (0, 0)
