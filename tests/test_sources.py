@@ -510,9 +510,7 @@ def test_the_column_of_a_bad_target_is_named_where_there_are_several():
         passed(as_source(x, y))
 
 
-@pytest.mark.parametrize(
-    "asked", [FIRST_PASS, Request(moments=True), Request()], ids=["curvature", "scale", "later"]
-)
+@pytest.mark.parametrize("asked", [FIRST_PASS, Request(moments=True), Request()], ids=["curvature", "scale", "later"])
 def test_a_negative_weight_is_refused_by_row(asked):
     x, y, weight = rows()
     weight[31] = -0.5

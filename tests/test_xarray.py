@@ -199,7 +199,7 @@ def test_a_file_opened_without_dask_is_not_read_whole(tmp_path):
     climate().chunk(time=4, lat=-1, lon=-1).to_zarr(tmp_path / "ds.zarr", zarr_format=2, consolidated=False)
     ds = xr.open_zarr(tmp_path / "ds.zarr", chunks=None, consolidated=False)
     source = as_source(ds, **NAMES)
-    assert source.x.memory[0] is None
+    assert source.x.in_memory[0] is None
     assert source.x.fields.chunks == ((4, 4, 3), (5,), (4,))
     assert_array_equal(table(source)[0], stacked(climate())[0])
     assert run_of(ds).predict(ds).chunks is not None

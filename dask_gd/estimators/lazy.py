@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -20,10 +19,11 @@ def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
     """Rows to fit; beside a Source, targets and weights that are given take the place of its own."""
     if not isinstance(x, Source):
         return as_source(x, y, weight, offset=offset)
-    sizes = tuple(np.diff(x.bounds).tolist())
+    # Targets and weights are those of the source's rows, counted from its first.
+    bounds = tuple(bound - x.bounds[0] for bound in x.bounds)
     given: dict[str, Any] = {role: as_rows(a, role) for role, a in (("y", y), ("weight", weight)) if a is not None}
-    aligned: dict[str, Any] = {role: a.aligned(sizes) for role, a in given.items()}
-    return replace(x, **aligned)
+    aligned: dict[str, Any] = {role: a.aligned(bounds) for role, a in given.items()}
+    return x.with_columns(**aligned)
 
 
 def kept(source: Source) -> da.Array | None:

@@ -141,14 +141,14 @@ class InGrid:
         assert assigned.fields is not None
         self.assigned = assigned
         self.sizes = tuple(map(sum, assigned.fields.chunks))
-        self.box = assigned.fields.bind((), partition, 0)
+        self.block = assigned.fields.bind((), partition, 0)
         self.first = -1
 
     def __call__(self, rows: Any) -> np.ndarray:
         if self.first < 0:
             self.first = rows.start
-        within = np.unravel_index(rows.numbers - self.first, self.box.shape)
-        index = tuple(i + origin for i, origin in zip(within, self.box.origin, strict=True))
+        within = np.unravel_index(rows.numbers - self.first, self.block.box)
+        index = tuple(i + origin for i, origin in zip(within, self.block.origin, strict=True))
         numbers = np.ravel_multi_index(index, self.sizes)
         return self.assigned.folds.of_rows(numbers, self.assigned.total)
 

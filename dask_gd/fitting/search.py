@@ -27,7 +27,6 @@ from ..sources.columns import as_rows, check_shapes
 from ..sources.dataset_column import DatasetColumn
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows, label_rows, unique
-from ..sources.source import align
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
@@ -267,7 +266,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
     if not isinstance(folds, Folds):
         if groups is not None:
             raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
-        if not hasattr(folds, "shape") and source.fold is None:
+        if not hasattr(folds, "shape") and "fold" not in source.by_role:
             raise InvalidArgumentError(
                 f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
             )
@@ -281,7 +280,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
     if not column and folds.by == "class":
         count = classes_of(loss) or (2 if loss.name in ("logistic", "hinge", "squared_hinge") else 0)
-        if not count or source.nan == "drop" or isinstance(source.y, DatasetColumn):
+        if not count or source.nan == "drop" or source.sample_dims is not None:
             raise InvalidArgumentError(
                 f"folds={folds!r} are for losses of classes, and for arrays without rows to drop; take by='hash', or "
                 "give each row's fold as an array."
@@ -290,8 +289,9 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         return source, Assigned(folds, n, first, before=before)
     if not column:
         return source, Assigned(folds, n, first, fields=fields)
-    if isinstance(source.fold, DatasetColumn):
-        (variable,) = source.fold.arrays
+    of_dataset = source.by_role.get("fold")
+    if isinstance(of_dataset, DatasetColumn):
+        (variable,) = of_dataset.arrays
         return source, _by_column(folds, variable, Assigned(Folds(), n, first, column))
     if fields is not None:
         raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
@@ -299,7 +299,7 @@ def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple
         given = coded_groups(given)
     rows = as_rows(given, column)
     check_shapes(source.x, source.y, **{"weight": rows})
-    source = replace(source, fold=align(rows, source.bounds))
+    source = source.with_columns(fold=rows.aligned(source.bounds))
     return source, _by_column(folds, dask_rows(given, column), Assigned(Folds(), n, first, column))
 
 

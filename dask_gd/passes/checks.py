@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..errors import DataError, NonFiniteError
 from ..kernels.base import Sums
 from ..sources import Rows
+from ..sources.column import TaskColumn
 from .plan import Work
 
 
@@ -24,9 +23,9 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
     first = work.request.moments or work.request.targets
     if good and not first:
         return
-    x, y, *narrow = work.reader.bind(partition, blocks)
+    columns = work.reader.bind(partition, blocks)
     if not good:
-        check_values(rows, (x, y, *narrow))
+        check_values(rows, columns)
         if total.moments:
             squares = total.moments.features
         else:
@@ -35,39 +34,44 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
             squares = squares + np.diagonal(total.curvature[:, :, 0])
         if not np.isfinite(squares).all():
             feature = int(np.argmin(np.isfinite(squares)))
-            raise NonFiniteError(f"The squares of column {feature} of {x.name!r} overflow; scale it down.")
+            raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
         # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
         if not first:
             return
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():
-        assert y is not None
         row, output = np.argwhere(bad)[0]
         raise DataError(
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
-            f"in row {rows.number(row)} of {y.name!r}."
+            f"in row {rows.number(row)} of {columns['y'].name!r}."
         )
 
 
-def check_values(rows: Rows, columns: tuple[Any, ...], drop: bool = True) -> None:
-    """Refuse NaN and infinity in x, y, weight and offset, and negative weights, with their row.
+def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) -> None:
+    """Refuse NaN and infinity in any column, and negative weights, with their row.
 
-    ``columns`` say where these are from; ``drop``: they may be left out with ``nan="drop"``.
+    ``columns`` say by role where the values are from; ``drop``: the rows may be left out with ``nan="drop"``.
     """
-    for column, a in zip(columns, (rows.x, rows.y, rows.weight, rows.offset, rows.fold), strict=True):
-        if column is not None and a is not None and not np.isfinite(a).all():
-            row, *feature = np.argwhere(~np.isfinite(a))[0].tolist()
-            at = ""
-            if feature and a.shape[1] > 1:
-                at = f", column {feature[0]}"
-            where = column.where(rows.number(row), *feature)
-            value = a[(row, *feature)]
-            remedy = ", or leave such rows out with nan='drop'" if np.isnan(value) else ""
-            remedy = remedy if drop else ": there is no mean of NaN and infinity"
-            raise NonFiniteError(
-                f"{value} in row {rows.number(row)}{at} of {where}. Remove or fill it before fitting{remedy}."
-            )
-    weight = columns[2]
-    if weight is not None and rows.weight is not None and (rows.weight < 0).any():
-        row = int(np.argmax(rows.weight < 0))
-        raise DataError(f"Negative weight {rows.weight[row]} in row {rows.number(row)} of {weight.name!r}.")
+    for role, values in rows.by_role().items():
+        if role in columns and not np.isfinite(values).all():
+            raise _not_finite(rows, values, columns[role], drop)
+    weight = rows.weight
+    if weight is not None and (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise DataError(f"Negative weight {weight[row]} in row {rows.number(row)} of {columns['weight'].name!r}.")
+
+
+def _not_finite(rows: Rows, values: np.ndarray, column: TaskColumn, drop: bool) -> NonFiniteError:
+    """Return the error that names the first value that is not finite, and says what to do."""
+    row, *feature = np.argwhere(~np.isfinite(values))[0].tolist()
+    at = ""
+    if feature and values.shape[1] > 1:
+        at = f", column {feature[0]}"
+    value = values[(row, *feature)]
+    remedy = "Remove or fill it before fitting"
+    if not drop:
+        remedy += ": there is no mean of NaN and infinity"
+    elif np.isnan(value):
+        remedy += ", or leave such rows out with nan='drop'"
+    where = column.where(rows.number(row), *feature)
+    return NonFiniteError(f"{value} in row {rows.number(row)}{at} of {where}. {remedy}.")

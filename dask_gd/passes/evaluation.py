@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,9 +27,6 @@ from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, Request, Sums, curvatures, expand_class_pairs, fan_in, sums_bytes
 from ..model.losses import Loss
 from ..sources import Reader, Source
-from ..sources.dask_column import DaskColumn
-from ..sources.dataset_column import DatasetColumn
-from ..sources.zarr_column import ZarrColumn
 from .graph import sum_of_tasks
 from .plan import LITERAL_BYTES, Work, group_into_tasks, nbytes_of, place, preferred_workers
 from .task import _running, drop, gradient
@@ -134,20 +130,14 @@ def persist(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    columns: dict[str, Any] = {name: getattr(source, name) for name in ("x", "y", "weight", "offset", "fold")}
-    held: dict[str, Any] = {
-        name: column.held() for name, column in columns.items() if isinstance(column, DaskColumn | DatasetColumn)
-    }
-    held = {name: column for name, column in held.items() if column is not None}
-    if held:
-        return replace(source, **held)
-    return source
+    persisted = {role: column.persisted() for role, column in source.by_role.items()}
+    return source.with_columns(**{role: column for role, column in persisted.items() if column is not None})
 
 
 def unpersist(source: Source) -> None:
     """Take back what `persist` has given to the cluster, whoever still has this source: an error's traceback may."""
-    for column in source.materialised:
-        for future in futures_of(column.given):
+    for column in source.columns:
+        for future in futures_of(column.persistent):
             future.release()
 
 
@@ -187,18 +177,14 @@ def in_threads() -> bool:
 
 def reads_zarr(reader: Reader) -> bool:
     """Return whether tasks get Zarr arrays, which another version of zarr cannot load."""
-    return any(isinstance(column, ZarrColumn) for column in reader.columns)
+    return any(column.needs_zarr for column in reader.columns.values())
 
 
 def largest_target(source: Source) -> int:
     """The largest of the targets, rounded down, at least 1: a pass over these alone."""
-    y = source.y
-    if isinstance(y, DatasetColumn):
+    if source.sample_dims is not None:
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
-    if isinstance(y, ZarrColumn):
-        rows = y.lazy[source.bounds[0] : source.bounds[-1]]
-    else:
-        rows = y.array
+    rows = source.y.lazy_rows(source.bounds[0], source.bounds[-1])
     [largest] = compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes")
     return max(1, int(largest))
 

@@ -24,7 +24,6 @@ from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.dask_column import DaskColumn
 from ..sources.lazy import is_lazy
-from ..sources.partitions import align, partition_bounds
 from ..sources.zarr_column import ZarrColumn
 from ..worker_env import keep_pages, one_blas_thread, relieve
 
@@ -148,17 +147,18 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
     """
     check_shapes(x, x, weight)
     check_stored(weight, "error", 0, x.shape[0])
-    bounds = partition_bounds(x, 0, x.shape[0])
-    columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None, None)]
-    in_blocks = [column for column in columns if isinstance(column, DaskColumn)]
-    roles = tuple(column.role if isinstance(column, DaskColumn) else column for column in columns)
-    reader = Reader(bounds, x.dtype, x.shape[1], 0, roles)
+    bounds = x.partition_bounds(0, x.shape[0])
+    given = {"x": x, "weight": weight}
+    columns = {role: column.aligned(bounds) for role, column in given.items() if column is not None}
+    in_tasks = {role: column.for_tasks() for role, column in columns.items()}
+    reader = Reader(bounds, x.dtype, features=x.shape[1], outputs=0, columns=in_tasks)
+    in_blocks = [column for role, column in columns.items() if in_tasks[role].takes_block]
     total = sum_of_tasks(
         uuid.uuid4().hex,
         summed,
         Summary(reader, summary, add),
         numbers=range(len(bounds) - 1),
-        blocks=paired([column.blocks() for column in in_blocks]) if in_blocks else None,
+        blocks=paired(in_blocks),
         width=FAN_IN,
         literal=True,
         at_once=False,

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Rows
 from ..sources.coercion import from_arrow
+from ..sources.column import TaskColumn
 from ..sources.kinds import product_dtype
 from ..sources.lazy import named
 from .base import Transformer, one_pass, transformed
@@ -181,7 +182,7 @@ def given_categories(given: Any, count: int) -> list[np.ndarray]:
     return found
 
 
-def codes(rows: Rows, columns: tuple, coded: np.ndarray) -> list[np.ndarray]:
+def codes(rows: Rows, columns: dict[str, TaskColumn], coded: np.ndarray) -> list[np.ndarray]:
     """The summary of some rows: the codes in each of the encoded columns."""
     found = []
     for j in coded.tolist():
@@ -192,7 +193,7 @@ def codes(rows: Rows, columns: tuple, coded: np.ndarray) -> list[np.ndarray]:
                 row = int(np.argmax(~np.isin(rows.x[:, j], values[good])))
                 number = rows.number(row)
                 raise DataError(
-                    f"{rows.x[row, j]} in row {number}, column {j} of {columns[0].where(number, j)} is no code: "
+                    f"{rows.x[row, j]} in row {number}, column {j} of {columns['x'].where(number, j)} is no code: "
                     "an integer. Name the columns that hold codes: OneHotEncoder(columns=[...])."
                 )
         found.append(values if values.dtype.kind in "iu" else values.astype(int))

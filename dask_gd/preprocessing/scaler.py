@@ -14,6 +14,7 @@ from ..kernels.base import block_rows
 from ..passes import check_values
 from ..sources import Rows
 from ..sources.coercion import from_arrow
+from ..sources.column import TaskColumn
 from ..sources.columns import as_rows
 from ..sources.kinds import product_dtype
 from ..sources.lazy import is_lazy, named
@@ -165,7 +166,7 @@ def together(a: ColumnMoments, b: ColumnMoments) -> ColumnMoments:
     return ColumnMoments(a.rows + b.rows, weight, a.origin, mean, squares)
 
 
-def moments(rows: Rows, columns: tuple) -> ColumnMoments:
+def moments(rows: Rows, columns: dict[str, TaskColumn]) -> ColumnMoments:
     """The summary of some rows, swept in blocks that stay in the processor's cache."""
     x = rows.x
     weight = rows.weight
@@ -194,7 +195,7 @@ def moments(rows: Rows, columns: tuple) -> ColumnMoments:
     if not good or (weight is not None and (weight < 0).any()):
         check_values(rows, columns, drop=False)
         feature = int(np.argmin(np.isfinite(total.squares)))
-        raise NonFiniteError(f"The squares of column {feature} of {columns[0].name!r} overflow; scale it down.")
+        raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
     return total
 
 

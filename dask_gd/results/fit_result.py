@@ -144,10 +144,7 @@ class FitResult:
             start = x.bounds[0]
             stop = x.bounds[-1]
             names = x.feature_names
-            if isinstance(x.x, ZarrColumn):
-                array = x.x.lazy[start:stop]
-            else:
-                array = x.x.array
+            array: Any = x.x.lazy_rows(start, stop)
         else:
             names = feature_names_of(x)
             rows = as_rows(x, "x", lengths=False)
@@ -194,7 +191,7 @@ class FitResult:
             if isinstance(x.x, DatasetColumn):
                 data = x.x.dataset
             else:
-                data = replace(x, offset=None)
+                data = x.with_columns(offset=None)
             if offset is None:
                 offset = x.offset
             else:

@@ -17,6 +17,8 @@ from dask.core import flatten
 from dask.order import order
 from dask.typing import Key
 
+from .column import Column
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -41,8 +43,11 @@ class Blocks:
         return found
 
 
-def paired(blocks: Sequence[da.Array]) -> Blocks:
-    """Return the blocks of several arrays, paired by their number."""
+def paired(columns: Sequence[Column]) -> Blocks | None:
+    """Return the blocks of columns, paired by their number; None without any."""
+    blocks = [block for column in columns if (block := column.blocks()) is not None]
+    if not blocks:
+        return None
     grid = np.broadcast_shapes(*(array.numblocks for array in blocks))
     tuples = da.map_blocks(
         as_tuple,

@@ -14,16 +14,14 @@ import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
+from .column import Column
 from .dask_column import DaskColumn
-from .dataset_column import DatasetColumn, decoded
+from .dataset_column import decoded
 from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
 from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
-
-#: Features, targets or weights.
-Column = ZarrColumn | DaskColumn | DatasetColumn
 
 
 def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrColumn | DaskColumn:
@@ -93,12 +91,9 @@ def check_shapes(x, y, weight=None, offset=None) -> None:
 
 
 def check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
-    """What can be known of stored chunks without decoding any."""
-    if isinstance(column, ZarrColumn):
-        column.check_sendable()
-        if missing == "error":
-            column.check_chunks(start, stop)
-        column.note_unchecked()
+    """Refuse what can be known to be wrong with a column, if there is one, before a value is read."""
+    if column is not None:
+        column.check(missing, start, stop)
 
 
 def feature_names_of(x: Any) -> tuple | None:

@@ -7,19 +7,25 @@ it were streamed, so that both kinds of rows end in the same loop.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from .column import ArrayColumn, ColumnInTasks
+from .partitions import bounds_of_blocks
+
 #: A Dask array of up to so many bytes is hashed whole.
 WHOLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class DaskColumn:
+class DaskColumn(ArrayColumn):
     """A Dask array of rows whose row chunks are the source's partitions."""
+
+    kind = "Dask blocks"
 
     array: da.Array = field(repr=False)
     role: str
@@ -44,10 +50,26 @@ class DaskColumn:
         rows = max(self.array.chunks[0])
         return 2 * rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
-    def aligned(self, row_chunks: tuple[int, ...]) -> DaskColumn:
-        """The same rows with these row chunks and one column chunk: blocks are paired by number ever after."""
-        chunks = (row_chunks, *(-1,) * (self.array.ndim - 1))
-        return DaskColumn(self.array.rechunk(chunks), self.role, self.memory)
+    @property
+    def read_rows(self) -> int:
+        """Rows of the largest block, which is whole in memory."""
+        return max(self.array.chunks[0])
+
+    def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
+        """Return where partitions begin: at the blocks."""
+        return bounds_of_blocks(self.array.chunks[0], self.nbytes(self.shape[0]))
+
+    def aligned(self, bounds: tuple[int, ...]) -> DaskColumn:
+        """Return the rows of these partitions, a block for each; blocks are paired by number ever after."""
+        sizes = tuple(int(size) for size in np.diff(bounds))
+        array = self.array[bounds[0] : bounds[-1]]
+        return replace(self, array=array.rechunk((sizes, *(-1,) * (array.ndim - 1))))
+
+    def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
+        """Return the NumPy array where tasks of this process can read it where it is, else that blocks are given."""
+        if in_process and self.memory is not None:
+            return BoundRows(self.memory, self.role, 0, whole=True)
+        return GivenBlocks(self.role)
 
     def blocks(self) -> da.Array:
         """The array as map_blocks takes it, 2-D; by map_blocks too, so that it becomes part of the same task."""
@@ -64,24 +86,27 @@ class DaskColumn:
         """Of the largest block."""
         return self.nbytes(max(self.array.chunks[0]))
 
-    def in_process(self) -> BoundRows | None:
-        """Return the NumPy array as tasks of this process read it, where it is; None if there is none."""
-        if self.memory is None:
-            return None
-        return BoundRows(self.memory, self.role, 0, whole=True)
+    def lazy_rows(self, start: int, stop: int) -> da.Array:
+        """Return the array, which has these rows once it is aligned."""
+        return self.array
 
-    def held(self) -> DaskColumn | None:
-        """With the NumPy array given to the cluster, if there is one."""
+    def persisted(self) -> DaskColumn | None:
+        """Return the column with the NumPy array given to the cluster, if there is one."""
         if self.memory is None:
             return None
         return replace(self, array=self.array.persist())
 
     @property
-    def given(self) -> list[da.Array]:
-        """Return the arrays that `held` gives to the cluster."""
+    def persistent(self) -> list[da.Array]:
         if self.memory is None:
             return []
         return [self.array]
+
+    def check(self, missing: str, start: int, stop: int) -> None:
+        """Refuse nothing: what is wrong with blocks shows when they are there."""
+
+    def check_sendable(self) -> None:
+        """Refuse nothing: blocks can be sent."""
 
     def content(self) -> str:
         """A hash of the data: all of it in memory or if it is small, else of the first, middle and last block."""
@@ -96,8 +121,27 @@ class DaskColumn:
 
 
 @dataclass(frozen=True)
+class GivenBlocks:
+    """What travels to tasks in place of a Dask array: that they are given its blocks, and what these are called."""
+
+    role: str
+    takes_block = True
+    worth_keeping = False
+    needs_zarr = False
+
+    def bind(self, block: np.ndarray, partition: int, start: int) -> BoundRows:
+        """Return a partition's block as the rows from ``start`` on."""
+        return BoundRows(block, self.role, start)
+
+
+@dataclass(frozen=True)
 class BoundRows:
     """One materialised block inside a task, or a whole array, addressed by the rows of the whole array."""
+
+    takes_block = False
+    worth_keeping = False
+    needs_zarr = False
+    ahead = 0
 
     block: np.ndarray
     role: str
@@ -108,15 +152,27 @@ class BoundRows:
     def name(self) -> str:
         return self.role
 
+    @property
+    def dtype(self) -> np.dtype:
+        return self.block.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.block.shape
+
+    def bind(self, block: Any, partition: int, start: int) -> BoundRows:
+        """Return the array itself, which has the rows of all partitions."""
+        return self
+
     def where(self, row: int, column: int = 0) -> str:
         if self.whole:
             return repr(self.role)
         return f"{self.role!r}, the block with rows {self.start}-{self.start + len(self.block) - 1}"
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         return self.block[start - self.start : stop - self.start]
 
-    def windows(self, start: int, stop: int):
+    def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         if start < stop:
             yield start, stop
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -43,11 +44,13 @@ DESCRIBE = ("long_name", "standard_name", "units")
 class DatasetColumn:
     """Variables of a Dataset as the columns of one of the roles of a source."""
 
+    kind = "variables of a Dataset"
+
     fields: DatasetSpec
     #: One for each variable, with the grid's dimensions and chunks, and size 1 where it does not depend on one.
     arrays: tuple[da.Array, ...] = field(repr=False)
     #: The NumPy arrays behind those that are in memory, which a cluster should receive once and keep.
-    memory: tuple[np.ndarray | None, ...] = field(repr=False)
+    in_memory: tuple[np.ndarray | None, ...] = field(repr=False)
     #: Rows are (n,) and not (n, p).
     flat: bool = False
     #: Whose variables they are; it has all of the sample dimensions, and their coordinates.
@@ -77,8 +80,20 @@ class DatasetColumn:
         return self.fields.read_rows
 
     @property
+    def sample_dims(self) -> tuple[str, ...]:
+        return self.fields.dims
+
+    @property
+    def variables(self) -> Any:
+        if self.flat:
+            return self.fields.names[0]
+        return list(self.fields.names)
+
+    @property
     def attrs(self) -> dict[str, str]:
-        """Those of the first variable that say what it is."""
+        """What the variable is called, and its units, if there is only one."""
+        if not self.flat:
+            return {}
         attrs = self.dataset[self.fields.names[0]].attrs
         return {key: str(attrs[key]) for key in DESCRIBE if key in attrs}
 
@@ -102,22 +117,59 @@ class DatasetColumn:
         meta = np.empty((0,) * len(self.fields.dims), object)
         return da.map_blocks(_together, *self.arrays, dtype=object, meta=meta)
 
-    def held(self) -> DatasetColumn | None:
-        """With the variables that are in memory given to the cluster, if there are any."""
-        if not any(isinstance(memory, np.ndarray) for memory in self.memory):
+    def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
+        """Return where partitions begin: at the blocks of the grid."""
+        sizes = map(prod, product(*self.fields.chunks))
+        return tuple(np.cumsum([0, *sizes]).tolist())
+
+    def layout(self, bounds: tuple[int, ...]) -> tuple:
+        """Return the chunks of the grid, within whose blocks the rows are in order."""
+        return self.fields.chunks
+
+    def aligned(self, bounds: tuple[int, ...]) -> DatasetColumn:
+        """Return the column as it is: all variables are cut into one grid."""
+        return self
+
+    def for_tasks(self, in_process: bool = False) -> DatasetSpec:
+        """Return how tasks make rows of the pieces that they are given."""
+        return self.fields
+
+    @property
+    def memory(self) -> None:
+        return None
+
+    def lazy_rows(self, start: int, stop: int) -> da.Array:
+        """Refuse to be one array of rows.
+
+        Raises
+        ------
+        InvalidArgumentError
+        """
+        raise InvalidArgumentError(
+            f"{self.role} are variables of a Dataset, not an array of rows; give an array, or what was to be found."
+        )
+
+    def persisted(self) -> DatasetColumn | None:
+        """Return the column with the variables that are in memory given to the cluster, if there are any."""
+        if not any(isinstance(memory, np.ndarray) for memory in self.in_memory):
             return None
-        pairs = zip(self.arrays, self.memory, strict=True)
+        pairs = zip(self.arrays, self.in_memory, strict=True)
         return replace(self, arrays=tuple(a if memory is None else a.persist() for a, memory in pairs))
 
     @property
-    def given(self) -> list[da.Array]:
-        """Return the arrays that `held` gives to the cluster."""
-        return [a for a, memory in zip(self.arrays, self.memory, strict=True) if memory is not None]
+    def persistent(self) -> list[da.Array]:
+        return [a for a, memory in zip(self.arrays, self.in_memory, strict=True) if memory is not None]
+
+    def check(self, missing: str, start: int, stop: int) -> None:
+        """Refuse nothing: variables were checked when the column was made."""
+
+    def check_sendable(self) -> None:
+        """Refuse nothing: variables can be sent."""
 
     def content(self) -> str:
         """A hash of the variables, their names and their packing: of all that is in memory, else of some blocks."""
         total = hashlib.blake2b(digest_size=16)
-        for i, (array, memory) in enumerate(zip(self.arrays, self.memory, strict=True)):
+        for i, (array, memory) in enumerate(zip(self.arrays, self.in_memory, strict=True)):
             if memory is not None:
                 data = digest(memory)
             else:
@@ -129,14 +181,14 @@ class DatasetColumn:
     @property
     def known_whole(self) -> bool:
         """Whether `content` has all of the values."""
-        return all(m is not None or a.nbytes <= WHOLE_BYTES for a, m in zip(self.arrays, self.memory, strict=True))
+        return all(m is not None or a.nbytes <= WHOLE_BYTES for a, m in zip(self.arrays, self.in_memory, strict=True))
 
 
 def _together(*pieces: np.ndarray) -> tuple[np.ndarray, ...]:
     return pieces
 
 
-def dataset_rows(
+def dataset_columns(
     dataset: xr.Dataset,
     features: Any,
     target: Any,
@@ -144,9 +196,8 @@ def dataset_rows(
     sample_weight: Any = None,
     offset: Any = None,
     fold: Any = None,
-) -> tuple[DatasetColumn, DatasetColumn, DatasetColumn | None, DatasetColumn | None, DatasetColumn | None]:
-    """Features, targets, row weights, offsets and what decides folds from a dataset's variables, after all checks that
-    need no data."""
+) -> dict[str, DatasetColumn]:
+    """Return columns by role, features, targets, row weights, offsets and folds, after all checks that need no data."""
     names = _names("features", features)
     targets = _names("target", target)
     dims = _sample_dims(dataset, sample_dims)
@@ -182,8 +233,11 @@ def dataset_rows(
         memory = tuple(a if isinstance(a, np.ndarray) else None for a in expanded)
         return DatasetColumn(fields, tuple(in_grid(a, chunks) for a in expanded), memory, flat, held)
 
-    weight, added, of = (rows(role, True) if role in roles else None for role in narrow)
-    return rows("x", False), rows("y", isinstance(target, str)), weight, added, of
+    columns = {"x": rows("x", False), "y": rows("y", isinstance(target, str))}
+    for name, argument in (("weight", "sample_weight"), ("offset", "offset"), ("fold", "fold")):
+        if argument in roles:
+            columns[name] = rows(argument, True)
+    return columns
 
 
 def _names(argument: str, given: Any) -> tuple:

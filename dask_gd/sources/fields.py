@@ -22,6 +22,10 @@ from .zarr_column import READ_BYTES, READ_ROWS
 class DatasetSpec:
     """What a task needs to know to make rows of its pieces of some variables."""
 
+    takes_block = True
+    worth_keeping = False
+    needs_zarr = False
+
     role: str
     #: Those of the samples; ``chunks`` are the grid's.
     dims: tuple[str, ...]
@@ -51,9 +55,11 @@ class DatasetSpec:
 class BoundFields:
     """The pieces of one partition inside its task, addressed by the rows of the whole grid."""
 
+    ahead = 0
+
     fields: DatasetSpec
     pieces: tuple[np.ndarray, ...]
-    shape: tuple[int, ...]
+    box: tuple[int, ...]
     #: The partition's first index along each sample dimension, and its first row.
     origin: tuple[int, ...]
     start: int
@@ -65,15 +71,28 @@ class BoundFields:
         return self.fields.role
 
     def where(self, row: int, column: int = 0) -> str:
-        index = np.unravel_index(row - self.start, self.shape)
+        index = np.unravel_index(row - self.start, self.box)
         at = ", ".join(f"{d}={o + int(i)}" for d, o, i in zip(self.fields.dims, self.origin, index, strict=True))
-        shape = " x ".join(map(str, self.shape))
+        shape = " x ".join(map(str, self.box))
         return f"{self.fields.role!r}, variable {self.fields.names[column]!r} at index {at}, in a block of {shape}"
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    @property
+    def role(self) -> str:
+        return self.fields.role
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.fields.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return prod(self.box), len(self.pieces)
+
+    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Rows ``start`` to ``stop``, valid until this thread next reads the same role."""
-        out = thread_buffer(self.fields.role, (stop - start, len(self.pieces)), self.fields.dtype)
-        fill(out, self.pieces, self.fields.packings, self.shape, start - self.start)
+        if out is None:
+            out = thread_buffer(self.fields.role, (stop - start, len(self.pieces)), self.fields.dtype)
+        fill(out, self.pieces, self.fields.packings, self.box, start - self.start)
         return out
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ from ..cluster import compute
 from ..errors import InvalidTypeError
 from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored, dimension_names, feature_names_of
-from .dataset_column import DatasetColumn, decoded
+from .dataset_column import decoded
 from .kinds import is_plain
 from .source import Source
 from .zarr_column import ZarrColumn
@@ -25,7 +25,7 @@ LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 def is_lazy(*arrays: Any) -> bool:
     """One of them must not be looked at: scikit-learn's checks would load it."""
     for a in arrays:
-        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and isinstance(a.x, DatasetColumn)):
+        if isinstance(a, xr.Dataset) or (isinstance(a, Source) and a.sample_dims is not None):
             raise InvalidTypeError(
                 f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
                 "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
@@ -110,13 +110,10 @@ def unique(values: Any) -> np.ndarray:
 
 
 def column(source: Source, role: str) -> Any:
-    """One of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
-    held = getattr(source, role)
-    if held is None:
+    """Return one of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
+    found = source.by_role.get(role)
+    if found is None:
         return None
-    if isinstance(held, ZarrColumn):
-        return held.lazy[source.bounds[0] : source.bounds[-1]]
-    whole = held.memory is not None and len(held.memory) == source.shape[0]
-    if whole:
-        return held.memory
-    return held.array
+    if found.memory is not None and len(found.memory) == source.shape[0]:
+        return found.memory
+    return found.lazy_rows(source.bounds[0], source.bounds[-1])

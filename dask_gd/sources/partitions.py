@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from math import prod
-from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
-from .dask_column import DaskColumn
-from .grid import grouped, overlapping
+from .grid import Edges, grouped, overlapping
 from .plan import PARTITION_BYTES, PARTITIONS, SMALL_BLOCK
-from .zarr_column import ZarrColumn
-
-C = TypeVar("C")
 
 
-def partition_bounds(x: ZarrColumn | DaskColumn, start: int, stop: int) -> tuple[int, ...]:
-    """Rows at which partitions begin: runs of whole chunks or shards of a Zarr array, the blocks of a Dask array."""
-    if isinstance(x, DaskColumn):
-        edges = np.cumsum([0, *(size for size in x.array.chunks[0] if size)])
-        # Blocks so small that their tasks cost more than they do are put together.
-        count = len(edges) - 1
-        together = min(count // PARTITIONS, SMALL_BLOCK // max(1, x.nbytes(x.shape[0]) // count))
-        if together > 1:
-            edges = np.append(edges[:-1:together], edges[-1])
-        return tuple(int(edge) for edge in edges)
-    units = overlapping(x.units, start, stop)
-    used = x.units[units.start : units.stop + 1]
-    row_bytes = x.nbytes(1)
-    # Of wide rows so many that the gradient, which is as wide, is small beside them.
-    fewest = -(-min(PARTITION_BYTES, 16 * 8 * x.shape[1]) // row_bytes)
-    most = min(PARTITION_BYTES // row_bytes, (used[-1] - used[0]) // PARTITIONS)
-    return (start, *(edge for edge in grouped(used, most, fewest) if start < edge < stop), stop)
+def bounds_of_units(units: Edges, row_bytes: int, width: int, start: int, stop: int) -> tuple[int, ...]:
+    """Return where partitions begin: at runs of whole units, the chunks or shards of a Zarr array (rows, width)."""
+    needed = overlapping(units, start, stop)
+    edges = units[needed.start : needed.stop + 1]
+    # Of wide rows there are so many that the gradient, which is as wide, is small beside them.
+    fewest = -(-min(PARTITION_BYTES, 16 * 8 * width) // row_bytes)
+    most = min(PARTITION_BYTES // row_bytes, (edges[-1] - edges[0]) // PARTITIONS)
+    return (start, *(edge for edge in grouped(edges, most, fewest) if start < edge < stop), stop)
 
 
-def align(column: C, bounds: tuple[int, ...]) -> C | DaskColumn:
-    """The column with the partitions' rows: streamed rows are read by row anyway, blocks are rechunked."""
-    if not isinstance(column, DaskColumn):
-        return column
-    column = replace(column, array=column.array[bounds[0] : bounds[-1]])
-    return column.aligned(tuple(int(size) for size in np.diff(bounds)))
+def bounds_of_blocks(sizes: tuple[int, ...], nbytes: int) -> tuple[int, ...]:
+    """Return where partitions begin: at blocks of these rows, which have so many bytes together."""
+    edges = np.cumsum([0, *(size for size in sizes if size)])
+    # Blocks so small that their tasks cost more than they do are put together.
+    count = len(edges) - 1
+    together = min(count // PARTITIONS, SMALL_BLOCK // max(1, nbytes // count))
+    if together > 1:
+        edges = np.append(edges[:-1:together], edges[-1])
+    return tuple(int(edge) for edge in edges)
 
 
 def grid_chunks(

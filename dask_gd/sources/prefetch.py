@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from .chunk_files import thread_buffer
-from .zarr_column import AHEAD_BYTES, ZarrColumn
+from .column import TaskColumn
+from .zarr_column import AHEAD_BYTES
 
 
 class Ahead:
@@ -22,7 +23,7 @@ class Ahead:
     asked for others, which are then read as they are asked for.
     """
 
-    def __init__(self, column: ZarrColumn, spans: list[tuple[int, int]]):
+    def __init__(self, column: TaskColumn, spans: list[tuple[int, int]]):
         self.column = column
         self.left = deque(enumerate(spans))
         row = int(np.prod(column.shape[1:])) * column.dtype.itemsize

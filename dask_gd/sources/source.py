@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +15,14 @@ import zarr
 from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, sums_bytes
 from .blocks import Blocks, paired
-from .columns import Column, as_rows, check_coordinates, check_shapes, check_stored, feature_names_of
-from .dask_column import DaskColumn
-from .dataset_column import DatasetColumn, dataset_rows
+from .column import Column
+from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
+from .dataset_column import dataset_columns
 from .kinds import product_dtype
 from .metadata import named_array, understood
-from .partitions import align, partition_bounds
 from .plan import Plan
 from .present import Present
 from .reader import Reader
-from .zarr_column import ZarrColumn
 
 
 class TaskInput(NamedTuple):
@@ -53,25 +49,40 @@ class Source:
         Partition i holds rows ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
-    x: Column
-    y: Column
-    weight: Column | None
+    #: The columns by role: "x", "y", and where they are given "weight", "offset", "fold" and any others.
+    by_role: dict[str, Column]
     bounds: tuple[int, ...]
     feature_names: tuple | None = None
     output_names: tuple | None = None
     #: What a row with NaN is: an "error", or one to "drop".
     nan: str = "error"
-    #: Added to the rows' predictions.
-    offset: Column | None = None
-    #: What decides the rows' folds, see `folds`.
-    fold: Column | None = None
-
     #: The targets that are fitted, where others are NaN in all rows, see `targets`.
     present: Present | None = None
 
     @property
-    def columns(self) -> tuple[Column, Column, Column | None, Column | None, Column | None]:
-        return self.x, self.y, self.weight, self.offset, self.fold
+    def x(self) -> Column:
+        """The features."""
+        return self.by_role["x"]
+
+    @property
+    def y(self) -> Column:
+        """The targets."""
+        return self.by_role["y"]
+
+    @property
+    def offset(self) -> Column | None:
+        """What is added to the rows' predictions."""
+        return self.by_role.get("offset")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, the features first."""
+        return tuple(self.by_role.values())
+
+    def with_columns(self, **columns: Column | None) -> Source:
+        """Return the source with these columns in place of its own, by role; None takes a column away."""
+        changed = {**self.by_role, **columns}
+        return replace(self, by_role={role: column for role, column in changed.items() if column is not None})
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,65 +107,52 @@ class Source:
     @property
     def sample_dims(self) -> tuple[str, ...] | None:
         """The dimensions whose points are the rows, of a Dataset."""
-        if isinstance(self.x, DatasetColumn):
-            return self.x.fields.dims
-        return None
+        return self.x.sample_dims
 
     @property
     def roles(self) -> dict[str, Any]:
         """What there is beside the features, by its argument of `fit`: the names of a Dataset's variables, or True."""
-        columns = {"target": self.y, "sample_weight": self.weight, "offset": self.offset}
-        found: dict[str, Any] = {}
-        for role, column in columns.items():
-            if isinstance(column, DatasetColumn):
-                names = column.fields.names
-                if column.flat:
-                    found[role] = names[0]
-                else:
-                    found[role] = list(names)
-            elif column is not None:
-                found[role] = True
-        return found
+        arguments = {"y": "target", "weight": "sample_weight", "offset": "offset"}
+        return {arguments[role]: column.variables for role, column in self.by_role.items() if role in arguments}
 
     @property
     def target_attrs(self) -> dict[str, str]:
         """What the only target of a Dataset is called, and its units."""
-        if isinstance(self.y, DatasetColumn) and self.y.flat:
-            return self.y.attrs
-        return {}
+        return self.y.attrs
 
     @property
     def nbytes(self) -> int:
         """Decoded bytes that one pass reads."""
-        return sum(column.nbytes(self.shape[0]) for column in self.columns if column)
+        return sum(column.nbytes(self.shape[0]) for column in self.columns)
 
     @property
-    def materialised(self) -> tuple[DaskColumn | DatasetColumn, ...]:
-        """The materialised columns, in the order in which tasks take their blocks."""
-        return tuple(c for c in self.columns if isinstance(c, DaskColumn | DatasetColumn))
+    def materialised(self) -> tuple[Column, ...]:
+        """The columns whose blocks are given to the tasks, in the order in which tasks take them."""
+        return tuple(column for column in self.columns if column.for_tasks().takes_block)
 
     @cached_property
     def tasks(self) -> TaskInput:
         """What tasks need, wherever they run."""
-        return self._tasks(self.columns)
+        return self._tasks(in_process=False)
 
     @cached_property
     def local_tasks(self) -> TaskInput:
         """What tasks need that run in threads of this process: they read NumPy arrays where they are."""
-        columns = tuple((isinstance(c, DaskColumn) and c.in_process()) or c for c in self.columns)
-        return self._tasks(columns)
+        return self._tasks(in_process=True)
 
-    def _tasks(self, columns: tuple) -> TaskInput:
-        names = tuple(
-            c.role if isinstance(c, DaskColumn) else c.fields if isinstance(c, DatasetColumn) else c for c in columns
+    def _tasks(self, in_process: bool) -> TaskInput:
+        in_tasks = {role: column.for_tasks(in_process) for role, column in self.by_role.items()}
+        reader = Reader(
+            bounds=self.bounds,
+            dtype=self.dtype,
+            features=self.shape[1],
+            outputs=self.outputs or 1,
+            columns=in_tasks,
+            drop=self.nan == "drop",
+            present=None if self.present is None else self.present.columns,
         )
-        k = self.outputs or 1
-        present = None
-        if self.present is not None:
-            present = self.present.columns
-        reader = Reader(self.bounds, self.dtype, self.shape[1], k, names, self.nan == "drop", present)
-        blocks = [c.blocks() for c in columns if isinstance(c, DaskColumn | DatasetColumn)]
-        return TaskInput(reader, paired(blocks) if blocks else None)
+        given = [column for role, column in self.by_role.items() if in_tasks[role].takes_block]
+        return TaskInput(reader, paired(given))
 
     @property
     def reader(self) -> Reader:
@@ -185,43 +183,35 @@ class Source:
         while level > 1 or tasks == self.partitions:
             level = -(-level // width)
             tasks += level
-        columns = [column for column in self.columns if column is not None]
-        window = rows
-        if not isinstance(self.x, DaskColumn):
-            window = self.x.read_rows
+        window = self.x.read_rows
         cast = 0
         if self.x.dtype != self.dtype:
             cast = min(window, rows) * p * self.dtype.itemsize
         block = block_rows(p, self.dtype.itemsize) * p * self.dtype.itemsize
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * fan_in(sums) * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
-        memory = sum(column.buffer_bytes for column in columns) + cast + 2 * block + 8 * sums + waiting
+        memory = sum(column.buffer_bytes for column in self.columns) + cast + 2 * block + 8 * sums + waiting
         return Plan(self.partitions, tasks, rows, self.nbytes, self.x.chunk_bytes, memory)
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the data, by field. Paths and times are no part of it: a copy has the same fingerprint."""
-        cut: tuple = self.bounds
-        if isinstance(self.x, DatasetColumn):
-            cut = self.x.fields.chunks
-        partitions = f"{self.partitions}:{_short(cut)}"
+        partitions = f"{self.partitions}:{_short(self.x.layout(self.bounds))}"
         fields = {"shape": str(self.shape), "dtype": str(self.x.dtype), "partitions": partitions}
         if self.nan != "error":
             fields["nan"] = self.nan
         for column in self.columns:
-            if column is not None:
-                fields[column.role] = column.content()
+            fields[column.role] = column.content()
         return fields
 
     @property
     def known_whole(self) -> bool:
         """Whether the fingerprint has every byte of the data, and not a sample of it."""
-        return all(column.known_whole for column in self.columns if column is not None)
+        return all(column.known_whole for column in self.columns)
 
     @property
     def kind(self) -> str:
         """Where the rows come from, in words."""
-        kinds = {ZarrColumn: "streamed from Zarr", DaskColumn: "Dask blocks", DatasetColumn: "variables of a Dataset"}
-        return kinds[type(self.x)]
+        return self.x.kind
 
     def __repr__(self) -> str:
         n, p = self.shape
@@ -345,8 +335,7 @@ def as_source(
         _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
         source = _as_source(x, y, sample_weight, offset)
         for column in source.columns:
-            if isinstance(column, ZarrColumn):
-                column.check_sendable()
+            column.check_sendable()
     if nan == "drop":
         return replace(source, nan="drop")
     return source
@@ -362,12 +351,15 @@ def dataset_source(
     fold: Any = None,
 ) -> Source:
     """A source from the variables of a dataset, see `fit`."""
-    x, y, weight, added, of = dataset_rows(dataset, features, target, sample_dims, sample_weight, offset, fold)
-    bounds = np.cumsum([0, *map(prod, product(*x.fields.chunks))])
-    names = None
-    if not isinstance(target, str):
-        names = y.fields.names
-    return Source(x, y, weight, tuple(bounds.tolist()), x.fields.names, names, offset=added, fold=of)
+    columns = dataset_columns(dataset, features, target, sample_dims, sample_weight, offset, fold)
+    x = columns["x"]
+    targets = columns["y"].fields.names
+    return Source(
+        {**columns},
+        bounds=x.partition_bounds(0, x.shape[0]),
+        feature_names=x.fields.names,
+        output_names=None if isinstance(target, str) else targets,
+    )
 
 
 def _only_beside_dataset(**given: Any) -> None:
@@ -380,19 +372,10 @@ def _as_source(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
-        given = {"weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
-        for field, (role, a) in given.items():
-            if a is None:
-                continue
-            if isinstance(x.x, DatasetColumn):
-                raise InvalidArgumentError(f"{role} beside a Source of a Dataset: give it beside the Dataset.")
-            if x.bounds[0] != 0 or x.bounds[-1] != x.x.shape[0]:
-                raise InvalidArgumentError(f"{role} beside a Source of some rows: name it in dask_gd.open(...).")
-            column: dict[str, Any] = {field: as_rows(a, role)}
-            check_shapes(x.x, x.y, **column)
-            check_stored(column[field], "error", 0, x.bounds[-1])
-            column[field] = align(column[field], x.bounds)
-            x = replace(x, **column)
+        beside = {"weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+        for role, (argument, values) in beside.items():
+            if values is not None:
+                x = x.with_columns(**{role: _beside_source(x, role, argument, values)})
         return x
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
@@ -406,21 +389,32 @@ def make_source(x, y, sample_weight=None, offset=None, *, rows: slice = slice(No
     check_coordinates(x=x, y=y, sample_weight=sample_weight, offset=offset)
     if (isinstance(y, xr.DataArray) and y.ndim == 2) or (hasattr(y, "columns") and len(y.shape) == 2):
         output_names = feature_names_of(y)
-    columns = (
-        as_rows(x, "x", missing),
-        as_rows(y, "y", missing),
-        None if sample_weight is None else as_rows(sample_weight, "sample_weight", missing),
-        None if offset is None else as_rows(offset, "offset", missing),
-    )
-    x, y, weight, added = columns
-    check_shapes(x, y, weight, added)
-    start, stop, step = rows.indices(x.shape[0])
+    # Each role with the values that were given for it, and what its argument is called.
+    given = {"x": (x, "x"), "y": (y, "y"), "weight": (sample_weight, "sample_weight"), "offset": (offset, "offset")}
+    columns: dict[str, Column] = {
+        role: as_rows(values, argument, missing) for role, (values, argument) in given.items() if values is not None
+    }
+    rows_of_x = columns["x"].shape[0]
+    check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
+    start, stop, step = rows.indices(rows_of_x)
     if step != 1 or start >= stop:
-        raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {x.shape[0]}, at least one.")
-    for column in columns:
-        check_stored(column, missing, start, stop)
-    bounds = partition_bounds(x, start, stop)
-    if isinstance(x, DaskColumn):
-        x = align(x, bounds)
-    rest: dict[str, Any] = {name: a and align(a, bounds) for name, a in (("weight", weight), ("offset", added))}
-    return Source(x, align(y, bounds), bounds=bounds, feature_names=names, output_names=output_names, **rest)
+        raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {rows_of_x}, at least one.")
+    for column in columns.values():
+        column.check(missing, start, stop)
+    # The features decide where partitions begin, and the other columns follow.
+    bounds = columns["x"].partition_bounds(start, stop)
+    aligned = {role: column.aligned(bounds) for role, column in columns.items()}
+    return Source(aligned, bounds, feature_names=names, output_names=output_names)
+
+
+def _beside_source(source: Source, role: str, argument: str, values: Any) -> Column:
+    """Return row weights or offsets that were given beside a source as a column of it."""
+    if source.sample_dims is not None:
+        raise InvalidArgumentError(f"{argument} beside a Source of a Dataset: give it beside the Dataset.")
+    rows = source.x.shape[0]
+    if source.bounds[0] != 0 or source.bounds[-1] != rows:
+        raise InvalidArgumentError(f"{argument} beside a Source of some rows: name it in dask_gd.open(...).")
+    column: Column = as_rows(values, argument)
+    check_shapes(source.x, source.y, **{role: column})
+    column.check("error", 0, rows)
+    return column.aligned(source.bounds)

@@ -23,10 +23,12 @@ from zarr.storage import LocalStore, MemoryStore, ZipStore
 from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from . import fingerprint, presence, stores
 from .chunk_files import ChunkError, ChunkFiles, chunk_files, thread_buffer
+from .column import ArrayColumn
 from .grid import Edges, chunk_edges, even_edges, find, grouped, key_edges, longest
 from .marked import MarkedChunks
 from .metadata import MANY_CHUNKS
 from .packing import Packing, zarr_packing
+from .partitions import bounds_of_units
 
 #: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
 #: these are wide: enough that the cost of adding up gradients, which are as wide, does.
@@ -36,8 +38,12 @@ AHEAD, AHEAD_BYTES = 8, 32 << 20
 
 
 @dataclass(frozen=True)
-class ZarrColumn:
-    """A Zarr array of rows, one of the roles of a source: features, targets or weights."""
+class ZarrColumn(ArrayColumn):
+    """A Zarr array of rows, streamed: tasks read it chunk by chunk."""
+
+    kind = "streamed from Zarr"
+    takes_block = False
+    needs_zarr = True
 
     array: zarr.Array
     role: str
@@ -257,6 +263,49 @@ class ZarrColumn:
             f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
             "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
         )
+
+    def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
+        """Return where partitions begin: runs of whole chunks, or shards."""
+        return bounds_of_units(self.units, self.nbytes(1), self.shape[1], start, stop)
+
+    def aligned(self, bounds: tuple[int, ...]) -> ZarrColumn:
+        """Return the column as it is: its rows are read by their numbers."""
+        return self
+
+    def for_tasks(self, in_process: bool = False) -> ZarrColumn:
+        """Return the column itself, which tasks read."""
+        return self
+
+    def bind(self, block: Any, partition: int, start: int) -> ZarrColumn:
+        """Return the column itself: it is the same in all partitions."""
+        return self
+
+    def blocks(self) -> None:
+        """Return nothing: tasks read the chunks."""
+        return None
+
+    @property
+    def memory(self) -> None:
+        return None
+
+    def lazy_rows(self, start: int, stop: int) -> da.Array:
+        """Return rows as a Dask array, each block read as a fit reads it."""
+        return self.lazy[start:stop]
+
+    def persisted(self) -> None:
+        """Return nothing: there is nothing in memory."""
+        return None
+
+    @property
+    def persistent(self) -> list[da.Array]:
+        return []
+
+    def check(self, missing: str, start: int, stop: int) -> None:
+        """Refuse a store that cannot be sent, and absent chunks, before any is decoded."""
+        self.check_sendable()
+        if missing == "error":
+            self.check_chunks(start, stop)
+        self.note_unchecked()
 
     def check_sendable(self) -> None:
         """Raise `UnreachableStoreError` if the active cluster's workers cannot be sent the array's store."""
