@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import ADMM, L1, L2, LBFGS, Adam, GradientDescent, LocalSGD, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.kernels.base import BOUND, EXACT, Request, sums_of_rows
+from dask_gd.kernels.base import BOUND, EXACT, Request, make_kernel
 from dask_gd.model.losses import Loss
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver
@@ -18,6 +18,7 @@ from dask_gd.solvers.newton import newton
 from dask_gd.solvers.newton.curvature import corrected, rescaled, restrained, solve
 from dask_gd.solvers.newton.newton import SHARE, SHORTER
 from dask_gd.solvers.objective import Objective, gradient_cosine, objective
+from dask_gd.sources import Rows
 
 ALL = Request(EXACT, moments=True)
 ROUNDING = 16 * np.finfo(float).eps
@@ -46,10 +47,14 @@ class Problem(NamedTuple):
         return np.zeros((self.x.shape[1] + 1, self.y.shape[1], 1))
 
     def sums(self, query, request=ALL):
-        return sums_of_rows(self.x, self.y, None, query, self.loss, request)
+        kernel = make_kernel(0, query, self.loss, request, self.x.dtype, self.x.shape[1])
+        kernel.add_rows(Rows(self.x, self.y, {}, 0))
+        return kernel.sums()
 
     def at(self, query, request=ALL):
-        return objective(self.sums(query, request), query, L2(self.alpha), self.loss, self.x.shape[1])
+        found = self.sums(query, request)
+        own = None if request.kernel is None else found
+        return objective(found.at_query, query, L2(self.alpha), self.loss, self.x.shape[1], own)
 
     def cosine(self, weights):
         """The largest component of the gradient over its scale, as `fit` measures convergence."""

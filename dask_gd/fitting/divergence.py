@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def on_last_partitions(run: FitState) -> tuple[float, float]:
     return first, last
 
 
-def read(run: FitState, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None) -> Sums:
+def read(run: FitState, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None) -> Any:
     """Return the sums of one more pass."""
     run.reads += 1
     request = request._replace(shift=run.shift)
@@ -63,7 +63,7 @@ def read(run: FitState, query: np.ndarray, request: Request, partitions: tuple[i
 
 
 class Finite(NamedTuple):
-    """Asks of each partition whether its sums are finite: ``Sums.local`` (1, 1, partitions) is 1 or 0."""
+    """Asks of each partition whether its sums are finite, see `FiniteSums`."""
 
     def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
         return FiniteKernel(query, loss, request, dtype, p)
@@ -72,9 +72,20 @@ class Finite(NamedTuple):
 class FiniteKernel(Kernel):
     """Sums at the query, and whether they are finite."""
 
-    def sums(self) -> Sums:
+    def sums(self) -> FiniteSums:  # type: ignore[override]
         finite = np.isfinite(self.total.loss).all() and np.isfinite(self.total.gradient).all()
-        return self.total._replace(local=np.full((1, 1, 1), float(finite)))
+        return FiniteSums(self.total, (bool(finite),))
+
+
+class FiniteSums(NamedTuple):
+    """The sums at the query, and of each partition whether its own are finite."""
+
+    at_query: Sums
+    finite: tuple[bool, ...]
+
+    def plus(self, other: FiniteSums) -> FiniteSums:
+        """Add up the sums, and put the partitions side by side."""
+        return FiniteSums(self.at_query.plus(other.at_query), self.finite + other.finite)
 
 
 def not_finite(run: FitState, query: np.ndarray) -> str:
@@ -84,9 +95,8 @@ def not_finite(run: FitState, query: np.ndarray) -> str:
         read_from = list(range(run.source.partitions))
     else:
         read_from = list(partitions)
-    local = read(run, query, Request(kernel=Finite()), partitions).local
-    assert local is not None
-    bad = [partition for partition, finite in zip(read_from, local[0, 0], strict=True) if not finite]
+    found = read(run, query, Request(kernel=Finite()), partitions)
+    bad = [partition for partition, finite in zip(read_from, found.finite, strict=True) if not finite]
     if run.iteration < 0:
         step = "At the start"
     else:

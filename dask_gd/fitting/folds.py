@@ -185,21 +185,41 @@ def _counted(y: np.ndarray, classes: int) -> np.ndarray:
 
 
 class ByFold(NamedTuple):
-    """The sums of each fold, and of the rows in none, apart: Sums with one more axis, last, (..., folds + 1).
-    ``held`` are the sums of the targets and of their squares, (2, k).
+    """Asks for the sums of each fold, and of the rows in none, apart: see `FoldSums`.
 
-    With several candidates in the query a curvature is computed at each of them, and the last axis is
-    (candidates * (folds + 1)).
+    With several candidates in the query a curvature is computed at each of them.
     """
 
     assigned: Assigned
 
     def copies(self, m: int) -> int:
-        """How many Sums there are in one, of so many candidates."""
+        """Return how many times the sums at one candidate there are, of so many candidates."""
         return m * (self.assigned.folds.count + 1)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+    def make(
+        self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int
+    ) -> ByFoldKernel:
         return ByFoldKernel(self, partition, query, loss, request, dtype, p)
+
+
+class FoldSums(NamedTuple):
+    """The sums of each fold, those of the rows in none last, at each candidate of a query."""
+
+    parts: tuple[tuple[Sums, ...], ...]  # [candidate][fold]
+    targets: np.ndarray  # (folds + 1, 2, k), the sums of the targets and of their squares
+
+    @property
+    def at_query(self) -> Sums:
+        """The sums of all folds at the first candidate."""
+        return reduce(combine, self.parts[0])
+
+    def plus(self, other: FoldSums) -> FoldSums:
+        """Return the sums over the rows of both, fold by fold."""
+        parts = tuple(
+            tuple(mine.plus(theirs) for mine, theirs in zip(a, b, strict=True))
+            for a, b in zip(self.parts, other.parts, strict=True)
+        )
+        return FoldSums(parts, self.targets + other.targets)
 
 
 class ByFoldKernel(Kernel):
@@ -250,39 +270,12 @@ class ByFoldKernel(Kernel):
                 self.targets[f, 0] += weighted.sum(axis=0)
                 self.targets[f, 1] += np.einsum("nk,nk->k", weighted, y)
 
-    def sums(self) -> Sums:
-        pairs = [(part.total, own) for parts in self.parts for part, own in zip(parts, self.targets, strict=True)]
-        return stacked([total._replace(held=own) for total, own in pairs])
-
-
-def stacked(several: list[Sums]) -> Sums:
-    """Along a new axis, the last."""
-
-    def together(*values: Any) -> Any:
-        if values[0] is None:
-            return None
-        if isinstance(values[0], tuple):
-            return type(values[0])(*map(together, *values))
-        return np.stack([np.asarray(v) for v in values], axis=-1)
-
-    return Sums(*map(together, *several))
-
-
-def unstack(sums: Sums) -> list[Sums]:
-    """What was `stacked`."""
-
-    def one(value: Any, i: int) -> Any:
-        if value is None:
-            return None
-        if isinstance(value, tuple):
-            return type(value)(*(one(v, i) for v in value))
-        return value[..., i]
-
-    return [Sums(*(one(value, i) for value in sums)) for i in range(len(np.asarray(sums.rows)))]
+    def sums(self) -> FoldSums:  # type: ignore[override]
+        return FoldSums(tuple(tuple(part.total for part in parts) for parts in self.parts), self.targets)
 
 
 class HoldOut(NamedTuple):
-    """Each candidate's sums over the rows that are not of its fold, and in ``held`` its loss and score over those."""
+    """Asks for each candidate's sums over the rows that are not of its fold, see `HoldOutSums`."""
 
     assigned: Assigned
     of: np.ndarray  # (m,) each candidate's fold; -2: it sees all rows
@@ -292,12 +285,23 @@ class HoldOut(NamedTuple):
         return HoldOutKernel(self, partition, query, loss, request, dtype, p)
 
 
+class HoldOutSums(NamedTuple):
+    """Each candidate's sums over the rows that are not of its fold, and its loss and score over the others."""
+
+    at_query: Sums
+    holdout: np.ndarray  # (2, m)
+
+    def plus(self, other: HoldOutSums) -> HoldOutSums:
+        """Return the sums over the rows of both."""
+        return HoldOutSums(self.at_query.plus(other.at_query), self.holdout + other.holdout)
+
+
 class HoldOutKernel(Kernel):
     def __init__(self, how: HoldOut, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype, p: int):
         super().__init__(query, loss, Request(shift=request.shift), dtype, p)
         self.how = how
         self.fold_of = how.assigned.in_partition(partition)
-        self.total = self.total._replace(held=np.zeros((2, query.shape[2])))
+        self.holdout = np.zeros((2, query.shape[2]))
 
     def add_rows(self, rows: Any) -> None:
         fold = self.fold_of(rows)
@@ -312,8 +316,6 @@ class HoldOutKernel(Kernel):
         self.total = self.total._replace(rows=self.total.rows + len(rows.x), weight=self.total.weight + weight)
 
     def _add_some(self, block, target, s, offset, fold) -> None:
-        held = self.total.held
-        assert held is not None
         if self.classes:
             target = self.loss.indicators(target)  # type: ignore[attr-defined]
         block = self.shifted(block)
@@ -327,9 +329,12 @@ class HoldOutKernel(Kernel):
             value = s[:, None] * value
             slope = s[:, None, None] * slope
         left = np.where(out, value, 0.0).sum(axis=0)
-        held[0] += left
+        self.holdout[0] += left
         self.total.loss[:] += value.sum(axis=0) - left
         if self.how.score is not None:
-            held[1] += np.where(out, score if s is None else s[:, None] * score, 0.0).sum(axis=0)
+            self.holdout[1] += np.where(out, score if s is None else s[:, None] * score, 0.0).sum(axis=0)
         slope[np.broadcast_to(out[:, None], slope.shape)] = 0.0
         self.add_gradient(block, slope)
+
+    def sums(self) -> HoldOutSums:  # type: ignore[override]
+        return HoldOutSums(self.total, self.holdout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,14 @@ from .state import FitState
 logger = logging.getLogger("dask_gd")
 
 
+class Evaluated(NamedTuple):
+    """The sums at a query, and how they were found."""
+
+    sums: Sums
+    own: Any  # those of the solver's own kernel, if it has asked for one
+    passed: bool  # that took a pass over the data
+
+
 class Run(FitState):
     """A fit's loop: evaluate the query, take a step, commit it, and tell whether to stop."""
 
@@ -46,12 +54,12 @@ class Run(FitState):
         if (foretold := gradient_bound(self)) <= stop[1]:
             return self.finish_without_pass(foretold, began, *stop)
         query = self.state.query
-        sums, passed = self.evaluate(query)
+        sums, own, passed = self.evaluate(query)
         again = stages.shift_columns(self, sums)
         again |= self.begin_at_mean(sums)
         if again:
             query = self.state.query
-            sums, _ = self.evaluate(query)
+            sums, own, _ = self.evaluate(query)
         if self.batched:
             sums = self.as_all(sums)
         if sums.weight <= 0 and not self.samples:
@@ -59,7 +67,7 @@ class Run(FitState):
                 raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         with np.errstate(divide="ignore", invalid="ignore"):
-            seen = objective(sums, query, self.penalty, self.smoothed, self.width)
+            seen = objective(sums, query, self.penalty, self.smoothed, self.width, own)
         finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
         # A solver that searches takes the step back, if it has come from somewhere.
         lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
@@ -155,11 +163,11 @@ class Run(FitState):
             self.history[name].append(value)
         return self.end_iteration(*stop)
 
-    def evaluate(self, query: np.ndarray) -> tuple[Sums, bool]:
-        """The sums at the query, and whether that took a pass over the data."""
+    def evaluate(self, query: np.ndarray) -> Evaluated:
+        """Return the sums at the query, from a pass over the data or from what earlier passes have found."""
         request = self.solver.request(self.state)._replace(moments=bool(np.isinf(self.state.loss[0])))
         if not self.loss.quadratic:
-            return self.read(query, request), True
+            return Evaluated(*self.read(query, request), passed=True)
         # A quadratic loss has one curvature, for every query and every solver.
         passed = False
         wanted = request.curvature or self.by_statistics or hasattr(self.state, "curvature")
@@ -168,16 +176,18 @@ class Run(FitState):
             center = query
             if self.by_statistics or not request.moments:
                 center = self.start
-            sums = self.read(center, request._replace(curvature=EXACT, moments=True))
+            sums, own = self.read(center, request._replace(curvature=EXACT, moments=True))
             self.quadratic = Quadratic(center, sums)
             passed = True
             if center is query:
-                return sums, True
+                return Evaluated(sums, own, passed=True)
         if self.by_statistics:
             assert self.quadratic is not None
-            return self.quadratic(query), passed
-        sums = self.read(query, request._replace(curvature=None))
-        return sums._replace(curvature=self.quadratic.sums.curvature if self.quadratic else None), True
+            return Evaluated(self.quadratic(query), None, passed)
+        sums, own = self.read(query, request._replace(curvature=None))
+        if self.quadratic is not None:
+            sums = sums._replace(curvature=self.quadratic.sums.curvature)
+        return Evaluated(sums, own, passed=True)
 
     @property
     def by_statistics(self) -> bool:

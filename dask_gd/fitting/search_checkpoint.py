@@ -67,8 +67,9 @@ def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkp
     for i, trial in enumerate(trials):
         for name, array in trial.state._asdict().items():
             add(f"trials/{i}-state-{name}", array)
-        for name in ("held", "losses", "held_losses"):
-            add(f"trials/{i}-{name}", getattr(trial, name))
+        add(f"trials/{i}-held", trial.holdout)
+        add(f"trials/{i}-losses", trial.losses)
+        add(f"trials/{i}-held_losses", trial.held_losses)
         told.append([trial.candidate, trial.fold, trial.reason, float(trial.grad_norm)])
     assert shared.processors is not None
     fields = {"format": FORMAT, "processors": shared.processors.known(), "spec": shared.spec, "trials": told}
@@ -108,7 +109,7 @@ def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial
         trial = shared.trial(candidate, fold, start, shared.seen(shared.folds, fold).weight)
         fields = trial.state._fields
         trial.state = type(trial.state)(**{name: arrays[f"trials/{i}-state-{name}"] for name in fields})
-        trial.held = arrays[f"trials/{i}-held"]
+        trial.holdout = arrays[f"trials/{i}-held"]
         trial.losses = arrays[f"trials/{i}-losses"].tolist()
         trial.held_losses = arrays[f"trials/{i}-held_losses"].tolist()
         trial.reason = reason

@@ -117,7 +117,7 @@ class SearchResult:
         data = xr.Dataset(
             {
                 "score": (pairs, over(lambda t: score(t, shared, scoring), folds)),
-                "loss": (pairs, over(lambda t: t.held[0] / shared.folds[t.fold].weight, folds)),
+                "loss": (pairs, over(lambda t: t.holdout[0] / shared.folds[t.fold].weight, folds)),
                 "n_iter": (pairs, over(lambda t: t.n_iter, folds)),
                 "grad_norm": (pairs, over(lambda t: t.grad_norm, folds)),
                 "reason": (pairs, over(lambda t: t.reason, folds)),
@@ -367,12 +367,11 @@ def score(trial: Trial, shared: Shared, scoring: str) -> float:
     if trial.reason in ("diverged", "dropped"):
         return np.nan
     fold = shared.folds[trial.fold]
-    assert fold.held is not None
-    found = trial.held[1] / fold.weight
+    found = trial.holdout[1] / fold.weight
     if shared.score is None:
         # Half the squared error is the loss, summed over outputs.
-        found = -trial.held[0] / fold.weight * (2 / trial.weights.shape[1] if scoring in OF_SQUARES else 1)
+        found = -trial.holdout[0] / fold.weight * (2 / trial.weights.shape[1] if scoring in OF_SQUARES else 1)
     if scoring != "r2":
         return found
-    total, squares = fold.held[:, 0] / fold.weight
+    total, squares = shared.fold_targets[trial.fold, :, 0] / fold.weight
     return 1 + found / (squares - total**2)

@@ -42,7 +42,7 @@ class SearchRun(Shared):
             trials = self.without_passes(start)
         else:
             trials = self.with_passes(start)
-        if self.batched or (self.score is not None and any(np.isnan(trial.held[1]) for trial in trials)):
+        if self.batched or (self.score is not None and any(np.isnan(trial.holdout[1]) for trial in trials)):
             self.score_held(trials)
         self.check_stamps()
         return trials
@@ -66,8 +66,8 @@ class SearchRun(Shared):
             while left := [trial for trial in trials if not trial.done]:
                 told = self.evaluate(left)
                 with one_blas_thread():
-                    for trial, sums in zip(left, told, strict=True):
-                        trial.tell(sums, self.max_iter, -1.0 if self.batched else self.tol)
+                    for trial, (sums, holdout) in zip(left, told, strict=True):
+                        trial.tell(sums, holdout, self.max_iter, -1.0 if self.batched else self.tol)
                 if all(self.candidates[c].learning_rate is not None for c in batch):
                     halve([t for t in trials if t.candidate in batch], [part.weight for part in self.folds])
                 self.end_round(trials)
@@ -103,10 +103,10 @@ class SearchRun(Shared):
         trials = [self.trial(c, fold, start, seen[fold].weight) for c in batch for fold in seen]
         with one_blas_thread():
             for trial in trials if not self.batched else ():
-                held = np.array([[0.0], [np.nan]])
+                holdout = np.array([[0.0], [np.nan]])
                 if trial.fold != ALL:
-                    held[0] = self.folds[trial.fold].loss
-                trial.tell(seen[trial.fold]._replace(held=held), self.max_iter, self.tol)
+                    holdout[0] = self.folds[trial.fold].loss
+                trial.tell(seen[trial.fold], holdout, self.max_iter, self.tol)
         return trials
 
     def without_passes(self, start: np.ndarray) -> list[Trial]:
@@ -169,7 +169,7 @@ class SearchRun(Shared):
                     left[0] = 0.0
                 else:
                     left[0] = held(query).loss
-                trial.tell(seen(query)._replace(held=left), self.max_iter, self.tol)
+                trial.tell(seen(query), left, self.max_iter, self.tol)
             if np.isfinite(trial.state.weights).all():
                 at = trial.state.weights
         return trials

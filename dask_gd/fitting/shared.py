@@ -27,7 +27,7 @@ from ..sources import Source
 from ..sources.stamps import Stamps
 from ..store.store import Checkpoint, Store, said_of
 from .fit import fit
-from .folds import Assigned, ByFold, HoldOut, unstack
+from .folds import Assigned, ByFold, HoldOut
 from .forecast import unit_of
 from .grid import Candidate
 from .scores import OfRows
@@ -83,6 +83,8 @@ class Shared:
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
         # Subtracted from the rows: the trials' parameters are those of such rows.
         self.shift: np.ndarray | None = None
+        # Sums of the targets and of their squares in each fold, (folds + 1, 2, k).
+        self.fold_targets = np.empty((0, 2, 0))
         self.asked = np.empty(0)
         self.spec: dict[str, Any] = {}
         self.processors: Processors | None = None
@@ -180,8 +182,11 @@ class Shared:
         unit = unit_of(self.source, rounding_of(self.source.dtype))
         return Trial(candidate, fold, self.smoothed, penalty, solver, state, *of_all, weight, unit)
 
-    def evaluate(self, trials: list[Trial]) -> list[Sums]:
-        """The sums at the trials' queries, in a pass; and in another one curvatures, where some are asked for."""
+    def evaluate(self, trials: list[Trial]) -> list[tuple[Sums, np.ndarray]]:
+        """Return for each trial the sums at its query over the rows that it sees, and loss and score over the others.
+
+        That takes a pass, and another one for curvatures, where trials ask for some.
+        """
         queries = [trial.state.query for trial in trials]
         sizes = [query.shape[2] for query in queries]
         of = np.repeat([trial.fold for trial in trials], sizes)
@@ -192,18 +197,27 @@ class Shared:
             batch = self.solvers[0].batch  # type: ignore[attr-defined]
             partitions = draw_partitions(self.seed, len(trials[0].losses), batch, self.source.partitions)
             share = len(partitions) / self.source.partitions
-        sums = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)), partitions)
-        assert sums.held is not None
+        read = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)), partitions)
+        sums = read.at_query
         edges = np.cumsum([0, *sizes])
         found = []
+        holdouts = []
         for i, trial in enumerate(trials):
             own = slice(edges[i], edges[i + 1])
-            held = sums.held[:, own] / share
-            weight = trial.weight * share
-            found.append(Sums(0, weight, sums.loss[own], sums.gradient[:, :, own], None, None, held=held))
+            holdouts.append(read.holdout[:, own] / share)
+            found.append(
+                Sums(
+                    rows=0,
+                    weight=trial.weight * share,
+                    loss=sums.loss[own],
+                    gradient=sums.gradient[:, :, own],
+                    curvature=None,
+                    moments=None,
+                )
+            )
         asking = [i for i, trial in enumerate(trials) if trial.solver.request(trial.state).curvature]
         if not asking:
-            return found
+            return list(zip(found, holdouts, strict=True))
         # One point for all folds of a candidate: where the fit to all rows is, or any other that still runs.
         points: dict[int, Trial] = {}
         for i in reversed(asking):
@@ -216,7 +230,7 @@ class Shared:
         for i in asking:
             curvature = self.seen(by_fold[trials[i].candidate], trials[i].fold).curvature
             found[i] = found[i]._replace(curvature=curvature)
-        return found
+        return list(zip(found, holdouts, strict=True))
 
     def in_memory(self, candidates: list[int], kind: str | None) -> list[list[int]]:
         """As many of them together as a pass may compute curvatures for."""
@@ -228,10 +242,9 @@ class Shared:
 
     def by_fold(self, query: np.ndarray, request: Request) -> list[list[Sums]]:
         """For each candidate in the query (q, k, m) the sums over each fold's rows, and over those in none."""
-        sums = self.read(query, request._replace(kernel=ByFold(self.assigned)))
-        parts = [expand_class_pairs(part, self.loss, request) for part in unstack(sums)]
-        size = self.count + 1
-        return [parts[i : i + size] for i in range(0, len(parts), size)]
+        read = self.read(query, request._replace(kernel=ByFold(self.assigned)))
+        self.fold_targets = read.targets
+        return [[expand_class_pairs(part, self.loss, request) for part in parts] for parts in read.parts]
 
     def seen(self, parts: list[Sums], fold: int) -> Sums:
         """The sums over all rows but the fold's."""
@@ -241,12 +254,12 @@ class Shared:
         """Scores of trials that took no pass."""
         query = np.concatenate([trial.state.weights for trial in trials], axis=2)
         of = np.array([trial.fold for trial in trials])
-        sums = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)))
-        assert sums.held is not None
-        for trial, held in zip(trials, sums.held.T, strict=True):
-            trial.held = held
+        read = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)))
+        for trial, holdout in zip(trials, read.holdout.T, strict=True):
+            trial.holdout = holdout
 
-    def read(self, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None = None) -> Sums:
+    def read(self, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None = None) -> Any:
+        """Return the sums of one pass, those of the request's kernel."""
         self.passes += 1
         if partitions is None:
             self.taken += 1.0

@@ -44,7 +44,7 @@ class Summary(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """Asks for sums over the residuals at the query, in ``Sums.local`` (`SUMS`, k, partitions)."""
+    """Asks for sums over the residuals at the query, see `ResidualSums`."""
 
     quantile: float
     widths: np.ndarray  # (k,)
@@ -87,8 +87,20 @@ class ResidualsKernel(Kernel):
         # Where a value is not finite, this is not either, and the pass looks for it.
         self.total.loss[:] += loss.sum()
 
-    def sums(self) -> Sums:
-        return self.total._replace(local=self.found)
+    def sums(self) -> ResidualSums:  # type: ignore[override]
+        return ResidualSums(self.total, self.found)
+
+
+class ResidualSums(NamedTuple):
+    """The sums at the query, and those over the residuals of each partition, which `summary_of` puts together."""
+
+    at_query: Sums
+    residuals: np.ndarray  # (`SUMS`, k, partitions)
+
+    def plus(self, other: ResidualSums) -> ResidualSums:
+        """Add up the sums at the query, and put the partitions' residuals side by side."""
+        residuals = np.concatenate([self.residuals, other.residuals], axis=2)
+        return ResidualSums(self.at_query.plus(other.at_query), residuals)
 
 
 def merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -136,8 +136,8 @@ class FitState:
         """Return a sentence on what has been committed, for errors of the cluster."""
         return said_of(self.store, self.iteration)
 
-    def read(self, query: np.ndarray, request: Request) -> Sums:
-        """One pass over the rows in use."""
+    def read(self, query: np.ndarray, request: Request) -> tuple[Sums, Any]:
+        """Return the sums at the query from a pass over the rows in use, and those of the request's kernel, if any."""
         partitions = self.partitions
         if partitions is None:
             reading = set(range(self.source.partitions))
@@ -147,9 +147,10 @@ class FitState:
         self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
-        sums = passes.evaluate(
+        found = passes.evaluate(
             self.source, query, self.smoothed, request, self.name, self.reads, partitions, keep=self.keeps
         )
+        sums = found.at_query
         self.dropped = self.size - sums.rows
         if self.store is not None:
             self.seen = Seen(
@@ -157,14 +158,13 @@ class FitState:
             )
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
-        return about_mean(sums, self.loss, self.width)
+        return about_mean(sums, self.loss, self.width), None if request.kernel is None else found
 
     def read_residuals(self, query: np.ndarray) -> np.ndarray:
         """Return sums over the residuals at the query, see `smoothing`, from a pass over the rows in use."""
         assert self.smoothing is not None
-        local = self.read(query, Request(kernel=self.smoothing.asked())).local
-        assert local is not None
-        return local
+        _, own = self.read(query, Request(kernel=self.smoothing.asked()))
+        return own.residuals
 
     @property
     def size(self) -> int:

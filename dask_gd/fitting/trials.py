@@ -45,7 +45,7 @@ class Trial:
     unit: Unit
     reason: str | None = None
     #: Sums of loss and score over the rows held out, at the weights.
-    held: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
+    holdout: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
     losses: list[float] = field(default_factory=list)
     held_losses: list[float] = field(default_factory=list)
     grad_norm: float = np.inf
@@ -63,9 +63,11 @@ class Trial:
     def n_iter(self) -> int:
         return max(0, len(self.losses) - 1)
 
-    def tell(self, sums: Sums, max_iter: int, tol: float) -> None:
-        """Take a step: ``sums`` are those over the rows that it sees, at its query, and ``held`` those over the
-        others."""
+    def tell(self, sums: Sums, holdout: np.ndarray, max_iter: int, tol: float) -> None:
+        """Take a step from the sums at its query over the rows that it sees.
+
+        ``holdout`` (2, m) are the sums of loss and score over the others.
+        """
         query = self.state.query
         # The basis of ill-conditioned least squares takes passes of its own.
         seen = objective(sums, query, self.penalty, self.loss, self.width)._replace(quadratic=False)
@@ -73,13 +75,12 @@ class Trial:
         if not finite.any() and not (self.solver.searches and self.losses):
             self.reason = "diverged"
             return
-        assert sums.held is not None
-        if finite.all() and query.shape[2] == 1 and self.ends(seen.loss, seen.gradient, sums.held[:, 0], tol):
+        if finite.all() and query.shape[2] == 1 and self.ends(seen.loss, seen.gradient, holdout[:, 0], tol):
             return
         self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
         taken = np.flatnonzero((query == self.state.weights).all(axis=(0, 1)))
         if taken.size:
-            self.held = sums.held[:, taken[0]]
+            self.holdout = holdout[:, taken[0]]
         self.grad_norm = self.norm(self.state.gradient, self.state.weights)
         self.note()
         if self.grad_norm <= tol:
@@ -87,13 +88,13 @@ class Trial:
         else:
             self.reason = self.stop(max_iter)
 
-    def ends(self, loss: np.ndarray, gradient: np.ndarray, held: np.ndarray, tol: float) -> bool:
+    def ends(self, loss: np.ndarray, gradient: np.ndarray, holdout: np.ndarray, tol: float) -> bool:
         """At the query, if the gradient (q, k, 1) of the objective is within the tolerance; nobody asks for a step."""
         norm = self.norm(gradient, self.state.query)
         if norm > tol:
             return False
         self.state = self.state._replace(weights=self.state.query, loss=loss, gradient=gradient)
-        self.held = held
+        self.holdout = holdout
         self.grad_norm = norm
         self.reason = "converged"
         self.note()
@@ -101,7 +102,7 @@ class Trial:
 
     def note(self) -> None:
         self.losses.append(float(self.state.loss[0]))
-        self.held_losses.append(float(self.held[0]))
+        self.held_losses.append(float(self.holdout[0]))
 
     def norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
         """Of the gradient (q, k, 1), at these weights where the penalty bends there, see `gradient_cosine`."""

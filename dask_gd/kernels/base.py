@@ -9,7 +9,7 @@ all candidate parameters, the intercept in the last row. The data never gets a c
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
     curvature: str | None = None
     moments: bool = False
-    kernel: Any = None
+    kernel: KernelSpec | None = None
     targets: bool = False
     shift: np.ndarray | None = None
 
@@ -59,7 +59,7 @@ class Moments(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over rows. Add two with `combine`.
+    """Sums over rows at a query.
 
     ``curvature`` is (q, q, k), or (q, q, 1) where it is the same for every output, or (q, q, pairs), see `curvatures`.
     """
@@ -70,38 +70,87 @@ class Sums(NamedTuple):
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None
     moments: Moments | None
-    local: np.ndarray | None = None  # (q + 1, k, partitions), see `own_steps`; not added up but put side by side
-    basis: np.ndarray | None = None  # (q, q + k), see `least_squares`
-    held: np.ndarray | None = None  # (2, m) or (2, k), see `folds`
+
+    @property
+    def at_query(self) -> Sums:
+        """The sums themselves, as the sums of other kernels have them beside their own."""
+        return self
+
+    def plus(self, other: Sums) -> Sums:
+        """Return the sums over the rows of both."""
+        curvature = None
+        if self.curvature is not None and other.curvature is not None:
+            curvature = self.curvature + other.curvature
+        moments = None
+        if self.moments is not None and other.moments is not None:
+            moments = Moments(*(x + y for x, y in zip(self.moments, other.moments, strict=True)))
+        return Sums(
+            rows=self.rows + other.rows,
+            weight=self.weight + other.weight,
+            loss=self.loss + other.loss,
+            gradient=self.gradient + other.gradient,
+            curvature=curvature,
+            moments=moments,
+        )
 
 
-def combine(a: Sums, b: Sums) -> Sums:
-    """Return the sums over the rows of both."""
+class PartitionSums(Protocol):
+    """What a kernel has summed over the rows of a partition: arrays, which are added up over all partitions.
 
-    def added(name: str) -> Any:
-        mine = getattr(a, name)
-        other = getattr(b, name)
-        if mine is None or other is None:
-            return None
-        return mine + other
+    A kernel's own is a NamedTuple with `Sums` and what it sums beside them.
+    """
 
-    moments = None
-    if a.moments is not None and b.moments is not None:
-        moments = Moments(*(x + y for x, y in zip(a.moments, b.moments, strict=True)))
-    local = None
-    if a.local is not None and b.local is not None:
-        local = np.concatenate([a.local, b.local], axis=2)
-    return Sums(
-        rows=a.rows + b.rows,
-        weight=a.weight + b.weight,
-        loss=a.loss + b.loss,
-        gradient=a.gradient + b.gradient,
-        curvature=added("curvature"),
-        moments=moments,
-        local=local,
-        basis=added("basis"),
-        held=added("held"),
-    )
+    @property
+    def at_query(self) -> Sums:
+        """The loss and the gradient at the query, and what the request asked for beside them."""
+        ...
+
+    def plus(self, other: Any) -> Any:
+        """Return the sums over the rows of both; those of this partition come first."""
+        ...
+
+
+class PartitionKernel(Protocol):
+    """What sums over the rows of one partition, in a task."""
+
+    @property
+    def total(self) -> Sums:
+        """The sums so far, which are looked at for what is not finite."""
+        ...
+
+    def add_rows(self, rows: Any) -> None:
+        """Add rows, `sources.Rows`, which are valid until the next."""
+        ...
+
+    def sums(self) -> PartitionSums:
+        """Return the sums when all rows have been added."""
+        ...
+
+
+class KernelSpec(Protocol):
+    """What a request names as its kernel: it makes each partition's. It travels to the workers, and holds arrays only.
+
+    A spec whose sums are larger than those at a query has a method ``copies(m)``, which says how many times.
+    """
+
+    def make(
+        self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int
+    ) -> PartitionKernel:
+        """Return the kernel of a partition of rows (n, p) of this dtype."""
+        ...
+
+
+def copies_of(kernel: KernelSpec | None, m: int) -> int:
+    """Return how many times the sums at a query of m candidates a kernel sums."""
+    copies = getattr(kernel, "copies", None)
+    if copies is None:
+        return 1
+    return copies(m)
+
+
+def combine(a: Any, b: Any) -> Any:
+    """Return what two parts of the rows sum together."""
+    return a.plus(b)
 
 
 def expand_class_pairs(sums: Sums, loss: Loss, request: Request) -> Sums:
@@ -183,13 +232,15 @@ def sums_of_rows(x, y, weight, query, loss: Loss, request: Request) -> Sums:
         ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``request`` asks for.
         A row of x with NaN or infinity makes the gradient or ``moments.features`` non-finite, even at w = 0.
     """
-    kernel = make_kernel(0, query, loss, request, x.dtype, x.shape[1])
+    kernel = Kernel(query, loss, request, x.dtype, x.shape[1])
     kernel.add(x, y, weight)
     return kernel.sums()
 
 
-def make_kernel(partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
-    """What sums over the rows of one partition."""
+def make_kernel(
+    partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int
+) -> PartitionKernel:
+    """Return what sums over the rows of one partition."""
     if request.kernel is not None:
         return request.kernel.make(partition, query, loss, request._replace(kernel=None), dtype, p)
     return Kernel(query, loss, request, dtype, p)

@@ -55,6 +55,21 @@ class Basis(NamedTuple):
         return BasisKernel(self, query, loss, request, dtype, p)
 
 
+class OrthogonalSums(NamedTuple):
+    """The sums at the query, and those of the rows in the basis: ``B^T B`` and ``B^T slopes``."""
+
+    at_query: Sums
+    basis: np.ndarray  # (q, q + k)
+
+    def plus(self, other: OrthogonalSums) -> OrthogonalSums:
+        """Return the sums over the rows of both."""
+        return OrthogonalSums(self.at_query.plus(other.at_query), self.basis + other.basis)
+
+    def finalize(self, weight: float) -> OrthogonalSums:
+        """Return means in the basis."""
+        return self._replace(basis=self.basis / weight)
+
+
 class BasisKernel(Kernel):
     """With ``B = [x 1] R^-1``: ``B^T B`` and ``B^T slopes``, (q, q + k); to refine also the gradient, in extended
     precision.
@@ -96,12 +111,11 @@ class BasisKernel(Kernel):
             b = solve_triangular(self.r, (root * block).T, trans="T", check_finite=False)
             self.basis += b @ np.hstack([b.T, (root * slope[:, :, 0]).astype(float)])
 
-    def sums(self) -> Sums:
-        if self.gradient is None:
-            gradient = self.total.gradient
-        else:
-            gradient = self.gradient
-        return self.total._replace(basis=self.basis, gradient=gradient)
+    def sums(self) -> OrthogonalSums:  # type: ignore[override]
+        at_query = self.total
+        if self.gradient is not None:
+            at_query = at_query._replace(gradient=self.gradient)
+        return OrthogonalSums(at_query, self.basis)
 
 
 def to_orthogonal(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """What partitions can do by themselves within a pass, beside the sums: take steps of their own.
 
 A solver asks for it by ``Request.kernel``, one of the classes here, which makes each partition's kernel. Where the
-partitions end comes back in ``Sums.local``, (q + 1, k, partitions): the parameters, and below them the partition's
-weight.
+partitions end comes back as `OwnSteps`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,21 @@ from .base import BOUND, Kernel, Request, Sums
 
 #: Rows of a step of `Descent`. Of fewer the arithmetic costs less than the call.
 STEP_ROWS = 256
+
+
+class OwnSteps(NamedTuple):
+    """The sums at the query, and where each partition has ended."""
+
+    at_query: Sums
+    ends: np.ndarray  # (q + 1, k, partitions), the parameters, and below them the partition's weight
+
+    def plus(self, other: OwnSteps) -> OwnSteps:
+        """Add up the sums, and put the ends side by side."""
+        return OwnSteps(self.at_query.plus(other.at_query), np.concatenate([self.ends, other.ends], axis=2))
+
+    def finalize(self, weight: float) -> OwnSteps:
+        """Return the ends as they are: there is nothing to divide."""
+        return self
 
 
 def ended(parameters: np.ndarray, weight: float) -> np.ndarray:
@@ -59,8 +73,8 @@ class DescentKernel(Kernel):
                 slope = block.total.gradient / block.total.weight + self.how.ridge * self.at
                 self.at = self.at - self.how.rate * slope
 
-    def sums(self) -> Sums:
-        return self.total._replace(local=ended(self.at, self.total.weight))
+    def sums(self) -> OwnSteps:  # type: ignore[override]
+        return OwnSteps(self.total, ended(self.at, self.total.weight))
 
 
 class Consensus(NamedTuple):
@@ -87,12 +101,13 @@ class ConsensusKernel(Kernel):
         self.centre = centre
         self.metric = metric
 
-    def sums(self) -> Sums:
+    def sums(self) -> OwnSteps:  # type: ignore[override]
         s = self.total
         own = self.own
         assert s.curvature is not None
         if s.weight > 0:
             slope = s.gradient[:, :, 0] / s.weight + self.metric @ (own - self.centre)[:, :, 0]
             own = own - least_norm(s.curvature[:, :, 0] / s.weight + self.metric, slope)[:, :, None]
-        local = ended(own, s.weight)
-        return s._replace(loss=s.loss[1:], gradient=s.gradient[:, :, 1:], curvature=None, local=local)
+        ends = ended(own, s.weight)
+        at_query = s._replace(loss=s.loss[1:], gradient=s.gradient[:, :, 1:], curvature=None)
+        return OwnSteps(at_query, ends)

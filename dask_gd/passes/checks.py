@@ -10,6 +10,9 @@ from ..sources import Rows
 from ..sources.column import TaskColumn
 from .plan import Work
 
+#: Columns whose values enter the sums, so that one that is not finite shows there.
+SUMMED = ("weight", "offset")
+
 
 def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) -> None:
     """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
@@ -19,6 +22,7 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
     non-finite whatever the weights are.
     """
     sums = (total.gradient, total.loss, total.weight, total.curvature, *(total.moments or ()))
+    sums += tuple(values.sum() for role, values in rows.others.items() if role not in SUMMED)
     good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
     first = work.request.moments or work.request.targets
     if good and not first:

@@ -24,7 +24,7 @@ from distributed import futures_of, span
 
 from ..cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
 from ..errors import InvalidArgumentError
-from ..kernels.base import FAN_IN_BYTES, Request, Sums, curvatures, expand_class_pairs, fan_in, sums_bytes
+from ..kernels.base import FAN_IN_BYTES, Request, Sums, copies_of, curvatures, expand_class_pairs, fan_in, sums_bytes
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from .graph import sum_of_tasks
@@ -47,14 +47,16 @@ def evaluate(
     step: int,
     partitions: tuple[int, ...] | None = None,
     keep: bool = False,
-) -> Sums:
-    """The sums over the rows of some partitions, or of all, at ``query``: one pass.
+) -> Any:
+    """Return the sums over the rows of partitions, or of all, at ``query``: one pass.
+
+    These are `Sums`, or what the request's kernel sums.
 
     Parameters
     ----------
     source : Source
     query : (q, k, m) float64
-    loss, needs
+    loss, request
     run : str
         Names the fit.
     step : int
@@ -78,10 +80,7 @@ def evaluate(
     if partitions is None:
         partitions = tuple(range(source.partitions))
     q, k, m = query.shape
-    copies = 1
-    if hasattr(request.kernel, "copies"):
-        copies = request.kernel.copies(m)
-    nbytes = copies * sums_bytes(q, k, m + bool(request.kernel), curvatures(k, loss, request))
+    nbytes = copies_of(request.kernel, m) * sums_bytes(q, k, m + bool(request.kernel), curvatures(k, loss, request))
     if client is not None:
         threads = threads_of(client, run)
     else:
@@ -110,14 +109,16 @@ def evaluate(
         # Dask advises against graphs that hold this much; here it is sent once.
         large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
         with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            [[sums]] = compute(
+            [[found]] = compute(
                 total,
                 run=run,
                 what=f"pass {key}",
                 named=partial(_rows_named, source, groups),
                 one_task=blocks is None and len(groups) == 1,
             )
-            return expand_class_pairs(sums, loss, request)
+            if isinstance(found, Sums):
+                return expand_class_pairs(found, loss, request)
+            return found
     finally:
         del _running[key]
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 from distributed.metrics import context_meter
 
-from ..kernels.base import Sums, make_kernel
+from ..kernels.base import PartitionSums, make_kernel
 from ..sources.cache import cache
 from ..worker_env import keep_pages, one_blas_thread, relieve
 from .checks import check
@@ -19,7 +19,7 @@ from .plan import Work
 _running: dict[str, tuple[int, list[None]]] = {}
 
 
-def gradient(work: Work, number: int, blocks: tuple = ()) -> list[Sums]:
+def gradient(work: Work, number: int, blocks: tuple = ()) -> list[PartitionSums]:
     """The task: sums over each of some partitions, a few chunks at a time."""
     reader = work.reader
     found = []

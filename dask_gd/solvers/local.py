@@ -94,10 +94,10 @@ class LocalSGD(GradientDescent):
             # The curvature of a few rows is above that of all by about as much.
             bound = lipschitz(objective) + float(objective.diagonal.sum()) / STEP_ROWS
             rate = np.full(1, 1.0 / bound if bound > 0 else 1.0)
-        if objective.local is None:
+        if objective.own is None:
             ends = state.query - rate * objective.gradient
         else:
-            each, shares = gathered(objective.local)
+            each, shares = gathered(objective.own.ends)
             ends = (each @ shares)[:, :, None]
         return state._replace(
             weights=state.query,
@@ -182,13 +182,13 @@ class ADMM:
 
     def step(self, state, objective):
         state = state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient)
-        if objective.local is None:
+        if objective.own is None:
             # Not a step of the method, but the pass has all that one needs.
             state = state._replace(metric=objective.curvature[:, :, 0])
             move = least_norm(state.metric, state.gradient[:, :, 0])[:, :, None]
             start = self._agreed(state.weights - move, state, objective)
             return state._replace(query=start, own=start)
-        own, shares = gathered(objective.local)
+        own, shares = gathered(objective.own.ends)
         rho = state.step_size[0]
         z = self._agreed(((own + state.dual) @ shares)[:, :, None], state, objective)
         dual = state.dual + own - z

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class Objective(NamedTuple):
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
     features: int  # parameters that are no intercepts, which come last
     quadratic: bool  # J but for what bends
-    local: np.ndarray | None = None  # (q + 1, k, partitions), see `own_steps`
-    basis: np.ndarray | None = None  # (q, q + k), see `least_squares`
+    own: Any = None  # what the kernel that the solver asked for has found, see `own_steps` and `least_squares`
 
 
-def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: int) -> Objective:
-    """Divide the sums once and add the penalty to the first p rows, the coefficients."""
+def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: int, own: Any = None) -> Objective:
+    """Divide the sums once and add the penalty to the first p rows, the coefficients.
+
+    ``own`` are the sums of a kernel that the solver has asked for.
+    """
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
     curvature = diagonal = means = None
@@ -56,11 +58,20 @@ def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: in
             means[:p] = sums.moments.sums[:p] / sums.weight
     loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
     bent = nonsmooth(penalty, p, len(query))
-    basis = None
-    if sums.basis is not None:
-        basis = sums.basis / sums.weight
-    seen = loss_mean, gradient, curvature, diagonal, means
-    return Objective(*seen, bent, ridge, p, loss.quadratic, sums.local, basis)
+    if own is not None:
+        own = own.finalize(sums.weight)
+    return Objective(
+        loss=loss_mean,
+        gradient=gradient,
+        curvature=curvature,
+        diagonal=diagonal,
+        means=means,
+        nonsmooth=bent,
+        ridge=ridge,
+        features=p,
+        quadratic=loss.quadratic,
+        own=own,
+    )
 
 
 def about_mean(sums: Sums, loss: Loss, p: int) -> Sums:

@@ -107,7 +107,7 @@ class Newton:
         return Request(curvature=None if state.asked in (SHORTER, SHORTEST) or state.stale else EXACT)
 
     def step(self, state, objective):
-        if objective.basis is not None:
+        if objective.own is not None:
             return self._in_basis(state, objective)
         q, k, _ = state.weights.shape
         state = self._step(*flat(state, objective))
@@ -135,8 +135,8 @@ class Newton:
         if state.exact:
             slope = to_orthogonal(r, objective.gradient[:, :, 0])
         else:
-            slope = objective.basis[:, len(r) :] + to_orthogonal(r, ridge[:, None] * weights[:, :, 0])
-        move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
+            slope = objective.own.basis[:, len(r) :] + to_orthogonal(r, ridge[:, None] * weights[:, :, 0])
+        move, refine = shortest_step(r, objective.own.basis, slope, ridge, objective.features)
         move = move[:, :, None]
         gradient = objective.gradient.astype(float)
         return state._replace(

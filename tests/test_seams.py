@@ -1,0 +1,164 @@
+"""What users of the package's seams can do that the package does not do itself: each is a small one."""
+
+from typing import NamedTuple
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from numpy.testing import assert_allclose, assert_array_equal
+
+import dask_gd
+from dask_gd import passes
+from dask_gd.kernels.base import EXACT, Request, Sums
+from dask_gd.kernels.riding import Riding
+from dask_gd.sources import as_source
+from dask_gd.sources.columns import as_rows
+
+N, P = 400, 3
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, P))
+    y = (x @ [1.0, -1.0, 0.5] + rng.normal(size=N) > 0).astype(float)
+    return x, y
+
+
+def stored(array, chunk, path):
+    found = zarr.create_array(path, shape=array.shape, chunks=(chunk, *array.shape[1:]), dtype=array.dtype)
+    found[...] = array
+    return found
+
+
+KINDS = {
+    "numpy": lambda array, chunk, path: array,
+    "dask": lambda array, chunk, path: da.from_array(array, chunks=(chunk, *array.shape[1:])),
+    "zarr": stored,
+}
+
+
+def arrays_of(sums):
+    return [sums.rows, sums.weight, sums.loss, sums.gradient, sums.curvature, *sums.moments]
+
+
+class Largest(NamedTuple):
+    """A kernel with sums of its own: the largest value of each feature, and how many rows have it."""
+
+    def make(self, partition, query, loss, request, dtype, p):
+        return LargestKernel()
+
+
+class LargestSums(NamedTuple):
+    value: np.ndarray
+    count: np.ndarray
+
+    def plus(self, other):
+        value = np.maximum(self.value, other.value)
+        return LargestSums(value, self.count * (self.value == value) + other.count * (other.value == value))
+
+
+class LargestKernel:
+    def __init__(self):
+        self.found = LargestSums(np.full(P, -np.inf), np.zeros(P, int))
+
+    def add_rows(self, rows):
+        value = rows.x.max(axis=0)
+        self.found = self.found.plus(LargestSums(value, (rows.x == value).sum(axis=0)))
+
+    def sums(self):
+        return self.found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("curvature", [None, EXACT])
+def test_a_kernel_with_sums_of_its_own_rides_on_a_pass(kind, curvature, tmp_path):
+    x, y = rows()
+    x[[5, 390], 1] = 9.0
+    source = as_source(KINDS[kind](x, 70, tmp_path / "x"), KINDS[kind](y, 110, tmp_path / "y"))
+    query = np.full((P + 1, 1, 2), 0.1)
+    request = Request(curvature, moments=True)
+    loss = dask_gd.Logistic()
+    alone = passes.evaluate(source, query, loss, request, "alone", 1)
+    together = passes.evaluate(source, query, loss, request._replace(kernel=Riding((Largest(),))), "together", 1)
+    for a, b in zip(arrays_of(together.at_query), arrays_of(alone), strict=True):
+        assert_array_equal(a, b)
+    (largest,) = together.riders
+    assert_array_equal(largest.value, x.max(axis=0))
+    assert_array_equal(largest.count, [1, 2, 1])
+
+
+def test_a_kernel_rides_beside_that_of_a_solver():
+    x, y = rows()
+    source = as_source(x, y)
+    solver = dask_gd.LocalSGD(learning_rate=0.1)
+    state = solver.init(np.zeros((P + 1, 1, 1)), 1e-15)._replace(loss=np.ones(1), step_size=np.full(1, 0.1))
+    request = solver.request(state)
+    own = passes.evaluate(source, state.query, dask_gd.Logistic(), request, "own", 1)
+    riding = request._replace(kernel=Riding((Largest(),), first=request.kernel))
+    together = passes.evaluate(source, state.query, dask_gd.Logistic(), riding, "riding", 1)
+    assert_array_equal(together.first.ends, own.ends)
+    assert_array_equal(together.riders[0].value, x.max(axis=0))
+
+
+class ByCluster(NamedTuple):
+    """A kernel that reads a role which the package does not know: how many rows each cluster has, and their slopes."""
+
+    count: int
+
+    def make(self, partition, query, loss, request, dtype, p):
+        return ByClusterKernel(self.count, query, loss)
+
+
+class ByClusterSums(NamedTuple):
+    at_query: Sums
+    rows: np.ndarray
+    slopes: np.ndarray
+
+    def plus(self, other):
+        return ByClusterSums(self.at_query.plus(other.at_query), self.rows + other.rows, self.slopes + other.slopes)
+
+
+class ByClusterKernel:
+    def __init__(self, count, query, loss):
+        self.query, self.loss = query, loss
+        self.rows = np.zeros(count, int)
+        self.slopes = np.zeros((count, P))
+        self.total = Sums(0, 0.0, np.zeros(1), np.zeros_like(query), None, None)
+
+    def add_rows(self, rows):
+        cluster = rows.others["cluster"].astype(int)
+        z = rows.x @ self.query[:P, 0] + self.query[P, 0]
+        _, slope = self.loss.value_and_slope(z, rows.y)
+        np.add.at(self.rows, cluster, 1)
+        np.add.at(self.slopes, cluster, slope * rows.x)
+
+    def sums(self):
+        return ByClusterSums(self.total, self.rows, self.slopes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_has_a_role_of_a_users_own_with_a_value_for_each_row(kind, tmp_path):
+    x, y = rows()
+    cluster = np.arange(N) * 7 % 5
+    source = as_source(KINDS[kind](x, 70, tmp_path / "x"), KINDS[kind](y, 110, tmp_path / "y"))
+    column = as_rows(KINDS[kind](cluster, 90, tmp_path / "cluster"), "cluster")
+    source = source.with_columns(cluster=column.aligned(source.bounds))
+    query = np.full((P + 1, 1, 1), 0.1)
+    loss = dask_gd.Logistic()
+    found = passes.evaluate(source, query, loss, Request(kernel=ByCluster(5)), "clusters", 1)
+    slope = loss.value_and_slope(x @ query[:P, 0] + 0.1, y[:, None])[1] * x
+    assert_array_equal(found.rows, np.bincount(cluster))
+    assert_allclose(found.slopes, [slope[cluster == c].sum(axis=0) for c in range(5)], rtol=1e-12)
+    # A fit takes no notice of it, but for the fingerprint and the rows that it has dropped.
+    assert_array_equal(dask_gd.fit(source, loss="logistic").weights, dask_gd.fit(x, y, loss="logistic").weights)
+
+
+def test_a_row_whose_value_of_such_a_role_is_missing_is_refused_by_name():
+    x, y = rows()
+    cluster = np.arange(N) % 5.0
+    cluster[17] = np.nan
+    source = as_source(x, y).with_columns(cluster=as_rows(cluster, "cluster"))
+    source = source.with_columns(cluster=source.by_role["cluster"].aligned(source.bounds))
+    with pytest.raises(dask_gd.errors.NonFiniteError, match="row 17 of 'cluster'"):
+        dask_gd.fit(source, loss="logistic")
