@@ -1,4 +1,4 @@
-"""What a fit ends with where the data does not tell: each row of the README's table."""
+"""What a fit ends with where the data does not tell: each row of the table in docs/models.md."""
 
 import numpy as np
 import pytest
