@@ -24,7 +24,7 @@ from .unchanged import Processors, Seen, agree, check_unchanged, rounding_of_sum
 
 
 def spec_of(run: FitState) -> dict[str, Any]:
-    """What a fit must have in common with the one that it goes on from."""
+    """Return what a fit must have in common with the one that it goes on from."""
     first = run.solvers[0]
     return {
         "loss": {"name": run.loss.name, **parameters_of(run.loss)},
@@ -38,7 +38,9 @@ def spec_of(run: FitState) -> dict[str, Any]:
 
 def take(run: FitState, store: Store) -> None:
     """Commit the run's iterations to the store from now on, and go on from what it holds."""
-    run.store, run.spec, run.processors = store, spec_of(run), Processors()
+    run.store = store
+    run.spec = spec_of(run)
+    run.processors = Processors()
     stored = store.latest(partial(check_resumable, run))
     if stored is not None:
         restore(run, stored, store.path)
@@ -90,113 +92,91 @@ def check_data(run: FitState) -> None:
     assert run.store is not None
     assert run.moments is not None
     assert run.processors is not None
-    query, partitions, curvature, stored, alone = run.seen
-    used = tuple(partitions.tolist()) or None
-    request = Request(curvature=curvature, shift=run.shift)
-    # Its keys are those of no other pass: these are numbered from 1.
-    sums = passes.evaluate(run.source, query, run.loss, request, run.name, 0, used)
-    rounding = rounding_of_sums(run.history["loss"][0], run.moments, run.weight, stored, run.rounding)
+    last = run.seen
+    sums = passes.evaluate(
+        run.source,
+        last.query,
+        run.loss,
+        Request(curvature=last.curvature, shift=run.shift),
+        run.name,
+        # Its keys are those of no other pass: these are numbered from 1.
+        step=0,
+        partitions=tuple(last.partitions.tolist()) or None,
+    )
     now = summary(sums)
-    if alone or not agree(stored, now, rounding):
-        check_unchanged(stored, now, rounding, partial(run.processors.are, run.before), run.store.path)
+    rounding = rounding_of_sums(run.history["loss"][0], run.moments, run.weight, last.sums, run.rounding)
+    if last.alone or not agree(last.sums, now, rounding):
+        same = partial(run.processors.are, run.before)
+        check_unchanged(last.sums, now, rounding, same, run.store.path)
 
 
 def restore(run: FitState, stored: Checkpoint, path: Path) -> None:
-    """Take up what is stored at ``path``."""
+    """Take up what is stored at ``path``, a fit's that was made with the same data and arguments."""
     check_format(stored, path)
     check_same(stored.attributes["dask_gd"]["spec"], run.spec, path)
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
     if not np.array_equal(arrays["fit/start"], run.asked):
         check_same({"initial_weights": "others"}, {"initial_weights": "these"}, path)
+
+    # The solver, and the rows that its parameters are of.
     run.turn = int(arrays.get("fit/turn", 0))
     shift = arrays.get("fit/shift")
-    take_shift(run, shift if shift is not None and shift.any() else None)
+    if shift is not None and not shift.any():
+        shift = None
+    take_shift(run, shift)
     begun = run.solver.init(run.start, run.rounding)
     run.state = type(begun)(**{name: arrays[f"state/{name}"] for name in begun._fields})
+
+    # What the fit has found.
     run.history = {name: arrays[name].tolist() for name in HISTORY}
     run.moments = Moments(*(arrays[f"fit/{name}"] for name in Moments._fields))
     run.weight = float(arrays["fit/weight"])
     run.since = int(arrays["fit/since"])
     run.ended_without_pass = bool(arrays["fit/unseen"])
     run.drawn = arrays["fit/drawn"]
-    if run.smoothing is not None:
-        kept = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
-        run.smoothing = Smoothing(run.smoothing.quantile, *kept)
-        run.smoothed = run.smoothing.loss()
     run.dropped = int(arrays.get("dropped", 0))
+    if run.smoothing is not None:
+        stored_smoothing = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
+        run.smoothing = Smoothing(run.smoothing.quantile, *stored_smoothing)
+        run.smoothed = run.smoothing.loss()
     run.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
+    # Its samples follow from the seed; those that are left are the last.
     run.samples = []
     if left := int(arrays["fit/samples"]):
         run.samples = plan_samples(run)[-left:]
+
+    # Its last pass, by which data that has changed is known.
     fields = stored.attributes["dask_gd"]["seen"]
-    query, partitions, sums = (arrays[f"seen/{name}"] for name in ("query", "partitions", "sums"))
-    run.seen = Seen(query, partitions, fields["how"]["curvature"], sums, fields["how"]["alone"])
+    run.seen = Seen(
+        query=arrays["seen/query"],
+        partitions=arrays["seen/partitions"],
+        curvature=fields["how"]["curvature"],
+        sums=arrays["seen/sums"],
+        alone=fields["how"]["alone"],
+    )
     run.before = fields["processors"]
     run.resumed_from = stored.iteration
     run.reason = stored.attributes["dask_gd"]["reason"]
 
 
+#: Arrays of a checkpoint by name, each with the names of its dimensions.
+Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
+
+
 def checkpoint(run: FitState) -> Checkpoint:
-    """All that is needed to go on, and all that a reader wants, as arrays and JSON."""
-    own = isinstance(run.loss, Model)
-    p = run.width
-    outputs = None
-    if not own:
-        outputs = classes_of(run.loss) or run.source.outputs
-    w = unshifted((run.state.query if run.ended_without_pass else run.state.weights)[:, :, 0], run.shift)
-    coefficients = w[:p]
-    if len(w) > p:
-        intercept = w[p]
-    else:
-        intercept = np.zeros(w.shape[1])
-    output_names = run.source.output_names
-    present = run.source.present
-    if present is not None and not own:
-        coefficients = present.spread(coefficients)
-        intercept = present.spread(intercept)
-        output_names = present.names
-    output = () if outputs is None else ("output",)
-    arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "weights": (("feature", *output), coefficients if outputs else coefficients[:, 0]),
-        "intercept": (output, intercept if outputs else intercept[0].reshape(())),
-        "dropped": ((), np.array(run.dropped)),
-    }
-    for name, names in (("feature", run.source.feature_names), ("output", output_names)):
-        if names is not None and not own and not (name == "output" and outputs != run.source.outputs):
-            arrays[name] = ((name,), np.array(names, dtype=object))
-    for name, values in run.history.items():
-        arrays[name] = (("iteration",), np.array(values, dtype=float))
-    for name, array in run.state._asdict().items():
-        arrays[f"state/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
-    assert run.moments is not None
-    counts = {"since": run.since, "samples": len(run.samples), "unseen": int(run.ended_without_pass), "turn": run.turn}
-    kept = {**run.moments._asdict(), "weight": np.array(run.weight), "start": run.asked, "drawn": run.drawn}
-    if run.shift is None:
-        kept["shift"] = np.zeros(p)
-    else:
-        kept["shift"] = run.shift
-    kept |= {name: np.array(count) for name, count in counts.items()}
-    groups = {"fit": kept, "callbacks": run.callbacks.state()}
-    if run.smoothing is not None:
-        groups["smoothing"] = run.smoothing.arrays()
-    seen = None
+    """Return all that is needed to go on, and all that a reader wants, as arrays and JSON."""
+    arrays = {**_arrays_of_model(run), **_arrays_of_run(run)}
+    last_pass = None
     if run.seen is not None:
         assert run.processors is not None
         how = {"curvature": run.seen.curvature, "alone": run.seen.alone}
-        seen = {"how": how, "processors": run.processors.known()}
-        groups["seen"] = {"query": run.seen.query, "partitions": run.seen.partitions, "sums": run.seen.sums}
-    for group, members in groups.items():
-        for name, array in members.items():
-            arrays[f"{group}/{name}"] = (tuple(f"{name}_{i}" for i in range(array.ndim)), array)
-    # Not found again for each commit, since every byte of a function of the user's own is looked at.
-    if run.spec:
-        described = run.spec["loss"]
-    else:
-        described = parameters_of(run.loss)
+        last_pass = {"how": how, "processors": run.processors.known()}
+    # The loss is not described again for each commit: every byte of a function of the user's own is looked at.
+    described = run.spec["loss"] if run.spec else parameters_of(run.loss)
     parameters = {name: value for name, value in described.items() if name != "name"}
     attributes = {
         "format": FORMAT,
-        "seen": seen,
+        "seen": last_pass,
         "spec": run.spec,
         "reason": run.reason,
         "loss": {"name": run.loss.name, "parameters": parameters},
@@ -207,3 +187,73 @@ def checkpoint(run: FitState) -> Checkpoint:
         "roles": run.source.roles,
     }
     return Checkpoint(run.iteration, {"dask_gd": attributes}, arrays)
+
+
+def _arrays_of_model(run: FitState) -> Arrays:
+    """Return what a reader wants: weights and intercept of the rows as they are, names, and the history."""
+    is_model = isinstance(run.loss, Model)
+    source = run.source
+    present = source.present
+    outputs = None
+    if not is_model:
+        outputs = classes_of(run.loss) or source.outputs
+    # The weights, of all targets, also of those that were left out.
+    query = run.state.query if run.ended_without_pass else run.state.weights
+    parameters = unshifted(query[:, :, 0], run.shift)
+    coefficients = parameters[: run.width]
+    intercept = np.zeros(parameters.shape[1])
+    if len(parameters) > run.width:
+        intercept = parameters[run.width]
+    output_names = source.output_names
+    if present is not None and not is_model:
+        coefficients = present.spread(coefficients)
+        intercept = present.spread(intercept)
+        output_names = present.names
+    arrays: Arrays = {"dropped": ((), np.array(run.dropped))}
+    if outputs is None:
+        arrays["weights"] = (("feature",), coefficients[:, 0])
+        arrays["intercept"] = ((), intercept[0].reshape(()))
+    else:
+        arrays["weights"] = (("feature", "output"), coefficients)
+        arrays["intercept"] = (("output",), intercept)
+    # Names of features and outputs; the classes of a loss are not the targets' names.
+    if source.feature_names is not None and not is_model:
+        arrays["feature"] = (("feature",), np.array(source.feature_names, dtype=object))
+    if output_names is not None and not is_model and outputs == source.outputs:
+        arrays["output"] = (("output",), np.array(output_names, dtype=object))
+    for name, values in run.history.items():
+        arrays[name] = (("iteration",), np.array(values, dtype=float))
+    return arrays
+
+
+def _arrays_of_run(run: FitState) -> Arrays:
+    """Return what is needed to go on, in groups: the solver's state, the fit's, callbacks', and the last pass."""
+    assert run.moments is not None
+    shift = run.shift
+    if shift is None:
+        shift = np.zeros(run.width)
+    groups = {
+        "state": run.state._asdict(),
+        "fit": {
+            **run.moments._asdict(),
+            "weight": np.array(run.weight),
+            "start": run.asked,
+            "shift": shift,
+            "drawn": run.drawn,
+            "since": np.array(run.since),
+            "samples": np.array(len(run.samples)),
+            "unseen": np.array(int(run.ended_without_pass)),
+            "turn": np.array(run.turn),
+        },
+        "callbacks": run.callbacks.state(),
+    }
+    if run.smoothing is not None:
+        groups["smoothing"] = run.smoothing.arrays()
+    if run.seen is not None:
+        groups["seen"] = {"query": run.seen.query, "partitions": run.seen.partitions, "sums": run.seen.sums}
+    arrays: Arrays = {}
+    for group, members in groups.items():
+        for name, array in members.items():
+            dims = tuple(f"{name}_{i}" for i in range(array.ndim))
+            arrays[f"{group}/{name}"] = (dims, array)
+    return arrays

@@ -23,7 +23,7 @@ from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
 from .checkpoint import check_data, take
-from .run import Run
+from .run import Run, Stopping
 from .stages import go_on_smoothing, plan_samples
 
 #: Steps allowed from which it is worth to start on samples.
@@ -189,66 +189,80 @@ def fit(
     >>> round(run.weights.sel(feature="lat").item(), 6), run.predict(heat).dims
     (-0.5, ('time', 'lat'))
     """
+    # What was asked for, and of which rows.
     check_arguments(max_iter, tol, target_loss, seed)
+    stopping = Stopping(max_iter, tol, target_loss)
     penalty = as_penalty(penalty)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, **data)
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
-    if not isinstance(loss, Model):
-        source = with_values(source)
     if isinstance(loss, Model):
-        if source.offset is not None:
-            raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
-        own = initial_weights
-        if isinstance(initial_weights, Mapping):
-            own = loss.packed(initial_weights)
-        start = start_of(loss.start if own is None else own, len(loss.start), 1, False)
+        start = _start_of_model(loss, source, initial_weights)
+        check_features(penalty, len(start))
     else:
-        p = source.shape[1]
-        k = classes_of(loss) or source.outputs or 1
-        start = start_of(initial_weights, p, k, fit_intercept, source.present)
-    check_features(penalty, len(start) if isinstance(loss, Model) else source.shape[1])
+        source = with_values(source)
+        outputs = classes_of(loss) or source.outputs or 1
+        start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
+        check_features(penalty, source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
-    given = initial_weights is not None
-    told = Callbacks((*callbacks, *watching()))
-    run = Run(source, loss, penalty, solver, start, int(seed), given, told)
+
+    # The fit, at its start or where the store has it.
+    heard = Callbacks((*callbacks, *watching()))
+    has_start = initial_weights is not None
+    run = Run(source, loss, penalty, solver, start, seed=int(seed), given=has_start, callbacks=heard)
     run.stamps = stamps
     if isinstance(initial_weights, FitResult):
         go_on_smoothing(run, initial_weights.smoothing)
-    if initial_weights is None and max_iter >= WORTH_SAMPLING:
+    if not has_start and max_iter >= WORTH_SAMPLING:
         run.samples = plan_samples(run)
     with contextlib.ExitStack() as stack:
         if store is not None:
-            store = stack.enter_context(store if isinstance(store, Store) else Store(store))
-            take(run, store)
+            take(run, stack.enter_context(store if isinstance(store, Store) else Store(store)))
+        # Rows in memory are given to the cluster once, and taken back in any case.
         passes.note_memory(source)
         run.source = passes.persist(source)
         stack.callback(passes.unpersist, run.source)
         stack.callback(run.release)
-        stack.enter_context(told.hear_of_failure(run.name))
+        stack.enter_context(heard.hear_of_failure(run.name))
         stack.enter_context(passes.passes_of("fit", run.name, run.committed))
-        told.tell(run.started(max_iter, 0.0 if run.batched else tol))
-        check_data(run)
-        try:
-            if run.resumed_from is not None:
-                told.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)
-            while (reason := run.stop(max_iter, tol, target_loss)) is None:
-                ended = run.iterate(max_iter, tol, target_loss)
-                if ended is None:
-                    reason = "diverged"
-                    break
-                told.tell(ended, snapshot=run.snapshot)
-        except StopFit as stop:
-            reason = run.stop(max_iter, tol, target_loss) or stop.reason
-        result = run.finish(reason)
-        ending = FitEnded(result.reason, result.n_iter, float(result.history.loss[-1]), run.name)
-        told.tell(ending, snapshot=run.snapshot)
+        return _loop(run, stopping, heard)
+
+
+def _loop(run: Run, stopping: Stopping, heard: Callbacks) -> FitResult:
+    """Iterate until there is a reason to stop, and tell the callbacks."""
+    heard.tell(run.started(stopping))
+    check_data(run)
+    try:
+        if run.resumed_from is not None:
+            heard.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)
+        while (reason := run.stop(stopping)) is None:
+            ended = run.iterate(stopping)
+            if ended is None:
+                reason = "diverged"
+                break
+            heard.tell(ended, snapshot=run.snapshot)
+    except StopFit as stop:
+        reason = run.stop(stopping) or stop.reason
+    result = run.finish(reason)
+    last_loss = float(result.history.loss[-1])
+    heard.tell(FitEnded(result.reason, result.n_iter, last_loss, run.name), snapshot=run.snapshot)
     return result
 
 
+def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.ndarray:
+    """Return the first query's parameters of a `Model`, (q, 1, 1)."""
+    if source.offset is not None:
+        raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
+    if isinstance(initial_weights, Mapping):
+        initial_weights = model.packed(initial_weights)
+    if initial_weights is None:
+        initial_weights = model.start
+    return start_of(initial_weights, len(model.start), 1, fit_intercept=False)
+
+
 def for_targets(loss: Loss, source: Source) -> Loss:
-    """The loss, its classes counted where it has some and was not told how many."""
+    """Return the loss; classes that it has and was not told the number of are counted."""
     if isinstance(loss, Softmax):
         if source.outputs is not None:
             raise InvalidArgumentError(
@@ -261,6 +275,7 @@ def for_targets(loss: Loss, source: Source) -> Loss:
 
 
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
+    """Refuse numbers that cannot be."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
     if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
@@ -272,25 +287,30 @@ def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: 
 
 
 def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present: Present | None = None) -> np.ndarray:
-    """The first query's parameters, (q, k, 1); of initial weights of all targets those of the ``present`` ones."""
+    """Return the first query's parameters, (q, k, 1).
+
+    Of initial weights of all targets they are those of the ``present`` ones.
+    """
     start = np.zeros((p + bool(fit_intercept), k, 1))
     if initial_weights is None:
         return start
-    if isinstance(initial_weights, FitResult):
-        given = initial_weights.parameters[: len(start)]
+    of_result = isinstance(initial_weights, FitResult)
+    if of_result:
+        values = initial_weights.parameters[: len(start)]
     else:
-        given = np.asarray(initial_weights, dtype=float)
-        if given.ndim == 1:
-            given = given[:, None]
-    if present is not None and given.ndim == 2 and given.shape[1] == present.total:
-        given = given[:, list(present.columns)]
-    if given.ndim != 2 or given.shape[1] != k or len(given) not in (p, len(start)):
+        values = np.asarray(initial_weights, dtype=float)
+        if values.ndim == 1:
+            values = values[:, None]
+    if present is not None and values.ndim == 2 and values.shape[1] == present.total:
+        values = values[:, list(present.columns)]
+    if values.ndim != 2 or values.shape[1] != k or len(values) not in (p, len(start)):
         raise InvalidArgumentError(
-            f"initial_weights has shape {given.shape}; this fit has {p} features and {k} outputs."
+            f"initial_weights has shape {values.shape}; this fit has {p} features and {k} outputs."
         )
-    if isinstance(initial_weights, FitResult) and len(initial_weights.weights) != p:
+    if of_result and len(initial_weights.weights) != p:
         raise InvalidArgumentError(f"initial_weights has {len(initial_weights.weights)} features; x has {p}.")
-    if not np.isfinite(given).all():
+    if not np.isfinite(values).all():
         raise InvalidArgumentError("initial_weights holds NaN or infinity.")
-    start[: len(given), :, 0] = given
+    # Without an intercept among them it begins at 0.
+    start[: len(values), :, 0] = values
     return start

@@ -20,31 +20,40 @@ MARGIN_OF_ROUNDING, LARGEST_ROUNDING = 10.0, 1e-3
 
 
 def gradient_bound(run: FitState) -> float:
-    """A bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
+    """Return a bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
 
-    Of a quadratic loss it is known, of others foretold by the solver; in either case but for the rounding of what
+    For a quadratic loss it is known, for others the solver foretells it; in either case but for the rounding of what
     it is computed from, which no look would get below.
     """
     state = run.state
-    unknown = run.samples or run.moments is None or not hasattr(state, "order") or not run.loss.smooth
-    unknown = unknown or run.solver.request(state).kernel is not None
-    if unknown or classes_of(run.loss) or state.query.shape[2] != 1 or np.isinf(state.loss[0]):
+    # Nothing is foretold of samples, of a first step, or where several steps are tried.
+    if run.samples or run.moments is None or np.isinf(state.loss[0]) or state.query.shape[2] != 1:
+        return np.inf
+    # Nor by solvers that do not know how they converge, or of losses whose curvature jumps or couples the outputs.
+    if not hasattr(state, "order") or not run.loss.smooth or classes_of(run.loss):
+        return np.inf
+    if run.solver.request(state).kernel is not None:
         return np.inf
     q, k, _ = state.query.shape
     curvature = np.broadcast_to(state.curvature, (q, q, k))
     if run.loss.quadratic:
         change = np.einsum("qrk,rkm->qkm", curvature, state.query - state.weights)
-        found = run.grad_norm(state.gradient + change, state.query)
+        expected = run.grad_norm(state.gradient + change, state.query)
     else:
-        seen = run.history["grad_norm"][run.since :]
-        if len(seen) < 2 or not state.order or np.any(run.penalty.absolute()):
+        norms = run.history["grad_norm"][run.since :]
+        if len(norms) < 2 or not state.order or np.any(run.penalty.absolute()):
             return np.inf
-        found = MARGIN * seen[-1] * (seen[-1] / seen[-2]) ** float(state.order)
+        ratio = norms[-1] / norms[-2]
+        expected = MARGIN * norms[-1] * ratio ** float(state.order)
+    # What rounding may add.
     size = np.abs(curvature)
-    assert run.moments is not None
     unit = unit_of(run.source, run.rounding)
-    lost = uncertainty(state, run.moments, run.weight, unit, lambda values: np.einsum("qrk,rk->qk", size, values))
-    return found + run.grad_norm(lost)
+
+    def curved(values: np.ndarray) -> np.ndarray:
+        return np.einsum("qrk,rk->qk", size, values)
+
+    rounding = uncertainty(state, run.moments, run.weight, unit, curved)
+    return expected + run.grad_norm(rounding)
 
 
 class Unit(NamedTuple):

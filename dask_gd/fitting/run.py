@@ -30,6 +30,14 @@ from .state import FitState
 logger = logging.getLogger("dask_gd")
 
 
+class Stopping(NamedTuple):
+    """When a fit is to end."""
+
+    max_iter: int
+    tol: float
+    target_loss: float | None = None
+
+
 class Evaluated(NamedTuple):
     """The sums at a query, and how they were found."""
 
@@ -41,18 +49,19 @@ class Evaluated(NamedTuple):
 class Run(FitState):
     """A fit's loop: evaluate the query, take a step, commit it, and tell whether to stop."""
 
-    def iterate(self, *stop: Any) -> IterationEnded | None:
-        """One evaluation of the query, one step, one commit; None, and the same weights, if nothing is finite."""
+    def iterate(self, stopping: Stopping) -> IterationEnded | None:
+        """Evaluate the query, take a step and commit it; return None, with the same weights, if nothing is finite."""
         began = time.perf_counter()
         if self.ended_without_pass:
-            # More is asked of a finished run: have a look after all.
-            self.ended_without_pass = False
-            for values in self.history.values():
-                values.pop()
+            self._look_after_all()
         if self.smoothing is not None and not self.smoothing.begun:
             stages.begin_smoothing(self)
-        if (foretold := gradient_bound(self)) <= stop[1]:
-            return self.finish_without_pass(foretold, began, *stop)
+        # The last step of some solvers needs no look at where it ends.
+        bound = gradient_bound(self)
+        if bound <= stopping.tol:
+            return self.finish_without_pass(bound, began, stopping)
+
+        # The first look at the rows may tell that the fit should begin elsewhere, or with other rows: look again then.
         query = self.state.query
         sums, own, passed = self.evaluate(query)
         again = stages.shift_columns(self, sums)
@@ -62,49 +71,78 @@ class Run(FitState):
             sums, own, _ = self.evaluate(query)
         if self.batched:
             sums = self.as_all(sums)
-        if sums.weight <= 0 and not self.samples:
-            if sums.rows == 0:
-                raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
-            raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
+        self._check_weight(sums)
+
+        # What is not finite is a step too far for solvers that search, a poor sample, or the end.
         with np.errstate(divide="ignore", invalid="ignore"):
-            seen = objective(sums, query, self.penalty, self.smoothed, self.width, own)
-        finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
-        # A solver that searches takes the step back, if it has come from somewhere.
-        lost = not finite.any() and not (self.solver.searches and np.isfinite(self.state.loss[0]))
-        carried = 0 < self.since == self.iteration + 1 and query is not self.start and not again
-        if lost and (self.samples or carried):
-            # Nothing to be had from this sample, or where it led: begin again, with all rows.
-            self.samples, self.since = [], self.iteration + 1
-            self.state = self.solver.init(self.start, self.rounding)
-            return self.iterate(*stop)
-        if lost:
-            self.fault = divergence.not_finite(self, query)
-            return None
+            at_query = objective(sums, query, self.penalty, self.smoothed, self.width, own)
+        finite = np.isfinite(at_query.loss) & np.isfinite(at_query.gradient).all(axis=(0, 1))
+        can_go_back = self.solver.searches and np.isfinite(self.state.loss[0])
+        if not finite.any() and not can_go_back:
+            carried = 0 < self.since == self.iteration + 1 and query is not self.start and not again
+            if not self.samples and not carried:
+                self.fault = divergence.not_finite(self, query)
+                return None
+            self._begin_with_all_rows()
+            return self.iterate(stopping)
+
+        # The step.
         if sums.moments is not None:
-            if not self.samples and not self.batched:
-                self.loss.check_target_mean(sums.moments.targets / sums.weight)
-            if self.turn == 0:
-                self.moments = sums.moments
-                self.weight = sums.weight
+            self._take_moments(sums)
         with one_blas_thread():
-            self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
-        share = self.size * (passed + again) / self.source.shape[0]
-        read = sums.rows * (passed + again), share * self.source.nbytes
-        row = (
-            self.state.loss[0],
-            self.grad_norm(self.state.gradient, self.state.weights),
-            self.state.step_size[0],
-            share,
-            *read,
+            self.state = self.solver.step(self.state, at_query._replace(loss=np.where(finite, at_query.loss, np.inf)))
+        passes_made = passed + again
+        share = self.size * passes_made / self.source.shape[0]
+        self._note(
+            loss=self.state.loss[0],
+            grad_norm=self.grad_norm(self.state.gradient, self.state.weights),
+            step_size=self.state.step_size[0],
+            passes=share,
+            rows=sums.rows * passes_made,
+            bytes_read=share * self.source.nbytes,
+            seconds=time.perf_counter() - began,
         )
-        for name, value in zip(HISTORY, (*row, time.perf_counter() - began), strict=True):
-            self.history[name].append(value)
-        stages.advance(self, sums.rows, stop[1])
-        return self.end_iteration(*stop)
+        stages.advance(self, sums.rows, stopping.tol)
+        return self.end_iteration(stopping)
+
+    def _look_after_all(self) -> None:
+        """Take back the last row of the history: more is asked of a fit that had ended without a pass."""
+        self.ended_without_pass = False
+        for values in self.history.values():
+            values.pop()
+
+    def _check_weight(self, sums: Sums) -> None:
+        """Refuse rows that have no weight together; of a sample that may be."""
+        if not sums.weight <= 0 or self.samples:
+            return
+        if sums.rows == 0:
+            raise NonFiniteError(f"All {self.source.shape[0]:,} rows hold NaN; nan='drop' leaves none to fit.")
+        raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
+
+    def _begin_with_all_rows(self) -> None:
+        """Begin again: nothing is to be had from this sample, or from where it led."""
+        self.samples = []
+        self.since = self.iteration + 1
+        self.state = self.solver.init(self.start, self.rounding)
+
+    def _take_moments(self, sums: Sums) -> None:
+        """Keep the moments that make the tolerance free of units, those that the first solver saw last."""
+        assert sums.moments is not None
+        if not self.samples and not self.batched:
+            self.loss.check_target_mean(sums.moments.targets / sums.weight)
+        if self.turn == 0:
+            self.moments = sums.moments
+            self.weight = sums.weight
+
+    def _note(self, **row: float) -> None:
+        """Append an iteration to the history."""
+        for name in HISTORY:
+            self.history[name].append(row[name])
 
     def as_all(self, sums: Sums) -> Sums:
-        """Of the partitions drawn, with the weight that so many have of all, not their own: else rows would count more
-        where there are few, or of little weight.
+        """Return the sums over partitions drawn with the weight that so many rows of all would have.
+
+        With their own weight rows would count more where there are few, or of little weight.
         """
         assert self.partitions is not None
         self.drawn = self.drawn + np.array([self.size, sums.weight])
@@ -133,8 +171,9 @@ class Run(FitState):
         self.state = self.solver.init(start, self.rounding)
         return True
 
-    def end_iteration(self, *stop: Any) -> IterationEnded:
-        self.reason = self.stop(*stop)
+    def end_iteration(self, stopping: Stopping) -> IterationEnded:
+        """Decide whether to stop, and commit the iteration."""
+        self.reason = self.stop(stopping)
         if self.reason is not None:
             self.check_stamps()
         if self.store is not None:
@@ -147,7 +186,7 @@ class Run(FitState):
             self.stamps.check(self.reads, "fit", self.store and self.store.path)
 
     def ended(self) -> IterationEnded:
-        """What callbacks hear of the last iteration."""
+        """Return what callbacks hear of the last iteration."""
         row = {name: float(values[-1]) for name, values in self.history.items()}
         return IterationEnded(self.iteration, **row, run=self.name)
 
@@ -155,13 +194,19 @@ class Run(FitState):
         """Return the fit as it is at the moment."""
         return checkpoint(self), self.loss
 
-    def finish_without_pass(self, foretold: float, began: float, *stop: Any) -> IterationEnded:
-        """The last step without a pass to look where it ends. The state stays before it, should more be asked."""
+    def finish_without_pass(self, bound: float, began: float, stopping: Stopping) -> IterationEnded:
+        """Take the last step without a look at where it ends. The state stays before it, should more be asked."""
         self.ended_without_pass = True
-        row = (self.state.loss[0] - self.state.promise[0], foretold, 1.0, 0.0, 0, 0.0, time.perf_counter() - began)
-        for name, value in zip(HISTORY, row, strict=True):
-            self.history[name].append(value)
-        return self.end_iteration(*stop)
+        self._note(
+            loss=self.state.loss[0] - self.state.promise[0],
+            grad_norm=bound,
+            step_size=1.0,
+            passes=0.0,
+            rows=0,
+            bytes_read=0.0,
+            seconds=time.perf_counter() - began,
+        )
+        return self.end_iteration(stopping)
 
     def evaluate(self, query: np.ndarray) -> Evaluated:
         """Return the sums at the query, from a pass over the data or from what earlier passes have found."""
@@ -191,25 +236,26 @@ class Run(FitState):
 
     @property
     def by_statistics(self) -> bool:
+        """The solver's steps follow from the sums of one pass, see `Quadratic`."""
         return self.loss.quadratic and self.solver.from_statistics and len(self.start) <= GRAM_LIMIT
 
-    def stop(self, max_iter: int, tol: float, target_loss: float | None) -> str | None:
-        """Why to stop now, or None to go on."""
+    def stop(self, stopping: Stopping) -> str | None:
+        """Return why to stop now, or None to go on."""
         losses = self.history["loss"][self.since :]
-        if self.samples or not losses:
-            return "max_iter" if self.iteration >= max_iter else None
-        if self.history["grad_norm"][-1] <= tol and not self.batched:
-            return "converged"
-        if target_loss is not None and losses[-1] <= target_loss and not self.batched:
-            return "target_loss"
-        if self.state.stalled[0] >= STALLED:
-            return "precision" if stages.at_rounding(self) else "stalled"
-        if divergence.runs_away(losses):
-            return "diverged"
-        return "max_iter" if self.iteration >= max_iter else None
+        at_the_end = self.iteration >= stopping.max_iter
+        if losses and not self.samples:
+            if self.history["grad_norm"][-1] <= stopping.tol and not self.batched:
+                return "converged"
+            if stopping.target_loss is not None and losses[-1] <= stopping.target_loss and not self.batched:
+                return "target_loss"
+            if self.state.stalled[0] >= STALLED:
+                return "precision" if stages.at_rounding(self) else "stalled"
+            if divergence.runs_away(losses):
+                return "diverged"
+        return "max_iter" if at_the_end else None
 
     def finish(self, reason: str) -> FitResult:
-        """The result; a reason that the last commit did not know is committed too."""
+        """Return the result; a reason that the last commit did not know is committed too."""
         losses = self.history["loss"][self.since :]
         if not self.history["loss"]:
             raise InvalidArgumentError(f"{self.fault or 'There is no step.'} Give smaller initial_weights.")
@@ -243,11 +289,23 @@ class Run(FitState):
                 count,
             )
 
-    def started(self, max_iter: int, tol: float) -> FitStarted:
-        names = repr(self.loss), repr(self.penalty) if self.penalised else "none", repr(self.solver)
-        where = None
+    def started(self, stopping: Stopping) -> FitStarted:
+        """Return what callbacks hear before the first pass."""
+        store = None
         if self.store is not None:
-            where = str(self.store.path)
-        size = (self.source.shape[0], self.source.nbytes)
-        shape = (self.source.shape[1], self.source.outputs or 1)
-        return FitStarted(self.name, repr(self.source), *names, max_iter, self.resumed_from, *size, where, tol, *shape)
+            store = str(self.store.path)
+        return FitStarted(
+            run=self.name,
+            data=repr(self.source),
+            loss=repr(self.loss),
+            penalty=repr(self.penalty) if self.penalised else "none",
+            solver=repr(self.solver),
+            max_iter=stopping.max_iter,
+            resumed_from=self.resumed_from,
+            rows=self.source.shape[0],
+            nbytes=self.source.nbytes,
+            store=store,
+            tol=0.0 if self.batched else stopping.tol,
+            features=self.source.shape[1],
+            outputs=self.source.outputs or 1,
+        )

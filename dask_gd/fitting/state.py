@@ -31,7 +31,7 @@ KEEP_AFTER = 3
 
 
 class FitState:
-    """One fit's moving parts. The state, the history and the scale are all that a checkpoint has to hold."""
+    """One fit's moving parts. The state, the history and the moments are all that a checkpoint has to hold."""
 
     def __init__(
         self,
@@ -44,50 +44,61 @@ class FitState:
         given: bool = False,
         callbacks: Callbacks | None = None,
     ):
+        # What was asked for. With ``given`` the start is the user's, and not to be bettered.
         self.source = source
         self.loss = loss
         self.penalty = penalty
-        # Where it was asked to begin, and the same as parameters of the rows less the shift, which the state's are too.
-        self.asked = self.start = start
-        self.shift: np.ndarray | None = None
-        # The start is the user's, and not to be bettered.
         self.seed = seed
         self.given = given
         self.callbacks = callbacks or Callbacks()
         self.name = uuid.uuid4().hex[:8]
+
+        # Where the fit was asked to begin, and the same as parameters of the rows less the shift, as the state's are.
+        self.asked = start
+        self.start = start
+        self.shift: np.ndarray | None = None
+
+        # The solvers that the fit goes on with should the first stall, which of them has its turn, and its state.
         self.rounding = rounding_of(source.dtype)
-        # Those that the fit goes on with should the solver stall; which of them has its turn.
         self.solvers = (solver, *reliefs(solver, loss, penalty, start.size))
         self.turn = 0
-        # What passes evaluate: of a quantile's loss one that is smoothed.
+        self.state = solver.init(start, self.rounding)
+        # The loss that passes evaluate: of a quantile a smoothed one.
         self.smoothing = smoothing_of(loss, start.shape[1])
         self.smoothed: Any = loss
-        self.state = solver.init(start, self.rounding)
-        # The samples still to be worked through, the first of them now; and the iteration at which it began.
+
+        # The samples still to be worked through, the present one first, and the iteration at which it began.
         self.samples: list[tuple[int, ...]] = []
         self.since = 0
-        # The last step was taken without a look: the weights are the state's query.
-        self.ended_without_pass = False
-        # Passes, and those over all rows; and how many of the rows read last were left out.
-        self.reads = self.whole = self.dropped = 0
-        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
-        # Rows and weight of the partitions drawn, of all steps.
+        # Rows and weight of the partitions that a batched solver has drawn, of all steps.
         self.drawn = np.zeros(2)
+
+        # What was found.
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.moments: Moments | None = None
         self.weight = 0.0
         self.quadratic: Quadratic | None = None
+        # The last step was taken without a look: the weights are the state's query.
+        self.ended_without_pass = False
+        self.reason: str | None = None
+        # Where nothing was finite, in words.
+        self.fault: str | None = None
+
+        # Passes, those over all rows, and how many of the rows read last were left out.
+        self.reads = 0
+        self.whole = 0
+        self.dropped = 0
+        # Partitions whose targets' values have not been checked.
+        self.unchecked = set(range(source.partitions))
+        self.stamps: Stamps | None = None
+
+        # The store; the last pass of a run that has one, the processors now, and those that made that pass.
         self.store: Store | None = None
-        # The last pass of a run with a store, the processors now, and those that made it.
+        self.spec: dict[str, Any] = {}
+        self.resumed_from: int | None = None
         self.seen: Seen | None = None
         self.processors: Processors | None = None
         self.before: list[str] = []
-        self.stamps: Stamps | None = None
-        self.resumed_from: int | None = None
-        self.spec: dict[str, Any] = {}
-        self.reason: str | None = None
-        # Partitions whose targets' values have not been checked; and where nothing was finite, in words.
-        self.unchecked = set(range(source.partitions))
-        self.fault: str | None = None
 
     @property
     def solver(self) -> Any:
@@ -106,19 +117,20 @@ class FitState:
 
     @property
     def partitions(self) -> tuple[int, ...] | None:
-        """Those in use in this step: a sample, or drawn by the seed, each once in a pass; None for all."""
+        """The partitions in use in this step: a sample, or drawn by the seed, each once in a pass; None for all."""
         if self.samples:
             return self.samples[0]
         return self.partitions_of(self.iteration + 1)
 
     def partitions_of(self, step: int) -> tuple[int, ...] | None:
-        """Return those that a step of a batched solver reads; None for all."""
+        """Return the partitions that a step of a batched solver reads; None for all."""
         if not self.batched:
             return None
         return passes.draw_partitions(self.seed, step, self.solver.batch, self.source.partitions)
 
     @property
     def fit_intercept(self) -> bool:
+        """There is an intercept, the last of the parameters."""
         return len(self.start) > self.width
 
     @property
@@ -130,6 +142,7 @@ class FitState:
 
     @property
     def penalised(self) -> bool:
+        """There is a penalty with a strength above 0."""
         return bool(np.any(self.penalty.curvature()) or np.any(self.penalty.absolute()))
 
     def committed(self) -> str:
@@ -139,26 +152,40 @@ class FitState:
     def read(self, query: np.ndarray, request: Request) -> tuple[Sums, Any]:
         """Return the sums at the query from a pass over the rows in use, and those of the request's kernel, if any."""
         partitions = self.partitions
-        if partitions is None:
-            reading = set(range(self.source.partitions))
-        else:
+        reading = set(range(self.source.partitions))
+        if partitions is not None:
             reading = set(partitions)
+        # Rows that no pass has read have their targets checked.
         request = request._replace(targets=not self.unchecked.isdisjoint(reading), shift=self.shift)
         self.unchecked.difference_update(reading)
         self.reads += 1
         self.whole += partitions is None
         found = passes.evaluate(
-            self.source, query, self.smoothed, request, self.name, self.reads, partitions, keep=self.keeps
+            self.source,
+            query,
+            self.smoothed,
+            request,
+            run=self.name,
+            step=self.reads,
+            partitions=partitions,
+            keep=self.keeps,
         )
         sums = found.at_query
         self.dropped = self.size - sums.rows
         if self.store is not None:
             self.seen = Seen(
-                query, np.array(partitions or (), dtype=int), request.curvature, summary(sums), request.kernel is None
+                query=query,
+                partitions=np.array(partitions or (), dtype=int),
+                curvature=request.curvature,
+                sums=summary(sums),
+                alone=request.kernel is None,
             )
         if self.dropped and self.whole == 1 and partitions is None:
             logger.warning("%s of %s rows hold NaN and are left out.", f"{self.dropped:,}", f"{self.size:,}")
-        return about_mean(sums, self.loss, self.width), None if request.kernel is None else found
+        own = None
+        if request.kernel is not None:
+            own = found
+        return about_mean(sums, self.loss, self.width), own
 
     def read_residuals(self, query: np.ndarray) -> np.ndarray:
         """Return sums over the residuals at the query, see `smoothing`, from a pass over the rows in use."""
@@ -170,8 +197,9 @@ class FitState:
     def size(self) -> int:
         """Rows of the partitions in use."""
         rows = np.diff(self.source.bounds)
-        partitions = self.partitions
-        return int(rows.sum() if partitions is None else rows[list(partitions)].sum())
+        if self.partitions is not None:
+            rows = rows[list(self.partitions)]
+        return int(rows.sum())
 
     @property
     def keeps(self) -> bool:
@@ -184,9 +212,9 @@ class FitState:
             passes.release(self.source, self.name)
 
     def grad_norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """The largest component of a gradient (q, k, 1) over its scale.
+        """Return the largest component of a gradient (q, k, 1) over its scale.
 
-        At these weights (q, k, 1), if they are given, where the penalty bends there.
+        Where the penalty has a corner at these weights (q, k, 1), it is that of the subgradient of least norm.
         """
         assert self.moments is not None
         at = None

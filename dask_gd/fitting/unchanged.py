@@ -61,7 +61,7 @@ def rounding_of_sums(first_loss: float, moments: Moments, weight: float, sums: n
 
 
 def agree(stored: np.ndarray, now: np.ndarray, rounding: np.ndarray | float = 0.0) -> bool:
-    """Whether sums are the same, up to ``rounding``."""
+    """Return whether sums are the same, up to ``rounding``."""
     with np.errstate(invalid="ignore"):
         near = np.abs(stored - now) <= rounding
     return bool((near | (stored == now) | (np.isnan(stored) & np.isnan(now))).all())
@@ -90,11 +90,11 @@ def check_unchanged(
     column = int(np.argmax((stored != now).any(axis=0)))
     first = next(i for i in (2, 0, 1) if stored[i, column] != now[i, column])
     name = ("loss", "slope", "weight of the rows")[first]
-    told = f"{name}: stored {float(stored[first, column])!r}, now {float(now[first, column])!r}"
+    differs = f"{name}: stored {float(stored[first, column])!r}, now {float(now[first, column])!r}"
     rest = "" if same_bits else ", by more than rounding on another processor does"
     raise StoreMismatchError(
         f"{path} holds a run made with other data: at the weights of its last pass the data no longer has the sums "
-        f"that are stored ({told}{rest}). Use the data as it was to resume the run; or begin a new one in another "
+        f"that are stored ({differs}{rest}). Use the data as it was to resume the run; or begin a new one in another "
         f"store, with initial_weights=dask_gd.load({str(path)!r}) if you like."
     )
 
@@ -137,5 +137,5 @@ class Processors:
         return sorted(self.found | {"unknown"} if left else self.found)
 
     def are(self, stored: list[str]) -> bool:
-        """Whether all are of one kind, and of the stored one."""
+        """Return whether all processors are of one kind, and of the stored one."""
         return len(stored) == 1 and "unknown" not in stored and self.known(ANSWER_WITHIN) == stored
