@@ -33,7 +33,10 @@ from .lazy import source_of, total_weight
 
 #: The dtypes in which products are taken and coefficients returned, and the tolerance that suits each. With a smaller
 #: tolerance float32 takes several times the passes, to no closer coefficients.
-TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
+TOLERANCES = {
+    np.dtype(np.float64): 1e-8,
+    np.dtype(np.float32): 1e-6,
+}
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -157,10 +160,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     ) -> FitResult:
         """Return a fit of the estimator's loss and penalty to rows; warn if it took ``max_iter`` steps."""
         tol = self._tolerance(source)
+        # The sum of the weights may take a pass: only penalties that need it ask for it.
+        total = partial(total_weight, source)
         result = fit(
             source,
             loss=self._loss(),
-            penalty=self._penalty(partial(total_weight, source)),
+            penalty=self._penalty(total),
             solver=self.solver,
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
@@ -169,6 +174,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             store=store,
             callbacks=self._all_callbacks,
         )
+        # As scikit-learn's estimators do.
         if result.reason == "max_iter":
             warnings.warn(
                 f"{type(self).__name__} took max_iter={self.max_iter} steps and the gradient is still "
@@ -246,7 +252,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             offset = check_array(offset, ensure_2d=False, input_name="offset")
         # Validation returns an array without names.
         if hasattr(self, "feature_names_in_"):
-            x = xr.DataArray(x, dims=("row", "feature"), coords={"feature": self.feature_names_in_})
+            x = xr.DataArray(
+                x,
+                dims=("row", "feature"),
+                coords={"feature": self.feature_names_in_},
+            )
         return x, y, sample_weight, offset
 
     def _encoded(self, x: Any, y: Any, weight: Any, goes_on: bool) -> tuple:

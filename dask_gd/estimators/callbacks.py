@@ -47,6 +47,7 @@ class Adapter:
 
         # A function, because only callbacks that ask for the attributes pay for them.
         def fitted_attributes() -> dict[str, Any]:
+            """Return the attributes that the estimator would have if the fit ended here."""
             fitted = copy.copy(self.estimator)
             fitted._set_attributes(event.result, self.source)
             return {name: value for name, value in vars(fitted).items() if name.endswith("_")}

@@ -97,10 +97,12 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _set_classes(self, classes: np.ndarray, goes_on: bool) -> None:
         """Set the classes to those of the rows; refuse rows of unknown classes if the fit goes on."""
-        if not goes_on:
+        if goes_on:
+            unknown = sorted(set(classes.tolist()) - set(self.classes_.tolist()))
+            if unknown:
+                raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
+        else:
             self.classes_: np.ndarray = classes
-        elif unknown := sorted(set(classes.tolist()) - set(self.classes_.tolist())):
-            raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
         # Real numbers are no labels.
         check_classification_targets(self.classes_)
         if len(self.classes_) < 2:

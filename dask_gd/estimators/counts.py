@@ -33,7 +33,8 @@ class DevianceRegressor(TakesOffset, Penalised):
         tags = super().__sklearn_tags__()
         # A negative target tells whether the loss restricts its targets. The parameters may be invalid: `fit` says so.
         try:
-            tags.target_tags.positive_only = self._loss().bad_target(np.array([-1.0])) is not None
+            refused = self._loss().bad_target(np.array([-1.0]))
+            tags.target_tags.positive_only = refused is not None
         except InvalidArgumentError:
             tags.target_tags.positive_only = False
         return tags

@@ -127,6 +127,7 @@ class HuberRegressor(Penalised):
         tol = SHARPER * self._tolerance(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
+            """Return the fit at a scale, with a store of its own, and count its steps."""
             self.scale_ = scale
             fit_store = None
             if store is not None:
@@ -167,7 +168,9 @@ class HuberRegressor(Penalised):
             self._is_at_minimum = is_zero or is_without_minimum or is_precise
             if self._is_at_minimum or start.reason not in AT_ITS_MINIMUM:
                 break
-            points.append(np.log([scale, max(ratio, np.finfo(float).tiny)]))
+            # A ratio of 0, of residuals that are all 0, has no logarithm.
+            positive_ratio = max(ratio, np.finfo(float).tiny)
+            points.append(np.log([scale, positive_ratio]))
             scale = self._next_scale(points, low=low, high=high, smallest=smallest)
         else:
             warnings.warn(

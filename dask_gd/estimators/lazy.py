@@ -27,22 +27,25 @@ def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
         columns["weight"] = as_rows(weight, "weight")
     # The new columns have the partitions of the source.
     sizes = tuple(np.diff(x.bounds).tolist())
-    aligned: dict[str, Any] = {role: values.aligned(sizes) for role, values in columns.items()}
-    return replace(x, **aligned)
+    for role, values in columns.items():
+        columns[role] = values.aligned(sizes)
+    return replace(x, **columns)
 
 
 def kept_rows(source: Source) -> da.Array | None:
     """Return which rows the fit keeps where it drops rows with NaN, (n,) and lazy; None where it keeps all."""
     if source.nan != "drop":
         return None
-    columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
+    columns = {role: column(source, role) for role in ("x", "y", "weight", "offset")}
     # Targets without any value are left out before, and drop no row.
     if source.present is not None:
-        columns[1] = columns[1][:, list(source.present.columns)]
-    arrays = [dask_rows(values) for values in columns if values is not None]
+        present = list(source.present.columns)
+        columns["y"] = columns["y"][:, present]
+    arrays = [dask_rows(values) for values in columns.values() if values is not None]
     missing: Any = 0
     for array in arrays:
-        missing = missing + da.isnan(array.reshape(len(array), -1)).sum(axis=1)
+        is_missing = da.isnan(array.reshape(len(array), -1))
+        missing = missing + is_missing.sum(axis=1)
     return missing == 0
 
 
@@ -125,7 +128,7 @@ def explained(
     It is R^2 with the squared loss, D^2 with a deviance. It takes two reductions, the first over the targets alone. For
     targets that are all the same it is 1 if the predictions are right, else 0.
     """
-    # The best constant is known from the targets' mean.
+    # The targets' mean determines the best constant.
     y = y.reshape(z.shape)
     [average] = compute(mean(y, weight), what="the mean of the targets")
     constant = loss.link(average)
@@ -164,7 +167,8 @@ def _without_value(block: np.ndarray) -> np.ndarray:
     # Integers and texts always have a value.
     if block.dtype.kind != "f":
         return np.zeros(len(block), bool)
-    return ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+    is_finite = np.isfinite(block.reshape(len(block), -1))
+    return ~is_finite.all(axis=1)
 
 
 def refuse_missing(what: str, **columns: Any) -> None:

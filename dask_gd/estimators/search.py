@@ -17,6 +17,11 @@ from .classification import OfProbabilities
 from .regression import SeveralTargets
 
 
+def _floats(values: Any) -> np.ndarray:
+    """Return a number or numbers as an array of one dimension."""
+    return np.atleast_1d(np.asarray(values, dtype=float))
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class Searched(Estimator):
     """The base of estimators that choose their penalty by `dask_gd.search`.
@@ -49,6 +54,7 @@ class Searched(Estimator):
         folds = 5
         if self.cv is not None:
             folds = self.cv
+        # All candidates are fitted without each of the folds and on all rows, in shared passes.
         candidates = search(
             source,
             loss=self._loss(),
@@ -121,7 +127,7 @@ class RidgeCV(SeveralTargets, Searched):
 
     def _grid(self) -> dict[str, Any]:
         # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
-        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=float))
+        alphas = _floats(self.alphas)
         if not (alphas > 0).all():
             raise InvalidArgumentError(f"RidgeCV(alphas={self.alphas!r}): each must be above 0.")
         return {"Cs": 1 / alphas}
@@ -131,7 +137,7 @@ class RidgeCV(SeveralTargets, Searched):
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
         # The alpha itself: 1 over C has a rounding error.
-        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=float))
+        alphas = _floats(self.alphas)
         self.alpha_ = float(alphas[candidates.best_index])
 
 
@@ -150,7 +156,7 @@ class PathCV(SeveralTargets, Searched):
         # Falling, as scikit-learn has them in ``alphas_``.
         alphas = self.alphas
         if not isinstance(alphas, int | np.integer):
-            alphas = -np.sort(-np.atleast_1d(np.asarray(alphas, dtype=float)))
+            alphas = -np.sort(-_floats(alphas))
         return {
             "alphas": alphas,
             "l1_ratios": self._ratios(),
@@ -248,7 +254,7 @@ class ElasticNetCV(PathCV):
     l1_ratio: Any = 0.5
 
     def _ratios(self) -> list[float]:
-        return np.atleast_1d(np.asarray(self.l1_ratio, dtype=float)).tolist()
+        return _floats(self.l1_ratio).tolist()
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -303,7 +309,7 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
         self.C_ = best["C"]
         self.l1_ratio_ = best["l1_ratio"]
-        self.l1_ratios_ = np.atleast_1d(np.asarray(self.l1_ratios, dtype=float))
+        self.l1_ratios_ = _floats(self.l1_ratios)
         # Candidates are in the order of the l1_ratios, then of the Cs.
         data = candidates.data
         ratios = len(self.l1_ratios_)
@@ -324,4 +330,5 @@ class LogisticRegressionCV(Searched, OfProbabilities):
         # scikit-learn has the classes before the features, and the intercept as the last feature.
         self.coefs_paths_ = np.moveaxis(weights, -1, -2)
         if self.fit_intercept:
-            self.coefs_paths_ = np.concatenate([self.coefs_paths_, intercept[..., None]], axis=-1)
+            last_feature = intercept[..., None]
+            self.coefs_paths_ = np.concatenate([self.coefs_paths_, last_feature], axis=-1)

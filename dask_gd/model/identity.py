@@ -23,7 +23,19 @@ import numpy as np
 logger = logging.getLogger("dask_gd")
 
 #: Types whose values are known by their type and text.
-PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, np.dtype)
+PLAIN = (
+    type(None),
+    type(Ellipsis),
+    type(NotImplemented),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    np.dtype,
+)
 
 #: Members of a class that do not change what it does, or differ from process to process.
 INCIDENTAL = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__firstlineno__"}

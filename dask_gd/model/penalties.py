@@ -170,8 +170,10 @@ class ElasticNet:
 
     def value(self, w):
         """Return the penalty, summed over features and outputs, shape (m,)."""
-        terms = self.l1_ratio * np.abs(w) + 0.5 * (1.0 - self.l1_ratio) * w * w
-        return (_by_feature(self.alpha) * terms).sum(axis=(0, 1))
+        absolute_values = self.l1_ratio * np.abs(w)
+        squares = 0.5 * (1.0 - self.l1_ratio) * w * w
+        terms = _by_feature(self.alpha) * (absolute_values + squares)
+        return terms.sum(axis=(0, 1))
 
     def gradient(self, w):
         """Return the gradient of the squares, ``alpha (1 - l1_ratio) w``, shape (p, k, m)."""
@@ -260,7 +262,8 @@ class GroupLasso:
     def absolute(self):
         """Return ``alpha sqrt(p_g)`` for each feature, (p,)."""
         numbers = _numbered(self.groups)
-        return self.alpha * np.sqrt(np.bincount(numbers)[numbers])
+        sizes = np.bincount(numbers)[numbers]
+        return self.alpha * np.sqrt(sizes)
 
 
 def _numbered(labels: Iterable) -> np.ndarray:
@@ -278,7 +281,8 @@ def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
     if labels is not None:
         # Each intercept is a group by itself.
         numbers = _numbered(labels)
-        groups = np.append(numbers, numbers.max() + 1 + np.arange(q - p))
+        intercept_numbers = numbers.max() + 1 + np.arange(q - p)
+        groups = np.append(numbers, intercept_numbers)
     return NonSmooth(strength, groups)
 
 

@@ -30,8 +30,10 @@ class NonSmooth(NamedTuple):
 
     def flat(self, k: int) -> NonSmooth:
         """Return the same sum for weights of k outputs in one column, feature by feature."""
-        groups = (k * self.groups[:, None] + np.arange(k)).ravel()
-        return NonSmooth(np.repeat(self.strength, k, axis=0), groups)
+        # The groups of each output have numbers of their own.
+        groups = k * self.groups[:, None] + np.arange(k)
+        strength = np.repeat(self.strength, k, axis=0)
+        return NonSmooth(strength, groups.ravel())
 
     def norms(self, u: np.ndarray) -> np.ndarray:
         """Return ``||u_g||`` of each weight's group: (q, k, m) -> (q, k, m)."""

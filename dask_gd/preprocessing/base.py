@@ -48,6 +48,7 @@ class Transformer(TransformerMixin, BaseEstimator):
         """
         if not reset:
             check_is_fitted(self)
+        # scikit-learn validates data in memory.
         if not is_lazy(X):
             array = validate_data(self, checkable(X, "X"), reset=reset, **checks)
             return as_rows(array, "X")
@@ -102,6 +103,7 @@ class Transformer(TransformerMixin, BaseEstimator):
             requested = list(range(p))
         else:
             requested = np.ravel(np.array(columns, dtype=object)).tolist()
+        # Names become positions.
         positions = []
         for column in requested:
             if isinstance(column, str) and column in names:
@@ -149,11 +151,14 @@ def transformed(
     if is_lazy_frame(X):
         of_partition = partial(_frame_transformed, function=function, names=names)
         empty = np.empty((0, len(names)), dtype)
-        meta = type(X._meta)(empty, columns=list(names), index=X._meta.index[:0])
+        frame_type = type(X._meta)
+        meta = frame_type(empty, columns=list(names), index=X._meta.index[:0])
         return X.map_partitions(of_partition, meta=meta)
+    # Data in memory is transformed at once.
     array = array_of(rows)
     if isinstance(array, np.ndarray):
         return labelled(X, function(array), names)
+    # A lazy array keeps its blocks, unless the result's would be too large.
     if most_rows is not None:
         array = array.rechunk({0: _cut(array.chunks[0], most_rows)})
     lazy = array.map_blocks(
@@ -214,7 +219,9 @@ def one_pass(
     check_stored(weight, "error", 0, x.shape[0])
     # The columns of a fit: features, targets, weights, offsets and folds.
     bounds = partition_bounds(x, 0, x.shape[0])
-    columns: list[Any] = [column and align(column, bounds) for column in (x, None, weight, None, None)]
+    columns: list[Any] = [align(x, bounds), None, None, None, None]
+    if weight is not None:
+        columns[2] = align(weight, bounds)
     # Tasks read stored columns themselves. Blocks of Dask arrays are passed to them, and the reader has their roles.
     dask_columns = [column for column in columns if isinstance(column, DaskColumn)]
     blocks = None

@@ -103,6 +103,7 @@ class OneHotEncoder(Transformer):
                 raise InvalidArgumentError(f"{name}={value!r}: choose {allowed[0]!r} or {allowed[1]!r}.")
         x = self._rows(X, reset=True, **CHECKS)
         self.columns_ = self._positions(self.columns)
+        # The categories are learnt from the rows, or set by the user.
         if isinstance(self.categories, str):
             if self.categories != "auto":
                 raise InvalidArgumentError(f"categories={self.categories!r}: choose 'auto', or give a list.")
@@ -123,6 +124,7 @@ class OneHotEncoder(Transformer):
         DataError
             A code that is no category, with row and column. For lazy X it is raised where the result is computed.
         """
+        # A Zarr array that names its columns keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, **CHECKS)
         names = self.get_feature_names_out()
@@ -136,6 +138,7 @@ class OneHotEncoder(Transformer):
             ignore=self.handle_unknown == "ignore",
             dtype=dtype,
         )
+        # Blocks are of bounded size, whatever the number of categories.
         row_bytes = max(1, len(names) * dtype.itemsize)
         most_rows = max(1, EXPANDED_BYTES // row_bytes)
         return transformed(
@@ -186,6 +189,7 @@ def checked_categories(entries: Any, count: int) -> list[np.ndarray]:
         raise InvalidArgumentError(f"categories has {len(entries)} entries for {count} encoded columns.")
     categories = []
     for entry in entries:
+        # A number K stands for the codes 0 to K - 1.
         if isinstance(entry, int | np.integer):
             codes = np.arange(entry)
         else:
@@ -209,7 +213,9 @@ def codes_in_rows(rows: Rows, columns: tuple, coded: np.ndarray) -> list[np.ndar
         if values.dtype.kind == "f":
             is_code = (np.abs(values) <= EXACT) & (values == np.rint(values))
             if not is_code.all():
-                row = int(np.argmax(~np.isin(rows.x[:, j], values[is_code])))
+                # The first row without a code.
+                has_code = np.isin(rows.x[:, j], values[is_code])
+                row = int(np.argmin(has_code))
                 number = rows.number(row)
                 raise DataError(
                     f"{rows.x[row, j]} in row {number}, column {j} of {columns[0].where(number, j)} is no code: "
@@ -245,7 +251,8 @@ def expanded(
             widths.append(len(known) - dropped)
     out = np.zeros((len(block), sum(widths)), dtype)
     # The columns of the result that belong to a column of the block end at ``stop``.
-    for column, known, name, stop in zip(block.T, categories, names, np.cumsum(widths), strict=True):
+    stops = np.cumsum(widths)
+    for column, known, name, stop in zip(block.T, categories, names, stops, strict=True):
         if known is None:
             # The fit refuses infinity, and says where it is.
             with np.errstate(over="ignore"):

@@ -93,7 +93,8 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
                 sample_weight = np.asarray(sample_weight)
             weight = as_rows(sample_weight, "sample_weight")
         # Wrong names of columns are refused before the pass.
-        scaled = np.isin(np.arange(x.shape[1]), self._positions(self.columns))
+        positions = self._positions(self.columns)
+        is_scaled = np.isin(np.arange(x.shape[1]), positions)
         total = one_pass(x, weight, moments_of_rows, combined)
         if total.weight == 0:
             raise InvalidArgumentError("sample_weight: the weights sum to 0; at least one must be above.")
@@ -101,8 +102,8 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         is_finite = np.isfinite(total.squares) & np.isfinite(total.mean)
         if not is_finite.all():
             raise NonFiniteError(f"The squares of column {int(np.argmin(is_finite))} of 'X' overflow; scale it down.")
-        mean = np.where(scaled, total.origin + total.mean, 0.0)
-        var = np.where(scaled, total.squares / total.weight, 1.0)
+        mean = np.where(is_scaled, total.origin + total.mean, 0.0)
+        var = np.where(is_scaled, total.squares / total.weight, 1.0)
         # scikit-learn has the mean of a scaler that only divides too.
         self.mean_ = None
         if self.with_mean or self.with_std:
@@ -112,7 +113,8 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         if self.with_std:
             rounding = 10 * np.finfo(float).eps * np.abs(mean)
             self.var_ = var
-            self.scale_ = np.where(np.sqrt(var) <= rounding, 1.0, np.sqrt(var))
+            deviation = np.sqrt(var)
+            self.scale_ = np.where(deviation <= rounding, 1.0, deviation)
         # The number of rows is an integer, as scikit-learn's.
         if weight is None:
             self.n_samples_seen_ = total.rows
@@ -134,6 +136,7 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
 
     def _mapped(self, X: Any, function: Any) -> Any:
         """Return a function of each row, the means and the scales, in the form of X."""
+        # A Zarr array that names its features keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, dtype=FLOATS)
         dtype = product_dtype(rows.dtype)

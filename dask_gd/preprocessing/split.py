@@ -58,9 +58,10 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     [array([0, 1, 3, 4, 6]), array([2, 5, 7])]
     """
     _check_arguments(arrays, test_size, seed)
+    # Rows are selected from the columns; the parts have the labels of the arrays.
     roles = [f"array {i}" for i in range(len(arrays))]
     labelled = _with_labels(arrays, roles)
-    columns = [_rows(array, role) for array, role in zip(labelled, roles, strict=True)]
+    columns = list(map(_rows, labelled, roles))
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
@@ -68,15 +69,17 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     threshold = int(float(test_size) * 2**64)
     is_tested = partial(tested, int(seed), threshold)
     # Every row is hashed once for all the arrays, between edges that include those of all chunks.
-    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array | Frame)]
-    edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
+    lazy_columns = [column for column in columns if isinstance(column, da.Array | Frame)]
+    chunk_stops = [np.cumsum(column.chunks[0]) for column in lazy_columns]
+    steps = np.arange(0, n, STEP)
+    edges = np.unique(np.concatenate([*chunk_stops, steps, [0, n]]))
     counts = [int(is_tested(start, stop).sum()) for start, stop in pairwise(edges.tolist())]
     tested_before = np.cumsum([0, *counts])
     count = int(tested_before[-1])
     if not 0 < count < n:
-        lacking = "fit" if count else "test"
+        purpose = "fit" if count else "test"
         raise InvalidArgumentError(
-            f"test_size={test_size} with seed={seed} leaves no row to {lacking} of {n}; take another of either."
+            f"test_size={test_size} with seed={seed} leaves no row to {purpose} of {n}; take another of either."
         )
     # Each array has two parts: the rows to fit and the rows to test.
     parts = [_parts(column, is_tested, edges, tested_before) for column in columns]
@@ -105,7 +108,7 @@ def _check_arguments(arrays: tuple, test_size: Any, seed: Any) -> None:
 
 def _with_labels(arrays: tuple, roles: list[str]) -> list:
     """Return the arrays with the labels that their parts have too; a Zarr array with names becomes a DataArray."""
-    with_names = [named(from_arrow(array), role) for array, role in zip(arrays, roles, strict=True)]
+    with_names = list(map(named, map(from_arrow, arrays), roles))
     labelled = []
     for array, role in zip(with_names, roles, strict=True):
         if isinstance(array, xr.DataArray):
@@ -182,8 +185,9 @@ def _rows(a: Any, name: str) -> Any:
     """Return Dask for lazy data, else an array or a pandas object whose rows indices select."""
     if is_lazy_frame(a):
         # The lengths of a Series of numbers: there are dtypes of pandas that Dask cannot make an array of.
-        lengths = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
-        return Frame(a, tuple(map(int, sized(lengths, name).chunks[0])))
+        ones = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
+        lengths = sized(ones, name).chunks[0]
+        return Frame(a, tuple(map(int, lengths)))
     if isinstance(a, LAZY):
         a = opened(a, name)
     elif not hasattr(a, "shape"):
@@ -269,4 +273,10 @@ def _labelled(
     if any(row in coordinate.dims for coordinate in coords.values()):
         chosen = np.flatnonzero(is_tested(0, array.shape[0]) == for_test)
         coords = coords.to_dataset().isel({row: chosen}).coords
-    return xr.DataArray(part, dims=array.dims, coords=coords, name=array.name, attrs=array.attrs)
+    return xr.DataArray(
+        part,
+        dims=array.dims,
+        coords=coords,
+        name=array.name,
+        attrs=array.attrs,
+    )

@@ -83,7 +83,9 @@ class Tweedie:
             return value, slope
         # For a target of 0 both are multiples of exp(a z).
         at_zero = np.exp(a * z)
-        return np.where(is_positive, value, at_zero / a), np.where(is_positive, slope, at_zero)
+        value = np.where(is_positive, value, at_zero / a)
+        slope = np.where(is_positive, slope, at_zero)
+        return value, slope
 
     def curvature(self, z, y):
         """Return ``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
@@ -91,7 +93,8 @@ class Tweedie:
         b = self.power - 1.0
         is_positive = y > 0
         # Not y times an exponential, which would be 0 times infinity.
-        log_y = np.where(is_positive, np.log(np.where(is_positive, y, 1.0)), -np.inf)
+        safe_y = np.where(is_positive, y, 1.0)
+        log_y = np.where(is_positive, np.log(safe_y), -np.inf)
         return a * np.exp(a * z) + b * np.exp(log_y - b * z)
 
     def inverse_link(self, z):

@@ -94,13 +94,15 @@ class Model(OfFunctions):
         if shapes != self.shapes:
             raise InvalidTypeError(f"The model's gradient has the shapes {shapes}; its params have {self.shapes}.")
         # In the order of the start, whatever the order of the user's dict.
-        return np.concatenate([np.ravel(np.asarray(arrays[name], dtype=float)) for name in self.shapes])
+        parts = [np.asarray(arrays[name], dtype=float) for name in self.shapes]
+        return np.concatenate([np.ravel(part) for part in parts])
 
     def unpacked(self, flat: np.ndarray) -> Any:
         """Return one array (q,) as parameters in the shapes of the start."""
         # The parameters lie one behind the other, in the order of their names in the start.
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        parts = np.split(np.asarray(flat), np.cumsum(sizes)[:-1])
+        ends = np.cumsum(sizes)
+        parts = np.split(np.asarray(flat), ends[:-1])
         arrays = {}
         for part, (name, shape) in zip(parts, self.shapes.items(), strict=True):
             arrays[name] = part.reshape(shape)
@@ -115,7 +117,8 @@ class Model(OfFunctions):
             y = y[:, 0]
         flat, x, y, weight = unchanging(flat, x, y, weight)
         result = self.function(self.unpacked(flat), x, y, weight)
-        if not isinstance(result, tuple) or len(result) != 2 or np.shape(result[0]) != ():
+        is_pair = isinstance(result, tuple) and len(result) == 2
+        if not is_pair or np.shape(result[0]) != ():
             raise InvalidTypeError(
                 f"{self!r} returned {result!r:.100}; it must return (loss_sum, gradient_sum), a number and what has "
                 "the shapes of params."

@@ -115,14 +115,17 @@ class Softmax:
 
     def bad_target(self, y):
         """Return where the target is the number of no class."""
-        return (y != np.floor(y)) | (y < 0) | (y >= self.classes)
+        is_fraction = y != np.floor(y)
+        return is_fraction | (y < 0) | (y >= self.classes)
 
     def check_target_mean(self, mean):
         """Refuse a class without rows: its intercept would be infinite."""
         absent = np.flatnonzero(mean <= 0)
         if len(absent):
             # Five are enough to see the pattern.
-            listed = ", ".join(map(str, absent[:5])) + " ..." * (len(absent) > 5)
+            listed = ", ".join(map(str, absent[:5]))
+            if len(absent) > 5:
+                listed += " ..."
             raise DataError(
                 f"The softmax loss of {self.classes} classes needs rows of each; no target with a positive weight is "
                 f"{listed}. Number the classes from 0 on without gaps."

@@ -222,4 +222,5 @@ class SmoothedPinball(RealTargets):
 
     def _along(self, residual: np.ndarray) -> np.ndarray:
         """Return the widths along the outputs of (rows, k) or (rows, k, m)."""
-        return self.widths.reshape(-1, *(1,) * (residual.ndim - 2))
+        axes_after_outputs = residual.ndim - 2
+        return self.widths.reshape(-1, *(1,) * axes_after_outputs)
