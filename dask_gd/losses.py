@@ -1,4 +1,4 @@
-"""Losses, under the name that users import them by; see `dask_gd.model.losses`."""
+"""Losses, under the name by which users import them; see `dask_gd.model.losses`."""
 
 from .model.losses import (
     LOSSES,

@@ -1,4 +1,4 @@
-"""Penalties, under the name that users import them by; see `dask_gd.model.penalties`."""
+"""Penalties, under the name by which users import them; see `dask_gd.model.penalties`."""
 
 from .model.penalties import L1, L2, ElasticNet, GroupLasso, Penalty
 

@@ -207,6 +207,20 @@ def test_several_classes_lazily(weights):
     assert model.predict(named).dims == ("row",)
 
 
+def test_huber_finds_its_scale_after_a_fit_that_ended_before_it_had_one():
+    x, y = problem(HuberRegressor())
+    y[::10] += 50
+    cold = HuberRegressor().fit(x, y)
+    warm = HuberRegressor(warm_start=True, solver="lbfgs", max_iter=1)
+    with pytest.warns(ConvergenceWarning):
+        warm.fit(x, y)
+    assert warm.scale_ == np.inf
+    assert not warm.converged_
+    warm.set_params(max_iter=100).fit(x, y)
+    np.testing.assert_allclose(warm.scale_, cold.scale_, rtol=1e-6)
+    np.testing.assert_allclose(warm.coef_, cold.coef_, rtol=1e-5)
+
+
 def test_huber_is_scikit_learns_where_the_scale_is_what_it_found():
     """To what scikit-learn's L-BFGS leaves undone."""
     x, y = problem(HuberRegressor())

@@ -12,6 +12,7 @@ import pytest
 
 import dask_gd
 from dask_gd.errors import StoreMismatchError
+from dask_gd.model import identity
 from dask_gd.model.identity import described
 
 # A loss and its slope, with a hole in which something differs.
@@ -224,3 +225,19 @@ def test_a_loss_that_is_made_of_one_of_ours_is_not_taken_for_it(tmp_path):
     with pytest.raises(dask_gd.errors.InvalidArgumentError, match="your own"):
         dask_gd.load(tmp_path)
     assert isinstance(dask_gd.load(tmp_path, loss=Doubled()).loss, Doubled)
+
+
+def test_a_package_whose_name_begins_as_ours_is_the_users():
+    """What is installed is known by its name alone; what only looks so is not."""
+
+    def double(z, y):
+        return 2 * (z - y)
+
+    def triple(z, y):
+        return 3 * (z - y)
+
+    for function in (double, triple):
+        file = identity.PACKAGE.rstrip(os.sep) + "_models/losses.py"
+        function.__code__ = function.__code__.replace(co_filename=file)
+        function.__qualname__ = "slope"
+    assert described(double) != described(triple)

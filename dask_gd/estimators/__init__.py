@@ -5,6 +5,7 @@ scikit-learn checks them. Dask arrays and data frames, Zarr arrays, DataArrays a
 in the passes of the fit, and predictions for them are lazy too. Datasets are for `dask_gd.fit`.
 """
 
+# Before any module imports scikit-learn itself, so that the error names the extra that installs it.
 try:
     import sklearn  # noqa: F401
 except ImportError as error:

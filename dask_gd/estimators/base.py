@@ -1,4 +1,4 @@
-"""What all estimators share: their parameters, the fit, and the linear prediction."""
+"""The base of all estimators: their parameters, the fit, and the linear prediction."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ from ..results.fit_result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.coercion import checkable, numbers
+from ..sources.lazy import is_lazy
 from ..sources.targets import with_values
 from ..store.store import Store
 from .callbacks import Adapter
-from .lazy import is_lazy, source_of, total_weight
+from .lazy import source_of, total_weight
 
-#: In which products are taken and coefficients given, and the tolerance that suits it: with less of it float32 takes
-#: several times the passes, to no closer coefficients.
-TOLERANCES = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-6}
+#: The dtypes in which products are taken and coefficients returned, and the tolerance that suits each. With a smaller
+#: tolerance float32 takes several times the passes, to no closer coefficients.
+TOLERANCES = {
+    np.dtype(np.float64): 1e-8,
+    np.dtype(np.float32): 1e-6,
+}
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Estimator(CallbackSupportMixin, BaseEstimator):
-    """Parameters and attributes that all estimators have; the parameters are the fields of a dataclass.
+    """The base of all estimators; their parameters are the fields of a dataclass.
 
     Parameters
     ----------
@@ -46,17 +50,17 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     max_iter : int
         Steps at most; a `ConvergenceWarning` tells if they are not enough.
     tol : float, optional
-        Of `dask_gd.fit`: every component of the gradient is at most this share of its scale. By default 1e-8, and 1e-6
-        for features of float32, in which no more is to be had; coefficients then agree with the exact ones to about
-        1e-6 where features are not nearly collinear.
+        As for `dask_gd.fit`: every component of the gradient is at most this share of its scale. By default 1e-8, and
+        1e-6 for features of float32, whose precision allows no less. Coefficients then agree with the exact ones to
+        about 1e-6 where features are not nearly collinear.
     warm_start : bool
         Begin where the last fit ended.
     solver : str or Solver
-        Of `dask_gd.fit`; "auto" is Newton for narrow data, and L-BFGS.
+        As for `dask_gd.fit`; "auto" is Newton for narrow data, and L-BFGS.
     store : path or Store, optional
         A directory where every iteration is committed, and from which an interrupted fit goes on.
     callbacks : callables
-        Each takes one event of `dask_gd.events`, see `dask_gd.fit`. scikit-learn's own callbacks are given with
+        Each takes an event of `dask_gd.events`, see `dask_gd.fit`. scikit-learn's callbacks are set with
         ``set_callbacks``.
 
     Attributes
@@ -69,8 +73,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     feature_names_in_ : array
         Where the data names its features.
     converged_ : bool
-        False too where rounding kept the gradient above ``tol``; ``result_.reason`` is then "precision".
-        Where the fit stalled for another reason, a `dask_gd.errors.StalledWarning` has said so.
+        False also where rounding kept the gradient above ``tol``; ``result_.reason`` is then "precision".
+        Where the fit stalled for another reason, a `dask_gd.errors.StalledWarning` was issued.
     history_ : xarray.Dataset
     result_ : FitResult
     """
@@ -83,7 +87,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     store: str | os.PathLike | Store | None = None
     callbacks: Iterable[Callback] = ()
 
-    #: What targets are: numbers, or labels of classes.
+    #: The check of the targets' values: they are numbers, or labels of classes.
     _target_values = staticmethod(numbers)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None):
@@ -105,59 +109,72 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     @with_callbacks
     def _fit(self, *data: Any):
-        """Of X, y, sample_weight and perhaps offset."""
+        """Fit to X, y, sample_weight and perhaps offset, within scikit-learn's callbacks."""
         context = self._init_callback_context(max_subtasks=None)
         source = self._source(*data)
         adapter = Adapter(self, context, source, data)
         context.call_on_fit_task_begin(**adapter.options)
+        # Without callbacks of scikit-learn no iteration need be passed on.
         self._adapters = (adapter,) if context._callbacks else ()
         try:
             return self._fit_source(source)
         finally:
+            # A fitted estimator must not hold the rows, to which an adapter leads.
             del self._adapters
             context.call_on_fit_task_end(**adapter.options)
 
     @property
-    def _told(self) -> tuple[Callback, ...]:
-        """The callbacks of its fits."""
+    def _all_callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks of a fit: those of the parameter, and the adapter to scikit-learn's."""
         return (*self.callbacks, *getattr(self, "_adapters", ()))
 
     def _fit_source(self, source: Source):
+        """Fit to rows that are checked, from the last fit if it is a warm start."""
         start = None
         if self.warm_start:
             start = getattr(self, "result_", None)
         if start is not None:
-            source = self._as_before(source)
-        self._take(self._minimise(source, start, self.store), source)
+            source = self._with_fitted_names(source)
+        result = self._minimise(source, start, self.store)
+        self._set_attributes(result, source)
         return self
 
-    def _as_before(self, source: Source) -> Source:
-        """The rows, with the features' names of the fit that is gone on from, if they have no other."""
-        known = getattr(self, "feature_names_in_", None)
+    def _with_fitted_names(self, source: Source) -> Source:
+        """Return the rows with the features' names of the last fit; refuse rows with other names."""
+        fitted_names = getattr(self, "feature_names_in_", None)
         names = source.feature_names
-        if known is None:
+        if fitted_names is None:
             return source
-        if names is not None and tuple(known) != names:
+        if names is not None and tuple(fitted_names) != names:
             raise InvalidArgumentError(
-                f"{type(self).__name__} goes on from a fit whose features are named {list(known)}, and now they are "
-                f"{list(names)}; select and order them as before."
+                f"{type(self).__name__} goes on from a fit whose features are named {list(fitted_names)}, and now they "
+                f"are {list(names)}; select and order them as before."
             )
-        return replace(source, feature_names=tuple(known))
+        return replace(source, feature_names=tuple(fitted_names))
 
-    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
+    def _minimise(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return a fit of the estimator's loss and penalty to rows; warn if it took ``max_iter`` steps."""
         tol = self._tolerance(source)
+        # The sum of the weights may take a pass: only penalties that need it ask for it.
+        total = partial(total_weight, source)
         result = fit(
             source,
             loss=self._loss(),
-            penalty=self._penalty(partial(total_weight, source)),
+            penalty=self._penalty(total),
             solver=self.solver,
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
             tol=tol,
             initial_weights=start,
             store=store,
-            callbacks=self._told,
+            callbacks=self._all_callbacks,
         )
+        # As scikit-learn's estimators do.
         if result.reason == "max_iter":
             warnings.warn(
                 f"{type(self).__name__} took max_iter={self.max_iter} steps and the gradient is still "
@@ -169,92 +186,138 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return result
 
     def _tolerance(self, source: Source) -> float:
+        """Return ``tol``, by default that of the rows' dtype."""
         if self.tol is None:
             return TOLERANCES[source.dtype]
         return self.tol
 
-    def _source(self, X: Any, y: Any, sample_weight: Any, offset: Any = None, more: bool = False) -> Source:
-        """Rows to fit, checked; ``more`` of those that the estimator knows, where it is asked to go on."""
+    def _source(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        offset: Any = None,
+        goes_on: bool = False,
+    ) -> Source:
+        """Return rows to fit, checked; if the fit goes on they must suit the rows that the estimator knows."""
         if not is_lazy(X, y, sample_weight, offset):
-            x, y, weight, offset = self._validated(X, y, sample_weight, offset, more)
+            x, y, weight, offset = self._validated(X, y, sample_weight, offset, goes_on)
         else:
-            columns = (y, sample_weight, offset)
-            y, weight, offset = (a if a is None or hasattr(a, "__array__") else np.asarray(a) for a in columns)
             x = X
+            y = _array_unless_lazy(y)
+            weight = _array_unless_lazy(sample_weight)
+            offset = _array_unless_lazy(offset)
             if isinstance(X, Source):
+                # The columns are part of the source from here on.
                 x = as_source(X, y, weight, offset=offset)
                 y = None
                 weight = None
                 offset = None
-        y, weight = self._encoded(x, y, weight, more)
+        y, weight = self._encoded(x, y, weight, goes_on)
         return with_values(source_of(x, y, weight, offset))
 
-    def _validated(self, X: Any, y: Any, sample_weight: Any, offset: Any, more: bool) -> tuple:
-        """As scikit-learn checks arrays in memory; features keep their names."""
+    def _validated(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        offset: Any,
+        goes_on: bool,
+    ) -> tuple:
+        """Return arrays in memory, checked as scikit-learn checks them; features keep their names."""
         X = checkable(X, "X")
         y = checkable(y, "y", self._target_values)
         sample_weight = checkable(sample_weight, "sample_weight")
         offset = checkable(offset, "offset")
+        # Features are compared with those of the last call only if the fit goes on from it.
+        is_first = not (goes_on and hasattr(self, "coef_"))
         tags = self.__sklearn_tags__()
-        reset = not (more and hasattr(self, "coef_"))
-        several = tags.target_tags.multi_output
-        numeric = tags.estimator_type == "regressor"
-        x, y = validate_data(self, X, y, reset=reset, dtype=list(TOLERANCES), multi_output=several, y_numeric=numeric)
+        x, y = validate_data(
+            self,
+            X,
+            y,
+            reset=is_first,
+            dtype=list(TOLERANCES),
+            multi_output=tags.target_tags.multi_output,
+            y_numeric=tags.estimator_type == "regressor",
+        )
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, x, dtype=x.dtype, ensure_non_negative=True)
+            sample_weight = _check_sample_weight(
+                sample_weight,
+                x,
+                dtype=x.dtype,
+                ensure_non_negative=True,
+            )
         if offset is not None:
             offset = check_array(offset, ensure_2d=False, input_name="offset")
+        # Validation returns an array without names.
         if hasattr(self, "feature_names_in_"):
-            x = xr.DataArray(x, dims=("row", "feature"), coords={"feature": self.feature_names_in_})
+            x = xr.DataArray(
+                x,
+                dims=("row", "feature"),
+                coords={"feature": self.feature_names_in_},
+            )
         return x, y, sample_weight, offset
 
-    def _encoded(self, x: Any, y: Any, weight: Any, more: bool) -> tuple:
-        """Targets and weights as the loss takes them."""
+    def _encoded(self, x: Any, y: Any, weight: Any, goes_on: bool) -> tuple:
+        """Return targets and weights as the loss takes them."""
         return y, weight
 
     def _loss(self) -> Any:
+        """Return the loss that is minimised."""
         return Squared()
 
     def _penalty(self, total: Callable[[], float]) -> Penalty | None:
-        """Of the mean loss; ``total()`` is the sum of the weights, a reduction where these are lazy."""
+        """Return the penalty of the mean loss.
+
+        ``total()`` returns the sum of the row weights, which takes a reduction where they are lazy.
+        """
         return None
 
-    def _take(self, result: FitResult, source: Source) -> None:
-        """Attributes from a fit."""
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        """Set the attributes that end in an underscore, from a fit."""
         self.result_ = result
         self.history_ = result.history
         self.n_iter_ = result.n_iter
         self.converged_ = result.converged
         self.n_features_in_ = source.shape[1]
+        # Names of an earlier fit must not outlive it.
         if source.feature_names is not None:
             self.feature_names_in_ = np.array(source.feature_names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        several = source.outputs is not None or (getattr(self, "column_alone", False) and len(source.y.shape) == 2)
+        has_outputs = source.outputs is not None
+        if getattr(self, "column_alone", False):
+            has_outputs = has_outputs or len(source.y.shape) == 2
+        # A column for each output, the intercept last.
         parameters = result.parameters.astype(source.dtype)
-        self._set_coefficients(parameters[:-1].T, parameters[-1], several)
+        self._set_coefficients(parameters[:-1].T, parameters[-1], has_outputs)
 
-    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
-        """From (k, p) and (k,)."""
-        self.coef_: np.ndarray = coef if several else coef[0]
-        self.intercept_: Any = intercept if several else intercept[0]
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, has_outputs: bool) -> None:
+        """Set coefficients from (k, p) and intercepts from (k,), without the axis of outputs if there are none."""
+        self.coef_: np.ndarray = coef
+        self.intercept_: Any = intercept
+        if not has_outputs:
+            self.coef_ = coef[0]
+            self.intercept_ = intercept[0]
 
     def _predicted(self, X: Any, loss: Any = None, offset: Any = None) -> Any:
-        """The mean of the target for rows, or with the squared loss the linear prediction: lazy for lazy rows."""
+        """Return the mean of the target, or with the squared loss the linear prediction. It is lazy for lazy rows."""
         check_is_fitted(self)
+        # Lazy columns are checked when they are read.
         if not is_lazy(X):
             X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES))
         if offset is not None and not is_lazy(offset):
             offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
-        if loss is None:
-            result = self.result_
-        else:
-            result = replace(self.result_, loss=loss)
+        # The loss determines the inverse link.
+        result = self.result_
+        if loss is not None:
+            result = replace(result, loss=loss)
         return result.predict(X, offset)
 
 
 class TakesOffset(Estimator):
-    """Its linear predictions may have an offset."""
+    """An estimator whose linear predictions may have an offset."""
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
         """Fit to rows.
@@ -262,10 +325,11 @@ class TakesOffset(Estimator):
         Parameters
         ----------
         X, y, sample_weight
-            As of `dask_gd.estimators.base.Estimator.fit`.
+            As for `dask_gd.estimators.base.Estimator.fit`.
         offset : array-like (n,), optional
-            Added to the prediction ``x w + b`` of each row, as to one whose coefficient is 1: the log of the exposure
-            where counts are modelled. Of classes two only. Beside a Source it takes the place of its own.
+            Added to the prediction ``x w + b`` of each row, like a feature whose coefficient is 1: the log of the
+            exposure where counts are modelled. It is refused for more than two classes. Beside a Source it takes the
+            place of the source's offset.
 
         Returns
         -------
@@ -274,9 +338,18 @@ class TakesOffset(Estimator):
         return self._fit(X, y, sample_weight, offset)
 
 
+def _array_unless_lazy(column: Any) -> Any:
+    """Return a list as an array; arrays, lazy ones too, and None stay as they are."""
+    if column is None or hasattr(column, "__array__"):
+        return column
+    return np.asarray(column)
+
+
 def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:
-    """scikit-learn's C, what the loss is multiplied with, as what the penalty of the mean loss is multiplied with."""
+    """Return the strength of the penalty of the mean loss for scikit-learn's C, the factor of the summed loss."""
+    # No penalty needs no sum of weights.
     if C == np.inf:  # noqa: SIM300
         return 0.0
     positive(type(owner).__name__, C=C)
+    # scikit-learn penalises the sum of the losses, and C multiplies it.
     return 1.0 / (C * total())

@@ -1,4 +1,4 @@
-"""scikit-learn's own callbacks on our estimators: the one adapter between the two."""
+"""The adapter that calls scikit-learn's callbacks in fits of these estimators."""
 
 from __future__ import annotations
 
@@ -12,33 +12,51 @@ from ..sources import Source
 
 
 class Adapter:
-    """A callback of `dask_gd.events` that calls those which ``estimator.set_callbacks(...)`` was given.
+    """A callback of `dask_gd.events` that calls scikit-learn's callbacks, set by ``estimator.set_callbacks(...)``.
 
-    Each iteration is a task of scikit-learn's, of which its callbacks hear the beginning and the end, with the
-    estimator as it would be if the fit had ended there. One that returns True then ends the fit.
+    Each iteration is a task of scikit-learn. Its callbacks are called at the beginning and the end of the task, with
+    the estimator as it would be if the fit had ended there. A callback that returns True at the end ends the fit.
     """
 
-    def __init__(self, estimator: Any, context: CallbackContext, source: Source, data: tuple[Any, ...]):
+    def __init__(
+        self,
+        estimator: Any,
+        context: CallbackContext,
+        source: Source,
+        data: tuple[Any, ...],
+    ):
         self.estimator = estimator
         self.context = context
         self.source = source
+        # Estimators may be fitted without weights, and some with an offset too, which the callbacks do not know.
         X, y, weight = (*data, None)[:3]
         metadata = None
         if weight is not None:
             metadata = {"sample_weight": weight}
-        self.options = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self.options = {
+            "estimator": estimator,
+            "X": X,
+            "y": y,
+            "metadata": metadata,
+        }
 
     def __call__(self, event: Event) -> None:
-        """Pass an iteration on."""
+        """Pass an iteration on to scikit-learn's callbacks."""
         if not isinstance(event, IterationEnded):
             return
 
-        def fitted() -> dict[str, Any]:
-            there = copy.copy(self.estimator)
-            there._take(event.result, self.source)
-            return {name: value for name, value in vars(there).items() if name.endswith("_")}
+        # A function, because only callbacks that ask for the attributes pay for them.
+        def fitted_attributes() -> dict[str, Any]:
+            """Return the attributes that the estimator would have if the fit ended here."""
+            fitted = copy.copy(self.estimator)
+            fitted._set_attributes(event.result, self.source)
+            return {name: value for name, value in vars(fitted).items() if name.endswith("_")}
 
         task = self.context.subcontext(task_name="iteration")
         task.call_on_fit_task_begin(**self.options)
-        if task.call_on_fit_task_end(**self.options, reconstruction_attributes=fitted):
+        is_to_stop = task.call_on_fit_task_end(
+            **self.options,
+            reconstruction_attributes=fitted_attributes,
+        )
+        if is_to_stop:
             raise StopFit("callback")

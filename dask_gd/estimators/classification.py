@@ -9,7 +9,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
@@ -24,31 +23,21 @@ from ..model.penalties import L2, Penalty
 from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
+from ..sources.lazy import column, in_dask, is_lazy, label_rows, rows, unique
 from .base import Estimator, TakesOffset, strength
-from .lazy import (
-    column,
-    in_dask,
-    is_lazy,
-    kept,
-    label_rows,
-    mean,
-    refuse_missing,
-    rows,
-    to_score,
-    unique,
-    without_value,
-)
+from .lazy import kept_rows, mean, refuse_missing, to_score, without_value
+from .rowwise import codes_of, in_doubles, labels_of, like, probabilities, rowwise, weights_of
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Classifier(ClassifierMixin, Estimator):
-    """A model of classes, of any labels: ``classes_`` holds them in order; of two the second is the positive one."""
+    """A model of classes with any labels: ``classes_`` holds them in order. The second of two is the positive class."""
 
     class_weight: dict | str | None = None
 
     _target_values = staticmethod(labels)
 
-    #: Takes more than two classes.
+    #: True if it takes more than two classes.
     multiclass = False
 
     def __sklearn_tags__(self):
@@ -56,48 +45,65 @@ class Classifier(ClassifierMixin, Estimator):
         tags.classifier_tags.multi_class = self.multiclass
         return tags
 
-    def _encoded(self, x: Any, y: Any, weight: Any, more: bool) -> tuple:
-        """The classes' numbers for labels, and class weights as row weights. Lazy if the labels are."""
+    def _encoded(self, x: Any, y: Any, weight: Any, goes_on: bool) -> tuple:
+        """Return the classes' numbers for labels, and class weights as row weights. They are lazy if the labels are."""
         if y is None and not isinstance(x, Source):
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
         if isinstance(x, Source):
-            given = column(x, "y")
+            row_labels = column(x, "y")
         else:
-            given = label_rows(y)
-        if given.ndim == 2 and given.shape[1] == 1:
-            given = given[:, 0]
-        if given.ndim != 1:
-            raise InvalidArgumentError(f"{type(self).__name__}: y should be a 1d array; it has shape {given.shape}.")
-        used = None
+            row_labels = label_rows(y)
+        # A single column of labels is as good as (n,).
+        if row_labels.ndim == 2 and row_labels.shape[1] == 1:
+            row_labels = row_labels[:, 0]
+        if row_labels.ndim != 1:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}: y should be a 1d array; it has shape {row_labels.shape}."
+            )
+        # The classes are those of the rows that the fit keeps.
+        kept = None
         if isinstance(x, Source):
-            used = kept(x)
-        found = unique(given if used is None else in_dask(given)[used])
-        if found.dtype.kind == "f" and np.isnan(found).any():
-            refuse_missing("label", y=given)
-        self._take_classes(found, more)
-        codes = rowwise(partial(_codes, classes=self.classes_), given, float if given.dtype.kind == "f" else int)
+            kept = kept_rows(x)
+        if kept is None:
+            classes = unique(row_labels)
+        else:
+            classes = unique(in_dask(row_labels)[kept])
+        if classes.dtype.kind == "f" and np.isnan(classes).any():
+            refuse_missing("label", y=row_labels)
+        self._set_classes(classes, goes_on)
+        # Codes of labels that may be NaN may be NaN too.
+        dtype: type = int
+        if row_labels.dtype.kind == "f":
+            dtype = float
+        codes = rowwise(partial(codes_of, classes=self.classes_), row_labels, dtype)
         if self.class_weight is not None:
-            own = weight
+            row_weight = weight
             if isinstance(x, Source):
-                own = column(x, "weight")
-            if own is not None:
-                # The two are paired row by row, which takes blocks of known sizes.
-                own = rows(own, "sample_weight")
-                codes, own = (sized(a, "y") if isinstance(a, da.Array) else a for a in (codes, own))
-            weight = self._class_weights(codes, own, used)
+                row_weight = column(x, "weight")
+            if row_weight is not None:
+                # Codes and weights are paired row by row, which takes blocks of known sizes.
+                row_weight = rows(row_weight, "sample_weight")
+                codes = _sized_if_lazy(codes)
+                row_weight = _sized_if_lazy(row_weight)
+            weight = self._class_weights(codes, row_weight, kept)
         return self._targets(y, codes), weight
 
     def _targets(self, y: Any, codes: Any) -> Any:
-        """The classes' numbers; labels that are these are read as they are, chunk by chunk."""
-        coded = self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, np.arange(len(self.classes_)))
-        return y if coded else codes
+        """Return the classes' numbers. Labels that are these numbers are read as they are, chunk by chunk."""
+        numbers = np.arange(len(self.classes_))
+        if self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, numbers):
+            return y
+        return codes
 
-    def _take_classes(self, found: np.ndarray, more: bool) -> None:
-        """The classes are those found; or, of more rows, these must be known."""
-        if not more:
-            self.classes_: np.ndarray = found
-        elif unknown := sorted(set(found.tolist()) - set(self.classes_.tolist())):
-            raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
+    def _set_classes(self, classes: np.ndarray, goes_on: bool) -> None:
+        """Set the classes to those of the rows; refuse rows of unknown classes if the fit goes on."""
+        if goes_on:
+            unknown = sorted(set(classes.tolist()) - set(self.classes_.tolist()))
+            if unknown:
+                raise InvalidArgumentError(f"y holds {unknown}; the classes are {self.classes_.tolist()}.")
+        else:
+            self.classes_: np.ndarray = classes
+        # Real numbers are no labels.
         check_classification_targets(self.classes_)
         if len(self.classes_) < 2:
             raise InvalidArgumentError(
@@ -109,113 +115,93 @@ class Classifier(ClassifierMixin, Estimator):
                 f"it has {len(self.classes_)} classes."
             )
 
-    def _class_weights(self, codes: Any, weight: Any, used: Any) -> Any:
-        """Row weights times those of the classes; "balanced" takes a reduction where the labels are lazy."""
-        own = 1.0 if weight is None else weight
-        counts = np.ones(len(self.classes_))
+    def _class_weights(self, codes: Any, weight: Any, kept: Any) -> Any:
+        """Return row weights times the classes' weights; "balanced" takes a reduction where the labels are lazy."""
+        row_weight = 1.0 if weight is None else weight
+        totals = np.ones(len(self.classes_))
         if self.class_weight == "balanced":
-            counted = own
-            if used is not None:
-                counted = da.where(used, own, 0.0)
-            of_class: list[Any] = [np.where(codes == c, counted, 0.0).sum() for c in range(len(self.classes_))]
-            counts = np.array(compute(*of_class, what="the weights of the classes"))
-            if not counts.all():
-                lacking = self.classes_[counts == 0].tolist()
+            # Rows that the fit drops count for nothing.
+            counted = row_weight
+            if kept is not None:
+                counted = da.where(kept, row_weight, 0.0)
+            class_totals: list[Any] = []
+            for code in range(len(self.classes_)):
+                class_totals.append(np.where(codes == code, counted, 0.0).sum())
+            totals = np.array(compute(*class_totals, what="the weights of the classes"))
+            if not totals.all():
+                without_weight = self.classes_[totals == 0].tolist()
                 raise InvalidArgumentError(
-                    f"class_weight='balanced': the rows of {lacking} have no weight; leave them out, or give the "
-                    "classes' weights as a dict."
+                    f"class_weight='balanced': the rows of {without_weight} have no weight; leave them out, or give "
+                    "the classes' weights as a dict."
                 )
-        each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_, sample_weight=counts)
-        return rowwise(partial(_take, each), codes, float) * own
+        # Each class stands for all its rows, with their total weight.
+        class_weights = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_,
+            y=self.classes_,
+            sample_weight=totals,
+        )
+        return rowwise(partial(weights_of, class_weights), codes, float) * row_weight
 
-    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, several: bool) -> None:
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, has_outputs: bool) -> None:
+        """Set (k, p) and (k,) whatever the number of outputs, as scikit-learn's classifiers have them."""
         self.coef_ = coef
         self.intercept_ = intercept
 
     def decision_function(self, X: Any) -> Any:
-        """``x w + b``: Dask, not computed, for Dask, Zarr and Source.
+        """Return ``x w + b``: Dask, not computed, for Dask, Zarr and Source.
 
-        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        For two classes it is (n,), above 0 for the second class. For more it is (n, classes), largest for the class
+        that is predicted.
         """
+        # The squared loss predicts ``x w + b`` itself.
         return self._predicted(X, Squared())
 
     def predict(self, X: Any) -> Any:
-        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        """Return the class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
         return self._labelled(self.decision_function(X))
 
     def _labelled(self, z: Any) -> Any:
-        """The classes for linear predictions, (n,)."""
-        return like(z, rowwise(partial(_labels, classes=self.classes_), rows(z), self.classes_.dtype))
+        """Return the classes for linear predictions, (n,)."""
+        of_block = partial(labels_of, classes=self.classes_)
+        return like(z, rowwise(of_block, rows(z), self.classes_.dtype))
 
     def _probability(self, z: Any, function: Callable) -> Any:
-        """A function of linear predictions, (n, classes)."""
+        """Return a function of linear predictions, (n, classes)."""
+        # Predictions of float32 give probabilities of float32, with the digits of float64 until then.
         z_rows = rows(z)
-        of_block = partial(_in_doubles, function)
-        return like(z, rowwise(of_block, z_rows, z_rows.dtype, len(self.classes_)), **{"class": self.classes_})
+        of_block = partial(in_doubles, function)
+        by_class = rowwise(of_block, z_rows, z_rows.dtype, width=len(self.classes_))
+        return like(z, by_class, **{"class": self.classes_})
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+        """Return the share of rows whose class is predicted. For lazy rows it is a reduction: no prediction is kept."""
         return self._accuracy(self.predict(X), X, y, sample_weight)
 
     def _accuracy(self, predicted: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        """Return the share of predicted classes that are those of the targets."""
         if not is_lazy(predicted, X, y, sample_weight):
+            # The score that scikit-learn's classifiers have.
             y = checkable(y, "y", labels)
             weight = checkable(sample_weight, "sample_weight")
             return accuracy_score(y, predicted, sample_weight=weight)
-        predicted, y, weight = to_score(X, predicted, y, sample_weight, label_rows)
-        right, lacking = compute(mean((predicted == y).astype(float), weight), without_value(y).any(), what="the score")
-        if lacking or not np.isfinite(right):
+        predicted, y, weight = to_score(X, predicted, y, sample_weight, targets=label_rows)
+        # A label without a value equals no class, and would count as an error of the model.
+        accuracy, is_missing = compute(
+            mean((predicted == y).astype(float), weight),
+            without_value(y).any(),
+            what="the score",
+        )
+        if is_missing or not np.isfinite(accuracy):
             refuse_missing("score", y=y, sample_weight=weight)
-        return float(right)
+        return float(accuracy)
 
 
-def rowwise(function: Callable, z: Any, dtype: Any, width: int | None = None) -> Any:
-    """A function of predictions (n,) or (n, classes), of each block of lazy ones; it returns (n,), or (n, width)."""
-    if not isinstance(z, da.Array):
-        return function(z)
-    axes = {}
-    if z.ndim == 2 and width is None:
-        axes = {"drop_axis": 1}
-    elif z.ndim == 1 and width is not None:
-        axes = {"new_axis": 1}
-    chunks = z.chunks[:1]
-    if width is not None:
-        chunks = (z.chunks[0], (width,))
-    return da.map_blocks(function, z, dtype=dtype, chunks=chunks, **axes)
-
-
-def _in_doubles(function: Callable, z: np.ndarray) -> np.ndarray:
-    """Return a function of predictions, taken in float64, in their dtype."""
-    return function(z.astype(float)).astype(z.dtype, copy=False)
-
-
-def _codes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The labels' places among the classes; NaN stays NaN, of a row that the fit leaves out."""
-    if labels.dtype == object and classes.dtype.kind in "fiub":
-        labels = labels.astype(classes.dtype)
-    found = np.searchsorted(classes, labels)
-    if labels.dtype.kind == "f":
-        return np.where(np.isnan(labels), np.nan, found)
-    return found
-
-
-def _take(each: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The codes' values; 1 for NaN."""
-    return np.append(each, 1.0)[np.nan_to_num(codes, nan=len(each)).astype(int)]
-
-
-def _labels(z: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return classes[z.argmax(axis=1) if z.ndim == 2 else (z > 0).astype(int)]
-
-
-def like(z: Any, data: Any, **columns: Any) -> Any:
-    """A DataArray if the predictions are one, with their coordinates."""
-    if not isinstance(z, xr.DataArray):
-        return data
-    row = z
-    if "output" in z.dims:
-        row = z.isel(output=0, drop=True)
-    return xr.DataArray(data, dims=(*row.dims, *columns), coords={**row.coords, **columns}, name="prediction")
+def _sized_if_lazy(array: Any) -> Any:
+    """Return a Dask array with blocks of known sizes; an array in memory stays as it is."""
+    if isinstance(array, da.Array):
+        return sized(array, "y")
+    return array
 
 
 class OfProbabilities(TakesOffset, Classifier):
@@ -224,16 +210,20 @@ class OfProbabilities(TakesOffset, Classifier):
     multiclass = True
 
     def _loss(self) -> Any:
+        """Return the loss of two classes, or of more together."""
         if len(self.classes_) == 2:
             return Logistic()
         return Softmax(len(self.classes_))
 
-    def _source(self, *data: Any, **more: Any) -> Source:
-        source = super()._source(*data, **more)
+    def _source(self, *data: Any, **options: Any) -> Source:
+        """Return the rows to fit; refuse an offset of more than two classes."""
+        source = super()._source(*data, **options)
+        # The classes are known now.
         self._check_offset(source.offset)
         return source
 
     def _check_offset(self, offset: Any) -> None:
+        """Refuse an offset of more than two classes."""
         if offset is not None and len(self.classes_) > 2:
             raise InvalidArgumentError(
                 f"{type(self).__name__}: an offset moves all {len(self.classes_)} classes alike, and so none; "
@@ -241,40 +231,50 @@ class OfProbabilities(TakesOffset, Classifier):
             )
 
     def decision_function(self, X: Any, offset: Any = None) -> Any:
-        """``x w + b``, with the offset (n,) of the rows, if it is given: Dask, not computed, for Dask, Zarr and Source.
+        """Return ``x w + b``, plus the offset (n,) of the rows if given: Dask, not computed, for Dask, Zarr and Source.
 
-        Of two classes (n,), above 0 for the second; of more (n, classes), the largest for the class that is predicted.
+        For two classes it is (n,), above 0 for the second class. For more it is (n, classes), largest for the class
+        that is predicted.
         """
+        # First, because the number of classes is asked for.
         check_is_fitted(self)
         self._check_offset(offset)
         return self._predicted(X, Squared(), offset)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
-        """The class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
+        """Return the class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
         return self._labelled(self.decision_function(X, offset))
 
     def predict_proba(self, X: Any, offset: Any = None) -> Any:
-        """The probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        return self._probability(self.decision_function(X, offset), _probabilities)
+        """Return the probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
+        return self._probability(self.decision_function(X, offset), probabilities)
 
     def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
-        """Their logarithms, (n, classes)."""
+        """Return the logarithm of the probability of each class, (n, classes)."""
         return np.log(self.predict_proba(X, offset))
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
-        """The share of rows that are given their class. Of lazy rows by a reduction: no prediction is kept."""
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+    ) -> float:
+        """Return the share of rows whose class is predicted. For lazy rows it is a reduction: no prediction is kept."""
         return self._accuracy(self.predict(X, offset), X, y, sample_weight)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class LogisticRegression(OfProbabilities):
-    """Logistic regression: ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
-    ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)`` is minimised, s being the row weights, times those of the
-    classes. Of more than two classes the loss is that of `dask_gd.Softmax`, all classes together.
+    """Logistic regression of two classes or more.
+
+    It minimises ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
+    ``l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2)``; s are the row weights, times the weights of the classes. For
+    more than two classes the loss is `dask_gd.Softmax`, of all classes together.
 
     C and l1_ratio mean the same as scikit-learn's; the penalty of the mean loss is ``1 / (C sum s)`` times theirs, and
-    the sum takes a reduction where the weights are lazy. ``C=np.inf`` is no penalty. Of more than two classes the
-    intercepts sum to 0.
+    the sum takes a reduction where the weights are lazy. ``C=np.inf`` is no penalty. The intercepts of more than two
+    classes sum to 0.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
 
@@ -297,32 +297,25 @@ class LogisticRegression(OfProbabilities):
     l1_ratio: float = 0.0
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return penalties.ElasticNet(strength(self, self.C, total), self.l1_ratio)
+        alpha = strength(self, self.C, total)
+        return penalties.ElasticNet(alpha, self.l1_ratio)
 
 
-def _probabilities(z: np.ndarray) -> np.ndarray:
-    if z.ndim == 2:
-        return Softmax().inverse_link(z)
-    return two_classes(z)
-
-
-def two_classes(z: np.ndarray) -> np.ndarray:
-    """The probabilities of the first and the second class, (n,) -> (n, 2)."""
-    return np.stack([Logistic().inverse_link(-z), Logistic().inverse_link(z)], axis=1)
-
-
-#: By name.
+#: The losses of `LinearSVC`, by name.
 HINGES = {"hinge": Hinge, "squared_hinge": SquaredHinge}
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class LinearSVC(Classifier):
-    """A linear support vector machine of two classes: ``C sum s L + sum(w^2) / 2`` is minimised, s being the row
-    weights, times those of the classes, and L the squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
+    """A linear support vector machine of two classes.
 
-    Differs from scikit-learn's in two ways. It penalises the intercept, the less the larger ``intercept_scaling``;
-    this does not, so that coefficients agree exactly only without an intercept. The hinge's corner is rounded (see
-    `dask_gd.Hinge`); the squared hinge is as it is. Two classes only.
+    It minimises ``C sum s L + sum(w^2) / 2``; s are the row weights, times the weights of the classes, and L is the
+    squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
+
+    It differs from scikit-learn's in two ways. scikit-learn penalises the intercept, the less the larger
+    ``intercept_scaling``; this estimator does not, so that coefficients agree exactly only without an intercept. The
+    hinge's corner is rounded (see `dask_gd.Hinge`); the squared hinge is not changed. More than two classes are
+    refused.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
 

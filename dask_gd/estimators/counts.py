@@ -13,46 +13,63 @@ from ..errors import InvalidArgumentError
 from ..model.losses import Gamma, Poisson, Squared, Tweedie
 from ..model.penalties import L2, Penalty
 from ..sources.coercion import checkable
+from ..sources.lazy import is_lazy
 from .base import TakesOffset
-from .lazy import explained, is_lazy, to_score
+from .lazy import explained, to_score
 from .regression import Penalised
 
 
 class DevianceRegressor(TakesOffset, Penalised):
-    """A generalised linear model: the mean of half the deviance, plus ``alpha / 2 sum(w^2)``, is minimised."""
+    """A generalised linear model: it minimises the mean of half the deviance, plus ``alpha / 2 sum(w^2)``."""
 
     def predict(self, X: Any, offset: Any = None) -> Any:
-        """The mean of the target for each row, (n,), with the offset (n,) of the rows, if it is given: Dask, not
-        computed, for Dask, Zarr and Source."""
+        """Return the mean of the target for each row, (n,): Dask, not computed, for Dask, Zarr and Source.
+
+        ``offset`` is the offset (n,) of the rows, if they have one.
+        """
         return self._predicted(X, offset=offset)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        # A negative target tells whether the loss restricts its targets. The parameters may be invalid: `fit` says so.
         try:
-            # Whether 0 is a possible target; it is not asked of parameters that cannot be served.
-            tags.target_tags.positive_only = self._loss().bad_target(np.array([-1.0])) is not None
+            refused = self._loss().bad_target(np.array([-1.0]))
+            tags.target_tags.positive_only = refused is not None
         except InvalidArgumentError:
             tags.target_tags.positive_only = False
         return tags
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
+        # scikit-learn's alpha is for the mean of half the deviance too.
         return L2(self.alpha)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
-        """D^2, the share of the deviance explained, as scikit-learn defines it: of the deviance from the targets' mean,
-        which knows no offset. Of lazy rows by reductions."""
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+    ) -> float:
+        """Return D^2, the share of the deviance explained, as scikit-learn defines it.
+
+        It is a share of the deviance from the targets' mean, which knows no offset. For lazy rows it takes reductions.
+        """
         loss = self._loss()
         if not is_lazy(X, y, sample_weight, offset):
+            # The squared loss has no power: it is a Tweedie deviance of power 0.
             power = getattr(loss, "power", 0)
             y = checkable(y, "y")
             weight = checkable(sample_weight, "sample_weight")
             return d2_tweedie_score(y, self.predict(X, offset), sample_weight=weight, power=power)
-        return explained(loss, *to_score(X, self._predicted(X, Squared(), offset), y, sample_weight))
+        # The loss takes linear predictions.
+        z = self._predicted(X, Squared(), offset)
+        return explained(loss, *to_score(X, z, y, sample_weight))
 
 
 class PoissonRegressor(DevianceRegressor):
-    """Counts of mean ``exp(x w + b)``: the mean of half their Poisson deviance, plus ``alpha / 2 sum(w^2)``, is
-    minimised.
+    """Counts of mean ``exp(x w + b)``.
+
+    It minimises the mean of half their Poisson deviance, plus ``alpha / 2 sum(w^2)``.
 
     alpha means the same as scikit-learn's, with row weights too.
 
@@ -75,8 +92,9 @@ class PoissonRegressor(DevianceRegressor):
 
 
 class GammaRegressor(DevianceRegressor):
-    """Positive amounts of mean ``exp(x w + b)``: the mean of half their Gamma deviance, plus ``alpha / 2 sum(w^2)``,
-    is minimised.
+    """Positive amounts of mean ``exp(x w + b)``.
+
+    It minimises the mean of half their Gamma deviance, plus ``alpha / 2 sum(w^2)``.
 
     alpha means the same as scikit-learn's, with row weights too.
 
@@ -100,8 +118,9 @@ class GammaRegressor(DevianceRegressor):
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class TweedieRegressor(DevianceRegressor):
-    """Targets of variance ``mean^power``: the mean of half their Tweedie deviance, plus ``alpha / 2 sum(w^2)``, is
-    minimised.
+    """Targets of variance ``mean^power``.
+
+    It minimises the mean of half their Tweedie deviance, plus ``alpha / 2 sum(w^2)``.
 
     alpha means the same as scikit-learn's, with row weights too. Power 0 (the squared error) has the identity as link,
     powers from 1 to 2 the logarithm; other powers and links are refused.
@@ -129,14 +148,17 @@ class TweedieRegressor(DevianceRegressor):
 
     def _loss(self) -> Any:
         power = self.power
-        if not (isinstance(power, int | float | np.number) and (power == 0 or 1 <= power <= 2)):
+        is_number = isinstance(power, int | float | np.number)
+        if not (is_number and (power == 0 or 1 <= power <= 2)):
             raise InvalidArgumentError(f"TweedieRegressor(power={power!r}): 0, or from 1 to 2.")
+        # The power determines the link.
         link = "log" if power else "identity"
         if self.link not in ("auto", link):
             raise InvalidArgumentError(
                 f"TweedieRegressor(power={power!r}, link={self.link!r}): choose 'auto' or {link!r}; "
                 "power 0 is served with the identity as link, 1 to 2 with the logarithm."
             )
+        # Power 0 is the normal distribution.
         if power:
             return Tweedie(float(power))
         return Squared()

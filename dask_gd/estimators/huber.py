@@ -22,14 +22,16 @@ from ..store.store import Store
 from .lazy import to_score
 from .regression import Penalised
 
-#: Scales tried at most, and the smallest, as a share of the residuals' size after least squares.
-SCALES, SMALLEST = 50, 1e-6
-#: A scale is followed by one that is at most so many times as large or small, in logarithms.
+#: The number of scales that are tried at most.
+SCALES = 50
+#: The smallest scale, as a share of the residuals' size after least squares.
+SMALLEST = 1e-6
+#: The largest change from a scale to the next, a factor of 10, in logarithms.
 FURTHEST = np.log(10.0)
-#: Where the scale is found each fit is to a tolerance of 1/so much: an error of its coefficients moves the scale, and
-#: that these, several times as far.
+#: The divisor of the tolerance of each fit where the scale is found. An error of the coefficients moves the scale, and
+#: the scale moves the coefficients several times as far.
 SHARPER = 10.0
-#: Why a fit ends that has come to its minimum; at another scale one that has not is not asked for.
+#: The reasons for which a fit ends at its minimum. If it ends elsewhere, no other scale is tried.
 AT_ITS_MINIMUM = ("converged", "precision", "target_loss")
 #: Residuals of this share of the targets are rounding: least squares meets every row.
 EXACT = 1e-6
@@ -37,19 +39,21 @@ EXACT = 1e-6
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class HuberRegressor(Penalised):
-    """Least squares, straight for residuals beyond ``epsilon scale``: with r the residuals, s the row weights,
-    ``sum s (scale + H(r / scale) scale) + alpha sum(w^2)`` is minimised, where ``H(u)`` is ``u^2`` up to ``epsilon``
-    and ``2 epsilon abs(u) - epsilon^2`` beyond (Huber, "Robust Statistics", 1981, section 7.7).
+    """Least squares near the prediction, a straight line for residuals beyond ``epsilon scale``.
 
-    The minimum is over the scale too, unless it is given. That takes a fit for each of some scales, each from the
-    coefficients of the one before, and a pass over the residuals between: of the best coefficients the objective's
-    derivative by the scale, ``1 - mean(min(abs(r) / scale, epsilon)^2)``, increases with the scale, and is 0 at the
-    minimum, which the secant method finds. Where more than about half of the rows are met exactly there is none but at
-    scale 0; the scale is then a millionth of the size of the residuals that least squares leaves, and 0 where it
-    leaves none.
+    It minimises ``sum s (scale + H(r / scale) scale) + alpha sum(w^2)``; r are the residuals and s the row weights.
+    ``H(u)`` is ``u^2`` up to ``epsilon`` and ``2 epsilon abs(u) - epsilon^2`` beyond (Huber, "Robust Statistics", 1981,
+    section 7.7).
+
+    The minimum is over the scale too, unless ``scale`` is set. That takes a sequence of fits at different scales, each
+    from the coefficients of the last fit, and a pass over the residuals between two fits. At the best coefficients the
+    objective's derivative by the scale, ``1 - mean(min(abs(r) / scale, epsilon)^2)``, increases with the scale. It is 0
+    at the minimum, which the secant method finds. Where more than about half of the rows are met exactly there is no
+    minimum but at scale 0. The scale is then a millionth of the size of the residuals of least squares, and 0 where
+    least squares leaves no residuals.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`. Where the scale is found,
-    ``n_iter_`` counts the steps of all fits, ``history_`` and ``result_`` are those of the last, and ``store`` is a
+    ``n_iter_`` counts the steps of all fits, ``history_`` and ``result_`` are those of the last fit, and ``store`` is a
     path, with a directory for each fit.
 
     Parameters
@@ -59,7 +63,7 @@ class HuberRegressor(Penalised):
     alpha : float
         As scikit-learn's, with the sum over rows: it is ``L2(alpha scale / sum s)`` on the mean loss.
     scale : float, optional
-        In the target's units; by default it is found.
+        In the target's units; by default the scale of the minimum is found.
 
     Attributes
     ----------
@@ -80,6 +84,7 @@ class HuberRegressor(Penalised):
     scale: float | None = None
 
     def _loss(self) -> Any:
+        """Return the loss at the scale; at an infinite scale it is least squares."""
         if np.isfinite(self.scale_):
             return Huber(self.epsilon * self.scale_)
         return Squared()
@@ -89,59 +94,84 @@ class HuberRegressor(Penalised):
             return L2(self.alpha * self.scale_ / total())
         return L2(0.0)
 
-    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
+    def _minimise(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return the fit at ``scale``, or at the scale of the minimum."""
         positive("HuberRegressor", epsilon=self.epsilon)
         if self.scale is not None:
             positive("HuberRegressor", scale=self.scale)
             self.scale_: float = self.scale
             return super()._minimise(source, start, store)
+        # With a smaller epsilon the derivative by the scale is above 0 at every scale.
         if self.epsilon < 1:
             raise InvalidArgumentError(f"HuberRegressor(epsilon={self.epsilon!r}): at least 1, or give the scale.")
+        # A store has a single fit in it.
         if isinstance(store, Store):
             raise InvalidArgumentError("HuberRegressor(store=Store(...)): give its path, or the scale.")
-        return self._with_scale(source, start, store)
+        return self._minimise_over_scale(source, start, store)
 
-    def _with_scale(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
-        """The fit at the scale where the objective's derivative by it is 0, which is between ``low`` and ``high``."""
+    def _minimise_over_scale(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return the fit at the scale where the objective's derivative by the scale is 0."""
         results: list[FitResult] = []
-        self._found = False
-        self._steps = 0
+        self._is_at_minimum = False
+        self._total_steps = 0
         tol = SHARPER * self._tolerance(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
+            """Return the fit at a scale, with a store of its own, and count its steps."""
             self.scale_ = scale
-            own = None
+            fit_store = None
             if store is not None:
-                own = Path(store) / f"fit-{len(results):02}"
-            results.append(super(HuberRegressor, self)._minimise(source, start, own))
-            self._steps = sum(result.n_iter for result in results)
+                fit_store = Path(store) / f"fit-{len(results):02}"
+            results.append(super(HuberRegressor, self)._minimise(source, start, fit_store))
+            self._total_steps = sum(result.n_iter for result in results)
             return results[-1]
 
-        if start is None or self.scale_ == 0:
+        # The first scale is the size of the residuals of least squares, or the scale of the last fit.
+        if start is None or not 0 < self.scale_ < np.inf:
             start = fit_at(np.inf, None)
             if start.reason not in AT_ITS_MINIMUM:
                 return start
-            first, scale = np.sqrt(2 * np.maximum(start.history.loss.values[[0, -1]], 0.0)).tolist()
-            if scale <= EXACT * first:
+            losses = start.history.loss.values[[0, -1]]
+            target_size, scale = np.sqrt(2 * np.maximum(losses, 0.0)).tolist()
+            if scale <= EXACT * target_size:
                 self.scale_ = 0.0
-                self._found = True
+                self._is_at_minimum = True
                 return start
         else:
             scale = self.scale_
+        # The scale of the minimum is between ``low`` and ``high``.
         low = 0.0
         high = np.inf
-        least = SMALLEST * scale
+        smallest = SMALLEST * scale
         points = []
         for _ in range(SCALES):
             start = fit_at(scale, start)
-            ratio = self._clipped(source, start)
-            low, high = (scale, high) if ratio > 1 else (low, scale)
-            # The last two: there is none, and rounding lets it be no nearer.
-            self._found = abs(1 - ratio) <= tol or high == least or high - low <= tol * low
-            if self._found or start.reason not in AT_ITS_MINIMUM:
+            ratio = self._clipped_mean_square(source, start)
+            if ratio > 1:
+                low = scale
+            else:
+                high = scale
+            # Where the smallest scale is too large there is no minimum; rounding keeps the two ends apart.
+            is_zero = abs(1 - ratio) <= tol
+            is_without_minimum = high == smallest
+            is_precise = high - low <= tol * low
+            self._is_at_minimum = is_zero or is_without_minimum or is_precise
+            if self._is_at_minimum or start.reason not in AT_ITS_MINIMUM:
                 break
-            points.append(np.log([scale, max(ratio, np.finfo(float).tiny)]))
-            scale = self._next(points, low, high, least)
+            # A ratio of 0, of residuals that are all 0, has no logarithm.
+            positive_ratio = max(ratio, np.finfo(float).tiny)
+            points.append(np.log([scale, positive_ratio]))
+            scale = self._next_scale(points, low=low, high=high, smallest=smallest)
         else:
             warnings.warn(
                 f"HuberRegressor tried {SCALES} scales, and the derivative by it is still {1 - ratio:.1e}; scale_ is "
@@ -151,40 +181,62 @@ class HuberRegressor(Penalised):
             )
         return start
 
-    def _take(self, result: FitResult, source: Source) -> None:
-        super()._take(result, source)
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        # The last fit has its own steps and its sharper tolerance.
         if self.scale is None:
-            self.n_iter_ = self._steps
-            steep = float(result.history.grad_norm[-1])
-            self.converged_ = self._found and steep <= SHARPER * self._tolerance(source)
+            self.n_iter_ = self._total_steps
+            gradient = float(result.history.grad_norm[-1])
+            self.converged_ = self._is_at_minimum and gradient <= SHARPER * self._tolerance(source)
 
     def _tolerance(self, source: Source) -> float:
-        return super()._tolerance(source) / (SHARPER if self.scale is None else 1.0)
+        """Return the tolerance of each fit."""
+        sharper = 1.0
+        if self.scale is None:
+            sharper = SHARPER
+        return super()._tolerance(source) / sharper
 
-    def _next(self, points: list[np.ndarray], low: float, high: float, least: float) -> float:
-        """The scale to try after these, by the secant of the ratio's logarithm against the scale's.
+    def _next_scale(
+        self,
+        points: list[np.ndarray],
+        *,
+        low: float,
+        high: float,
+        smallest: float,
+    ) -> float:
+        """Return the scale to try next, by the secant of the ratio's logarithm against the scale's.
 
-        Above the minimum that bends the way that keeps the secant from leading too far.
+        Each point has the two logarithms. Above the minimum the curve bends the way that keeps the secant from leading
+        too far.
         """
-        (_, last), slope = points[-1], -2.0
+        log_scale, log_ratio = points[-1]
+        # Where no residual is clipped the ratio falls with the square of the scale.
+        slope = -2.0
         if len(points) > 1:
             (a, at_a), (b, at_b) = points[-2:]
             slope = (at_b - at_a) / (b - a)
         scale = 0.0
         if slope < 0:
-            scale = np.exp(points[-1][0] - np.clip(last / slope, -FURTHEST, FURTHEST))
+            scale = np.exp(log_scale - np.clip(log_ratio / slope, -FURTHEST, FURTHEST))
+        # A secant that leads out of the bounds is replaced by bisection, or by the slope of -2.
         if not low < scale < high:
             if low > 0 and high < np.inf:
                 scale = np.sqrt(low * high)
             else:
-                scale = np.exp(points[-1][0] + last / 2)
-        return max(least, float(scale))
+                scale = np.exp(log_scale + log_ratio / 2)
+        return max(smallest, float(scale))
 
-    def _clipped(self, source: Source, result: FitResult) -> float:
-        """``mean(min(abs(r) / scale, epsilon)^2)`` at these coefficients: 1 at the best scale, less above it."""
+    def _clipped_mean_square(self, source: Source, result: FitResult) -> float:
+        """Return ``mean(min(abs(r) / scale, epsilon)^2)`` of a fit: 1 at the best scale, less above it."""
         prediction, y, weight = to_score(source, result.predict(source), None, None)
         size = da.fabs((y - prediction).astype(float)) / self.scale_
-        weight = da.where(da.isnan(size), 0.0, 1.0 if weight is None else weight)  # those rows are left out
-        near = da.where(size <= self.epsilon, size, self.epsilon)
-        clipped, total = compute((weight * near**2).sum(), weight.sum(), what="the scale")
-        return float(clipped) / float(total)
+        # Rows without a value are left out.
+        row_weight = 1.0 if weight is None else weight
+        row_weight = da.where(da.isnan(size), 0.0, row_weight)
+        clipped = da.where(size <= self.epsilon, size, self.epsilon)
+        squares, total = compute(
+            (row_weight * clipped**2).sum(),
+            row_weight.sum(),
+            what="the scale",
+        )
+        return float(squares) / float(total)

@@ -1,4 +1,4 @@
-"""Arrays as estimators meet them: which are lazy, and the few sums over rows that are taken outside a fit."""
+"""The sums over rows that estimators take outside a fit: of weights, and of losses for a score."""
 
 from __future__ import annotations
 
@@ -12,56 +12,80 @@ from ..cluster import compute
 from ..errors import InvalidArgumentError, NonFiniteError
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, sized
-from ..sources.lazy import column, dask_rows, in_dask, is_lazy, label_rows, rows, unique  # noqa: F401
+from ..sources.lazy import column, dask_rows, in_dask, rows
 
 
 def source_of(x: Any, y: Any, weight: Any, offset: Any = None) -> Source:
-    """Rows to fit; beside a Source, targets and weights that are given take the place of its own."""
+    """Return rows to fit. Beside a Source, targets and weights that are not None take the place of the source's."""
     if not isinstance(x, Source):
         return as_source(x, y, weight, offset=offset)
-    # Targets and weights are those of the source's rows, counted from its first.
+    columns: dict[str, Any] = {}
+    if y is not None:
+        columns["y"] = as_rows(y, "y")
+    if weight is not None:
+        columns["weight"] = as_rows(weight, "weight")
+    # They are of the source's rows, counted from its first, and get its partitions.
     bounds = tuple(bound - x.bounds[0] for bound in x.bounds)
-    given: dict[str, Any] = {role: as_rows(a, role) for role, a in (("y", y), ("weight", weight)) if a is not None}
-    aligned: dict[str, Any] = {role: a.aligned(bounds) for role, a in given.items()}
-    return x.with_columns(**aligned)
+    return x.with_columns(**{role: values.aligned(bounds) for role, values in columns.items()})
 
 
-def kept(source: Source) -> da.Array | None:
-    """Which rows the fit keeps where it drops those with NaN, (n,) and lazy; None where it drops none."""
+def kept_rows(source: Source) -> da.Array | None:
+    """Return which rows the fit keeps where it drops rows with NaN, (n,) and lazy; None where it keeps all."""
     if source.nan != "drop":
         return None
-    columns = [column(source, role) for role in ("x", "y", "weight", "offset")]
+    columns = {role: column(source, role) for role in ("x", "y", "weight", "offset")}
+    # Targets without any value are left out before, and drop no row.
     if source.present is not None:
-        columns[1] = columns[1][:, list(source.present.columns)]
-    blocks = [dask_rows(a) for a in columns if a is not None]
-    return sum(da.isnan(a.reshape(len(a), -1)).sum(axis=1) for a in blocks) == 0
+        present = list(source.present.columns)
+        columns["y"] = columns["y"][:, present]
+    arrays = [dask_rows(values) for values in columns.values() if values is not None]
+    missing: Any = 0
+    for array in arrays:
+        is_missing = da.isnan(array.reshape(len(array), -1))
+        missing = missing + is_missing.sum(axis=1)
+    return missing == 0
 
 
 def total_weight(source: Source) -> float:
-    """The sum of the row weights, the number of rows without any. Of lazy weights it takes a reduction over them, and
-    where rows with NaN are dropped one over all columns.
+    """Return the sum of the row weights; without weights, the number of rows.
 
-    1 where there is no such sum: the fit will say what is wrong, and in which row.
+    For lazy weights it takes a reduction over them, and where rows with NaN are dropped, a reduction over all columns.
+    It is 1 where the sum is not finite or not above 0: the fit will say what is wrong, and in which row.
     """
     weight = column(source, "weight")
-    used = kept(source)
-    if used is not None:
-        weight = da.where(used, 1.0 if weight is None else weight, 0.0)
-    total = float(source.shape[0] if weight is None else weight.sum(dtype=float))
+    kept = kept_rows(source)
+    if kept is not None:
+        # A row that is dropped counts for nothing.
+        row_weight = 1.0 if weight is None else weight
+        weight = da.where(kept, row_weight, 0.0)
+    if weight is None:
+        total = float(source.shape[0])
+    else:
+        total = float(weight.sum(dtype=float))
     return total if 0 < total < np.inf else 1.0
 
 
 def mean(values: da.Array, weight: da.Array | None) -> da.Array:
-    """Over rows."""
+    """Return the weighted mean over rows."""
     if weight is None:
         return values.mean(axis=0)
-    return (values * (weight if values.ndim == 1 else weight[:, None])).sum(axis=0) / weight.sum()
+    # Rows of several outputs have one weight each.
+    row_weight = weight
+    if values.ndim != 1:
+        row_weight = weight[:, None]
+    return (values * row_weight).sum(axis=0) / weight.sum()
 
 
-def to_score(x: Any, prediction: Any, y: Any, weight: Any, targets: Callable = rows) -> list:
-    """Predictions, targets and weights (or None) as Dask arrays with the same blocks of rows.
+def to_score(
+    x: Any,
+    prediction: Any,
+    y: Any,
+    weight: Any,
+    targets: Callable = rows,
+) -> list:
+    """Return predictions, targets and weights (or None) as Dask arrays with the same blocks of rows.
 
-    ``targets`` makes arrays of predictions and targets: `rows` of numbers, `label_rows` of labels.
+    ``targets`` makes arrays of predictions and targets: it is `rows` for numbers, `label_rows` for labels.
     """
     if isinstance(x, Source):
         if y is not None:
@@ -71,62 +95,94 @@ def to_score(x: Any, prediction: Any, y: Any, weight: Any, targets: Callable = r
             weight = column(x, "weight")
     if y is None:
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
+    # Predictions set the blocks: they are the result of the larger computation.
     prediction = sized(in_dask(targets(prediction, "X")), "X")
-    found = [prediction]
-    for name, a, values in (("y", y, targets), ("sample_weight", weight, rows)):
-        if a is not None:
-            a = sized(in_dask(values(a, name)), name)
-            if a.ndim == 2 and prediction.ndim == 1:
-                a = a.reshape(len(a))
-            if len(a) != len(prediction):
-                raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(a)}; they must agree.")
-            a = a.rechunk({0: prediction.chunks[0]})
-        found.append(a)
-    return found
+    y = _in_blocks_of(prediction, targets(y, "y"), "y")
+    if weight is not None:
+        weight = _in_blocks_of(prediction, rows(weight, "sample_weight"), "sample_weight")
+    return [prediction, y, weight]
 
 
-def explained(loss: Any, z: da.Array, y: da.Array, weight: da.Array | None) -> float:
-    """The share of the loss of the best constant that predictions ``z`` do away with, the mean over outputs.
+def _in_blocks_of(prediction: da.Array, values: Any, name: str) -> da.Array:
+    """Return a column as a Dask array in the blocks of the predictions; refuse another number of rows."""
+    array = sized(in_dask(values), name)
+    # A single column of targets is as good as (n,).
+    if array.ndim == 2 and prediction.ndim == 1:
+        array = array.reshape(len(array))
+    if len(array) != len(prediction):
+        raise InvalidArgumentError(f"X has {len(prediction)} rows but {name} has {len(array)}; they must agree.")
+    return array.rechunk({0: prediction.chunks[0]})
 
-    R^2 with the squared loss, D^2 with a deviance. Two reductions: the first is over the targets alone. Of targets that
-    are all the same it is 1 if the predictions are right, else 0.
+
+def explained(
+    loss: Any,
+    z: da.Array,
+    y: da.Array,
+    weight: da.Array | None,
+) -> float:
+    """Return the share by which predictions ``z`` reduce the loss of the best constant, the mean over outputs.
+
+    It is R^2 with the squared loss, D^2 with a deviance. It takes two reductions, the first over the targets alone. For
+    targets that are all the same it is 1 if the predictions are right, else 0.
     """
+    # The targets' mean determines the best constant.
     y = y.reshape(z.shape)
     [average] = compute(mean(y, weight), what="the mean of the targets")
     constant = loss.link(average)
-    own = da.map_blocks(_value, z, y, loss, dtype=float)
-    worst = da.map_blocks(lambda block: _value(np.broadcast_to(constant, block.shape), block, loss), y, dtype=float)
-    left, whole = map(np.atleast_1d, compute(mean(own, weight), mean(worst, weight), what="the score"))
+    # Both losses are taken in the same reading of the rows.
+    losses = da.map_blocks(_value, z, y, loss, dtype=float)
+    constant_losses = da.map_blocks(
+        lambda block: _value(np.broadcast_to(constant, block.shape), block, loss),
+        y,
+        dtype=float,
+    )
+    means = compute(mean(losses, weight), mean(constant_losses, weight), what="the score")
+    left, whole = map(np.atleast_1d, means)
     if not (np.isfinite(left).all() and np.isfinite(whole).all()):
         refuse_missing("score", y=y, sample_weight=weight, X=z)
-    share = np.divide(left, whole, out=np.where(left <= 0, 0.0, 1.0), where=~(whole <= 0))
+    # A constant without any loss leaves nothing to divide by.
+    without_division = np.where(left <= 0, 0.0, 1.0)
+    share = np.divide(left, whole, out=without_division, where=~(whole <= 0))
     return float(np.mean(1.0 - share))
 
 
 def without_value(a: Any) -> da.Array:
-    """Return which rows hold NaN or infinity, (n,) and lazy. Blocks are asked: what was masked makes them floats."""
+    """Return which rows hold NaN or infinity, (n,) and lazy."""
     axes = list(range(1, a.ndim))
-    return da.map_blocks(_without_value, in_dask(a), dtype=bool, drop_axis=axes, meta=np.empty(0, bool))
+    # Each block is asked for its dtype: masked values make floats of it, whatever the dtype of the array.
+    return da.map_blocks(
+        _without_value,
+        in_dask(a),
+        dtype=bool,
+        drop_axis=axes,
+        meta=np.empty(0, bool),
+    )
 
 
 def _without_value(block: np.ndarray) -> np.ndarray:
+    """Return which rows of a block hold NaN or infinity, (n,)."""
+    # Integers and texts always have a value.
     if block.dtype.kind != "f":
         return np.zeros(len(block), bool)
-    return ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+    is_finite = np.isfinite(block.reshape(len(block), -1))
+    return ~is_finite.all(axis=1)
 
 
 def refuse_missing(what: str, **columns: Any) -> None:
     """Raise `NonFiniteError` with the first row of the first of these columns that holds NaN or infinity."""
-    for name, a in columns.items():
-        if a is None:
+    for name, values in columns.items():
+        if values is None:
             continue
-        [bad] = compute(without_value(a), what=f"the rows of {name} without a value")
-        if bad.any():
+        # Another pass, which is taken only where there is an error to report.
+        [is_missing] = compute(without_value(values), what=f"the rows of {name} without a value")
+        if is_missing.any():
             raise NonFiniteError(
-                f"There is no {what}: {name} is NaN or infinite in {bad.sum():,} rows, first in row {bad.argmax()} "
-                "(masked values are NaN). Leave such rows out."
+                f"There is no {what}: {name} is NaN or infinite in {is_missing.sum():,} rows, first in row "
+                f"{is_missing.argmax()} (masked values are NaN). Leave such rows out."
             )
 
 
 def _value(z: np.ndarray, y: np.ndarray, loss: Any) -> np.ndarray:
-    return loss.value_and_slope(z.astype(float), y.astype(float))[0]
+    """Return the loss of a block, taken in float64."""
+    value, _ = loss.value_and_slope(z.astype(float), y.astype(float))
+    return value

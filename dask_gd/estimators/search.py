@@ -17,14 +17,19 @@ from .classification import OfProbabilities
 from .regression import SeveralTargets
 
 
+def _floats(values: Any) -> np.ndarray:
+    """Return a number or numbers as an array of one dimension."""
+    return np.atleast_1d(np.asarray(values, dtype=float))
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class Searched(Estimator):
-    """What they share.
+    """The base of estimators that choose their penalty by `dask_gd.search`.
 
     Parameters
     ----------
     cv : int, Folds, array (n,) or splitter of scikit-learn
-        As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; another
+        As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; any
         `dask_gd.Folds`; each row's fold; or a splitter whose test sets are disjoint, for data in memory.
 
     Attributes
@@ -39,11 +44,21 @@ class Searched(Estimator):
 
     cv: Any = None
 
-    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
-        found = search(
+    def _minimise(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return the fit of the best candidate to all rows."""
+        folds = 5
+        if self.cv is not None:
+            folds = self.cv
+        # All candidates are fitted without each of the folds and on all rows, in shared passes.
+        candidates = search(
             source,
             loss=self._loss(),
-            folds=5 if self.cv is None else self.cv,
+            folds=folds,
             scoring=self._scoring(),
             solver=self.solver,
             fit_intercept=self.fit_intercept,
@@ -52,33 +67,37 @@ class Searched(Estimator):
             initial_weights=start,
             **self._grid(),
         )
-        self.search_: SearchResult = found
-        self.best_score_ = float(found.scores[found.best_index].mean())
-        self._chosen(found, found.best)
-        return found.refit(source, store=store, callbacks=self._told)
+        self.search_: SearchResult = candidates
+        self.best_score_ = float(candidates.scores[candidates.best_index].mean())
+        self._set_choice(candidates, candidates.best)
+        # It goes on from the candidate's fit to all rows, which is part of the search.
+        return candidates.refit(source, store=store, callbacks=self._all_callbacks)
 
-    def _take(self, result: FitResult, source: Source) -> None:
-        super()._take(result, source)
-        self.n_iter_ = int(self.search_.data.all_n_iter[self.search_.best_index]) + result.n_iter
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        # The steps of the search come before those of the last fit.
+        search_steps = int(self.search_.data.all_n_iter[self.search_.best_index])
+        self.n_iter_ = search_steps + result.n_iter
 
     def _grid(self) -> dict[str, Any]:
-        """The candidates, as `search` takes them."""
+        """Return the candidates, as `search` takes them."""
         raise NotImplementedError
 
     def _scoring(self) -> str:
+        """Return the name of the score that decides between candidates."""
         raise NotImplementedError
 
-    def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
-        """Attributes of the choice."""
+    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
+        """Set the attributes that say which candidate is the best."""
         raise NotImplementedError
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class RidgeCV(SeveralTargets, Searched):
-    """`Ridge`, and its alpha, which has the best mean score over folds.
+    """`Ridge` with the alpha of the best mean score over folds.
 
-    One pass over the data serves all folds and alphas. Differs from scikit-learn's, which by default leaves out one row
-    at a time; this has five folds. Of several targets all have the same alpha.
+    A single pass over the data serves all folds and alphas. It differs from scikit-learn's, which by default leaves out
+    a single row at a time; this estimator has five folds. All targets have the same alpha.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
     `dask_gd.estimators.search.Searched`.
@@ -88,7 +107,7 @@ class RidgeCV(SeveralTargets, Searched):
     alphas : floats
         Above 0.
     scoring : str, optional
-        Of `dask_gd.search`; by default "neg_mean_squared_error".
+        As for `dask_gd.search`; by default "neg_mean_squared_error".
 
     Attributes
     ----------
@@ -107,7 +126,8 @@ class RidgeCV(SeveralTargets, Searched):
     scoring: str | None = None
 
     def _grid(self) -> dict[str, Any]:
-        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=float))
+        # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
+        alphas = _floats(self.alphas)
         if not (alphas > 0).all():
             raise InvalidArgumentError(f"RidgeCV(alphas={self.alphas!r}): each must be above 0.")
         return {"Cs": 1 / alphas}
@@ -115,53 +135,58 @@ class RidgeCV(SeveralTargets, Searched):
     def _scoring(self) -> str:
         return self.scoring or "neg_mean_squared_error"
 
-    def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
-        self.alpha_ = float(np.atleast_1d(np.asarray(self.alphas, dtype=float))[found.best_index])
+    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
+        # The alpha itself: 1 over C has a rounding error.
+        alphas = _floats(self.alphas)
+        self.alpha_ = float(alphas[candidates.best_index])
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class PathCV(SeveralTargets, Searched):
-    """A path of alphas with absolute values, by the mean squared error."""
+    """The base of estimators with a path of alphas of absolute values, which the mean squared error decides."""
 
     eps: float = 1e-3
     alphas: Any = 100
 
     def _ratios(self) -> list[float]:
+        """Return the l1_ratios of the candidates."""
         raise NotImplementedError
 
     def _grid(self) -> dict[str, Any]:
+        # Falling, as scikit-learn has them in ``alphas_``.
         alphas = self.alphas
         if not isinstance(alphas, int | np.integer):
-            alphas = -np.sort(-np.atleast_1d(np.asarray(alphas, dtype=float)))
-        return {"alphas": alphas, "l1_ratios": self._ratios(), "eps": self.eps}
+            alphas = -np.sort(-_floats(alphas))
+        return {
+            "alphas": alphas,
+            "l1_ratios": self._ratios(),
+            "eps": self.eps,
+        }
 
     def _scoring(self) -> str:
         return "neg_mean_squared_error"
 
-    def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
+    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
+        # Candidates are in the order of the l1_ratios, then of the alphas.
         ratios = len(self._ratios())
-        folds = found.data.sizes["fold"]
-        alphas = found.data.alpha.values.reshape(ratios, -1)
-        errors = -found.scores.values.reshape(ratios, -1, folds)
-        own = not isinstance(self.alphas, int | np.integer)
-        if ratios == 1 or own:
-            self.alphas_ = alphas[0]
-        else:
-            self.alphas_ = alphas
+        folds = candidates.data.sizes["fold"]
+        self.alphas_ = candidates.data.alpha.values.reshape(ratios, -1)
+        self.mse_path_ = -candidates.scores.values.reshape(ratios, -1, folds)
+        # An axis of a single l1_ratio is left out, and alphas that are set are the same for each.
+        if ratios == 1 or not isinstance(self.alphas, int | np.integer):
+            self.alphas_ = self.alphas_[0]
         if ratios == 1:
-            self.mse_path_ = errors[0]
-        else:
-            self.mse_path_ = errors
+            self.mse_path_ = self.mse_path_[0]
         self.alpha_ = best["alpha"]
         self.l1_ratio_ = best["l1_ratio"]
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class LassoCV(PathCV):
-    """`Lasso`, and its alpha, which has the least mean squared error on rows held out.
+    """`Lasso` with the alpha of the least mean squared error on rows held out.
 
-    One pass over the data serves all folds and alphas, and finds the largest alpha that is worth a trial. Rows are
-    shared out to folds by a hash, where scikit-learn takes consecutive ones, ``cv=dask_gd.Folds(5, by="block")``.
+    A single pass over the data serves all folds and alphas, and finds the largest alpha that is worth a trial. A hash
+    decides the fold of each row, where scikit-learn takes consecutive rows, ``cv=dask_gd.Folds(5, by="block")``.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
     `dask_gd.estimators.search.Searched`.
@@ -171,7 +196,7 @@ class LassoCV(PathCV):
     eps : float
         The least alpha over the largest.
     alphas : int or floats
-        So many, evenly in logarithms from the least that makes every weight 0; or these.
+        A number of alphas, evenly in logarithms from the least that makes every weight 0; or the alphas themselves.
 
     Attributes
     ----------
@@ -196,10 +221,10 @@ class LassoCV(PathCV):
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class ElasticNetCV(PathCV):
-    """`ElasticNet`, and its alpha and l1_ratio, which have the least mean squared error on rows held out.
+    """`ElasticNet` with the alpha and l1_ratio of the least mean squared error on rows held out.
 
-    As `LassoCV`, with a path for each l1_ratio. Of several l1_ratios ``alphas_`` is (l1_ratios, alphas), unless they
-    are given, and ``mse_path_`` (l1_ratios, alphas, folds).
+    It is like `LassoCV`, with a path for each l1_ratio. With more than one l1_ratio ``mse_path_`` is (l1_ratios,
+    alphas, folds) and ``alphas_`` is (l1_ratios, alphas), unless the alphas are set.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
     `dask_gd.estimators.search.Searched`.
@@ -207,9 +232,9 @@ class ElasticNetCV(PathCV):
     Parameters
     ----------
     l1_ratio : float or floats
-        Above 0, if alphas is a number of them.
+        Above 0, if ``alphas`` is a number of alphas.
     eps, alphas
-        As `LassoCV`'s.
+        As for `LassoCV`.
 
     Attributes
     ----------
@@ -229,15 +254,15 @@ class ElasticNetCV(PathCV):
     l1_ratio: Any = 0.5
 
     def _ratios(self) -> list[float]:
-        return np.atleast_1d(np.asarray(self.l1_ratio, dtype=float)).tolist()
+        return _floats(self.l1_ratio).tolist()
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class LogisticRegressionCV(Searched, OfProbabilities):
-    """`LogisticRegression`, and its C, which has the best mean score over folds.
+    """`LogisticRegression` with the C of the best mean score over folds.
 
     All folds and values share each pass. Attributes have the shapes that scikit-learn gives them with
-    ``use_legacy_attributes=False``. Rows are shared out to folds by a hash, whatever their class.
+    ``use_legacy_attributes=False``. A hash decides the fold of each row, whatever its class.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`,
     `dask_gd.estimators.search.Searched`; and ``classes_``.
@@ -245,7 +270,7 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     Parameters
     ----------
     Cs : int or floats
-        So many from 1e-4 to 1e4, evenly in logarithms; or these.
+        A number of Cs from 1e-4 to 1e4, evenly in logarithms; or the Cs themselves.
     l1_ratios : floats
     scoring : {"accuracy", "neg_log_loss"}
     class_weight : dict, "balanced" or None
@@ -273,35 +298,37 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     scoring: str = "accuracy"
 
     def _grid(self) -> dict[str, Any]:
-        if isinstance(self.Cs, int | np.integer):
-            Cs = np.geomspace(1e-4, 1e4, self.Cs)
-        else:
-            Cs = self.Cs
+        Cs = self.Cs
+        if isinstance(Cs, int | np.integer):
+            Cs = np.geomspace(1e-4, 1e4, Cs)
         return {"Cs": Cs, "l1_ratios": self.l1_ratios}
 
     def _scoring(self) -> str:
         return self.scoring
 
-    def _chosen(self, found: SearchResult, best: dict[str, Any]) -> None:
+    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
         self.C_ = best["C"]
         self.l1_ratio_ = best["l1_ratio"]
-        self.l1_ratios_ = np.atleast_1d(np.asarray(self.l1_ratios, dtype=float))
-        data = found.data
+        self.l1_ratios_ = _floats(self.l1_ratios)
+        # Candidates are in the order of the l1_ratios, then of the Cs.
+        data = candidates.data
         ratios = len(self.l1_ratios_)
         self.Cs_ = data.C.values[: data.sizes["candidate"] // ratios]
 
-        def by_fold(a: np.ndarray) -> np.ndarray:
-            """(candidates, folds, ...) as (folds, l1_ratios, Cs, ...)."""
-            return np.moveaxis(a.reshape(ratios, len(self.Cs_), *a.shape[1:]), 2, 0)
+        def by_fold(values: np.ndarray) -> np.ndarray:
+            """Return (candidates, folds, ...) as (folds, l1_ratios, Cs, ...)."""
+            on_grid = values.reshape(ratios, len(self.Cs_), *values.shape[1:])
+            return np.moveaxis(on_grid, 2, 0)
 
         self.scores_ = by_fold(data.score.values)
-        w = by_fold(data.weights.values)
-        b = by_fold(data.intercept.values)
+        weights = by_fold(data.weights.values)
+        intercept = by_fold(data.intercept.values)
+        # Two classes have a single column of coefficients, and no axis for it.
         if len(self.classes_) == 2:
-            w = w[..., None]
-            b = b[..., None]
-        w = np.moveaxis(w, -1, -2)
+            weights = weights[..., None]
+            intercept = intercept[..., None]
+        # scikit-learn has the classes before the features, and the intercept as the last feature.
+        self.coefs_paths_ = np.moveaxis(weights, -1, -2)
         if self.fit_intercept:
-            self.coefs_paths_ = np.concatenate([w, b[..., None]], axis=-1)
-        else:
-            self.coefs_paths_ = w
+            last_feature = intercept[..., None]
+            self.coefs_paths_ = np.concatenate([self.coefs_paths_, last_feature], axis=-1)

@@ -1,4 +1,4 @@
-"""Estimators that take steps on some of the rows each, and can go on with more rows."""
+"""Estimators whose steps read a sample of the rows each, and which can go on with more rows."""
 
 from __future__ import annotations
 
@@ -21,46 +21,47 @@ from ..solvers import SGD, GradientDescent
 from ..solvers.first_order import SCHEDULES
 from ..sources import Source
 from .base import Estimator
-from .classification import Classifier, rowwise, two_classes
+from .classification import Classifier
 from .lazy import total_weight
 from .regression import Regressor
+from .rowwise import rowwise, two_classes
 
-#: A share of the partitions that is all of them, of a fit that is not told that these are all the data.
+#: A share of the partitions that rounds to all of them, but by which the fit does not take the rows for all the data.
 ALL_BUT_ONE_BIT = float(np.nextafter(1.0, 0.0))
 
-#: A pass that leaves more than so many times the loss that it began with has not been one of descent.
+#: A pass that multiplies the loss by more than this factor is no descent.
 GROWN = 10.0
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Stochastic(Estimator):
-    """Steps of `dask_gd.SGD`: each is along the gradient over some of the partitions, drawn anew with the seed.
+    """Steps of `dask_gd.SGD`: each is along the gradient over a sample of the partitions, drawn anew with the seed.
 
-    What is one partition, as data in memory up to about a MiB, has all its rows in each step: gradient descent.
+    Data of a single partition, such as data in memory up to about a MiB, have all rows in each step: gradient descent.
 
     Parameters
     ----------
     penalty : {"l2", "l1", "elasticnet"} or None
     alpha : float
-        What the penalty of the mean loss is multiplied with; and how fast the "optimal" steps shrink.
+        The factor of the penalty of the mean loss. It also determines how fast the "optimal" steps shrink.
     l1_ratio : float
-        Of "elasticnet": from 0 (squares only) to 1 (absolute values only).
+        For "elasticnet": from 0 (squares only) to 1 (absolute values only).
     max_iter : int
         Passes over the data: ``max_iter / batch`` steps.
     tol : float
         Where a step reads all rows the fit may end earlier, when every component of the gradient is at most this share
-        of its scale. Of some rows the gradient tells no such thing, and all steps are taken.
+        of its scale. The gradient of a sample does not show that, and all steps are taken.
     learning_rate : {"optimal", "invscaling", "constant"}
-        How large step t = 0, 1, ... is: ``eta0 / (1 + alpha eta0 t)``, which is ``1 / (alpha (t + t0))``;
-        ``eta0 / sqrt(1 + t)``; or ``eta0``. scikit-learn's are of the same form, with t counting rows, where here it
+        The size of step t = 0, 1, ...: ``eta0 / (1 + alpha eta0 t)``, which is ``1 / (alpha (t + t0))``;
+        ``eta0 / sqrt(1 + t)``; or ``eta0``. scikit-learn's are of the same form, but there t counts rows, and here it
         counts steps.
     eta0 : float or "auto"
-        The first step. "auto" is 1 / L with L a bound of the curvature on the rows of the first step, found in a pass
-        over them.
+        The size of the first step. "auto" is 1 / L with L a bound of the curvature on the rows of the first step, found
+        in a pass over them.
     batch : float
-        Share of the partitions that a step reads, above 0 and at most 1; at least one is read.
+        Share of the partitions that a step reads, above 0 and at most 1; at least one partition is read.
     random_state : int
-        The seed: the same one gives the same bits.
+        The seed: the same seed gives the same bits.
 
     Attributes
     ----------
@@ -80,10 +81,11 @@ class Stochastic(Estimator):
     eta0: float | str = "auto"
     batch: float = 0.1
     random_state: int = 0
-    # No parameter.
+    # An attribute of all estimators, but no parameter of these.
     solver: Any = field(default="sgd", init=False)
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
+        # A name for each, None too, so that an unknown name is refused with the list of them.
         penalties = {
             "None": L2(0.0),
             "l2": L2(self.alpha),
@@ -92,13 +94,17 @@ class Stochastic(Estimator):
         }
         return choose("penalty", str(self.penalty), penalties)
 
-    def _more(self, X: Any, y: Any, sample_weight: Any):
-        """One pass over rows, from where the last call ended; the first one begins. The mean is over the weights of
-        these rows, which are all that is known."""
-        source = self._source(X, y, sample_weight, more=True)
-        if hasattr(self, "result_"):
-            source = self._as_before(source)
-        result = self._descend(source, getattr(self, "result_", None), 1)
+    def _continue(self, X: Any, y: Any, sample_weight: Any):
+        """Take one pass over rows, from where the last call ended; the first call begins at the start.
+
+        The mean is over the weights of these rows, because no others are known.
+        """
+        source = self._source(X, y, sample_weight, goes_on=True)
+        start = getattr(self, "result_", None)
+        if start is not None:
+            source = self._with_fitted_names(source)
+        result = self._descend(source, start, passes=1)
+        # Rows on another scale than those before may make the steps diverge. NaN is no descent either.
         first, last = result.history.loss.values[[0, -1]]
         if not last <= GROWN * first:
             warnings.warn(
@@ -107,22 +113,39 @@ class Stochastic(Estimator):
                 DivergenceWarning,
                 stacklevel=3,
             )
-        self._take(result, source)
+        self._set_attributes(result, source)
         return self
 
-    def _minimise(self, source: Source, start: FitResult | None, store: Any) -> FitResult:
+    def _minimise(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return a fit of ``max_iter`` passes to rows that are all the data."""
         self.t_ = 0
-        return self._descend(source, start, self.max_iter, tol=self._tolerance(source), store=store)
+        tol = self._tolerance(source)
+        return self._descend(source, start, self.max_iter, tol=tol, store=store)
 
-    def _descend(self, source: Source, start: FitResult | None, passes: int, **options: Any) -> FitResult:
-        """Steps that read the rows so many times, the first of them the ``t_``-th."""
+    def _descend(
+        self,
+        source: Source,
+        start: FitResult | None,
+        passes: int,
+        **options: Any,
+    ) -> FitResult:
+        """Return a fit whose steps read the rows ``passes`` times, the first of them the ``t_``-th step.
+
+        ``options`` of the fit are passed on if the rows are all the data, and only then.
+        """
         owner = type(self).__name__
-        size = self._size(source)
+        batch_size = self._batch_size(source)
         for name, number in (("random_state", self.random_state), ("max_iter", passes)):
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+            is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+            if not is_whole or number < 0:
                 raise InvalidArgumentError(f"{owner}({name}={number!r}): a whole number, 0 or more.")
         self.t_ = getattr(self, "t_", 0)
-        steps = partial(
+        take_steps = partial(
             fit,
             source,
             loss=self._loss(),
@@ -131,54 +154,73 @@ class Stochastic(Estimator):
             initial_weights=start,
             seed=int(self.random_state) + self.t_,
         )
-        # Rows that are not all there will be may lack a class, and their gradient does not tell when to stop.
-        share = min(size / source.partitions, ALL_BUT_ONE_BIT)
+        # Rows that are not all the data may lack a class, and their gradient does not tell when to stop.
+        share = min(batch_size / source.partitions, ALL_BUT_ONE_BIT)
         if self.t_ == 0:
-            self.eta0_ = self._first_step(steps, share)
+            self.eta0_ = self._first_step(take_steps, share)
         schedule = self._schedule(self.eta0_, self.t_)
-        whole = bool(options) and size == source.partitions
-        if whole:
+        # Where each step reads all the data there is nothing to draw, and the gradient tells when to stop.
+        is_full_batch = bool(options) and batch_size == source.partitions
+        if is_full_batch:
             solver = GradientDescent(**schedule)
         else:
             solver = SGD(batch=share, **schedule)
-        result = steps(solver=solver, max_iter=-(-passes * source.partitions // size), callbacks=self._told, **options)
+        # As many steps as cover the passes.
+        steps = -(-passes * source.partitions // batch_size)
+        result = take_steps(
+            solver=solver,
+            max_iter=steps,
+            callbacks=self._all_callbacks,
+            **options,
+        )
         self.t_ += result.n_iter
         return result
 
-    def _first_step(self, steps: Callable[..., FitResult], batch: float) -> float:
+    def _first_step(self, take_steps: Callable[..., FitResult], batch: float) -> float:
+        """Return the size of the first step, by default from a fit without steps."""
         if self.eta0 == "auto":
-            return float(steps(solver=SGD(batch=batch), max_iter=0).history.step_size[0])
+            run = take_steps(solver=SGD(batch=batch), max_iter=0)
+            return float(run.history.step_size[0])
         positive(type(self).__name__, eta0=self.eta0)  # type: ignore[arg-type]
         return float(self.eta0)
 
     def _schedule(self, eta0: float, t: int) -> dict[str, Any]:
-        """As `SGD` takes it, from step t on: the rest of a schedule is one of the same form."""
+        """Return the schedule from step t on, as arguments of `SGD`."""
         schedules = {
             "optimal": (self.alpha * eta0, "inverse"),
             "invscaling": (1.0, "sqrt"),
             "constant": (0.0, "constant"),
         }
         decay, name = choose("learning_rate", self.learning_rate, schedules)
-        fallen = 1.0 + decay * t
-        return {"learning_rate": eta0 * SCHEDULES[name](fallen), "decay": decay / fallen, "schedule": name}
+        # The rest of a schedule has the same form, with a smaller first step and a slower decay.
+        decayed = 1.0 + decay * t
+        return {
+            "learning_rate": eta0 * SCHEDULES[name](decayed),
+            "decay": decay / decayed,
+            "schedule": name,
+        }
 
-    def _size(self, source: Source) -> int:
-        """Partitions that a step reads."""
-        return max(1, round(SGD(batch=self.batch).batch * source.partitions))
+    def _batch_size(self, source: Source) -> int:
+        """Return the number of partitions that a step reads."""
+        # `SGD` checks the share.
+        share = SGD(batch=self.batch).batch
+        return max(1, round(share * source.partitions))
 
-    def _take(self, result: FitResult, source: Source) -> None:
-        super()._take(result, source)
-        self.n_iter_ = round(result.n_iter * self._size(source) / source.partitions)
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        # Passes, not steps.
+        self.n_iter_ = round(result.n_iter * self._batch_size(source) / source.partitions)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class SGDClassifier(Stochastic, Classifier):
-    """Classes by stochastic gradient descent: the mean loss plus
-    ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))`` is approached.
+    """Classes by stochastic gradient descent.
+
+    It approaches the minimum of the mean loss plus ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))``.
 
     The objective is scikit-learn's, but that the hinge's corner is rounded (see `dask_gd.Hinge`) and that the mean is
-    over the sum of the row weights, times those of the classes. Of more than two classes each is told from the rest,
-    all in the same passes; class weights are then the rows' weights for each of them.
+    over the sum of the row weights, times the weights of the classes. With more than two classes each is separated from
+    all others, in the same passes; class weights are then the rows' weights for each class.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.stochastic.Stochastic` and
     `dask_gd.estimators.base.Estimator`; and ``classes_``.
@@ -202,60 +244,69 @@ class SGDClassifier(Stochastic, Classifier):
     multiclass = True
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None):
-        """One pass over rows, from where the last call ended; the steps' sizes go on from there too.
+        """Take one pass over rows, from where the last call ended; the steps' sizes go on from there too.
 
         Parameters
         ----------
         X, y, sample_weight
-            As of `fit`. ``store`` is for `fit` only.
+            As for `fit`. ``store`` is for `fit` only.
         classes : array-like (classes,)
-            All there will be; for the first call.
+            All classes that any call will have; for the first call.
 
         Returns
         -------
         self
         """
+        # The share of each class is not known from the rows of this call.
         if self.class_weight == "balanced":
             raise InvalidArgumentError(
                 "partial_fit: class_weight='balanced' needs all rows; give the weights, as a dict or as sample_weight."
             )
+        # The first call has set the classes; they are checked as those of a fit.
         if _check_partial_fit_first_call(self, classes):
-            self._take_classes(self.classes_, more=False)
-        return self._more(X, y, sample_weight)
+            self._set_classes(self.classes_, goes_on=False)
+        return self._continue(X, y, sample_weight)
 
     def _loss(self) -> Any:
-        return choose("loss", self.loss, {"hinge": Hinge, "log_loss": Logistic, "squared_hinge": SquaredHinge})()
+        losses = {"hinge": Hinge, "log_loss": Logistic, "squared_hinge": SquaredHinge}
+        return choose("loss", self.loss, losses)()
 
     def _targets(self, y: Any, codes: Any) -> Any:
+        """Return a column of 0 and 1 for each class, if there are more than two."""
         k = len(self.classes_)
         if k == 2:
             return super()._targets(y, codes)
-        return rowwise(partial(_indicators, classes=k), codes, float, k)
+        return rowwise(partial(_indicators, classes=k), codes, float, width=k)
 
     @available_if(lambda self: self.loss == "log_loss")
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, (n, classes), with the log loss: of more than two, each one's over their
-        sum. Dask, not computed, for Dask, Zarr and Source."""
+        """Return the probability of each class, (n, classes), with the log loss.
+
+        For more than two classes it is the probability against all others, over the sum of these. It is Dask, not
+        computed, for Dask, Zarr and Source.
+        """
         return self._probability(self.decision_function(X), _each_over_sum)
 
     @available_if(lambda self: self.loss == "log_loss")
     def predict_log_proba(self, X: Any) -> Any:
-        """Their logarithms, (n, classes)."""
+        """Return the logarithm of the probability of each class, (n, classes)."""
         return np.log(self.predict_proba(X))
 
 
 def _each_over_sum(z: np.ndarray) -> np.ndarray:
+    """Return the probabilities of classes for linear predictions (n,) of two classes, or (n, classes)."""
     if z.ndim == 1:
         return two_classes(z)
-    # So that they do not all vanish.
+    # Bounded from below, so that they do not all vanish.
     share = Logistic().inverse_link(np.maximum(z, -700.0))
     return share / share.sum(axis=1, keepdims=True)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class SGDRegressor(Stochastic, Regressor):
-    """Real targets by stochastic gradient descent: the mean loss plus
-    ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))`` is approached.
+    """Real targets by stochastic gradient descent.
+
+    It approaches the minimum of the mean loss plus ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))``.
 
     The objective is scikit-learn's, but that the mean is over the sum of the row weights.
 
@@ -265,7 +316,7 @@ class SGDRegressor(Stochastic, Regressor):
     Parameters
     ----------
     loss : {"squared_error", "huber"}
-        ``(y - x w - b)^2 / 2``; which for "huber" goes on straight beyond ``epsilon``.
+        ``(y - x w - b)^2 / 2``; for "huber" it goes on as a straight line beyond ``epsilon``.
     epsilon : float
         In the target's units.
 
@@ -281,24 +332,28 @@ class SGDRegressor(Stochastic, Regressor):
     epsilon: float = 0.1
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None):
-        """One pass over rows, from where the last call ended; the steps' sizes go on from there too.
+        """Take one pass over rows, from where the last call ended; the steps' sizes go on from there too.
 
         Parameters
         ----------
         X, y, sample_weight
-            As of `fit`. ``store`` is for `fit` only.
+            As for `fit`. ``store`` is for `fit` only.
 
         Returns
         -------
         self
         """
-        return self._more(X, y, sample_weight)
+        return self._continue(X, y, sample_weight)
 
     def _loss(self) -> Any:
-        return choose("loss", self.loss, {"huber": Huber(self.epsilon), "squared_error": Squared()})
+        losses = {"huber": Huber(self.epsilon), "squared_error": Squared()}
+        return choose("loss", self.loss, losses)
 
 
 def _indicators(codes: np.ndarray, classes: int) -> np.ndarray:
     """Return 1 in the column of each row's class, else 0, (n, classes); NaN for a row whose code is NaN."""
-    rows = np.vstack([np.eye(classes), np.full(classes, np.nan)])
-    return rows[np.nan_to_num(codes, nan=classes).astype(int)]
+    # The last of the possible rows is the row of NaN.
+    row_of_nan = np.full(classes, np.nan)
+    possible_rows = np.vstack([np.eye(classes), row_of_nan])
+    places = np.nan_to_num(codes, nan=classes).astype(int)
+    return possible_rows[places]

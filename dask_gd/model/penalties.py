@@ -5,6 +5,7 @@ Each takes the coefficients ``w`` of shape (p, k, m), candidate last, without th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import reprlib
 from collections.abc import Hashable, Iterable
@@ -17,67 +18,77 @@ import numpy as np
 from ..errors import InvalidArgumentError, choose
 from .prox import NonSmooth
 
-#: A number, or one for each feature.
+#: A number for all features, or a number for each feature.
 Strength = float | tuple[float, ...]
 
-#: Values of a penalty that are written out in messages.
+#: How many values of a penalty are written out in messages at most.
 SHOWN = 8
 
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A smooth part, of which there is a gradient, and a sum of norms, which bends at 0.
+    """A smooth part, which has a gradient, and a sum of norms, which has a corner at 0.
 
-    The norms are the absolute values of the weights or, if the penalty has an attribute ``groups``, a label for each
-    feature, those of all the weights with the same label.
+    The norms are the absolute values of the weights. If the penalty has an attribute ``groups``, a label for each
+    feature, they are the norms of all the weights with the same label.
     """
 
     name: str
 
     def value(self, w: np.ndarray) -> np.ndarray:
-        """All of it, (m,)."""
+        """Return the whole penalty, (m,)."""
         ...
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
-        """Of the smooth part, (p, k, m)."""
+        """Return the gradient of the smooth part, (p, k, m)."""
         ...
 
     def curvature(self) -> float | np.ndarray:
-        """The diagonal of the smooth part's Hessian, which has nothing else: a number, or (p,)."""
+        """Return the diagonal of the smooth part's Hessian, which has nothing else: a number, or (p,)."""
         ...
 
     def absolute(self) -> float | np.ndarray:
-        """What the norm of each weight's group is multiplied with: a number, or (p,). 0 for a smooth penalty."""
+        """Return the factor of the norm of each weight's group: a number, or (p,). It is 0 for a smooth penalty."""
         ...
 
 
 def _check_strength(owner: str, alpha: object) -> Strength:
-    try:
-        values = np.array(np.nan if isinstance(alpha, str) or alpha is None else alpha, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        values = np.array(np.nan)
-    if values.ndim > 1 or not values.size or not (np.isfinite(values) & (values >= 0)).all():
+    """Return the strength as a float or as a tuple of floats; refuse any other value."""
+    values = np.array(np.nan)
+    # NumPy would take the text of a number for the number.
+    if not isinstance(alpha, str):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            values = np.array(alpha, dtype=float)
+    is_strength = np.isfinite(values) & (values >= 0)
+    if values.ndim > 1 or not values.size or not is_strength.all():
         raise InvalidArgumentError(
             f"{owner}(alpha={reprlib.repr(alpha)}): alpha must be a finite number, 0 or more, or one such for each "
             "feature."
         )
     if values.ndim:
+        # A tuple, so that penalties can be compared and hashed.
         return tuple(values.tolist())
     return float(values)
 
 
 def _by_feature(alpha: Strength) -> float | np.ndarray:
-    """As it multiplies (p, k, m)."""
+    """Return the strength in the shape in which it multiplies coefficients (p, k, m)."""
     if isinstance(alpha, tuple):
         return np.array(alpha)[:, None, None]
     return alpha
 
 
 def _shown(penalty: Any) -> str:
-    """A repr without a value for each feature where these are many."""
-    values = ((f.name, getattr(penalty, f.name)) for f in fields(penalty))
-    short = (f"{n}={f'<{len(v)} values>' if isinstance(v, tuple) and len(v) > SHOWN else repr(v)}" for n, v in values)
-    return f"{type(penalty).__name__}({', '.join(short)})"
+    """Return a repr that counts the values of a parameter where they are too many to write out."""
+    arguments = []
+    for field in fields(penalty):
+        value = getattr(penalty, field.name)
+        if isinstance(value, tuple) and len(value) > SHOWN:
+            text = f"<{len(value)} values>"
+        else:
+            text = repr(value)
+        arguments.append(f"{field.name}={text}")
+    return f"{type(penalty).__name__}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +101,7 @@ class L2:
     Parameters
     ----------
     alpha : float or array-like (p,)
-        Strength, at least 0; one for all features, or one for each.
+        Strength, at least 0: a number for all features, or a number for each feature.
 
     Examples
     --------
@@ -105,22 +116,24 @@ class L2:
     __repr__ = _shown
 
     def __post_init__(self):
+        # The only change of the frozen field: to the value that was checked.
         object.__setattr__(self, "alpha", _check_strength("L2", self.alpha))
 
     def value(self, w):
-        """``alpha / 2 * sum(w^2)`` over features and outputs, shape (m,)."""
+        """Return ``alpha / 2 * sum(w^2)`` over features and outputs, shape (m,)."""
+        # The gradient is ``alpha * w``.
         return 0.5 * np.einsum("pkm,pkm->m", self.gradient(w), w)
 
     def gradient(self, w):
-        """``alpha * w``, shape (p, k, m)."""
+        """Return ``alpha * w``, shape (p, k, m)."""
         return _by_feature(self.alpha) * w
 
     def curvature(self):
-        """``alpha``."""
+        """Return ``alpha``."""
         return np.array(self.alpha)
 
     def absolute(self):
-        """0: it is smooth."""
+        """Return 0: the penalty is smooth."""
         return 0.0
 
 
@@ -134,7 +147,7 @@ class ElasticNet:
     Parameters
     ----------
     alpha : float or array-like (p,)
-        Strength, at least 0; one for all features, or one for each (Zou, 2006, the adaptive lasso).
+        Strength, at least 0: a number for all features, or a number for each feature (Zou, 2006, the adaptive lasso).
     l1_ratio : float
         Share of the absolute values, from 0 to 1.
 
@@ -156,27 +169,29 @@ class ElasticNet:
         object.__setattr__(self, "l1_ratio", float(self.l1_ratio))
 
     def value(self, w):
-        """Over features and outputs, shape (m,)."""
-        sizes = self.l1_ratio * np.abs(w) + 0.5 * (1.0 - self.l1_ratio) * w * w
-        return (_by_feature(self.alpha) * sizes).sum(axis=(0, 1))
+        """Return the penalty, summed over features and outputs, shape (m,)."""
+        absolute_values = self.l1_ratio * np.abs(w)
+        squares = 0.5 * (1.0 - self.l1_ratio) * w * w
+        terms = _by_feature(self.alpha) * (absolute_values + squares)
+        return terms.sum(axis=(0, 1))
 
     def gradient(self, w):
-        """``alpha (1 - l1_ratio) w``, of the squares, shape (p, k, m)."""
+        """Return the gradient of the squares, ``alpha (1 - l1_ratio) w``, shape (p, k, m)."""
         return _by_feature(self.alpha) * (1.0 - self.l1_ratio) * w
 
     def curvature(self):
-        """``alpha (1 - l1_ratio)``, of the squares."""
+        """Return the second derivative of the squares, ``alpha (1 - l1_ratio)``."""
         return np.array(self.alpha) * (1.0 - self.l1_ratio)
 
     def absolute(self):
-        """``alpha l1_ratio``."""
+        """Return the factor of the absolute values, ``alpha l1_ratio``."""
         return np.array(self.alpha) * self.l1_ratio
 
 
 def L1(alpha: Any) -> ElasticNet:
-    """``alpha ||w||_1``, added to the *mean* loss: ``ElasticNet(alpha, l1_ratio=1)``, the lasso (Tibshirani, 1996).
+    """Return ``ElasticNet(alpha, l1_ratio=1)``: ``alpha ||w||_1``, added to the *mean* loss (Tibshirani, 1996, lasso).
 
-    scikit-learn's ``Lasso(alpha=a)`` minimises the same. ``alpha`` may be one number for each feature.
+    scikit-learn's ``Lasso(alpha=a)`` minimises the same. ``alpha`` may be an array with a number for each feature.
 
     Examples
     --------
@@ -190,7 +205,7 @@ def L1(alpha: Any) -> ElasticNet:
 class GroupLasso:
     """``alpha sum_g sqrt(p_g) ||w_g||``, added to the *mean* loss (Yuan and Lin, 2006): weights are 0 by groups.
 
-    ``w_g`` are the ``p_g`` weights of a group, such as those of the categories of one variable. Each output has
+    ``w_g`` are the ``p_g`` weights of a group, such as the weights of the categories of a variable. Each output has
     groups of its own. `Newton` and `Nesterov` serve it.
 
     Parameters
@@ -214,62 +229,73 @@ class GroupLasso:
 
     def __post_init__(self):
         alpha = _check_strength("GroupLasso", self.alpha)
-        groups = self.groups
-        labels = groups
-        if hasattr(groups, "__array__"):
-            labels = np.asarray(groups).tolist()
+        # Labels are Python's own values, in a tuple, so that penalties can be compared and hashed.
+        labels = self.groups
+        if hasattr(labels, "__array__"):
+            labels = np.asarray(labels).tolist()
         if isinstance(labels, Iterable) and not isinstance(labels, str):
             labels = tuple(labels)
         else:
             labels = ()
-        if isinstance(alpha, tuple) or not labels or not all(isinstance(v, Hashable) and v == v for v in labels):
+        # NaN equals no label, not even itself.
+        are_labels = all(isinstance(label, Hashable) and label == label for label in labels)
+        if isinstance(alpha, tuple) or not labels or not are_labels:
             raise InvalidArgumentError(
-                f"GroupLasso(groups={reprlib.repr(groups)}): alpha must be one number for all groups, and groups a "
-                "label for each feature, a number or a string."
+                f"GroupLasso(groups={reprlib.repr(self.groups)}): alpha must be one number for all groups, and groups "
+                "a label for each feature, a number or a string."
             )
         object.__setattr__(self, "alpha", alpha)
         object.__setattr__(self, "groups", labels)
 
     def value(self, w):
-        """Over groups and outputs, shape (m,)."""
+        """Return the penalty, summed over groups and outputs, shape (m,)."""
         return nonsmooth(self, len(w), len(w)).value(w)
 
     def gradient(self, w):
-        """0: all of it bends."""
+        """Return 0: there is no smooth part."""
         return np.zeros_like(w)
 
     def curvature(self):
-        """0."""
+        """Return 0: there is no smooth part."""
         return 0.0
 
     def absolute(self):
-        """``alpha sqrt(p_g)`` for each feature, (p,)."""
+        """Return ``alpha sqrt(p_g)`` for each feature, (p,)."""
         numbers = _numbered(self.groups)
-        return self.alpha * np.sqrt(np.bincount(numbers)[numbers])
+        sizes = np.bincount(numbers)[numbers]
+        return self.alpha * np.sqrt(sizes)
 
 
 def _numbered(labels: Iterable) -> np.ndarray:
-    """Each label's number, in the order in which they come."""
+    """Return a number for each label: equal labels have the same, and the first label has 0."""
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
 def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
-    """What bends, for the first p of q parameters; the others are intercepts, which never do."""
+    """Return the nonsmooth part of a penalty on the first p of q parameters; the others are intercepts, without any."""
     strength = np.zeros((q, 1, 1))
-    groups = np.zeros(0, int)
     strength[:p, 0, 0] = penalty.absolute()
+    groups = np.zeros(0, int)
     labels = getattr(penalty, "groups", None)
     if labels is not None:
+        # Each intercept is a group by itself.
         numbers = _numbered(labels)
-        groups = np.append(numbers, numbers.max() + 1 + np.arange(q - p))
+        intercept_numbers = numbers.max() + 1 + np.arange(q - p)
+        groups = np.append(numbers, intercept_numbers)
     return NonSmooth(strength, groups)
 
 
 def check_features(penalty: Penalty, p: int) -> None:
     """Refuse a penalty made for another number of features."""
-    given: dict[str, Any] = {name: getattr(penalty, name, None) for name in ("alpha", "groups")}
-    for name, values in {**given, "curvature()": penalty.curvature(), "absolute()": penalty.absolute()}.items():
+    # Each of these may be a number, which fits any features, or have a value for each.
+    by_feature: dict[str, Any] = {
+        "alpha": getattr(penalty, "alpha", None),
+        "groups": getattr(penalty, "groups", None),
+        "curvature()": penalty.curvature(),
+        "absolute()": penalty.absolute(),
+    }
+    for name, values in by_feature.items():
         if np.ndim(values) and len(values) != p:
             raise InvalidArgumentError(
                 f"penalty={penalty!r}: {name} has {len(values)} values, one for each feature, but there are {p}."
@@ -277,22 +303,28 @@ def check_features(penalty: Penalty, p: int) -> None:
 
 
 def parameters_of(penalty: Penalty) -> dict[str, Any]:
-    """What a stored run remembers of it; of a value for each feature a hash."""
-
-    def short(value: Any) -> Any:
-        if not isinstance(value, tuple):
-            return value
-        return f"{len(value)} values {hashlib.blake2b(repr(value).encode(), digest_size=8).hexdigest()}"
-
-    return {name: short(value) for name, value in vars(penalty).items()}
+    """Return the parameters that a stored run remembers; for a value of each feature there is a hash of them all."""
+    parameters = {}
+    for name, value in vars(penalty).items():
+        if isinstance(value, tuple):
+            digest = hashlib.blake2b(repr(value).encode(), digest_size=8).hexdigest()
+            parameters[name] = f"{len(value)} values {digest}"
+        else:
+            parameters[name] = value
+    return parameters
 
 
 def as_penalty(penalty: Penalty | None) -> Penalty:
-    """A penalty from itself or None (no penalty). Names are refused: every penalty needs its strength."""
+    """Return a penalty from itself or None (no penalty). Names are refused: every penalty needs its strength."""
     if penalty is None:
+        # The solvers need not know of None.
         return L2(0.0)
     if isinstance(penalty, type) or not isinstance(penalty, Penalty):
-        choices = ("L2(alpha)", "L1(alpha)", "ElasticNet(alpha, l1_ratio)", "GroupLasso(alpha, groups)")
-        named = dict.fromkeys(["None", *(f"dask_gd.{c}" for c in choices)])
-        choose("penalty", penalty if isinstance(penalty, str) else repr(penalty), named)
+        # The error lists how each penalty is made.
+        signatures = ("L2(alpha)", "L1(alpha)", "ElasticNet(alpha, l1_ratio)", "GroupLasso(alpha, groups)")
+        choices = dict.fromkeys(["None", *(f"dask_gd.{signature}" for signature in signatures)])
+        asked: Any = penalty
+        if not isinstance(penalty, str):
+            asked = repr(penalty)
+        choose("penalty", asked, choices)
     return penalty

@@ -1,10 +1,11 @@
-"""What a linear model's data needs first, with scikit-learn's names, on rows that need not fit in memory.
+"""Preparation of data for a linear model, with scikit-learn's names, on rows that need not fit in memory.
 
-`StandardScaler` and `OneHotEncoder` learn from one pass over the rows and transform lazily what is lazy (Dask arrays,
-Zarr arrays, DataArrays), in the tasks of whoever reads the result, so that nothing is stored wide. What is in memory
-(NumPy, pandas) they transform at once. `train_test_split` splits rows by a hash of their number.
+`StandardScaler` and `OneHotEncoder` learn from a pass over the rows. They transform lazy data (Dask arrays, Zarr
+arrays, DataArrays) lazily, in the tasks that read the result, so that no wide data is stored. They transform data in
+memory (NumPy, pandas) at once. `train_test_split` splits rows by a hash of their number.
 """
 
+# Before any module imports scikit-learn itself, so that the error names the extra that installs it.
 try:
     import sklearn  # noqa: F401
 except ImportError as error:

@@ -1,4 +1,4 @@
-"""What the transformers share: checks of their input, one pass over its rows, and the form of their output."""
+"""The base of the transformers: checks of their input, a pass over its rows, and the form of their output."""
 
 from __future__ import annotations
 
@@ -21,144 +21,208 @@ from ..passes.graph import sum_of_tasks
 from ..sources import Reader, Source
 from ..sources.blocks import paired
 from ..sources.coercion import checkable, is_lazy_frame, numbers
+from ..sources.column import Column
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
-from ..sources.dask_column import DaskColumn
 from ..sources.lazy import is_lazy
-from ..sources.zarr_column import ZarrColumn
 from ..worker_env import keep_pages, one_blas_thread, relieve
-
-#: X as streamed or materialised rows.
-Columns = ZarrColumn | DaskColumn
 
 
 class Transformer(TransformerMixin, BaseEstimator):
-    """Learns in `fit` what `transform` applies to each row."""
+    """A transformer whose `fit` learns the parameters by which `transform` changes each row."""
 
-    def _rows(self, X: Any, reset: bool = False, lengths: bool = True, **checks: Any) -> Columns:
-        """X checked; its width and names are learnt if ``reset``, else compared. ``checks`` are scikit-learn's."""
+    def _rows(
+        self,
+        X: Any,
+        reset: bool = False,
+        lengths: bool = True,
+        **checks: Any,
+    ) -> Column:
+        """Return X, checked. Its width and names are learnt if ``reset``, else compared.
+
+        ``checks`` are arguments of scikit-learn's validation of arrays in memory.
+        """
         if not reset:
             check_is_fitted(self)
+        # scikit-learn validates data in memory.
         if not is_lazy(X):
-            return as_rows(validate_data(self, checkable(X, "X"), reset=reset, **checks), "X")
-        if isinstance(X, Source):
-            raise InvalidTypeError(f"{type(self).__name__} was given a Source; give its features, such as group['X'].")
-        rows = as_rows(X, "X", lengths=lengths)
+            array = validate_data(self, checkable(X, "X"), reset=reset, **checks)
+            return as_rows(array, "X")
         owner = type(self).__name__
+        if isinstance(X, Source):
+            raise InvalidTypeError(f"{owner} was given a Source; give its features, such as group['X'].")
+        rows = as_rows(X, "X", lengths=lengths)
         if len(rows.shape) != 2:
             raise InvalidArgumentError(
                 f"{owner}: X must be 2-D, (rows, features); it has shape {rows.shape}. "
                 "Of a single column make one with dask_array[:, None]."
             )
+        # scikit-learn's validation does the same for arrays in memory.
         names = feature_names_of(X)
-        width = rows.shape[1]
         if reset:
-            self.n_features_in_ = width
-            if names is not None:
-                self.feature_names_in_ = np.array(names, dtype=object)
-            elif hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        elif width != self.n_features_in_:
-            raise InvalidArgumentError(f"{owner}: X has {width} features; it had {self.n_features_in_} in the fit.")
-        elif names is not None and (fitted := tuple(getattr(self, "feature_names_in_", names))) != names:
-            i = next(i for i in range(width) if names[i] != fitted[i])
-            raise InvalidArgumentError(
-                f"{owner}: feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
-                "select and order the features as in the fit."
-            )
+            self._learn_features(rows.shape[1], names)
+        else:
+            self._compare_features(rows.shape[1], names)
         check_stored(rows, "error", 0, rows.shape[0])
         return rows
 
+    def _learn_features(self, width: int, names: tuple[str, ...] | None) -> None:
+        """Set the number of features and their names, as scikit-learn's validation does."""
+        self.n_features_in_ = width
+        # Names of an earlier fit must not outlive it.
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _compare_features(self, width: int, names: tuple[str, ...] | None) -> None:
+        """Refuse features of another number than in the fit, or of other names."""
+        owner = type(self).__name__
+        if width != self.n_features_in_:
+            raise InvalidArgumentError(f"{owner}: X has {width} features; it had {self.n_features_in_} in the fit.")
+        # Names are compared only where both have them.
+        if names is None:
+            return
+        fitted_names = tuple(getattr(self, "feature_names_in_", names))
+        if fitted_names != names:
+            i = next(i for i in range(width) if names[i] != fitted_names[i])
+            raise InvalidArgumentError(
+                f"{owner}: feature {i} is named {names[i]!r} but the fit had {fitted_names[i]!r} there; "
+                "select and order the features as in the fit."
+            )
+
     def _positions(self, columns: Any) -> np.ndarray:
-        """Of columns given by position or name; None is all of them."""
+        """Return the positions of columns, which may be named by position or name; None is all columns."""
         p = self.n_features_in_
         names = list(getattr(self, "feature_names_in_", ()))
         if columns is None:
-            asked = list(range(p))
+            requested = list(range(p))
         else:
-            asked = np.ravel(np.array(columns, dtype=object)).tolist()
-        found = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
-        for column in found:
-            if not isinstance(column, int | np.integer) or isinstance(column, bool) or not 0 <= column < p:
-                known = ""
+            requested = np.ravel(np.array(columns, dtype=object)).tolist()
+        # Names become positions.
+        positions = []
+        for column in requested:
+            if isinstance(column, str) and column in names:
+                positions.append(names.index(column))
+            else:
+                positions.append(column)
+        # A text that is the name of no column is refused like any other value that is no position.
+        for position in positions:
+            is_whole = isinstance(position, int | np.integer) and not isinstance(position, bool)
+            if not is_whole or not 0 <= position < p:
+                or_names = ""
                 if names:
-                    known = f", or names of {', '.join(names)}"
-                raise InvalidArgumentError(f"columns={columns!r}: {column!r} is none of 0 to {p - 1}{known}.")
-        if not found or len(set(found)) < len(found):
+                    or_names = f", or names of {', '.join(names)}"
+                raise InvalidArgumentError(f"columns={columns!r}: {position!r} is none of 0 to {p - 1}{or_names}.")
+        if not positions or len(set(positions)) < len(positions):
             raise InvalidArgumentError(f"columns={columns!r}: at least one column, and each once.")
-        return np.array(found, dtype=int)
+        return np.array(positions, dtype=int)
 
 
-def array_of(rows: Columns) -> Any:
-    """NumPy where the rows are in memory, else Dask, in blocks that have all columns."""
-    if isinstance(rows, DaskColumn) and rows.memory is not None:
+def array_of(rows: Column) -> Any:
+    """Return NumPy where the rows are in memory, else Dask, in blocks that have all columns."""
+    if rows.memory is not None:
         return rows.memory
-    return (rows.lazy if isinstance(rows, ZarrColumn) else rows.array).rechunk({1: -1})
+    return rows.lazy_rows(0, rows.shape[0]).rechunk({1: -1})
 
 
-def transformed(X: Any, rows: Columns, function: Callable, names: Any, dtype: np.dtype, most: int | None = None) -> Any:
+def transformed(
+    X: Any,
+    rows: Column,
+    function: Callable,
+    names: Any,
+    dtype: np.dtype,
+    most_rows: int | None = None,
+) -> Any:
     """Return ``function`` of each row, in the form of X, with these names: lazy for lazy X.
 
-    A frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, all else an array. Blocks of
-    ``most`` rows at most, but those of a Dask frame are its partitions.
+    A frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, any other input an array.
+    Blocks have ``most_rows`` rows at most, but the blocks of a Dask frame are its partitions.
     """
+    # A Dask frame keeps its partitions, and needs an empty frame as an example of the result.
     if is_lazy_frame(X):
-        frame = partial(_frame_transformed, function=function, names=names)
-        meta = type(X._meta)(np.empty((0, len(names)), dtype), columns=list(names), index=X._meta.index[:0])
-        return X.map_partitions(frame, meta=meta)
+        of_partition = partial(_frame_transformed, function=function, names=names)
+        empty = np.empty((0, len(names)), dtype)
+        frame_type = type(X._meta)
+        meta = frame_type(empty, columns=list(names), index=X._meta.index[:0])
+        return X.map_partitions(of_partition, meta=meta)
+    # Data in memory is transformed at once.
     array = array_of(rows)
     if isinstance(array, np.ndarray):
-        found = function(array)
-    else:
-        if most is not None:
-            array = array.rechunk({0: _cut(array.chunks[0], most)})
-        chunks = (array.chunks[0], (len(names),))
-        found = array.map_blocks(function, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype), name=None)
-    return labelled(X, found, names)
+        return labelled(X, function(array), names)
+    # A lazy array keeps its blocks, unless the result's would be too large.
+    if most_rows is not None:
+        array = array.rechunk({0: _cut(array.chunks[0], most_rows)})
+    lazy = array.map_blocks(
+        function,
+        chunks=(array.chunks[0], (len(names),)),
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
+        name=None,
+    )
+    return labelled(X, lazy, names)
 
 
 def _frame_transformed(part: Any, function: Callable, names: Any) -> Any:
     """Return a partition of a frame, transformed."""
-    return type(part)(function(numbers(part, "X")), columns=list(names), index=part.index)
+    values = function(numbers(part, "X"))
+    return type(part)(values, columns=list(names), index=part.index)
 
 
-def _cut(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """Return the sizes of blocks cut into as few as have at most so many rows; unknown ones stay."""
+def _cut(sizes: tuple[int, ...], most_rows: int) -> tuple[int, ...]:
+    """Return the sizes of blocks that are cut into as few as have ``most_rows`` rows at most; unknown sizes stay."""
     if any(np.isnan(size) for size in sizes):
         return sizes
-    pieces = [np.diff(np.linspace(0, size, max(1, -(-size // most)) + 1).astype(int)) for size in sizes]
+    pieces = []
+    for size in sizes:
+        # The pieces of a block are of the same size, or differ by a row.
+        count = max(1, -(-size // most_rows))
+        edges = np.linspace(0, size, count + 1).astype(int)
+        pieces.append(np.diff(edges))
     return tuple(np.concatenate(pieces).tolist())
 
 
 def labelled(X: Any, data: Any, names: Any) -> Any:
-    """Return ``data`` with the labels of the rows of X and these features, if X has such."""
+    """Return ``data`` with the labels of the rows of X and the names of its features, if X is labelled."""
+    # A pandas frame or a Series.
     if hasattr(X, "iloc"):
         return type(X)(data, columns=list(names), index=X.index)
     if not isinstance(X, xr.DataArray):
         return data
-    coords = X.coords.to_dataset().drop_dims([X.dims[1]], errors="ignore").coords
-    return xr.DataArray(data, dims=X.dims, coords=coords, name=X.name).assign_coords({X.dims[1]: list(names)})
+    # The coordinates of the rows stay; the features are others now.
+    features = X.dims[1]
+    coords = X.coords.to_dataset().drop_dims([features], errors="ignore").coords
+    array = xr.DataArray(data, dims=X.dims, coords=coords, name=X.name)
+    return array.assign_coords({features: list(names)})
 
 
-def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callable) -> Any:
-    """``summary(rows, columns)`` of some rows at a time, added up in a fixed tree.
+def one_pass(
+    x: Column,
+    weight: Column | None,
+    summary: Callable,
+    add: Callable,
+) -> Any:
+    """Return the sum of ``summary(rows, columns)`` over all rows, a window at a time, added up in a fixed tree.
 
     The partitions are those of a fit, so that the result has the same bits wherever it is computed. ``columns`` are
     as `check_values` takes them.
     """
     check_shapes(x, x, weight)
     check_stored(weight, "error", 0, x.shape[0])
+    # The features decide the partitions, and weights follow.
     bounds = x.partition_bounds(0, x.shape[0])
-    given = {"x": x, "weight": weight}
-    columns = {role: column.aligned(bounds) for role, column in given.items() if column is not None}
+    columns = {"x": x.aligned(bounds)}
+    if weight is not None:
+        columns["weight"] = weight.aligned(bounds)
+    # Tasks read stored columns themselves, and are given the blocks of others.
     in_tasks = {role: column.for_tasks() for role, column in columns.items()}
     reader = Reader(bounds, x.dtype, features=x.shape[1], outputs=0, columns=in_tasks)
-    in_blocks = [column for role, column in columns.items() if in_tasks[role].takes_block]
+    given = [column for role, column in columns.items() if in_tasks[role].takes_block]
     total = sum_of_tasks(
         uuid.uuid4().hex,
         summed,
         Summary(reader, summary, add),
         numbers=range(len(bounds) - 1),
-        blocks=paired(in_blocks),
+        blocks=paired(given),
         width=FAN_IN,
         literal=True,
         at_once=False,
@@ -166,14 +230,16 @@ def one_pass(x: Columns, weight: Columns | None, summary: Callable, add: Callabl
         name="gd-rows",
     )
     # Rows in memory are not sent to a cluster.
-    here = isinstance(x, DaskColumn) and x.memory is not None
-    with dask.config.set({"scheduler": "threads"} if here else {}):
-        [[found]] = compute(total, what="a pass over X")
-    return found
+    settings = {}
+    if x.memory is not None:
+        settings = {"scheduler": "threads"}
+    with dask.config.set(settings):
+        [[result]] = compute(total, what="a pass over X")
+    return result
 
 
 class Summary(NamedTuple):
-    """What every task of a pass over X has in common."""
+    """The arguments that all tasks of a pass over X have in common."""
 
     reader: Reader
     summary: Callable
@@ -181,11 +247,13 @@ class Summary(NamedTuple):
 
 
 def summed(work: Summary, number: int, blocks: tuple = ()) -> list:
-    """The task: a partition's summary."""
+    """Return the summary of a partition, in a list: the task of a pass."""
     reader, summary, add = work
+    # The settings of a task in a pass of a fit: a single BLAS thread, and memory that is kept between windows.
     keep_pages()
     with one_blas_thread(), contextlib.closing(reader((number,), *blocks)) as windows:
         columns = reader.bind(number, blocks)
-        found = [reduce(add, (summary(rows, columns) for _, rows in windows))]
+        partition_summary = reduce(add, (summary(rows, columns) for _, rows in windows))
+    # Dask counts memory that is kept as used, and may pause the worker for it.
     relieve()
-    return found
+    return [partition_summary]

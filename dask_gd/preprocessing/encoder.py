@@ -16,42 +16,42 @@ from ..sources.kinds import product_dtype
 from ..sources.lazy import named
 from .base import Transformer, one_pass, transformed
 
-#: A block of the result is at most so large, and at least half of it where the codes' chunks are longer.
+#: The largest size of a block of the result. Where the codes' chunks are longer it has at least half of this size.
 EXPANDED_BYTES = 32 << 20
 
 #: Integers up to this size are floats.
 EXACT = 2.0**53
 
-#: What scikit-learn checks of arrays in memory.
+#: Arguments of scikit-learn's validation of arrays in memory.
 CHECKS: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": False}
 
 
 class OneHotEncoder(Transformer):
     """Columns of integer codes as indicators, one for each category: scikit-learn's `OneHotEncoder`, out of core.
 
-    A categorical column is read as one number and expanded in the task that takes the rows up. The wide table is
-    nowhere: chunks of codes are cut so that an expanded block is 16 to 32 MiB. Time grows with the width, as with any
-    dense features: group rare categories where there are many thousands.
+    A categorical column is read as numbers and expanded in the task that uses the rows. The wide table is never stored:
+    chunks of codes are cut so that an expanded block has 16 to 32 MiB. Time grows with the width, as with any dense
+    features: group rare categories where there are many thousands.
 
     Parameters
     ----------
     categories : "auto" or list
-        "auto" finds the codes in one pass. Else an entry for each encoded column: a number K of categories, coded 0 to
-        K - 1, or an array of the codes, ascending.
+        "auto" finds the codes in a pass. A list has an entry for each encoded column: a number K of categories, coded 0
+        to K - 1, or an array of the codes, ascending.
     columns : list of int or str, optional
-        Those that hold codes, by position or name; the others stay as they are, in their place. By default all.
+        The columns of codes, by position or name. The other columns stay as they are, in their place. By default all.
     drop : None or "first"
-        Leave out each column's first category, which without a penalty is told by the others and the intercept.
+        Leave out each column's first category, which without a penalty follows from the others and the intercept.
     handle_unknown : "error" or "ignore"
-        "ignore" makes a code that is no category, or NaN, zeros.
+        With "ignore" a code that is no category, or NaN, gives zeros.
     dtype : dtype, optional
-        Of the result: by default float32 if all columns hold codes, else what holds the other columns too, float32 for
-        float32 and float16 and float64 for all others.
+        The dtype of the result. By default it is float32 if all columns are codes. Else it also suits the other
+        columns: float32 for float32 and float16, and float64 for all other dtypes.
 
     Attributes
     ----------
     categories_ : list of arrays
-        Of each encoded column.
+        The codes of each encoded column.
     columns_ : array of int
         The encoded columns.
     n_features_in_ : int
@@ -73,6 +73,7 @@ class OneHotEncoder(Transformer):
     """
 
     def __init__(self, categories="auto", *, columns=None, drop=None, handle_unknown="error", dtype=None):
+        # Unchecked and unchanged, so that scikit-learn can clone the encoder; `fit` checks.
         self.categories = categories
         self.columns = columns
         self.drop = drop
@@ -80,12 +81,12 @@ class OneHotEncoder(Transformer):
         self.dtype = dtype
 
     def fit(self, X: Any, y: Any = None):
-        """Find the categories: with "auto" in one pass, else nothing is read.
+        """Find the categories: with "auto" in a pass, else without reading rows.
 
         Parameters
         ----------
         X : array-like (n, p)
-            NumPy, pandas, Dask, Zarr or a DataArray, of integers, or of floats that hold some.
+            NumPy, pandas, Dask, Zarr or a DataArray, of integers, or of floats whose values are integers.
         y : ignored
 
         Raises
@@ -93,37 +94,43 @@ class OneHotEncoder(Transformer):
         DataError
             A code that is no integer, with row and column.
         """
-        for name, value, allowed in (
+        # Wrong parameters are refused before a row is read.
+        choices = (
             ("drop", self.drop, (None, "first")),
             ("handle_unknown", self.handle_unknown, ("error", "ignore")),
-        ):
+        )
+        for name, value, allowed in choices:
             if value not in allowed:
                 raise InvalidArgumentError(f"{name}={value!r}: choose {allowed[0]!r} or {allowed[1]!r}.")
         x = self._rows(X, reset=True, **CHECKS)
         self.columns_ = self._positions(self.columns)
+        # The categories are learnt from the rows, or set by the user.
         if isinstance(self.categories, str):
             if self.categories != "auto":
                 raise InvalidArgumentError(f"categories={self.categories!r}: choose 'auto', or give a list.")
-            self.categories_ = one_pass(x, None, partial(codes, coded=self.columns_), unions)
+            summary = partial(codes_in_rows, coded=self.columns_)
+            self.categories_ = one_pass(x, None, summary, unions)
         else:
-            self.categories_ = given_categories(self.categories, len(self.columns_))
+            self.categories_ = checked_categories(self.categories, len(self.columns_))
         return self
 
     def transform(self, X: Any) -> Any:
-        """The indicators, beside the columns that are no codes: lazy for lazy X.
+        """Return the indicators, beside the columns that are no codes: lazy for lazy X.
 
-        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its columns a DataArray, all else
-        an array.
+        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its columns a DataArray, any other
+        input an array.
 
         Raises
         ------
         DataError
-            A code that is no category, with row and column; of lazy X where the result is computed.
+            A code that is no category, with row and column. For lazy X it is raised where the result is computed.
         """
+        # A Zarr array that names its columns keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, **CHECKS)
         names = self.get_feature_names_out()
         dtype = self._dtype(rows.dtype)
+        # Only these values go into the tasks, not the encoder.
         expand = partial(
             expanded,
             categories=self._by_column(),
@@ -132,76 +139,97 @@ class OneHotEncoder(Transformer):
             ignore=self.handle_unknown == "ignore",
             dtype=dtype,
         )
-        most = max(1, EXPANDED_BYTES // max(1, len(names) * dtype.itemsize))
-        return transformed(X, rows, expand, names, dtype, most)
+        # Blocks are of bounded size, whatever the number of categories.
+        row_bytes = max(1, len(names) * dtype.itemsize)
+        most_rows = max(1, EXPANDED_BYTES // row_bytes)
+        return transformed(
+            X,
+            rows,
+            function=expand,
+            names=names,
+            dtype=dtype,
+            most_rows=most_rows,
+        )
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """``column_code`` of each indicator, and the names of the other columns, in order."""
+        """Return ``column_code`` for each indicator, and the names of the other columns, in order."""
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        out: list[str] = []
+        # The indicators of a column are in its place.
+        names_out: list[str] = []
         for name, categories in zip(names, self._by_column(), strict=True):
             if categories is None:
-                out += [name]
+                names_out.append(name)
             else:
-                out += [f"{name}_{code}" for code in categories[self._dropped :]]
-        return np.array(out, dtype=object)
+                names_out += [f"{name}_{code}" for code in categories[self._dropped :]]
+        return np.array(names_out, dtype=object)
 
-    def _dtype(self, given: np.dtype) -> np.dtype:
+    def _dtype(self, rows_dtype: np.dtype) -> np.dtype:
+        """Return the dtype of the result for rows of this dtype."""
         if self.dtype is not None:
             return np.dtype(self.dtype)
+        # Indicators alone are exact in any dtype.
         if len(self.columns_) == self.n_features_in_:
             return np.dtype(np.float32)
-        return product_dtype(given)
+        return product_dtype(rows_dtype)
 
     @property
     def _dropped(self) -> int:
+        """The number of categories of each column that are left out, the first ones."""
         return int(self.drop == "first")
 
     def _by_column(self) -> list[np.ndarray | None]:
-        """The categories of each column of X, None of those that are no codes."""
-        found = dict(zip(self.columns_.tolist(), self.categories_, strict=True))
-        return [found.get(j) for j in range(self.n_features_in_)]
+        """Return the categories of each column of X, None for a column that is no codes."""
+        categories = dict(zip(self.columns_.tolist(), self.categories_, strict=True))
+        return [categories.get(j) for j in range(self.n_features_in_)]
 
 
-def given_categories(given: Any, count: int) -> list[np.ndarray]:
-    """The codes of each column, from numbers of categories or arrays of codes."""
-    if len(given) != count:
-        raise InvalidArgumentError(f"categories has {len(given)} entries for {count} encoded columns.")
-    found = []
-    for entry in given:
+def checked_categories(entries: Any, count: int) -> list[np.ndarray]:
+    """Return the codes of each column, from numbers of categories or arrays of codes; refuse other entries."""
+    if len(entries) != count:
+        raise InvalidArgumentError(f"categories has {len(entries)} entries for {count} encoded columns.")
+    categories = []
+    for entry in entries:
+        # A number K stands for the codes 0 to K - 1.
         if isinstance(entry, int | np.integer):
             codes = np.arange(entry)
         else:
             codes = np.asarray(entry)
-        if codes.ndim != 1 or not codes.size or codes.dtype.kind not in "iu" or (codes[1:] <= codes[:-1]).any():
+        # A code is found by a binary search, which takes ascending categories.
+        are_integers = codes.ndim == 1 and codes.size and codes.dtype.kind in "iu"
+        if not are_integers or (codes[1:] <= codes[:-1]).any():
             raise InvalidArgumentError(
                 f"categories has the entry {entry!r}: a number of categories, or an array of integers, ascending."
             )
-        found.append(codes)
-    return found
+        categories.append(codes)
+    return categories
 
 
-def codes(rows: Rows, columns: dict[str, TaskColumn], coded: np.ndarray) -> list[np.ndarray]:
-    """The summary of some rows: the codes in each of the encoded columns."""
-    found = []
+def codes_in_rows(rows: Rows, columns: dict[str, TaskColumn], coded: np.ndarray) -> list[np.ndarray]:
+    """Return the codes in each of the encoded columns: the summary of rows in the pass of `fit`."""
+    codes = []
     for j in coded.tolist():
         values = np.unique(rows.x[:, j])
+        # Floats are codes if they are integers, and so small that no two integers are the same float.
         if values.dtype.kind == "f":
-            good = (np.abs(values) <= EXACT) & (values == np.rint(values))
-            if not good.all():
-                row = int(np.argmax(~np.isin(rows.x[:, j], values[good])))
+            is_code = (np.abs(values) <= EXACT) & (values == np.rint(values))
+            if not is_code.all():
+                # The first row without a code.
+                has_code = np.isin(rows.x[:, j], values[is_code])
+                row = int(np.argmin(has_code))
                 number = rows.number(row)
                 raise DataError(
                     f"{rows.x[row, j]} in row {number}, column {j} of {columns['x'].where(number, j)} is no code: "
                     "an integer. Name the columns that hold codes: OneHotEncoder(columns=[...])."
                 )
-        found.append(values if values.dtype.kind in "iu" else values.astype(int))
-    return found
+        if values.dtype.kind not in "iu":
+            values = values.astype(int)
+        codes.append(values)
+    return codes
 
 
 def unions(a: list[np.ndarray], b: list[np.ndarray]) -> list[np.ndarray]:
-    """The codes in either."""
+    """Return the codes that are in either summary, for each column."""
     return [np.union1d(*pair) for pair in zip(a, b, strict=True)]
 
 
@@ -214,18 +242,28 @@ def expanded(
     dtype: np.dtype,
     block_info: Any = None,
 ) -> np.ndarray:
-    """The task: a block with indicators in the place of its codes."""
-    widths = [1 if known is None else len(known) - dropped for known in categories]
-    out = np.zeros((len(block), sum(widths)), dtype)
-    for column, known, name, stop in zip(block.T, categories, names, np.cumsum(widths), strict=True):
+    """Return a block with indicators in the place of its codes: the task of `transform`."""
+    # A column of codes becomes a column for each category that is not dropped.
+    widths = []
+    for known in categories:
         if known is None:
-            with np.errstate(over="ignore"):  # The fit refuses infinity, and says where it is.
+            widths.append(1)
+        else:
+            widths.append(len(known) - dropped)
+    out = np.zeros((len(block), sum(widths)), dtype)
+    # The columns of the result that belong to a column of the block end at ``stop``.
+    stops = np.cumsum(widths)
+    for column, known, name, stop in zip(block.T, categories, names, stops, strict=True):
+        if known is None:
+            # The fit refuses infinity, and says where it is.
+            with np.errstate(over="ignore"):
                 out[:, stop - 1] = column
             continue
+        # A code that is no category has the place of another code, which is not equal to it.
         index = np.minimum(np.searchsorted(known, column), len(known) - 1)
-        good = known[index] == column
-        if not ignore and not good.all():
-            row = int(np.argmin(good))
+        is_known = known[index] == column
+        if not ignore and not is_known.all():
+            row = int(np.argmin(is_known))
             start = 0
             if block_info:
                 start = block_info[0]["array-location"][0][0]
@@ -234,6 +272,7 @@ def expanded(
                 f"{known[0]} to {known[-1]}. Fit the encoder to all codes, or make such rows zeros with "
                 "handle_unknown='ignore'."
             )
-        rows = np.flatnonzero(good & (index >= dropped))
+        # A category that is dropped has no column: its rows stay zeros.
+        rows = np.flatnonzero(is_known & (index >= dropped))
         out[rows, stop - len(known) + index[rows]] = 1
     return out

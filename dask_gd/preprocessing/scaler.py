@@ -1,4 +1,4 @@
-"""Features brought to mean 0 and variance 1."""
+"""A transformer of features to mean 0 and variance 1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..sources.kinds import product_dtype
 from ..sources.lazy import is_lazy, named
 from .base import Transformer, one_pass, transformed
 
-#: Features of other dtypes become the first.
+#: The dtypes of features that are kept; features of other dtypes become the first.
 FLOATS = [np.float64, np.float32]
 
 
@@ -30,16 +30,16 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     Parameters
     ----------
     with_mean, with_std : bool
-        Whether to subtract the mean, and to divide.
+        Subtract the mean; divide by the standard deviation.
     columns : list of int or str, optional
-        Those to scale, by position or name; the others, such as codes of categories, stay. By default all.
+        The columns to scale, by position or name. Other columns, such as codes of categories, stay. By default all.
 
     Attributes
     ----------
     mean_, var_, scale_ : array (p,) float64, or None
-        As scikit-learn's, to about 1e-15 of the mean and 1e-12 of the variance. A constant feature has scale 1: one
-        whose standard deviation is no more than the rounding of its mean, for any number of rows. Columns
-        that stay have 0, 1 and 1.
+        As scikit-learn's, to about 1e-15 of the mean and 1e-12 of the variance. A constant feature has scale 1. A
+        feature is constant if its standard deviation is no more than the rounding of its mean, for any number of rows.
+        Columns that stay have 0, 1 and 1.
     n_samples_seen_ : int
         Rows, or the sum of their weights.
     n_features_in_ : int
@@ -48,9 +48,9 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
 
     Notes
     -----
-    One pass. Each partition sums weights, values and squared deviations, from its first row, which is close to the
-    others where the mean is large beside the spread; pairs are combined in a fixed tree (Chan, Golub and LeVeque, 1983,
-    "Algorithms for computing the sample variance"), all in float64.
+    It takes a single pass. Each partition sums weights, values and squared deviations from its first row, which is
+    close to the others where the mean is large beside the spread. Pairs are combined in a fixed tree (Chan, Golub and
+    LeVeque, 1983, "Algorithms for computing the sample variance"), all in float64.
 
     Examples
     --------
@@ -65,6 +65,7 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
     """
 
     def __init__(self, *, with_mean=True, with_std=True, columns=None):
+        # Unchecked and unchanged, so that scikit-learn can clone the scaler; `fit` checks.
         self.with_mean = with_mean
         self.with_std = with_std
         self.columns = columns
@@ -85,28 +86,37 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
             NaN or infinity, with row and column.
         """
         x = self._rows(X, reset=True, dtype=FLOATS, ensure_all_finite=False)
-        if sample_weight is not None and not is_lazy(X, sample_weight):
-            sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
-        elif not hasattr(sample_weight, "__array__") and sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)
         weight = None
         if sample_weight is not None:
+            if not is_lazy(X, sample_weight):
+                sample_weight = _check_sample_weight(sample_weight, x.memory)  # type: ignore[union-attr]
+            elif not hasattr(sample_weight, "__array__"):
+                sample_weight = np.asarray(sample_weight)
             weight = as_rows(sample_weight, "sample_weight")
-        scaled = np.isin(np.arange(x.shape[1]), self._positions(self.columns))
-        total = one_pass(x, weight, moments, together)
+        # Wrong names of columns are refused before the pass.
+        positions = self._positions(self.columns)
+        is_scaled = np.isin(np.arange(x.shape[1]), positions)
+        total = one_pass(x, weight, moments_of_rows, combined)
         if total.weight == 0:
             raise InvalidArgumentError("sample_weight: the weights sum to 0; at least one must be above.")
-        finite = np.isfinite(total.squares) & np.isfinite(total.mean)
-        if not finite.all():
-            raise NonFiniteError(f"The squares of column {int(np.argmin(finite))} of 'X' overflow; scale it down.")
-        mean = np.where(scaled, total.origin + total.mean, 0.0)
-        var = np.where(scaled, total.squares / total.weight, 1.0)
-        rounding = 10 * np.finfo(float).eps * np.abs(mean)
-        self.mean_ = mean if self.with_mean or self.with_std else None
-        self.var_ = var if self.with_std else None
+        # Sums of finite parts may still overflow.
+        is_finite = np.isfinite(total.squares) & np.isfinite(total.mean)
+        if not is_finite.all():
+            raise NonFiniteError(f"The squares of column {int(np.argmin(is_finite))} of 'X' overflow; scale it down.")
+        mean = np.where(is_scaled, total.origin + total.mean, 0.0)
+        var = np.where(is_scaled, total.squares / total.weight, 1.0)
+        # scikit-learn has the mean of a scaler that only divides too.
+        self.mean_ = None
+        if self.with_mean or self.with_std:
+            self.mean_ = mean
+        self.var_ = None
         self.scale_ = None
         if self.with_std:
-            self.scale_ = np.where(np.sqrt(var) <= rounding, 1.0, np.sqrt(var))
+            rounding = 10 * np.finfo(float).eps * np.abs(mean)
+            self.var_ = var
+            deviation = np.sqrt(var)
+            self.scale_ = np.where(deviation <= rounding, 1.0, deviation)
+        # The number of rows is an integer, as scikit-learn's.
         if weight is None:
             self.n_samples_seen_ = total.rows
         else:
@@ -114,28 +124,32 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         return self
 
     def transform(self, X: Any) -> Any:
-        """``(X - mean_) / scale_``: float32 for float32 and float16, else float64; lazy for lazy X.
+        """Return ``(X - mean_) / scale_``: float32 for float32 and float16, else float64; lazy for lazy X.
 
-        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, all else
-        an array.
+        A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, any other
+        input an array.
         """
         return self._mapped(X, standardized)
 
     def inverse_transform(self, X: Any) -> Any:
-        """``X * scale_ + mean_``, lazy for lazy X."""
+        """Return ``X * scale_ + mean_``, lazy for lazy X."""
         return self._mapped(X, restored)
 
     def _mapped(self, X: Any, function: Any) -> Any:
+        """Return a function of each row, the means and the scales, in the form of X."""
+        # A Zarr array that names its features keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
         rows = self._rows(X, lengths=False, dtype=FLOATS)
         dtype = product_dtype(rows.dtype)
-        function = partial(
-            function,
-            mean=self.mean_ if self.with_mean else None,
-            scale=self.scale_ if self.with_std else None,
-            dtype=dtype,
-        )
-        return transformed(X, rows, function, self.get_feature_names_out(), dtype)
+        mean = None
+        if self.with_mean:
+            mean = self.mean_
+        scale = None
+        if self.with_std:
+            scale = self.scale_
+        # Only these values go into the tasks, not the scaler.
+        of_block = partial(function, mean=mean, scale=scale, dtype=dtype)
+        return transformed(X, rows, of_block, self.get_feature_names_out(), dtype)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -144,68 +158,106 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
 
 
 class ColumnMoments(NamedTuple):
-    """Of some rows: their number and weight, and mean and sum of squared deviations, counted from an origin."""
+    """Moments of rows: their number and weight, and mean and sum of squared deviations, counted from an origin.
+
+    ``origin``, ``mean`` and ``squares`` are (p,).
+    """
 
     rows: int
     weight: float
-    origin: np.ndarray  # (p,)
-    mean: np.ndarray  # (p,)
-    squares: np.ndarray  # (p,)
+    origin: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
 
 
-def together(a: ColumnMoments, b: ColumnMoments) -> ColumnMoments:
-    """Of the rows of both."""
+def combined(a: ColumnMoments, b: ColumnMoments) -> ColumnMoments:
+    """Return the moments of the rows of both."""
+    # Rows without a weight have no mean.
     if not a.weight or not b.weight:
-        return (b if b.weight else a)._replace(rows=a.rows + b.rows)
+        with_weight = a
+        if b.weight:
+            with_weight = b
+        return with_weight._replace(rows=a.rows + b.rows)
     weight = a.weight + b.weight
-    with np.errstate(all="ignore"):  # what overflows is refused in the end
+    # An overflow is refused at the end of the pass.
+    with np.errstate(all="ignore"):
         # Constant features have the same origins and means 0, so that their squares stay 0.
         moved = (b.origin - a.origin) + (b.mean - a.mean)
         mean = a.mean + moved * (b.weight / weight)
         squares = a.squares + b.squares + moved**2 * (a.weight * (b.weight / weight))
-    return ColumnMoments(a.rows + b.rows, weight, a.origin, mean, squares)
+    return ColumnMoments(
+        rows=a.rows + b.rows,
+        weight=weight,
+        origin=a.origin,
+        mean=mean,
+        squares=squares,
+    )
 
 
-def moments(rows: Rows, columns: dict[str, TaskColumn]) -> ColumnMoments:
-    """The summary of some rows, swept in blocks that stay in the processor's cache."""
+def moments_of_rows(rows: Rows, columns: dict[str, TaskColumn]) -> ColumnMoments:
+    """Return the moments of rows, taken in blocks that stay in the processor's cache: the summary of `fit`'s pass."""
     x = rows.x
     weight = rows.weight
+    # An overflow is refused below, with the name of the column.
     with np.errstate(all="ignore"):
+        # The first row that counts is the origin.
         first = 0
         if weight is not None:
             first = int(np.argmax(weight > 0))
         origin = x[first].astype(float)
+        total = ColumnMoments(
+            rows=0,
+            weight=0.0,
+            origin=origin,
+            mean=np.zeros(x.shape[1]),
+            squares=np.zeros(x.shape[1]),
+        )
+        is_finite = True
         step = block_rows(x.shape[1], 8)
-        total = ColumnMoments(0, 0.0, origin, np.zeros(x.shape[1]), np.zeros(x.shape[1]))
-        good = True
-        for a in range(0, len(x), step):
-            d = x[a : a + step] - origin
+        for start in range(0, len(x), step):
+            deviations = x[start : start + step] - origin
             if weight is None:
-                s = np.ones(len(d))
+                block_weight = np.ones(len(deviations))
             else:
-                s = weight[a : a + step]
-            sum_s = float(s.sum())
-            mean = s @ d / (sum_s or 1.0)
-            good &= bool(np.isfinite(mean).all())
-            d -= mean
-            # What rounding left of the sum of deviations is taken out of their squares.
-            squares = s @ np.square(d) - (s @ d) ** 2 / (sum_s or 1.0)
-            total = together(total, ColumnMoments(len(d), sum_s, origin, mean, np.maximum(squares, 0)))
-    good &= bool(np.isfinite(total.weight) and np.isfinite(total.squares).all())
-    if not good or (weight is not None and (weight < 0).any()):
+                block_weight = weight[start : start + step]
+            weight_sum = float(block_weight.sum())
+            # The means of a block without weight are 0, not NaN.
+            divisor = weight_sum or 1.0
+            mean = block_weight @ deviations / divisor
+            is_finite &= bool(np.isfinite(mean).all())
+            deviations -= mean
+            # The deviations do not sum to 0 because of rounding, which is taken out of their squares.
+            squares = block_weight @ np.square(deviations) - (block_weight @ deviations) ** 2 / divisor
+            block_moments = ColumnMoments(
+                rows=len(deviations),
+                weight=weight_sum,
+                origin=origin,
+                mean=mean,
+                squares=np.maximum(squares, 0),
+            )
+            total = combined(total, block_moments)
+    is_finite &= bool(np.isfinite(total.weight) and np.isfinite(total.squares).all())
+    # The rows are looked at again only where there is an error to report.
+    if not is_finite or (weight is not None and (weight < 0).any()):
         check_values(rows, columns, drop=False)
         feature = int(np.argmin(np.isfinite(total.squares)))
         raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
     return total
 
 
-def standardized(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
-    """``(x - mean) / scale`` in ``dtype``; of the mean what float32 cannot hold is subtracted too."""
+def standardized(
+    x: np.ndarray,
+    mean: np.ndarray | None,
+    scale: np.ndarray | None,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Return ``(x - mean) / scale`` in ``dtype``; digits of the mean that float32 cannot hold are subtracted too."""
     if mean is None:
         out = x.astype(dtype)
     else:
         rounded = mean.astype(dtype)
         out = np.subtract(x, rounded, dtype=dtype)
+        # The rest of the mean matters where it is large beside the spread.
         if (rounded != mean).any():
             out -= (mean - rounded).astype(dtype)
     if scale is not None:
@@ -213,8 +265,13 @@ def standardized(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | Non
     return out
 
 
-def restored(x: np.ndarray, mean: np.ndarray | None, scale: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
-    """``x * scale + mean`` in ``dtype``."""
+def restored(
+    x: np.ndarray,
+    mean: np.ndarray | None,
+    scale: np.ndarray | None,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Return ``x * scale + mean`` in ``dtype``."""
     if scale is None:
         out = x.astype(dtype)
     else:

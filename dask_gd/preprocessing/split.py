@@ -1,4 +1,4 @@
-"""Rows split in two."""
+"""A split of rows in two, by a hash of their number."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ..sources.gate import gated
 from ..sources.lazy import LAZY, is_lazy, named, opened
 from ..sources.row_hash import row_hashes
 
-#: Rows hashed at a time, in the processor's cache.
+#: Number of rows that are hashed at a time, in the processor's cache.
 STEP = 1 << 16
 
 
 def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> list:
-    """Split arrays by rows, the same in all, into those to fit and those to test.
+    """Split arrays by rows, the same in all arrays, into rows to fit and rows to test.
 
-    A row is tested if the hash of its number and the seed says so, so that the split does not depend on chunks or
+    The hash of its number and the seed decides whether a row is tested. So the split does not depend on chunks or
     workers, and rows that are added later leave the others where they were. The shares are met up to chance:
     of n rows ``n * test_size``, give or take ``sqrt(n * test_size * (1 - test_size))``.
 
     Parameters
     ----------
     arrays : array-likes with the same number of rows
-        NumPy and pandas are split in memory. Dask arrays, Zarr arrays and lazy DataArrays stay lazy: nothing is read,
-        the sizes of the chunks are known from the hashes, and a task leaves out the other rows of what it has read.
-        So do Dask frames and Series, once the lengths of their partitions have been computed; the parts are frames and
-        Series with the same columns. The parts of a Zarr array that names its features are DataArrays.
+        NumPy and pandas are split in memory. Dask arrays, Zarr arrays and lazy DataArrays stay lazy: no row is read,
+        the sizes of the chunks are known from the hashes, and each task leaves out the other rows of its chunk.
+        Dask frames and Series stay lazy too, once the lengths of their partitions have been computed; the parts are
+        frames and Series with the same columns. The parts of a Zarr array that names its features are DataArrays.
     test_size : float
         Between 0 and 1, the expected share.
     seed : int
@@ -49,7 +49,7 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     Raises
     ------
     InvalidArgumentError
-        Also where one of the parts has no row.
+        Also where a part has no row.
 
     Examples
     --------
@@ -57,43 +57,69 @@ def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0) -> li
     >>> train_test_split(np.arange(8), test_size=0.4)
     [array([0, 1, 3, 4, 6]), array([2, 5, 7])]
     """
-    if isinstance(test_size, bool) or not isinstance(test_size, int | float | np.number) or not 0 < test_size < 1:
-        raise InvalidArgumentError(f"test_size={test_size!r}: a share of the rows, above 0 and below 1.")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
-    if not arrays:
-        raise InvalidArgumentError("train_test_split needs at least one array.")
-    is_lazy(*arrays)  # which refuses Datasets
-    if any(isinstance(a, Source) for a in arrays):
-        raise InvalidTypeError("train_test_split was given a Source; give its arrays, such as group['X'], group['y'].")
-    arrays = tuple(named(from_arrow(a), f"array {i}") for i, a in enumerate(arrays))
-    arrays = tuple(decoded(a, f"array {i}") if isinstance(a, xr.DataArray) else a for i, a in enumerate(arrays))
-    columns = [_rows(a, f"array {i}") for i, a in enumerate(arrays)]
+    _check_arguments(arrays, test_size, seed)
+    # Rows are selected from the columns; the parts have the labels of the arrays.
+    roles = [f"array {i}" for i in range(len(arrays))]
+    labelled = _with_labels(arrays, roles)
+    columns = list(map(_rows, labelled, roles))
     lengths = [column.shape[0] for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidArgumentError(f"The arrays have {', '.join(map(str, lengths))} rows; they must agree.")
     n = lengths[0]
-    tests = partial(tested, int(seed), int(float(test_size) * 2**64))
-    stops = [np.cumsum(column.chunks[0]) for column in columns if isinstance(column, da.Array | Frame)]
-    edges = np.unique(np.concatenate([*stops, np.arange(0, n, STEP), [0, n]]))
-    # Tested rows before each edge: every row is hashed once for all the arrays.
-    before = np.cumsum([0, *(int(tests(start, stop).sum()) for start, stop in pairwise(edges.tolist()))])
-    count = int(before[-1])
+    threshold = int(float(test_size) * 2**64)
+    is_tested = partial(tested, int(seed), threshold)
+    # Every row is hashed once for all the arrays, between edges that include those of all chunks.
+    lazy_columns = [column for column in columns if isinstance(column, da.Array | Frame)]
+    chunk_stops = [np.cumsum(column.chunks[0]) for column in lazy_columns]
+    steps = np.arange(0, n, STEP)
+    edges = np.unique(np.concatenate([*chunk_stops, steps, [0, n]]))
+    counts = [int(is_tested(start, stop).sum()) for start, stop in pairwise(edges.tolist())]
+    tested_before = np.cumsum([0, *counts])
+    count = int(tested_before[-1])
     if not 0 < count < n:
+        purpose = "fit" if count else "test"
         raise InvalidArgumentError(
-            f"test_size={test_size} with seed={seed} leaves no row to {'fit' if count else 'test'} of {n}; "
-            "take another of either."
+            f"test_size={test_size} with seed={seed} leaves no row to {purpose} of {n}; take another of either."
         )
-    parts = [_parts(column, tests, edges, before) for column in columns]
-    return [
-        _labelled(a, part, test, tests)
-        for a, both in zip(arrays, parts, strict=True)
-        for part, test in zip(both, (False, True), strict=True)
-    ]
+    # Each array has two parts: the rows to fit and the rows to test.
+    parts = [_parts(column, is_tested, edges, tested_before) for column in columns]
+    split = []
+    for array, (fit_rows, test_rows) in zip(labelled, parts, strict=True):
+        split.append(_labelled(array, fit_rows, for_test=False, is_tested=is_tested))
+        split.append(_labelled(array, test_rows, for_test=True, is_tested=is_tested))
+    return split
+
+
+def _check_arguments(arrays: tuple, test_size: Any, seed: Any) -> None:
+    """Refuse arguments of other types, or beyond their bounds."""
+    is_number = isinstance(test_size, int | float | np.number) and not isinstance(test_size, bool)
+    if not is_number or not 0 < test_size < 1:
+        raise InvalidArgumentError(f"test_size={test_size!r}: a share of the rows, above 0 and below 1.")
+    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not is_whole or seed < 0:
+        raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
+    if not arrays:
+        raise InvalidArgumentError("train_test_split needs at least one array.")
+    # This refuses Datasets.
+    is_lazy(*arrays)
+    if any(isinstance(array, Source) for array in arrays):
+        raise InvalidTypeError("train_test_split was given a Source; give its arrays, such as group['X'], group['y'].")
+
+
+def _with_labels(arrays: tuple, roles: list[str]) -> list:
+    """Return the arrays with the labels that their parts have too; a Zarr array with names becomes a DataArray."""
+    with_names = list(map(named, map(from_arrow, arrays), roles))
+    labelled = []
+    for array, role in zip(with_names, roles, strict=True):
+        if isinstance(array, xr.DataArray):
+            labelled.append(decoded(array, role))
+        else:
+            labelled.append(array)
+    return labelled
 
 
 def tested(seed: int, threshold: int, start: int, stop: int) -> np.ndarray:
-    """Which of the rows ``start`` to ``stop`` are tested."""
+    """Return which of the rows ``start`` to ``stop`` are tested."""
     return row_hashes(seed, start, stop) < np.uint64(threshold)
 
 
@@ -105,90 +131,152 @@ class Frame(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape, with the number of rows."""
         return (sum(self.lengths), *self.data.shape[1:])
 
     @property
     def chunks(self) -> tuple[tuple[int, ...]]:
+        """The lengths of the partitions, as an array has its chunks."""
         return (self.lengths,)
 
-    def picked(self, tests: Any, test: bool, sizes: np.ndarray) -> Any:
-        """Return the rows that are tested, or that are not, lazily."""
+    def picked(self, is_tested: Any, for_test: bool, sizes: np.ndarray) -> Any:
+        """Return the rows that are tested, or the rows that are not, lazily."""
+        # Dask frames need pandas, which other rows can do without.
         from dask.dataframe import from_map
 
-        # A frame of the partitions' first rows stays beside them, whichever of them Dask leaves out.
+        # A frame of the partitions' first rows stays beside them, whichever partitions Dask leaves out.
         firsts = np.cumsum([0, *self.lengths])[:-1].tolist()
         starts = from_map(_start, firsts, meta=_start(0))
-        pick = partial(_pick_rows, tests=tests, test=test)
-        return self.data.map_partitions(pick, starts, meta=self.data._meta, align_dataframes=False)
+        of_partition = partial(_pick_rows, is_tested=is_tested, for_test=for_test)
+        return self.data.map_partitions(
+            of_partition,
+            starts,
+            meta=self.data._meta,
+            align_dataframes=False,
+        )
 
 
 def _start(first: int) -> Any:
-    """Return a partition's first row as a pandas Series of one number."""
+    """Return the number of a partition's first row as a pandas Series."""
     import pandas as pd
 
     return pd.Series([first])
 
 
 def _ones(part: Any) -> Any:
-    """Return as many ones as a partition has rows."""
+    """Return a Series of ones with as many rows as a partition."""
     import pandas as pd
 
     return pd.Series(np.ones(len(part), np.int64))
 
 
-def _pick_rows(part: Any, start: Any, tests: Any, test: bool) -> Any:
-    """Return the rows of a pandas frame or Series that are tested, or that are not."""
+def _pick_rows(
+    part: Any,
+    start: Any,
+    is_tested: Any,
+    for_test: bool,
+) -> Any:
+    """Return the rows of a pandas frame or Series that are tested, or the rows that are not."""
     first = int(start.iloc[0])
-    return part[tests(first, first + len(part)) == test]
+    return part[is_tested(first, first + len(part)) == for_test]
 
 
 def _rows(a: Any, name: str) -> Any:
-    """Return Dask for what is lazy; else what indices select rows of."""
+    """Return Dask for lazy data, else an array or a pandas object whose rows indices select."""
     if is_lazy_frame(a):
-        # Of arrays of single numbers: Dask has none for all of pandas' dtypes.
-        lengths = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
-        return Frame(a, tuple(map(int, sized(lengths, name).chunks[0])))
+        # The lengths of a Series of numbers: there are dtypes of pandas that Dask cannot make an array of.
+        ones = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
+        lengths = sized(ones, name).chunks[0]
+        return Frame(a, tuple(map(int, lengths)))
     if isinstance(a, LAZY):
         a = opened(a, name)
     elif not hasattr(a, "shape"):
         a = np.asarray(a)
     if not a.shape:
         raise InvalidArgumentError(f"{name} has no rows; it is a {type(a).__name__} of shape ().")
+    # An opened DataArray may be in memory.
     if isinstance(a, da.Array):
         return sized(gated(a, name), name)
     return a
 
 
-def _parts(column: Any, tests: Any, edges: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
-    """Return rows that are not tested, and rows that are."""
+def _parts(
+    column: Any,
+    is_tested: Any,
+    edges: np.ndarray,
+    tested_before: np.ndarray,
+) -> tuple[Any, Any]:
+    """Return the rows that are not tested, and the rows that are.
+
+    ``tested_before`` has the number of tested rows before each of the edges.
+    """
     if not isinstance(column, da.Array | Frame):
-        test = tests(0, column.shape[0])
+        # Rows in memory are selected at once.
+        mask = is_tested(0, column.shape[0])
         select = getattr(column, "iloc", column)
-        return select[np.flatnonzero(~test)], select[np.flatnonzero(test)]
+        return select[np.flatnonzero(~mask)], select[np.flatnonzero(mask)]
     if isinstance(column, Frame):
-        pick = column.picked
+        pick_rows = column.picked
     else:
-        pick = partial(_picked, column)
-    counts = np.diff(before[np.searchsorted(edges, np.cumsum([0, *column.chunks[0]]))])
-    return pick(tests, False, column.chunks[0] - counts), pick(tests, True, counts)
+        pick_rows = partial(_picked, column)
+    # The sizes of the chunks of both parts are known without reading a row.
+    chunk_edges = np.cumsum([0, *column.chunks[0]])
+    test_sizes = np.diff(tested_before[np.searchsorted(edges, chunk_edges)])
+    fit_sizes = column.chunks[0] - test_sizes
+    fit_part = pick_rows(is_tested, for_test=False, sizes=fit_sizes)
+    test_part = pick_rows(is_tested, for_test=True, sizes=test_sizes)
+    return fit_part, test_part
 
 
-def _picked(column: da.Array, tests: Any, test: bool, sizes: np.ndarray) -> da.Array:
+def _picked(
+    column: da.Array,
+    is_tested: Any,
+    for_test: bool,
+    sizes: np.ndarray,
+) -> da.Array:
+    """Return the rows of a Dask array that are tested, or the rows that are not, in chunks of these sizes."""
     chunks = (tuple(sizes.tolist()), *column.chunks[1:])
-    return da.map_blocks(pick, column, tests, test, chunks=chunks, dtype=column.dtype, meta=column._meta)
+    return da.map_blocks(
+        pick,
+        column,
+        is_tested,
+        for_test,
+        chunks=chunks,
+        dtype=column.dtype,
+        meta=column._meta,
+    )
 
 
-def pick(block: np.ndarray, tests: Any, test: bool, block_info: Any = None) -> np.ndarray:
-    """The task: the rows of a block that are tested, or that are not."""
-    return block[tests(*block_info[0]["array-location"][0]) == test]
+def pick(
+    block: np.ndarray,
+    is_tested: Any,
+    for_test: bool,
+    block_info: Any = None,
+) -> np.ndarray:
+    """Return the rows of a block that are tested, or the rows that are not: the task of a lazy split."""
+    start, stop = block_info[0]["array-location"][0]
+    return block[is_tested(start, stop) == for_test]
 
 
-def _labelled(a: Any, part: Any, test: bool, tests: Any) -> Any:
-    """With the coordinates of its rows, if it is from a DataArray."""
-    if not isinstance(a, xr.DataArray):
+def _labelled(
+    array: Any,
+    part: Any,
+    for_test: bool,
+    is_tested: Any,
+) -> Any:
+    """Return a part with the coordinates of its rows, if it is from a DataArray."""
+    if not isinstance(array, xr.DataArray):
         return part
-    coords: Any = a.coords
-    if any(a.dims[0] in c.dims for c in coords.values()):
-        chosen = np.flatnonzero(tests(0, a.shape[0]) == test)
-        coords = coords.to_dataset().isel({a.dims[0]: chosen}).coords
-    return xr.DataArray(part, dims=a.dims, coords=coords, name=a.name, attrs=a.attrs)
+    coords: Any = array.coords
+    row = array.dims[0]
+    # Only coordinates along the rows have to be selected, for which all rows are hashed again.
+    if any(row in coordinate.dims for coordinate in coords.values()):
+        chosen = np.flatnonzero(is_tested(0, array.shape[0]) == for_test)
+        coords = coords.to_dataset().isel({row: chosen}).coords
+    return xr.DataArray(
+        part,
+        dims=array.dims,
+        coords=coords,
+        name=array.name,
+        attrs=array.attrs,
+    )

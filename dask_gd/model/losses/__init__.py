@@ -1,7 +1,7 @@
 """Pointwise losses of (prediction, target): value, first and second derivative, inverse link.
 
-They know nothing of X, chunks or weights, so that a loss is a few lines of array arithmetic and everything else
-in the package works for it unchanged. ``z`` is the linear prediction ``x w + b``; ``y`` broadcasts against it.
+They know nothing of X, chunks or weights. So a loss is a few lines of array arithmetic, and everything else in the
+package works for it unchanged. ``z`` is the linear prediction ``x w + b``; ``y`` broadcasts against it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .model import Model
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
 
-#: By name: what makes the loss, with its parameters' defaults.
+#: For each name, a callable that makes the loss with the defaults of its parameters.
 LOSSES: dict[str, Any] = {
     "gamma": Gamma,
     "hinge": Hinge,
@@ -35,28 +35,36 @@ LOSSES: dict[str, Any] = {
 
 
 def as_loss(loss: Any) -> Any:
-    """A loss from its name, from a pair of functions, or itself."""
+    """Return a loss from its name, from a pair of functions, or from itself."""
     if isinstance(loss, tuple) and len(loss) == 2:
         loss = Custom(*loss)
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)()
     if isinstance(loss, type) or not isinstance(loss, Loss | Model):
+        # It is in no list of names, so that this raises the error that lists them.
         choose("loss", repr(loss), LOSSES)
     return loss
 
 
 def parameters_of(loss: Loss) -> dict[str, Any]:
-    """What a stored run remembers of a loss beside its name, to know it again; functions themselves are not stored."""
+    """Return the parameters by which a stored run knows a loss again; functions are hashed and not stored."""
     if isinstance(loss, Model):
-        return {"function": described(loss.function), "shapes": {n: list(s) for n, s in loss.shapes.items()}}
+        shapes = {name: list(shape) for name, shape in loss.shapes.items()}
+        return {"function": described(loss.function), "shapes": shapes}
     if type(loss) is LOSSES.get(loss.name) and is_dataclass(loss):
         return asdict(loss)
-    values = {name: v if isinstance(v, str | float | int | None) else described(v) for name, v in vars(loss).items()}
+    # A loss that the user wrote is known by its attributes and by the code of its class.
+    values: dict[str, Any] = {}
+    for name, value in vars(loss).items():
+        if isinstance(value, str | float | int | None):
+            values[name] = value
+        else:
+            values[name] = described(value)
     return {**values, **code_of(loss)}
 
 
 def loss_of(stored: dict[str, Any]) -> Loss | None:
-    """Return the loss that a stored run names, or None if it is the user's own, which is not stored."""
+    """Return the loss that a stored run names, or None if the user wrote it: such a loss is not stored."""
     if stored["name"] not in LOSSES or "code" in stored["parameters"]:
         return None
     return LOSSES[stored["name"]](**stored["parameters"])

@@ -10,7 +10,7 @@ from ...errors import DataError, positive
 
 
 class TwoClasses:
-    """What losses of targets 0 and 1 share."""
+    """The base of losses of targets 0 and 1: checks of the targets."""
 
     name: str
     targets = (
@@ -19,7 +19,7 @@ class TwoClasses:
     )
 
     def bad_target(self, y):
-        """Where the target is neither 0 nor 1."""
+        """Return where the target is neither 0 nor 1."""
         return (y != 0) & (y != 1)
 
     def check_target_mean(self, mean):
@@ -34,14 +34,14 @@ class TwoClasses:
 
 
 class Margin(TwoClasses):
-    """What losses of the margin ``s z`` share, s being -1 for targets of 0 and 1 for those of 1."""
+    """The base of losses of the margin ``s z``; s is -1 for a target of 0 and 1 for a target of 1."""
 
     def inverse_link(self, z):
-        """The class, 0.0 or 1.0: these losses know no probabilities."""
+        """Return the class, 0.0 or 1.0: these losses know no probabilities."""
         return (z > 0) * 1.0
 
     def link(self, mean):
-        """The sign of the larger class."""
+        """Return the sign of the larger class."""
         return np.where(mean > 0.5, 1.0, -1.0)
 
 
@@ -65,24 +65,26 @@ class Logistic(TwoClasses):
     curvature_bound = 0.25
 
     def value_and_slope(self, z, y):
-        """``log(1 + exp(z)) - y z`` and ``sigmoid(z) - y``, in the broadcast shape of ``z`` and ``y``."""
-        # exp(-|z|) serves the value, the slope's sigmoid and never overflows.
+        """Return ``log(1 + exp(z)) - y z`` and ``sigmoid(z) - y``, in the broadcast shape of ``z`` and ``y``."""
+        # exp(-|z|) never overflows, and serves both the value and the sigmoid of the slope.
         small = np.exp(-np.abs(z))
         value = np.log1p(small) + (np.maximum(z, 0.0) - y * z)
-        return value, np.where(z >= 0, 1.0, small) / (1.0 + small) - y
+        sigmoid = np.where(z >= 0, 1.0, small) / (1.0 + small)
+        return value, sigmoid - y
 
     def curvature(self, z, y):
-        """``sigmoid(z) (1 - sigmoid(z))``, at most 1/4."""
+        """Return ``sigmoid(z) (1 - sigmoid(z))``, at most 1/4."""
         small = np.exp(-np.abs(z))
         return small / (1.0 + small) ** 2
 
     def inverse_link(self, z):
-        """The sigmoid: the probability of class 1. Lazy for Dask arrays."""
+        """Return the sigmoid, the probability of class 1. Lazy for Dask arrays."""
+        # Operators and `exp` alone leave Dask arrays lazy, and DataArrays their labels.
         small = np.exp(-abs(z))
         return ((z >= 0) + (z < 0) * small) / (1.0 + small)
 
     def link(self, mean):
-        """``log(mean / (1 - mean))``."""
+        """Return ``log(mean / (1 - mean))``."""
         return np.log(mean / (1.0 - mean))
 
 
@@ -105,14 +107,15 @@ class SquaredHinge(Margin):
     curvature_bound = 2.0
 
     def value_and_slope(self, z, y):
-        """``m^2`` and ``-2 s m`` with ``m = max(0, 1 - s z)``."""
+        """Return ``m^2`` and ``-2 s m`` with ``m = max(0, 1 - s z)``."""
         sign = 2.0 * y - 1.0
         missing = np.maximum(1.0 - sign * z, 0.0)
         return missing * missing, -2.0 * sign * missing
 
     def curvature(self, z, y):
-        """2 within the margin, else 0."""
-        return 2.0 * ((2.0 * y - 1.0) * z < 1.0)
+        """Return 2 within the margin, else 0."""
+        sign = 2.0 * y - 1.0
+        return 2.0 * (sign * z < 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,13 @@ class Hinge(Margin):
     """``max(0, 1 - s z)`` with ``s = 2 y - 1``, its corner rounded: a linear support vector machine.
 
     With ``m = 1 - s z`` it is 0 for ``m <= 0``, ``m^2 / (2 smoothing)`` up to ``m = smoothing``, and
-    ``m - smoothing / 2`` beyond (Chapelle, "Training a support vector machine in the primal", 2007): below the hinge by
-    half of ``smoothing`` at most, and so its minimum is.
+    ``m - smoothing / 2`` beyond (Chapelle, "Training a support vector machine in the primal", 2007). It is below the
+    hinge by half of ``smoothing`` at most, and so is its minimum.
 
     Parameters
     ----------
     smoothing : float
-        The less, the nearer to the hinge, and the harder to minimise.
+        The smaller it is, the nearer the loss is to the hinge, and the harder to minimise.
 
     Examples
     --------
@@ -145,16 +148,21 @@ class Hinge(Margin):
 
     @property
     def curvature_bound(self):
+        """``1 / smoothing``."""
         return 1.0 / self.smoothing
 
     def value_and_slope(self, z, y):
-        """The loss and ``-s`` times ``m / smoothing`` clipped to 0 and 1."""
+        """Return the loss, and ``-s`` times ``m / smoothing`` clipped to 0 and 1."""
         sign = 2.0 * y - 1.0
         missing = 1.0 - sign * z
         share = np.clip(missing / self.smoothing, 0.0, 1.0)
-        return share * (missing - 0.5 * self.smoothing * share), -sign * share
+        # With the share in it, one formula holds below, on and beyond the rounded corner.
+        value = share * (missing - 0.5 * self.smoothing * share)
+        return value, -sign * share
 
     def curvature(self, z, y):
-        """``1 / smoothing`` on the rounded corner, else 0."""
-        missing = 1.0 - (2.0 * y - 1.0) * z
-        return ((missing > 0.0) & (missing <= self.smoothing)) / self.smoothing
+        """Return ``1 / smoothing`` on the rounded corner, else 0."""
+        sign = 2.0 * y - 1.0
+        missing = 1.0 - sign * z
+        on_corner = (missing > 0.0) & (missing <= self.smoothing)
+        return on_corner / self.smoothing

@@ -1,6 +1,6 @@
 """Losses of counts and amounts, whose mean is ``exp(z)``: half the unit deviance of a Tweedie model.
 
-The deviance compares a prediction with the best that there could be, ``z = log y``; it is 0 there, and never negative,
+The deviance compares a prediction with the best possible prediction, ``z = log y``. It is 0 there and never negative,
 and it is written so that nothing cancels near there. It has no bound of its curvature. Its exponentials overflow for
 predictions beyond 700; a solver takes the infinite loss as a step too far.
 
@@ -21,14 +21,14 @@ from ...errors import DataError, InvalidArgumentError
 class Tweedie:
     """Half the Tweedie deviance of a target of mean ``exp(z)`` and variance ``mean^power``.
 
-    ``exp((2 - power) z) / (2 - power) - y exp((1 - power) z) / (1 - power)``, but for what depends on y alone;
+    ``exp((2 - power) z) / (2 - power) - y exp((1 - power) z) / (1 - power)``, but for a term that depends on y alone.
     scikit-learn's ``TweedieRegressor`` minimises the same, with ``L2(alpha)``.
 
     Parameters
     ----------
     power : float
-        Between 1, a Poisson model, and 2, a Gamma model, where the loss is convex. Between them a target is 0 with some
-        probability and positive otherwise: rain, or what an insured costs in a year.
+        Between 1, a Poisson model, and 2, a Gamma model, where the loss is convex. Between them a target is 0 with a
+        positive probability and positive otherwise: rain, or the cost of an insured in a year.
 
     Examples
     --------
@@ -54,46 +54,59 @@ class Tweedie:
 
     @property
     def targets(self) -> str:
-        return "numbers of 0 or more" if self.power < 2 else "numbers above 0"
+        """The targets that are allowed, in words."""
+        if self.power < 2:
+            return "numbers of 0 or more"
+        return "numbers above 0"
 
     def value_and_slope(self, z, y):
-        """Half the deviance, and ``exp((2 - power) z) - y exp((1 - power) z)``."""
-        # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a. For a
-        # target of 0 they are multiples of exp(a z).
+        """Return half the deviance, and ``exp((2 - power) z) - y exp((1 - power) z)``."""
         a = 2.0 - self.power
         b = self.power - 1.0
-        some = y > 0
-        log_y = np.log(np.where(some, y, 1.0))
+        is_positive = y > 0
+        # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a.
+        log_y = np.log(np.where(is_positive, y, 1.0))
         d = z - log_y
         rising = np.expm1(a * d)
         falling = np.expm1(-b * d)
-        size = np.exp(a * log_y)
-        value = size * ((rising / a if a else d) + (falling / b if b else -d))
-        slope = size * (rising - falling)
-        if some.all():
+        scale = np.exp(a * log_y)
+        # A term divided by its exponent tends to d or -d where the exponent tends to 0.
+        rising_term = d
+        if a:
+            rising_term = rising / a
+        falling_term = -d
+        if b:
+            falling_term = falling / b
+        value = scale * (rising_term + falling_term)
+        slope = scale * (rising - falling)
+        if is_positive.all():
             return value, slope
-        alone = np.exp(a * z)
-        return np.where(some, value, alone / a), np.where(some, slope, alone)
+        # For a target of 0 both are multiples of exp(a z).
+        at_zero = np.exp(a * z)
+        value = np.where(is_positive, value, at_zero / a)
+        slope = np.where(is_positive, slope, at_zero)
+        return value, slope
 
     def curvature(self, z, y):
-        """``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
+        """Return ``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
         a = 2.0 - self.power
         b = self.power - 1.0
-        some = y > 0
+        is_positive = y > 0
         # Not y times an exponential, which would be 0 times infinity.
-        log_y = np.where(some, np.log(np.where(some, y, 1.0)), -np.inf)
+        safe_y = np.where(is_positive, y, 1.0)
+        log_y = np.where(is_positive, np.log(safe_y), -np.inf)
         return a * np.exp(a * z) + b * np.exp(log_y - b * z)
 
     def inverse_link(self, z):
-        """``exp(z)``, the mean of the target."""
+        """Return ``exp(z)``, the mean of the target."""
         return np.exp(z)
 
     def link(self, mean):
-        """``log(mean)``."""
+        """Return ``log(mean)``."""
         return np.log(mean)
 
     def bad_target(self, y):
-        """Where the target is negative, or 0 where that has no probability."""
+        """Return where the target is negative, or 0 if 0 has no probability."""
         if self.power < 2:
             return y < 0
         return y <= 0
@@ -105,7 +118,9 @@ class Tweedie:
 
 
 def Poisson() -> Tweedie:
-    """Half the Poisson deviance of counts of mean ``exp(z)``: ``Tweedie(1)``; scikit-learn's ``PoissonRegressor``.
+    """Return ``Tweedie(1)``, half the Poisson deviance of counts of mean ``exp(z)``.
+
+    scikit-learn's ``PoissonRegressor`` minimises it.
 
     Examples
     --------
@@ -117,8 +132,9 @@ def Poisson() -> Tweedie:
 
 
 def Gamma() -> Tweedie:
-    """Half the Gamma deviance of positive amounts of mean ``exp(z)``: ``Tweedie(2)``; scikit-learn's
-    ``GammaRegressor``.
+    """Return ``Tweedie(2)``, half the Gamma deviance of positive amounts of mean ``exp(z)``.
+
+    scikit-learn's ``GammaRegressor`` minimises it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A loss of the user's own, from two functions."""
+"""A loss that the user writes, from two functions."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ import numpy as np
 from ...errors import InvalidTypeError
 from .regression import RealTargets
 
-#: Of the prediction's size (and 1): where the slope's difference is as exact as it gets (Nocedal and Wright, 2006,
-#: section 8.1).
+#: Step of the slope's central difference, as a share of 1 plus the prediction's size, where the difference is most
+#: exact (Nocedal and Wright, 2006, section 8.1).
 STEP = float(np.finfo(float).eps) ** (1 / 3)
 
 
 def unchanging(*arrays: Any) -> list[Any]:
-    """Views that a user's function cannot write to: others read the same memory. None stays None."""
-    views = [None if a is None else a.view() for a in arrays]
-    for view in views:
-        if view is not None:
+    """Return views to which a user's function cannot write: others read the same memory. None stays None."""
+    views: list[Any] = []
+    for array in arrays:
+        view = array
+        if array is not None:
+            view = array.view()
             view.flags.writeable = False
+        views.append(view)
     return views
 
 
 class OfFunctions:
-    """What is made of a user's functions: these travel by value where they cannot be imported, as lambdas cannot.
+    """The base of losses made of a user's functions, which are pickled by value where they cannot be imported.
 
-    A result has its loss, and is to be pickled like any other.
+    Lambdas cannot be imported, for example. A result has its loss, and must be picklable like any other result.
     """
 
     def __reduce__(self) -> tuple:
+        # Pickle alone stores neither lambdas nor closures.
         return _restored, (type(self), cloudpickle.dumps(vars(self)))
 
+    # It never changes, so that the object is as good as its copy.
     def __copy__(self) -> Self:
         return self
 
@@ -43,23 +48,24 @@ class OfFunctions:
 
 
 def _restored(kind: type, state: bytes) -> Any:
-    found: Any = object.__new__(kind)
-    vars(found).update(cloudpickle.loads(state))
-    return found
+    """Return the loss that was pickled; the parameters were checked when it was made."""
+    loss: Any = object.__new__(kind)
+    vars(loss).update(cloudpickle.loads(state))
+    return loss
 
 
 @dataclass(frozen=True)
 class Custom(OfFunctions, RealTargets):
     """A pair of functions of (prediction, target), the loss and its derivative with respect to the prediction.
 
-    `fit` makes one of ``loss=(value, slope)``. Both take two float64 arrays of one shape and return a third; they must
-    know nothing of other rows. The loss must be convex in the prediction. Its curvature is the slope's difference, so
-    that all solvers serve it, but for automatic learning rates. Predictions are ``x w + b`` as it is.
+    `fit` makes it from ``loss=(value, slope)``. Both functions take two float64 arrays of the same shape and return a
+    third; they must know nothing of other rows. The loss must be convex in the prediction. Its curvature is the slope's
+    difference, so that all solvers serve it, but for automatic learning rates. Predictions are ``x w + b`` as it is.
 
-    An object that has all that `dask_gd.losses.Loss` asks for serves as well, and may have more.
+    An object with all attributes and methods of `dask_gd.losses.Loss` serves as well, and may have more.
 
     A fit goes on from a store only with the same functions. They are known by their code, defaults, closures and the
-    globals that they read, arrays whole, which another version of Python may compile otherwise.
+    globals that they read, with whole arrays. Another version of Python may compile the code otherwise.
 
     Parameters
     ----------
@@ -76,40 +82,46 @@ class Custom(OfFunctions, RealTargets):
     value: Callable
     slope: Callable
     name = "custom"
+    # Of the functions only their values are known.
     quadratic = False
     smooth = False
     curvature_bound = None
 
     def __post_init__(self):
         for name in ("value", "slope"):
-            if not callable(function := getattr(self, name)):
+            function = getattr(self, name)
+            if not callable(function):
                 raise InvalidTypeError(
                     f"loss: {name} is a {type(function).__name__}; give two functions of (prediction, target), the "
                     "loss and its derivative with respect to the prediction."
                 )
 
     def value_and_slope(self, z, y):
-        """What the two functions return."""
+        """Return the results of the two functions."""
         z, y = unchanging(*np.broadcast_arrays(z, y))
         return self._checked("value", z, y), self._checked("slope", z, y)
 
     def _checked(self, name: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        found = np.asarray(getattr(self, name)(z, y), dtype=float)
-        if found.shape != z.shape:
+        """Return the result of the function of this name; refuse one of another shape."""
+        function = getattr(self, name)
+        result = np.asarray(function(z, y), dtype=float)
+        if result.shape != z.shape:
             raise InvalidTypeError(
-                f"loss: {name}(prediction, target) returned shape {found.shape} for arrays of shape {z.shape}; it must "
-                "keep the shape, one number for each row."
+                f"loss: {name}(prediction, target) returned shape {result.shape} for arrays of shape {z.shape}; it "
+                "must keep the shape, one number for each row."
             )
-        return found
+        return result
 
     def curvature(self, z, y):
-        """The slope's central difference, at least 0."""
+        """Return the slope's central difference, at least 0."""
         z, y = unchanging(*np.broadcast_arrays(z, y))
         step = STEP * (1.0 + np.abs(z))
         above = z + step
         below = z - step
-        return np.maximum((self._checked("slope", above, y) - self._checked("slope", below, y)) / (above - below), 0.0)
+        difference = self._checked("slope", above, y) - self._checked("slope", below, y)
+        # Divided by the step after rounding. The slope of a convex loss falls by rounding only.
+        return np.maximum(difference / (above - below), 0.0)
 
     def link(self, mean):
-        """Unknown: the fit begins at zeros."""
+        """Return NaN, as the link is unknown: the fit begins at zeros."""
         return np.full_like(mean, np.nan)

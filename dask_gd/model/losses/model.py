@@ -1,4 +1,4 @@
-"""A model of the user's own: any function of parameters and a block of rows."""
+"""A model that the user writes: any function of parameters and a block of rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .custom import OfFunctions, unchanging
 class Model(OfFunctions):
     """A function ``(params, x, y, weight) -> (loss_sum, gradient_sum)`` of a block of rows; see `fit`'s ``loss``.
 
-    `fit` minimises the sum of its first results over all blocks, divided by the sum of the row weights, by L-BFGS or a
+    `fit` minimises the sum of ``loss_sum`` over all blocks, divided by the sum of the row weights, by L-BFGS or a
     first-order method. It need not be convex; a fit then ends at a local minimum, or where the gradient vanishes.
-    ``tol`` is a share of what blocks' mean gradients are at the start (the root mean square of their largest
-    components). Penalties are of all parameters. With a store the function is known by its content, as `Custom`'s are.
+    ``tol`` is a share of the size of blocks' mean gradients at the start (the root mean square of their largest
+    components). Penalties are of all parameters. With a store the function is known by its content, as the functions of
+    `Custom` are.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ class Model(OfFunctions):
     {'rate': 0.7, 'size': 3.0}
     """
 
+    # Of the function only its value and gradient are known.
     quadratic = False
     smooth = False
     curvature_bound = None
@@ -54,57 +56,72 @@ class Model(OfFunctions):
                 "returns the rows' loss and its gradient, both summed."
             )
         self.function = function
+        # An array alone is kept as a dict of that array, so that there is one form only.
         self.named = isinstance(params, Mapping)
-        arrays = {k: np.asarray(v, dtype=float) for k, v in (params if self.named else {"params": params}).items()}
+        by_name = params if self.named else {"params": params}
+        arrays = {name: np.asarray(values, dtype=float) for name, values in by_name.items()}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise InvalidArgumentError(f"Model(params=...): {name!r} holds NaN or infinity.")
         self.shapes = {name: array.shape for name, array in arrays.items()}
+        # The solvers know the parameters as one array.
+        self.start = np.empty(0)
         if arrays:
             self.start = np.concatenate([array.ravel() for array in arrays.values()])
-        else:
-            self.start = np.empty(0)
         if not self.start.size:
             raise InvalidArgumentError("Model(params=...): there is no parameter; give an array or a dict of arrays.")
-        self.name = f"model {function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+        # A callable object has no name but its class's.
+        function_name = getattr(function, "__qualname__", type(function).__name__)
+        self.name = f"model {function.__module__}.{function_name}"
 
     def __repr__(self) -> str:
         return f"Model({self.name.removeprefix('model ')}, {self.start.size:,} parameters)"
 
     def bad_target(self, y: np.ndarray) -> None:
-        """Every finite target may do."""
+        """Allow every finite target."""
 
     def check_target_mean(self, mean: np.ndarray) -> None:
-        """Nothing is known of it."""
+        """Allow every mean."""
 
     def packed(self, params: Any) -> np.ndarray:
-        """Parameters as one array, (q,)."""
+        """Return parameters, or their gradient, as one array (q,); refuse other shapes than those of the start."""
         arrays: Any = params if self.named else {"params": params}
-        named = isinstance(arrays, Mapping)
-        if named:
-            found = {name: np.shape(array) for name, array in arrays.items()}
+        shapes: Any
+        if isinstance(arrays, Mapping):
+            shapes = {name: np.shape(array) for name, array in arrays.items()}
         else:
-            found = np.shape(arrays)
-        if found != self.shapes:
-            raise InvalidTypeError(f"The model's gradient has the shapes {found}; its params have {self.shapes}.")
-        return np.concatenate([np.ravel(np.asarray(arrays[name], dtype=float)) for name in self.shapes])
+            shapes = np.shape(arrays)
+        if shapes != self.shapes:
+            raise InvalidTypeError(f"The model's gradient has the shapes {shapes}; its params have {self.shapes}.")
+        # In the order of the start, whatever the order of the user's dict.
+        parts = [np.asarray(arrays[name], dtype=float) for name in self.shapes]
+        return np.concatenate([np.ravel(part) for part in parts])
 
     def unpacked(self, flat: np.ndarray) -> Any:
-        """One array (q,) as the parameters' own."""
+        """Return one array (q,) as parameters in the shapes of the start."""
+        # The parameters lie one behind the other, in the order of their names in the start.
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        parts = np.split(np.asarray(flat), np.cumsum(sizes)[:-1])
-        arrays = {n: part.reshape(shape) for part, (n, shape) in zip(parts, self.shapes.items(), strict=True)}
+        ends = np.cumsum(sizes)
+        parts = np.split(np.asarray(flat), ends[:-1])
+        arrays = {}
+        for part, (name, shape) in zip(parts, self.shapes.items(), strict=True):
+            arrays[name] = part.reshape(shape)
         if self.named:
             return arrays
         return arrays["params"]
 
     def sums(self, flat: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> tuple:
-        """Loss and gradient (q,) of a block, at parameters (q,); y is (n, k)."""
-        flat, x, y, weight = unchanging(flat, x, y[:, 0] if y.shape[1] == 1 else y, weight)
-        found = self.function(self.unpacked(flat), x, y, weight)
-        if not isinstance(found, tuple) or len(found) != 2 or np.shape(found[0]) != ():
+        """Return the loss and the gradient (q,) of a block, at parameters (q,); y is (n, k)."""
+        # The user's function takes a single target as (n,).
+        if y.shape[1] == 1:
+            y = y[:, 0]
+        flat, x, y, weight = unchanging(flat, x, y, weight)
+        result = self.function(self.unpacked(flat), x, y, weight)
+        is_pair = isinstance(result, tuple) and len(result) == 2
+        if not is_pair or np.shape(result[0]) != ():
             raise InvalidTypeError(
-                f"{self!r} returned {found!r:.100}; it must return (loss_sum, gradient_sum), a number and what has the "
-                "shapes of params."
+                f"{self!r} returned {result!r:.100}; it must return (loss_sum, gradient_sum), a number and what has "
+                "the shapes of params."
             )
-        return float(found[0]), self.packed(found[1])
+        loss_sum, gradient_sum = result
+        return float(loss_sum), self.packed(gradient_sum)

@@ -1,4 +1,4 @@
-"""The loss of several classes, which takes one prediction for each of them together."""
+"""The loss of several classes, which takes the predictions of all classes together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from ...errors import DataError, InvalidArgumentError
 
-#: A target with more classes is more likely no class at all.
+#: A target with more classes is more likely a number than a class.
 MOST_CLASSES = 10_000
 
 
 def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of each two classes, the smaller first: (pairs,) and (pairs,)."""
+    """Return the numbers of every two classes, the smaller first: (pairs,) and (pairs,)."""
     return np.triu_indices(classes, 1)
 
 
@@ -21,19 +21,19 @@ def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
 class Softmax:
     """Negative log-likelihood of a class, ``L(y, z) = log(sum_c exp(z_c)) - z_y``: multinomial logistic regression.
 
-    Targets are the classes' numbers, 0 to ``classes - 1``, in one column. Weights have a column for each class, so that
-    any number may be added to all columns and nothing changes; without a penalty or with L2 a fit from zeros ends where
-    the columns sum to 0, as scikit-learn's do. With L1 alone and an even number of classes the weights of a feature are
-    determined only up to a number that may be added to all.
+    Targets are the classes' numbers, 0 to ``classes - 1``, in one column. Weights have a column for each class, and any
+    number may be added to all columns without changing the loss. Without a penalty or with L2 a fit from zeros ends
+    where the columns sum to 0, as scikit-learn's do. With L1 alone and an even number of classes the weights of a
+    feature are determined only up to a number that may be added to all of them.
 
-    The largest prediction is subtracted before anything is exponentiated, which therefore cannot overflow. The second
+    The largest prediction is subtracted before the exponentials are taken, which therefore cannot overflow. The second
     derivative is ``diag(s) - s s^T`` with s the softmax of z, and half the identity bounds it (Böhning, 1992,
     "Multinomial logistic regression algorithm").
 
     Parameters
     ----------
     classes : int, optional
-        By default the largest target and one, for which `fit` reads the targets.
+        By default the largest target plus 1; `fit` reads the targets to find it.
 
     Examples
     --------
@@ -52,7 +52,8 @@ class Softmax:
     def __post_init__(self):
         if self.classes is None:
             return
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer) or self.classes < 2:
+        is_whole = isinstance(self.classes, int | np.integer) and not isinstance(self.classes, bool)
+        if not is_whole or self.classes < 2:
             raise InvalidArgumentError(f"Softmax(classes={self.classes!r}): a whole number, 2 or more.")
         if self.classes > MOST_CLASSES:
             raise InvalidArgumentError(
@@ -63,55 +64,69 @@ class Softmax:
 
     @property
     def targets(self):
+        """The targets that are allowed, in words."""
         last = "the number of classes less 1"
         if self.classes is not None:
             last = str(self.classes - 1)
         return f"the whole numbers 0 to {last}, the classes' numbers (np.unique(y, return_inverse=True))"
 
     def indicators(self, y):
-        """The classes' numbers (n, 1) as columns of 0 and 1, (n, classes): what the methods below take."""
+        """Return the classes' numbers (n, 1) as columns of 0 and 1, (n, classes), as the methods below take them."""
         assert self.classes is not None
-        return (y == np.arange(self.classes)) + 0.0 * y  # NaN stays NaN
+        # NaN stays NaN.
+        return (y == np.arange(self.classes)) + 0.0 * y
 
     def value_and_slope(self, z, y):
-        """The loss (n, 1, m) and ``softmax(z) - y`` (n, classes, m) of z (n, classes, m) and y (n, classes, 1)."""
+        """Return the loss (n, 1, m) and ``softmax(z) - y`` (n, classes, m).
+
+        z is (n, classes, m), and y (n, classes, 1).
+        """
         # With the classes first the sums over them are of whole columns.
         z = np.ascontiguousarray(np.moveaxis(z, 1, 0))
         y = np.moveaxis(y, 1, 0)
+        # The largest exponential is 1, which does not overflow.
         z -= z.max(axis=0)
         slope = np.exp(z)
         total = slope.sum(axis=0)
         value = np.log(total) - (z * y).sum(axis=0)
+        # In place: these are the largest arrays of a pass.
         slope /= total
         slope -= y
         return value[:, None], np.moveaxis(slope, 0, 1)
 
     def inverse_link(self, z):
-        """The classes' probabilities, over the last axis. Lazy for Dask arrays."""
+        """Return the classes' probabilities, over the last axis. Lazy for Dask arrays."""
         small = np.exp(z - z.max(axis=-1, keepdims=True))
         return small / small.sum(axis=-1, keepdims=True)
 
     def link(self, mean):
-        """The logarithms of the classes' shares."""
+        """Return the logarithms of the classes' shares."""
         return np.log(mean)
 
     def curvature(self, z, y):
-        """``s_a s_b`` of each two classes a < b (n, pairs), z being (n, classes): what the second derivative has beside
-        its diagonal, without the minus; the diagonal is their sum."""
+        """Return ``s_a s_b`` of every two classes a < b, (n, pairs); z is (n, classes).
+
+        These are the elements of the second derivative beside its diagonal, without the minus. An element of the
+        diagonal is the sum of the elements in its row.
+        """
         share = self.inverse_link(z)
-        (first, second) = pairs(z.shape[1])
+        first, second = pairs(z.shape[1])
         return share[:, first] * share[:, second]
 
     def bad_target(self, y):
-        """Where the target is no class's number."""
-        return (y != np.floor(y)) | (y < 0) | (y >= self.classes)
+        """Return where the target is the number of no class."""
+        is_fraction = y != np.floor(y)
+        return is_fraction | (y < 0) | (y >= self.classes)
 
     def check_target_mean(self, mean):
         """Refuse a class without rows: its intercept would be infinite."""
         absent = np.flatnonzero(mean <= 0)
         if len(absent):
-            lacking = ", ".join(map(str, absent[:5])) + " ..." * (len(absent) > 5)
+            # Five are enough to see the pattern.
+            listed = ", ".join(map(str, absent[:5]))
+            if len(absent) > 5:
+                listed += " ..."
             raise DataError(
                 f"The softmax loss of {self.classes} classes needs rows of each; no target with a positive weight is "
-                f"{lacking}. Number the classes from 0 on without gaps."
+                f"{listed}. Number the classes from 0 on without gaps."
             )

@@ -10,24 +10,24 @@ from ...errors import InvalidArgumentError, positive
 
 
 class RealTargets:
-    """What losses of any finite target share: the prediction is the identity of ``z``."""
+    """The base of losses of any finite target: the predicted value is ``z``."""
 
     targets = "any finite numbers"
 
     def inverse_link(self, z):
-        """The identity."""
+        """Return ``z``."""
         return z
 
     def link(self, mean):
-        """The identity."""
+        """Return the mean."""
         return mean
 
     def bad_target(self, y):
-        """Every finite target is good: None."""
+        """Return None: every finite target is allowed."""
         return None
 
     def check_target_mean(self, mean):
-        """Every mean is good."""
+        """Allow every mean."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,21 @@ class Squared(RealTargets):
     curvature_bound = 1.0
 
     def value_and_slope(self, z, y):
-        """``(z - y)^2 / 2`` and ``z - y``, in the broadcast shape of ``z`` and ``y``."""
+        """Return ``(z - y)^2 / 2`` and ``z - y``, in the broadcast shape of ``z`` and ``y``."""
         residual = z - y
         return 0.5 * residual * residual, residual
 
     def curvature(self, z, y):
-        """1 everywhere."""
+        """Return 1 everywhere."""
         return np.ones_like(z)
 
 
 @dataclass(frozen=True)
 class Huber(RealTargets):
-    """The squared loss near the target, straight beyond: ``r^2 / 2`` for ``|r| <= delta``, else
-    ``delta (|r| - delta / 2)``, with ``r = z - y`` (Huber, "Robust estimation of a location parameter", 1964).
+    """The squared loss near the target, a straight line beyond.
+
+    With ``r = z - y`` it is ``r^2 / 2`` for ``|r| <= delta``, else ``delta (|r| - delta / 2)`` (Huber, "Robust
+    estimation of a location parameter", 1964).
 
     Parameters
     ----------
@@ -84,13 +86,15 @@ class Huber(RealTargets):
         positive("Huber", delta=self.delta)
 
     def value_and_slope(self, z, y):
-        """The loss, and ``r`` clipped to ``-delta`` and ``delta``."""
+        """Return the loss, and ``r`` clipped to ``-delta`` and ``delta``."""
         residual = z - y
         slope = np.clip(residual, -self.delta, self.delta)
-        return slope * (residual - 0.5 * slope), slope
+        # With the slope in it, one formula holds near the target and beyond.
+        value = slope * (residual - 0.5 * slope)
+        return value, slope
 
     def curvature(self, z, y):
-        """1 for ``|r| <= delta``, else 0."""
+        """Return 1 for ``|r| <= delta``, else 0."""
         return (np.abs(z - y) <= self.delta).astype(float)
 
 
@@ -99,23 +103,24 @@ class Quantile(RealTargets):
     """The pinball loss: quantile regression (Koenker and Bassett, "Regression quantiles", 1978).
 
     With ``r = y - z`` it is ``quantile r`` for ``r > 0`` and ``(quantile - 1) r`` below. By default `dask_gd.fit`
-    minimises it through a sequence of losses with rounded corners, whose widths it finds from the residuals: the first
-    is their spread, and the last so narrow that the pinball loss is within 0.05 % of its minimum, and the share of rows
-    below the prediction within 0.3 % of the quantile, if it is not the rows' number that prevents it. Solvers that read
-    some partitions for each step take a quarter of the targets' spread.
+    minimises it through a sequence of losses with rounded corners, whose widths it finds from the residuals. The first
+    width is their spread. The last is so narrow that the pinball loss is within 0.05 % of its minimum, and the share of
+    rows below the prediction within 0.3 % of the quantile, unless the rows are too few for that. Solvers that read a
+    sample of the partitions for each step take a quarter of the targets' spread.
 
-    With a ``smoothing`` of your own the loss is the Moreau envelope of the pinball loss,
+    If ``smoothing`` is set, the loss is the Moreau envelope of the pinball loss,
     ``min_u pinball(u) + (r - u)^2 / (2 smoothing)``: ``r^2 / (2 smoothing)`` for r between
     ``-smoothing (1 - quantile)`` and ``smoothing quantile``, and straight beyond. It is below the pinball loss by
-    ``smoothing max(quantile, 1 - quantile)^2 / 2`` at most, and so its minimum is.
+    ``smoothing max(quantile, 1 - quantile)^2 / 2`` at most, and so is its minimum.
 
     Parameters
     ----------
     quantile : float
         Between 0 and 1.
     smoothing : float, optional
-        In the target's units; the less, the nearer to the pinball loss, and the harder to minimise. If it is not small
-        beside the residuals, the mean is fitted and not a quantile. By default it is found.
+        In the target's units. The smaller it is, the nearer the loss is to the pinball loss, and the harder to
+        minimise. If it is not small beside the residuals, the mean is fitted and not a quantile. By default it is
+        found from the residuals.
 
     Examples
     --------
@@ -141,25 +146,30 @@ class Quantile(RealTargets):
 
     @property
     def curvature_bound(self):
-        """Infinite at a corner."""
+        """``1 / smoothing``, or infinity where the corner is not rounded."""
         if self.smoothing is None:
             return np.inf
         return 1.0 / self.smoothing
 
     def value_and_slope(self, z, y):
-        """The loss and, of ``(z - y) / smoothing``, as much as lies between ``-quantile`` and ``1 - quantile``."""
+        """Return the loss, and ``(z - y) / smoothing`` clipped to ``-quantile`` and ``1 - quantile``."""
         residual = z - y
         if self.smoothing is None:
-            return pinball(-residual, self.quantile), np.where(residual < 0, -self.quantile, 1 - self.quantile)
+            value = pinball(-residual, self.quantile)
+            slope = np.where(residual < 0, -self.quantile, 1 - self.quantile)
+            return value, slope
         slope = np.clip(residual / self.smoothing, -self.quantile, 1 - self.quantile)
-        return slope * (residual - 0.5 * self.smoothing * slope), slope
+        # With the slope in it, one formula holds on the rounded corner and beyond.
+        value = slope * (residual - 0.5 * self.smoothing * slope)
+        return value, slope
 
     def curvature(self, z, y):
-        """``1 / smoothing`` where the loss is curved, else 0."""
+        """Return ``1 / smoothing`` on the rounded corner, else 0."""
         if self.smoothing is None:
             return np.zeros_like(z - y)
         scaled = (z - y) / self.smoothing
-        return ((scaled >= -self.quantile) & (scaled <= 1 - self.quantile)) / self.smoothing
+        on_corner = (scaled >= -self.quantile) & (scaled <= 1 - self.quantile)
+        return on_corner / self.smoothing
 
 
 def pinball(residual: np.ndarray, quantile: float) -> np.ndarray:
@@ -169,11 +179,11 @@ def pinball(residual: np.ndarray, quantile: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SmoothedPinball(RealTargets):
-    """The mean of the pinball loss over a window around the residual: what `fit` minimises on the way to `Quantile`.
+    """The mean of the pinball loss over a window around the residual: `fit` minimises it on the way to `Quantile`.
 
-    The window, of one width for each output, lies evenly around the residual, so that as many rows near the prediction
-    count as above it as do below, whatever the quantile (Fernandes, Guerre and Horta, 2021, "Smoothing quantile
-    regressions"). The loss is above the pinball loss by an eighth of the width at most.
+    Each output has a width of its window. The window lies evenly around the residual, so that as many rows near the
+    prediction count as above it as count as below, whatever the quantile (Fernandes, Guerre and Horta, 2021, "Smoothing
+    quantile regressions"). The loss is above the pinball loss by an eighth of the width at most.
 
     Parameters
     ----------
@@ -189,23 +199,28 @@ class SmoothedPinball(RealTargets):
 
     @property
     def curvature_bound(self):
+        """1 over the least width."""
         return 1.0 / float(self.widths.min())
 
     def value_and_slope(self, z, y):
-        """The loss, and its slope between ``-quantile`` and ``1 - quantile``."""
+        """Return the loss, and its slope between ``-quantile`` and ``1 - quantile``."""
         residual = z - y
         width = self._along(residual)
+        # The place within the window, from one of its ends to the other.
         place = np.clip(residual / width, -0.5, 0.5)
         slope = place + (0.5 - self.quantile)
         value = width * (0.5 * place * place + 0.125) + (0.5 - self.quantile) * residual
+        # Beyond the window the loss goes on as a straight line.
         return value + place * (residual - width * place), slope
 
     def curvature(self, z, y):
-        """``1 / width`` within the window, else 0."""
+        """Return ``1 / width`` within the window, else 0."""
         residual = z - y
         width = self._along(residual)
-        return (np.abs(residual) <= 0.5 * width) / width
+        is_within = np.abs(residual) <= 0.5 * width
+        return is_within / width
 
     def _along(self, residual: np.ndarray) -> np.ndarray:
         """Return the widths along the outputs of (rows, k) or (rows, k, m)."""
-        return self.widths.reshape(-1, *(1,) * (residual.ndim - 2))
+        axes_after_outputs = residual.ndim - 2
+        return self.widths.reshape(-1, *(1,) * axes_after_outputs)
