@@ -104,6 +104,7 @@ def html_of_source(source: Any) -> str:
 def summary(run: Any) -> dict[str, str]:
     """Say where a fit has ended and what it took, as names and words."""
     history = run.history
+    # Totals of all iterations.
     seconds = float(history["seconds"].sum())
     rows = float(history["rows"].sum())
     nbytes = float(history["bytes_read"].sum())

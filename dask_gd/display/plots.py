@@ -118,6 +118,7 @@ def plot_search(result: Any, axes: Any = None) -> Any:
     >>> plot_search(found, matplotlib.figure.Figure().subplots()).get_xscale()
     'log'
     """
+    # Rates are compared by how fast the loss falls, all else by the score.
     if axes is None:
         axes = pyplot().subplots(layout="constrained")[1]
     if "learning_rate" in result.data.coords:

@@ -101,6 +101,7 @@ def fill(data: Any, store: Store, template: Store, where: Where) -> None:
 
 def _array(data: np.ndarray | da.Array, template: Store) -> list[tuple[zarr.Array, da.Array]]:
     """Make the array, and return it with its blocks if these are not computed yet."""
+    # Chunks are blocks that are all of a size.
     if isinstance(data, np.ndarray):
         sizes = da.core.normalize_chunks("auto", data.shape, limit=CHUNK, dtype=data.dtype)
     else:
@@ -114,6 +115,7 @@ def _array(data: np.ndarray | da.Array, template: Store) -> list[tuple[zarr.Arra
         compressors=[Crc32cCodec()],
         config={"write_empty_chunks": True},
     )
+    # An array in memory is written at once.
     if isinstance(data, da.Array):
         return [(array, data)]
     array[...] = data

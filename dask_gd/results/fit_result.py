@@ -45,7 +45,7 @@ class FitResult:
     reason : str
         "converged", "target_loss", "max_iter", "precision" (the gradient is zero within the rounding of what it is
         computed from, and gets no better), "stalled" (no solver finds a step that lowers the loss, and the gradient is
-        not zero; a `StalledWarning` says so) or "diverged"; what a callback has given as the reason of a
+        not zero; a `StalledWarning` says so) or "diverged"; the reason that a callback gave a
         `dask_gd.events.StopFit`; "interrupted" in a stored run that has not ended.
     loss : Loss
     fit_intercept, penalised : bool
@@ -141,8 +141,8 @@ class FitResult:
         if isinstance(x, Source):
             array, names = _features_of_source(x)
         else:
-            array = _features_of_array(x)
             names = feature_names_of(x)
+            array = _features_of_array(x)
         self._check_features(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
@@ -169,6 +169,7 @@ class FitResult:
         return plot_fit(self.history, self.reason, axes)
 
     def _repr_html_(self) -> str:
+        """Show the fit in a notebook."""
         from ..display.html import html_of_fit
 
         return html_of_fit(self)
@@ -363,7 +364,7 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     Parameters
     ----------
     path : path or Store
-        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the one before it.
+        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
     loss : Loss or pair of functions, optional
         Only for a run with a loss of your own, which is not stored.
 
@@ -372,7 +373,7 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     NotFittedError
         If there is no iteration at ``path``.
     InvalidArgumentError
-        If the run's loss is none of dask_gd's, and was not given.
+        If the run's loss is none of dask_gd's, and ``loss`` is None.
 
     Examples
     --------

@@ -70,10 +70,10 @@ def infer(
     y : array (n,) or (n, k)
         The data of the fit, of any kind that `fit` takes. Leave y out with a Source.
     sample_weight : array (n,), optional
-        Those of the fit. A weight repeats its row, as statsmodels' ``freq_weights`` do: n is the sum of the weights,
-        and weights twice as large have standard errors smaller by about the root of 2.
+        The row weights of the fit. A weight repeats its row, as statsmodels' ``freq_weights`` do: n is the sum of the
+        weights, and weights twice as large have standard errors smaller by about the root of 2.
     offset : array (n,), optional
-        That of the fit, which has to be given again where it had one.
+        The offset of the fit, which is needed again where the fit had an offset.
     features, target, sample_dims
         Of a Dataset; by default those of the fit, as are variables named as weights and offset.
     nan : {"error", "drop"}
@@ -88,11 +88,11 @@ def infer(
     Raises
     ------
     InvalidArgumentError
-        A loss that is no likelihood, a penalty, covariances of more than 128 MiB, data of other features or outputs;
-        no more observations than parameters; coefficients that are a tenth of a standard error or more away from the
-        optimum of these rows; features whose coefficients the rows do not determine.
+        For a loss that is no likelihood, a penalty, covariances of more than 128 MiB, data of other features or
+        outputs; no more observations than parameters; coefficients that are a tenth of a standard error or more away
+        from the optimum of these rows; features whose coefficients the rows do not determine.
     InvalidTypeError
-        Where ``run`` is no FitResult; an argument that there is not.
+        Where ``run`` is no FitResult, and for an argument that `infer` does not have.
     DataError
         As in `fit`.
 

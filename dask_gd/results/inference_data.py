@@ -56,6 +56,7 @@ def as_in_fit(run: FitResult, x: Any, arguments: dict[str, Any]) -> dict[str, An
 
 def differing_roles(run: FitResult, source: Source) -> str:
     """Say in words which columns the fit had and these data have not, or the other way round."""
+    # A store may not say which columns the fit had.
     if not run.roles:
         return ""
     sentences = [f" The fit had {role}, these data have none." for role in run.roles if role not in source.roles]

@@ -55,7 +55,7 @@ class Inference:
 
     @property
     def statistic(self) -> str:
-        """Name of the distribution if a coefficient is 0: "t" for the squared loss, else "z", the normal one."""
+        """Name of the distribution if a coefficient is 0: "t" for the squared loss, else "z", the normal."""
         return "t" if self.loss.quadratic else "z"
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ The guarantees, and what keeps them:
   be renamed, the root's metadata comes last. Leftovers of a killed writer do not stand in the way of the next.
 - No chunk is lost without a word. Paths are absolute before they leave the client; a worker that does not see the place
   says so; and every chunk is counted, as the client sees it, before the result appears.
-- No two tasks write to one chunk: blocks are brought to the chunks of the result first.
+- No two tasks write to the same chunk: blocks are brought to the chunks of the result first.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
         return prediction
     # A DataArray is the only variable of a Dataset.
     if isinstance(prediction, xr.DataArray):
-        # xarray takes the name of a Dask array, which is a hash, for one that was not given.
+        # Without a name, xarray takes that of the Dask array, which is a hash.
         unnamed = prediction.name is None or prediction.name == getattr(prediction.data, "name", None)
         if unnamed:
             name: Hashable = NAME

@@ -26,8 +26,20 @@ DIGEST = 32
 KEY = re.compile(r"(.*/)?zarr\.json")
 
 #: Data types of arrays of numbers, in Zarr's words.
-NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-NUMBERS += ("float16", "float32", "float64")
+NUMBERS = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 #: Dimensions that arrays have at most in every version of NumPy.
 MOST_DIMS = 32
 
@@ -102,9 +114,11 @@ def _array(path: str, metadata: dict[str, Any], entries: dict[str, bytes]) -> tu
     dims = tuple(metadata.get("dimension_names") or ())
     codecs = [codec["name"] for codec in metadata["codecs"]]
     # A shape, and names for it.
-    if len(shape) > MOST_DIMS or not all(type(size) is int and size >= 0 for size in shape):
+    are_sizes = all(type(size) is int and size >= 0 for size in shape)
+    if len(shape) > MOST_DIMS or not are_sizes:
         raise ValueError(f"array {path!r} has the shape {shape}")
-    if dims and (len(dims) != len(shape) or not all(isinstance(dim, str) for dim in dims)):
+    are_names = all(isinstance(dim, str) for dim in dims)
+    if dims and (len(dims) != len(shape) or not are_names):
         raise ValueError(f"array {path!r} has the shape {shape} and the dimensions {dims}")
     # Strings have lengths of their own.
     data_type = metadata["data_type"]

@@ -81,6 +81,7 @@ class Store:
 
     def __enter__(self) -> Store:
         """Lock the store for writing: make the directory, refuse a second fit, remove unfinished files."""
+        # The lock file is in the directory, which may not exist yet.
         if self._lock is not None:
             raise StoreError(f"Another fit is writing to {self.path}, through this same Store.")
         try:
@@ -88,6 +89,7 @@ class Store:
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise self._unwritable(error) from error
+        # Only the process with the lock may change the directory.
         try:
             self._take(lock)
             self._clear_unfinished()
@@ -100,6 +102,7 @@ class Store:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        """Unlock the store."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
