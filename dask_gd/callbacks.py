@@ -302,8 +302,9 @@ class Checkpoint:
         if isinstance(event, FitStarted):
             self._check(event)
             return
-        is_turn = isinstance(event, IterationEnded) and event.iteration % self.every == 0
-        if is_turn or isinstance(event, FitEnded):
+        if isinstance(event, IterationEnded) and event.iteration % self.every != 0:
+            return
+        if isinstance(event, IterationEnded | FitEnded):
             self._keep(event)
 
     def _check(self, event: FitStarted) -> None:

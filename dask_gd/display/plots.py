@@ -140,7 +140,8 @@ def _plot_rates(result: Any, axes: Any) -> None:
         if count > COLOURS:
             colour = {"color": colours()(i / (count - 1))}
         losses = drawable(candidate.history.mean("fold").values)
-        axes.plot(losses, label=", ".join(briefly(candidate[name].item()) for name in names), **colour)
+        parameters = [briefly(candidate[name].item()) for name in names]
+        axes.plot(losses, label=", ".join(parameters), **colour)
     axes.set(xlabel="iteration", ylabel="mean loss of rows held out")
     axes.xaxis.get_major_locator().set_params(integer=True)
     # Candidates that diverge leave the picture.
@@ -152,7 +153,8 @@ def _plot_rates(result: Any, axes: Any) -> None:
         margin = 0.05 * (top - low)
         if margin > 0:
             axes.set_ylim(low - margin, top + margin)
-    axes.legend(title=", ".join(names).replace("_", " "), ncols=1 + count // (COLOURS + 1))
+    title = ", ".join(names).replace("_", " ")
+    axes.legend(title=title, ncols=1 + count // (COLOURS + 1))
 
 
 def _plot_scores(result: Any, axes: Any) -> None:
@@ -176,16 +178,19 @@ def _plot_scores(result: Any, axes: Any) -> None:
         label = None
         if has_ratios:
             label = f"l1_ratio {ratio:g}"
-        (line,) = axes.plot(x[chosen], means[chosen], marker="o", label=label)
-        low = means[chosen] - spread[chosen]
-        high = means[chosen] + spread[chosen]
-        axes.fill_between(x[chosen], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        line_x = x[chosen]
+        mean = means[chosen]
+        deviation = spread[chosen]
+        (line,) = axes.plot(line_x, mean, marker="o", label=label)
+        colour = line.get_color()
+        axes.fill_between(line_x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
     # The best candidate, if any has a score on all folds.
     if not data.score.isnull().any("fold").all():
         axes.axvline(x[result.best_index], color="grey", linestyle=":")
     axes.set(xlabel=name, ylabel=f"{result.scoring}, mean and spread over {data.sizes['fold']} folds")
     if name == "penalty" and len(x) <= NAMED:
-        axes.set_xticks(x, [briefly(value) for value in data[name].values], rotation=20, ha="right")
+        labels = [briefly(value) for value in data[name].values]
+        axes.set_xticks(x, labels, rotation=20, ha="right")
     if name in ("alpha", "C") and (x > 0).all():
         axes.set_xscale("log")
     if has_ratios:
@@ -221,7 +226,10 @@ def colours() -> Any:
 def spans_decades(values: np.ndarray) -> bool:
     """Return whether the finite values are positive, and the largest more than a hundred times the smallest."""
     finite = values[np.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() / 100 > finite.min())
+    if not len(finite):
+        return False
+    smallest = finite.min()
+    return bool(smallest > 0 and finite.max() / 100 > smallest)
 
 
 def drawable(values: np.ndarray) -> np.ndarray:
@@ -233,4 +241,5 @@ def thinned(values: np.ndarray, count: int) -> np.ndarray:
     """Return at most this number of the values, evenly spaced, with the first and the last."""
     if len(values) <= count:
         return values
-    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
+    indices = np.linspace(0, len(values) - 1, count).round().astype(int)
+    return values[indices]

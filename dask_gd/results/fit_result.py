@@ -149,10 +149,11 @@ class FitResult:
         # A lazy array is predicted block by block, each block with all features of its rows.
         array = array.rechunk({1: -1})
         dtype = product_dtype(array.dtype)
+        meta = np.empty((0,) * self.weights.ndim, dtype)
         if self.weights.ndim == 1:
-            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype), name=None)
+            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=meta, name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
-        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
+        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=meta)
 
     def plot(self, axes: Any = None) -> np.ndarray:
         """Draw the loss and the norm of the gradient against the iteration, with matplotlib, and return the two Axes.
@@ -243,7 +244,6 @@ class FitResult:
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""
-        # The shape, which every array has.
         p = self.weights.shape[0]
         if x.ndim != 2 or x.shape[1] != p:
             raise InvalidArgumentError(f"predict(x): x must have shape (rows, {p}), as in the fit; it has {x.shape}.")
@@ -261,12 +261,11 @@ class FitResult:
 def _features_of_source(source: Source) -> tuple[Any, tuple | None]:
     """Return the features of a Source as an array, and their names if they have any."""
     assert not isinstance(source.x, DatasetColumn)
-    names = source.feature_names
     if isinstance(source.x, ZarrColumn):
-        start = source.bounds[0]
-        stop = source.bounds[-1]
-        return source.x.lazy[start:stop], names
-    return source.x.array, names
+        array = source.x.lazy[source.bounds[0] : source.bounds[-1]]
+    else:
+        array = source.x.array
+    return array, source.feature_names
 
 
 def _features_of_array(x: Any) -> Any:
@@ -292,7 +291,8 @@ def _offset_array(offset: Any, x: Any, z: Any) -> Any:
     else:
         array = offset.memory
     # Sizes that are unknown are NaN.
-    if array.shape != z.shape[:1] and not np.isnan([*array.shape, z.shape[0]]).any():
+    known = not np.isnan([*array.shape, z.shape[0]]).any()
+    if known and array.shape != z.shape[:1]:
         raise InvalidArgumentError(
             f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {array.shape}; one for each row."
         )

@@ -122,8 +122,9 @@ def infer(
     """
     # Check the arguments, and that the data are those of the fit.
     if unknown:
-        # Without the last, which takes whatever is unknown.
-        refuse_unknown(next(iter(unknown)), list(inspect.signature(infer).parameters)[:-1])
+        # The last parameter takes whatever is unknown.
+        *known, _ = inspect.signature(infer).parameters
+        refuse_unknown(next(iter(unknown)), known)
     _check_run(run, level)
     arguments = {
         "sample_weight": sample_weight,
@@ -133,7 +134,8 @@ def infer(
         "sample_dims": sample_dims,
     }
     rows = with_values(as_source(x, y, **as_in_fit(run, x, arguments), nan=nan))
-    source: Source = InDoubles(**{field.name: getattr(rows, field.name) for field in fields(rows)})
+    columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    source: Source = InDoubles(**columns)
     if source.present is not None:
         run = with_targets(run, list(source.present.columns))
     check_data(run, source)
@@ -219,7 +221,8 @@ def _normal_equations(
     step = np.einsum("qrk,rk->qk", inverse, ties.T @ sums.gradient[:, :, 0])
     # Rounding of predictions and sums moves the step by this much: where the residuals are 0, there is nothing else.
     information = np.broadcast_to(sums.curvature, (p + 1, p + 1, k))
-    unit = 8 * np.finfo(float).eps * np.sqrt(np.einsum("qk,qrk,rk->k", parameters, information, parameters))
+    squares = np.einsum("qk,qrk,rk->k", parameters, information, parameters)
+    unit = 8 * np.finfo(float).eps * np.sqrt(squares)
     sizes = np.stack([size for _, size in solved], axis=1)
     noise = unit * np.einsum("qrk,rk->qk", np.abs(inverse), sizes)
     return inverse, step, noise
@@ -284,7 +287,8 @@ class AtOptimum:
         value, slope = self.loss.value_and_slope(z, y)
         # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
         # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
-        pearson = slope**2 / np.maximum(self.curvature(z, y), np.finfo(float).tiny)
+        information = np.maximum(self.curvature(z, y), np.finfo(float).tiny)
+        pearson = slope**2 / information
         return value, np.concatenate([slope, 2.0 * value, pearson], axis=2)
 
     def curvature(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -312,20 +316,21 @@ def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> tup
     # Columns of the factor that are 0, or a combination of the others, leave parameters undetermined.
     size = np.sqrt((factor**2).sum(axis=0))
     if (size == 0).any():
-        _refuse_undetermined([name for name, length in zip(names, size, strict=True) if length == 0])
+        _refuse_undetermined(names, size == 0)
     _, singular, right = np.linalg.svd(factor / size, full_matrices=False)
     if singular[-1] <= np.sqrt(SINGULAR) * SLIGHT:
         shares = np.abs(right[-1])
-        _refuse_undetermined([name for name, share in zip(names, shares, strict=True) if share > 0.1 * shares.max()])
+        _refuse_undetermined(names, shares > 0.1 * shares.max())
     inverse = (right.T / singular**2) @ right / np.outer(size, size)
     return inverse, size
 
 
-def _refuse_undetermined(names: list[str]) -> None:
-    """Refuse rows that do not determine the coefficients of these names."""
-    shown = ", ".join(names[:10])
-    if len(names) > 10:
-        shown += f" and {len(names) - 10} more"
+def _refuse_undetermined(names: list[str], is_undetermined: np.ndarray) -> None:
+    """Refuse rows that do not determine these coefficients, and name the first of them."""
+    undetermined = [names[i] for i in np.flatnonzero(is_undetermined)]
+    shown = ", ".join(undetermined[:10])
+    if len(undetermined) > 10:
+        shown += f" and {len(undetermined) - 10} more"
     raise InvalidArgumentError(
         f"infer: these rows do not determine the coefficients of {shown}: a combination of them is constant (0 without "
         "an intercept), or so nearly that rounding hides the rest. Leave one of them out and fit again."

@@ -70,23 +70,27 @@ def with_targets(run: FitResult, columns: list[int]) -> FitResult:
         names = run.weights.coords["output"].values
     else:
         names = np.arange(run.weights.shape[1])
-    weights = run.weights.isel(output=columns).assign_coords(output=names[columns])
-    intercept = run.intercept.isel(output=columns).assign_coords(output=names[columns])
+    kept = names[columns]
+    weights = run.weights.isel(output=columns).assign_coords(output=kept)
+    intercept = run.intercept.isel(output=columns).assign_coords(output=kept)
     return replace(run, weights=weights, intercept=intercept)
 
 
 def check_data(run: FitResult, source: Source) -> None:
     """Refuse data whose features or targets are not those of the fit, by number or by name."""
     # Their numbers.
-    in_fit = (len(run.weights), run.weights.sizes.get("output"))
-    in_data = (source.shape[1], source.outputs)
-    for kind, before, now in zip(("features", "columns of the target"), in_fit, in_data, strict=True):
+    numbers = {
+        "features": (len(run.weights), source.shape[1]),
+        "columns of the target": (run.weights.sizes.get("output"), source.outputs),
+    }
+    for kind, (before, now) in numbers.items():
         if before != now:
             raise InvalidArgumentError(
                 f"infer: the fit had {before or 1} {kind}, these data have {now or 1}; give the data of the fit."
             )
     # Their names, where both have them.
-    for dim, names in (("feature", source.feature_names), ("output", source.output_names)):
+    names_in_data = {"feature": source.feature_names, "output": source.output_names}
+    for dim, names in names_in_data.items():
         if names is None or dim not in run.weights.coords:
             continue
         names_in_fit = run.weights.coords[dim].values.tolist()

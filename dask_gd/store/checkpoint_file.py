@@ -75,7 +75,8 @@ def decode(file: Path, iteration: int) -> Checkpoint:
     """
     # The bytes are as they were written.
     content = file.read_bytes()
-    if len(content) < DIGEST or _digest(content[:-DIGEST]) != content[-DIGEST:]:
+    digest = content[-DIGEST:]
+    if len(content) < DIGEST or _digest(content[:-DIGEST]) != digest:
         raise ValueError("its checksum does not match")
     entries = _entries(content)
     if "zarr.json" not in entries:
@@ -133,7 +134,8 @@ def _array(path: str, metadata: dict[str, Any], entries: dict[str, bytes]) -> tu
     if chunk_shape != shape or len(data) != prod(shape) * dtype.itemsize:
         raise ValueError(f"array {path!r} of shape {shape} has {len(data)} bytes of {data_type}")
     values = np.frombuffer(bytearray(data), dtype)
-    return dims, values.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+    native = values.astype(dtype.newbyteorder("="), copy=False)
+    return dims, native.reshape(shape)
 
 
 def _only_chunk(path: str, ndim: int) -> str:

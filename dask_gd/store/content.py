@@ -58,7 +58,8 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     sample_dims = fields.get("sample_dims")
     attrs = fields.get("target_attrs", {})
     require(sample_dims is None or texts(sample_dims), "its sample_dims are no names")
-    require(isinstance(attrs, dict) and texts([*attrs, *attrs.values()]), "its target_attrs are no texts")
+    are_texts = isinstance(attrs, dict) and texts([*attrs, *attrs.values()])
+    require(are_texts, "its target_attrs are no texts")
     # The weights and the intercept, whose shapes agree.
     weights = numbers(checkpoint, "weights")
     require(weights.ndim in (1, 2), f"its weights have the shape {weights.shape}")
@@ -70,7 +71,8 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
         if dim in checkpoint.arrays:
             names = checkpoint.arrays[dim][1]
             require(names.shape == (size,), f"it has {names.size} names of the {size} dimensions {dim!r}")
-    for name, expected in (("weights", dims), ("intercept", dims[1:])):
+    expected_dims = {"weights": dims, "intercept": dims[1:]}
+    for name, expected in expected_dims.items():
         stored = checkpoint.arrays[name][0]
         require(stored == expected, f"{name} has the dimensions {stored}")
     # The history, from the start to this iteration.
@@ -83,8 +85,12 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
 
 def _check_loss(loss: Any) -> None:
     """Refuse a loss without name and parameters, or with parameters that its class refuses."""
-    is_named = isinstance(loss, dict) and isinstance(loss.get("name"), str) and isinstance(loss.get("parameters"), dict)
-    require(is_named, "it does not say what its loss was")
+    # The fields.
+    message = "it does not say what its loss was"
+    require(isinstance(loss, dict), message)
+    require(isinstance(loss.get("name"), str), message)
+    require(isinstance(loss.get("parameters"), dict), message)
+    # Their values.
     try:
         loss_of(loss)
     except Exception as error:
@@ -96,8 +102,10 @@ def _check_search(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     # How it was made.
     start = numbers(checkpoint, "start")
     require(start.ndim == 3, f"its start has the shape {start.shape}")
-    for name, kind in (("candidates", list), ("folds", str), ("scoring", str)):
-        require(isinstance(fields["spec"].get(name), kind), f"it does not say what its {name} were")
+    spec = fields["spec"]
+    kinds = {"candidates": list, "folds": str, "scoring": str}
+    for name, kind in kinds.items():
+        require(isinstance(spec.get(name), kind), f"it does not say what its {name} were")
     # Each trial has a candidate, a fold, a reason and a norm, and losses of training and held-out rows.
     trials = fields["trials"]
     require(isinstance(trials, list), "its trials are no list")
@@ -107,7 +115,7 @@ def _check_search(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
         has_numbers = type(candidate) is int and type(fold) is int
         is_trial = (
             has_numbers
-            and 0 <= candidate < len(fields["spec"]["candidates"])
+            and 0 <= candidate < len(spec["candidates"])
             and isinstance(reason, str | None)
             and isinstance(norm, float | int)
         )
@@ -127,13 +135,14 @@ def check_state(checkpoint: Checkpoint, prefix: str, state: Any) -> None:
     outputs = state.query.shape[1]
     for name, first in state._asdict().items():
         shape = numbers(checkpoint, f"{prefix}{name}").shape
-        last = len(shape) - 1
-        fits = len(shape) == np.ndim(first)
-        for i, (size, size_at_first) in enumerate(zip(shape, np.shape(first), strict=False)):
-            is_same = size in (size_at_first, size_at_first * outputs)
-            may_be_any = size_at_first == 0 or (size_at_first == 1 and i == last)
+        first_shape = np.shape(first)
+        fits = len(shape) == len(first_shape)
+        for i, (size, first_size) in enumerate(zip(shape, first_shape, strict=False)):
+            is_last = i == len(shape) - 1
+            is_same = size in (first_size, first_size * outputs)
+            may_be_any = first_size == 0 or (first_size == 1 and is_last)
             fits &= is_same or may_be_any
-        require(fits, f"{prefix}{name} has the shape {shape} where a fit begins with {np.shape(first)}")
+        require(fits, f"{prefix}{name} has the shape {shape} where a fit begins with {first_shape}")
     # Features and outputs are those of the query.
     for name in ("weights", "query"):
         shape = checkpoint.arrays[f"{prefix}{name}"][1].shape[:2]
