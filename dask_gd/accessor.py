@@ -1,4 +1,4 @@
-"""``dataset.gd``: `fit` and `FitResult.predict` from the side of the data."""
+"""Offer `fit` and `FitResult.predict` from the side of the data: ``dataset.gd``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .results.fit_result import FitResult
 
 @xr.register_dataset_accessor("gd")
 class DatasetAccessor:
-    """``ds.gd.fit(...)`` is `dask_gd.fit(ds, ...)`, and ``ds.gd.predict(run)`` is ``run.predict(ds)``.
+    """Accessor: ``ds.gd.fit(...)`` is ``dask_gd.fit(ds, ...)``, and ``ds.gd.predict(run)`` is ``run.predict(ds)``.
 
     Examples
     --------
@@ -27,9 +27,9 @@ class DatasetAccessor:
         self._dataset = dataset
 
     def fit(self, **arguments: Any) -> FitResult:
-        """See `dask_gd.fit`."""
+        """Fit a model to variables of the Dataset, see `dask_gd.fit`."""
         return fit(self._dataset, **arguments)
 
     def predict(self, run: FitResult, **arguments: Any) -> xr.DataArray:
-        """See `dask_gd.FitResult.predict`."""
+        """Predict from variables of the Dataset, see `dask_gd.FitResult.predict`."""
         return run.predict(self._dataset, **arguments)

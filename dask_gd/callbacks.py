@@ -1,4 +1,4 @@
-"""Callbacks for users: stop early on rows held out, log to a file, keep every so many iterations."""
+"""Offer callbacks for users: stop early on rows held out, log to a file, keep every n-th iteration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Checkpoint", "EarlyStopping", "LogFile"]
 
 
 class EarlyStopping:
-    """End a fit whose mean loss on rows held out has not fallen for some iterations.
+    """End a fit whose mean loss on rows held out has not fallen for a number of iterations.
 
     The loss is ``sum s L(y, x w + b) / sum s`` over these rows, without the penalty; it takes a pass over them after
     each iteration. A fit that is resumed from a store stops where it would have stopped without the interruption.
@@ -35,24 +35,24 @@ class EarlyStopping:
     ----------
     x, y, data
         Rows held out, of any kind that `dask_gd.fit` takes; ``data`` are its arguments ``sample_weight``, ``offset``,
-        ``nan``, and of a Dataset ``features``, ``target`` and ``sample_dims``.
+        ``nan``, and for a Dataset ``features``, ``target`` and ``sample_dims``.
     patience : int
-        Iterations, 1 or more, after the best for which to wait for a better one.
+        Iterations, 1 or more, to wait after the best for a better iteration.
     min_delta : float
         A loss is better if it is less than the best by more than this.
 
     Attributes
     ----------
     losses : list of float
-        On the rows held out, of each iteration that it has heard about: all, but of a fit that was begun without it.
+        On the rows held out, for each iteration: all, unless the fit was begun without this callback.
     best_iteration : int
     best : FitResult
-        The model of the best iteration. What the fit itself gives back is that of the last.
+        The model of the best iteration. The fit itself returns the model of the last.
 
     Raises
     ------
     InvalidArgumentError
-        Of rows that do not suit the fit, when that starts or here.
+        For rows that do not suit the fit, when the fit starts or here.
 
     Examples
     --------
@@ -65,6 +65,7 @@ class EarlyStopping:
     """
 
     def __init__(self, x: Any, y: Any = None, *, patience: int = 5, min_delta: float = 0.0, **data: Any):
+        # Refuse arguments before a fit starts.
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise InvalidArgumentError(f"EarlyStopping(patience={patience!r}): a whole number, 1 or more.")
         if not 0 <= min_delta < float("inf"):
@@ -75,11 +76,12 @@ class EarlyStopping:
         self.min_delta = min_delta
         self.run = uuid.uuid4().hex[:8]
         self.passes = 0
-        # Subtracted from the rows held out; the first look tells what it is.
+        # Subtracted from the rows held out; known from the first pass.
         self._shift: np.ndarray | None = None
         self._clear()
 
     def _clear(self) -> None:
+        """Forget the fit before."""
         # By iteration: a resumed fit may have begun without this callback.
         self._losses: dict[int, float] = {}
         self.best_iteration = 0
@@ -89,29 +91,23 @@ class EarlyStopping:
 
     @property
     def losses(self) -> list[float]:
+        """Mean losses on the rows held out, by iteration."""
         return list(self._losses.values())
 
     def __call__(self, event: Event) -> None:
-        """Look at an iteration; raises StopFit if it is time."""
+        """Evaluate an iteration on the rows held out; raise StopFit where the loss has not fallen for long enough."""
         if isinstance(event, FitStarted):
-            if not self._restored:
-                self._clear()
-            self._restored = False
-            held = self.source.shape[1], self.source.outputs or 1
-            if held != (event.features, event.outputs):
-                raise InvalidArgumentError(
-                    f"EarlyStopping: the rows held out have {held[0]} features and {held[1]} outputs; those of the fit "
-                    f"{event.features} and {event.outputs}."
-                )
+            self._start(event)
         if not isinstance(event, IterationEnded):
             return
+        # An iteration of a resumed fit may have been evaluated before.
         result = event.result
         n = event.iteration
-        # One that is resumed may have been looked at before.
         before = {i: loss for i, loss in self._losses.items() if i < n}
         loss = self._loss(result)
         self._losses = {**before, n: loss}
         self._result = result
+        # Compare with the best before.
         best = before.get(self.best_iteration, np.nan)
         if np.isnan(best) or loss < best - self.min_delta:
             self.best_iteration = n
@@ -119,49 +115,68 @@ class EarlyStopping:
         if n - self.best_iteration >= self.patience:
             raise StopFit("early_stopping")
 
-    def _loss(self, result: FitResult) -> float:
-        w = result.parameters[:, :, None]
-        p = len(result.weights)
-        at = np.ascontiguousarray(w if result.fit_intercept else w[:p])
+    def _start(self, event: FitStarted) -> None:
+        """Begin anew unless the fit is resumed, and refuse rows that do not suit the fit."""
+        if not self._restored:
+            self._clear()
+        self._restored = False
+        features = self.source.shape[1]
+        outputs = self.source.outputs or 1
+        if (features, outputs) != (event.features, event.outputs):
+            raise InvalidArgumentError(
+                f"EarlyStopping: the rows held out have {features} features and {outputs} outputs; those of the fit "
+                f"{event.features} and {event.outputs}."
+            )
 
-        first = self.passes == 0 and not isinstance(result.loss, Model)
+    def _loss(self, result: FitResult) -> float:
+        """Return the mean loss on the rows held out."""
+        p = len(result.weights)
+        query = result.parameters[:, :, None]
+        if not result.fit_intercept:
+            query = query[:p]
+        query = np.ascontiguousarray(query)
+        # The first pass finds the shift; a model takes its rows as they are.
+        needs_moments = self.passes == 0 and not isinstance(result.loss, Model)
 
         def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.passes += 1
-            request = Request(moments=first, shift=shift)
+            request = Request(moments=needs_moments, shift=shift)
             return passes.evaluate(self.source, query, result.loss, request, self.run, self.passes)
 
-        sums, self._shift = read_shifted(read, at, self._shift, p, self.source.dtype)
+        sums, self._shift = read_shifted(read, query, self._shift, p, self.source.dtype)
         if sums.weight <= 0:
             raise InvalidArgumentError("EarlyStopping: the weights of the rows held out sum to 0.")
         return float(sums.loss[0] / sums.weight)
 
     @property
     def best(self) -> FitResult:
+        """Model of the best iteration."""
         if self._result is None:
             raise AttributeError("best is that of a fit, of which this callback has not heard yet.")
+        # The last result has the shapes and the names; the weights and the history are those of the best.
         result = self._result
-        w = self._best
         p = len(result.weights)
-        history = result.history.isel(iteration=slice(self.best_iteration + 1))
-        coefficients = w[:p].reshape(result.weights.shape)
+        weights = self._best[:p].reshape(result.weights.shape)
+        intercept = self._best[p].reshape(result.intercept.shape)
         return replace(
             result,
-            weights=result.weights.copy(data=coefficients),
-            intercept=result.intercept.copy(data=w[p].reshape(result.intercept.shape)),
-            history=history,
+            weights=result.weights.copy(data=weights),
+            intercept=result.intercept.copy(data=intercept),
+            history=result.history.isel(iteration=slice(self.best_iteration + 1)),
             n_iter=self.best_iteration,
         )
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a resumed fit needs."""
+        """Return the arrays that a resumed fit needs."""
+        # Without a loss there is nothing to go on from.
         if not self._losses:
             return {}
-        told = np.array(list(self._losses.items()))
-        return {"losses": told, "iteration": np.array(self.best_iteration), "best": self._best}
+        losses = np.array(list(self._losses.items()))
+        return {"losses": losses, "iteration": np.array(self.best_iteration), "best": self._best}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take it back."""
+        """Take the arrays of `state` back."""
+        # The event that the fit has started follows, and must not clear this.
         self._losses = {int(i): loss for i, loss in arrays["losses"].tolist()}
         self.best_iteration = int(arrays["iteration"])
         self._best = arrays["best"]
@@ -171,7 +186,7 @@ class EarlyStopping:
 class LogFile:
     """Write a line for each iteration of a fit, or each pass of a search, to a file.
 
-    A fit begins the file anew; one that is resumed goes on with it, without gaps or lines that come twice.
+    A fit begins the file anew; a resumed fit continues it, without gaps or lines that come twice.
 
     Parameters
     ----------
@@ -181,7 +196,7 @@ class LogFile:
     Raises
     ------
     InvalidArgumentError
-        Another suffix, or a directory that does not exist.
+        For another suffix, or a directory that does not exist.
 
     Examples
     --------
@@ -194,6 +209,7 @@ class LogFile:
     """
 
     def __init__(self, path: str | os.PathLike):
+        # Refuse a path before a fit starts.
         self.path = Path(path)
         if self.path.suffix not in (".csv", ".jsonl"):
             raise InvalidArgumentError(f"LogFile({str(path)!r}): the name must end with .csv or .jsonl.")
@@ -201,58 +217,68 @@ class LogFile:
             raise InvalidArgumentError(f"LogFile({str(path)!r}): there is no directory {self.path.parent}.")
 
     def __call__(self, event: Event) -> None:
-        """Write a line."""
+        """Write a line for an iteration or a round, after the lines of those before."""
+        # A resumed fit may have written lines that its store does not have.
         if isinstance(event, FitStarted | SearchStarted):
-            resumed = getattr(event, "resumed_from", None)
-            self._keep(0 if resumed is None else resumed)
+            resumed_from = getattr(event, "resumed_from", None)
+            self._truncate(resumed_from or 0)
         elif isinstance(event, IterationEnded | RoundEnded):
             if isinstance(event, IterationEnded):
-                self._keep(event.iteration)
-            row = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "run"}
-            with open(self.path, "a", newline="") as file:
-                if self.path.suffix == ".jsonl":
-                    file.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
-                    return
-                writer = csv.DictWriter(file, row)
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
+                self._truncate(event.iteration)
+            self._append({field.name: getattr(event, field.name) for field in fields(event) if field.name != "run"})
 
-    def _keep(self, lines: int) -> None:
-        """Leave out what is written of the iterations from this one on, if it is."""
-        header = self.path.suffix == ".csv"
+    def _append(self, row: dict[str, Any]) -> None:
+        """Write a line, in the format of the file."""
+        # JSON needs no header.
+        with open(self.path, "a", newline="") as file:
+            if self.path.suffix == ".jsonl":
+                finite = {name: _finite(value) for name, value in row.items()}
+                file.write(json.dumps(finite) + "\n")
+                return
+            writer = csv.DictWriter(file, row)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _truncate(self, iteration: int) -> None:
+        """Remove the lines from this iteration on, if the file has them; at the start, the header as well."""
+        # Iteration n follows n lines, and the header of a file of comma-separated values.
         if not self.path.exists():
             return
+        lines = iteration
+        if iteration and self.path.suffix == ".csv":
+            lines += 1
         with open(self.path, "r+", newline="") as file:
-            for _ in range(lines + header if lines else 0):
+            for _ in range(lines):
                 file.readline()
             file.truncate(file.tell())
 
     def state(self) -> dict[str, np.ndarray]:
-        """None; but a resumed fit tells of its last iteration, which may not have been written."""
+        """Return nothing. A resumed fit repeats the event of its last iteration, which may not have been written."""
         return {}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Nothing to take back."""
+        """Take nothing back."""
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """Return None for NaN and infinity, which JSON does not know."""
     return value if np.isfinite(value) else None
 
 
 class Checkpoint:
-    """Keep every so many iterations of a fit, and the last, in a directory of their own. Of searches nothing is kept.
+    """Keep every n-th iteration of a fit, and the last, in a directory of their own. Nothing is kept of searches.
 
-    ``dask_gd.fit(..., store=path)`` commits every iteration and keeps the newest few, to resume from; this keeps some
-    for good, whether or not there is a store. `dask_gd.load` reads the newest; each is a zipped Zarr group.
+    ``dask_gd.fit(..., store=path)`` commits every iteration and keeps the newest few, to resume from. This callback
+    keeps iterations for good, whether or not there is a store. `dask_gd.load` reads the newest; each is a zipped Zarr
+    group.
 
     Parameters
     ----------
     path : path
         A directory, made if it does not exist; not the fit's store, nor one with iterations of another fit.
     every : int
-        Iterations from one to the next.
+        Iterations from a kept iteration to the next.
 
     Examples
     --------
@@ -272,27 +298,33 @@ class Checkpoint:
         self.every = every
 
     def __call__(self, event: Event) -> None:
-        """Keep an iteration, if it is its turn."""
+        """Keep an iteration, if it is its turn, and the last."""
         if isinstance(event, FitStarted):
             self._check(event)
-        elif isinstance(event, FitEnded) or (isinstance(event, IterationEnded) and event.iteration % self.every == 0):
+            return
+        if isinstance(event, IterationEnded) and event.iteration % self.every != 0:
+            return
+        if isinstance(event, IterationEnded | FitEnded):
             self._keep(event)
 
     def _check(self, event: FitStarted) -> None:
+        """Refuse the fit's store, and a directory with iterations of another fit."""
         path = self.store.path
         if event.store is not None and path.resolve() == Path(event.store).resolve():
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) is the fit's store; choose another.")
+        # A resumed fit has made the iterations up to its own.
         kept = self.store.iterations()
         if kept and (event.resumed_from is None or kept[-1] > event.resumed_from):
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) holds iterations of another fit; choose another.")
 
     def _keep(self, event: IterationEnded | FitEnded) -> None:
+        """Commit an iteration."""
         with self.store as store:
             store.commit(event.checkpoint)
 
     def state(self) -> dict[str, np.ndarray]:
-        """None; but a resumed fit tells of its last iteration, which may not have been kept."""
+        """Return nothing. A resumed fit repeats the event of its last iteration, which may not have been kept."""
         return {}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Nothing to take back."""
+        """Take nothing back."""

@@ -1,8 +1,8 @@
-"""The Dask cluster as dask_gd uses it: which one is active, whether it can serve, and waiting for it with open eyes.
+"""Use the Dask cluster: find the active client, check that the cluster can serve, and watch it while waiting.
 
 Dask waits without a word for workers that never come, for a worker that has stopped, and for tasks that no worker can
-load. `compute` looks at the cluster while it waits. What can pass is logged; what cannot ends with a `ClusterError`
-that says what was committed last and what to do.
+load. `compute` looks at the cluster while it waits. A state that can pass is logged; any other ends with a
+`ClusterError` that says what was committed last and what to do.
 
 The setting ``dask_gd.timeout`` of Dask's configuration (60 s by default) is how long a pass may see no sign of life.
 """
@@ -33,16 +33,24 @@ from .errors import ClusterError
 
 logger = logging.getLogger("dask_gd")
 
-#: Dask's configuration for the time without a sign of life, and its default.
-TIMEOUT, DEFAULT_TIMEOUT = "dask_gd.timeout", "60s"
-#: The cluster is looked at this many times within that time.
+#: Name in Dask's configuration of the time without a sign of life.
+TIMEOUT = "dask_gd.timeout"
+#: That time, where the configuration has none.
+DEFAULT_TIMEOUT = "60s"
+#: Looks at the cluster within that time.
 LOOKS = 6
 
 #: Dask's schedulers that run tasks in this process.
 IN_THREADS = (dask.threaded.get, dask.local.get_sync)
 
 #: Errors that mean the scheduler is gone or does not answer.
-LOST = (FutureCancelledError, CommClosedError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError)
+SCHEDULER_ERRORS = (
+    FutureCancelledError,
+    CommClosedError,
+    ConnectionError,
+    asyncio.TimeoutError,
+    asyncio.CancelledError,
+)
 
 #: Sentences on what has been committed, by the name of the fit or search that runs.
 _committed: dict[str, Callable[[], str]] = {}
@@ -60,7 +68,7 @@ def active_client() -> Client | None:
 
 @contextlib.contextmanager
 def telling_commits(run: str, committed: Callable[[], str]) -> Iterator[None]:
-    """Have errors and notes of this fit's or search's passes say what has been committed."""
+    """Have errors and warnings of this fit's or search's passes say what has been committed."""
     _committed[run] = committed
     try:
         yield
@@ -69,7 +77,7 @@ def telling_commits(run: str, committed: Callable[[], str]) -> Iterator[None]:
 
 
 def last_commit(run: str) -> str:
-    """Return a sentence on what has been committed, or nothing for what is no fit or search."""
+    """Return a sentence on what has been committed; an empty text for anything but a fit or a search."""
     if run in _committed:
         return _committed[run]()
     return ""
@@ -87,8 +95,8 @@ def threads_of(client: Client | None, run: str) -> dict[str, int]:
         return {}
     try:
         return ask(client, "ncores", workers=None)
-    except (OSError, *LOST) as error:
-        raise lost(client, run, error) from error
+    except (OSError, *SCHEDULER_ERRORS) as error:
+        raise scheduler_gone(client, run, error) from error
 
 
 def ask(client: Client, what: str, **arguments: Any) -> Any:
@@ -118,63 +126,68 @@ def compute(
     run : str
         The fit or search, see `telling_commits`.
     what : str
-        What is computed, for messages.
+        A name of the computation, for messages.
     named : callable
-        Gives the name of a task's key, for messages.
+        Returns the name of a task from its key, for messages.
     one_task : bool
         No two tasks could run at once, so that on this machine no other thread is needed.
 
     Raises
     ------
     ClusterError
-        No workers within the time allowed, workers that die again and again, a scheduler that is gone.
+        Where there are no workers within the time allowed, workers die again and again, or the scheduler is gone.
     """
+    # Without a cluster there is nothing to watch.
     if not any(map(dask.is_dask_collection, collections)):
         return collections
     scheduler = get_scheduler(collections=collections)
     client = getattr(scheduler, "__self__", None)
     if not isinstance(client, Client):
         return compute_here(scheduler, collections, one_task)
-    asked: list[Future] = []
+    # Tasks that the cluster has lost are submitted again.
+    futures: list[Future] = []
     with leaving_thread():
         try:
             watch = Watch(client, run, what, timeout())
             done = False
             while not done:
                 results = client.compute(list(collections))
-                asked = futures_of(results)
-                done = watch_until_done(watch, asked)
+                futures = futures_of(results)
+                done = watch_until_done(watch, futures)
             return tuple(client.gather(results))
         except KilledWorker as error:
-            raise killed(named(error.task), error, run, what) from error
+            raise workers_killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
             raise no_workers(run, what) from error
-        except LOST as error:
-            if any(future.status == "error" for future in asked):
-                raise  # a task's own
-            raise lost(client, run, error) from error
+        except SCHEDULER_ERRORS as error:
+            # A task may have raised it.
+            if any(future.status == "error" for future in futures):
+                raise
+            raise scheduler_gone(client, run, error) from error
         finally:
-            # An error's traceback holds this frame for as long as somebody keeps the error.
-            for future in asked:
+            # An error's traceback keeps this frame for as long as somebody keeps the error.
+            for future in futures:
                 future.release()
 
 
 def compute_here(scheduler: Callable, collections: tuple, one_task: bool) -> tuple:
-    """Return the results of Dask collections on this machine."""
-    if scheduler not in IN_THREADS or not all(isinstance(each, Delayed) for each in collections):
+    """Return the results of Dask collections, computed on this machine."""
+    if scheduler not in IN_THREADS or not all(isinstance(collection, Delayed) for collection in collections):
         return dask.compute(*collections)
-    # There is nothing to optimise, and to look for it takes as long as a pass over small data.
+    # Delayed tasks go to the scheduler as they are: there is nothing to optimise, and to look for it takes as long as
+    # a pass over small data.
     if one_task:
         scheduler = dask.local.get_sync
     graph: dict = {}
-    for each in collections:
-        graph.update(each.__dask_graph__())
-    return scheduler(graph, [each.key for each in collections])
+    for collection in collections:
+        graph.update(collection.__dask_graph__())
+    return scheduler(graph, [collection.key for collection in collections])
 
 
 @contextlib.contextmanager
 def leaving_thread() -> Iterator[None]:
-    """Leave the worker's thread to the tasks that are waited for, where this itself runs in a task."""
+    """Leave the worker's thread to the tasks that are waited for, where this code itself runs in a task."""
+    # Outside of a task there is no thread to leave.
     try:
         secede()
     except (KeyError, ValueError, AttributeError):
@@ -187,10 +200,10 @@ def leaving_thread() -> Iterator[None]:
 
 
 def watch_until_done(watch: Watch, futures: list[Future]) -> bool:
-    """Wait for futures, and look at the cluster every now and then; return False where they must be asked for again.
+    """Wait for futures, and look at the cluster now and then; return False where they must be submitted again.
 
-    Dask may lose a task without a word when workers die together. It is asked for once more, and not again: tasks
-    that workers cannot load get lost each time.
+    Dask may lose a task without a word when workers die together. Such tasks are submitted once more, and not again:
+    tasks that workers cannot load get lost each time.
     """
     while not all(future.done() for future in futures):
         try:
@@ -201,17 +214,18 @@ def watch_until_done(watch: Watch, futures: list[Future]) -> bool:
             except ClusterError:
                 watch.client.cancel(futures, reason="dask_gd gave up waiting")
                 raise
-            if watch.lost and not watch.asked_again:
-                watch.asked_again = True
+            if watch.tasks_lost and not watch.submitted_again:
+                watch.submitted_again = True
                 for future in futures:
                     future.release()
-                watch.client.sync(asyncio.sleep, 0)  # until the client's loop has let go of them
+                # Until the client's loop has released them.
+                watch.client.sync(asyncio.sleep, 0)
                 return False
     return True
 
 
 class Watch:
-    """What has been seen of a cluster while a pass is waited for."""
+    """The state of a cluster, as it was seen while a pass is waited for."""
 
     def __init__(self, client: Client, run: str, what: str, patience: float):
         self.client = client
@@ -224,40 +238,43 @@ class Watch:
         now = time.monotonic()
         self.worker_seen = now
         self.work_seen = now
-        # Whether tasks seem to be lost, and whether they have been asked for once more.
-        self.lost = False
-        self.asked_again = False
+        # Whether tasks seem to be lost, and whether they have been submitted once more.
+        self.tasks_lost = False
+        self.submitted_again = False
 
     def look(self) -> None:
-        """Look once; note what has been still for too long, and raise what cannot get better by waiting."""
+        """Look once; log states that have lasted for too long, and raise an error for those that cannot pass."""
+        # A scheduler that does not answer may be busy.
         try:
             workers = ask(self.client, "identity")["workers"]
-        except (OSError, *LOST):
+        except (OSError, *SCHEDULER_ERRORS):
             address = getattr(self.client.scheduler, "address", "its address")
             self.note("scheduler", f"The scheduler at {address} has not answered for {self.patience:.0f} s.")
             return
+        # Workers that can load the tasks, then workers that live, then workers that work.
         now = time.monotonic()
         compare_versions(self.client, workers, self.run)
         self.look_for_workers(workers, now)
-        silent = self.look_for_heartbeats(workers, now)
-        self.look_for_work(workers, now, silent)
+        any_silent = self.look_for_heartbeats(workers, now)
+        self.look_for_work(workers, now, any_silent)
 
     def look_for_workers(self, workers: dict, now: float) -> None:
-        """Raise if there has been no worker for too long."""
+        """Raise an error if there has been no worker for too long."""
         if workers:
             self.worker_seen = now
         elif now - self.worker_seen >= self.patience:
             raise no_workers(self.run, self.what)
 
     def look_for_heartbeats(self, workers: dict, now: float) -> bool:
-        """Note workers that have not been heard of, and those that are paused; return whether there are any."""
-        waited_for = False
+        """Log workers that have not been heard of, and those that are paused; return whether there are any."""
+        any_silent = False
         for address, worker in workers.items():
             heartbeat, since = self.heartbeats.get(address, (None, now))
             if heartbeat != worker["last_seen"]:
                 self.heartbeats[address] = (worker["last_seen"], now)
             elif now - since >= self.patience / 2:
-                waited_for = True
+                # Stopped, or cut off.
+                any_silent = True
                 self.note(
                     address,
                     f"Worker {address} has not been heard of for {now - since:.0f} s. The scheduler gives its tasks to "
@@ -266,22 +283,23 @@ class Watch:
                     "to go on sooner, end that worker.",
                 )
             elif worker["status"] == "paused":
-                waited_for = True
+                # Alive, but without room for data.
+                any_silent = True
                 self.note(
                     f"{address} paused",
                     f"Worker {address} is paused, since its memory is nearly full; it takes no tasks. Give it more, or "
                     "fewer threads, or write the data in smaller chunks.",
                 )
-        return waited_for
+        return any_silent
 
-    def look_for_work(self, workers: dict, now: float, excused: bool) -> None:
-        """Note that no task runs anywhere, though there are workers."""
+    def look_for_work(self, workers: dict, now: float, any_silent: bool) -> None:
+        """Log that no task runs anywhere, though there are workers and none of them is silent."""
         counts = [worker["metrics"].get("task_counts", {}) for worker in workers.values()]
         busy = any(count.get(state, 0) for count in counts for state in ("executing", "long-running", "flight"))
-        if busy or excused or not workers:
+        if busy or any_silent or not workers:
             self.work_seen = now
         elif now - self.work_seen >= self.patience:
-            self.lost = True
+            self.tasks_lost = True
             self.note(
                 "work",
                 f"No worker has run a task for {now - self.work_seen:.0f} s, though there are {len(workers)}. "
@@ -290,7 +308,7 @@ class Watch:
             )
 
     def note(self, about: str, message: str) -> None:
-        """Log a warning, once."""
+        """Log a warning about a subject, once."""
         if about not in self.noted:
             self.noted.add(about)
             logger.warning("Waiting for %s. %s %s", self.what, message, last_commit(self.run))
@@ -305,17 +323,17 @@ def no_workers(run: str, what: str) -> ClusterError:
     )
 
 
-def killed(named: str, error: KilledWorker, run: str, what: str) -> ClusterError:
+def workers_killed(task: str, error: KilledWorker, run: str, what: str) -> ClusterError:
     """Return the error that a task has killed the workers that it was given to."""
     return ClusterError(
-        f"{named} killed {error.allowed_failures + 1} workers, or waited on them, in {what}. "
+        f"{task} killed {error.allowed_failures + 1} workers, or waited on them, in {what}. "
         "Look at the workers' logs and memory; smaller chunks need less. "
         f"{last_commit(run) or 'What was committed before is intact.'}"
     )
 
 
-def lost(client: Client, run: str, error: BaseException) -> ClusterError:
-    """Return the error that the scheduler is gone, or has cancelled what was asked of it."""
+def scheduler_gone(client: Client, run: str, error: BaseException) -> ClusterError:
+    """Return the error that the scheduler is gone, or has cancelled the tasks."""
     address = getattr(client.scheduler, "address", "its address")
     reason = str(error) or type(error).__name__
     return ClusterError(
@@ -332,42 +350,46 @@ def compare_versions(client: Client, addresses: Iterable[str], run: str, package
     Raises
     ------
     ClusterError
-        Names the workers, what they have, and what is needed.
+        It names a worker, the version that it has, and the version that is needed.
     """
-    wanted = ("dask_gd", *packages)
+    # Most calls find nothing new.
+    names = ("dask_gd", *packages)
     compared = _compared.setdefault(client, set())
-    new = [address for address in addresses if not {(address, name) for name in wanted} <= compared]
-    if not new and ("scheduler", wanted[-1]) in compared:
+    new = [address for address in addresses if not {(address, name) for name in names} <= compared]
+    if not new and ("scheduler", names[-1]) in compared:
         return
-    message = {"op": "versions", "packages": list(wanted)}
+    # Ask all at once.
+    message = {"op": "versions", "packages": list(names)}
     try:
-        found = ask(client, "broadcast", msg=message, workers=new, on_error="ignore")
-        found["scheduler"] = ask(client, "versions", packages=list(wanted))
-    except (OSError, *LOST):
+        answers = ask(client, "broadcast", msg=message, workers=new, on_error="ignore")
+        answers["scheduler"] = ask(client, "versions", packages=list(names))
+    except (OSError, *SCHEDULER_ERRORS):
         logger.warning("Workers %s did not say within %.0f s which versions they have.", ", ".join(new), timeout())
         return
-    for address, versions in found.items():
+    # A worker that has ended meanwhile does not answer.
+    for address, versions in answers.items():
         if not isinstance(versions, dict):
             continue
-        for name in wanted:
+        for name in names:
             check_version(address, name, versions["packages"].get(name), run)
             compared.add((address, name))
 
 
 def check_version(address: str, name: str, there: str | None, run: str) -> None:
-    """Refuse another version of a package than this process has: of dask_gd any, of others another minor one."""
+    """Refuse any other version of dask_gd than this process has, and another minor version of other packages."""
     here = version(name)
     digits = None if name == "dask_gd" else 2
     if there is not None and there.split(".")[:digits] == here.split(".")[:digits]:
         return
-    who = "The scheduler"
+    # Name the process and its version.
+    process = "The scheduler"
     if address != "scheduler":
-        who = f"Worker {address}"
+        process = f"Worker {address}"
     if there is None:
-        has = f"cannot import {name}"
+        state = f"cannot import {name}"
     else:
-        has = f"has {name} {there}"
+        state = f"has {name} {there}"
     raise ClusterError(
-        f"{who} {has}; this process has {here}. Install the same version on the client, the scheduler and all workers, "
-        f"and start them again. {last_commit(run)}"
+        f"{process} {state}; this process has {here}. Install the same version on the client, the scheduler and all "
+        f"workers, and start them again. {last_commit(run)}"
     )

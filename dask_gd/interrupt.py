@@ -1,11 +1,11 @@
 """End the process of ``dask-gd`` on Ctrl-C, whatever it is doing.
 
-This is imported before all else, so that it holds while the rest is imported, and needs nothing but Python. A process
-that is not the command's own keeps its handlers. On SIGINT the command's process
+This module is imported before all others, so that it works while they are imported, and needs nothing but Python. A
+process that is not the command's own keeps its handlers. On SIGINT the command's process
 
 - ends at once, while there is nothing to put in order: it imports, or has done its work;
-- raises KeyboardInterrupt, once, while a command runs (`unwinding`): what is half-written is removed on the way out.
-  It ends at the latest after `PATIENCE`, also if some library has swallowed the exception.
+- raises KeyboardInterrupt, once, while a command runs (`unwinding`): half-written files are removed on the way out.
+  It ends at the latest after `PATIENCE`, also if a library has swallowed the exception.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-#: The exit status that a shell reports of a program that Ctrl-C has ended: 128 and the signal's number.
+#: The exit status that a shell reports for a program that Ctrl-C has ended: 128 and the signal's number.
 INTERRUPTED = 130
 
 #: Seconds from Ctrl-C to the end of the process, where unwinding hangs.
@@ -29,10 +29,13 @@ PATIENCE = 10.0
 
 
 class _Process:
-    """What this process is doing, as the handler must know it."""
+    """The state of this process, for the handler."""
 
+    #: A command runs.
     in_command = False
+    #: Ctrl-C has come while it ran.
     interrupted = False
+    #: Functions to call before the process ends.
     cleanups: ClassVar[list[Callable[[], None]]] = []
 
 
@@ -63,39 +66,45 @@ def is_command(argv: list[str], orig_argv: list[str]) -> bool:
 
 
 def _handle(*_: object) -> None:
+    """End the process, or raise KeyboardInterrupt once while a command runs."""
     if not _Process.in_command:
         end("interrupted")
     if _Process.interrupted:
         return
+    # Imported here, since this module is imported before all others.
     import logging
 
     _Process.interrupted = True
-    # Not a Thread: this may have come while one is being started, which holds a lock.
+    # Not a Thread: the signal may have come while a thread is being started, which holds a lock.
     _thread.start_new_thread(_end_later, ())
-    # What is cut off complains.
+    # Code that is cut off would log errors.
     logging.disable()
     _clean_up()
     raise KeyboardInterrupt
 
 
 def _end_later() -> None:
+    """End the process where unwinding takes too long."""
     time.sleep(PATIENCE)
     end("interrupted")
 
 
 def end(message: str | None) -> None:
-    """End this process now."""
+    """End this process now, with a message on stderr if there is one."""
     if message is not None:
-        start = "\n" if os.isatty(2) else ""
+        line = f"dask-gd: {message}\n"
+        # A terminal has shown ^C.
+        if os.isatty(2):
+            line = f"\n{line}"
         # Not through a buffer, which may be in the middle of a line.
         with contextlib.suppress(OSError):
-            os.write(2, f"{start}dask-gd: {message}\n".encode())
+            os.write(2, line.encode())
     _clean_up()
     os._exit(INTERRUPTED)
 
 
 def end_if_interrupted(message: str | None = None) -> None:
-    """End this process if Ctrl-C has begun to."""
+    """End this process if Ctrl-C has begun to end it."""
     if _Process.interrupted:
         end(message)
 
@@ -113,7 +122,7 @@ def unwinding() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cleaned_up_by(cleanup: Callable[[], None]) -> Iterator[None]:
-    """Call ``cleanup`` where Ctrl-C cuts off what runs meanwhile: first of all, and before the process ends."""
+    """Call ``cleanup`` where Ctrl-C cuts off the code of this context: first of all, and before the process ends."""
     _Process.cleanups.append(cleanup)
     try:
         yield
@@ -122,6 +131,7 @@ def cleaned_up_by(cleanup: Callable[[], None]) -> Iterator[None]:
 
 
 def _clean_up() -> None:
+    """Call all cleanups, whatever they raise."""
     for cleanup in list(_Process.cleanups):
         with contextlib.suppress(Exception):
             cleanup()

@@ -1,4 +1,4 @@
-"""A report of a fit or a search: one HTML file, with pictures, that needs nothing else and can be sent to anybody."""
+"""Write a report of a fit or a search: an HTML file with pictures that needs nothing else and can be sent anywhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from .model.losses import LOSSES, loss_of
 from .results.fit_result import FitResult, latest_of_fit, result_of
 from .store.store import Checkpoint, Store
 
-#: Weights, outputs and iterations in the tables.
-WEIGHTS, OUTPUTS, ITERATIONS = 300, 12, 20
+#: Rows of the table of weights.
+WEIGHTS = 300
+#: Columns of the table of weights.
+OUTPUTS = 12
+#: Rows of the table of iterations.
+ITERATIONS = 20
+
+#: The headings of a page, if they have a text, with the HTML below them.
+Sections = list[tuple[str | None, str]]
 
 STYLE = """
 :root { color-scheme: light }
@@ -38,20 +45,20 @@ p { margin: 0 0 .5rem; color: #555 }
 
 
 def report(run: FitResult | SearchResult | str | os.PathLike, out: str | os.PathLike) -> Path:
-    """Write a report as one HTML file: how it ended, pictures, the last iterations, weights, speed.
+    """Write a report as an HTML file: how it ended, pictures, the last iterations, weights, speed.
 
     Parameters
     ----------
     run : FitResult, SearchResult or path
-        A path is a fit's store, of which the report also says how the fit was made. The fit may be still running, or
+        A path is a fit's store; its report also says how the fit was made. The fit may be still running, or
         interrupted.
     out : path
-        The file, in a directory that exists. A file of that name is replaced, once the new one is whole.
+        The file, in a directory that exists. A file of that name is replaced, once the new file is whole.
 
     Returns
     -------
     Path
-        That of the file.
+        The path of the file.
 
     Raises
     ------
@@ -69,12 +76,14 @@ def report(run: FitResult | SearchResult | str | os.PathLike, out: str | os.Path
     >>> dask_gd.report(run, tempfile.mkdtemp() + "/report.html").name
     'report.html'
     """
+    # Refuse a place that cannot be written before anything is drawn.
     out = Path(out)
     if out.is_dir():
         raise InvalidArgumentError(f"report(run, {str(out)!r}): that is a directory; name a file in it.")
     if not out.parent.is_dir():
         raise InvalidArgumentError(f"report(run, {str(out)!r}): there is no directory {out.parent}; make it first.")
     pyplot()
+    # A page for each kind of run.
     if isinstance(run, SearchResult):
         text = of_search(run)
     elif isinstance(run, FitResult):
@@ -91,46 +100,53 @@ def report(run: FitResult | SearchResult | str | os.PathLike, out: str | os.Path
 
 @dataclass(frozen=True)
 class StoredLoss:
-    """What a store knows of a loss of the user's own: its name, and of a model the shapes of its parameters."""
+    """A loss of the user's own as a store has it: its name, and for a model the shapes of its parameters."""
 
     name: str
     shapes: dict[str, list[int]] | None
 
 
 def of_store(path: Path) -> str:
-    """The page of a stored fit, whose loss need not be known here."""
+    """Return the page of a stored fit, whose loss need not be known here."""
     store = Store(path)
     checkpoint = latest_of_fit(store)
-    written = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
+    # A loss of the user's own is not stored; its name is enough for a report.
     loss = checkpoint.attributes["dask_gd"]["loss"]
-    own = None
+    unknown_loss = None
     if loss_of(loss) is None:
-        own = StoredLoss(loss["name"], loss["parameters"].get("shapes"))
-    run = result_of(checkpoint, own)  # type: ignore[arg-type]
-    when = f"Iteration {checkpoint.iteration} of {path}, committed on {written:%Y-%m-%d at %H:%M:%S} UTC."
-    return page(f"The fit {path.name}", [(None, f"<p>{escape(when)}</p>"), *fit_sections(run, made(checkpoint))])
+        unknown_loss = StoredLoss(loss["name"], loss["parameters"].get("shapes"))
+    run = result_of(checkpoint, unknown_loss)  # type: ignore[arg-type]
+    # The state of the store comes first.
+    committed = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
+    state = f"Iteration {checkpoint.iteration} of {path}, committed on {committed:%Y-%m-%d at %H:%M:%S} UTC."
+    sections = [(None, f"<p>{escape(state)}</p>"), *fit_sections(run, made(checkpoint))]
+    return page(f"The fit {path.name}", sections)
 
 
 def made(checkpoint: Checkpoint) -> dict[str, str]:
-    """How a stored fit was made: what it must have in common with one that goes on from it."""
-    found = {}
+    """Say how a stored fit was made, as names and texts: a fit that resumes it must agree."""
+    texts = {}
     for field, value in checkpoint.attributes["dask_gd"]["spec"].items():
-        for name, own in (value if isinstance(value, dict) else {"name": value}).items():
-            if isinstance(own, str):
-                found[field if name == "name" else f"{field}: {name}"] = own
+        # A loss or a solver has a name and parameters.
+        parameters = {"name": value}
+        if isinstance(value, dict):
+            parameters = value
+        for name, parameter in parameters.items():
+            label = field if name == "name" else f"{field}: {name}"
+            if isinstance(parameter, str):
+                texts[label] = parameter
             else:
-                found[field if name == "name" else f"{field}: {name}"] = json.dumps(own)
-    return found
-
-
-Sections = list[tuple[str | None, str]]
+                texts[label] = json.dumps(parameter)
+    return texts
 
 
 def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections:
-    """Of the page of a fit."""
+    """Return the sections of the page of a fit, with its specification if there is one."""
+    # Words first.
     sections: Sections = [("How it ended", pairs({"ended": ended(run), **summary(run)}))]
     if spec:
         sections.append(("How it was made", pairs(spec)))
+    # Then pictures and numbers.
     axes = figure(9, 3.6).subplots(1, 2)
     plot_fit(run.history, run.reason, axes)
     sections.append(("Loss and gradient", svg(axes[0].figure)))
@@ -143,67 +159,85 @@ def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections
 
 
 def iterations(run: FitResult) -> str:
-    """A table of the last ones."""
+    """Tabulate the last iterations."""
     history = run.history.isel(iteration=slice(-ITERATIONS, None))
     rows = []
     for i, number in enumerate(history.iteration.values.tolist()):
-        at = {name: float(values[i]) for name, values in history.data_vars.items()}
-        fast = at["rows"] > 0 and at["seconds"] > 0
+        iteration = {name: float(values[i]) for name, values in history.data_vars.items()}
+        # Speeds are known only where rows were read.
+        rows_per_second = ""
+        megabytes_per_second = ""
+        if iteration["rows"] > 0 and iteration["seconds"] > 0:
+            rows_per_second = rounded(iteration["rows"] / iteration["seconds"])
+            megabytes_per_second = rounded(iteration["bytes_read"] / 1e6 / iteration["seconds"])
         rows.append(
             [
                 f"{number:,}",
-                f"{at['loss']:.10g}",
-                f"{at['grad_norm']:.2e}",
-                f"{at['step_size']:.3g}",
-                f"{at['passes']:.3g}",
-                f"{at['rows']:,.0f}",
-                size(at["bytes_read"]),
-                f"{at['seconds']:.3g}",
-                rounded(at["rows"] / at["seconds"]) if fast else "",
-                rounded(at["bytes_read"] / 1e6 / at["seconds"]) if fast else "",
+                f"{iteration['loss']:.10g}",
+                f"{iteration['grad_norm']:.2e}",
+                f"{iteration['step_size']:.3g}",
+                f"{iteration['passes']:.3g}",
+                f"{iteration['rows']:,.0f}",
+                size(iteration["bytes_read"]),
+                f"{iteration['seconds']:.3g}",
+                rows_per_second,
+                megabytes_per_second,
             ]
         )
     head = ["iteration", "loss", "gradient", "step size", "passes", "rows", "read", "seconds", "rows/s", "MB/s"]
-    left = run.history.sizes["iteration"] - len(rows)
+    # Say what the table leaves out.
+    before = run.history.sizes["iteration"] - len(rows)
     note = ""
-    if left:
-        note = f"<p>The last {len(rows)}; {left:,} before them are left out.</p>"
+    if before:
+        note = f"<p>The last {len(rows)}; {before:,} before them are left out.</p>"
     return note + table(head, rows)
 
 
-def of_search(found: SearchResult) -> str:
-    """The page of a search."""
-    data = found.data
+def of_search(result: SearchResult) -> str:
+    """Return the page of a search."""
+    # For a loss of the user's own the repr may be addresses.
+    loss = result.loss.name
+    if loss in LOSSES:
+        loss = repr(result.loss)
     about = {
-        "data": found.described,
-        "loss": repr(found.loss) if found.loss.name in LOSSES else found.loss.name,
-        "scored by": found.scoring,
-        "passes": rounded(found.passes),
+        "data": result.described,
+        "loss": loss,
+        "scored by": result.scoring,
+        "passes": rounded(result.passes),
     }
-    known = not data.score.isnull().any("fold").all()
-    if known:
-        about |= {f"best {name}": v if isinstance(v, str) else f"{v:.6g}" for name, v in found.best.items()}
+    # The best candidate, if any has a score on all folds.
+    has_best = not result.data.score.isnull().any("fold").all()
+    if has_best:
+        for name, value in result.best.items():
+            if not isinstance(value, str):
+                value = f"{value:.6g}"
+            about[f"best {name}"] = value
+    # The picture and the tables.
     axes = figure(7, 4.2).subplots()
-    plot_search(found, axes)
+    plot_search(result, axes)
     sections: Sections = [
-        (None, f"<p>{escape(found.heading())}</p>"),
+        (None, f"<p>{escape(result.heading())}</p>"),
         ("What was found", pairs(about)),
         ("Scores", svg(axes.figure)),
-        ("Candidates", candidates(found)),
+        ("Candidates", candidates(result)),
     ]
-    if known:
-        at = data.isel(candidate=found.best_index)
+    if has_best:
+        best = result.data.isel(candidate=result.best_index)
         intercept = None
-        if found.fit_intercept:
-            intercept = at.all_intercept
-        told = weights(at.all_weights, intercept, limit=WEIGHTS, outputs=OUTPUTS)
-        sections.append(("Weights of the best, fitted to all rows", told))
+        if result.fit_intercept:
+            intercept = best.all_intercept
+        best_weights = weights(best.all_weights, intercept, limit=WEIGHTS, outputs=OUTPUTS)
+        sections.append(("Weights of the best, fitted to all rows", best_weights))
     return page("A search", sections)
 
 
 def page(title: str, sections: Sections) -> str:
-    """A whole document."""
-    parts = [(f"<h2>{escape(head)}</h2>" if head else "") + body for head, body in sections]
+    """Return a whole document."""
+    parts = []
+    for heading, body in sections:
+        if heading:
+            body = f"<h2>{escape(heading)}</h2>{body}"
+        parts.append(body)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
@@ -212,25 +246,27 @@ def page(title: str, sections: Sections) -> str:
 
 
 def figure(width: float, height: float) -> Any:
-    """One that pyplot does not know of, so that nothing shows or stays."""
+    """Return a figure that pyplot does not know of, so that nothing shows or stays."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(drawn: Any) -> str:
-    """The figure as an element, its text as outlines, the same each time."""
+def svg(drawing: Any) -> str:
+    """Return a figure as an element: its text as outlines, the same bytes each time."""
     import matplotlib
 
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    file = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": "dask_gd", "svg.fonttype": "path"}):
-        drawn.savefig(text, format="svg", metadata=nothing)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        drawing.savefig(file, format="svg", metadata=no_metadata)
+    # Without the head of a file of its own.
+    text = file.getvalue()
+    return text[text.index("<svg") :]
 
 
 def replace_file(out: Path, text: str) -> None:
-    """Write beside the place, then rename: whoever looks finds the old file or the new one."""
+    """Write a file beside its place, then rename it: a reader finds the old file or the new file, whole."""
     temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
     try:
         temporary.write_text(text, encoding="utf-8")

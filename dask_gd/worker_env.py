@@ -1,7 +1,6 @@
-"""What a task sets in the process it runs in, whichever process that is, before it computes.
+"""Set up the process in which a task runs, whichever process that is, before the task computes.
 
-It is set by the task itself, so that it holds on every cluster, also one that somebody else started, and on workers
-that join later.
+The task itself does so, on every cluster, also a cluster that somebody else started, and on workers that join later.
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ from distributed.worker import WORKER_ANY_RUNNING
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_users, _before = 0, [0]
+#: Tasks and solver steps of this process that need BLAS to have a single thread.
+_users = 0
+#: Threads of each BLAS library without them.
+_threads_before = [0]
 
 
 @contextlib.contextmanager
@@ -28,33 +30,37 @@ def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread while any task (or solver step) of this process runs.
 
     Dask runs a task on every core already; and BLAS splits its sums by the number of its threads, so that weights
-    would depend on the machine. Each that enters sets the limit, since for some libraries it is the thread's own; the
-    last to leave lifts it.
+    would depend on the machine. Each task that enters sets the limit, since in some libraries a thread has its own
+    limit; the last to leave lifts it.
     """
-    global _users, _before
+    global _users, _threads_before
+    # The first to enter remembers the numbers of threads.
     with _lock:
         if _users == 0:
-            _before = [library.get_num_threads() for library in _blas()]
-        _set([1] * len(_blas()))
+            _threads_before = [library.get_num_threads() for library in _blas()]
+        _set_threads([1] * len(_blas()))
         _users += 1
     try:
         yield
     finally:
+        # The last to leave restores them.
         with _lock:
             _users -= 1
             if _users == 0:
-                _set(_before)
+                _set_threads(_threads_before)
 
 
 @lru_cache(maxsize=1)
 def _blas() -> list[Any]:
+    """Return the BLAS libraries of this process."""
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
-def _set(threads: list[int]) -> None:
+def _set_threads(threads: list[int]) -> None:
+    """Set the number of threads of each BLAS library."""
     for library, number in zip(_blas(), threads, strict=True):
-        # threadpoolctl 3.8 heeds only the thread that first set OpenBLAS's limit, which is the whole process's; ours
-        # is held by whichever tasks run, so the claim is dropped before and after.
+        # threadpoolctl 3.8 heeds only the thread that first set OpenBLAS's limit, which is the whole process's. Here
+        # any task may set it, so that the claim is dropped before and after.
         release = getattr(library, "clear_controlling_thread", lambda force: None)
         release(force=True)
         library.set_num_threads(number)
@@ -67,7 +73,7 @@ RELIEVE = 0.6
 
 
 def relieve() -> bool:
-    """Give the pages that `keep_pages` kept back where this process's memory nears its worker's limit; True if it did.
+    """Give back the pages that `keep_pages` kept where this process's memory nears its worker's limit; True if it did.
 
     Dask counts them as used, and would pause the worker for them, for ever.
     """
@@ -81,7 +87,7 @@ def relieve() -> bool:
 
 
 def memory_limit() -> int | None:
-    """The limit in bytes of the Dask worker that runs this task; None without a worker or a limit."""
+    """Return the limit in bytes of the Dask worker that runs this task; None without a worker or a limit."""
     try:
         return get_worker().memory_manager.memory_limit
     except (ValueError, AttributeError):
@@ -89,11 +95,11 @@ def memory_limit() -> int | None:
 
 
 def process_name() -> str:
-    """This process as errors name it: by its worker's address, if it has one worker."""
+    """Name this process for errors: by its worker's address, if it has one worker."""
     try:
         return f"worker {get_worker().address}"
     except ValueError:
-        # Not a thread of Dask's, but one that reads ahead for it.
+        # Not a thread of Dask's, but a thread that prefetches for it.
         addresses = {worker.address for worker in Worker._instances if worker.status in WORKER_ANY_RUNNING}
         if len(addresses) == 1:
             return f"worker {addresses.pop()}"
@@ -102,7 +108,7 @@ def process_name() -> str:
 
 @lru_cache(maxsize=1)
 def keep_pages() -> bool:
-    """Tell malloc to keep the memory of freed chunks for the next ones; True where that could be done.
+    """Tell malloc to keep the memory of freed chunks for the next chunks; True where that could be done.
 
     Most of the cost of decoding a chunk is its memory: an array of some megabytes is mapped, faulted in page by page,
     and unmapped when it is freed. With these thresholds it comes from, and goes back to, memory that the process
@@ -116,4 +122,5 @@ def keep_pages() -> bool:
     # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h keep the pages; M_ARENA_MAX, so that they are kept
     # once and not by each of the threads that zarr reads with.
     settings = ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1))
+    # All are set, also where malloc refuses the first.
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])

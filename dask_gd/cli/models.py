@@ -1,4 +1,4 @@
-"""``dask-gd fit`` and ``dask-gd search``."""
+"""Define the commands ``dask-gd fit`` and ``dask-gd search``."""
 
 from __future__ import annotations
 
@@ -65,31 +65,44 @@ def fit(
     \b
         dask-gd fit flights.zarr -x X -y late --loss logistic --penalty l2:1e-5 --store runs/flights
     """
-    asked, cluster = split_options(options)
-    store = asked.pop("store")
-    with cluster_of(**cluster, quiet=quiet), CtrlC(store, quiet) as ctrl_c:
+    # The data is opened before there is a cluster.
+    arguments, cluster = split_options(options)
+    if penalty == "none":
+        penalty = None
+    path = arguments.pop("store")
+    with cluster_of(**cluster, quiet=quiet), CtrlC(path, quiet) as ctrl_c:
+        store = None
+        if path is not None:
+            store = Store(path, keep)
         run = fit_(
-            **asked,
-            penalty=None if penalty == "none" else penalty,
+            **arguments,
+            penalty=penalty,
             target_loss=target_loss,
-            store=None if store is None else Store(store, keep),
+            store=store,
             callbacks=[*progress_of(progress, quiet), ctrl_c],
         )
         ctrl_c.end_if_asked()
-    click.echo(as_json(about(run, store)) if json_ else summary(run, store))
-    enough = getattr(asked["solver"], "batch", 1.0) < 1 or asked["solver"] == "sgd"
-    if run.reason in ("diverged", "stalled") or (run.reason == "max_iter" and not enough):
+    # The result.
+    if json_:
+        click.echo(as_json(about(run, path)))
+    else:
+        click.echo(summary(run, path))
+    # Solvers that read a sample of the rows end with their last step.
+    is_stochastic = getattr(arguments["solver"], "batch", 1.0) < 1 or arguments["solver"] == "sgd"
+    if run.reason in ("diverged", "stalled") or (run.reason == "max_iter" and not is_stochastic):
         raise click.exceptions.Exit(NOT_CONVERGED)
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of `fit` and `search`, and those of the cluster. The data is opened before there is one."""
+    """Return the arguments of `fit` and `search`, with the data opened, and the arguments of the cluster."""
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "threads", "memory")}
     check_cluster(**cluster)
+    # All other options are arguments by the same name.
     names = ("source", "x", "y", "rows", "missing", "features", "target", "sample_dims", "sample_weight", "offset")
     data = {name: options.pop(name) for name in (*names, "nan")}
     fit_intercept = not options.pop("no_intercept")
-    return {**data_of(**data), **options, "fit_intercept": fit_intercept}, cluster
+    arguments = {**data_of(**data), **options, "fit_intercept": fit_intercept}
+    return arguments, cluster
 
 
 @click.command(cls=Command)
@@ -112,50 +125,57 @@ def search(refit_store: str | None, json_: bool, quiet: bool, progress: bool, **
     \b
         dask-gd search flights.zarr -x X -y late --loss logistic --Cs 0.01,1,100 --scoring accuracy
     """
+    # A search without candidates is refused before anything is opened.
     if all(options[name] is None for name in ("alphas", "Cs", "learning_rates")):
         raise click.UsageError("Which candidates? --alphas 1e-4,1e-2 or --Cs 0.1,1,10 or --learning-rates 0.01,0.1.")
-    asked, cluster = split_options(options)
-    store = asked["store"]
-    data = {name: asked[name] for name in DATA if name in asked}
+    # The data is opened before there is a cluster.
+    arguments, cluster = split_options(options)
+    data = {name: arguments[name] for name in DATA if name in arguments}
     with cluster_of(**cluster, quiet=quiet):
-        with CtrlC(store, quiet) as ctrl_c:
-            found = search_(**asked, callbacks=[*progress_of(progress, quiet), ctrl_c])
+        with CtrlC(arguments["store"], quiet) as ctrl_c:
+            callbacks = [*progress_of(progress, quiet), ctrl_c]
+            result = search_(**arguments, callbacks=callbacks)
+        # The fit of the best has a store of its own, and so another way to go on after Ctrl-C.
         run = None
         if refit_store is not None:
             with CtrlC(refit_store, quiet) as ctrl_c:
-                told = [*progress_of(progress, quiet), ctrl_c]
-                run = found.refit(**data, store=refit_store, callbacks=told)
+                callbacks = [*progress_of(progress, quiet), ctrl_c]
+                run = result.refit(**data, store=refit_store, callbacks=callbacks)
                 ctrl_c.end_if_asked()
+    # The result, and the fit of the best.
     if json_:
-        refitted = {}
+        content = about_search_result(result)
         if run is not None:
-            refitted = {"refit": about(run, refit_store)}
-        click.echo(as_json({**about_found(found), **refitted}))
+            content["refit"] = about(run, refit_store)
+        click.echo(as_json(content))
         return
-    click.echo(f"{found}")
+    click.echo(f"{result}")
     if run is not None:
         click.echo(f"\n{summary(run, refit_store)}")
 
 
-def about_found(found: SearchResult) -> dict[str, Any]:
-    """A search's result as JSON has it."""
-    data = found.data
-    names = [name for name in PARAMETERS if name in found.data.coords]
-    candidates = [
-        {
-            **{name: data[name].values[c] for name in names},
-            "score": float(data.score[c].mean(skipna=False)),
-            "scores": data.score.values[c],
-            "steps": data.n_iter.values[c],
-            "reasons": data.reason.values[c],
-        }
-        for c in range(data.sizes["candidate"])
-    ]
+def about_search_result(result: SearchResult) -> dict[str, Any]:
+    """Return a search's result as JSON has it."""
+    # A candidate has those of the parameters that the search compares.
+    data = result.data
+    names = [name for name in PARAMETERS if name in data.coords]
+    candidates = []
+    for i in range(data.sizes["candidate"]):
+        parameters = {name: data[name].values[i] for name in names}
+        candidates.append(
+            {
+                **parameters,
+                "score": float(data.score[i].mean(skipna=False)),
+                "scores": data.score.values[i],
+                "steps": data.n_iter.values[i],
+                "reasons": data.reason.values[i],
+            }
+        )
     return {
-        "scoring": found.scoring,
+        "scoring": result.scoring,
         "folds": data.sizes["fold"],
-        "passes": found.passes,
-        "best": found.best,
-        "best_index": found.best_index,
+        "passes": result.passes,
+        "best": result.best,
+        "best_index": result.best_index,
         "candidates": candidates,
     }

@@ -1,4 +1,4 @@
-"""Options that commands of the command line share, and what they stand for."""
+"""Define the options that commands of the command line share, and turn them into arguments."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .terminal import say
 
 PENALTIES: dict[str, Any] = {"l2": L2, "l1": L1, "elasticnet": ElasticNet}
 
-#: A scheduler that has not answered by then is not there.
+#: Time after which a scheduler that has not answered is taken to be absent.
 ANSWER_WITHIN = "10s"
 
 
 class Spec(click.ParamType):
-    """An object by ``NAME[:value,...,parameter=value,...]``; a name alone that is in ``plain`` as it is."""
+    """A parameter ``NAME[:value,...,parameter=value,...]`` that stands for an object; names in ``plain`` stay names."""
 
     name = "spec"
 
@@ -43,37 +43,44 @@ class Spec(click.ParamType):
         self.plain = plain
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the object, or refuse a name or a parameter that there is not."""
+        # The name.
         if not isinstance(value, str):
             return value
         name, _, rest = value.partition(":")
         if name in self.plain and not rest:
             return name
         if name not in self.choices:
-            self.fail(
-                f"{value!r}: choose one of {', '.join([*self.plain, *sorted(self.choices)])}.", parameter, context
-            )
+            choices = ", ".join([*self.plain, *sorted(self.choices)])
+            self.fail(f"{value!r}: choose one of {choices}.", parameter, context)
+        # The parameters, by their places or their names.
         known = list(inspect.signature(self.choices[name]).parameters)
-        given: dict[str, Any] = {}
-        for i, item in enumerate(rest.split(",") if rest else ()):
+        arguments: dict[str, Any] = {}
+        items = rest.split(",") if rest else []
+        for i, item in enumerate(items):
             key, equals, text = item.partition("=")
-            key, text = (key, text) if equals else ("".join(known[i : i + 1]), key)
-            if key not in known or key in given:
+            if not equals:
+                text = key
+                key = "".join(known[i : i + 1])
+            if key not in known or key in arguments:
+                allowed = f"{name} takes no parameters"
                 if known:
                     allowed = f"{name} takes {', '.join(known)}"
-                else:
-                    allowed = f"{name} takes no parameters"
                 self.fail(f"{value!r}: {allowed}, each once.", parameter, context)
-            given[key] = _number(text)
+            arguments[key] = _number(text)
         try:
-            return self.choices[name](**given)
+            return self.choices[name](**arguments)
         except (DaskGDError, TypeError) as error:
             self.fail(f"{value!r}: {error}", parameter, context)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return the form of the parameter, for help."""
         return "NAME[:PARAMETER=VALUE,...]"
 
 
 def _number(text: str) -> Any:
+    """Return the number that a text is, or the text if it is none."""
+    # An int where possible: some parameters are counts.
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
@@ -81,6 +88,7 @@ def _number(text: str) -> Any:
 
 
 def _listed(choices: dict[str, Any]) -> str:
+    """List the names of the choices, for help."""
     return ", ".join(sorted(choices))
 
 
@@ -90,19 +98,22 @@ class Names(click.ParamType):
     name = "a,b,..."
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the list of names."""
         if isinstance(value, str):
             return [name.strip() for name in value.split(",")]
         return value
 
 
 class Numbers(click.ParamType):
-    """Numbers with commas between them; or, if it may be, how many."""
+    """Numbers with commas between them; or their count, where that is allowed."""
 
     def __init__(self, or_count: bool = False):
         self.or_count = or_count
         self.name = "a,b,... or how many" if or_count else "a,b,..."
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the list of numbers, or their count."""
+        # Digits alone are a count.
         if not isinstance(value, str):
             return value
         if self.or_count and value.strip().isdigit():
@@ -114,11 +125,12 @@ class Numbers(click.ParamType):
 
 
 class Rows(click.ParamType):
-    """A:B, consecutive rows, of which one end may be left out."""
+    """Consecutive rows A:B, of which either end may be left out."""
 
     name = "A:B"
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the slice of the rows."""
         if not isinstance(value, str):
             return value
         try:
@@ -129,11 +141,12 @@ class Rows(click.ParamType):
 
 
 class Keep(click.ParamType):
-    """How many iterations, or all of them."""
+    """A number of iterations, or all of them."""
 
     name = "N|all"
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the number, or None for all."""
         if value == "all":
             return None
         if not str(value).isdigit() or int(value) < 2:
@@ -147,6 +160,7 @@ class Memory(click.ParamType):
     name = "SIZE"
 
     def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        """Return the number of bytes."""
         try:
             return parse_bytes(value)
         except (ValueError, TypeError):
@@ -154,8 +168,9 @@ class Memory(click.ParamType):
 
 
 def _together(*options: Callable) -> Callable:
-    """Several options as one decorator, in the order in which help shows them."""
+    """Return a decorator that adds these options, in the order in which help shows them."""
 
+    # The decorator that is applied last is shown first.
     def decorate(function: Callable) -> Callable:
         for option in reversed(options):
             function = option(function)
@@ -241,23 +256,35 @@ def data_of(
     offset: str | None,
     nan: str,
 ) -> dict[str, Any]:
-    """The arguments of `fit` and `search` that say what the data is."""
+    """Return the arguments of `fit` and `search` that say what the data is, with the data opened."""
+    # Arrays of a Zarr group.
     if features is None and target is None and sample_dims is None:
         if x is None or y is None:
             raise click.UsageError(
                 "Which arrays? Name those of a Zarr group, --x NAME --y NAME, or variables of an xarray Dataset, "
                 "--features A,B --target T --sample-dims D,E."
             )
-        given = {"x": x, "y": y, "sample_weight": sample_weight, "offset": offset}
-        return {"x": open_group(source, **given, rows=rows or slice(None), missing=missing or "error"), "nan": nan}
+        opened = open_group(
+            source,
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            offset=offset,
+            rows=rows or slice(None),
+            missing=missing or "error",
+        )
+        return {"x": opened, "nan": nan}
+    # Variables of a Dataset.
     if (x, y, rows, missing) != (None,) * 4:
         raise click.UsageError("--x, --y, --rows and --missing are for arrays of a Zarr group, not beside --features.")
     if features is None or target is None or sample_dims is None:
         raise click.UsageError("Of an xarray Dataset give all three: --features, --target and --sample-dims.")
+    if len(target) == 1:
+        target = target[0]
     return {
         "x": dataset_of(source),
         "features": features,
-        "target": target[0] if len(target) == 1 else target,
+        "target": target,
         "sample_dims": tuple(sample_dims),
         "sample_weight": sample_weight,
         "offset": offset,
@@ -266,13 +293,15 @@ def data_of(
 
 
 def dataset_of(source: str) -> xr.Dataset:
-    """An xarray Dataset, packed as it is stored, from Zarr or, by its name, netCDF."""
+    """Open an xarray Dataset, packed as it is stored, from Zarr or, by its name, netCDF."""
+    # Anything but netCDF is Zarr.
     try:
         if source.endswith((".nc", ".nc4")):
             return xr.open_dataset(source, mask_and_scale=False, chunks={})
         with understood(f"{source}", OSError, ImportError, zarr.errors.BaseZarrError):
-            # Without chunks first: Dask lists them all.
-            for name, variable in xr.open_zarr(source, mask_and_scale=False, decode_cf=False, chunks=None).items():
+            # Variables are checked without chunks first, since Dask lists all chunks.
+            unchunked = xr.open_zarr(source, mask_and_scale=False, decode_cf=False, chunks=None)
+            for name, variable in unchunked.items():
                 check_variable(variable.variable, name)
             return xr.open_zarr(source, mask_and_scale=False)
     except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
@@ -280,7 +309,8 @@ def dataset_of(source: str) -> xr.Dataset:
 
 
 def check_cluster(scheduler: str | None, workers: int | None, threads: int | None, memory: int | None) -> None:
-    """Refuse what cannot go together, before anything runs."""
+    """Refuse options that cannot go together, before anything runs."""
+    # These would say how to start a cluster.
     if scheduler is not None and (workers, threads, memory) != (None,) * 3:
         raise click.UsageError("--scheduler is a cluster that runs already; leave --workers, --threads, --memory out.")
     if memory is not None and workers is None:
@@ -291,9 +321,13 @@ def check_cluster(scheduler: str | None, workers: int | None, threads: int | Non
 def cluster_of(
     scheduler: str | None, workers: int | None, threads: int | None, memory: int | None, quiet: bool = False
 ) -> Iterator[None]:
-    """A running cluster, one of processes on this machine, or Dask's threads."""
+    """Run commands on a running cluster, on a cluster of processes on this machine, or on Dask's threads."""
+    # Threads of this process.
     if scheduler is None and workers is None:
-        with dask.config.set({"scheduler": "threads", **({} if threads is None else {"num_workers": threads})}):
+        config: dict[str, Any] = {"scheduler": "threads"}
+        if threads is not None:
+            config["num_workers"] = threads
+        with dask.config.set(config):
             yield
         return
     from distributed import Client
@@ -301,6 +335,7 @@ def cluster_of(
     from .workers import worker_processes
 
     with contextlib.ExitStack() as stack:
+        # A cluster that runs, or processes for as long as the command runs.
         if scheduler is not None:
             try:
                 client = stack.enter_context(Client(scheduler, timeout=ANSWER_WITHIN))
@@ -311,14 +346,18 @@ def cluster_of(
             threads = threads or max(1, CPU_COUNT // workers)
             if workers * threads > CPU_COUNT:
                 say(f"warning: {workers} workers of {threads} threads on {CPU_COUNT} cores take turns")
+            memory_limit: int | str = "auto"
+            if memory is not None:
+                memory_limit = memory
             processes = worker_processes(
                 n_workers=workers,
                 threads_per_worker=threads,
-                memory_limit="auto" if memory is None else memory,
+                memory_limit=memory_limit,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
             )
             client = stack.enter_context(processes)
+        # Where to watch it.
         if not quiet:
             page = f"{client.dashboard_link}".replace("/status", "/gd")
             say(f"scheduler {client.scheduler.address}, dashboard {page}")  # type: ignore[union-attr]
@@ -326,19 +365,21 @@ def cluster_of(
 
 
 def progress_of(progress: bool, quiet: bool) -> list[Any]:
-    """Bars on stderr, where somebody sees them or asked for them."""
+    """Return the callback that draws bars on stderr, where somebody sees them or has requested them."""
     if progress or (sys.stderr.isatty() and not quiet):
         return [Progress(file=sys.stderr, disable=False)]
     return []
 
 
 def check_output(output: str, overwrite: bool, source: str) -> Path:
-    """Where to write, or a usage error. What is replaced is Zarr, and not what is read."""
+    """Return the path to write to, or refuse it: only Zarr is replaced, and not the data that is read."""
     path = Path(output)
+    # A path that is free needs no more.
     if "://" in output:
         raise click.UsageError(f"-o {output}: give a path on this machine.")
     if not os.path.lexists(path):
         return path
+    # A path that is taken is replaced only with care.
     if not overwrite:
         raise click.UsageError(f"-o {output} exists; --overwrite replaces it.")
     if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):

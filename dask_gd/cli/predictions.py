@@ -1,4 +1,4 @@
-"""``dask-gd predict``."""
+"""Define the command ``dask-gd predict``."""
 
 from __future__ import annotations
 
@@ -44,40 +44,45 @@ def predict(
     "prediction" and its coordinates. It appears once it is complete: every chunk is counted before. The workers of a
     --scheduler must see the place.
     """
+    # Refuse arguments that do not fit together before a cluster starts.
     check_cluster(**cluster)
     path = check_output(output, overwrite, source)
     fitted = load(run)
-    named = fitted.sample_dims is not None
-    if named and (x is not None or rows is not None):
+    is_of_dataset = fitted.sample_dims is not None
+    if is_of_dataset and (x is not None or rows is not None):
         raise click.UsageError(f"{run} is a fit to a Dataset, which names its features; leave --x and --rows out.")
-    if not named and x is None:
+    if not is_of_dataset and x is None:
         raise click.UsageError(f"{run} is a fit to an array; name the one to predict from: --x NAME.")
+    # Nothing is computed before the prediction is written.
     with cluster_of(**cluster, quiet=quiet):
-        if named:
+        if is_of_dataset:
             prediction: da.Array | xr.DataArray = fitted.predict(dataset_of(source), offset=offset)
         else:
             group = group_of(source)
-            given = [_array(group, source, name) for name in (x, offset)]
-            prediction = fitted.predict(*given)
+            prediction = fitted.predict(array_of(group, source, x), array_of(group, source, offset))
             if rows is not None:
                 prediction = prediction[rows]
-        written = write(prediction, path, overwrite=overwrite)
+        place = write(prediction, path, overwrite=overwrite)
     if not quiet:
-        say(f"wrote {written}, {' x '.join(map(str, prediction.shape))}")
+        shape = " x ".join(map(str, prediction.shape))
+        say(f"wrote {place}, {shape}")
 
 
 def group_of(source: str) -> zarr.Group:
+    """Open a Zarr group, or refuse anything else."""
     try:
         return zarr.open_group(_location(source), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise InvalidArgumentError(f"{source} is not a Zarr group.") from error
 
 
-def _array(group: zarr.Group, source: str, name: str | None) -> Any:
+def array_of(group: zarr.Group, source: str, name: str | None) -> Any:
+    """Return an array of a group, or None without a name; refuse a name that the group does not have."""
     if name is None:
         return None
-    found = group.get(name)
-    if not isinstance(found, zarr.Array):
+    # It may be absent, or a group.
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
         names = ", ".join(sorted(key for key, _ in group.arrays()))
         raise InvalidArgumentError(f"{name!r}: no such array in {source}; it has {names or 'none'}.")
-    return found
+    return array

@@ -1,4 +1,4 @@
-"""What the command line says of a fit: ``dask-gd show`` and ``report``, and what ``fit`` ends with."""
+"""Show fits and searches on the command line: ``dask-gd show`` and ``report``, and the summary after ``fit``."""
 
 from __future__ import annotations
 
@@ -30,57 +30,86 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
     stored = Store(run).latest(check_content)
     if stored is None:
         raise NotFittedError(f"{run} holds no finished iteration of a fit or a search.")
+    # Only searches have trials.
+    if "trials" in stored.attributes["dask_gd"]:
+        _show_search(stored, json_)
+    else:
+        _show_fit(stored, run, last=last, weights=weights, json_=json_)
+
+
+def _show_search(stored: Checkpoint, json_: bool) -> None:
+    """Print a stored search."""
+    content = about_search(stored)
+    if json_:
+        click.echo(as_json(content))
+    else:
+        click.echo(facts({name: _text(value) for name, value in content.items()}))
+
+
+def _show_fit(stored: Checkpoint, path: str, *, last: int, weights: bool, json_: bool) -> None:
+    """Print a stored fit: how it was made, its last iterations, and its weights."""
+    # A loss of the user's own is not stored, and not needed to show the rest.
     attributes = stored.attributes["dask_gd"]
-    if "trials" in attributes:
-        it = about_search(stored)
-        click.echo(as_json(it) if json_ else facts({name: _text(value) for name, value in it.items()}))
-        return
-    # A loss of one's own is not stored, and not needed to show what is.
-    own = loss_of(attributes["loss"]) is None
-    result = result_of(stored, as_loss("squared") if own else None)
+    loss = None
+    if loss_of(attributes["loss"]) is None:
+        loss = as_loss("squared")
+    result = result_of(stored, loss)
     spec = attributes["spec"]
     history = result.history
-    described: dict[str, Any] = {
+    # How it was made.
+    penalty = "none"
+    if result.penalised:
+        penalty = _spec(spec["penalty"])
+    model: dict[str, Any] = {
         "loss": _spec(spec["loss"]),
-        "penalty": _spec(spec["penalty"]) if result.penalised else "none",
+        "penalty": penalty,
         "solver": _spec(spec["solver"]),
         "intercept": result.fit_intercept,
         "data": {name: spec["data"][name] for name in ("shape", "dtype")},
         "sample_dims": result.sample_dims,
     }
     if json_:
-        told = {name: history[name].values for name in HISTORY}
-        click.echo(
-            as_json(
-                {
-                    "kind": "fit",
-                    **described,
-                    **about(result, run) | {"loss": told["loss"][-1]},
-                    "spec": spec,
-                    "history": told,
-                }
-            )
-        )
+        curves = {name: history[name].values for name in HISTORY}
+        content = {"kind": "fit", **model, **about(result, path)}
+        content["loss"] = curves["loss"][-1]
+        click.echo(as_json({**content, "spec": spec, "history": curves}))
         return
-    described["data"] = " ".join(map(str, described["data"].values()))
-    click.echo(facts({name: _text(value) for name, value in described.items()}))
+    model["data"] = " ".join(map(str, model["data"].values()))
+    click.echo(facts({name: _text(value) for name, value in model.items()}))
+    # How it went.
     if last:
         rows = [["iteration", "loss", "gradient", "passes", "seconds"]]
-        for i in range(max(0, result.n_iter + 1 - last), result.n_iter + 1):
-            at = history.isel(iteration=i)
-            rows.append([f"{i}", f"{at.loss:.10g}", f"{at.grad_norm:.2e}", f"{at.passes:.3g}", f"{at.seconds:.3g}"])
+        stop = result.n_iter + 1
+        for i in range(max(0, stop - last), stop):
+            iteration = history.isel(iteration=i)
+            rows.append(
+                [
+                    f"{i}",
+                    f"{iteration.loss:.10g}",
+                    f"{iteration.grad_norm:.2e}",
+                    f"{iteration.passes:.3g}",
+                    f"{iteration.seconds:.3g}",
+                ]
+            )
         click.echo(f"\n{table(rows)}")
+    # What it has come to.
     click.echo()
-    click.echo(summary(result, run) if not weights else weights_table(result, None))
+    if weights:
+        click.echo(weights_table(result, None))
+    else:
+        click.echo(summary(result, path))
 
 
 def _spec(spec: dict[str, Any]) -> str:
-    """As it is written on the command line."""
-    values = ",".join(f"{name}={value}" for name, value in spec.items() if name != "name" and value is not None)
-    return spec["name"] + (f":{values}" if values else "")
+    """Write a loss, a penalty or a solver as on the command line."""
+    parameters = [f"{name}={value}" for name, value in spec.items() if name != "name" and value is not None]
+    if not parameters:
+        return spec["name"]
+    return f"{spec['name']}:{','.join(parameters)}"
 
 
 def _text(value: Any) -> str:
+    """Write a value for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
@@ -91,7 +120,8 @@ def _text(value: Any) -> str:
 
 
 def about_search(stored: Checkpoint) -> dict[str, Any]:
-    """What a stored search is, and how far it has come."""
+    """Say what a stored search is, and how far it has come."""
+    # A trial runs as long as it has no reason to end.
     attributes = stored.attributes["dask_gd"]
     spec = attributes["spec"]
     trials = attributes["trials"]
@@ -118,9 +148,14 @@ def report(run: str, output: str) -> None:
 
 
 def about(run: FitResult, store: str | None) -> dict[str, Any]:
-    """A fit as JSON has it."""
+    """Return a fit as JSON has it."""
+    # Totals of all iterations; the file of the last.
     history = run.history
+    rows = float(history.rows.sum())
     seconds = float(history.seconds.sum())
+    file = None
+    if store is not None:
+        file = str(Store(store).file(run.n_iter))
     return {
         "reason": run.reason,
         "converged": run.converged,
@@ -128,18 +163,20 @@ def about(run: FitResult, store: str | None) -> dict[str, Any]:
         "loss": float(history.loss[-1]),
         "gradient": float(history.grad_norm[-1]),
         "passes": float(history.passes.sum()),
-        "rows": float(history.rows.sum()),
+        "rows": rows,
         "dropped": run.dropped,
         "seconds": seconds,
-        "rows_per_second": float(history.rows.sum()) / seconds,
+        "rows_per_second": rows / seconds,
         "megabytes_per_second": float(history.bytes_read.sum()) / 1e6 / seconds,
         "store": store,
-        "file": None if store is None else str(Store(store).file(run.n_iter)),
+        "file": file,
         **weights_of(run),
     }
 
 
 def weights_of(run: FitResult) -> dict[str, Any]:
+    """Return the weights and the intercept of a fit as JSON has them."""
+    # Outputs have names only if the target's columns have.
     outputs = {}
     if "output" in run.weights.coords:
         outputs = {"outputs": run.weights.output.values}
@@ -149,45 +186,65 @@ def weights_of(run: FitResult) -> dict[str, Any]:
 
 
 def feature_names(run: FitResult) -> list[str]:
+    """Return the names of the features; the numbers of a model's parameters."""
     if "feature" in run.weights.coords:
         return [str(name) for name in run.weights.feature.values]
-    places = range(len(run.weights))
-    return list(map(str if isinstance(run.loss, Model) else default_name, places))
+    numbers = range(len(run.weights))
+    if isinstance(run.loss, Model):
+        return list(map(str, numbers))
+    return list(map(default_name, numbers))
 
 
 def summary(run: FitResult, store: str | None) -> str:
-    """What a fit has come to."""
-    it = about(run, store)
+    """Return how a fit has ended, what it took, and its largest weights, for people."""
+    content = about(run, store)
+    speed = f"{content['rows_per_second']:.3g} rows/s, {content['megabytes_per_second']:.0f} MB/s"
+    dropped = ""
+    if run.dropped:
+        dropped = f"{run.dropped:,} rows with NaN"
     lines = {
-        "ended": f"{it['reason']} after {it['iterations']} iterations",
-        "loss": f"{it['loss']:.10g}",
-        "gradient": f"{it['gradient']:.2e}",
-        "passes": f"{it['passes']:.3g}",
-        "time": f"{it['seconds']:.3g} s, {it['rows_per_second']:.3g} rows/s, {it['megabytes_per_second']:.0f} MB/s",
-        "dropped": f"{run.dropped:,} rows with NaN" if run.dropped else "",
-        "stored": it["file"] or "",
+        "ended": f"{content['reason']} after {content['iterations']} iterations",
+        "loss": f"{content['loss']:.10g}",
+        "gradient": f"{content['gradient']:.2e}",
+        "passes": f"{content['passes']:.3g}",
+        "time": f"{content['seconds']:.3g} s, {speed}",
+        "dropped": dropped,
+        "stored": content["file"] or "",
     }
     return f"{facts(lines)}\n\n{weights_table(run, SHOWN, store)}"
 
 
 def weights_table(run: FitResult, most: int | None, store: str | None = None) -> str:
-    """The largest weights, or all of them in their order, and the intercept."""
+    """Tabulate the largest weights, or all of them in their order, and the intercept."""
+    # Rows of the largest weights come first, by the largest of any output.
     values = run.parameters[:-1]
-    names = feature_names(run)
-    size = np.abs(values).max(axis=1)
     if most is None:
         order = np.arange(len(values))
     else:
-        order = np.argsort(-size, kind="stable")[:most]
+        sizes = np.abs(values).max(axis=1)
+        order = np.argsort(-sizes, kind="stable")[:most]
+    # A column for each output.
     outputs: list[str] = ["weight"]
-    if run.weights.ndim == 2:
-        k = run.weights.shape[1]
-        outputs = [str(v) for v in (run.weights.output.values if "output" in run.weights.coords else range(k))]
-    rows = [["feature", *outputs], *([names[i], *(f"{v:+#.6g}" for v in values[i])] for i in order)]
+    if run.weights.ndim == 2 and "output" in run.weights.coords:
+        outputs = [str(name) for name in run.weights.output.values]
+    elif run.weights.ndim == 2:
+        outputs = [str(number) for number in range(run.weights.shape[1])]
+    names = feature_names(run)
+    rows = [["feature", *outputs]]
+    for i in order:
+        rows.append([names[i], *_cells(values[i])])
     if run.fit_intercept:
-        rows.append(["(intercept)", *(f"{v:+#.6g}" for v in run.parameters[-1])])
-    more = len(values) - len(order)
+        rows.append(["(intercept)", *_cells(run.parameters[-1])])
+    # Say what is left out, and how to see it.
+    left_out = len(values) - len(order)
+    if not left_out:
+        return table(rows)
     hint = ""
     if store:
         hint = f"; dask-gd show {store} --weights"
-    return table(rows) + (f"\nand {more:,} smaller ones{hint}" if more else "")
+    return f"{table(rows)}\nand {left_out:,} smaller ones{hint}"
+
+
+def _cells(values: np.ndarray) -> list[str]:
+    """Write the weights of a feature, a number for each output."""
+    return [f"{value:+#.6g}" for value in values]

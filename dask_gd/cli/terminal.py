@@ -1,4 +1,4 @@
-"""What the command line shares with its user: tables and JSON, one-line warnings and errors, and Ctrl-C."""
+"""Talk with the user of the command line: tables and JSON, warnings and errors of a line, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Command(click.Command):
-    """A command with ``--debug``, whose errors are one line and whose warnings are too."""
+    """A command with ``--debug``, whose errors and warnings are a line each."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show where an error comes from."))
 
     def invoke(self, context: click.Context) -> Any:
+        """Run the command, with a line on stderr and an exit status for an error or an interruption."""
         debug = context.params.pop("debug")
         with lines_on_stderr():
             try:
@@ -48,7 +49,8 @@ class Command(click.Command):
                 say("interrupted")
                 context.exit(INTERRUPTED)
             except BrokenPipeError:
-                raise  # click ends without a word
+                # click ends without a word.
+                raise
             except (DaskGDError, OSError, ImportError) as error:
                 if debug:
                     raise
@@ -57,60 +59,65 @@ class Command(click.Command):
 
 
 def say(message: str) -> None:
-    """A line on stderr."""
+    """Write a line to stderr."""
     click.echo(f"dask-gd: {message}", err=True)
 
 
 @contextlib.contextmanager
 def lines_on_stderr() -> Iterator[None]:
-    """Warnings and log records as lines on stderr, each without where in the code it comes from."""
+    """Write warnings and log records as lines to stderr, without where in the code they come from."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(f"{record.levelname.lower()}: {record.getMessage()}")
 
+    # Log records of this package, which no other handler shows a second time.
     logger = logging.getLogger("dask_gd")
     handler = Handler(logging.WARNING)
     propagate = logger.propagate
     logger.propagate = False
     logger.addHandler(handler)
-    # Of tasks that Ctrl-C has left without anybody to ask for them.
-    tasks = logging.getLogger("asyncio")
-    level = tasks.level
-    tasks.setLevel(logging.CRITICAL)
+    # asyncio logs tasks that Ctrl-C has left without anybody to ask for them.
+    asyncio_logger = logging.getLogger("asyncio")
+    level = asyncio_logger.level
+    asyncio_logger.setLevel(logging.CRITICAL)
+    # Warnings, for as long as the command runs.
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: say(f"warning: {message}")  # type: ignore[assignment]
             yield
     finally:
-        tasks.setLevel(level)
+        asyncio_logger.setLevel(level)
         logger.propagate = propagate
         logger.removeHandler(handler)
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Columns side by side, the first to the left and the others to the right."""
+    """Set columns side by side, the first aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
-    return "\n".join(indent + "  ".join(line).rstrip() for line in lines)
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        lines.append(indent + "  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def facts(rows: dict[str, str]) -> str:
-    """Names and what is to be said of each, in two columns."""
+    """Set names and their texts in two columns; names without a text are left out."""
     width = max(map(len, rows))
     return "\n".join(f"{name.ljust(width)}  {text}" for name, text in rows.items() if text)
 
 
 def as_json(value: Any) -> str:
-    """JSON as every reader knows it: NaN and infinity, which it lacks, are null."""
+    """Write a value as JSON that every reader knows: NaN and infinity, which JSON lacks, are null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {str(k): plain(v) for k, v in value.items()}
+            return {str(key): plain(content) for key, content in value.items()}
         if isinstance(value, np.ndarray | np.generic):
             value = value.tolist()
         if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
+            return [plain(content) for content in value]
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return value
@@ -119,7 +126,7 @@ def as_json(value: Any) -> str:
 
 
 def command_line() -> str:
-    """This very command, for a shell."""
+    """Return this command, for a shell."""
     program, *rest = sys.argv
     if Path(program).name == "__main__.py":
         name = [sys.executable, "-m", "dask_gd"]
@@ -129,50 +136,58 @@ def command_line() -> str:
 
 
 class CtrlC:
-    """Ends a fit or a search that has a store after the iteration that runs; without a store, or asked again, at once.
+    """A callback that ends a fit or a search with a store after Ctrl-C, once the iteration that runs is committed.
 
-    A callback, and a context in which SIGINT is its own.
+    It is also a context that handles SIGINT. Without a store, and at a second Ctrl-C, the run ends at once.
     """
 
     def __init__(self, store: str | os.PathLike | None, quiet: bool = False):
         self.store = store
         self.quiet = quiet
-        self.running = self.asked = False
+        #: Whether a fit or a search runs now.
+        self.running = False
+        #: Whether the user has asked to end it.
+        self.asked = False
 
     def __enter__(self) -> CtrlC:
-        self.ours = threading.current_thread() is threading.main_thread()
-        if self.ours:
-            self.before = signal.signal(signal.SIGINT, self.handle)
+        """Handle SIGINT, which only the main thread can."""
+        self.handles_sigint = threading.current_thread() is threading.main_thread()
+        if self.handles_sigint:
+            self.handler_before = signal.signal(signal.SIGINT, self.handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.ours:
-            signal.signal(signal.SIGINT, self.before)
+        """Restore the handler of SIGINT; after an interruption say how to go on, and end the command."""
+        if self.handles_sigint:
+            signal.signal(signal.SIGINT, self.handler_before)
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.advise()
-            # At once, and not when threads have read what they are reading.
+            # At once, without waiting for threads to end their reading.
             interrupt.end_if_interrupted()
             raise click.exceptions.Exit(INTERRUPTED)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note the first Ctrl-C of a run with a store; leave any other to the handler before."""
         if self.store is None or not self.running or self.asked:
-            if callable(self.before):
-                before = self.before
+            if callable(self.handler_before):
+                handler = self.handler_before
             else:
-                before = signal.default_int_handler
-            before(number, frame)
+                handler = signal.default_int_handler
+            handler(number, frame)
             return
         self.asked = True
         # Not through a buffer, which may be in the middle of a line.
         os.write(2, b"\ndask-gd: stopping after this iteration is stored; Ctrl-C again to stop at once\n")
 
     def __call__(self, event: Event) -> None:
+        """Follow the run, and end it after a commit if the user has asked for that."""
         if isinstance(event, FitStarted):
             self.running = True
             if event.resumed_from is not None and not self.quiet:
                 say(f"resumed after iteration {event.resumed_from}")
         elif isinstance(event, FitEnded):
             self.running = False
+        # A round of a search is committed before its event.
         elif isinstance(event, RoundEnded | SearchEnded):
             self.running = isinstance(event, RoundEnded)
             if self.asked:
@@ -181,17 +196,18 @@ class CtrlC:
             raise StopFit("interrupted")
 
     def end_if_asked(self) -> None:
-        """End a command whose fit has ended after Ctrl-C, also where it came with the last iteration."""
+        """End the command of a fit that has ended after Ctrl-C, also where Ctrl-C came with the last iteration."""
         if self.asked:
             self.advise()
             raise click.exceptions.Exit(INTERRUPTED)
 
     def advise(self) -> None:
         """Say what is safe and how to go on."""
-        stored = []
-        if self.store is not None:
-            stored = Store(self.store).iterations()
-        if not stored:
-            say("interrupted; nothing was stored" + (": --store DIR keeps every iteration" * (self.store is None)))
+        if self.store is None:
+            say("interrupted; nothing was stored: --store DIR keeps every iteration")
+            return
+        iterations = Store(self.store).iterations()
+        if iterations:
+            say(f"interrupted; iteration {iterations[-1]} is safe in {self.store}. To go on:\n  {command_line()}")
         else:
-            say(f"interrupted; iteration {stored[-1]} is safe in {self.store}. To go on:\n  {command_line()}")
+            say("interrupted; nothing was stored")

@@ -1,4 +1,4 @@
-"""Worker processes of a command: Ctrl-C is for the command alone, and they end with it."""
+"""Start the worker processes of a command: Ctrl-C is for the command alone, and they end with it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ from .. import interrupt
 def worker_processes(**options: Any) -> Iterator[Client]:
     """Start a cluster of processes on this machine, with a temporary directory of its own, and yield its client.
 
-    A terminal sends Ctrl-C to all processes. The workers inherit a signal mask without it, from the thread that starts
-    them, also those that are started again; the main thread hears it all the while.
+    A terminal sends Ctrl-C to all processes. The workers, also those that are started again, inherit a signal mask
+    that blocks it from the thread that starts them; the main thread receives it all the while.
     """
-    scratch = Path(dask.config.get("temporary-directory") or tempfile.gettempdir()) / f"dask-gd-{uuid.uuid4().hex}"
+    parent = dask.config.get("temporary-directory") or tempfile.gettempdir()
+    scratch = Path(parent) / f"dask-gd-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as stack:
+        # The directory goes at the end, also where the process is ended at once.
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         stack.enter_context(interrupt.cleaned_up_by(partial(discard, scratch)))
         scratch.mkdir(mode=0o700, parents=True)
         stack.enter_context(dask.config.set({"temporary-directory": str(scratch)}))
+        # The processes, which the loop's thread starts.
         runner = deaf_loop()
         stack.callback(runner.stop)
         try:
@@ -47,12 +50,12 @@ def worker_processes(**options: Any) -> Iterator[Client]:
 
 
 def deaf_loop() -> LoopRunner:
-    """Start an event loop whose thread, and so the processes that it starts, do not get SIGINT."""
+    """Start an event loop whose thread does not receive SIGINT, nor do the processes that it starts."""
     runner = LoopRunner()
     if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover - Windows
         runner.start()
         return runner
-    # Whoever starts it lifts the mask of SIGINT.
+    # The tracker is started first, since its start lifts the mask of SIGINT.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -63,21 +66,23 @@ def deaf_loop() -> LoopRunner:
 
 
 def discard(scratch: Path) -> None:
-    """Kill the workers, and remove their directory and semaphores, as would be done at the end of a Python process."""
+    """Kill the workers, and remove their directory and semaphores, as the end of a Python process would."""
     kill_workers()
     multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def kill_workers(seconds: float = 2.0) -> None:
-    """Kill the processes that this one has started, but for Python's resource tracker, which ends by itself."""
+    """Kill the processes that this process has started, but for Python's resource tracker, which ends by itself."""
+    # A nanny that is closing starts no other worker.
     for nanny in list(Nanny._instances):
-        # So that it starts no other.
         nanny.close_gracefully()
+    # Workers may start processes while they are killed.
     deadline = time.monotonic() + seconds
-    while (workers := [p for p in psutil.Process().children(recursive=True) if _is_worker(p)]) and (
-        time.monotonic() < deadline
-    ):
+    while True:
+        workers = [process for process in psutil.Process().children(recursive=True) if _is_worker(process)]
+        if not workers or time.monotonic() >= deadline:
+            return
         for process in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -85,7 +90,10 @@ def kill_workers(seconds: float = 2.0) -> None:
 
 
 def _is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is alive and not Python's resource tracker."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and not any("resource_tracker" in a for a in process.cmdline())
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return not any("resource_tracker" in argument for argument in process.cmdline())
     except psutil.NoSuchProcess:
         return False

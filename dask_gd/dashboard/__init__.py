@@ -1,1 +1,1 @@
-"""Watching fits while they run: the page of Dask's dashboard, and bars in a terminal or notebook."""
+"""Watch fits while they run: a page of Dask's dashboard, and bars in a terminal or notebook."""

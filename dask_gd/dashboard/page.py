@@ -1,4 +1,4 @@
-"""The page `/gd`, drawn by Bokeh in the scheduler's own server, in the look of Dask's other pages."""
+"""Draw the page `/gd` with Bokeh, in the scheduler's own server, in the look of Dask's other pages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from .watched import Board, Watched, now
 
 logger = logging.getLogger("dask_gd")
 
-#: Points of a curve that are drawn, and milliseconds between looks at the board.
-DRAWN, INTERVAL = 400, 500
+#: Points of a curve that are drawn.
+DRAWN = 400
+#: Milliseconds between looks at the board.
+INTERVAL = 500
 
 TABLE = """
 <style>
@@ -35,15 +37,17 @@ TABLE = """
 
 
 def add_page(board: Board, scheduler: Scheduler) -> None:
-    """Give the scheduler's dashboard the page and an entry in its navigation; nothing if it has none."""
+    """Give the scheduler's dashboard the page and an entry in its navigation; do nothing without a dashboard."""
     from distributed.dashboard.core import BokehApplication
     from distributed.dashboard.scheduler import template_variables
 
+    # A scheduler without a dashboard has no application with a prefix.
     application = scheduler.http_application
     running = [app for app in application.applications if hasattr(app, "prefix")]
     if not running:
         logger.info("The scheduler has no dashboard to which the page /gd could be added.")
         return
+    # The navigation of all pages.
     variables = template_variables(scheduler)
     if "gd" not in variables["pages"]:
         variables["pages"].append("gd")
@@ -51,23 +55,28 @@ def add_page(board: Board, scheduler: Scheduler) -> None:
     def page(scheduler: Scheduler, extra: dict[str, Any], doc: Any) -> None:
         draw(board, extra, doc)
 
-    own = BokehApplication({"/gd": page}, scheduler, prefix=running[0].prefix, template_variables=variables)
-    application.add_application(own)
-    own.initialize(IOLoop.current())
-    own.start()
+    # The page itself, in an application beside Dask's.
+    bokeh_application = BokehApplication(
+        {"/gd": page}, scheduler, prefix=running[0].prefix, template_variables=variables
+    )
+    application.add_application(bokeh_application)
+    bokeh_application.initialize(IOLoop.current())
+    bokeh_application.start()
 
 
 def draw(board: Board, extra: dict[str, Any], doc: Any) -> None:
-    """One browser's view of the board, kept up to date."""
+    """Draw the board in a browser's document, and keep it up to date."""
     from distributed.dashboard.components import add_periodic_callback
     from distributed.dashboard.components.scheduler import BOKEH_THEME, env
 
+    # The document has the look of Dask's pages.
     view = View(board)
     doc.title = "Dask: gradient descent"
     doc.add_root(view.root)
     doc.template = env.get_template("simple.html")
     doc.template_variables.update(extra)
     doc.theme = BOKEH_THEME
+    # It is drawn now, and then again and again.
     view.update()
     add_periodic_callback(doc, view, INTERVAL)
 
@@ -79,49 +88,47 @@ class View:
 
     def __init__(self, board: Board):
         self.board = board
-        self.seen: list[tuple] = []
+        # What the curves were drawn from: the runs, and the number of points of each.
+        self.drawn: list[tuple] = []
         self.table = Div(text="", sizing_mode="stretch_width")
+        # Values by run: the iterations of fits, and the rounds of searches.
         self.curves = ColumnDataSource(
             name="curves", data={name: [] for name in ("run", "color", "x", "loss", "grad_norm", "step_size")}
         )
         self.rounds = ColumnDataSource(
             name="rounds", data={name: [] for name in ("run", "color", "x", "running", "candidates")}
         )
-        options: dict[str, Any] = {"height": 300, "tools": "pan,wheel_zoom,box_zoom,reset"}
-
-        def panel(title: str, source: ColumnDataSource, y: str, x: str, scale: Any = "log", **line: Any) -> Any:
-            plot = figure(title=title, x_axis_label=x, y_axis_type=scale, **options)
-            plot.multi_line("x", y, source=source, color="color", line_width=2, **line)
-            plot.add_tools(HoverTool(tooltips=[("", "@run"), (x, "$data_x"), (title, "$data_y")]))
-            return plot
-
+        # Two columns of plots below the table.
+        search_plots = [
+            _plot("fits of a search still running", self.rounds, y="running", x="pass", scale="linear"),
+            _plot("candidates still running", self.rounds, y="candidates", x="pass", scale="linear"),
+        ]
         plots = [
             [
-                panel("loss", self.curves, "loss", "iteration", "linear"),
-                panel("loss, log scale", self.curves, "loss", "iteration"),
+                _plot("loss", self.curves, y="loss", x="iteration", scale="linear"),
+                _plot("loss, log scale", self.curves, y="loss", x="iteration", scale="log"),
             ],
             [
-                panel("gradient norm", self.curves, "grad_norm", "iteration"),
-                panel("step size", self.curves, "step_size", "iteration"),
+                _plot("gradient norm", self.curves, y="grad_norm", x="iteration", scale="log"),
+                _plot("step size", self.curves, y="step_size", x="iteration", scale="log"),
             ],
-            [
-                panel("fits of a search still running", self.rounds, "running", "pass", "linear"),
-                panel("candidates still running", self.rounds, "candidates", "pass", "linear"),
-            ],
+            search_plots,
         ]
-        self.search_plots = plots[2]
+        self.search_plots = search_plots
         grid = gridplot(plots, sizing_mode="stretch_width", merge_tools=False)
         self.root = column(self.table, grid, sizing_mode="stretch_width")
 
     def update(self) -> None:
-        """Bring all up to date with the board."""
+        """Bring the table and the curves up to date with the board."""
+        # The table has times, which change by themselves.
         watched = list(self.board.watched.values())
         colors = {w.run: Category10_10[i % 10] for i, w in enumerate(watched)}
         self.table.text = TABLE + table(self.board, watched, colors)
-        seen = [(w.run, w.count) for w in watched]
-        if seen == self.seen:
+        # The curves change only with new points.
+        state = [(w.run, w.count) for w in watched]
+        if state == self.drawn:
             return
-        self.seen = seen
+        self.drawn = state
         fits = [w for w in watched if not w.is_search and w.count]
         self.curves.data = {
             "run": [w.run for w in fits],
@@ -143,81 +150,131 @@ class View:
             plot.visible = bool(searches)
 
 
+def _plot(title: str, source: ColumnDataSource, *, y: str, x: str, scale: Any) -> Any:
+    """Return a plot with a line for each run: the column y of the source against its x, which is named ``x``."""
+    plot = figure(title=title, x_axis_label=x, y_axis_type=scale, height=300, tools="pan,wheel_zoom,box_zoom,reset")
+    plot.multi_line("x", y, source=source, color="color", line_width=2)
+    plot.add_tools(HoverTool(tooltips=[("", "@run"), (x, "$data_x"), (title, "$data_y")]))
+    return plot
+
+
 def thin(values: list[float]) -> np.ndarray:
-    """As many of them as are drawn, evenly, the last among them."""
-    keep = np.unique(np.linspace(0, len(values) - 1, min(len(values), DRAWN)).astype(int))
-    return np.asarray(values, dtype=float)[keep]
+    """Return as many of the values as are drawn, evenly spaced, with the last."""
+    count = min(len(values), DRAWN)
+    indices = np.unique(np.linspace(0, len(values) - 1, count).astype(int))
+    return np.asarray(values, dtype=float)[indices]
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """NaN in place of what a logarithmic axis cannot show."""
+    """Put NaN in place of values that a logarithmic axis cannot show."""
     return np.where(values > 0, values, np.nan)
 
 
 def table(board: Board, watched: list[Watched], colors: dict[str, str]) -> str:
-    """The fits and searches, the newest first, as HTML, with the colours of their curves."""
+    """Tabulate the fits and searches as HTML, the newest first, with the colours of their curves."""
     if not watched:
         return "<p>No fit has begun yet.</p>"
     heads = ["run", "status", "", "step", "loss", "gradient", "rows/s", "MB/s", "reading alone, MB/s", "this pass"]
     heads += ["time left", "last commit"]
-    cells = "".join(f'<th class="{"text" if head in ("run", "", "status") else ""}">{head}</th>' for head in heads)
+    cells = []
+    for head in heads:
+        style = "text" if head in ("run", "", "status") else ""
+        cells.append(f'<th class="{style}">{head}</th>')
     rows = "".join(row(board, w, colors[w.run]) for w in reversed(watched))
-    return f'<table class="gd"><tr>{cells}</tr>{rows}</table>'
+    return f'<table class="gd"><tr>{"".join(cells)}</tr>{rows}</table>'
 
 
-def row(board: Board, w: Watched, color: str) -> str:
-    """One of them: what it is, where it has come to, and how fast, against reading alone."""
+def row(board: Board, watched: Watched, color: str) -> str:
+    """Return the row of a fit or a search: what it is, how far it has come, and how fast, against reading alone."""
+    # What it is.
+    run = escape(watched.run)
+    fields = [str(watched.started[name]) for name in ("loss", "penalty", "solver", "data") if name in watched.started]
+    description = escape(", ".join(fields))
+    cells = [
+        f'<td class="text"><span style="color: {color}">&#9632;</span> <b>{run}</b></td>',
+        f'<td class="text">{escape(watched.status)}</td>',
+        f'<td class="data" title="{description}">{description}</td>',
+    ]
+    # How far it has come, and how fast its pass is.
     time = now()
     done = None
-    if w.running:
-        done = board.pass_done(w.run)
-    floor = board.reading_speed(w.run)
-    said = ", ".join(str(w.started[name]) for name in ("loss", "penalty", "solver", "data") if name in w.started)
-    seconds = w.last("seconds")
-    left = None
-    if not w.is_search:
-        left = w.seconds_left(time)
-    if w.is_search:
-        size = f"{w.started['candidates']} candidates"
-        fits = w.started["fits"]
-        if w.count:
-            left_over = f"{w.last('running'):.0f} of {fits} fits run"
-        else:
-            left_over = f"{fits} fits"
-        numbers = [f"pass {w.last('passes'):.0f}" if w.count else "", size, left_over, "", ""]
+    if watched.running:
+        done = board.pass_done(watched.run)
+    floor = board.reading_speed(watched.run)
+    if watched.is_search:
+        texts = _progress_of_search(watched)
     else:
-        numbers = [
-            f"{w.last('iteration'):.0f} of {w.started['max_iter']}" if w.count else "",
-            number(w.last("loss"), ".8g"),
-            number(w.last("grad_norm"), ".1e"),
-            number(w.last("rows") / seconds if seconds else math.nan, ".3g"),
-            number(w.last("bytes_read") / 1e6 / seconds if seconds else math.nan, ",.0f"),
-        ]
+        texts = _progress_of_fit(watched)
+    if floor is None:
+        texts.append("")
+    else:
+        texts.append(number(floor / 1e6, ",.0f"))
     bar = ""
     if done is not None:
-        bar = f'<progress value="{done[1]:.3f}" max="1"></progress> {done[1]:.0%}'
+        _, share = done
+        bar = f'<progress value="{share:.3f}" max="1"></progress> {share:.0%}'
+    texts.append(bar)
+    # How long it still takes, and what is safe.
+    seconds_left = None
+    if not watched.is_search:
+        seconds_left = watched.seconds_left(time)
+    if seconds_left is None:
+        texts.append("")
+    else:
+        texts.append(duration(seconds_left))
     commit = ""
-    if w.committed is not None:
-        commit = ago(time - w.committed)
-    texts = [
-        f'<td class="text"><span style="color: {color}">&#9632;</span> <b>{escape(w.run)}</b></td>',
-        f'<td class="text">{escape(w.status)}</td>',
-        f'<td class="data" title="{escape(said)}">{escape(said)}</td>',
+    if watched.committed is not None:
+        commit = ago(time - watched.committed)
+    texts.append(commit)
+    cells += [f"<td>{text}</td>" for text in texts]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _progress_of_search(watched: Watched) -> list[str]:
+    """Return the cells of a search below "step", "loss", "gradient", "rows/s" and "MB/s"."""
+    candidates = f"{watched.started['candidates']} candidates"
+    fits = watched.started["fits"]
+    if not watched.count:
+        return ["", candidates, f"{fits} fits", "", ""]
+    return [
+        f"pass {watched.last('passes'):.0f}",
+        candidates,
+        f"{watched.last('running'):.0f} of {fits} fits run",
+        "",
+        "",
     ]
-    cells = [*numbers, number(math.nan if floor is None else floor / 1e6, ",.0f"), bar]
-    cells += ["" if left is None else duration(left), commit]
-    texts += [f"<td>{cell}</td>" for cell in cells]
-    return f"<tr>{''.join(texts)}</tr>"
 
 
-def number(value: float, form: str) -> str:
+def _progress_of_fit(watched: Watched) -> list[str]:
+    """Return the cells of a fit below "step", "loss", "gradient", "rows/s" and "MB/s"."""
+    step = ""
+    if watched.count:
+        step = f"{watched.last('iteration'):.0f} of {watched.started['max_iter']}"
+    # An iteration without a pass may take no time.
+    rows_per_second = math.nan
+    megabytes_per_second = math.nan
+    seconds = watched.last("seconds")
+    if seconds:
+        rows_per_second = watched.last("rows") / seconds
+        megabytes_per_second = watched.last("bytes_read") / 1e6 / seconds
+    return [
+        step,
+        number(watched.last("loss"), ".8g"),
+        number(watched.last("grad_norm"), ".1e"),
+        number(rows_per_second, ".3g"),
+        number(megabytes_per_second, ",.0f"),
+    ]
+
+
+def number(value: float, spec: str) -> str:
+    """Format a number, or nothing for NaN."""
     if math.isnan(value):
         return ""
-    return format(value, form)
+    return format(value, spec)
 
 
 def duration(seconds: float) -> str:
-    """For people: ``8 s``, ``3 min``, ``2.5 h``."""
+    """Format a number of seconds for people: ``8 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -226,4 +283,5 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
+    """Say how many seconds ago an event was, for people."""
     return f"{duration(max(0.0, seconds))} ago"

@@ -1,7 +1,7 @@
-"""The scheduler's side of `/gd`: a plugin that hears the events which clients log there.
+"""Hear, on the scheduler, the events that clients log there: the plugin behind the page `/gd`.
 
-The page draws what it remembers, and `/metrics` has its last values. Neither costs a fit more than one message each
-iteration.
+The page draws what the plugin remembers, and `/metrics` has the last values. Together they cost a fit a message for
+each iteration.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .watched import Watched
 #: The topic under which clients log events.
 TOPIC = "dask_gd"
 
-#: Fits and searches that are remembered, the newest.
+#: Fits and searches that are remembered, counted from the newest.
 FITS = 20
 
 
 class Board(SchedulerPlugin):
-    """The fits and searches that a scheduler has heard of, the newest last; and the page that shows them."""
+    """A plugin with the fits and searches that a scheduler has heard of, the newest last, and their page."""
 
     name = "dask_gd"
     idempotent = True
@@ -31,20 +31,21 @@ class Board(SchedulerPlugin):
         self.watched: dict[str, Watched] = {}
 
     async def start(self, scheduler: Scheduler) -> None:
-        """On the scheduler: add the page to the dashboard, if that runs."""
-        # Only there: Bokeh takes its time.
+        """Add the page to the scheduler's dashboard, if that runs."""
+        # Imported only on the scheduler: Bokeh takes its time.
         from .page import add_page
 
         self.scheduler = scheduler
         add_page(self, scheduler)
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Dask calls this with every event."""
+        """Take up an event of dask_gd; Dask calls this for every event."""
         if topic != TOPIC:
             return
         run = msg["run"]
         if msg["event"] in ("FitStarted", "SearchStarted"):
-            self.watched[run] = Watched(run, msg, msg["client"], msg["time"], msg["time"])
+            self.watched[run] = Watched(run, msg, client=msg["client"], began=msg["time"], last_event=msg["time"])
+            # Runs that have ended are forgotten before runs that have not.
             while len(self.watched) > FITS:
                 oldest = min(self.watched.values(), key=lambda watched: (watched.running, watched.began))
                 del self.watched[oldest.run]
@@ -55,61 +56,67 @@ class Board(SchedulerPlugin):
                 show(run, msg)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Dask calls this when a client goes: its fits do not run any more."""
+        """Note that the fits of a client that has gone do not run any more; Dask calls this for every client."""
         for watched in self.watched.values():
             if watched.client == client and watched.running:
                 watched.status = "its client is gone"
 
     def pass_done(self, run: str) -> tuple[int, float] | None:
-        """Of the pass that a fit's tasks on the scheduler are of: its number, and the share of them that are done."""
+        """Return the number of a fit's newest pass that has tasks on the scheduler, and the share of them done."""
         prefix = f"gd-gradient-{run}-"
-        found = None
+        newest = None
         for name, group in self.scheduler.task_groups.items():
-            at = name.find(prefix)
-            if at >= 0 and (number := name[at + len(prefix) :]).isdigit():
-                left = sum(group.states[state] for state in ("waiting", "queued", "no-worker", "processing"))
-                total = sum(group.states.values())
-                if total and (found is None or int(number) > found[0]):
-                    found = int(number), 1 - left / total
-        return found
+            # Dask may put words before the name.
+            _, separator, number = name.partition(prefix)
+            if not separator or not number.isdigit():
+                continue
+            left = sum(group.states[state] for state in ("waiting", "queued", "no-worker", "processing"))
+            total = sum(group.states.values())
+            if total and (newest is None or int(number) > newest[0]):
+                newest = (int(number), 1 - left / total)
+        return newest
 
     def reading_speed(self, run: str) -> float | None:
-        """Bytes per second if the cluster's threads did nothing but read and decode, at the speed at which they did so
-        in the fit's tasks: the floor of a pass. None before it is known, and where rows come otherwise: from Dask's own
-        tasks, or asked ahead of a distant store.
+        """Return the bytes per second of threads that do nothing but read and decode: the floor of a pass.
+
+        All of the cluster's threads would read at the speed at which they did so in the fit's tasks. None before it is
+        known, and where rows come otherwise: from Dask's own tasks, or asked ahead of a distant store.
         """
+        # The spans that Dask keeps of the run's tasks.
         watched = self.watched[run]
-        spans = self.scheduler.extensions.get("spans")
         kind = "search" if watched.is_search else "fit"
-        own = []
-        if spans is not None:
-            own = spans.spans_search_by_tag.get(f"gd-{kind}-{run}", [])
-        total = {("read", "bytes"): 0.0, ("read", "seconds"): 0.0, ("decode", "seconds"): 0.0}
-        for span in own:
+        spans = []
+        extension = self.scheduler.extensions.get("spans")
+        if extension is not None:
+            spans = extension.spans_search_by_tag.get(f"gd-{kind}-{run}", [])
+        # Add up what the workers have measured in the run's tasks.
+        totals = {("read", "bytes"): 0.0, ("read", "seconds"): 0.0, ("decode", "seconds"): 0.0}
+        for span in spans:
             for key, value in span.cumulative_worker_metrics.items():
-                if key[0] == "execute" and key[-2:] in total:
-                    total[key[-2:]] += value
-        nbytes, *seconds = total.values()
+                if key[0] == "execute" and key[-2:] in totals:
+                    totals[key[-2:]] += value
+        nbytes = totals["read", "bytes"]
+        seconds = totals["read", "seconds"] + totals["decode", "seconds"]
         threads = sum(worker.nthreads for worker in self.scheduler.workers.values())
-        if nbytes and sum(seconds) > 0:
-            return nbytes * threads / sum(seconds)
+        if nbytes and seconds > 0:
+            return nbytes * threads / seconds
         return None
 
 
 @lru_cache(maxsize=1)
 def gauges() -> dict[str, Any]:
-    """Prometheus gauges in the registry that Dask serves at ``/metrics``; none where prometheus_client is absent."""
+    """Return Prometheus gauges in the registry that Dask serves at ``/metrics``; none without prometheus_client."""
     try:
         from prometheus_client import Gauge
     except ImportError:
         return {}
-    told = {
+    descriptions = {
         "loss": "Objective of the fit's last iteration",
         "iteration": "Last finished iteration of the fit",
         "grad_norm": "Largest component of the gradient over its scale",
         "rows_per_second": "Rows used per second in the fit's last iteration",
     }
-    return {name: Gauge(f"dask_gd_{name}", said, ["fit"]) for name, said in told.items()}
+    return {name: Gauge(f"dask_gd_{name}", description, ["fit"]) for name, description in descriptions.items()}
 
 
 def show(run: str, message: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Progress in the terminal or notebook, drawn by tqdm: a bar for the iterations and one for the running pass."""
+"""Draw progress in the terminal or notebook with tqdm: a bar for the iterations and a bar for the running pass."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .plugin import Board
 #: Seconds between looks at how far the pass is.
 INTERVAL = 0.25
 
-#: Seconds that the end of a fit waits for an answer to the last of them.
+#: Seconds that the end of a fit waits for an answer to the last look.
 JOINED_WITHIN = 5.0
 
-#: What is imported in a notebook's kernel.
+#: Modules that are imported in a notebook's kernel.
 NOTEBOOK = {"ipykernel"}
 
 
 class Progress:
     """A callback that draws two bars: the iterations, with loss, gradient, rows/s and MB/s, and the running pass.
 
-    Of a search the first bar counts the fits that have ended. Nothing is drawn where standard error is neither a
+    For a search the first bar counts the fits that have ended. Nothing is drawn where standard error is neither a
     terminal nor a notebook's.
 
     Parameters
@@ -43,12 +43,11 @@ class Progress:
 
     def __init__(self, **options: Any):
         self.options = options
-
         self.bar: tqdm | None = None
         self.passing: PassBar | None = None
 
     def __call__(self, event: Event) -> None:
-        """Draw what the event says."""
+        """Draw the state after an event."""
         try:
             self._draw(event)
         except BaseException:
@@ -56,12 +55,16 @@ class Progress:
             raise
 
     def _draw(self, event: Event) -> None:
+        """Open, move or close the bars, as the event says."""
+        # A run begins.
         if isinstance(event, FitStarted):
-            self._open(event.run, f"fit {event.run}", event.max_iter, "it", event.resumed_from or 0)
+            done = event.resumed_from or 0
+            self._open(event.run, f"fit {event.run}", total=event.max_iter, unit="it", done=done)
         elif isinstance(event, SearchStarted):
-            self._open(event.run, f"search {event.run}", event.fits, "fit", 0)
+            self._open(event.run, f"search {event.run}", total=event.fits, unit="fit", done=0)
         elif self.bar is None:
             return
+        # A run goes on.
         elif isinstance(event, IterationEnded):
             self.bar.n = event.iteration
             self.bar.set_postfix_str(
@@ -71,13 +74,16 @@ class Progress:
         elif isinstance(event, RoundEnded):
             self.bar.n = event.fits - event.running
             self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
+        # A run ends, or fails.
         else:
             if isinstance(event, SearchEnded):
                 self.bar.n = self.bar.total
             self._close(ending(event))
 
-    def _open(self, run: str, name: str, total: int, unit: str, done: int) -> None:
+    def _open(self, run: str, name: str, *, total: int, unit: str, done: int) -> None:
+        """Open the bars of a run, and close those of another."""
         self._close()
+        # The user's options take precedence.
         options = {"disable": not shown(self.options.get("file")), **self.options}
         if not NOTEBOOK & sys.modules.keys():
             options["file"] = Lasting(options.get("file") or sys.stderr)
@@ -88,7 +94,8 @@ class Progress:
             self.passing = PassBar(run, options)
 
     def _close(self, reason: str | None = None) -> None:
-        """Nothing is left of the bars, so that whoever has this callback can be copied."""
+        """Close the bars and forget them, so that an object with this callback can be copied."""
+        # They are forgotten first, whatever closing raises.
         bar = self.bar
         passing = self.passing
         self.bar = None
@@ -101,7 +108,7 @@ class Progress:
 
 
 def ending(event: FitEnded | SearchEnded | Failed) -> str:
-    """Why, in a word or a line."""
+    """Say why a run has ended, in a word or a line."""
     if isinstance(event, FitEnded):
         return event.reason
     if isinstance(event, SearchEnded):
@@ -110,14 +117,15 @@ def ending(event: FitEnded | SearchEnded | Failed) -> str:
 
 
 def shown(file: Any = None) -> bool:
-    """Somebody may be looking: at a terminal, or at a notebook."""
+    """Return whether somebody may be looking, at a terminal or at a notebook."""
     if file is None:
         file = sys.stderr
-    return bool(NOTEBOOK & sys.modules.keys()) or bool(getattr(file, "isatty", bool)())
+    is_notebook = bool(NOTEBOOK & sys.modules.keys())
+    return is_notebook or bool(getattr(file, "isatty", bool)())
 
 
 class Lasting:
-    """A file whose other end may go away: what can no longer be written is left out.
+    """A file whose other end may go away: text that can no longer be written is left out.
 
     Where a write raises, tqdm keeps its lock for ever, and other threads' bars wait for it.
     """
@@ -126,10 +134,12 @@ class Lasting:
         self.file = file
 
     def write(self, text: str) -> None:
+        """Write a text, if that is still possible."""
         with contextlib.suppress(OSError, ValueError):
             self.file.write(text)
 
     def flush(self) -> None:
+        """Flush the file, if that is still possible."""
         with contextlib.suppress(OSError, ValueError):
             self.file.flush()
 
@@ -138,35 +148,39 @@ class Lasting:
 
 
 class PassBar:
-    """A bar for the tasks of a fit's running pass, of this process or as a cluster's scheduler says; a thread draws."""
+    """A bar for the tasks of a fit's running pass, in this process or on a cluster; a thread draws it."""
 
     def __init__(self, run: str, options: dict[str, Any]):
         self.run = run
         self.client = active_client()
         self.ended = threading.Event()
         self.number = 0
-        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
-        self.bar = tqdm(total=1.0, desc="pass", leave=False, **{"bar_format": form, **options})
+        options = {"bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}", **options}
+        self.bar = tqdm(total=1.0, desc="pass", leave=False, **options)
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """End the thread and close the bar."""
         self.ended.set()
         self.thread.join(JOINED_WITHIN)
         self.bar.close()
 
     def _follow(self) -> None:
-        # Where the scheduler is gone or lacks this package, and where the terminal is, there is nothing to draw.
+        """Draw the share of tasks that are done, until the run ends."""
+        # Where the scheduler is gone or lacks this package, and where the terminal is gone, there is nothing to draw.
         with contextlib.suppress(Exception):
             while not self.ended.wait(INTERVAL):
-                told = pass_done(self.run)
-                if told is None and self.client is not None:
-                    told = self.client.run_on_scheduler(pass_on_scheduler, run=self.run)
-                if told is not None:
-                    self._draw(*told)
+                done = pass_done(self.run)
+                if done is None and self.client is not None:
+                    done = self.client.run_on_scheduler(pass_on_scheduler, run=self.run)
+                if done is not None:
+                    number, share = done
+                    self._draw(number, share)
 
     def _draw(self, number: int, share: float) -> None:
+        """Draw the share of the tasks of a pass that are done."""
+        # Each pass begins at 0.
         if number != self.number:
             self.number = number
             self.bar.reset()
@@ -175,7 +189,7 @@ class PassBar:
 
 
 def pass_on_scheduler(run: str, dask_scheduler: Any = None) -> tuple[int, float] | None:
-    """On the scheduler: see `Board.pass_done`."""
+    """Return what `Board.pass_done` returns; this runs on the scheduler."""
     board = dask_scheduler.plugins.get(Board.name)
     if board is None:
         return None

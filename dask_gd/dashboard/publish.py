@@ -1,6 +1,6 @@
-"""The page `/gd` of Dask's dashboard: how events get there from the client, and how the scheduler gets the page.
+"""Log events of the client with the scheduler, and give the scheduler the page `/gd` of Dask's dashboard.
 
-Every fit and search on a cluster does so by itself. Dask's configuration ``dask_gd.dashboard: False`` turns it off.
+Every fit and search on a cluster does so by itself. Dask's configuration ``dask_gd.dashboard: False`` turns this off.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ logger = logging.getLogger("dask_gd")
 #: Seconds that a fit waits for the scheduler to take a message.
 ANSWER_WITHIN = 5.0
 
-#: Clients whose scheduler has been asked for the page, and whether it can have it.
-_asked: weakref.WeakKeyDictionary[Client, bool] = weakref.WeakKeyDictionary()
+#: Clients whose scheduler has been asked to add the page, and whether it could.
+_has_page: weakref.WeakKeyDictionary[Client, bool] = weakref.WeakKeyDictionary()
 
 
 class Publish:
@@ -33,44 +33,47 @@ class Publish:
 
     def __init__(self, client: Client):
         self.client = client
-        self.heard = True
+        self.is_heard = True
 
     def __call__(self, event: Event) -> None:
-        """Send what the event says."""
-        if not self.heard or self.client.status != "running":
+        """Send the fields of the event."""
+        if not self.is_heard or self.client.status != "running":
             return
-        message = {f.name: _plain(getattr(event, f.name)) for f in fields(event)}
+        # The fields of an event are plain values, but for NumPy scalars.
+        message = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
         message |= {"event": type(event).__name__, "time": time.time(), "client": self.client.id}
         try:
             scheduler: Any = self.client.scheduler
             self.client.sync(scheduler.log_event, topic=TOPIC, msg=message, callback_timeout=ANSWER_WITHIN)
         except Exception as error:
             # A scheduler that is gone ends the fit with the fit's own error, if at all.
-            self.heard = False
+            self.is_heard = False
             logger.warning("The scheduler does not hear of the fit any more, for its page /gd: %r.", error)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars are no message."""
+    """Return NumPy's scalars, which a message cannot have, as Python's numbers."""
     if isinstance(value, np.generic):
         return value.item()
     return value
 
 
 def watching() -> tuple[Callback, ...]:
-    """The callback that feeds the page of the active client's scheduler; none without one, or where turned off."""
+    """Return the callback that feeds the page of the active client's scheduler, if there is a page."""
+    # Without a client nobody listens, and the configuration may turn the page off.
     client = active_client()
     if client is None or not dask.config.get("dask_gd.dashboard", True):
         return ()
-    if client not in _asked:
-        _asked[client] = has_page(client)
-    if _asked[client]:
+    # Each scheduler is asked once.
+    if client not in _has_page:
+        _has_page[client] = add_page(client)
+    if _has_page[client]:
         return (Publish(client),)
     return ()
 
 
-def has_page(client: Client) -> bool:
-    """Have the scheduler add the page, if it has not yet; False, with a note why, if it cannot."""
+def add_page(client: Client) -> bool:
+    """Have the scheduler add the page unless it has it; return False, and log why, if the scheduler cannot."""
     try:
         client.register_plugin(Board(), name=Board.name)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the scheduler remembers of one fit or search."""
+"""Remember the events of a fit or a search, on the scheduler."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-#: Points that are remembered of each, of which every other goes when there are more.
+#: Points of a curve that are remembered; when there are more, every other point goes.
 POINTS = 2_000
 
-#: Iterations from which the next ones' time and the gradient's fall are foretold.
+#: Iterations from which the time and the gradient of the next iterations are forecast.
 RECENT = 10
 
-#: What is remembered of each iteration of a fit, and of each round of a search.
+#: Numbers that are remembered of each iteration of a fit, and of each round of a search.
 CURVES = {
     "IterationEnded": ("iteration", "loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"),
     "RoundEnded": ("passes", "running", "candidates", "seconds"),
@@ -23,48 +23,56 @@ CURVES = {
 
 @dataclass
 class Watched:
-    """A fit, or a search."""
+    """A fit or a search, as its events describe it."""
 
     run: str
+    #: The first event, with the arguments.
     started: dict[str, Any]
     client: str
-    #: Seconds since the epoch of its first and its last event.
+    #: Seconds since the epoch of the first event, and of the last.
     began: float
-    heard: float = 0.0
+    last_event: float = 0.0
     status: str = "running"
+    #: Numbers of the iterations or rounds, thinned.
     curves: dict[str, list[float]] = field(default_factory=dict)
+    #: Iterations or rounds.
     count: int = 0
 
     @property
     def running(self) -> bool:
+        """Return whether it still runs."""
         return self.status == "running"
 
     @property
     def is_search(self) -> bool:
+        """Return whether it is a search."""
         return "candidates" in self.started
 
     @property
     def committed(self) -> float | None:
-        """When its last iteration was committed, seconds since the epoch."""
+        """Time of the last commit, in seconds since the epoch; None without a commit."""
         if self.started["store"] is not None and self.count:
-            return self.heard
+            return self.last_event
         return None
 
     def last(self, name: str) -> float:
+        """Return the last number of a curve, NaN if it has none."""
         values = self.curves.get(name)
         if values:
             return values[-1]
         return float("nan")
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take up one of its events but the first."""
+        """Take up an event other than the first."""
         kind = message["event"]
-        self.heard = message["time"]
+        self.last_event = message["time"]
         if kind in CURVES:
             self.count += 1
             for name in CURVES[kind]:
                 self.curves.setdefault(name, []).append(message[name])
-            if len(next(iter(self.curves.values()))) > POINTS:
+            # All curves have the same length.
+            length = len(next(iter(self.curves.values())))
+            if length > POINTS:
                 self.curves = {name: values[::2] for name, values in self.curves.items()}
         elif kind == "FitEnded":
             self.status = message["reason"]
@@ -74,29 +82,35 @@ class Watched:
             self.status = message["error"]
 
     def seconds_left(self, now: float) -> float | None:
-        """Until ``tol`` at the rate at which the gradient has fallen, or ``max_iter``, whichever is first; None where
-        nothing can be said yet, or the fit has ended.
+        """Forecast the seconds until the fit reaches ``tol`` or ``max_iter``, whichever is first.
+
+        The gradient is taken to fall further at its present rate. None where there are too few iterations, or the fit
+        has ended.
         """
         gradients = np.array(self.curves.get("grad_norm", [])[-RECENT:])
-        seconds = self.curves.get("seconds", [])
         if not self.running or len(gradients) < 3:
             return None
-        left = self.started["max_iter"] - self.last("iteration")
+        # Steps that are left until either.
+        steps = self.started["max_iter"] - self.last("iteration")
         tol = self.started["tol"]
         if tol > 0 and (gradients > 0).all():
-            fall = np.polyfit(np.arange(len(gradients)), np.log(gradients), 1)[0]
-            if fall < 0:
-                left = min(left, max(0.0, np.ceil(np.log(tol / gradients[-1]) / fall)))
-        return float(max(0.0, left * np.median(seconds[-RECENT:]) - (now - self.heard)))
+            rate = np.polyfit(np.arange(len(gradients)), np.log(gradients), 1)[0]
+            if rate < 0:
+                steps_to_tol = np.ceil(np.log(tol / gradients[-1]) / rate)
+                steps = min(steps, max(0.0, steps_to_tol))
+        # Each takes as long as the last ones; the step that runs has begun with the last event.
+        seconds = self.curves.get("seconds", [])
+        elapsed = now - self.last_event
+        return float(max(0.0, steps * np.median(seconds[-RECENT:]) - elapsed))
 
 
 class Board(Protocol):
-    """What the page is drawn from: the scheduler's plugin, or what a test has in its place."""
+    """The source of the page: the scheduler's plugin, or a test's substitute."""
 
     watched: dict[str, Watched]
 
     def pass_done(self, run: str) -> tuple[int, float] | None:
-        """Return the number of the pass that a fit's tasks are of, and the share of them that are done."""
+        """Return the number of a fit's newest pass that has tasks, and the share of them done."""
         ...
 
     def reading_speed(self, run: str) -> float | None:
@@ -105,5 +119,5 @@ class Board(Protocol):
 
 
 def now() -> float:
-    """Seconds since the epoch, as events have them."""
+    """Return the seconds since the epoch, as events have them."""
     return time.time()

@@ -1,1 +1,1 @@
-"""What people see of a fit or a search: tables, HTML and pictures, drawn from plain data."""
+"""Show fits and searches to people: tables, HTML and pictures, drawn from plain data."""

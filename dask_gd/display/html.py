@@ -1,4 +1,4 @@
-"""What notebooks show of a fit, a search and a source: tables and a line of losses, in the notebook's own colours."""
+"""Show a fit, a search and a source in notebooks: tables and a line of losses, in the notebook's own colours."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from ..model.losses import LOSSES
 from ..names import default_name
 from .plots import drawable, spans_decades, thinned
 
-#: Weights and outputs that a notebook shows.
-WEIGHTS, OUTPUTS = 10, 6
+#: Weights that a notebook shows.
+WEIGHTS = 10
+#: Outputs that a notebook shows.
+OUTPUTS = 6
 #: Points of a line of losses.
 POINTS = 200
-#: Characters of a name, or of what describes a loss.
+#: Characters of a name, or of the description of a loss.
 LONGEST = 80
 
-LEFT, RIGHT, HEAD = (
-    f' style="text-align:{s}"' for s in ("left", "right;white-space:nowrap", "left;white-space:nowrap")
-)
+#: Styles of cells: names, numbers, and the names of pairs.
+LEFT = ' style="text-align:left"'
+RIGHT = ' style="text-align:right;white-space:nowrap"'
+HEAD = ' style="text-align:left;white-space:nowrap"'
 
 
 def html_of_fit(run: Any) -> str:
-    """A fit: how it ended, what it took, and the largest weights.
+    """Show a fit: how it ended, what it took, and the largest weights.
 
     Examples
     --------
@@ -35,18 +38,19 @@ def html_of_fit(run: Any) -> str:
     >>> "converged" in html_of_fit(run)
     True
     """
-    history = run.history
-    parts = [
+    intercept = None
+    if run.fit_intercept:
+        intercept = run.intercept
+    return block(
         f"<b>dask_gd.FitResult</b>: {escape(ended(run))}",
         pairs(summary(run)),
-        f"<div>loss {sparkline(history.loss.values)}</div>",
-        weights(run.weights, run.intercept if run.fit_intercept else None, shapes_of(run.loss)),
-    ]
-    return block(*parts)
+        f"<div>loss {sparkline(run.history.loss.values)}</div>",
+        weights(run.weights, intercept, shapes_of(run.loss)),
+    )
 
 
-def html_of_search(found: Any) -> str:
-    """A search: the table that it prints, with the best candidate in bold.
+def html_of_search(result: Any) -> str:
+    """Show a search: the table that it prints, with the best candidate in bold.
 
     Examples
     --------
@@ -55,11 +59,11 @@ def html_of_search(found: Any) -> str:
     >>> html_of_search(found).count("<tr>") == len(found.lines())
     True
     """
-    return block(f"<b>dask_gd.SearchResult</b>: {escape(found.heading())}", candidates(found))
+    return block(f"<b>dask_gd.SearchResult</b>: {escape(result.heading())}", candidates(result))
 
 
 def html_of_source(source: Any) -> str:
-    """A source: its rows, its columns, and what a pass over them takes. Nothing is read.
+    """Show a source: its rows, its columns, and what a pass over them takes. Nothing is read.
 
     Examples
     --------
@@ -67,7 +71,9 @@ def html_of_source(source: Any) -> str:
     >>> "33 at most" in html_of_source(source)
     True
     """
-    (n, p), plan = source.shape, source.plan()
+    # The rows, and the plan of a pass.
+    n, p = source.shape
+    plan = source.plan()
     about = {
         "rows x features": f"{n:,} x {p:,}",
         "outputs": str(source.outputs or 1),
@@ -81,134 +87,154 @@ def html_of_source(source: Any) -> str:
         "passes": "1 for a squared loss, 2 where it is polished. Of other losses, measured on two large data sets: "
         "2 and 7 by Newton's method, 4 and 22 by L-BFGS.",
     }
-    rows = [
-        [
-            column.role,
-            column.name if column.name != column.role else "",
-            " x ".join(f"{length:,}" for length in column.shape),
-            str(column.dtype),
-            size(column.nbytes(n)),
-        ]
-        for column in source.columns
-        if column is not None
-    ]
+    # The columns, each with the array that its values come from.
+    rows = []
+    for column in source.columns:
+        if column is None:
+            continue
+        name = column.name
+        if name == column.role:
+            name = ""
+        shape = " x ".join(f"{length:,}" for length in column.shape)
+        rows.append([column.role, name, shape, str(column.dtype), size(column.nbytes(n))])
     columns = table(["column", "array", "shape", "dtype", "read in a pass"], rows, left=2)
     return block(f"<b>dask_gd.Source</b>: {escape(source.kind)}", pairs(about), columns)
 
 
 def summary(run: Any) -> dict[str, str]:
-    """Where a fit has ended and what it took, in words."""
+    """Say where a fit has ended and what it took, as names and words."""
     history = run.history
-    seconds, rows, read = (float(history[name].sum()) for name in ("seconds", "rows", "bytes_read"))
-    reading = float(history.seconds.where(history.rows > 0).sum())
-    found = {
-        # Of a loss of the user's own the repr may be addresses.
-        "loss": shortened(repr(run.loss) if run.loss.name in LOSSES else run.loss.name),
+    # Totals of all iterations.
+    seconds = float(history["seconds"].sum())
+    rows = float(history["rows"].sum())
+    nbytes = float(history["bytes_read"].sum())
+    # For a loss of the user's own the repr may be addresses.
+    loss = run.loss.name
+    if loss in LOSSES:
+        loss = repr(run.loss)
+    lines = {
+        "loss": shortened(loss),
         "last loss": f"{float(history.loss[-1]):.10g}",
         "last gradient": f"{float(history.grad_norm[-1]):.2e} of its scale",
         "passes": f"{float(history.passes.sum()):,.4g}",
         "rows used": f"{rows:,.0f}",
-        "read": size(read),
+        "read": size(nbytes),
         "seconds": f"{seconds:,.3g}",
     }
-    if reading > 0:
-        found["speed of passes"] = f"{rounded(rows / reading)} rows/s, {rounded(read / 1e6 / reading)} MB/s"
+    # Iterations without a pass say nothing about its speed.
+    seconds_reading = float(history.seconds.where(history.rows > 0).sum())
+    if seconds_reading > 0:
+        rows_per_second = rounded(rows / seconds_reading)
+        megabytes_per_second = rounded(nbytes / 1e6 / seconds_reading)
+        lines["speed of passes"] = f"{rows_per_second} rows/s, {megabytes_per_second} MB/s"
     if run.dropped:
-        found["rows left out for NaN"] = f"{run.dropped:,}"
-    return found
+        lines["rows left out for NaN"] = f"{run.dropped:,}"
+    return lines
 
 
 def ended(run: Any) -> str:
-    """Why and when."""
-    return f"{run.reason} after {plural(run.n_iter, 'step')}" + ("" if run.converged else ", not converged")
+    """Say why and after how many steps a fit has ended."""
+    text = f"{run.reason} after {plural(run.n_iter, 'step')}"
+    if not run.converged:
+        text += ", not converged"
+    return text
 
 
 def weights(
-    found: xr.DataArray,
+    array: xr.DataArray,
     intercept: xr.DataArray | None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     limit: int = WEIGHTS,
     outputs: int = OUTPUTS,
 ) -> str:
-    """A table of the weights that are largest in any output, and the intercept, with a note of what is left out."""
-    values = found.values.reshape(len(found), -1)
+    """Tabulate the weights that are largest in any output, and the intercept, with a note of what is left out."""
+    # Weights that are not finite come first, as they are what went wrong.
+    values = array.values.reshape(len(array), -1)
     sizes = np.abs(values).max(axis=1)
-    # Those that are not finite come first, as what went wrong.
     order = np.argsort(np.where(np.isnan(sizes), -np.inf, -sizes), kind="stable")[:limit]
+    indices = order.tolist()
     p, k = values.shape
-    if found.ndim == 1:
+    # A column for each output, a row for each weight.
+    if array.ndim == 1:
         columns = ["weight"]
+    elif "output" in array.coords:
+        columns = [str(name) for name in array.output.values]
     else:
-        if "output" in found.coords:
-            columns = [str(v) for v in found.output.values]
-        else:
-            columns = [f"output {i}" for i in range(k)]
-    places = order.tolist()
-    rows = [
-        [shortened(name), *(f"{v:.6g}" for v in values[i, :outputs])]
-        for i, name in zip(places, names_of(places, found, shapes), strict=True)
-    ]
+        columns = [f"output {i}" for i in range(k)]
+    rows = []
+    for i, name in zip(indices, names_of(indices, array, shapes), strict=True):
+        rows.append([shortened(name), *_cells(values[i, :outputs])])
     if intercept is not None:
-        rows.append(["(intercept)", *(f"{v:.6g}" for v in np.ravel(intercept.values)[:outputs])])
-    what = "parameter" if shapes else "feature"
-    note = f"{'The' if p > len(order) else 'All'} {plural(len(order), what)}"
+        rows.append(["(intercept)", *_cells(np.ravel(intercept.values)[:outputs])])
+    # What the table has, and what it leaves out.
+    kind = "feature"
+    if shapes:
+        kind = "parameter"
     if p > len(order):
-        note += f" with the largest weights, of {p:,}"
+        note = f"The {plural(len(order), kind)} with the largest weights, of {p:,}"
     else:
-        note += ", by size"
+        note = f"All {plural(len(order), kind)}, by size"
     if k > outputs:
         note += f"; the first {outputs} of {k:,} outputs"
-    else:
-        note += ""
-    return f"<div>{note}.</div>" + table([what, *map(shortened, columns[:outputs])], rows)
+    return f"<div>{note}.</div>" + table([kind, *map(shortened, columns[:outputs])], rows)
 
 
-def names_of(places: list[int], found: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> list[str]:
-    """What some of the weights are called: features, places in a model's parameters, or numbers."""
+def _cells(values: np.ndarray) -> list[str]:
+    """Format the weights of a feature."""
+    return [f"{value:.6g}" for value in values]
+
+
+def names_of(indices: list[int], array: xr.DataArray, shapes: Mapping[str, Sequence[int]] | None) -> list[str]:
+    """Name weights by their indices: as features, as elements of a model's parameters, or by number."""
     if not shapes:
-        return list(map(str, found.feature.values[places] if "feature" in found.coords else map(default_name, places)))
+        if "feature" in array.coords:
+            return list(map(str, array.feature.values[indices]))
+        return list(map(default_name, indices))
+    # A model's parameters lie behind one another, each flattened.
+    parameters = list(shapes.items())
     starts = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
     names = []
-    for i in places:
-        which = int(np.searchsorted(starts, i, side="right")) - 1
-        name, shape = list(shapes.items())[which]
+    for i in indices:
+        number = int(np.searchsorted(starts, i, side="right")) - 1
+        name, shape = parameters[number]
         if shape:
-            at = np.unravel_index(i - starts[which], tuple(shape))
-        else:
-            at = ()
-        names.append(name + (f"[{', '.join(map(str, at))}]" if shape else ""))
+            index = np.unravel_index(i - starts[number], tuple(shape))
+            name += f"[{', '.join(map(str, index))}]"
+        names.append(name)
     return names
 
 
 def shapes_of(loss: Any) -> Mapping[str, Sequence[int]] | None:
-    """Of a model's parameters."""
+    """Return the shapes of a model's parameters by their names, or None for another loss."""
     return getattr(loss, "shapes", None)
 
 
-def candidates(found: Any) -> str:
-    """The table of a search."""
-    head, *lines = found.lines()
-    best = [line[0] == "*" for line in lines]
-    return table(head, lines, bold=best)
+def candidates(result: Any) -> str:
+    """Tabulate the candidates of a search, the best in bold."""
+    head, *lines = result.lines()
+    is_best = [line[0] == "*" for line in lines]
+    return table(head, lines, bold=is_best)
 
 
 def sparkline(values: np.ndarray, width: int = 240, height: int = 40) -> str:
-    """The finite values as a line, at most 200 of them; an inline SVG in the colour of the text.
+    """Draw the finite values as a line, at most 200 of them; an inline SVG in the colour of the text.
 
     Examples
     --------
     >>> sparkline(np.array([3.0, np.nan, 2.0])).partition("points=")[2][:24]
     '"4.0,4.0 236.0,36.0" fil'
     """
+    # Values that can be drawn, thinned.
     finite = np.flatnonzero(np.isfinite(drawable(values)))
     if not len(finite):
         return "has no finite value"
     shown = thinned(finite, POINTS)
     y = values[shown]
-    told = f"{y[0]:.6g} at iteration {shown[0]}, {y[-1]:.6g} at iteration {shown[-1]}"
+    title = f"{y[0]:.6g} at iteration {shown[0]}, {y[-1]:.6g} at iteration {shown[-1]}"
     if spans_decades(y):
         y = np.log(y)
-        told = told + "; logarithmic"
+        title += "; logarithmic"
+    # Scale both axes to 0 ... 1, the y axis downwards, and then to the picture with a margin.
     x = shown / max(1, len(values) - 1)
     span = np.ptp(y)
     if span > 0:
@@ -219,38 +245,51 @@ def sparkline(values: np.ndarray, width: int = 240, height: int = 40) -> str:
     y = 4 + y * (height - 8)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return (
-        f'<svg width="{width}" height="{height}" role="img" style="vertical-align:middle"><title>{told}</title>'
+        f'<svg width="{width}" height="{height}" role="img" style="vertical-align:middle"><title>{title}</title>'
         f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"/>'
         f'<circle cx="{x[-1]:.1f}" cy="{y[-1]:.1f}" r="2.5" fill="currentColor"/></svg>'
     )
 
 
 def block(*parts: str) -> str:
-    """Parts below one another."""
-    return "<div>" + "".join(part if part.startswith("<table") else f"<div>{part}</div>" for part in parts) + "</div>"
+    """Set parts below one another."""
+    divisions = []
+    for part in parts:
+        if part.startswith("<table"):
+            divisions.append(part)
+        else:
+            divisions.append(f"<div>{part}</div>")
+    return "<div>" + "".join(divisions) + "</div>"
 
 
-def pairs(found: Mapping[str, str]) -> str:
-    """Names and what they are, escaped, in two columns."""
-    rows = (f"<tr><th{HEAD}>{escape(k)}</th><td{LEFT}>{escape(v)}</td></tr>" for k, v in found.items())
+def pairs(texts: Mapping[str, str]) -> str:
+    """Tabulate names and their texts, escaped, in two columns."""
+    rows = []
+    for name, text in texts.items():
+        rows.append(f"<tr><th{HEAD}>{escape(name)}</th><td{LEFT}>{escape(text)}</td></tr>")
     return f"<table><tbody>{''.join(rows)}</tbody></table>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, bold: Sequence[bool] = ()) -> str:
-    """A table of text, escaped; the first columns and the others aligned as names and numbers are."""
+    """Tabulate text, escaped; the first columns are aligned as names, the others as numbers."""
 
-    def line(cells: Sequence[str], tag: str, strong: bool = False) -> str:
-        inner = (f"<b>{escape(c)}</b>" if strong else escape(c) for c in cells)
-        styled = (f"<{tag}{LEFT if i < left else RIGHT}>{c}</{tag}>" for i, c in enumerate(inner))
+    def line(cells: Sequence[str], tag: str, is_bold: bool = False) -> str:
+        styled = []
+        for i, cell in enumerate(cells):
+            style = LEFT if i < left else RIGHT
+            text = escape(cell)
+            if is_bold:
+                text = f"<b>{text}</b>"
+            styled.append(f"<{tag}{style}>{text}</{tag}>")
         return f"<tr>{''.join(styled)}</tr>"
 
     bold = bold or [False] * len(rows)
-    body = "".join(line(cells, "td", strong) for cells, strong in zip(rows, bold, strict=True))
+    body = "".join(line(cells, "td", is_bold) for cells, is_bold in zip(rows, bold, strict=True))
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Format a number of bytes for people."""
     if count >= 1e9:
         return f"{count / 1e9:,.2f} GB"
     if count >= 1e5:
@@ -259,17 +298,21 @@ def size(count: float) -> str:
 
 
 def rounded(value: float) -> str:
-    """To three digits, of large numbers with zeros after them."""
+    """Round to three digits; large numbers have zeros after them."""
     if value >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"
 
 
-def plural(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str) -> str:
+    """Return the count with the noun, in the plural unless the count is 1."""
+    if count == 1:
+        return f"{count:,} {noun}"
+    return f"{count:,} {noun}s"
 
 
 def shortened(text: str) -> str:
+    """Cut a text to the longest length, with dots at its end."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 3] + "..."

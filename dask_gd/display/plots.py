@@ -1,4 +1,4 @@
-"""Pictures of a fit and of a search, drawn by matplotlib, which is imported when the first is asked for."""
+"""Draw a fit and a search with matplotlib, which is imported for the first picture."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import xarray as xr
 
 from ..errors import InvalidArgumentError
 
-#: Iterations of one kind that have a marker.
+#: Iterations of a kind that have a marker.
 MARKERS = 50
-#: Learning rates that the usual cycle of colours can tell apart.
+#: Learning rates that the usual cycle of colours can distinguish.
 COLOURS = 10
 #: Penalties that an axis can name.
 NAMED = 12
@@ -20,11 +20,11 @@ LARGEST = 1e250
 
 
 def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndarray:
-    """The loss and the norm of the gradient against the iteration.
+    """Draw the loss and the norm of the gradient against the iteration.
 
     The loss has a logarithmic axis where all its values are positive and they span more than two decades; the gradient
-    has one wherever some of it is positive. Values that are not finite are gaps. Iterations that have read some of the
-    rows only, and those that took no pass, have markers of their own.
+    has a logarithmic axis wherever any of it is positive. Values that are not finite are gaps. Iterations that have
+    read a sample of the rows, and iterations that took no pass, have markers of their own.
 
     Parameters
     ----------
@@ -47,6 +47,7 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
     >>> [ax.get_ylabel() for ax in axes]
     ['loss', 'gradient over its scale']
     """
+    # Two Axes, the user's own or new ones.
     if axes is None:
         axes = pyplot().subplots(1, 2, figsize=(9, 3.6), layout="constrained")[1]
     axes = np.asarray(axes, dtype=object).ravel()
@@ -54,41 +55,60 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
         raise InvalidArgumentError(
             f"axes: there are {len(axes)}; give two, one for the loss and one for the gradient: plt.subplots(1, 2)[1]."
         )
-    iteration = history.iteration.values
+    # Iterations by the rows that they have read, with the style of their markers.
     passes = history.passes.values
     kinds: dict[str, tuple[dict[str, Any], np.ndarray]] = {
         "all rows": ({"markerfacecolor": "C0"}, passes >= 1),
         "some of the rows": ({"markerfacecolor": "white"}, (passes > 0) & (passes < 1)),
         "without a pass": ({"markerfacecolor": "white", "alpha": 0.5, "marker": "s"}, passes == 0),
     }
-    panels = (("loss", "loss"), ("grad_norm", "gradient over its scale"))
-    for ax, (name, label) in zip(axes, panels, strict=True):
-        values = drawable(history[name].values)
-        ax.plot(iteration, values, color="C0", linewidth=1.2, alpha=0.7)
-        for kind, (style, of) in kinds.items():
-            shown = thinned(np.flatnonzero(of), MARKERS)
-            if len(shown):
-                style = {"marker": "o", "markersize": 5, "color": "C0", "linestyle": "", **style}
-                ax.plot(iteration[shown], values[shown], label=kind, **style)
-        if name == "loss":
-            log = spans_decades(values)
-        else:
-            log = bool((values > 0).any())
-        ax.set(xlabel="iteration", ylabel=label, yscale="log" if log else "linear")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.grid(alpha=0.25)
-        if len(iteration) == 1:
-            ax.set(xlim=(-0.5, 0.5), xticks=[0])
+    iteration = history.iteration.values
+    loss = drawable(history["loss"].values)
+    gradient = drawable(history["grad_norm"].values)
+    _plot_history(axes[0], kinds, x=iteration, y=loss, label="loss", log=spans_decades(loss))
+    has_positive = bool((gradient > 0).any())
+    _plot_history(axes[1], kinds, x=iteration, y=gradient, label="gradient over its scale", log=has_positive)
+    # The legend only where there is more than a single kind.
     if not kinds["all rows"][1].all():
         axes[0].legend(frameon=False)
-    steps = len(iteration) - 1
-    axes[0].set_title(f"{reason}, {steps} step{'s' if steps != 1 else ''}" if reason else "", loc="left", fontsize=10)
+    title = ""
+    if reason:
+        steps = len(passes) - 1
+        noun = "step" if steps == 1 else "steps"
+        title = f"{reason}, {steps} {noun}"
+    axes[0].set_title(title, loc="left", fontsize=10)
     return axes
 
 
-def plot_search(found: Any, axes: Any = None) -> Any:
-    """The score against the candidates' parameter, its mean and spread over the folds, or of learning rates the loss
-    held out against the iteration.
+def _plot_history(
+    ax: Any,
+    kinds: dict[str, tuple[dict[str, Any], np.ndarray]],
+    *,
+    x: np.ndarray,
+    y: np.ndarray,
+    label: str,
+    log: bool,
+) -> None:
+    """Draw values y against the iteration x, with markers for each kind of iteration."""
+    ax.plot(x, y, color="C0", linewidth=1.2, alpha=0.7)
+    for kind, (style, is_kind) in kinds.items():
+        shown = thinned(np.flatnonzero(is_kind), MARKERS)
+        if len(shown):
+            style = {"marker": "o", "markersize": 5, "color": "C0", "linestyle": "", **style}
+            ax.plot(x[shown], y[shown], label=kind, **style)
+    # Iterations are whole numbers, also where there is only the start.
+    scale = "log" if log else "linear"
+    ax.set(xlabel="iteration", ylabel=label, yscale=scale)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.25)
+    if len(x) == 1:
+        ax.set(xlim=(-0.5, 0.5), xticks=[0])
+
+
+def plot_search(result: Any, axes: Any = None) -> Any:
+    """Draw the score against the candidates' parameter, or the loss against the iteration for learning rates.
+
+    The score has its mean and spread over the folds; the loss is that of the rows held out.
 
     Examples
     --------
@@ -98,68 +118,87 @@ def plot_search(found: Any, axes: Any = None) -> Any:
     >>> plot_search(found, matplotlib.figure.Figure().subplots()).get_xscale()
     'log'
     """
+    # Rates are compared by how fast the loss falls, all else by the score.
     if axes is None:
         axes = pyplot().subplots(layout="constrained")[1]
-    data = found.data
-    if "learning_rate" in data.coords:
-        names = sorted(found.parameter_names, key=lambda name: name != "learning_rate")
-        count = data.sizes["candidate"]
-        for c in range(count):
-            at = data.isel(candidate=c)
-            # More than ten take one range of colours, in their order.
-            if count <= COLOURS:
-                colour = {}
-            else:
-                colour = {"color": colours()(c / (count - 1))}
-            history = drawable(data.history.isel(candidate=c).mean("fold").values)
-            axes.plot(history, label=", ".join(briefly(at[name].item()) for name in names), **colour)
-        means = drawable(data.history.mean("fold").values)
-        axes.set(xlabel="iteration", ylabel="mean loss of rows held out")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if np.isfinite(means[:, 0]).any():
-            start = np.nanmax(means[:, 0])
-            low = np.nanmin(means)
-            # What diverges leaves the picture.
-            top = min(np.nanmax(means), start + 0.2 * (start - low))
-            margin = 0.05 * (top - low)
-            if margin > 0:
-                axes.set_ylim(low - margin, top + margin)
-        axes.legend(title=", ".join(names).replace("_", " "), ncols=1 + count // (COLOURS + 1))
-        return axes
-    name = found.parameter_names[0]
-    if "l1_ratio" in data.coords:
-        ratios = data.l1_ratio.values
+    if "learning_rate" in result.data.coords:
+        _plot_rates(result, axes)
     else:
-        ratios = np.zeros(data.sizes["candidate"])
-    means = data.score.mean("fold").values
-    spread = data.score.std("fold").values
-    if name != "penalty":
-        place = data[name].values
-    else:
-        place = np.arange(len(means))
-    for ratio in np.unique(ratios):
-        own = np.flatnonzero(ratios == ratio)
-        own = own[np.argsort(place[own])]
-        label = None
-        if len(np.unique(ratios)) > 1:
-            label = f"l1_ratio {ratio:g}"
-        (line,) = axes.plot(place[own], means[own], marker="o", label=label)
-        low, high = (means[own] + sign * spread[own] for sign in (-1, 1))
-        axes.fill_between(place[own], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    if not data.score.isnull().any("fold").all():
-        axes.axvline(place[found.best_index], color="grey", linestyle=":")
-    axes.set(xlabel=name, ylabel=f"{found.scoring}, mean and spread over {data.sizes['fold']} folds")
-    if name == "penalty" and len(place) <= NAMED:
-        axes.set_xticks(place, [briefly(value) for value in data[name].values], rotation=20, ha="right")
-    if name in ("alpha", "C") and (place > 0).all():
-        axes.set_xscale("log")
-    if len(np.unique(ratios)) > 1:
-        axes.legend()
+        _plot_scores(result, axes)
     return axes
 
 
+def _plot_rates(result: Any, axes: Any) -> None:
+    """Draw the mean loss of the rows held out against the iteration, a line for each candidate."""
+    data = result.data
+    names = sorted(result.parameter_names, key=lambda name: name != "learning_rate")
+    count = data.sizes["candidate"]
+    for i in range(count):
+        candidate = data.isel(candidate=i)
+        # More candidates than the cycle has take a single range of colours, in their order.
+        colour = {}
+        if count > COLOURS:
+            colour = {"color": colours()(i / (count - 1))}
+        losses = drawable(candidate.history.mean("fold").values)
+        parameters = [briefly(candidate[name].item()) for name in names]
+        axes.plot(losses, label=", ".join(parameters), **colour)
+    axes.set(xlabel="iteration", ylabel="mean loss of rows held out")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    # Candidates that diverge leave the picture.
+    means = drawable(data.history.mean("fold").values)
+    if np.isfinite(means[:, 0]).any():
+        start = np.nanmax(means[:, 0])
+        low = np.nanmin(means)
+        top = min(np.nanmax(means), start + 0.2 * (start - low))
+        margin = 0.05 * (top - low)
+        if margin > 0:
+            axes.set_ylim(low - margin, top + margin)
+    title = ", ".join(names).replace("_", " ")
+    axes.legend(title=title, ncols=1 + count // (COLOURS + 1))
+
+
+def _plot_scores(result: Any, axes: Any) -> None:
+    """Draw the score, its mean and spread over the folds, against the candidates' first parameter."""
+    data = result.data
+    name = result.parameter_names[0]
+    means = data.score.mean("fold").values
+    spread = data.score.std("fold").values
+    # Penalties have no numbers: they are drawn in their order.
+    x = np.arange(len(means))
+    if name != "penalty":
+        x = data[name].values
+    # A line for each ratio of an elastic net.
+    ratios = np.zeros(len(means))
+    if "l1_ratio" in data.coords:
+        ratios = data.l1_ratio.values
+    has_ratios = len(np.unique(ratios)) > 1
+    for ratio in np.unique(ratios):
+        chosen = np.flatnonzero(ratios == ratio)
+        chosen = chosen[np.argsort(x[chosen])]
+        label = None
+        if has_ratios:
+            label = f"l1_ratio {ratio:g}"
+        line_x = x[chosen]
+        mean = means[chosen]
+        deviation = spread[chosen]
+        (line,) = axes.plot(line_x, mean, marker="o", label=label)
+        colour = line.get_color()
+        axes.fill_between(line_x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+    # The best candidate, if any has a score on all folds.
+    if not data.score.isnull().any("fold").all():
+        axes.axvline(x[result.best_index], color="grey", linestyle=":")
+    axes.set(xlabel=name, ylabel=f"{result.scoring}, mean and spread over {data.sizes['fold']} folds")
+    if name == "penalty" and len(x) <= NAMED:
+        labels = [briefly(value) for value in data[name].values]
+        axes.set_xticks(x, labels, rotation=20, ha="right")
+    if name in ("alpha", "C") and (x > 0).all():
+        axes.set_xscale("log")
+    if has_ratios:
+        axes.legend()
+
+
 def briefly(value: Any) -> str:
-    """A parameter on an axis or in a legend."""
+    """Format a parameter for an axis or a legend."""
     text = value
     if not isinstance(value, str):
         text = f"{value:.3g}"
@@ -169,7 +208,7 @@ def briefly(value: Any) -> str:
 
 
 def pyplot() -> Any:
-    """matplotlib's, or what to install."""
+    """Return matplotlib's pyplot, or say what to install."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -180,23 +219,27 @@ def pyplot() -> Any:
 
 
 def colours() -> Any:
-    """From dark to light, in order."""
+    """Return the range of colours, from dark to light."""
     return pyplot().get_cmap("viridis")
 
 
 def spans_decades(values: np.ndarray) -> bool:
-    """The finite values are all positive, and the largest more than a hundred times the smallest."""
+    """Return whether the finite values are positive, and the largest more than a hundred times the smallest."""
     finite = values[np.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() / 100 > finite.min())
+    if not len(finite):
+        return False
+    smallest = finite.min()
+    return bool(smallest > 0 and finite.max() / 100 > smallest)
 
 
 def drawable(values: np.ndarray) -> np.ndarray:
-    """With NaN for what cannot be drawn."""
+    """Replace values that cannot be drawn by NaN."""
     return np.where(np.abs(values) <= LARGEST, values, np.nan)
 
 
 def thinned(values: np.ndarray, count: int) -> np.ndarray:
-    """At most so many of the values, evenly spaced, with the first and the last."""
+    """Return at most this number of the values, evenly spaced, with the first and the last."""
     if len(values) <= count:
         return values
-    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
+    indices = np.linspace(0, len(values) - 1, count).round().astype(int)
+    return values[indices]

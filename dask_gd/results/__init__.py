@@ -1,1 +1,1 @@
-"""What fits give back: results, predictions, inference and reports, as plain data."""
+"""Keep the results of fits: predictions, inference and reports, as plain data."""

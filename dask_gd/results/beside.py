@@ -1,4 +1,4 @@
-"""A directory that is there once it is complete, in the place of another one if it may be replaced."""
+"""Replace a directory in a single step: the new directory is complete before it takes the place of the old."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOTS = ("zarr.json", ".zarray", ".zgroup")
 
 
 def check_place(target: Path, overwrite: bool) -> None:
-    """Refuse a path where something is that may not be replaced."""
+    """Refuse a path that is taken and may not be replaced."""
     if not target.name:
         raise InvalidArgumentError(f"write: {target} is no name of a new directory.")
     if not os.path.lexists(target):
@@ -43,45 +43,51 @@ def check_not_read(data: Any, target: Path) -> None:
     """Refuse to replace what the prediction is read from."""
     target = target.resolve()
     if isinstance(data, xr.Dataset):
-        arrays = [v._data for v in data.variables.values()]
+        arrays = [variable._data for variable in data.variables.values()]
     else:
         arrays = [data]
-    for thing in referents(arrays):
-        location = _location(thing, target.name)
+    # Whatever the arrays refer to may be the place that they are read from.
+    for referent in referents(arrays):
+        location = _location(referent, target.name)
         if location is not None and location.resolve().is_relative_to(target):
             raise InvalidArgumentError(f"write: the prediction is read from {target}; write elsewhere.")
 
 
-def _location(thing: Any, name: str) -> Path | None:
-    """Return where an object reads from, if it is a path or a Zarr store on this machine."""
-    if isinstance(thing, StorePath):
-        root = _location(thing.store, name)
+def _location(referent: Any, name: str) -> Path | None:
+    """Return the path that an object reads from, if the object is a path or a Zarr store on this machine."""
+    # Zarr stores.
+    if isinstance(referent, StorePath):
+        root = _location(referent.store, name)
         if root is None:
             return None
-        return root / thing.path
-    if isinstance(thing, LocalStore):
-        return thing.root
-    if isinstance(thing, FsspecStore):
+        return root / referent.path
+    if isinstance(referent, LocalStore):
+        return referent.root
+    if isinstance(referent, FsspecStore):
         # Dask reads local files through fsspec too.
-        local = isinstance(getattr(thing.fs, "sync_fs", thing.fs), LocalFileSystem)
-        if local:
-            return Path(thing.path)
+        file_system = getattr(referent.fs, "sync_fs", referent.fs)
+        if isinstance(file_system, LocalFileSystem):
+            return Path(referent.path)
         return None
-    if isinstance(thing, Path):
-        return thing
-    # Most strings of a graph are names of its tasks.
-    if isinstance(thing, str) and name in thing and len(thing) < 4096 and "\0" not in thing:
-        return Path(thing.removeprefix("file://"))
+    # Paths, and strings that may be paths.
+    if isinstance(referent, Path):
+        return referent
+    if isinstance(referent, str):
+        # Most strings of a graph are names of its tasks.
+        may_be_path = name in referent and len(referent) < 4096 and "\0" not in referent
+        if may_be_path:
+            return Path(referent.removeprefix("file://"))
     return None
 
 
 @contextlib.contextmanager
 def beside(target: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield a directory that takes the target's place at the end, and a file that is there until then.
+    """Yield a directory that takes the target's place at the end, and a file that exists until then.
 
-    Whatever goes wrong leaves what was there. All is in one directory beside the target, with a lock that ends with
-    this process, so that others know what a killed writer has left.
+    Any failure leaves the target as it was. Everything is in one directory beside the target, with a lock that ends
+    with this process, so that others recognise what a killed writer has left.
     """
+    # Make the temporary directory, on the disk of the target.
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,57 +98,62 @@ def beside(target: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     new = temporary / "new"
     old = temporary / "old"
     marker = temporary / "lock"
+    # The caller writes while the lock is taken; then the new directory takes the place of the old.
     with open(marker, "w") as lock:
-        _locked(lock)
+        _try_lock(lock)
         try:
             yield new, marker
             if os.path.lexists(target) and not overwrite:
                 raise InvalidArgumentError(f"write: {target} has appeared meanwhile; it is left as it is.")
             swap(new, target, old)
         finally:
-            # The only copy of what was there is never removed.
-            if os.path.lexists(target) or not os.path.lexists(old):
-                # First, so that a worker that still writes a chunk removes it.
+            # The only copy of the old directory is never removed.
+            is_only_copy = os.path.lexists(old) and not os.path.lexists(target)
+            if not is_only_copy:
+                # The marker goes first, so that a worker that still writes a chunk removes it.
                 marker.unlink(missing_ok=True)
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
 def swap(new: Path, target: Path, old: Path) -> None:
-    """Put the new in the target's place, and what was there aside."""
+    """Rename the target to the old path, and the new path to the target."""
     try:
         if os.path.lexists(target):
             os.rename(target, old)
         os.rename(new, target)
     except BaseException:
+        # The second rename failed: the old directory goes back.
         if os.path.lexists(old) and not os.path.lexists(target):
             os.rename(old, target)
         raise
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what killed writers of this target have left; put back what one of them had just put aside."""
+    """Remove the directories that killed writers of this target have left, and restore a target put aside by them."""
     if fcntl is None:
         return
-    own = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.tmp")
-    for temporary in [Path(entry.path) for entry in os.scandir(target.parent) if own.fullmatch(entry.name)]:
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.tmp")
+    leftovers = [Path(entry.path) for entry in os.scandir(target.parent) if name.fullmatch(entry.name)]
+    for temporary in leftovers:
         new = temporary / "new"
         old = temporary / "old"
         marker = temporary / "lock"
         with contextlib.suppress(OSError):
+            # A worker wrote its last chunk after the writer had given up.
             if new.exists() and not marker.exists() and not os.path.lexists(old):
-                # A worker's last chunk, from after its writer had given up.
                 shutil.rmtree(temporary)
                 continue
+            # A lock that can be taken belonged to a writer that has ended.
             with open(marker, "r+") as lock:
-                if not _locked(lock):
+                if not _try_lock(lock):
                     continue
                 if os.path.lexists(old) and not os.path.lexists(target):
                     os.rename(old, target)
                 shutil.rmtree(temporary)
 
 
-def _locked(file: Any) -> bool:
-    """Lock a file until it is closed; False if another has it, or the disk knows no locks."""
+def _try_lock(file: Any) -> bool:
+    """Lock a file until it is closed; return False if another process has the lock, or the disk knows no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""`FitResult`: what a fit gives back, live or loaded from its store."""
+"""Hold the result of a fit, live or loaded from its store: `FitResult`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
 from ..sources.columns import as_rows, check_stored, feature_names_of
-from ..sources.dataset_column import DatasetColumn, decoded, predicted
+from ..sources.dataset_column import decoded, predicted
 from ..sources.kinds import product_dtype
-from ..sources.zarr_column import ZarrColumn
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 
@@ -35,9 +34,9 @@ class FitResult:
         Dims () or ("output",); 0 without an intercept.
     history : xarray.Dataset
         Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
-        largest component of the gradient over its scale, see `fit`), ``step_size``, and what the iteration
-        took: ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last
-        row of a Newton fit, the step was taken unseen: loss and gradient are those to be expected, see `fit`.
+        largest component of the gradient over its scale, see `fit`), ``step_size``, and the cost of the iteration:
+        ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last row of
+        a Newton fit, no pass was taken after the step: loss and gradient are forecasts, see `fit`.
     n_iter : int
         Steps taken.
     converged : bool
@@ -45,7 +44,7 @@ class FitResult:
     reason : str
         "converged", "target_loss", "max_iter", "precision" (the gradient is zero within the rounding of what it is
         computed from, and gets no better), "stalled" (no solver finds a step that lowers the loss, and the gradient is
-        not zero; a `StalledWarning` says so) or "diverged"; what a callback has given as the reason of a
+        not zero; a `StalledWarning` says so) or "diverged"; the reason that a callback gave a
         `dask_gd.events.StopFit`; "interrupted" in a stored run that has not ended.
     loss : Loss
     fit_intercept, penalised : bool
@@ -55,11 +54,11 @@ class FitResult:
     sample_dims : tuple of str, or None
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
-        What there was beside the features, by its argument of `fit` ("target", "sample_weight", "offset"): of a Dataset
-        the names of its variables, else True.
+        The columns beside the features, by argument of `fit` ("target", "sample_weight", "offset"): the names of the
+        variables for a Dataset, else True.
     smoothing : tuple of float, or None
-        Of a quantile without a ``smoothing`` of its own the width, of each output, over which the corner of the loss
-        was rounded at the end.
+        For a quantile without a ``smoothing`` of its own: the width, for each output, over which the corner of the
+        loss was rounded at the end.
     """
 
     weights: xr.DataArray
@@ -80,18 +79,19 @@ class FitResult:
     @property
     def parameters(self) -> np.ndarray:
         """Weights with the intercept as last row, (p + 1, k)."""
-        w = self.weights.values.reshape(len(self.weights), -1)
-        return np.vstack([w, self.intercept.values.reshape(1, -1)])
+        weights = self.weights.values.reshape(len(self.weights), -1)
+        intercept = self.intercept.values.reshape(1, -1)
+        return np.vstack([weights, intercept])
 
     @property
     def params(self) -> Any:
-        """Of a `Model` its parameters, in the shapes that they were given in."""
+        """Return the parameters of a `Model`, in the shapes in which they were given."""
         if not isinstance(self.loss, Model):
             raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
         return self.loss.unpacked(self.weights.values)
 
     def predict(self, x: Any, offset: Any = None) -> Any:
-        """The mean of the target for each row: ``inverse_link(x w + b)``.
+        """Return the mean of the target for each row: ``inverse_link(x w + b)``.
 
         For the logistic loss that is the probability of class 1; the hinges give the class, the quantile loss the
         quantile.
@@ -125,50 +125,39 @@ class FitResult:
         >>> run.predict(np.array([[10.0]])).round(6).tolist()
         [21.0]
         """
+        # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
-            return self._with_offset(x, offset)
+            return self._predict_with_offset(x, offset)
         if isinstance(x, xr.Dataset):
             return self._predict_dataset(x)
+        if isinstance(x, Source) and x.x.dataset is not None:
+            return self._predict_dataset(x.x.dataset)
         if isinstance(x, xr.DataArray):
-            self._check(x, feature_names_of(x))
-            dims = (x.dims[0], *self.weights.dims[1:])
-            coords = {name: c for name, c in x.coords.items() if c.dims in ((), (x.dims[0],))}
-            if "output" in self.weights.coords:
-                coords["output"] = self.weights.coords["output"]
-            return xr.DataArray(self.predict(decoded(x, "x").data), dims=dims, coords=coords, name="prediction")
+            return self._predict_dataarray(x)
+        # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
-            if isinstance(x.x, DatasetColumn):
-                return self._predict_dataset(x.x.dataset)
-            start = x.bounds[0]
-            stop = x.bounds[-1]
-            names = x.feature_names
-            array: Any = x.x.lazy_rows(start, stop)
+            array, names = _features_of_source(x)
         else:
             names = feature_names_of(x)
-            rows = as_rows(x, "x", lengths=False)
-            check_stored(rows, "error", 0, rows.shape[0])
-            if isinstance(rows, ZarrColumn):
-                array = rows.lazy
-            else:
-                if rows.memory is None:
-                    array = rows.array
-                else:
-                    array = rows.memory
-        self._check(array, names)
+            array = _features_of_array(x)
+        self._check_features(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
-        array, dtype = array.rechunk({1: -1}), product_dtype(array.dtype)
+        # A lazy array is predicted block by block, each block with all features of its rows.
+        array = array.rechunk({1: -1})
+        dtype = product_dtype(array.dtype)
+        meta = np.empty((0,) * self.weights.ndim, dtype)
         if self.weights.ndim == 1:
-            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype), name=None)
+            return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=meta, name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
-        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
+        return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=meta)
 
     def plot(self, axes: Any = None) -> np.ndarray:
-        """The loss and the norm of the gradient against the iteration; needs matplotlib, and gives its two Axes.
+        """Draw the loss and the norm of the gradient against the iteration, with matplotlib, and return the two Axes.
 
-        Iterations that read some of the rows only, and those that took no pass, are told apart.
+        Iterations that read a sample of the rows, and iterations that took no pass, have markers of their own.
 
         Parameters
         ----------
@@ -180,15 +169,17 @@ class FitResult:
         return plot_fit(self.history, self.reason, axes)
 
     def _repr_html_(self) -> str:
+        """Show the fit in a notebook."""
         from ..display.html import html_of_fit
 
         return html_of_fit(self)
 
-    def _with_offset(self, x: Any, offset: Any) -> Any:
-        """The inverse link of the linear prediction and the offset, of each row."""
+    def _predict_with_offset(self, x: Any, offset: Any) -> Any:
+        """Return the inverse link of the linear prediction and the offset, for each row."""
+        # Separate the rows from their offset, and make the offset a column.
         data = x
         if isinstance(x, Source):
-            if isinstance(x.x, DatasetColumn):
+            if x.x.dataset is not None:
                 data = x.x.dataset
             else:
                 data = x.with_columns(offset=None)
@@ -198,53 +189,65 @@ class FitResult:
                 offset = as_rows(offset, "offset", lengths=False)
         elif not isinstance(x, xr.Dataset):
             offset = as_rows(offset, "offset", lengths=False)
+        # The squared loss has the identity as its link: its prediction is the linear one.
         z = replace(self, loss=as_loss("squared")).predict(data)
+        # Bring the offset to the kind of the prediction.
         if isinstance(data, xr.Dataset):
-            if isinstance(offset, DatasetColumn):
-                offset = offset.fields.names[0]
+            # xarray aligns variables of a Dataset by their dimensions.
+            if not isinstance(offset, str | xr.DataArray):
+                # The column of a Source: the name of its variable.
+                offset = offset.variables
             if isinstance(offset, str):
                 offset = data[offset]
         else:
-            if isinstance(offset, ZarrColumn):
-                offset = offset.lazy
-                if isinstance(x, Source):
-                    offset = offset[x.bounds[0] : x.bounds[-1]]
-            else:
-                if offset.memory is None or isinstance(z, da.Array):
-                    offset = offset.array
-                else:
-                    offset = offset.memory
-            if offset.shape != z.shape[:1] and not np.isnan([*offset.shape, z.shape[0]]).any():
-                raise InvalidArgumentError(
-                    f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {offset.shape}; one for each row."
-                )
-            if z.ndim != 1:
-                offset = offset[:, None]
+            offset = _offset_array(offset, x, z)
         return self.loss.inverse_link(z + offset).astype(z.dtype)
 
+    def _predict_dataarray(self, x: xr.DataArray) -> xr.DataArray:
+        """Return the prediction for a DataArray of rows and features, with the coordinates of the rows."""
+        self._check_features(x, feature_names_of(x))
+        rows = x.dims[0]
+        dims = (rows, *self.weights.dims[1:])
+        coords = {name: coord for name, coord in x.coords.items() if coord.dims in ((), (rows,))}
+        if "output" in self.weights.coords:
+            coords["output"] = self.weights.coords["output"]
+        prediction = self.predict(decoded(x, "x").data)
+        return xr.DataArray(prediction, dims=dims, coords=coords, name="prediction")
+
     def _predict_dataset(self, dataset: xr.Dataset) -> xr.DataArray:
+        """Return the prediction for a Dataset, over its sample dimensions."""
         if "feature" not in self.weights.coords:
             raise InvalidArgumentError("predict(dataset): the features of this fit have no names; give x as an array.")
+        # Variables are found by the names of the features.
         outputs = None
         if self.weights.ndim == 2:
             outputs = self.weights.shape[1]
         names = self.weights.coords["feature"].values.tolist()
         dims, array = predicted(dataset, names, self.sample_dims, self._mean, outputs)
-        coords = {name: c for name, c in dataset.coords.items() if set(c.dims) <= set(dims)}
+        # Coordinates of the rows stay.
+        coords = {name: coord for name, coord in dataset.coords.items() if set(coord.dims) <= set(dims)}
         if "output" in self.weights.coords:
             coords["output"] = self.weights.coords["output"]
         return xr.DataArray(
-            array, dims=(*dims, *self.weights.dims[1:]), coords=coords, name="prediction", attrs=self.target_attrs
+            array,
+            dims=(*dims, *self.weights.dims[1:]),
+            coords=coords,
+            name="prediction",
+            attrs=self.target_attrs,
         )
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
-        prediction = self.loss.inverse_link(linear(block, self.weights.values, self.intercept.values))
+        """Return the mean of the target for the rows of a block."""
+        z = linear(block, self.weights.values, self.intercept.values)
+        prediction = self.loss.inverse_link(z)
         return prediction.astype(product_dtype(block.dtype), copy=False)
 
-    def _check(self, x: Any, names: tuple | None) -> None:
+    def _check_features(self, x: Any, names: tuple | None) -> None:
+        """Refuse features whose number or names are not those of the fit."""
         p = self.weights.shape[0]
         if x.ndim != 2 or x.shape[1] != p:
             raise InvalidArgumentError(f"predict(x): x must have shape (rows, {p}), as in the fit; it has {x.shape}.")
+        # The names, where both have them.
         if names is not None and "feature" in self.weights.coords:
             fitted = tuple(self.weights.coords["feature"].values.tolist())
             if names != fitted:
@@ -255,41 +258,87 @@ class FitResult:
                 )
 
 
+def _features_of_source(source: Source) -> tuple[Any, tuple | None]:
+    """Return the features of a Source as an array, and their names if they have any."""
+    return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), source.feature_names
+
+
+def _features_of_array(x: Any) -> Any:
+    """Return the features as a NumPy array if they are in memory, else as a Dask array."""
+    rows = as_rows(x, "x", lengths=False)
+    check_stored(rows, "error", 0, rows.shape[0])
+    if rows.memory is None:
+        return rows.lazy_rows(0, rows.shape[0])
+    return rows.memory
+
+
+def _offset_array(offset: Any, x: Any, z: Any) -> Any:
+    """Return the offset as an array that can be added to the linear predictions z of the rows x."""
+    # As lazy as the predictions.
+    if offset.memory is None or isinstance(z, da.Array):
+        bounds = x.bounds if isinstance(x, Source) else (0, offset.shape[0])
+        array = offset.lazy_rows(bounds[0], bounds[-1])
+    else:
+        array = offset.memory
+    # Sizes that are unknown are NaN.
+    known = not np.isnan([*array.shape, z.shape[0]]).any()
+    if known and array.shape != z.shape[:1]:
+        raise InvalidArgumentError(
+            f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {array.shape}; one for each row."
+        )
+    if z.ndim != 1:
+        array = array[:, None]
+    return array
+
+
 def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
-    """The result that a committed iteration stands for; of the loss, if that is given, else of the one it names."""
+    """Return the result at a committed iteration, with the given loss or else the loss that the iteration names."""
     run = checkpoint.attributes["dask_gd"]
     arrays = checkpoint.arrays
+    # Weights and intercept with the names of features and outputs.
     coords = {name: arrays[name][1].tolist() for name in ("feature", "output") if name in arrays}
-    data = {name: xr.DataArray(arrays[name][1], dims=arrays[name][0]) for name in ("weights", "intercept")}
-    for name, a in data.items():
-        data[name] = a.assign_coords({d: (d, coords[d]) for d in a.dims if d in coords}).rename(name)
+    labelled = {}
+    for name in ("weights", "intercept"):
+        dims, values = arrays[name]
+        array = xr.DataArray(values, dims=dims)
+        known = {dim: (dim, coords[dim]) for dim in array.dims if dim in coords}
+        labelled[name] = array.assign_coords(known).rename(name)
+    # The history of the iterations, from the start.
     history = xr.Dataset({name: ("iteration", arrays[name][1]) for name in HISTORY})
     history = history.assign_coords(iteration=np.arange(history.sizes["iteration"]))
+    # What older stores, other losses and other data do not have.
     if loss is None:
         loss = loss_of(run["loss"])
         assert loss is not None
     reason = run["reason"] or "interrupted"
-    converged = reason in ("converged", "target_loss")
-    dims = run.get("sample_dims")
+    dropped = 0
+    if "dropped" in arrays:
+        dropped = int(arrays["dropped"][1])
+    sample_dims = run.get("sample_dims")
+    if sample_dims is not None:
+        sample_dims = tuple(sample_dims)
+    smoothing = None
+    if "smoothing/widths" in arrays:
+        smoothing = tuple(arrays["smoothing/widths"][1].tolist())
     return FitResult(
-        **data,
+        **labelled,
         history=history,
         n_iter=checkpoint.iteration,
-        converged=converged,
+        converged=reason in ("converged", "target_loss"),
         reason=reason,
         loss=loss,
         fit_intercept=run["fit_intercept"],
         penalised=run["penalised"],
-        dropped=int(arrays["dropped"][1]) if "dropped" in arrays else 0,
-        sample_dims=None if dims is None else tuple(dims),
+        dropped=dropped,
+        sample_dims=sample_dims,
         target_attrs=run.get("target_attrs", {}),
         roles=run.get("roles", {}),
-        smoothing=tuple(arrays["smoothing/widths"][1].tolist()) if "smoothing/widths" in arrays else None,
+        smoothing=smoothing,
     )
 
 
 def latest_of_fit(store: Store) -> Checkpoint:
-    """Return the newest readable iteration, if there is one and it is that of a fit."""
+    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search."""
     checkpoint = store.latest(check_content)
     path = store.path
     if checkpoint is None:
@@ -300,12 +349,12 @@ def latest_of_fit(store: Store) -> Checkpoint:
 
 
 def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
-    """A stored run, as the result of its newest readable iteration.
+    """Load a stored run as the result of its newest readable iteration.
 
     Parameters
     ----------
     path : path or Store
-        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the one before it.
+        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
     loss : Loss or pair of functions, optional
         Only for a run with a loss of your own, which is not stored.
 
@@ -314,7 +363,7 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     NotFittedError
         If there is no iteration at ``path``.
     InvalidArgumentError
-        If the run's loss is none of dask_gd's, and was not given.
+        If the run's loss is none of dask_gd's, and ``loss`` is None.
 
     Examples
     --------
@@ -328,10 +377,13 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
         store = path
     else:
         store = Store(path)
+    # A loss of the user's own is not stored.
     checkpoint = latest_of_fit(store)
     stored = checkpoint.attributes["dask_gd"]["loss"]
     if loss is None and loss_of(stored) is None:
         raise InvalidArgumentError(
             f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
         )
-    return result_of(checkpoint, None if loss is None else as_loss(loss))
+    if loss is None:
+        return result_of(checkpoint)
+    return result_of(checkpoint, as_loss(loss))

@@ -1,4 +1,4 @@
-"""What `infer` gives back: a table of coefficients with their standard errors, tests and intervals."""
+"""Tabulate coefficients with their standard errors, tests and intervals: the result of `infer`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERCEPT = "(intercept)"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inference:
-    """How sure a fit's coefficients are. Printed, it is a table.
+    """Coefficients of a fit with their standard errors, tests and intervals. Printed, it is a table.
 
     Attributes
     ----------
@@ -55,34 +55,44 @@ class Inference:
 
     @property
     def statistic(self) -> str:
-        """What the statistics follow if a coefficient is 0: "t" for the squared loss, else "z", a normal one."""
+        """Name of the distribution if a coefficient is 0: "t" for the squared loss, else "z", the normal."""
         return "t" if self.loss.quadratic else "z"
 
     def __str__(self) -> str:
         lines = [f"{self.loss!r} loss, {self.n:,.12g} observations, {self.degrees_of_freedom:,.12g} degrees of freedom"]
+        # A table for each output.
         for output in range(self.table.sizes.get("output", 1)):
-            at: dict[str, Any] = {"output": output} if "output" in self.table.dims else {}
-            dispersion = float(self.dispersion.isel(at))
-            deviance = float(self.deviance.isel(at))
-            name = ""
-            if at:
-                name = f"output {self.table.output.values[output]}, "
-            lines += [f"{name}dispersion {dispersion:.6g}, deviance {deviance:.6g}", *self._lines(self.table.isel(at))]
+            position: dict[str, Any] = {}
+            label = ""
+            if "output" in self.table.dims:
+                position = {"output": output}
+                label = f"output {self.table.output.values[output]}, "
+            dispersion = float(self.dispersion.isel(position))
+            deviance = float(self.deviance.isel(position))
+            lines.append(f"{label}dispersion {dispersion:.6g}, deviance {deviance:.6g}")
+            lines += self._lines(self.table.isel(position))
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _lines(self, table: xr.Dataset) -> list[str]:
+        """Format the table of an output, a line for each parameter."""
         tail = 50 * (1 - self.level)
         kind = self.statistic
         heads = ("coefficient", "std. error", kind, f"P>|{kind}|", f"{tail:.4g}%", f"{100 - tail:.4g}%")
-        digits = dict(zip(table.data_vars, (6, 4, 4, 3, 6, 6), strict=True))
+        digits = (6, 4, 4, 3, 6, 6)
+        # Text by column, to find the width of each.
         columns = [["", *table.parameter.values]]
-        for head, (name, count) in zip(heads, digits.items(), strict=True):
-            columns.append([head, *(f"{value:.{count}g}" for value in table[name].values)])
+        for head, name, count in zip(heads, table.data_vars, digits, strict=True):
+            cells = [f"{value:.{count}g}" for value in table[name].values]
+            columns.append([head, *cells])
         widths = [max(map(len, column)) for column in columns]
-        rows = zip(*columns, strict=True)
-        return ["  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        # Names to the left, numbers to the right.
+        lines = []
+        for name, *cells in zip(*columns, strict=True):
+            aligned = map(str.rjust, cells, widths[1:])
+            lines.append("  ".join([f"{name:{widths[0]}}", *aligned]))
+        return lines
 
 
 def tabulated(
@@ -94,10 +104,14 @@ def tabulated(
     df: float,
     level: float,
 ) -> Inference:
-    """Return coefficients and covariances by name, with tests and intervals."""
-    # Not at the top: it takes half a second, and a fit has no need of it.
+    """Return coefficients and covariances by name, with tests and intervals.
+
+    ``totals`` are the dispersion, the deviance and Pearson's statistic of each output, n the sum of the row weights.
+    """
+    # Not imported at the top: that takes half a second, and a fit has no need of it.
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+    # The statistic, its p-value, and the half width of the interval in standard errors.
     coefficient = run.parameters[: len(names)]
     error = np.sqrt(np.einsum("qqk->qk", covariance))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -117,20 +131,29 @@ def tabulated(
         "lower": coefficient - width * error,
         "upper": coefficient + width * error,
     }
+    # Names of parameters and outputs; without a dimension of outputs the last axis goes.
     output = tuple(map(str, run.weights.dims[1:]))
     coords: dict[str, Any] = {"parameter": names, "other_parameter": names}
-    if output:
-        known = "output" in run.weights.coords
-        if known:
-            coords["output"] = run.weights.coords["output"].values
-        else:
-            coords["output"] = np.arange(covariance.shape[2])
+    if "output" in run.weights.coords:
+        coords["output"] = run.weights.coords["output"].values
+    elif output:
+        coords["output"] = np.arange(covariance.shape[2])
 
-    def named(a: np.ndarray, *of: str) -> xr.DataArray:
-        dims = (*of, *output)
-        return xr.DataArray(a if output else a[..., 0], dims=dims, coords={dim: coords[dim] for dim in dims})
+    def labelled(array: np.ndarray, *parameters: str) -> xr.DataArray:
+        dims = (*parameters, *output)
+        if not output:
+            array = array[..., 0]
+        return xr.DataArray(array, dims=dims, coords={dim: coords[dim] for dim in dims})
 
-    table = xr.Dataset({name: named(column, "parameter") for name, column in columns.items()})
-    dispersion, deviance, pearson = (named(total) for total in totals)
-    covariances = named(covariance, "parameter", "other_parameter")
-    return Inference(table, covariances, dispersion, deviance, pearson, n, df, level, run.loss)
+    dispersion, deviance, pearson = totals
+    return Inference(
+        table=xr.Dataset({name: labelled(column, "parameter") for name, column in columns.items()}),
+        covariance=labelled(covariance, "parameter", "other_parameter"),
+        dispersion=labelled(dispersion),
+        deviance=labelled(deviance),
+        pearson=labelled(pearson),
+        n=n,
+        degrees_of_freedom=df,
+        level=level,
+        loss=run.loss,
+    )

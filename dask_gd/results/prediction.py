@@ -1,12 +1,12 @@
-"""Predictions on disk: `write`, whose Zarr array or Dataset is there once it is complete.
+"""Write predictions to disk: `write`, whose Zarr array or Dataset exists only once it is complete.
 
-What is promised, and what keeps it:
+The guarantees, and what keeps them:
 
-- It appears whole or not at all. A path is written beside its place and renamed; at a URL, where nothing can be
-  renamed, the root's metadata comes last. What a writer left that was killed does not stand in the way of the next.
+- The result appears whole or not at all. A path is written beside its place and renamed; at a URL, where nothing can
+  be renamed, the root's metadata comes last. Leftovers of a killed writer do not stand in the way of the next.
 - No chunk is lost without a word. Paths are absolute before they leave the client; a worker that does not see the place
   says so; and every chunk is counted, as the client sees it, before the result appears.
-- No two tasks write to one chunk: blocks are brought to the chunks of the result first.
+- No two tasks write to the same chunk: blocks are brought to the chunks of the result first.
 """
 
 from __future__ import annotations
@@ -14,43 +14,28 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import warnings
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-import zarr
 from zarr.abc.store import Store
-from zarr.codecs import Crc32cCodec
-from zarr.core.array import AsyncArray
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.metadata import ArrayV3Metadata
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
-from ..cluster import active_client
 from ..errors import ClusterError, InvalidArgumentError, InvalidTypeError
-from ..sources.gate import gated
 from .beside import beside, check_not_read, check_place
-
-#: What a variable is called that has no name.
-NAME = "prediction"
-
-#: Bytes of the chunks of what is in memory.
-CHUNK = "16MiB"
+from .chunks import NAME, Where, fill, keys_of
 
 #: A key at a URL from before the first chunk to after the last metadata.
 UNFINISHED = ".dask_gd-unfinished"
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-#: What `pathlib.Path` makes of a URL.
+#: A URL after `pathlib.Path` has collapsed its slashes.
 COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
@@ -62,9 +47,9 @@ def write(
     Parameters
     ----------
     prediction : array, xarray.DataArray or xarray.Dataset
-        What `FitResult.predict` gives: NumPy or Dask, of any chunks, also of unknown sizes (which are computed first,
-        in a pass of their own). A DataArray becomes the variable of a Dataset, by its name or as "prediction", with
-        its coordinates and attributes.
+        The value of `FitResult.predict`: NumPy or Dask, in chunks of any size. Unknown sizes are computed first, in a
+        pass of their own. A DataArray becomes the variable of a Dataset, by its name or as "prediction", with its
+        coordinates and attributes.
     path : path or URL
         Where the array or the group of the Dataset is to be. On a cluster all workers must see it.
     overwrite : bool
@@ -95,16 +80,16 @@ def write(
     Examples
     --------
     >>> import tempfile
+    >>> import zarr
     >>> x = da.from_array(np.array([[0.0], [1.0], [2.0]]), chunks=(2, 1))
     >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]))
     >>> path = dask_gd.write(run.predict(x), f"{tempfile.mkdtemp()}/prediction.zarr")
     >>> zarr.open_array(path, mode="r")[:].round(6).tolist()
     [1.0, 3.0, 5.0]
     """
+    # A place is a URL, or a path on this machine.
     data = as_data(prediction)
-    place = os.fspath(path)
-    if place.startswith("file://"):
-        place = place.removeprefix("file://")
+    place = os.fspath(path).removeprefix("file://")
     if URL.match(place):
         _write_at_url(data, place, overwrite, storage_options)
         return place
@@ -112,6 +97,7 @@ def write(
         raise InvalidArgumentError(f"write(path={path!r}): a Path is no URL; give a str, with two slashes.")
     if storage_options is not None:
         raise InvalidArgumentError("write(storage_options=...) is for URLs; a path on this machine has none.")
+    # A path is written beside the target, and then renamed.
     target = Path(os.path.abspath(place))
     check_place(target, overwrite)
     if os.path.lexists(target):
@@ -123,13 +109,16 @@ def write(
 
 
 def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
-    """Return what is to be written: an array, or the Dataset of a DataArray."""
+    """Return the array to write, or the Dataset of a DataArray; refuse anything that Zarr cannot hold."""
+    # Arrays are written without a name.
     if isinstance(prediction, np.ma.MaskedArray):
-        return np.ma.filled(prediction.astype(np.result_type(prediction, np.float32)), np.nan)
+        floating = np.result_type(prediction, np.float32)
+        return np.ma.filled(prediction.astype(floating), np.nan)
     if isinstance(prediction, np.ndarray | da.Array):
         return prediction
+    # A DataArray is the only variable of a Dataset.
     if isinstance(prediction, xr.DataArray):
-        # xarray takes the name of a Dask array, which is a hash, for one that was not given.
+        # Without a name, xarray takes that of the Dask array, which is a hash.
         unnamed = prediction.name is None or prediction.name == getattr(prediction.data, "name", None)
         if unnamed:
             name: Hashable = NAME
@@ -143,6 +132,7 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
             f"write(prediction=...): a {type(prediction).__name__}; give what predict gives, a NumPy or Dask array, a "
             "DataArray or a Dataset."
         )
+    # Names and indexes that Zarr cannot hold.
     for name in (*prediction.variables, *prediction.dims):
         if not isinstance(name, str):
             raise InvalidArgumentError(f"write: {name!r} is no name for Zarr; rename it to a str.")
@@ -160,229 +150,42 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
 
 def _write_at_url(data: Any, url: str, overwrite: bool, storage_options: dict[str, Any] | None) -> None:
     """Write chunks, count them, then write the metadata, the root's last: until then no reader finds anything."""
+    # Nothing that somebody else has written is replaced.
     if overwrite:
         raise InvalidArgumentError(f"write({url!r}, overwrite=True): nothing at a URL is replaced; delete it first.")
     store = FsspecStore.from_url(url, storage_options=storage_options)
-    present = set(sync(_keys(store)))
+    present = set(sync(keys_of(store)))
     if present and UNFINISHED not in present:
         raise InvalidArgumentError(f"write: there is something at {url}, such as {min(present)}; choose another place.")
-    # What a writer left that was killed.
+    # Anything that is left was written by a writer that was killed.
     sync(_delete(store, present))
     template = MemoryStore()
     try:
         sync(_put(store, {UNFINISHED: b""}))
         fill(data, store, template, Where(url, None))
+        # The metadata of the arrays.
         items = {key: value.to_bytes() for key, value in template._store_dict.items()}
-        sync(_put(store, {key: value for key, value in items.items() if key != "zarr.json"}))
-        lacking = items.keys() - {"zarr.json"} - set(sync(_keys(store)))
+        root = items.pop("zarr.json")
+        sync(_put(store, items))
+        lacking = items.keys() - set(sync(keys_of(store)))
         if lacking:
             raise ClusterError(f"{min(lacking)} was written to {url} and is not there.")
-        sync(_put(store, {"zarr.json": items["zarr.json"]}))
+        # The metadata of the root, by which readers find the rest.
+        sync(_put(store, {"zarr.json": root}))
     except BaseException:
         with contextlib.suppress(Exception):
-            sync(_delete(store, set(sync(_keys(store)))))
+            sync(_delete(store, set(sync(keys_of(store)))))
         raise
     sync(_delete(store, {UNFINISHED}))
 
 
-async def _keys(store: Store) -> list[str]:
-    return [key async for key in store.list_prefix("")]
-
-
 async def _put(store: Store, items: dict[str, bytes]) -> None:
+    """Write values to a store by their keys."""
     for key, value in items.items():
         await store.set(key, default_buffer_prototype().buffer.from_bytes(value))
 
 
 async def _delete(store: Store, keys: set[str]) -> None:
+    """Delete keys of a store."""
     for key in keys:
         await store.delete(key)
-
-
-# What is written there
-
-
-@dataclass(frozen=True)
-class Where:
-    """A place as the user knows it, and a file that every worker must see before it writes there."""
-
-    place: str
-    marker: str | None
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where `dask.array.store` puts the blocks of an array."""
-
-    array: zarr.Array
-    where: Where
-
-    def __setitem__(self, region: tuple[slice, ...], block: np.ndarray) -> None:
-        """Write a chunk, in a worker."""
-        place = self.where.place
-        marker = self.where.marker
-        if marker is not None and not os.path.exists(marker):
-            raise ClusterError(
-                f"{_this_process()} does not see {os.path.dirname(marker)}, where {place} is being written; is it on a "
-                "disk that all workers share? Nothing was written."
-            )
-        try:
-            self.array[region] = block
-        except OSError as error:
-            raise ClusterError(f"{_this_process()} cannot write a chunk of {place}: {error}") from error
-        if marker is not None and not os.path.exists(marker):
-            # The client has given up meanwhile, and removed what there was.
-            shutil.rmtree(os.path.dirname(marker), ignore_errors=True)
-
-
-def _this_process() -> str:
-    from distributed import get_worker
-
-    try:
-        return f"Worker {get_worker().address}"
-    except ValueError:
-        return "This process"
-
-
-def fill(data: Any, store: Store, template: Store, where: Where) -> None:
-    """Write everything: the metadata and what is in memory to the template, and what is lazy to the store."""
-    try:
-        if isinstance(data, np.ndarray | da.Array):
-            lazy = _array(data, template)
-        else:
-            lazy = _dataset(data, template)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise InvalidTypeError(f"write: Zarr cannot hold this prediction: {error}") from error
-    targets = [Target(_at(array, store), where) for array, _ in lazy]
-    if lazy:
-        # Blocks are chunks, so that no two tasks write to the same.
-        da.store([blocks for _, blocks in lazy], targets, lock=False)  # type: ignore[arg-type]
-    count_chunks([target.array for target in targets], where)
-    if isinstance(data, xr.Dataset):
-        with warnings.catch_warnings():
-            # It is no part of the specification yet; zarr and xarray know it.
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(template)
-
-
-def _array(data: np.ndarray | da.Array, template: Store) -> list[tuple[zarr.Array, da.Array]]:
-    """Make the array, and return it with its blocks if these are still to be computed."""
-    if isinstance(data, np.ndarray):
-        sizes = da.core.normalize_chunks("auto", data.shape, limit=CHUNK, dtype=data.dtype)
-    else:
-        data = regular(data)
-        sizes = data.chunks
-    array = zarr.create_array(
-        template,
-        shape=data.shape,
-        chunks=_largest(sizes),
-        dtype=data.dtype,
-        compressors=[Crc32cCodec()],
-        config={"write_empty_chunks": True},
-    )
-    if isinstance(data, da.Array):
-        return [(array, data)]
-    array[...] = data
-    return []
-
-
-def _dataset(dataset: xr.Dataset, template: Store) -> list[tuple[zarr.Array, da.Array]]:
-    """Make the group, and return its arrays whose blocks are still to be computed, with these."""
-    dataset = dataset.drop_encoding()
-    # Strings of one width have no type in Zarr's specification, and of lazy ones xarray has to see all.
-    words = {name: v.compute().astype(object) for name, v in dataset.variables.items() if v.dtype.kind in "UO"}
-    dataset = _with(dataset, words)
-    lazy: dict[str, xr.Variable] = {}
-    encoding: dict[str, dict[str, Any]] = {}
-    for name, variable in dataset.variables.items():
-        encoding[str(name)] = {"compressors": (Crc32cCodec(),)}
-        if variable.chunks is not None:
-            lazy[str(name)] = variable.copy(data=regular(variable.data))  # type: ignore[arg-type]
-            encoding[str(name)]["chunks"] = _largest(lazy[str(name)].chunks)
-    _with(dataset, lazy).to_zarr(
-        template,  # type: ignore[arg-type]
-        mode="w",
-        encoding=encoding,
-        zarr_format=3,
-        consolidated=False,
-        compute=False,
-        write_empty_chunks=True,
-    )
-    group = zarr.open_group(template, mode="r")
-    encoded = {name: xr.conventions.encode_cf_variable(variable, name=name) for name, variable in lazy.items()}
-    return [(cast(zarr.Array, group[name]), variable.data) for name, variable in encoded.items()]
-
-
-def _with(dataset: xr.Dataset, variables: Mapping[Any, xr.Variable]) -> xr.Dataset:
-    """Return the dataset with these variables in the places of its own."""
-    coords = {name: v for name, v in variables.items() if name in dataset.coords}
-    return dataset.assign({name: v for name, v in variables.items() if name not in coords}).assign_coords(coords)
-
-
-def regular(array: da.Array) -> da.Array:
-    """Return the array in chunks of one size, but for the last along each dimension; each block is checked first."""
-    if np.isnan([size for sizes in array.chunks for size in sizes]).any():
-        # Not in place: the array is the user's.
-        array = da.map_blocks(_same, array, dtype=array.dtype, meta=array._meta).compute_chunk_sizes()
-    if array.dtype.kind in "fiub":
-        array = gated(array, NAME)
-    return array.rechunk(_largest(array.chunks))
-
-
-def _same(block: np.ndarray) -> np.ndarray:
-    return block
-
-
-def _largest(chunks: Any) -> tuple[int, ...]:
-    return tuple(max(1, *sizes) for sizes in chunks)
-
-
-def _at(array: zarr.Array, store: Store) -> zarr.Array:
-    """Return the array in a store that need not have its metadata yet."""
-    place = StorePath(store, array.path)
-    metadata = cast(ArrayV3Metadata, array.metadata)
-    return zarr.Array(AsyncArray(metadata=metadata, store_path=place, config={"write_empty_chunks": True}))
-
-
-def count_chunks(arrays: list[zarr.Array], where: Where) -> None:
-    """Refuse an array that lacks chunks, as this client sees it."""
-    for array in arrays:
-        grid = product(*(range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)))
-        keys = [array.metadata.encode_chunk_key(index) for index in grid]
-        keys = [f"{array.path}/{key}" if array.path else key for key in keys]
-        store = array.store
-        if isinstance(store, LocalStore):
-            # One by one: what a network's disk lists may be old.
-            absent = [key for key in keys if not _has_bytes(store.root / key)]
-        else:
-            present = set(sync(_keys(store)))
-            absent = [key for key in keys if key not in present]
-        if absent:
-            raise ClusterError(
-                f"{len(absent)} of {len(keys)} chunks of {where.place} were written and are not there, the first of "
-                f"them {absent[0]}{_writer_of(store, absent[0])}. Nothing is left at {where.place}; give a place that "
-                "this client and all workers share."
-            )
-
-
-def _has_bytes(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _writer_of(store: Store, key: str) -> str:
-    """Name a worker that sees the chunk where it has written it."""
-    client = active_client()
-    if client is None:
-        return ""
-    found = client.run(_sees, store, key, on_error="ignore")
-    for address, sees in found.items():
-        if sees is True:
-            return f": worker {address} wrote it to a disk, or a memory, that this client cannot see"
-    return ""
-
-
-def _sees(store: Store, key: str) -> bool:
-    return bool(sync(store.exists(key)))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 
 
 class TaskColumn(Protocol):
@@ -198,6 +199,11 @@ class Column(Protocol):
         ...
 
     @property
+    def dataset(self) -> xr.Dataset | None:
+        """The Dataset with all of the sample dimensions and their coordinates; None if it is no Dataset's."""
+        ...
+
+    @property
     def attrs(self) -> dict[str, str]:
         """What the variable is called, and its units, where it is the only one."""
         ...
@@ -213,6 +219,10 @@ class ArrayColumn:
     @property
     def variables(self) -> Any:
         return True
+
+    @property
+    def dataset(self) -> xr.Dataset | None:
+        return None
 
     @property
     def attrs(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs on disk: each iteration is committed whole or not at all."""
+"""Keep runs on disk: each iteration is committed whole or not at all."""
 
 from .store import Store
 

@@ -1,7 +1,7 @@
-"""The file of one committed iteration: a zipped Zarr group of arrays and JSON, with a checksum of it all.
+"""Encode a committed iteration as a file: a zipped Zarr group of arrays and JSON, with a checksum of it all.
 
-Nothing is pickled, and reading takes nothing on trust: a file that holds anything but what `encode` writes is refused
-before memory is taken for it.
+Nothing is pickled, and nothing is read on trust: a file with other content than `encode` writes is refused before
+memory is taken for it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,27 @@ DIGEST = 32
 #: The key of a group's or an array's metadata.
 KEY = re.compile(r"(.*/)?zarr\.json")
 
-#: What arrays of numbers are stored as, in Zarr's words.
-NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-NUMBERS += ("float16", "float32", "float64")
-#: NumPy has no arrays of more dimensions in all its versions.
+#: Data types of arrays of numbers, in Zarr's words.
+NUMBERS = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
+#: Dimensions that arrays have at most in every version of NumPy.
 MOST_DIMS = 32
 
 
 class Checkpoint(NamedTuple):
-    """One committed iteration. Keys of ``arrays`` are paths in the group; values are (dimension names, array)."""
+    """A committed iteration. Keys of ``arrays`` are paths in the group; values are (dimension names, array)."""
 
     iteration: int
     attributes: dict[str, Any]
@@ -41,7 +53,7 @@ class Checkpoint(NamedTuple):
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """The file of one iteration: a zip of the group's keys whose comment is a checksum of all that precedes it."""
+    """Return the file of an iteration: a zip of the group's keys, its comment a checksum of all bytes before it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for key, data in keys_of(checkpoint).items():
@@ -52,26 +64,37 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 
 def decode(file: Path, iteration: int) -> Checkpoint:
-    """Read one file back.
+    """Read the file of an iteration.
 
-    Nothing is believed that `encode` does not write: the memory that this takes is a small multiple of the file.
+    Anything that `encode` does not write is refused: the memory that this takes is a small multiple of the file.
 
     Raises
     ------
     ValueError
-        If a bit of the file is not as it was written, or it holds something else than a commit does.
+        If a bit of the file is not as it was written, or its content is not that of a commit.
     """
+    # The bytes are as they were written.
     content = file.read_bytes()
-    if len(content) < DIGEST or _digest(content[:-DIGEST]) != content[-DIGEST:]:
+    digest = content[-DIGEST:]
+    if len(content) < DIGEST or _digest(content[:-DIGEST]) != digest:
         raise ValueError("its checksum does not match")
-    keys = _entries(content)
-    if "zarr.json" not in keys:
+    entries = _entries(content)
+    if "zarr.json" not in entries:
         raise ValueError("it has no zarr.json")
-    nodes = {key.removesuffix("zarr.json").rstrip("/"): json.loads(keys[key]) for key in keys if KEY.fullmatch(key)}
+    # The metadata of groups and arrays, by their paths.
+    nodes = {}
+    for key, value in entries.items():
+        if KEY.fullmatch(key):
+            path = key.removesuffix("zarr.json").rstrip("/")
+            nodes[path] = json.loads(value)
     attributes = nodes[""].get("attributes")
     if not isinstance(attributes, dict):
         raise ValueError("it has no attributes")
-    arrays = {path: _array(path, node, keys) for path, node in nodes.items() if node.get("node_type") == "array"}
+    # The values of the arrays.
+    arrays = {}
+    for path, node in nodes.items():
+        if node.get("node_type") == "array":
+            arrays[path] = _array(path, node, entries)
     return Checkpoint(iteration, attributes, arrays)
 
 
@@ -86,84 +109,111 @@ def _entries(content: bytes) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in infos}
 
 
-def _array(path: str, metadata: dict[str, Any], keys: dict[str, bytes]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the dimension names and the values of one array of the group."""
+def _array(path: str, metadata: dict[str, Any], entries: dict[str, bytes]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the dimension names and the values of an array of the group."""
     shape = metadata["shape"]
     dims = tuple(metadata.get("dimension_names") or ())
     codecs = [codec["name"] for codec in metadata["codecs"]]
-    if len(shape) > MOST_DIMS or not all(type(size) is int and size >= 0 for size in shape):
+    # A shape, and names for it.
+    are_sizes = all(type(size) is int and size >= 0 for size in shape)
+    if len(shape) > MOST_DIMS or not are_sizes:
         raise ValueError(f"array {path!r} has the shape {shape}")
-    if dims and (len(dims) != len(shape) or not all(isinstance(dim, str) for dim in dims)):
+    are_names = all(isinstance(dim, str) for dim in dims)
+    if dims and (len(dims) != len(shape) or not are_names):
         raise ValueError(f"array {path!r} has the shape {shape} and the dimensions {dims}")
-    kind = metadata["data_type"]
-    if kind == "string" and codecs == ["vlen-utf8"] and len(shape) == 1:
-        return dims, _texts(path, metadata, keys)
-    if kind not in NUMBERS or codecs != ["bytes"]:
-        raise ValueError(f"array {path!r} has the data type {kind} and the codecs {codecs}")
-    data = keys.get(f"{path}/" + "/".join(["c", *"0" * len(shape)]), b"")
-    dtype = np.dtype(kind).newbyteorder("<")
-    if metadata["chunk_grid"]["configuration"]["chunk_shape"] != shape or len(data) != prod(shape) * dtype.itemsize:
-        raise ValueError(f"array {path!r} of shape {shape} has {len(data)} bytes of {kind}")
-    return dims, np.frombuffer(bytearray(data), dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+    # Strings have lengths of their own.
+    data_type = metadata["data_type"]
+    if data_type == "string" and codecs == ["vlen-utf8"] and len(shape) == 1:
+        return dims, _texts(path, metadata, entries)
+    if data_type not in NUMBERS or codecs != ["bytes"]:
+        raise ValueError(f"array {path!r} has the data type {data_type} and the codecs {codecs}")
+    # Numbers are a single chunk, of as many bytes as the shape needs.
+    data = entries.get(_only_chunk(path, len(shape)), b"")
+    dtype = np.dtype(data_type).newbyteorder("<")
+    chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    if chunk_shape != shape or len(data) != prod(shape) * dtype.itemsize:
+        raise ValueError(f"array {path!r} of shape {shape} has {len(data)} bytes of {data_type}")
+    values = np.frombuffer(bytearray(data), dtype)
+    native = values.astype(dtype.newbyteorder("="), copy=False)
+    return dims, native.reshape(shape)
 
 
-def _texts(path: str, metadata: dict[str, Any], keys: dict[str, bytes]) -> np.ndarray:
-    """Return the strings of an array: in each chunk their number, and then the length and the bytes of each."""
+def _only_chunk(path: str, ndim: int) -> str:
+    """Return the key of the only chunk of an array."""
+    index = ["0"] * ndim
+    return f"{path}/" + "/".join(["c", *index])
+
+
+def _texts(path: str, metadata: dict[str, Any], entries: dict[str, bytes]) -> np.ndarray:
+    """Return the strings of an array. A chunk has their number, then the length and the bytes of each string."""
     (count,) = metadata["shape"]
-    found: list[str] = []
-    for i in range(len(keys)):
-        data = keys.get(f"{path}/c/{i}", b"")
-        if len(found) >= count or not data:
+    strings: list[str] = []
+    # Chunks are read until there are enough strings: the last may be filled up.
+    for i in range(len(entries)):
+        data = entries.get(f"{path}/c/{i}", b"")
+        if len(strings) >= count or not data:
             break
-        at = 4
+        start = 4
         for _ in range(int.from_bytes(data[:4], "little")):
-            if at + 4 > len(data):
+            if start + 4 > len(data):
                 raise ValueError(f"array {path!r} ends early")
-            length = int.from_bytes(data[at : at + 4], "little")
-            found.append(data[at + 4 : at + 4 + length].decode())
-            at += 4 + length
-    if len(found) < count:
-        raise ValueError(f"array {path!r} has {len(found)} of {count} strings")
-    return np.array(found[:count], dtype=np.dtypes.StringDType())
+            length = int.from_bytes(data[start : start + 4], "little")
+            stop = start + 4 + length
+            strings.append(data[start + 4 : stop].decode())
+            start = stop
+    if len(strings) < count:
+        raise ValueError(f"array {path!r} has {len(strings)} of {count} strings")
+    return np.array(strings[:count], dtype=np.dtypes.StringDType())
 
 
 def _digest(content: bytes) -> bytes:
+    """Return the checksum of a file's content, as hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=DIGEST // 2).hexdigest().encode()
 
 
 def keys_of(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The keys and values of the Zarr group, every array one raw little-endian chunk.
+    """Return the keys and values of the Zarr group, every array of numbers a raw little-endian chunk.
 
     Zarr itself writes the metadata, once for each kind of array; a commit then costs a few milliseconds, where
     creating some twenty arrays through the library costs forty.
     """
+    # The root, and a group for each prefix of a key.
     items = {"zarr.json": _group(checkpoint.attributes)}
-    for group in sorted({key.rpartition("/")[0] for key in checkpoint.arrays} - {""}):
-        items[f"{group}/zarr.json"] = _group({})
-    for key, (dims, array) in checkpoint.arrays.items():
+    prefixes = {key.rpartition("/")[0] for key in checkpoint.arrays} - {""}
+    for prefix in sorted(prefixes):
+        items[f"{prefix}/zarr.json"] = _group({})
+    for path, (dims, array) in checkpoint.arrays.items():
+        # Strings, as zarr encodes them.
         if array.dtype.kind in "OUT":
-            items |= {f"{key}/{k}": v for k, v in _strings(tuple(map(str, array)), dims).items()}
+            encoded = _strings(tuple(map(str, array)), dims)
+            for key, value in encoded.items():
+                items[f"{path}/{key}"] = value
             continue
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
+        # Numbers, with zarr's metadata for their dtype and this shape.
+        little_endian = array.dtype.newbyteorder("<")
+        array = np.ascontiguousarray(array, dtype=little_endian).reshape(array.shape)
         metadata = json.loads(_metadata(array.dtype.str, array.ndim))
-        metadata["shape"] = metadata["chunk_grid"]["configuration"]["chunk_shape"] = list(array.shape)
+        metadata["shape"] = list(array.shape)
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] = list(array.shape)
         metadata["dimension_names"] = list(dims)
-        items[f"{key}/zarr.json"] = json.dumps(metadata).encode()
-        items[f"{key}/" + "/".join(["c", *"0" * array.ndim])] = array.tobytes()
+        items[f"{path}/zarr.json"] = json.dumps(metadata).encode()
+        items[_only_chunk(path, array.ndim)] = array.tobytes()
     return items
 
 
 def _group(attributes: dict[str, Any]) -> bytes:
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, default=_plain).encode()
+    """Return the metadata of a group."""
+    metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(metadata, default=_as_number).encode()
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy scalar among a solver's parameters, as JSON knows it."""
+def _as_number(value: Any) -> Any:
+    """Return a NumPy scalar, which a solver's parameters may have, as the number that JSON knows."""
     return value.item()
 
 
-def _written(**arguments: Any) -> dict[str, bytes]:
-    """What zarr writes for one array."""
+def _write_array(**arguments: Any) -> dict[str, bytes]:
+    """Return the keys and values that zarr writes for an array."""
     memory: dict[str, Any] = {}
     zarr.create_array(MemoryStore(memory), compressors=None, **arguments)
     return {key: value.to_bytes() for key, value in memory.items()}
@@ -171,11 +221,15 @@ def _written(**arguments: Any) -> dict[str, bytes]:
 
 @lru_cache
 def _metadata(dtype: str, ndim: int) -> bytes:
+    """Return the metadata of an array of numbers, with sizes of 1 and empty names."""
     ones = (1,) * ndim
-    return _written(shape=ones, chunks=ones or "auto", dtype=dtype, dimension_names=("",) * ndim)["zarr.json"]
+    empty = ("",) * ndim
+    items = _write_array(shape=ones, chunks=ones or "auto", dtype=dtype, dimension_names=empty)
+    return items["zarr.json"]
 
 
 @lru_cache(maxsize=8)
 def _strings(values: tuple[str, ...], dims: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the keys and values of an array of strings."""
     data = np.array(values, dtype=np.dtypes.StringDType())
-    return _written(data=data, dimension_names=dims)
+    return _write_array(data=data, dimension_names=dims)

@@ -1,6 +1,6 @@
-"""What a checkpoint of a fit or a search must hold, checked before any of it is used.
+"""Check what a checkpoint of a fit or a search must hold, before any of it is used.
 
-A checksum says that a file is what was written, not that what was written is a fit.
+A checksum says that a file has the bytes that were written, not that these are a fit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ..errors import StoreMismatchError
 from ..model.losses import loss_of
 from .checkpoint_file import Checkpoint
 
-#: What checkpoints hold, and how data and losses are recognised: a run goes on only from its own. Those of format 1 had
-#: no number.
+#: Version of the fields in a checkpoint, and of the fingerprints of data and losses: a run goes on only from its own
+#: version. Checkpoints of format 1 had no number.
 FORMAT = 2
 
 #: Variables of the history, one value for each iteration.
@@ -28,15 +28,20 @@ def check_content(checkpoint: Checkpoint) -> None:
     Raises
     ------
     ValueError
-        Saying what is not there, or is of another kind.
+        It names the field that is not there, or is of another kind.
     """
+    # Fields of both.
     fields = checkpoint.attributes.get("dask_gd")
     if not isinstance(fields, dict):
         raise ValueError("it is not dask_gd's")
-    require(isinstance(fields.get("spec"), dict), "it does not say how it was made")
-    # A fit without a store, which `callbacks.Checkpoint` has kept, says nothing: no fit goes on from there.
-    for name in ("loss", "data") if fields["spec"] else ():
-        require(isinstance(fields["spec"].get(name), dict), f"it does not say what its {name} was")
+    spec = fields.get("spec")
+    if not isinstance(spec, dict):
+        raise ValueError("it does not say how it was made")
+    # The specification is empty for a fit without a store that `callbacks.Checkpoint` has kept: no fit goes on from it.
+    if spec:
+        for name in ("loss", "data"):
+            require(isinstance(spec.get(name), dict), f"it does not say what its {name} was")
+    # Fields of a search, or of a fit.
     if "trials" in fields:
         _check_search(checkpoint, fields)
     else:
@@ -44,28 +49,33 @@ def check_content(checkpoint: Checkpoint) -> None:
 
 
 def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
-    # How it was made, and ended.
+    """Refuse a checkpoint without the fields and arrays of a fit."""
+    # How it was made, and how it ended.
     require(isinstance(fields.get("reason"), str | None), "its reason is no text")
     for name in ("fit_intercept", "penalised"):
         require(isinstance(fields.get(name), bool), f"{name} is neither true nor false")
     _check_loss(fields.get("loss"))
-    dims = fields.get("sample_dims")
+    sample_dims = fields.get("sample_dims")
     attrs = fields.get("target_attrs", {})
-    require(dims is None or texts(dims), "its sample_dims are no names")
-    require(isinstance(attrs, dict) and texts([*attrs, *attrs.values()]), "its target_attrs are no texts")
-    # The model.
+    require(sample_dims is None or texts(sample_dims), "its sample_dims are no names")
+    are_texts = isinstance(attrs, dict) and texts([*attrs, *attrs.values()])
+    require(are_texts, "its target_attrs are no texts")
+    # The weights and the intercept, whose shapes agree.
     weights = numbers(checkpoint, "weights")
     require(weights.ndim in (1, 2), f"its weights have the shape {weights.shape}")
     intercept = numbers(checkpoint, "intercept", weights.shape[1:])
     require(intercept.ndim < 2, f"its intercept has the shape {intercept.shape}")
-    names = ("feature", "output")[: weights.ndim]
-    for name, size in zip(names, weights.shape, strict=True):
-        if name in checkpoint.arrays:
-            found = checkpoint.arrays[name][1]
-            require(found.shape == (size,), f"it has {found.size} names of the {size} dimensions {name!r}")
-    for name, own in (("weights", names), ("intercept", names[1:])):
-        require(checkpoint.arrays[name][0] == own, f"{name} has the dimensions {checkpoint.arrays[name][0]}")
-    # How it went.
+    # The names of features and outputs.
+    dims = ("feature", "output")[: weights.ndim]
+    for dim, size in zip(dims, weights.shape, strict=True):
+        if dim in checkpoint.arrays:
+            names = checkpoint.arrays[dim][1]
+            require(names.shape == (size,), f"it has {names.size} names of the {size} dimensions {dim!r}")
+    expected_dims = {"weights": dims, "intercept": dims[1:]}
+    for name, expected in expected_dims.items():
+        stored = checkpoint.arrays[name][0]
+        require(stored == expected, f"{name} has the dimensions {stored}")
+    # The history, from the start to this iteration.
     for name in HISTORY:
         numbers(checkpoint, name, (checkpoint.iteration + 1,))
         require(checkpoint.arrays[name][0] == ("iteration",), f"{name} has no dimension 'iteration'")
@@ -74,8 +84,13 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
 
 
 def _check_loss(loss: Any) -> None:
-    named = isinstance(loss, dict) and isinstance(loss.get("name"), str) and isinstance(loss.get("parameters"), dict)
-    require(named, "it does not say what its loss was")
+    """Refuse a loss without name and parameters, or with parameters that its class refuses."""
+    # The fields.
+    message = "it does not say what its loss was"
+    require(isinstance(loss, dict), message)
+    require(isinstance(loss.get("name"), str), message)
+    require(isinstance(loss.get("parameters"), dict), message)
+    # Their values.
     try:
         loss_of(loss)
     except Exception as error:
@@ -83,17 +98,28 @@ def _check_loss(loss: Any) -> None:
 
 
 def _check_search(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
+    """Refuse a checkpoint without the fields and arrays of a search."""
+    # How it was made.
     start = numbers(checkpoint, "start")
     require(start.ndim == 3, f"its start has the shape {start.shape}")
-    for name, kind in (("candidates", list), ("folds", str), ("scoring", str)):
-        require(isinstance(fields["spec"].get(name), kind), f"it does not say what its {name} were")
+    spec = fields["spec"]
+    kinds = {"candidates": list, "folds": str, "scoring": str}
+    for name, kind in kinds.items():
+        require(isinstance(spec.get(name), kind), f"it does not say what its {name} were")
+    # Each trial has a candidate, a fold, a reason and a norm, and losses of training and held-out rows.
     trials = fields["trials"]
     require(isinstance(trials, list), "its trials are no list")
     for i, trial in enumerate(trials):
         require(isinstance(trial, list) and len(trial) == 4, f"trial {i} is {trial!r:.50}")
         candidate, fold, reason, norm = trial
-        whole = type(candidate) is int and type(fold) is int and 0 <= candidate < len(fields["spec"]["candidates"])
-        require(whole and isinstance(reason, str | None) and isinstance(norm, float | int), f"trial {i} is {trial}")
+        has_numbers = type(candidate) is int and type(fold) is int
+        is_trial = (
+            has_numbers
+            and 0 <= candidate < len(spec["candidates"])
+            and isinstance(reason, str | None)
+            and isinstance(norm, float | int)
+        )
+        require(is_trial, f"trial {i} is {trial}")
         numbers(checkpoint, f"trials/{i}-held", (2,))
         losses = numbers(checkpoint, f"trials/{i}-losses")
         require(losses.ndim == 1, f"the losses of trial {i} have the shape {losses.shape}")
@@ -101,52 +127,59 @@ def _check_search(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
 
 
 def check_state(checkpoint: Checkpoint, prefix: str, state: Any) -> None:
-    """Refuse a solver's state that lacks an array, or has one that cannot have come from this, the first one.
+    """Refuse a solver's state that lacks an array, or has an array that cannot have come from this first state.
 
-    Along the last axis are candidates or partitions, of which there is one at first; others may be as many times longer
-    as there are outputs.
+    The last axis has the candidates or partitions, of which there is a single one at first; other axes may be as many
+    times longer as there are outputs.
     """
     outputs = state.query.shape[1]
     for name, first in state._asdict().items():
         shape = numbers(checkpoint, f"{prefix}{name}").shape
-        known = len(shape) == np.ndim(first)
-        for i, (size, begun) in enumerate(zip(shape, np.shape(first), strict=False)):
-            known &= size in (begun, begun * outputs) or begun == 0 or (begun == 1 and i == len(shape) - 1)
-        require(known, f"{prefix}{name} has the shape {shape} where a fit begins with {np.shape(first)}")
+        first_shape = np.shape(first)
+        fits = len(shape) == len(first_shape)
+        for i, (size, first_size) in enumerate(zip(shape, first_shape, strict=False)):
+            is_last = i == len(shape) - 1
+            is_same = size in (first_size, first_size * outputs)
+            may_be_any = first_size == 0 or (first_size == 1 and is_last)
+            fits &= is_same or may_be_any
+        require(fits, f"{prefix}{name} has the shape {shape} where a fit begins with {first_shape}")
+    # Features and outputs are those of the query.
     for name in ("weights", "query"):
         shape = checkpoint.arrays[f"{prefix}{name}"][1].shape[:2]
         require(shape == state.query.shape[:2], f"{prefix}{name} has the shape {shape}")
 
 
 def check_format(checkpoint: Checkpoint, path: Path) -> None:
-    """Refuse to go on from what another version of dask_gd has written.
+    """Refuse to resume a run of another version of dask_gd.
 
     Raises
     ------
     StoreMismatchError
     """
-    found = checkpoint.attributes["dask_gd"].get("format", 1)
-    if found != FORMAT:
+    stored = checkpoint.attributes["dask_gd"].get("format", 1)
+    if stored != FORMAT:
         raise StoreMismatchError(
-            f"{path} holds a run in format {found!r}, of another version of dask_gd; this one goes on from format "
+            f"{path} holds a run in format {stored!r}, of another version of dask_gd; this one goes on from format "
             f"{FORMAT} only. dask_gd.load({str(path)!r}) reads it: give that as initial_weights, with another store."
         )
 
 
 def numbers(checkpoint: Checkpoint, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return an array of real numbers."""
+    """Return an array of real numbers; refuse another kind of array, or another shape."""
     if name not in checkpoint.arrays:
         raise ValueError(f"it has no {name}")
-    found = checkpoint.arrays[name][1]
-    require(found.dtype.kind in "fiub", f"{name} has the dtype {found.dtype}")
-    require(shape in (None, found.shape), f"{name} has the shape {found.shape} in place of {shape}")
-    return found
+    array = checkpoint.arrays[name][1]
+    require(array.dtype.kind in "fiub", f"{name} has the dtype {array.dtype}")
+    require(shape in (None, array.shape), f"{name} has the shape {array.shape} in place of {shape}")
+    return array
 
 
 def texts(values: Any) -> bool:
+    """Return whether the values are a list of strings."""
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def require(condition: bool, otherwise: str) -> None:
+    """Raise a ValueError with this message unless the condition holds."""
     if not condition:
         raise ValueError(otherwise)

@@ -1,10 +1,10 @@
-"""A run on disk: each iteration committed whole or not at all, and read back.
+"""Keep a run on disk: commit each iteration whole or not at all, and read it back.
 
-One iteration is one file, a zipped Zarr group ``iteration-00000012.zarr.zip`` that zarr and xarray open by
+An iteration is a file, a zipped Zarr group ``iteration-00000012.zarr.zip`` that zarr and xarray open by
 themselves. It is written beside its place, flushed to the disk and renamed, so that a crash at any moment
-leaves the old files or the old files and a new one. A checksum of the whole file, the zip's comment, refuses
-a flipped bit. Nothing is pickled; what is not an array is JSON in the group's attributes. Every file holds the
-whole history, so that removing older ones loses nothing but their weights.
+leaves either the old files, or the old files and the new file. A checksum of the whole file, the zip's comment,
+refuses a flipped bit. Nothing is pickled; everything but arrays is JSON in the group's attributes. Every file has
+the whole history, so that removing older files loses nothing but their weights.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ logger = logging.getLogger("dask_gd")
 
 SUFFIX = ".zarr.zip"
 FILE = re.compile(r"iteration-(\d{8,})\.zarr\.zip")
-#: What a commit is called until it is whole.
+#: Name of a file until its commit is whole.
 UNFINISHED = re.compile(r"\.iteration-\d{8,}\.zarr\.zip\.tmp")
 
-#: Raises an error for a checkpoint that does not hold what it should.
+#: A function that raises an error for a checkpoint that is not whole.
 Check = Callable[[Checkpoint], None]
 
 
@@ -48,10 +48,10 @@ class Store:
     path : path
         A directory, made if it does not exist.
     keep : int or None
-        Iterations kept on disk, counted from the newest; None keeps all. At least 2, so that there is one to go back to
-        when the newest is damaged. Damaged ones do not count.
+        Iterations kept on disk, counted from the newest; None keeps all. At least 2, so that there is an iteration to
+        go back to when the newest is damaged. Damaged iterations do not count.
     strict : bool
-        Refuse to go on if the newest iteration is damaged, in place of a warning and the one before it.
+        Refuse to go on if the newest iteration is damaged, in place of a warning and the iteration before it.
 
     Examples
     --------
@@ -64,6 +64,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike, keep: int | None = 3, strict: bool = False):
+        # Refuse arguments before anything is on disk.
         if "://" in str(path):
             raise InvalidArgumentError(f"store={str(path)!r}: a run is stored in a local directory, not at a URL.")
         if keep is not None and not (isinstance(keep, int) and keep >= 2):
@@ -74,12 +75,13 @@ class Store:
         self.keep = keep
         self.strict = strict
         self._lock: int | None = None
-        self._check: Check = _anything
-        # Iterations that are known to be readable, or not to be.
+        self._check: Check = _accept
+        # Whether an iteration can be read, where that is known.
         self._readable: dict[int, bool] = {}
 
     def __enter__(self) -> Store:
-        """Take the store for writing: make the directory, refuse a second fit, clear away unfinished files."""
+        """Lock the store for writing: make the directory, refuse a second fit, remove unfinished files."""
+        # The lock file is in the directory, which may not exist yet.
         if self._lock is not None:
             raise StoreError(f"Another fit is writing to {self.path}, through this same Store.")
         try:
@@ -87,6 +89,7 @@ class Store:
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise self._unwritable(error) from error
+        # Only the process with the lock may change the directory.
         try:
             self._take(lock)
             self._clear_unfinished()
@@ -99,12 +102,14 @@ class Store:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        """Unlock the store."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _take(self, lock: int) -> None:
-        """Lock the open file for this process, and write into it who holds it."""
+        """Lock the open file for this process, and write into it which process has the lock."""
+        # A second fit is refused, where the file system has locks.
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,14 +124,16 @@ class Store:
                     self.path,
                     error.strerror,
                 )
+        # For the error of the second fit.
+        owner = {"process": os.getpid(), "host": socket.gethostname()}
         try:
             os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            os.pwrite(lock, json.dumps(owner).encode(), 0)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def _clear_unfinished(self) -> None:
-        """Remove what a killed commit has left. A directory of another name is removed only if it is empty."""
+        """Remove the leftovers of a killed commit. A directory of another name is removed only if it is empty."""
         for stale in self.path.glob(".*.tmp"):
             with contextlib.suppress(OSError):
                 if stale.is_symlink() or not stale.is_dir():
@@ -149,20 +156,23 @@ class Store:
                 trial.unlink(missing_ok=True)
 
     def _unwritable(self, error: OSError) -> StoreError:
+        """Return the error for a directory that cannot be written."""
         return StoreError(f"Cannot write the store {self.path}: {error.strerror}. Choose a writable directory.")
 
     def iterations(self) -> list[int]:
-        """Numbers of the iterations on disk, oldest first."""
-        names = (FILE.fullmatch(file.name) for file in self.path.glob(f"*{SUFFIX}"))
-        return sorted(int(name[1]) for name in names if name)
+        """Return the numbers of the iterations on disk, oldest first."""
+        matches = (FILE.fullmatch(file.name) for file in self.path.glob(f"*{SUFFIX}"))
+        return sorted(int(match[1]) for match in matches if match)
 
     def file(self, iteration: int) -> Path:
+        """Return the path of an iteration."""
         return self.path / f"iteration-{iteration:08d}{SUFFIX}"
 
     def commit(self, checkpoint: Checkpoint) -> None:
-        """Write one iteration, whole or not at all, then drop what `keep` does not cover."""
+        """Write an iteration, whole or not at all, then remove the iterations that `keep` does not cover."""
         target = self.file(checkpoint.iteration)
         temporary = self.path / f".{target.name}.tmp"
+        # The file has its name only once all its bytes are on disk.
         try:
             with open(temporary, "wb") as file:
                 file.write(encode(checkpoint))
@@ -178,16 +188,17 @@ class Store:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        # Older iterations go only after the new one is safe.
         self._readable[checkpoint.iteration] = True
         if self.keep is not None:
             self._remove_old(self.keep)
 
     def _remove_old(self, keep: int) -> None:
-        """Remove what is older than the newest ``keep`` iterations that can be read; the others do not count."""
-        kept = 0
+        """Remove iterations older than the newest ``keep`` that can be read; damaged iterations do not count."""
+        readable = 0
         for iteration in reversed(self.iterations()):
-            if kept < keep:
-                kept += self._is_readable(iteration)
+            if readable < keep:
+                readable += self._is_readable(iteration)
                 continue
             try:
                 self.file(iteration).unlink(missing_ok=True)
@@ -195,7 +206,7 @@ class Store:
                 logger.warning("Cannot remove %s, which is no longer needed: %s.", self.file(iteration), error.strerror)
 
     def _is_readable(self, iteration: int) -> bool:
-        """Read an iteration that this fit has not written, once."""
+        """Return whether an iteration can be read; a file that this fit has not written is read once to find out."""
         if iteration not in self._readable:
             try:
                 self._read(iteration)
@@ -205,12 +216,13 @@ class Store:
         return self._readable[iteration]
 
     def _read(self, iteration: int) -> Checkpoint:
+        """Read an iteration and check its content."""
         checkpoint = decode(self.file(iteration), iteration)
         self._check(checkpoint)
         return checkpoint
 
     def _sync_directory(self) -> None:
-        """A rename is on disk only when its directory is."""
+        """Flush the directory: a rename is on disk only when its directory is."""
         if os.name == "posix":
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
@@ -224,25 +236,26 @@ class Store:
         Parameters
         ----------
         check : callable, optional
-            Takes a checkpoint, and raises an error if it does not hold what it should.
+            Takes a checkpoint, and raises an error if it is not whole.
 
         Raises
         ------
         StoreError
-            If there are iterations but none is readable; of a strict store, if the newest is not.
+            If there are iterations but none is readable; for a strict store, if the newest is not.
 
         Warns
         -----
         CorruptCheckpointWarning
             For each iteration that is passed over.
         """
-        self._check = check or _anything
+        self._check = check or _accept
         iterations = self.iterations()
+        # The newest first.
         for iteration in reversed(iterations):
             try:
                 return self._read(iteration)
             except FileNotFoundError:
-                # A fit that runs has removed it, and committed newer ones.
+                # A fit that runs has removed it, and committed newer iterations.
                 if self.iterations() != iterations:
                     return self.latest(check)
             except Exception as error:
@@ -252,7 +265,7 @@ class Store:
         return None
 
     def _pass_over(self, iteration: int, error: Exception) -> None:
-        """Say that an iteration cannot be read, or refuse to go on without it."""
+        """Warn that an iteration cannot be read; refuse to go on without it if the store is strict."""
         if isinstance(error, ValueError | OSError):
             reason = str(error)
         else:
@@ -266,18 +279,20 @@ class Store:
         warnings.warn(f"{damaged}; using the iteration before it.", CorruptCheckpointWarning, stacklevel=4)
 
 
-def _anything(checkpoint: Checkpoint) -> None:
+def _accept(checkpoint: Checkpoint) -> None:
     """Accept a checkpoint as it is."""
 
 
 def owner_of(lock: int) -> str:
-    """Say which process has written itself into the open lock file, or nothing if that cannot be told."""
+    """Say which process has written itself into the open lock file; return an empty text if that cannot be read."""
+    # Another version, or a crash, may have left anything in the file.
     try:
         owner = json.loads(os.pread(lock, 4096, 0))
         process = int(owner["process"])
         host = str(owner["host"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
+    # A process on this machine may have ended.
     if host != socket.gethostname():
         return f": process {process} on {host}"
     if process == os.getpid():
@@ -288,17 +303,16 @@ def owner_of(lock: int) -> str:
 
 
 def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
-    """Refuse to resume a run that was made otherwise, naming each field that differs."""
+    """Refuse to resume a run with another specification, and name each field that differs."""
     differences = []
     for field in sorted(stored.keys() | asked.keys()):
         old = stored.get(field)
         new = asked.get(field)
         if isinstance(old, dict) and isinstance(new, dict):
-            differences += [
-                f"{field}.{k}: stored {old.get(k)}, now {new.get(k)}"
-                for k in sorted(old | new)
-                if old.get(k) != new.get(k)
-            ]
+            # Fields of a loss or a solver are named by themselves.
+            for name in sorted(old | new):
+                if old.get(name) != new.get(name):
+                    differences.append(f"{field}.{name}: stored {old.get(name)}, now {new.get(name)}")
         elif old != new:
             differences.append(f"{field}: stored {old}, now {new}")
     if differences:
@@ -309,7 +323,7 @@ def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> Non
 
 
 def said_of(store: Store | None, iteration: int) -> str:
-    """Return a sentence on what a store holds after this iteration, for errors that end a fit or a search."""
+    """Return a sentence on the content of a store after this iteration, for errors that end a fit or a search."""
     if store is None:
         return "Nothing was stored: with store=... every iteration would be."
     if iteration < 0:

@@ -1,0 +1,112 @@
+"""Compare the arguments and data of `infer` with those of the fit."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from ..names import default_name
+from ..sources import Source
+from .fit_result import FitResult
+from .inference_table import INTERCEPT
+
+
+def refuse_unknown(name: str, known: list[str]) -> None:
+    """Refuse an argument that `infer` does not have, and name the nearest argument that it has."""
+    hint = ""
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        hint = f" Did you mean {near[0]!r}?"
+    if name.startswith("cov"):
+        hint = " Standard errors are those of the model; robust and clustered ones are not served."
+    raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
+
+
+def as_in_fit(run: FitResult, x: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `as_source`, with the names that the fit had where a Dataset comes without.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Where the fit had an offset, and there is none.
+    """
+    arguments = dict(arguments)
+    # A Dataset is taken by the names of the fit.
+    if isinstance(x, xr.Dataset):
+        features = None
+        if "feature" in run.weights.coords:
+            features = run.weights.coords["feature"].values.tolist()
+        in_fit = {**run.roles, "features": features, "sample_dims": run.sample_dims}
+        for name, value in in_fit.items():
+            if arguments.get(name) is None and value is not True:
+                arguments[name] = value
+    # Coefficients without the offset would be others.
+    source_has_offset = isinstance(x, Source) and x.offset is not None
+    if "offset" in run.roles and arguments["offset"] is None and not source_has_offset:
+        raise InvalidArgumentError(
+            "infer: the fit had an offset, and its coefficients are those of the rest: give it again, offset=..."
+        )
+    return arguments
+
+
+def differing_roles(run: FitResult, source: Source) -> str:
+    """Say in words which columns the fit had and these data have not, or the other way round."""
+    # A store may not say which columns the fit had.
+    if not run.roles:
+        return ""
+    sentences = [f" The fit had {role}, these data have none." for role in run.roles if role not in source.roles]
+    sentences += [f" The fit had no {role}." for role in source.roles if role not in run.roles]
+    return "".join(sentences)
+
+
+def with_targets(run: FitResult, columns: list[int]) -> FitResult:
+    """Return a fit with these targets only, numbered as before where they have no names."""
+    if "output" in run.weights.coords:
+        names = run.weights.coords["output"].values
+    else:
+        names = np.arange(run.weights.shape[1])
+    kept = names[columns]
+    weights = run.weights.isel(output=columns).assign_coords(output=kept)
+    intercept = run.intercept.isel(output=columns).assign_coords(output=kept)
+    return replace(run, weights=weights, intercept=intercept)
+
+
+def check_data(run: FitResult, source: Source) -> None:
+    """Refuse data whose features or targets are not those of the fit, by number or by name."""
+    # Their numbers.
+    numbers = {
+        "features": (len(run.weights), source.shape[1]),
+        "columns of the target": (run.weights.sizes.get("output"), source.outputs),
+    }
+    for kind, (before, now) in numbers.items():
+        if before != now:
+            raise InvalidArgumentError(
+                f"infer: the fit had {before or 1} {kind}, these data have {now or 1}; give the data of the fit."
+            )
+    # Their names, where both have them.
+    names_in_data = {"feature": source.feature_names, "output": source.output_names}
+    for dim, names in names_in_data.items():
+        if names is None or dim not in run.weights.coords:
+            continue
+        names_in_fit = run.weights.coords[dim].values.tolist()
+        for i, (before, now) in enumerate(zip(names_in_fit, names, strict=True)):
+            if before != now:
+                raise InvalidArgumentError(
+                    f"infer: {dim} {i} is named {now!r} but the fit had {before!r} there; give the data of the fit."
+                )
+
+
+def parameter_names(run: FitResult, source: Source) -> list[str]:
+    """Return the names of the parameters, the intercept last."""
+    if "feature" in run.weights.coords:
+        names = run.weights.coords["feature"].values.tolist()
+    else:
+        names = list(source.feature_names or map(default_name, range(source.shape[1])))
+    if run.fit_intercept:
+        return [*names, INTERCEPT]
+    return names
