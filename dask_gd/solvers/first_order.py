@@ -21,7 +21,7 @@ Rate = float | str
 class DescentState(NamedTuple):
     """The state of all these solvers.
 
-    ``memory`` and ``second`` are what the method remembers of earlier steps: a velocity, an earlier point, moments.
+    ``memory`` and ``second`` hold a method's memory of earlier steps: a velocity, an earlier point, moments.
     """
 
     weights: np.ndarray  # (q, k, m)
@@ -43,6 +43,7 @@ def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
         rate = np.nan
     else:
         rate = float(learning_rate)
+    # The first query is the start itself. An infinite loss stands for no pass made yet.
     nothing = np.zeros_like(weights)
     return DescentState(
         weights=weights,

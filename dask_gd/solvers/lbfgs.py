@@ -23,7 +23,7 @@ STEPS = np.array([1.0, 2.0, 0.5, 0.125])
 #: The trial steps that follow where 1 alone has failed.
 SHORTER = 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
 
-#: Where the loss rises at all steps, shorter ones are tried down to this.
+#: Where the loss rises at all steps, shorter steps are tried, down to this length.
 LEAST = 1e-30
 
 
@@ -81,6 +81,7 @@ class LBFGS:
 
     def init(self, weights, rounding):
         q, k, _ = weights.shape
+        # The first query is the start itself. An infinite loss stands for no pass made yet.
         return LBFGSState(
             weights=weights,
             query=weights,
@@ -114,7 +115,7 @@ class LBFGS:
         if i is None:
             return self._without_progress(state, objective)
 
-        # Go to the accepted trial, and remember what the way there has shown of the curvature.
+        # Go to the accepted trial, and remember the changes on the way, which show the curvature.
         stalled = line.at_precision(state, objective, i)
         reached = state._replace(
             weights=state.query[:, :, i : i + 1],
@@ -234,7 +235,7 @@ def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
         v = v - share * y
         shares.append(share)
 
-    # The diagonal, in the size that the newest pair has seen.
+    # The diagonal, in the size that the newest pair shows.
     v = _first_estimate(state, v)
     if pairs:
         s, y = pairs[-1]

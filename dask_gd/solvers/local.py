@@ -47,8 +47,8 @@ class LocalSGD(GradientDescent):
     of them; then the ends are averaged (Zinkevich et al., 2010; Stich, 2019, "Local SGD converges fast and
     communicates little").
 
-    A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: what is
-    left falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
+    A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: the rest
+    falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
     the averages, over all rows, so that the fit tells when it is there. Penalties must be smooth.
 
     Parameters

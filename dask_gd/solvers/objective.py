@@ -144,7 +144,7 @@ def gradient_cosine(
 
 
 class Quadratic:
-    """A squared loss as its sufficient statistics: the sums at any query from those of one pass.
+    """A squared loss as its sufficient statistics: the sums at any query from the sums of one pass.
 
     With ``g`` and ``H`` the gradient and the curvature at ``center``, exactly
     ``L(w) = L(center) + <g, d> + <d, H d> / 2`` and ``grad L(w) = g + H d``, where ``d = w - center``. An iteration of
@@ -180,9 +180,9 @@ def ridge_path(
 ) -> np.ndarray:
     """Return the minima of a squared loss with each of these L2 strengths (m,), from the sums at ``start``: (q, k, m).
 
-    One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and
-    Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". NaN where the strength
-    is so small that there is no single minimum up to rounding.
+    One eigendecomposition of the centred curvature serves all, as a singular value decomposition does in Golub, Heath
+    and Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". Minima are NaN
+    where the strength is so small that there is no single minimum up to rounding.
     """
     assert sums.curvature is not None
     h = sums.curvature[:, :, 0] / sums.weight

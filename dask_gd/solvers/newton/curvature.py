@@ -1,4 +1,4 @@
-"""Curvatures for `Newton`: a sample's for all rows, a safer one, one corrected by a step; and the step they give."""
+"""The curvature of `Newton`: taken over from a sample, made safer, corrected by a step; and the step it gives."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ FLAT = 1e-2
 NARROW = 48
 
 #: A step with the curvature of its own point is expected to leave this share of the gradient's square. Steps with an
-#: older one are worth as much if each leaves the root of that, the root being the costs' ratio, see `spared`.
+#: older curvature are worth as much if each leaves a root of this share, the ratio of the costs being the degree of the
+#: root, see `spared`.
 LEFT = 1e-3
 
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`: to this
@@ -75,6 +76,7 @@ class Newton:
 
     def init(self, weights, rounding):
         q = len(weights)
+        # The first query is the start itself. An infinite loss stands for no pass made yet.
         return NewtonState(
             weights=weights,
             query=weights,
@@ -156,9 +158,11 @@ class Newton:
             products = objective.basis[:, len(r) :]
             slope = products + to_orthogonal(r, ridge[:, None] * weights[:, :, 0])
 
+        # The weights move the least along directions that the data does not decide.
         move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
         move = move[:, :, None]
         gradient = objective.gradient.astype(float)
+        # A first solution may need another pass in the basis, which refines it.
         asked = FULL
         if refine and not state.exact:
             asked = SAME
@@ -202,7 +206,7 @@ class Newton:
             stalled=(state.stalled + 1) * stalled,
         )
 
-        # The curvature is the pass's, or the last one with what the step has shown of it.
+        # The curvature is the pass's, or the last curvature, corrected by the step.
         if objective.curvature is not None:
             state = state._replace(curvature=objective.curvature)
         elif not state.stale:
@@ -221,8 +225,8 @@ class Newton:
     def _shorter(self, state: NewtonState, objective: Objective, far: bool = False) -> NewtonState:
         """Return the state that tries shorter steps after a failure.
 
-        Where the full step failed the damped steps are tried. Where these failed too, still shorter ones are if they
-        went too ``far``; else the arithmetic is exhausted.
+        Where the full step failed the damped steps are tried. Where these failed too, still shorter steps are tried if
+        they went too ``far``; else the arithmetic is exhausted.
         """
         state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
         if state.asked == FULL:
@@ -317,9 +321,9 @@ def spared(q: int) -> float:
 
 
 def dampings(q: int, shortest: bool = False) -> np.ndarray:
-    """Return no damping for the full step, then from one that is always enough down to a slight one, (1 + DAMPED,).
+    """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
 
-    For the ``shortest`` steps, where no damping is always enough, they go from there up.
+    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
     """
     powers = DAMPED * shortest - np.arange(DAMPED)
     return np.append(0.0, q * 4.0**powers)

@@ -10,6 +10,7 @@ from .state import NewtonState
 
 def flatten_outputs(state: NewtonState, objective: Objective) -> tuple[NewtonState, Objective]:
     """Return both as if the outputs were features, where these share their curvature: (q, k, m) as (q k, 1, m)."""
+    # Outputs with curvatures of their own stay as they are.
     q, k, _ = state.weights.shape
     curvature = state.curvature
     if objective.curvature is not None:
@@ -29,6 +30,7 @@ def flatten_outputs(state: NewtonState, objective: Objective) -> tuple[NewtonSta
         gradient=state.gradient.reshape(q * k, 1, -1),
     )
 
+    # A feature's scale is the same for all outputs that share the curvature.
     diagonal = None
     if objective.diagonal is not None:
         diagonal = np.repeat(objective.diagonal, k)

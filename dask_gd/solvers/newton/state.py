@@ -22,7 +22,7 @@ class NewtonState(NamedTuple):
     stale: np.ndarray  # () 1 if the next pass need not compute it again
     exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
-    asked: np.ndarray  # () what the query is: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
+    asked: np.ndarray  # () the kind of the query: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
     together: np.ndarray  # () outputs that share the curvature, see `flatten_outputs`; else 1
     rounding: np.ndarray  # ()

@@ -60,8 +60,8 @@ def minimise_groups(
             for group, (values, vectors) in zip(members, decomposed, strict=True):
                 if sweep and not u[group].any():
                     continue
-                own = h[np.ix_(group, group)] @ u[group]
-                slope = vectors.T @ (downhill[group] + own)
+                inner = h[np.ix_(group, group)] @ u[group]
+                slope = vectors.T @ (downhill[group] + inner)
                 rotated = group_minimum(np.maximum(values, 0.0), slope, strength[group[0]])
                 new = vectors @ rotated
                 if not np.isfinite(new).all():
@@ -69,7 +69,7 @@ def minimise_groups(
                 downhill -= h[:, group] @ (new - u[group])
                 u[group] = new
 
-        # Newton's method may end it; else descent itself may have arrived.
+        # Newton's method ends the search where it arrives; else descent itself may have.
         polished = _polished(h, linear, nonsmooth, u)
         if residual(h, linear, nonsmooth, polished) <= SOLVED * scale:
             return polished
@@ -136,7 +136,7 @@ def _polished(
         norms = part.norms(v[:, None, None])[:, 0, 0]
         if not (norms > 0).all():
             return u
-        # The curvature of a norm: what it has along the diagonal, less what it lacks in the direction of v.
+        # The curvature of a norm: the same in all directions, but none in the direction of v.
         radial = np.where(same_group, np.outer(v, v) * (strength / norms**3), 0.0)
         curvature = inner + np.diag(strength / norms) - radial
         downhill = linear[active] - inner @ v - strength * v / norms

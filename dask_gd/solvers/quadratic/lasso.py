@@ -58,7 +58,7 @@ def minimise(
     if not used.any():
         return u
 
-    # The rest is solved in units in which every curvature is 1, so that those of the features do not matter.
+    # The rest is solved in units in which every curvature is 1, so that the features' units do not matter.
     size = size[used]
     groups = nonsmooth.groups
     if nonsmooth.grouped:
