@@ -138,7 +138,9 @@ class LBFGS:
         rises = objective.loss.min() > state.loss[0] + line.rounding_margin(state)
         if rises and state.steps.min() > LEAST:
             # The curvature has no bound: no step is safe until it has been tried.
-            steps = state.steps * state.steps.min() / (4.0 * state.steps.max())
+            shortest = state.steps.min()
+            longest = state.steps.max()
+            steps = state.steps * shortest / (4.0 * longest)
             query = _trials(state, nonsmooth, state.direction, steps)
             return state._replace(query=query, steps=steps)
         return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
@@ -148,7 +150,9 @@ class LBFGS:
         move = state.weights - before.weights
         change = state.gradient - before.gradient
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
-        if not dot(move, change)[0] > 1e-14 * np.sqrt(dot(move, move)[0] * dot(change, change)[0]):
+        curved = dot(move, change)[0]
+        squares = dot(move, move)[0] * dot(change, change)[0]
+        if not curved > 1e-14 * np.sqrt(squares):
             return state
         pair = np.stack([move[:, :, 0], change[:, :, 0]])
         pairs = np.concatenate([before.pairs[:, 1:], pair[:, None]], axis=1)
@@ -173,7 +177,12 @@ class LBFGS:
             steps = STEPS
         query = _trials(state, nonsmooth, direction, steps)
         promise = -0.5 * dot(direction, slope)
-        return state._replace(direction=direction, steps=steps, query=query, promise=promise)
+        return state._replace(
+            direction=direction,
+            steps=steps,
+            query=query,
+            promise=promise,
+        )
 
 
 def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
@@ -182,7 +191,8 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
     means = state.means
     if objective.diagonal is not None and objective.means is not None:
         # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
-        spread = objective.diagonal - objective.diagonal[-1] * objective.means**2
+        bound = objective.diagonal[-1]
+        spread = objective.diagonal - bound * objective.means**2
         spread = np.maximum(spread, 1e-12 * diagonal[:, 0, 0])
         diagonal = spread[:, None, None]
         means = objective.means[:, None, None]
@@ -239,11 +249,13 @@ def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
     v = _first_estimate(state, v)
     if pairs:
         s, y = pairs[-1]
-        v = v * (dot(s, y) / dot(y, _first_estimate(state, y)))
+        estimated = dot(y, _first_estimate(state, y))
+        v = v * (dot(s, y) / estimated)
 
     # And back to the newest.
     for (s, y), share in zip(pairs, reversed(shares), strict=True):
-        v = v + (share - dot(y, v) / dot(s, y)) * s
+        rest = share - dot(y, v) / dot(s, y)
+        v = v + rest * s
     return v
 
 

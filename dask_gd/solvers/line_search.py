@@ -32,7 +32,8 @@ def scale(objective: Objective) -> np.ndarray:
         diagonal = objective.diagonal
     # A weight without curvature is given the largest, so that its steps are short.
     largest = diagonal.max() or 1.0
-    return np.where(diagonal > 0, diagonal, largest)[:, None, None]
+    diagonal = np.where(diagonal > 0, diagonal, largest)
+    return diagonal[:, None, None]
 
 
 def trial_steps(q: int) -> np.ndarray:
@@ -41,9 +42,11 @@ def trial_steps(q: int) -> np.ndarray:
     So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
     curvature is far below its bound. Very wide weights have fewer trials, further apart.
     """
-    rungs = min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5)
+    powers = int(np.ceil(np.log(q) / np.log(4.0)))
+    rungs = min(16, powers + 5)
     longest = 4.0 ** (rungs - 1)
-    return (1.0 / q) * np.geomspace(1.0, longest, min(rungs, candidates(q)))
+    count = min(rungs, candidates(q))
+    return (1.0 / q) * np.geomspace(1.0, longest, count)
 
 
 def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
@@ -62,7 +65,8 @@ def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
         return None
 
     # Among equal losses the gradients decide.
-    ties = good & (objective.loss <= objective.loss[good].min() + slack)
+    least = objective.loss[good].min()
+    ties = good & (objective.loss <= least + slack)
     slope = objective.nonsmooth.steepest(state.query, objective.gradient)
     sizes = dot(slope / state.diagonal, slope)
     return int(np.argmin(np.where(ties, sizes, np.inf)))
@@ -70,7 +74,8 @@ def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
 
 def rounding_margin(state: Any) -> float:
     """Return the least change of the loss that is no rounding."""
-    return 100 * float(state.rounding) * abs(float(state.loss[0]))
+    loss = abs(float(state.loss[0]))
+    return 100 * float(state.rounding) * loss
 
 
 def at_precision(state: Any, objective: Objective, taken: int) -> bool:
@@ -80,5 +85,6 @@ def at_precision(state: Any, objective: Objective, taken: int) -> bool:
     new_slope = steepest(state.query, objective.gradient) / state.diagonal
     old = np.abs(old_slope).max()
     new = np.abs(new_slope)[..., taken].max()
-    same_loss = state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0])
+    loss = state.loss[0]
+    same_loss = loss - objective.loss[taken] <= state.rounding * abs(loss)
     return bool(same_loss and new > 0.5 * old)

@@ -7,6 +7,9 @@ import numpy as np
 from ...kernels.least_squares import shortest
 from .state import NewtonState
 
+#: Directions tried together, in one pass, when the full step fails.
+DAMPED = 12
+
 
 def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Return a sample's curvature (q, q, k or 1) as that of all rows, from the scales of both, each (q, 1, 1).
@@ -15,7 +18,8 @@ def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndar
     size that they have. Features that the sample lacks altogether get the bound itself.
     """
     root = np.sqrt(new / old)
-    curvature = curvature * root * root[:, :, 0].T[:, :, None]
+    across = root[:, :, 0].T[:, :, None]
+    curvature = curvature * root * across
 
     # A feature without curvature in the sample would get an endless step.
     every = np.arange(len(curvature))
@@ -90,11 +94,13 @@ def solve(
     solutions = []
     for j in range(gradient.shape[1]):
         # One decomposition serves all dampings.
-        h = curvature[:, :, min(j, curvature.shape[2] - 1)] / (root * root.T)
+        shared = curvature[:, :, min(j, curvature.shape[2] - 1)]
+        h = shared / (root * root.T)
         values, vectors = np.linalg.eigh(h)
 
         # An infinite curvature leaves a direction out.
-        flat = values <= len(h) * np.finfo(float).eps * max(values[-1], 0.0)
+        largest = max(values[-1], 0.0)
+        flat = values <= len(h) * np.finfo(float).eps * largest
         damped = np.maximum(values, 0.0)[:, None] + damping
         damped[np.ix_(flat, undamped)] = np.inf
 
@@ -103,3 +109,12 @@ def solve(
         solution[:, undamped] = shortest(solution[:, undamped], vectors[:, flat], features)
         solutions.append(solution / root)
     return np.stack(solutions, axis=1)
+
+
+def dampings(q: int, shortest: bool = False) -> np.ndarray:
+    """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
+
+    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
+    """
+    powers = DAMPED * shortest - np.arange(DAMPED)
+    return np.append(0.0, q * 4.0**powers)

@@ -13,12 +13,9 @@ from .. import line_search as line
 from ..base import dot
 from ..objective import Objective
 from ..quadratic.lasso import minimise
-from .curvature import corrected, rescaled, restrained, solve
+from .curvature import corrected, dampings, rescaled, restrained, solve
 from .outputs import flatten_outputs
 from .state import NewtonState
-
-#: Directions tried together, in one pass, when the full step fails.
-DAMPED = 12
 
 #: The curvature of the last pass serves the next while the step promises less than this share of the loss: the
 #: curvature of a logistic loss changes by about the root of that.
@@ -33,12 +30,20 @@ NARROW = 48
 #: root, see `spared`.
 LEFT = 1e-3
 
-#: A step that promises more than this share of the loss is restrained along single features, see `restrained`: to this
-#: share of the median feature's curvature, and to less and less after this many restrained steps in a row.
-NEAR, SHARE, PATIENCE = 1e-4, 0.5, 8
+#: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
+NEAR = 1e-4
+
+#: The least curvature along a feature in a restrained step, as a share of the median feature's.
+SHARE = 0.5
+
+#: Restrained steps in a row after which that share falls.
+PATIENCE = 8
 
 #: The kinds of a query, as a state stores them.
-FULL, SHORTER, SAME, SHORTEST = 0.0, 1.0, 2.0, 3.0
+FULL = 0.0
+SHORTER = 1.0
+SAME = 2.0
+SHORTEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class Newton:
     def request(self, state):
         # The second pass of least squares sums the products that its basis needs.
         if state.basis.size and state.asked == SAME:
-            return Request(curvature=EXACT, kernel=Basis(state.basis, bool(state.exact)))
+            kernel = Basis(state.basis, bool(state.exact))
+            return Request(curvature=EXACT, kernel=kernel)
         if state.asked in (SHORTER, SHORTEST) or state.stale:
             return Request()
         return Request(curvature=EXACT)
@@ -129,8 +135,13 @@ class Newton:
         if state.together > 1:
             # A number added to all classes changes nothing but the penalty's share; the steps need not know.
             free = objective.nonsmooth.strength == 0
-            query = query - free * query.mean(axis=1, keepdims=True)
-        state = state._replace(weights=weights, query=query, gradient=state.gradient.reshape(q, k, -1))
+            common = query.mean(axis=1, keepdims=True)
+            query = query - free * common
+        state = state._replace(
+            weights=weights,
+            query=query,
+            gradient=state.gradient.reshape(q, k, -1),
+        )
 
         if state.basis.size:
             # There is nothing better to be had from the normal equations.
@@ -142,7 +153,12 @@ class Newton:
         if least_squares and in_double and objective.curvature is not None:
             r = basis_of(objective.curvature[:, :, 0])
             if r is not None:
-                return state._replace(basis=r, query=state.weights, asked=np.array(SAME), exact=np.array(0.0))
+                return state._replace(
+                    basis=r,
+                    query=state.weights,
+                    asked=np.array(SAME),
+                    exact=np.array(0.0),
+                )
         return state
 
     def _least_squares_step(self, state, objective):
@@ -156,7 +172,8 @@ class Newton:
             slope = to_orthogonal(r, objective.gradient[:, :, 0])
         else:
             products = objective.basis[:, len(r) :]
-            slope = products + to_orthogonal(r, ridge[:, None] * weights[:, :, 0])
+            penalty_slope = ridge[:, None] * weights[:, :, 0]
+            slope = products + to_orthogonal(r, penalty_slope)
 
         # The weights move the least along directions that the data does not decide.
         move, refine = shortest_step(r, objective.basis, slope, ridge, objective.features)
@@ -187,7 +204,8 @@ class Newton:
         taken = 0
         stalled = False
         if state.asked != SAME:
-            accepted = line.accept(state, slopes_of(state, objective.nonsmooth), objective)
+            slopes = slopes_of(state, objective.nonsmooth)
+            accepted = line.accept(state, slopes, objective)
             if accepted is None:
                 far = objective.loss.min() > state.loss[0] + line.rounding_margin(state)
                 return self._shorter(state, objective, far=far)
@@ -217,7 +235,8 @@ class Newton:
 
         state, move = aim(state, before, objective)
         state = foresee(state, before, objective, undamped=not (first or damping[0]))
-        if state.promise[0] <= 0 and objective.nonsmooth.steepest(state.weights, state.gradient).any():
+        slope = objective.nonsmooth.steepest(state.weights, state.gradient)
+        if state.promise[0] <= 0 and slope.any():
             # The curvature has vanished: so far from the solution the loss is a straight line.
             return self._shorter(state._replace(asked=np.array(FULL)), objective)
         return state._replace(query=state.weights + move, asked=np.array(FULL))
@@ -228,13 +247,21 @@ class Newton:
         Where the full step failed the damped steps are tried. Where these failed too, still shorter steps are tried if
         they went too ``far``; else the arithmetic is exhausted.
         """
-        state = state._replace(stale=np.array(0.0), exact=np.array(0.0), order=np.array(0.0))
+        state = state._replace(
+            stale=np.array(0.0),
+            exact=np.array(0.0),
+            order=np.array(0.0),
+        )
         if state.asked == FULL:
             asked = SHORTER
         elif state.asked == SHORTER and far:
             asked = SHORTEST
         else:
-            return state._replace(query=state.weights, asked=np.array(SAME), stalled=np.full(1, line.STALLED))
+            return state._replace(
+                query=state.weights,
+                asked=np.array(SAME),
+                stalled=np.full(1, line.STALLED),
+            )
         damping = dampings(len(state.weights), asked == SHORTEST)[1:]
         moves = directions(state, objective, damping)
         return state._replace(query=state.weights + moves, asked=np.array(asked))
@@ -293,8 +320,10 @@ def foresee(
     q = len(state.weights)
     sizes = [gradient_size(at, state.diagonal, objective.nonsmooth) for at in (state, before)]
     is_first = np.isinf(before.loss[0])
-    gained = is_first or objective.curvature is not None or sizes[0] <= spared(q) * sizes[1]
-    stale = gained and q > NARROW and state.promise[0] <= FLAT * abs(state.loss[0])
+    falls_fast = sizes[0] <= spared(q) * sizes[1]
+    gained = is_first or objective.curvature is not None or falls_fast
+    flat = state.promise[0] <= FLAT * abs(state.loss[0])
+    stale = gained and q > NARROW and flat
 
     # Steps with the curvature of their own point square the error; others leave the same share of it each time.
     order = 0
@@ -318,15 +347,6 @@ def gradient_size(state: NewtonState, diagonal: np.ndarray, nonsmooth: NonSmooth
 def spared(q: int) -> float:
     """Return the share of the gradient's square that a step may leave for its curvature to serve the next one too."""
     return LEFT ** (1 / (1 + q / NARROW))
-
-
-def dampings(q: int, shortest: bool = False) -> np.ndarray:
-    """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
-
-    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
-    """
-    powers = DAMPED * shortest - np.arange(DAMPED)
-    return np.append(0.0, q * 4.0**powers)
 
 
 def model(state: NewtonState) -> np.ndarray:
@@ -356,7 +376,8 @@ def directions(state: NewtonState, objective: Objective, damping: np.ndarray) ->
         own_curvature = curvature[:, :, min(j, curvature.shape[2] - 1)]
         for i, c in enumerate(damping):
             h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
-            moves[:, j, i] = minimise(h, h @ w - g, objective.nonsmooth, w) - w
+            linear = h @ w - g
+            moves[:, j, i] = minimise(h, linear, objective.nonsmooth, w) - w
     return moves
 
 
