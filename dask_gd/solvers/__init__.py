@@ -33,70 +33,119 @@ SOLVERS = {
 #: Width up to which Newton's few passes repay a curvature whose cost grows with the square of the width.
 NEWTON_WIDTH = 512
 
-#: Classes up to which Newton's curvature, a matrix for each two of them, is cheap.
+#: Classes up to which Newton's curvature, a matrix for each pair of them, is cheap.
 NEWTON_CLASSES = 24
 
-#: The same where the penalty bends: the curvature is then 128 MiB.
-WIDEST_BENT = 4096
+#: Width up to which Newton is chosen where the penalty is nonsmooth: the curvature is then 128 MiB.
+WIDEST_NONSMOOTH = 4096
 
 
-def as_solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int) -> Solver:
-    """A solver from its name or itself, that serves the loss and the penalty; "auto" chooses by these and the width.
+def as_solver(
+    solver: str | Solver,
+    loss: Loss,
+    penalty: Penalty,
+    q: int,
+) -> Solver:
+    """Return a solver, from its name or itself, that serves the loss and the penalty.
 
-    A smooth objective is solved by Newton while its (q, q) curvature is cheap, which for a quadratic loss, whose
-    curvature is computed once, is up to `GRAM_LIMIT`, and with a penalty that bends, where L-BFGS takes many steps, up
-    to `WIDEST_BENT`; wider data by L-BFGS. All classes' weights share one curvature.
+    "auto" chooses by these and the width q. A smooth objective is solved by Newton while its (q, q) curvature is cheap.
+    For a quadratic loss, whose curvature is computed once, that is up to `GRAM_LIMIT`; with a nonsmooth penalty, where
+    L-BFGS takes many steps, up to `WIDEST_NONSMOOTH`. Wider data is solved by L-BFGS. All classes' weights share one
+    curvature.
     """
-    classes = classes_of(loss) or 0
-    q *= classes or 1
     is_nonsmooth = bool(np.any(penalty.absolute()))
-    grouped = is_nonsmooth and getattr(penalty, "groups", None) is not None
     if isinstance(loss, Model) and is_nonsmooth:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
+
+    # A name becomes a solver with its defaults; anything else that is no solver is refused with the names.
     if isinstance(solver, str):
-        widest = WIDEST_BENT
-        if not is_nonsmooth:
-            widest = GRAM_LIMIT if loss.quadratic or classes else NEWTON_WIDTH
-        narrow = q <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model)
-        auto: type[Solver] = LBFGS
-        if narrow:
-            auto = Newton
-        elif grouped:
-            auto = Nesterov
+        auto = _automatic(loss, penalty, q)
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     assert isinstance(solver, Solver)
+
+    # A pair that does not fit is refused before any row is read.
     if isinstance(loss, Model) and isinstance(solver, Newton | ADMM):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    serves = (Newton, Nesterov, GradientDescent, ADMM) + (LBFGS,) * (not grouped)
-    if is_nonsmooth and (not isinstance(solver, serves) or isinstance(solver, LocalSGD)):
-        raise InvalidArgumentError(
-            f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
-            f"{'' if grouped else 'lbfgs, '}nesterov, gradient_descent, sgd or admm, or penalty=L2(alpha)."
-        )
-    automatic = getattr(solver, "learning_rate", None) == "auto"
-    if loss.curvature_bound is None and (automatic or isinstance(solver, ADMM)):
-        raise InvalidArgumentError(
-            f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no step is safe; "
-            f"{'give learning_rate a number, or ' * automatic}choose {'newton' if grouped else 'auto'}."
-        )
+    if is_nonsmooth:
+        _check_nonsmooth(solver, penalty)
+    if loss.curvature_bound is None:
+        _check_unbounded(solver, loss, penalty)
     return solver
 
 
-def reliefs(solver: Solver, loss: Loss, penalty: Penalty, size: int) -> tuple[Solver, ...]:
+def _is_grouped(penalty: Penalty) -> bool:
+    """Return whether the penalty has norms of groups of weights."""
+    return bool(np.any(penalty.absolute())) and getattr(penalty, "groups", None) is not None
+
+
+def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
+    """Return the class of the solver that "auto" chooses."""
+    classes = classes_of(loss) or 0
+    width = q * (classes or 1)
+    if np.any(penalty.absolute()):
+        widest = WIDEST_NONSMOOTH
+    elif loss.quadratic or classes:
+        widest = GRAM_LIMIT
+    else:
+        widest = NEWTON_WIDTH
+    if width <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model):
+        return Newton
+    if _is_grouped(penalty):
+        return Nesterov
+    return LBFGS
+
+
+def _check_nonsmooth(solver: Solver, penalty: Penalty) -> None:
+    """Refuse a solver that does not serve a nonsmooth penalty."""
+    serving: tuple[type, ...] = (Newton, Nesterov, GradientDescent, ADMM)
+    lbfgs = ""
+    if not _is_grouped(penalty):
+        # Its orthants are those of absolute values.
+        serving = (*serving, LBFGS)
+        lbfgs = "lbfgs, "
+    if not isinstance(solver, serving) or isinstance(solver, LocalSGD):
+        raise InvalidArgumentError(
+            f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
+            f"{lbfgs}nesterov, gradient_descent, sgd or admm, or penalty=L2(alpha)."
+        )
+
+
+def _check_unbounded(solver: Solver, loss: Loss, penalty: Penalty) -> None:
+    """Refuse a solver that needs a bound of the curvature, for a loss that has none."""
+    automatic = getattr(solver, "learning_rate", None) == "auto"
+    if not automatic and not isinstance(solver, ADMM):
+        return
+    number = ""
+    if automatic:
+        number = "give learning_rate a number, or "
+    alternative = "auto"
+    if _is_grouped(penalty):
+        alternative = "newton"
+    raise InvalidArgumentError(
+        f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no step is safe; "
+        f"{number}choose {alternative}."
+    )
+
+
+def reliefs(
+    solver: Solver,
+    loss: Loss,
+    penalty: Penalty,
+    size: int,
+) -> tuple[Solver, ...]:
     """Return the solvers that take over, in this order, where a solver stalls short of a minimum.
 
-    ``size`` is the number of parameters. What stalls one that knows the whole curvature need not stall one that
-    remembers a few steps, and the other way round.
+    ``size`` is the number of parameters. A solver that knows the whole curvature and a solver that remembers a few
+    steps need not stall at the same point.
     """
-    grouped = bool(np.any(penalty.absolute())) and getattr(penalty, "groups", None) is not None
     if isinstance(solver, Newton):
-        if not grouped:
-            return (LBFGS(),)
-        return ()
+        if _is_grouped(penalty):
+            return ()
+        return (LBFGS(),)
     if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and not isinstance(loss, Model):
         return (Newton(),)
     return ()

@@ -1,6 +1,6 @@
-"""What the loop asks of every solver, and the few operations they share.
+"""The protocol of all solvers, and the few operations they share.
 
-A solver is a pair of pure functions over a State, a NamedTuple of arrays and nothing else, so that saving one is
+A solver is a pair of pure functions over a State, a NamedTuple of arrays and nothing else, so that saving a State is
 generic. Every State has
 
 - ``weights`` (q, k, m or 1), the current iterate, at which ``loss`` and ``gradient`` are known,
@@ -37,10 +37,10 @@ class Solver(Protocol):
 
     @property
     def samples(self) -> tuple[float, ...]:
-        """Empty, or the solver may start on some of the rows.
+        """Return a share of the loss for each sample of the rows that the solver may start on; empty for none.
 
-        It goes on to more when the next step, taken unseen, promises no more than these shares of the loss, one for
-        each sample. Its State then has ``promise`` (1,), the decrease that the next step promises, and
+        The solver goes on to more rows when the next step, taken without a pass, promises no more than the sample's
+        share of the loss. Its State then has ``promise`` (1,), the decrease that the next step promises, and
         ``carry(state, weights, rounding, last) -> State`` begins again on more rows, or, if ``last``, on all.
         """
         ...
@@ -51,22 +51,26 @@ class Solver(Protocol):
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Inner products over features and outputs, one for each candidate: (q, k, m), (q, k, m) -> (m,)."""
+    """Return inner products over features and outputs, for each candidate: (q, k, m), (q, k, m) -> (m,)."""
     return np.einsum("qkm,qkm->m", a, b)
 
 
 def curvature_request(q: int) -> Request:
-    """What a pass must compute for `lipschitz`."""
-    return Request(curvature=BOUND if q <= GRAM_LIMIT else None)
+    """Return the request of the sums that `lipschitz` needs."""
+    # For wide data the diagonal has to do, which comes with the first pass anyway.
+    if q > GRAM_LIMIT:
+        return Request()
+    return Request(curvature=BOUND)
 
 
 def lipschitz(objective: Objective) -> float:
-    """A bound of the curvature of J in any direction at any weights.
+    """Return a bound of the curvature of J in any direction at any weights.
 
-    The largest eigenvalue of the curvature bound where the matrix was formed (narrow data), else its trace, which is
-    never smaller.
+    It is the largest eigenvalue of the curvature bound where the matrix was formed (narrow data), else its trace, which
+    is never smaller.
     """
     if objective.curvature is not None:
-        return float(max(np.linalg.eigvalsh(h)[-1] for h in np.moveaxis(objective.curvature, 2, 0)))
+        matrices = np.moveaxis(objective.curvature, 2, 0)
+        return float(max(np.linalg.eigvalsh(h)[-1] for h in matrices))
     assert objective.diagonal is not None
     return float(objective.diagonal.sum())

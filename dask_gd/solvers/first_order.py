@@ -19,8 +19,10 @@ Rate = float | str
 
 
 class DescentState(NamedTuple):
-    """``memory`` and ``second`` are what the method remembers of earlier steps: a velocity, an earlier point,
-    moments."""
+    """The state of all these solvers.
+
+    ``memory`` and ``second`` hold a method's memory of earlier steps: a velocity, an earlier point, moments.
+    """
 
     weights: np.ndarray  # (q, k, m)
     query: np.ndarray  # (q, k, m)
@@ -35,47 +37,71 @@ class DescentState(NamedTuple):
 
 
 def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
+    """Return the state before the first pass."""
     m = weights.shape[2]
-    rate = np.full(m, np.nan if learning_rate == "auto" else float(learning_rate))
+    if learning_rate == "auto":
+        rate = np.nan
+    else:
+        rate = float(learning_rate)
+    # The first query is the start itself. An infinite loss stands for no pass made yet.
     nothing = np.zeros_like(weights)
-    infinite = np.full(m, np.inf)
     return DescentState(
-        weights, weights, infinite, nothing, np.zeros(m), rate, np.zeros(m), nothing, nothing, np.zeros(m)
+        weights=weights,
+        query=weights,
+        loss=np.full(m, np.inf),
+        gradient=nothing,
+        step_size=np.zeros(m),
+        rate=np.full(m, rate),
+        taken=np.zeros(m),
+        memory=nothing,
+        second=nothing,
+        stalled=np.zeros(m),
     )
 
 
-def _needs(state: DescentState) -> Request:
+def _request(state: DescentState) -> Request:
+    """Return the request for a curvature bound while "auto" is not resolved, else for nothing more."""
     if np.isnan(state.rate).any():
         return curvature_request(state.weights.shape[0])
     return Request()
 
 
 def _arrive(state: DescentState, objective: Objective) -> DescentState:
-    """The queried point becomes the iterate, and "auto" becomes the reciprocal of the curvature bound."""
+    """Return the state with the queried point as the iterate, and "auto" as the reciprocal of the curvature bound."""
     rate = state.rate
     if np.isnan(rate).any():
-        bound = lipschitz(objective)
-        rate = np.full_like(rate, 1.0 / bound if bound > 0 else 1.0)
+        rate = np.full_like(rate, safe_rate(lipschitz(objective)))
     return state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient, rate=rate)
 
 
+def safe_rate(bound: float) -> float:
+    """Return the largest learning rate that is safe under a bound of the curvature; 1 where nothing is curved."""
+    if bound > 0:
+        return 1.0 / bound
+    return 1.0
+
+
 def _check_rate(owner: str, learning_rate: Rate) -> None:
-    if learning_rate != "auto":
-        if isinstance(learning_rate, str):
-            raise InvalidArgumentError(f"{owner}(learning_rate={learning_rate!r}): a number above 0, or 'auto'.")
-        positive(owner, learning_rate=learning_rate)
+    """Refuse a learning rate that is neither "auto" nor a number above 0."""
+    if learning_rate == "auto":
+        return
+    if isinstance(learning_rate, str):
+        raise InvalidArgumentError(f"{owner}(learning_rate={learning_rate!r}): a number above 0, or 'auto'.")
+    positive(owner, learning_rate=learning_rate)
 
 
 def _check_fraction(owner: str, **values: float) -> None:
+    """Refuse numbers that are below 0, or 1 and more."""
     for name, value in values.items():
         if not 0 <= value < 1:
             raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be at least 0 and below 1.")
 
 
+#: The factor of the learning rate, as a function of ``1 + decay * t``.
 SCHEDULES = {
-    "constant": lambda fallen: 1.0,
-    "inverse": lambda fallen: 1.0 / fallen,
-    "sqrt": lambda fallen: 1.0 / np.sqrt(fallen),
+    "constant": lambda slowed: 1.0,
+    "inverse": lambda slowed: 1.0 / slowed,
+    "sqrt": lambda slowed: 1.0 / np.sqrt(slowed),
 }
 
 
@@ -83,12 +109,12 @@ SCHEDULES = {
 class GradientDescent:
     """Steepest descent: ``w <- w - rate * f(t) * grad J(w)``.
 
-    Where the penalty bends its proximal operator follows each step (Daubechies, Defrise and De Mol, 2004).
+    Where the penalty is nonsmooth its proximal operator follows each step (Daubechies, Defrise and De Mol, 2004).
 
     Parameters
     ----------
     learning_rate : float or "auto"
-        "auto" is 1 / L with L a bound of the curvature of J, found in the first pass: the largest rate that is
+        "auto" is 1 / L with L a bound of the curvature of J, computed in the first pass: the largest rate that is
         safe for every start (Nesterov, "Lectures on Convex Optimization", 2018, section 2.1.5).
     decay : float
         How fast the rate falls with the step number t = 0, 1, ...; 0 keeps it constant.
@@ -122,11 +148,12 @@ class GradientDescent:
         return _init(weights, self.learning_rate)
 
     def request(self, state):
-        return _needs(state)
+        return _request(state)
 
     def step(self, state, objective):
         state = _arrive(state, objective)
-        step_size = state.rate * SCHEDULES[self.schedule](1.0 + self.decay * state.taken)
+        factor = SCHEDULES[self.schedule](1.0 + self.decay * state.taken)
+        step_size = state.rate * factor
         query = objective.nonsmooth.prox(state.weights - step_size * state.gradient, step_size)
         return state._replace(query=query, step_size=step_size, taken=state.taken + 1)
 
@@ -158,7 +185,7 @@ class Momentum:
         return _init(weights, self.learning_rate)
 
     def request(self, state):
-        return _needs(state)
+        return _request(state)
 
     def step(self, state, objective):
         state = _arrive(state, objective)
@@ -169,7 +196,7 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Nesterov:
-    """Accelerated gradient descent with restarts; where the penalty bends, FISTA (Beck and Teboulle, 2009).
+    """Accelerated gradient descent with restarts; where the penalty is nonsmooth, FISTA (Beck and Teboulle, 2009).
 
     From the point y: ``x_new = prox(y - rate * grad J(y))``, ``y <- x_new + c / (c + 3) * (x_new - x)`` with c the
     steps since the last restart (Nesterov, 1983; the coefficient of Su, Boyd and Candes, 2016); c returns to 0
@@ -179,7 +206,7 @@ class Nesterov:
     Parameters
     ----------
     learning_rate : float or "auto"
-        "auto" is 1 / L, as for `GradientDescent`; of more than 1,024 parameters L is a sum over all of them, and far
+        "auto" is 1 / L, as for `GradientDescent`; for more than 1,024 parameters L is a sum over all of them, and far
         from tight: a larger number may take fewer passes by far.
     """
 
@@ -196,13 +223,15 @@ class Nesterov:
         return _init(weights, self.learning_rate)._replace(memory=weights)
 
     def request(self, state):
-        return _needs(state)
+        return _request(state)
 
     def step(self, state, objective):
         state = _arrive(state, objective)
         new = objective.nonsmooth.prox(state.weights - state.rate * state.gradient, state.rate)
         change = new - state.memory
-        taken = np.where(dot(state.weights - new, change) > 0, 0.0, state.taken)
+        # A step that points uphill restarts the acceleration.
+        uphill = dot(state.weights - new, change) > 0
+        taken = np.where(uphill, 0.0, state.taken)
         query = new + taken / (taken + 3.0) * change
         return state._replace(query=query, step_size=state.rate, memory=new, taken=taken + 1)
 
@@ -245,6 +274,7 @@ class Adam:
         taken = state.taken + 1
         first = self.beta1 * state.memory + (1 - self.beta1) * state.gradient
         second = self.beta2 * state.second + (1 - self.beta2) * state.gradient**2
+        # Both means begin at 0; the divisors take out that start.
         mean = first / (1 - self.beta1**taken)
         square = second / (1 - self.beta2**taken)
         query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
@@ -255,10 +285,10 @@ class Adam:
 class SGD(GradientDescent):
     """Stochastic gradient descent: each step reads some partitions only, drawn anew (Robbins and Monro, 1951).
 
-    A step of `GradientDescent`, with the gradient of J over the rows of the partitions drawn, which is that of all rows
-    up to chance, whatever the partitions' sizes and weights. Each is drawn once in a pass, in an order that depends on
-    the seed of the fit and the number of the pass, and on nothing else. Useful where a first impression of very large
-    data is enough: the other solvers end nearer to the minimum after fewer passes.
+    It takes a step of `GradientDescent`, with the gradient of J over the rows of the partitions drawn. That is the
+    gradient of all rows up to chance, whatever the partitions' sizes and weights. Each partition is drawn once in a
+    pass, in an order that depends on the seed of the fit and the number of the pass, and on nothing else. Useful where
+    a first impression of very large data is enough: the other solvers end nearer to the minimum after fewer passes.
 
     Losses and gradients in the history are those of the partitions drawn, so that the fit does not tell when it is near
     the minimum: it takes ``max_iter`` steps. With ``decay=0`` it ends at a distance that the rate decides.
@@ -266,7 +296,7 @@ class SGD(GradientDescent):
     Parameters
     ----------
     learning_rate, decay, schedule
-        Of `GradientDescent`; "auto" is found on the first partitions drawn.
+        As for `GradientDescent`; "auto" is computed from the first partitions drawn.
     batch : float
         Share of the partitions that a step reads, above 0 and at most 1; at least one is read.
 

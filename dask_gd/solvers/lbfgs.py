@@ -15,16 +15,21 @@ from ..kernels.base import Request
 from ..model.prox import NonSmooth
 from . import line_search as line
 from .base import dot
+from .objective import Objective
 
-#: Trial steps along a quasi-Newton direction, until 1 has been the best. From then on it nearly always is, and is tried
-#: alone, since several trials take three times the arithmetic of one; should it fail, the shorter ones follow.
-STEPS, SHORTER = np.array([1.0, 2.0, 0.5, 0.125]), 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
+#: Trial steps along a quasi-Newton direction, until 1 has been the best. From then on 1 nearly always is, and is tried
+#: alone, since four trials take three times the arithmetic of a single trial.
+STEPS = np.array([1.0, 2.0, 0.5, 0.125])
+#: The trial steps that follow where 1 alone has failed.
+SHORTER = 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
 
-#: Where the loss rises at all steps, shorter ones are tried down to this.
+#: Where the loss rises at all steps, shorter steps are tried, down to this length.
 LEAST = 1e-30
 
 
 class LBFGSState(NamedTuple):
+    """The iterate, the trials in the query, and the remembered changes."""
+
     weights: np.ndarray  # (q, k, 1)
     query: np.ndarray  # (q, k, m)
     loss: np.ndarray  # (1,)
@@ -45,7 +50,7 @@ class LBFGSState(NamedTuple):
 class LBFGS:
     """Limited-memory BFGS (Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4) with a one-pass line search.
 
-    A step of 1 is tried alone where the last one was 1; should it fail, shorter ones take a second pass.
+    A step of 1 is tried alone where the last step was 1; should it fail, shorter steps take a second pass.
 
     The first curvature estimate is the diagonal of J's curvature bound for centred features, so that features in
     different units and off centre are no harder than standardised ones. The first step tries lengths from a safe one
@@ -76,6 +81,7 @@ class LBFGS:
 
     def init(self, weights, rounding):
         q, k, _ = weights.shape
+        # The first query is the start itself. An infinite loss stands for no pass made yet.
         return LBFGSState(
             weights=weights,
             query=weights,
@@ -101,116 +107,160 @@ class LBFGS:
         return Request()
 
     def step(self, state, objective):
-        bent = objective.nonsmooth
+        nonsmooth = objective.nonsmooth
         if np.isinf(state.loss[0]):
-            seen = {"weights": state.query, "loss": objective.loss, "gradient": objective.gradient}
-            state = state._replace(**seen, diagonal=line.scale(objective))
-            if objective.diagonal is not None and objective.means is not None:
-                # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
-                means = objective.means
-                spread = objective.diagonal - objective.diagonal[-1] * objective.means**2
-                spread = np.maximum(spread, 1e-12 * state.diagonal[:, 0, 0])
-                state = state._replace(diagonal=spread[:, None, None], means=means[:, None, None])
-            return self._aim(state, bent)
-        i = line.accept(state, _slopes(state, bent), objective)
-        if i is None:
-            if len(state.steps) == 1:
-                return state._replace(query=_trials(state, bent, state.direction, SHORTER), steps=SHORTER)
-            if (
-                not state.stored
-                and objective.loss.min() > state.loss[0] + line.rounding_margin(state)
-                and state.steps.min() > LEAST
-            ):
-                # The curvature has no bound: no step is safe until it has been tried.
-                steps = state.steps * state.steps.min() / (4.0 * state.steps.max())
-                return state._replace(query=_trials(state, bent, state.direction, steps), steps=steps)
-            if not state.stored:
-                return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
-            # The remembered curvature misled: forget it and go down the gradient.
-            return self._aim(state._replace(stored=np.zeros(())), bent)
-        weights = state.query[:, :, i : i + 1]
-        gradient = objective.gradient[:, :, i : i + 1]
-        loss = objective.loss[i : i + 1]
-        stalled = line.at_precision(state, objective, i)
-        pair = np.stack([(weights - state.weights)[:, :, 0], (gradient - state.gradient)[:, :, 0]])
-        pairs = state.pairs
-        stored = state.stored
-        s = pair[0][:, :, None]
-        y = pair[1][:, :, None]
-        # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
-        if dot(s, y)[0] > 1e-14 * np.sqrt(dot(s, s)[0] * dot(y, y)[0]):
-            pairs = np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
-            stored = np.array(min(stored + 1.0, float(self.memory)))
-        return self._aim(
-            state._replace(
-                weights=weights,
-                gradient=gradient,
-                loss=loss,
-                step_size=state.steps[i : i + 1],
-                pairs=pairs,
-                stored=stored,
-                stalled=(state.stalled + 1) * stalled,
-            ),
-            bent,
-        )
+            return self._aim(_begun(state, objective), nonsmooth)
 
-    def _aim(self, state: LBFGSState, bent: NonSmooth) -> LBFGSState:
-        """The next direction and its trial steps."""
-        slope = bent.steepest(state.weights, state.gradient)
+        i = line.accept(state, _slopes(state, nonsmooth), objective)
+        if i is None:
+            return self._without_progress(state, objective)
+
+        # Go to the accepted trial, and remember the changes on the way, which show the curvature.
+        stalled = line.at_precision(state, objective, i)
+        reached = state._replace(
+            weights=state.query[:, :, i : i + 1],
+            gradient=objective.gradient[:, :, i : i + 1],
+            loss=objective.loss[i : i + 1],
+            step_size=state.steps[i : i + 1],
+            stalled=(state.stalled + 1) * stalled,
+        )
+        return self._aim(self._remember(state, reached), nonsmooth)
+
+    def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
+        """Return the state with other trials after all of them have failed, or stalled if there are none left."""
+        nonsmooth = objective.nonsmooth
+        if len(state.steps) == 1:
+            query = _trials(state, nonsmooth, state.direction, SHORTER)
+            return state._replace(query=query, steps=SHORTER)
+        if state.stored:
+            # The remembered curvature misled: forget it and go down the gradient.
+            return self._aim(state._replace(stored=np.zeros(())), nonsmooth)
+        rises = objective.loss.min() > state.loss[0] + line.rounding_margin(state)
+        if rises and state.steps.min() > LEAST:
+            # The curvature has no bound: no step is safe until it has been tried.
+            shortest = state.steps.min()
+            longest = state.steps.max()
+            steps = state.steps * shortest / (4.0 * longest)
+            query = _trials(state, nonsmooth, state.direction, steps)
+            return state._replace(query=query, steps=steps)
+        return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
+
+    def _remember(self, before: LBFGSState, state: LBFGSState) -> LBFGSState:
+        """Return the state with the last change of weights and gradient among its pairs."""
+        move = state.weights - before.weights
+        change = state.gradient - before.gradient
+        # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
+        curved = dot(move, change)[0]
+        squares = dot(move, move)[0] * dot(change, change)[0]
+        if not curved > 1e-14 * np.sqrt(squares):
+            return state
+        pair = np.stack([move[:, :, 0], change[:, :, 0]])
+        pairs = np.concatenate([before.pairs[:, 1:], pair[:, None]], axis=1)
+        stored = min(before.stored + 1.0, float(self.memory))
+        return state._replace(pairs=pairs, stored=np.array(stored))
+
+    def _aim(self, state: LBFGSState, nonsmooth: NonSmooth) -> LBFGSState:
+        """Return the state with the next direction and its trial steps."""
+        slope = nonsmooth.steepest(state.weights, state.gradient)
         direction = -_inverse_curvature(state, slope)
-        if bent.is_nonsmooth:
-            direction = np.where((bent.strength == 0) | (direction * slope < 0), direction, 0.0)
-        steps = STEPS
-        if state.step_size[0] == 1.0:
-            steps = STEPS[:1]
+        if nonsmooth.is_nonsmooth:
+            # The estimate may turn single weights uphill: these stay where they are.
+            downhill = (nonsmooth.strength == 0) | (direction * slope < 0)
+            direction = np.where(downhill, direction, 0.0)
+
+        # Without pairs the length of the step is unknown; with them it is mostly 1.
         if not state.stored:
             steps = line.trial_steps(state.weights.shape[0])
-        query = _trials(state, bent, direction, steps)
+        elif state.step_size[0] == 1.0:
+            steps = STEPS[:1]
+        else:
+            steps = STEPS
+        query = _trials(state, nonsmooth, direction, steps)
         promise = -0.5 * dot(direction, slope)
-        return state._replace(direction=direction, steps=steps, query=query, promise=promise)
+        return state._replace(
+            direction=direction,
+            steps=steps,
+            query=query,
+            promise=promise,
+        )
 
 
-def _trials(state: LBFGSState, bent: NonSmooth, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The query: steps along the direction, (q, k, m), each up to where a penalised weight would change its sign."""
+def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
+    """Return the state at the start, with the scale of the curvature for centred features where means are known."""
+    diagonal = line.scale(objective)
+    means = state.means
+    if objective.diagonal is not None and objective.means is not None:
+        # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
+        bound = objective.diagonal[-1]
+        spread = objective.diagonal - bound * objective.means**2
+        spread = np.maximum(spread, 1e-12 * diagonal[:, 0, 0])
+        diagonal = spread[:, None, None]
+        means = objective.means[:, None, None]
+    return state._replace(
+        weights=state.query,
+        loss=objective.loss,
+        gradient=objective.gradient,
+        diagonal=diagonal,
+        means=means,
+    )
+
+
+def _trials(
+    state: LBFGSState,
+    nonsmooth: NonSmooth,
+    direction: np.ndarray,
+    steps: np.ndarray,
+) -> np.ndarray:
+    """Return the query: steps along the direction, (q, k, m), each up to where a penalised weight changes its sign."""
     query = line.trials(state.weights, direction, steps)
-    if not bent.is_nonsmooth:
+    if not nonsmooth.is_nonsmooth:
         return query
+
     # A weight that is 0 goes where the subgradient sends it.
-    slope = bent.steepest(state.weights, state.gradient)
+    slope = nonsmooth.steepest(state.weights, state.gradient)
     orthant = np.where(state.weights == 0, -np.sign(slope), np.sign(state.weights))
-    return np.where((bent.strength == 0) | (query * orthant > 0), query, 0.0)
+    stays = (nonsmooth.strength == 0) | (query * orthant > 0)
+    return np.where(stays, query, 0.0)
 
 
-def _slopes(state: LBFGSState, bent: NonSmooth) -> np.ndarray:
-    """The decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
-    if not bent.is_nonsmooth:
+def _slopes(state: LBFGSState, nonsmooth: NonSmooth) -> np.ndarray:
+    """Return the decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
+    if not nonsmooth.is_nonsmooth:
         return state.steps * dot(state.direction, state.gradient)
     moves = state.query - state.weights
-    return dot(moves, np.broadcast_to(bent.steepest(state.weights, state.gradient), moves.shape))
+    slope = nonsmooth.steepest(state.weights, state.gradient)
+    return dot(moves, np.broadcast_to(slope, moves.shape))
 
 
 def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
-    """The two-loop recursion (algorithm 7.4): the inverse curvature estimate times v, (q, k, 1)."""
-    stored = int(state.stored)
-    changes = [
-        (s[:, :, None], y[:, :, None]) for s, y in zip(*state.pairs[:, state.pairs.shape[1] - stored :], strict=True)
-    ]
-    inner = []
-    for s, y in reversed(changes):
-        a = dot(s, v) / dot(s, y)
-        v = v - a * y
-        inner.append(a)
+    """Return the inverse curvature estimate times v, (q, k, 1), by the two-loop recursion (algorithm 7.4)."""
+    oldest = state.pairs.shape[1] - int(state.stored)
+    moves, changes = state.pairs[:, oldest:, :, :, None]
+    pairs = list(zip(moves, changes, strict=True))
+
+    # From the newest pair to the oldest.
+    shares = []
+    for s, y in reversed(pairs):
+        share = dot(s, v) / dot(s, y)
+        v = v - share * y
+        shares.append(share)
+
+    # The diagonal, in the size that the newest pair shows.
     v = _first_estimate(state, v)
-    if changes:
-        s, y = changes[-1]
-        v = v * (dot(s, y) / dot(y, _first_estimate(state, y)))
-    for (s, y), a in zip(changes, reversed(inner), strict=True):
-        v = v + (a - dot(y, v) / dot(s, y)) * s
+    if pairs:
+        s, y = pairs[-1]
+        estimated = dot(y, _first_estimate(state, y))
+        v = v * (dot(s, y) / estimated)
+
+    # And back to the newest.
+    for (s, y), share in zip(pairs, reversed(shares), strict=True):
+        rest = share - dot(y, v) / dot(s, y)
+        v = v + rest * s
     return v
 
 
 def _first_estimate(state: LBFGSState, v: np.ndarray) -> np.ndarray:
-    """The inverse of the scale of J's curvature, times v, as if the features were centred.
+    """Return the inverse of the scale of J's curvature, times v, as if the features were centred.
 
     In the parameters (w, b + means . w) the intercept and the features are nearly independent, so that there the
     curvature is near its diagonal. The gradient is taken to them, divided, and the step taken back.

@@ -21,55 +21,70 @@ STALLED = 3.0
 
 
 def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The query ``w + t d`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
+    """Return the query ``w + t d`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
     return weights + direction * steps
 
 
 def scale(objective: Objective) -> np.ndarray:
-    """The size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
-    if objective.diagonal is None:
-        diagonal = np.ones(len(objective.gradient))
-    else:
+    """Return the size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
+    diagonal = np.ones(len(objective.gradient))
+    if objective.diagonal is not None:
         diagonal = objective.diagonal
-    return np.where(diagonal > 0, diagonal, diagonal.max() or 1.0)[:, None, None]
+    # A weight without curvature is given the largest, so that its steps are short.
+    largest = diagonal.max() or 1.0
+    diagonal = np.where(diagonal > 0, diagonal, largest)
+    return diagonal[:, None, None]
 
 
 def trial_steps(q: int) -> np.ndarray:
-    """Trial steps along the gradient divided by `scale`, from a safe one up.
+    """Return trial steps along the gradient divided by `scale`, from a safe one up.
 
     So scaled, J's curvature is at most q in any direction: 1 / q is safe. More than 1 is useful only where the
-    curvature is far below its bound. Of very wide weights there are fewer trials, further apart.
+    curvature is far below its bound. Very wide weights have fewer trials, further apart.
     """
-    rungs = min(16, int(np.ceil(np.log(q) / np.log(4.0))) + 5)
-    return (1.0 / q) * np.geomspace(1.0, 4.0 ** (rungs - 1), min(rungs, candidates(q)))
+    powers = int(np.ceil(np.log(q) / np.log(4.0)))
+    rungs = min(16, powers + 5)
+    longest = 4.0 ** (rungs - 1)
+    count = min(rungs, candidates(q))
+    return (1.0 / q) * np.geomspace(1.0, longest, count)
 
 
 def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
-    """The trial to take, or None if none lowers the loss enough.
+    """Return the number of the trial to take, or None if no trial lowers the loss enough.
 
     ``slopes`` (m,) are the decreases that the gradient promises, negative. Among the trials whose losses cannot be told
     apart in this arithmetic it is the one with the smallest gradient (Hager and Zhang, 2005, too accept steps near
     convergence by gradients where losses say nothing).
     """
+    # Trials that deliver a share of the promise, but for rounding.
     loss = state.loss[0]
     slack = state.rounding * abs(loss)
-    good = np.isfinite(objective.loss) & (objective.loss <= loss + SUFFICIENT * slopes + slack)
+    enough = objective.loss <= loss + SUFFICIENT * slopes + slack
+    good = np.isfinite(objective.loss) & enough
     if not good.any():
         return None
-    ties = good & (objective.loss <= objective.loss[good].min() + slack)
+
+    # Among equal losses the gradients decide.
+    least = objective.loss[good].min()
+    ties = good & (objective.loss <= least + slack)
     slope = objective.nonsmooth.steepest(state.query, objective.gradient)
     sizes = dot(slope / state.diagonal, slope)
     return int(np.argmin(np.where(ties, sizes, np.inf)))
 
 
 def rounding_margin(state: Any) -> float:
-    """A change of the loss that is no rounding."""
-    return 100 * float(state.rounding) * abs(float(state.loss[0]))
+    """Return the least change of the loss that is no rounding."""
+    loss = abs(float(state.loss[0]))
+    return 100 * float(state.rounding) * loss
 
 
 def at_precision(state: Any, objective: Objective, taken: int) -> bool:
-    """Neither loss nor gradient improve beyond rounding: the arithmetic is exhausted."""
+    """Return whether neither loss nor gradient improve beyond rounding, so that the arithmetic is exhausted."""
     steepest = objective.nonsmooth.steepest
-    old = np.abs(steepest(state.weights, state.gradient) / state.diagonal).max()
-    new = np.abs(steepest(state.query, objective.gradient) / state.diagonal)[..., taken].max()
-    return bool(state.loss[0] - objective.loss[taken] <= state.rounding * abs(state.loss[0]) and new > 0.5 * old)
+    old_slope = steepest(state.weights, state.gradient) / state.diagonal
+    new_slope = steepest(state.query, objective.gradient) / state.diagonal
+    old = np.abs(old_slope).max()
+    new = np.abs(new_slope)[..., taken].max()
+    loss = state.loss[0]
+    same_loss = loss - objective.loss[taken] <= state.rounding * abs(loss)
+    return bool(same_loss and new > 0.5 * old)

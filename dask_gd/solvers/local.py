@@ -11,21 +11,25 @@ from ..errors import positive
 from ..kernels.base import BOUND, Request
 from ..kernels.own_steps import STEP_ROWS, Consensus, Descent, least_norm
 from .base import curvature_request, lipschitz
-from .first_order import SCHEDULES, GradientDescent
+from .first_order import SCHEDULES, GradientDescent, safe_rate
 from .objective import Objective
 from .quadratic.lasso import minimise
 
-#: Primal and dual residual are kept within this of each other, by steps of so much, for so many iterations.
+#: Primal and dual residual are kept within this factor of each other, by changes of rho by this factor, in the first
+#: iterations, this many.
 APART, ADAPTED, ADAPTS = 5.0, 2.0, 50
 
 
-def gathered(local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the partitions ended, (q, k, partitions), and their shares of the weight, (partitions,)."""
+def ends_and_shares(local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the partitions ended, (q, k, partitions), and their shares of the weight, (partitions,)."""
+    ends = local[:-1]
     weights = local[-1, 0]
-    return local[:-1], weights / weights.sum()
+    return ends, weights / weights.sum()
 
 
 class LocalState(NamedTuple):
+    """The state of `LocalSGD`."""
+
     weights: np.ndarray  # (q, k, 1)
     query: np.ndarray  # (q, k, 1)
     loss: np.ndarray  # (1,)
@@ -43,14 +47,14 @@ class LocalSGD(GradientDescent):
     of them; then the ends are averaged (Zinkevich et al., 2010; Stich, 2019, "Local SGD converges fast and
     communicates little").
 
-    A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: what is
-    left falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
+    A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: the rest
+    falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
     the averages, over all rows, so that the fit tells when it is there. Penalties must be smooth.
 
     Parameters
     ----------
     learning_rate, decay, schedule
-        Of `GradientDescent`; t counts passes.
+        As for `GradientDescent`; t counts passes.
 
     Examples
     --------
@@ -81,6 +85,7 @@ class LocalSGD(GradientDescent):
         )
 
     def request(self, state):
+        # The first pass finds the scale of the steps; the partitions go from the second on.
         if np.isinf(state.loss[0]):
             if np.isnan(state.rate).any():
                 return curvature_request(len(state.weights))
@@ -91,20 +96,24 @@ class LocalSGD(GradientDescent):
         rate = state.rate
         if np.isnan(rate).any():
             assert objective.diagonal is not None
-            # The curvature of a few rows is above that of all by about as much.
+            # The curvature of a few rows is above the curvature of all by about the last term.
             bound = lipschitz(objective) + float(objective.diagonal.sum()) / STEP_ROWS
-            rate = np.full(1, 1.0 / bound if bound > 0 else 1.0)
+            rate = np.full(1, safe_rate(bound))
+
+        # The common weights go on from the average of the ends; after the first pass by a step of gradient descent.
         if objective.own is None:
-            ends = state.query - rate * objective.gradient
+            query = state.query - rate * objective.gradient
         else:
-            each, shares = gathered(objective.own.ends)
-            ends = (each @ shares)[:, :, None]
+            ends, shares = ends_and_shares(objective.own.ends)
+            query = (ends @ shares)[:, :, None]
+
+        factor = SCHEDULES[self.schedule](1.0 + self.decay * state.taken)
         return state._replace(
             weights=state.query,
-            query=ends,
+            query=query,
             loss=objective.loss,
             gradient=objective.gradient,
-            step_size=rate * SCHEDULES[self.schedule](1.0 + self.decay * state.taken),
+            step_size=rate * factor,
             rate=rate,
             ridge=objective.ridge,
             taken=np.array(state.taken + 1),
@@ -112,6 +121,8 @@ class LocalSGD(GradientDescent):
 
 
 class ADMMState(NamedTuple):
+    """The state of `ADMM`."""
+
     weights: np.ndarray  # (q, k, 1)
     query: np.ndarray  # (q, k, 1)
     loss: np.ndarray  # (1,)
@@ -132,8 +143,8 @@ class ADMM:
     Each partition i has parameters ``x_i`` of its own, and steps to the least of its mean loss plus
     ``rho / 2 ||x_i - z + u_i||^2``; z is the least of the penalty plus ``rho / 2 ||z - mean(x_i + u_i)||^2``, and
     ``u_i <- u_i + x_i - z``. Means are weighted by the partitions' row weights, and norms are taken in J's curvature
-    bound, so that neither the units of the features nor their means matter. One pass is one iteration: of each local
-    problem a single step is taken, to the least of a quadratic above it, as good in the limit (Ling et al., 2015,
+    bound, so that neither the units of the features nor their means matter. One pass is one iteration: each local
+    problem takes a single step, to the least of a quadratic above it, as good in the limit (Ling et al., 2015,
     "DLM"). rho follows the ratio of the primal and the dual residual (section 3.4.1).
 
     The fit stops by the gradient at z over all rows, or the subgradient of least norm, as all do. It takes tens to
@@ -178,30 +189,34 @@ class ADMM:
     def request(self, state):
         if np.isinf(state.loss[0]):
             return Request(curvature=BOUND)
-        return Request(kernel=Consensus(state.own, state.query - state.dual, state.step_size[0] * state.metric))
+        target = state.query - state.dual
+        metric = state.step_size[0] * state.metric
+        return Request(kernel=Consensus(state.own, target, metric))
 
     def step(self, state, objective):
         state = state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient)
         if objective.own is None:
-            # Not a step of the method, but the pass has all that one needs.
+            # A Newton step to start from. It is no step of the method, but the pass has all that it needs.
             state = state._replace(metric=objective.curvature[:, :, 0])
             move = least_norm(state.metric, state.gradient[:, :, 0])[:, :, None]
             start = self._agreed(state.weights - move, state, objective)
             return state._replace(query=start, own=start)
-        own, shares = gathered(objective.own.ends)
-        rho = state.step_size[0]
-        z = self._agreed(((own + state.dual) @ shares)[:, :, None], state, objective)
+
+        # z is the least of the penalty and of the distance to the mean; the duals add up the disagreement.
+        own, shares = ends_and_shares(objective.own.ends)
+        mean = ((own + state.dual) @ shares)[:, :, None]
+        z = self._agreed(mean, state, objective)
         dual = state.dual + own - z
+
+        # rho follows the ratio of the residuals; the scaled duals change with it.
+        rho = state.step_size[0]
         if state.taken < ADAPTS:
             primal = np.sqrt(np.sum(shares * _square(own - z, state.metric)))
             change = np.sqrt(_square(z - state.weights, state.metric)[0])
             if primal > APART * change:
                 rho *= ADAPTED
-            else:
-                if change > APART * primal:
-                    rho *= 1 / ADAPTED
-                else:
-                    rho *= 1.0
+            elif change > APART * primal:
+                rho *= 1 / ADAPTED
         return state._replace(
             query=z,
             own=own,
@@ -211,19 +226,20 @@ class ADMM:
         )
 
     def _agreed(self, mean: np.ndarray, state: ADMMState, objective: Objective) -> np.ndarray:
-        """The least of the penalty and of the distance to the mean, (q, k, 1)."""
+        """Return the least of the penalty and of the distance to the mean, (q, k, 1)."""
         metric = state.step_size[0] * state.metric
         h = metric + np.diag(objective.ridge[:, 0, 0])
-        found = np.empty_like(mean)
+        minimum = np.empty_like(mean)
         for j in range(mean.shape[1]):
             linear = metric @ mean[:, j, 0]
             if objective.nonsmooth.is_nonsmooth:
-                found[:, j, 0] = minimise(h, linear, objective.nonsmooth, state.weights[:, j, 0])
+                minimum[:, j, 0] = minimise(h, linear, objective.nonsmooth, state.weights[:, j, 0])
             else:
-                found[:, j, 0] = least_norm(h, linear)
-        return found
+                minimum[:, j, 0] = least_norm(h, linear)
+        return minimum
 
 
 def _square(a: np.ndarray, metric: np.ndarray) -> np.ndarray:
-    """Squared norms in the metric: (q, k, m), (q, q) -> (m,)."""
-    return np.maximum(np.einsum("qkm,qr,rkm->m", a, metric, a), 0.0)
+    """Return squared norms in the metric: (q, k, m), (q, q) -> (m,)."""
+    squares = np.einsum("qkm,qr,rkm->m", a, metric, a)
+    return np.maximum(squares, 0.0)

@@ -1,4 +1,4 @@
-"""The objective at a query, from the sums over rows: divided once, and penalised. What solvers see of the data."""
+"""The objective at a query, from the sums over rows: divided once, and penalised. Solvers see no more of the data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Objective(NamedTuple):
     """The objective at a query, divided and penalised: ``J(w) = sum_i s_i L_i / sum_i s_i + penalty(w)``.
 
     The solvers see this and nothing else of the data. ``diagonal`` bounds the diagonal of J's Hessian at any
-    weights (of a loss without a bound it is about that at the query) and ``means`` are the features' (0 for the
-    intercept, and everywhere if there is none); they come with the first pass. ``gradient``, ``curvature`` and
-    ``diagonal`` are of all but what bends.
+    weights (for a loss without a bound it is about the diagonal at the query) and ``means`` are the features' (0 for
+    the intercept, and everywhere if there is none); they come with the first pass. ``gradient``, ``curvature`` and
+    ``diagonal`` are without the nonsmooth part of the penalty.
     """
 
     loss: np.ndarray  # (m,)
@@ -29,24 +29,39 @@ class Objective(NamedTuple):
     nonsmooth: NonSmooth
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
     features: int  # parameters that are no intercepts, which come last
-    quadratic: bool  # J but for what bends
-    own: Any = None  # what the kernel that the solver asked for has found, see `own_steps` and `least_squares`
+    quadratic: bool  # J without its nonsmooth part
+    own: Any = None  # the sums of the kernel that the solver asked for, see `own_steps` and `least_squares`
 
 
-def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: int, own: Any = None) -> Objective:
+def objective(
+    sums: Sums,
+    query: np.ndarray,
+    penalty: Penalty,
+    loss: Loss,
+    p: int,
+    own: Any = None,
+) -> Objective:
     """Divide the sums once and add the penalty to the first p rows, the coefficients.
 
     ``own`` are the sums of a kernel that the solver has asked for.
     """
     gradient = sums.gradient / sums.weight
     gradient[:p] += penalty.gradient(query[:p])
-    curvature = diagonal = means = None
     ridge = np.zeros((len(query), 1, 1))
     ridge[:p, 0, 0] = penalty.curvature()
+
+    # The penalty curves each coefficient; where classes share a matrix, each class's.
+    curvature = None
     if sums.curvature is not None:
         curvature = sums.curvature / sums.weight
-        features = np.arange(p * (len(curvature) // len(query)))
-        curvature[features, features] += ridge[:p, 0, 0].repeat(len(features) // p)[:, None]
+        outputs = len(curvature) // len(query)
+        features = np.arange(p * outputs)
+        added = ridge[:p, 0, 0].repeat(len(features) // p)
+        curvature[features, features] += added[:, None]
+
+    # The first pass tells the scale of the curvature.
+    diagonal = None
+    means = None
     if sums.moments is not None:
         bound = loss.curvature_bound
         if bound is None:
@@ -56,17 +71,16 @@ def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: in
         means = np.zeros(len(query))
         if len(query) > p:
             means[:p] = sums.moments.sums[:p] / sums.weight
-    loss_mean = sums.loss / sums.weight + penalty.value(query[:p])
-    bent = nonsmooth(penalty, p, len(query))
+
     if own is not None:
         own = own.finalize(sums.weight)
     return Objective(
-        loss=loss_mean,
+        loss=sums.loss / sums.weight + penalty.value(query[:p]),
         gradient=gradient,
         curvature=curvature,
         diagonal=diagonal,
         means=means,
-        nonsmooth=bent,
+        nonsmooth=nonsmooth(penalty, p, len(query)),
         ridge=ridge,
         features=p,
         quadratic=loss.quadratic,
@@ -75,15 +89,18 @@ def objective(sums: Sums, query: np.ndarray, penalty: Penalty, loss: Loss, p: in
 
 
 def about_mean(sums: Sums, loss: Loss, p: int) -> Sums:
-    """Return sums that have moments, of a squared loss with an intercept those of the slopes about their mean.
+    """Return the sums with the moments of the slopes about their mean, for a squared loss with an intercept.
 
-    Targets far from 0 have slopes as far from 0 at the start. What the intercept takes away is no scale for what is
-    left. Other losses begin at the targets' mean, or have slopes that are bounded.
+    Targets far from 0 have slopes as far from 0 at the start. The part that the intercept takes away is no scale for
+    the rest. Other losses begin at the targets' mean, or have slopes that are bounded.
     """
-    if sums.moments is None or not loss.quadratic or len(sums.gradient) == p or not sums.weight > 0:
+    if sums.moments is None or not loss.quadratic:
+        return sums
+    if len(sums.gradient) == p or not sums.weight > 0:
         return sums
     raw = sums.moments.slopes
-    centred = np.maximum(raw - sums.gradient[p, :, 0] ** 2 / sums.weight, 1e-12 * raw)
+    intercept = sums.gradient[p, :, 0]
+    centred = np.maximum(raw - intercept**2 / sums.weight, 1e-12 * raw)
     return sums._replace(moments=sums.moments._replace(slopes=centred))
 
 
@@ -95,36 +112,44 @@ def gradient_cosine(
     weights: np.ndarray | None = None,
     penalty: Penalty | None = None,
 ) -> float:
-    """The largest component of the gradient (q, k) over its natural size, ``rms(x_j) * rms(dL/dz)`` at the start.
+    """Return the largest component of the gradient (q, k) over its natural size.
 
-    Where the penalty bends at the weights (q, k), of the subgradient of least norm.
+    The size is ``rms(x_j) * rms(dL/dz)`` at the start. Where the penalty is nonsmooth at the weights (q, k), the
+    subgradient of least norm takes the gradient's place.
 
     By Cauchy-Schwarz no component of the loss's gradient at the start exceeds that size, so that this is the cosine
     of an angle, whatever the units of x and y. For least squares it is the stopping rule of LSQR (Paige and Saunders,
-    1982, test 2), taken component by component. With an intercept both are those of centred features, and of a squared
-    loss of centred slopes, so that it does not depend on their offsets either.
+    1982, test 2), taken component by component. With an intercept both are those of centred features, and for a squared
+    loss those of centred slopes, so that it does not depend on their offsets either.
     """
     squares = moments.features / weight
     gradient = gradient.copy()
+
+    # With an intercept: the gradient, and the size, as if the features had a mean of 0.
     if len(gradient) > p:
         means = moments.sums[:p] / weight
         gradient[:p] -= means[:, None] * gradient[p]
-        squares[:p] = np.maximum(squares[:p] - means**2, 1e-12 * squares[:p])
+        centred = squares[:p] - means**2
+        squares[:p] = np.maximum(centred, 1e-12 * squares[:p])
     if weights is not None and penalty is not None:
-        gradient[:p] = nonsmooth(penalty, p, p).steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
-    size = np.sqrt(squares[:, None] * (moments.slopes[None, :] / weight))
-    # A column of zeros has no size. What a penalty makes of its weight is measured by the other columns'.
+        part = nonsmooth(penalty, p, p)
+        gradient[:p] = part.steepest(weights[:p, :, None], gradient[:p, :, None])[:, :, 0]
+
+    # A column of zeros has no size. The penalty's slope at its weight is measured by the other columns' size.
+    slopes = moments.slopes[None, :] / weight
+    size = np.sqrt(squares[:, None] * slopes)
     size = np.where(size > 0, size, size.max())
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(gradient == 0, 0.0, np.abs(gradient) / size).max())
+        shares = np.where(gradient == 0, 0.0, np.abs(gradient) / size)
+        return float(shares.max())
 
 
 class Quadratic:
-    """A squared loss as its sufficient statistics: the sums at any query from those of one pass.
+    """A squared loss as its sufficient statistics: the sums at any query from the sums of one pass.
 
     With ``g`` and ``H`` the gradient and the curvature at ``center``, exactly
-    ``L(w) = L(center) + <g, d> + <d, H d> / 2`` and ``grad L(w) = g + H d``, where ``d = w - center``. What would
-    have been one pass for each iteration of gradient descent is then a product with a (q, q) matrix.
+    ``L(w) = L(center) + <g, d> + <d, H d> / 2`` and ``grad L(w) = g + H d``, where ``d = w - center``. An iteration of
+    gradient descent, which takes a pass elsewhere, is then a product with a (q, q) matrix.
     """
 
     def __init__(self, center: np.ndarray, sums: Sums):
@@ -134,35 +159,55 @@ class Quadratic:
         self.curvature = sums.curvature[:, :, 0]
 
     def __call__(self, query: np.ndarray) -> Sums:
-        """The sums at ``query`` (q, k, m)."""
+        """Return the sums at ``query`` (q, k, m)."""
         d = query - self.center
         q, k, m = query.shape
-        change = (self.curvature @ d.reshape(q, k * m)).reshape(q, k, m)
+        # All outputs and candidates in one product.
+        change = self.curvature @ d.reshape(q, k * m)
+        change = change.reshape(q, k, m)
         g = self.sums.gradient
-        loss = self.sums.loss + np.einsum("qkm,qkm->m", d, g + 0.5 * change)
-        return self.sums._replace(loss=loss, gradient=g + change)
+        gained = np.einsum("qkm,qkm->m", d, g + 0.5 * change)
+        return self.sums._replace(
+            loss=self.sums.loss + gained,
+            gradient=g + change,
+        )
 
 
-def ridge_path(start: np.ndarray, sums: Sums, p: int, strengths: np.ndarray) -> np.ndarray:
-    """The minima of a squared loss with each of these L2 strengths (m,), (q, k, m), from the sums at ``start``.
+def ridge_path(
+    start: np.ndarray,
+    sums: Sums,
+    p: int,
+    strengths: np.ndarray,
+) -> np.ndarray:
+    """Return the minima of a squared loss with each of these L2 strengths (m,), from the sums at ``start``: (q, k, m).
 
-    One eigendecomposition of the centred curvature serves all, as one of the singular values does in Golub, Heath and
-    Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". NaN where the strength
-    is so small that there is no single minimum up to rounding.
+    One eigendecomposition of the centred curvature serves all, as a singular value decomposition does in Golub, Heath
+    and Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". Minima are NaN
+    where the strength is so small that there is no single minimum up to rounding.
     """
     assert sums.curvature is not None
     h = sums.curvature[:, :, 0] / sums.weight
     g = sums.gradient[:, :, 0] / sums.weight
     w = start[:, :, 0]
-    # An intercept is not penalised: its best value is linear in the others.
-    across = h[:p, p:] / np.sqrt(h[p:, p:]).reshape(-1)
+
+    # An intercept is not penalised: its best value is linear in the others. Without one there is nothing to eliminate.
+    intercept_curvature = h[p:, p:].reshape(-1, 1)
+    scale = np.sqrt(h[p:, p:]).reshape(-1)
+    across = h[:p, p:] / scale
     centred = h[:p, :p] - across @ across.T
+    slope = g[:p] - h[:p, p:] @ (g[p:] / intercept_curvature)
+
+    # In the eigenvectors every strength has a minimum that is a quotient.
     values, vectors = np.linalg.eigh(centred)
-    slope = g[:p] - h[:p, p:] @ (g[p:] / h[p:, p:].reshape(-1, 1))
     curved = values[:, None] + strengths
-    curved = np.where(curved > p * np.finfo(float).eps * values[-1], curved, np.nan)
+    singular = p * np.finfo(float).eps * values[-1]
+    curved = np.where(curved > singular, curved, np.nan)
     rotated = vectors.T @ (centred @ w[:p] - slope)
-    found = np.tensordot(vectors, rotated[:, :, None] / curved[:, None], axes=1)
-    moved = np.tensordot(h[p:, :p], found - w[:p, :, None], axes=1)
-    intercept = w[p:, :, None] - (g[p:, :, None] + moved) / h[p:, p:].reshape(-1, 1, 1)
-    return np.concatenate([found, intercept])
+    quotients = rotated[:, :, None] / curved[:, None]
+    coefficients = np.tensordot(vectors, quotients, axes=1)
+
+    # The intercept follows the coefficients.
+    change = coefficients - w[:p, :, None]
+    gradient = g[p:, :, None] + np.tensordot(h[p:, :p], change, axes=1)
+    intercept = w[p:, :, None] - gradient / intercept_curvature[:, :, None]
+    return np.concatenate([coefficients, intercept])

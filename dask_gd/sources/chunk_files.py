@@ -1,8 +1,8 @@
 """Chunks read straight from this machine's files, into memory that the thread keeps.
 
-Zarr's own way to a chunk makes fresh memory at every step, which costs several times what the disk does. Where an array
-lies in plain files, with the usual codecs and in the machine's byte order, a task opens the files itself; everything
-else is read through zarr, with the same result (`ZarrColumn.read` chooses).
+Zarr's own way to a chunk makes fresh memory at every step, which costs several times as much as the disk does. Where an
+array lies in plain files, with the usual codecs and in the machine's byte order, a task opens the files itself;
+everything else is read through zarr, with the same result (`ZarrColumn.read` chooses).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -33,12 +33,17 @@ _thread = threading.local()
 
 
 def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised C-contiguous array on memory this thread keeps for ``role``; it grows and never shrinks."""
+    """Return an uninitialised C-contiguous array on memory that this thread keeps for ``role``.
+
+    The memory grows and never shrinks.
+    """
+    # Fresh memory for every chunk would cost more than reading it.
     buffers = _thread.__dict__.setdefault("buffers", {})
     nbytes = int(np.prod(shape)) * dtype.itemsize
     memory = buffers.get(role)
     if memory is None or memory.nbytes < nbytes:
-        memory = buffers[role] = np.empty(nbytes, np.uint8)
+        memory = np.empty(nbytes, np.uint8)
+        buffers[role] = memory
     return memory[:nbytes].view(dtype).reshape(shape)
 
 
@@ -52,6 +57,7 @@ class ChunkError(Exception):
 
     @property
     def absent(self) -> bool:
+        """Return whether the chunk is not in the store."""
         return issubclass(self.kind, MissingChunkError)
 
 
@@ -60,29 +66,51 @@ class _LeftOut(FileNotFoundError):
 
 
 def from_blosc(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Blosc's header has the sizes before and after. Blosc itself reads a file cut short as if it were whole."""
-    size, length = (int.from_bytes(stored[i : i + 4].tobytes(), "little") for i in (4, 12))
-    return _decompress(blosc.decompress, stored, size, out, complete=length == len(stored) > 16)
+    """Decompress a chunk of Blosc's, whose header has the sizes before and after.
+
+    Blosc itself reads a file cut short as if it were whole.
+    """
+    size = _uint32(stored, 4)
+    length = _uint32(stored, 12)
+    complete = len(stored) > 16 and length == len(stored)
+    return _decompress(blosc.decompress, stored, size, out, complete=complete)
+
+
+def _uint32(stored: np.ndarray, at: int) -> int:
+    return int.from_bytes(stored[at : at + 4].tobytes(), "little")
 
 
 def from_zstd(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """A frame's header may have the size of its content (RFC 8878, 3.1.1.1); zarr writes frames that do."""
+    """Decompress a frame of zstd's, of the size that its header has (RFC 8878, 3.1.1.1).
+
+    A header may be without the size of the content; zarr writes frames that have it.
+    """
     flags = 0
     if len(stored) > 5:
         flags = int(stored[4])
-    single = int(len(stored) > 5 and stored[4] >> 5 & 1)
-    at = 6 - single + (0, 1, 2, 4)[flags & 3]
+
+    # After the flags: a window byte unless the frame is a single segment, a dictionary's number, the size.
+    single = flags >> 5 & 1
+    dictionary = (0, 1, 2, 4)[flags & 3]
+    at = 6 - single + dictionary
     width = (single, 2, 4, 8)[flags >> 6]
-    if width:
-        size = int.from_bytes(stored[at : at + width].tobytes(), "little") + 256 * (width == 2)
-    else:
+    if width == 0:
         size = out.nbytes
+    else:
+        size = int.from_bytes(stored[at : at + width].tobytes(), "little")
+        if width == 2:
+            size += 256
     return _decompress(zstd.decompress, stored, size, out)
 
 
 def _decompress(
-    function: Callable, stored: np.ndarray, size: int, out: np.ndarray, complete: bool = True
+    function: Callable,
+    stored: np.ndarray,
+    size: int,
+    out: np.ndarray,
+    complete: bool = True,
 ) -> np.ndarray:
+    """Decompress a chunk if its header promises as many bytes as a chunk has: ``function`` may write beyond them."""
     if not complete or size != out.nbytes:
         raise ValueError(f"its {len(stored)} bytes are not a whole chunk of {out.nbytes}")
     function(stored, out)
@@ -101,31 +129,20 @@ DECODERS: dict[type, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def chunk_files(array: zarr.Array) -> ChunkFiles | None:
-    """The files of an array, or None if it has to be read through zarr."""
-    metadata: Any = array.metadata
+    """Return the files of an array, or None if it has to be read through zarr."""
+    # Objects, and numbers in another machine's order, are zarr's to read.
     if type(array.store) is not LocalStore or array.dtype.hasobject or sys.byteorder != "little":
         return None
     if not is_regular(array):
         return None
     index = shard_index(array)
-    if metadata.zarr_format == 3:
-        if index is None:
-            codecs = metadata.codecs
-        else:
-            codecs = metadata.codecs[0].codecs
-        first, *rest = codecs
-        # As it is written in the metadata: versions of zarr differ in how they hold it.
-        endian = first.to_dict().get("configuration", {}).get("endian", "little")
-        plain = isinstance(first, BytesCodec) and endian == "little"
-    else:
-        plain = metadata.order == "C" and not metadata.filters and array.dtype.isnative
-        rest = []
-        if metadata.compressor is not None:
-            rest = [metadata.compressor]
-    if not plain or any(type(codec) not in DECODERS for codec in rest):
+    # So are codecs that have no decoder here.
+    codecs = _compressors(array, index)
+    if codecs is None or any(type(codec) not in DECODERS for codec in codecs):
         return None
-    if any(type(codec) is not Crc32cCodec for codec in rest[1:]):
-        return None  # What a compressor takes is a chunk, as far as its decoder here knows.
+    if any(type(codec) is not Crc32cCodec for codec in codecs[1:]):
+        return None  # A compressor takes a chunk, as far as its decoder here knows.
+    metadata: Any = array.metadata
     return ChunkFiles(
         directory=os.path.join(array.store.root, array.path),
         metadata=METADATA[metadata.zarr_format],
@@ -133,9 +150,31 @@ def chunk_files(array: zarr.Array) -> ChunkFiles | None:
         chunks=array.chunks,
         index=index,
         dtype=array.dtype,
-        decoders=tuple(DECODERS[type(codec)] for codec in reversed(rest)),
+        decoders=tuple(DECODERS[type(codec)] for codec in reversed(codecs)),
         key=metadata.encode_chunk_key,
     )
+
+
+def _compressors(array: zarr.Array, index: ShardIndex | None) -> list[Any] | None:
+    """Return the codecs that come after plain numbers in C order; None if the numbers are not plain."""
+    metadata: Any = array.metadata
+    if metadata.zarr_format == 3:
+        # The codec that makes bytes of numbers comes first; a shard's chunks have codecs of their own.
+        codecs = metadata.codecs
+        if index is not None:
+            codecs = codecs[0].codecs
+        first, *rest = codecs
+        # As it is written in the metadata: versions of zarr differ in how they keep it.
+        endian = first.to_dict().get("configuration", {}).get("endian", "little")
+        plain = isinstance(first, BytesCodec) and endian == "little"
+    else:
+        plain = metadata.order == "C" and not metadata.filters and array.dtype.isnative
+        rest = []
+        if metadata.compressor is not None:
+            rest = [metadata.compressor]
+    if not plain:
+        return None
+    return rest
 
 
 @dataclass(frozen=True)
@@ -147,16 +186,16 @@ class ChunkFiles:
     metadata: str
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
-    #: Of a shard, or None where each chunk is a file.
+    #: The index of a shard, or None where each chunk is a file.
     index: ShardIndex | None
     dtype: np.dtype
-    #: In the order in which they undo what the writer did.
+    #: They undo the writer's codecs, in this order.
     decoders: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]
     key: Callable[[tuple[int, ...]], str]
 
     @property
     def plain(self) -> bool:
-        """Rows are stored as they are, one after the other: any of them can be read without the rest of their chunk."""
+        """Return whether rows are stored as they are, so that each can be read without the rest of its chunk."""
         return not self.decoders and self.chunks[1:] == self.shape[1:]
 
     def read(self, start: int, out: np.ndarray, fill: Any = None) -> None:
@@ -166,30 +205,19 @@ class ChunkFiles:
         ------
         ChunkError
         """
-        stop = start + len(out)
-        ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
-        ranges += [range(-(-n // c)) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
         decoding = 0.0
+        # The file stays open for the next chunks of the same shard.
         with _Files(self) as files:
-            for index in product(*ranges):
-                # The rows and columns that are wanted of this chunk, as they are numbered in the array.
-                lows = [i * c for i, c in zip(index, self.chunks, strict=True)]
-                first = (max(lows[0], start), *lows[1:])
-                last = [min(a + c, n) for a, c, n in zip(lows, self.chunks, (stop, *self.shape[1:]), strict=True)]
-                target = out[(slice(first[0] - start, last[0] - start), *map(slice, first[1:], last[1:]))]
+            for index in self._indices(start, start + len(out)):
+                target, skipped = self._part(index, start, out)
                 try:
-                    file, offset, nbytes = files.find(index)
-                    if self.plain:
-                        self.check_size(nbytes)
-                        skipped = (first[0] - lows[0]) * (target.nbytes // len(target))
-                        _fill(target.reshape(-1).view(np.uint8), file, offset + skipped)
-                    else:
-                        skip = [f - low for f, low in zip(first, lows, strict=True)]
-                        decoding += self.decode(file, offset, nbytes, target, skip)
+                    decoding += self._read_chunk(files, index, target, skipped)
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                    # Where the array's metadata are gone too, the store is, and not the chunk.
                     if fill is None or not os.path.exists(os.path.join(self.directory, self.metadata)):
-                        inside = isinstance(error, _LeftOut)
-                        reason = "its shard leaves it out" if inside else "it is not in the store"
+                        reason = "it is not in the store"
+                        if isinstance(error, _LeftOut):
+                            reason = "its shard leaves it out"
                         raise ChunkError(index, reason, MissingChunkError) from None
                     target[...] = fill
                 except (ValueError, RuntimeError) as error:
@@ -198,13 +226,66 @@ class ChunkFiles:
                     raise ChunkError(index, f"{type(error).__name__}: {error}", UnreadableChunkError) from error
         context_meter.digest_metric("decode", decoding, "seconds")
 
+    def _indices(self, start: int, stop: int) -> Iterator[tuple[int, ...]]:
+        """Yield the indices of the chunks with the rows ``start`` to ``stop``."""
+        ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
+        for size, side in zip(self.shape[1:], self.chunks[1:], strict=True):
+            ranges.append(range(-(-size // side)))
+        return product(*ranges)
+
+    def _part(self, index: tuple[int, ...], start: int, out: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Return the part of ``out``, rows from ``start`` on, that a chunk fills, and where in the chunk it begins."""
+        # Rows and columns as they are numbered in the array.
+        corner = [i * side for i, side in zip(index, self.chunks, strict=True)]
+        first = (max(corner[0], start), *corner[1:])
+        ends = (start + len(out), *self.shape[1:])
+        last = [min(low + side, end) for low, side, end in zip(corner, self.chunks, ends, strict=True)]
+
+        # The same rows and columns in the memory, and in the chunk.
+        rows = slice(first[0] - start, last[0] - start)
+        columns = map(slice, first[1:], last[1:])
+        skipped = [begin - low for begin, low in zip(first, corner, strict=True)]
+        return out[(rows, *columns)], skipped
+
+    def _read_chunk(
+        self,
+        files: _Files,
+        index: tuple[int, ...],
+        target: np.ndarray,
+        skipped: list[int],
+    ) -> float:
+        """Read the part of a chunk from ``skipped`` on into ``target``, and return the seconds that decoding took."""
+        file, offset, nbytes = files.find(index)
+        if not self.plain:
+            return self.decode(file, offset, nbytes, target, skipped)
+        self.check_size(nbytes)
+        # Rows that are stored as they are go straight to their place.
+        row_bytes = target.nbytes // len(target)
+        memory = target.reshape(-1).view(np.uint8)
+        _fill(memory, file, offset + skipped[0] * row_bytes)
+        return 0.0
+
     def check_size(self, nbytes: int) -> None:
+        """Refuse a decoded chunk of another size than the array's chunks.
+
+        Raises
+        ------
+        ValueError
+        """
         expected = int(np.prod(self.chunks)) * self.dtype.itemsize
         if nbytes != expected:
             raise ValueError(f"it has {nbytes} bytes in place of {expected}")
 
-    def decode(self, file: int, offset: int, nbytes: int, target: np.ndarray, skipped: list[int]) -> float:
-        """Read a whole chunk and put the part of it from ``skipped`` on into ``target``; the seconds after reading."""
+    def decode(
+        self,
+        file: int,
+        offset: int,
+        nbytes: int,
+        target: np.ndarray,
+        skipped: list[int],
+    ) -> float:
+        """Read a whole chunk, put its part from ``skipped`` on into ``target``; return the seconds after reading."""
+        # Where the chunk is wanted as a whole it is decoded in its place.
         whole = target.shape == self.chunks and target.flags.c_contiguous
         chunk = target
         if not whole:
@@ -216,18 +297,22 @@ class ChunkFiles:
             data = memory[:nbytes]
         _fill(data, file, offset)
         read = time.perf_counter()
+
         for decoder in self.decoders:
             data = decoder(data, memory)
         self.check_size(data.nbytes)
+
+        # A decoder that needs no copy returns a part of its input.
         if data.ctypes.data != memory.ctypes.data:
             memory[...] = data
         if not whole:
-            target[...] = chunk[tuple(slice(s, s + n) for s, n in zip(skipped, target.shape, strict=True))]
+            part = [slice(begin, begin + size) for begin, size in zip(skipped, target.shape, strict=True)]
+            target[...] = chunk[tuple(part)]
         return time.perf_counter() - read
 
 
 class _Files:
-    """The file opened last, and its index if it is a shard, for the chunks of one reading that lie in it."""
+    """The file opened last, and its index if it is a shard, for further chunks in the same file."""
 
     def __init__(self, chunks: ChunkFiles):
         self.chunks = chunks
@@ -235,30 +320,44 @@ class _Files:
         self.shard: tuple[int, ...] | None = None
 
     def find(self, index: tuple[int, ...]) -> tuple[int, int, int]:
-        """The file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
+        """Return the file that holds a chunk, and where in it the chunk lies: offset and length in bytes."""
         table = self.chunks.index
-        shard = index
-        if table is not None:
-            shard = tuple(i // n for i, n in zip(index, table.per_shard, strict=True))
-        if shard != self.shard:
-            self.close()
-            self.file = os.open(os.path.join(self.chunks.directory, self.chunks.key(shard)), os.O_RDONLY)
-            self.size = os.fstat(self.file).st_size
-            if table is not None:
-                stored = np.empty(table.nbytes, np.uint8)
-                _fill(stored, self.file, 0 if table.at_start else self.size - table.nbytes)
-                self.entries = table.entries(stored)
-            self.shard = shard
         if table is None:
+            if index != self.shard:
+                self._open(index, table)
             return self.file, 0, self.size
-        offset, nbytes = self.entries[tuple(i % n for i, n in zip(index, table.per_shard, strict=True))].tolist()
+
+        # Chunks of a shard mostly come one after the other: its index is read once.
+        shard = tuple(i // count for i, count in zip(index, table.per_shard, strict=True))
+        if shard != self.shard:
+            self._open(shard, table)
+        # The index has a chunk's place in the shard, if the shard holds it.
+        inside = tuple(i % count for i, count in zip(index, table.per_shard, strict=True))
+        offset, nbytes = self.entries[inside].tolist()
         if offset == ABSENT:
             raise _LeftOut
         if offset + nbytes > self.size:
             raise ValueError(f"its shard ends after {self.size} bytes")
         return self.file, offset, nbytes
 
+    def _open(self, shard: tuple[int, ...], table: ShardIndex | None) -> None:
+        """Open a shard and read its index, or the file of a chunk that is in no shard."""
+        self.close()
+        path = os.path.join(self.chunks.directory, self.chunks.key(shard))
+        self.file = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self.file).st_size
+        if table is not None:
+            stored = np.empty(table.nbytes, np.uint8)
+            # The index is at the start of the shard or at its end.
+            offset = 0
+            if not table.at_start:
+                offset = self.size - table.nbytes
+            _fill(stored, self.file, offset)
+            self.entries = table.entries(stored)
+        self.shard = shard
+
     def close(self) -> None:
+        """Close the file, if one is open."""
         if self.file >= 0:
             os.close(self.file)
         self.file = -1
@@ -272,9 +371,18 @@ class _Files:
 
 
 def _fill(memory: np.ndarray, file: int, offset: int) -> None:
-    """Read until the memory is full."""
+    """Read until the memory is full: a single call may give less.
+
+    Raises
+    ------
+    ValueError
+        If the file ends before.
+    """
     done = 0
     while done < len(memory):
-        if offset < 0 or not (got := os.preadv(file, [memory[done:].data], offset + done)):
+        count = 0
+        if offset >= 0:
+            count = os.preadv(file, [memory[done:].data], offset + done)
+        if not count:
             raise ValueError(f"its file ends {len(memory) - done} bytes early")
-        done += got
+        done += count

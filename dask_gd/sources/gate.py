@@ -1,8 +1,8 @@
-"""The gate that every materialised block passes before it is used: what it is must be what its array declared.
+"""The gate that every materialised block passes before it is used: it must be as its array declared.
 
-Dask believes what the maker of an array says about its blocks. It pairs blocks by number, cuts rows that are too many
-without a word, and NumPy ignores masks and drops imaginary parts. So each block is compared with the declared shape and
-dtype before anything else happens to it.
+Dask trusts the maker of an array about its blocks. It pairs blocks by number, cuts rows that are too many without a
+word, and NumPy ignores masks and drops imaginary parts. So each block is compared with the declared shape and dtype
+before anything else happens to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DENSE = "dask_gd takes dense rows: make them dense with array.map_blocks(lambda 
 
 
 class Declared(NamedTuple):
-    """What an array says about its blocks."""
+    """The declarations of an array about its blocks."""
 
     role: str
     chunks: tuple[tuple[float, ...], ...]
@@ -30,13 +30,16 @@ class Declared(NamedTuple):
 
     def shape(self, block_id: tuple[int, ...]) -> tuple[float, ...]:
         """Return the shape of a block; NaN where the length is not known."""
-        return tuple(sizes[i] for sizes, i in zip(self.chunks, block_id, strict=True))
+        numbered = zip(self.chunks, block_id, strict=True)
+        return tuple(sizes[i] for sizes, i in numbered)
 
     def block(self, block_id: tuple[int, ...]) -> str:
         """Return the name of a block for messages, with its rows where these are known."""
         name = f"block {block_id} of {self.role!r}"
-        first = sum(self.chunks[0][: block_id[0]])
-        last = first + self.chunks[0][block_id[0]] - 1
+        lengths = self.chunks[0]
+        number = block_id[0]
+        first = sum(lengths[:number])
+        last = first + lengths[number] - 1
         if np.isnan(last):
             return name
         return f"{name} (declared as rows {first}-{last})"
@@ -50,13 +53,22 @@ def gated(array: da.Array, role: str) -> da.Array:
     InvalidTypeError
         Where the array's meta tells that its blocks are sparse.
     """
+    # The meta is an empty block: it shows what can be refused before the first task.
     meta = array._meta
     if is_sparse(meta):
         raise InvalidTypeError(f"{role} has sparse blocks ({kind_of(meta)}); {DENSE}.")
+
+    # Masked values become NaN.
     dtype = array.dtype
     if isinstance(meta, np.ma.MaskedArray):
         dtype = filled_dtype(dtype)
-    declared = Declared(role, array.chunks, array.dtype, made_safe(array, role))
+    # The declaration goes with each task, to where the block is.
+    declared = Declared(
+        role=role,
+        chunks=array.chunks,
+        dtype=array.dtype,
+        seen_by=made_safe(array, role),
+    )
     return da.map_blocks(
         admit,
         array,
@@ -72,10 +84,12 @@ def admit(block: Any, declared: Declared, block_id: tuple[int, ...] = ()) -> np.
     Raises
     ------
     DataError
-        If it is no array, or its shape or dtype is not what was declared. The message names array and block.
+        If it is no array, or its shape or dtype is not the declared one. The message names array and block.
     """
+    # A worker that does not see the data would read fill values.
     if declared.seen_by:
         check_seen(declared.seen_by, declared.block(block_id))
+
     if is_sparse(block):
         raise DataError(f"{declared.block(block_id)} is sparse ({kind_of(block)}); {DENSE}.")
     if not is_plain(block):
@@ -83,8 +97,13 @@ def admit(block: Any, declared: Declared, block_id: tuple[int, ...] = ()) -> np.
             f"{declared.block(block_id)} is a {kind_of(block)}; declared is a NumPy array of {declared.dtype}. "
             "Make arrays of the blocks, for example with array.map_blocks(np.asarray)."
         )
+
+    # Nobody knows the lengths that are NaN.
     shape = declared.shape(block_id)
-    fits = block.ndim == len(shape) and all(n == m or np.isnan(m) for n, m in zip(block.shape, shape, strict=True))
+    fits = block.ndim == len(shape)
+    if fits:
+        pairs = zip(block.shape, shape, strict=True)
+        fits = all(n == expected or np.isnan(expected) for n, expected in pairs)
     if not fits or not is_convertible(block.dtype, declared.dtype):
         raise DataError(
             f"{declared.block(block_id)} is not what its array declares: declared {described(shape, declared.dtype)}, "
@@ -100,6 +119,7 @@ def without_mask(array: np.ndarray) -> np.ndarray:
         return array
     if not np.ma.is_masked(array):
         return array.data
+    # Integers have no NaN.
     return np.ma.filled(array.astype(filled_dtype(array.dtype)), np.nan)
 
 
@@ -113,24 +133,34 @@ def filled_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def is_plain(block: Any) -> bool:
-    """Return whether NumPy's arithmetic means for this array what it means for a plain one."""
+    """Return whether NumPy's arithmetic means the same for this array as for a plain array."""
     return type(block) in (np.ndarray, np.memmap) or isinstance(block, np.ma.MaskedArray)
 
 
 def is_sparse(block: Any) -> bool:
     """Return whether this is a sparse array or matrix, of scipy or the package sparse."""
-    return not isinstance(block, np.ndarray) and any(hasattr(block, name) for name in ("todense", "toarray"))
+    if isinstance(block, np.ndarray):
+        return False
+    return hasattr(block, "todense") or hasattr(block, "toarray")
 
 
 def is_convertible(found: np.dtype, declared: np.dtype) -> bool:
-    """Return whether values of the found dtype can stand for declared ones: real for real, never complex for real."""
+    """Return whether values of a dtype can stand for those of the declared dtype: never complex for real."""
     return np.can_cast(found, declared, casting="same_kind")
 
 
 def described(shape: tuple[float, ...], dtype: np.dtype) -> str:
     """Return shape and dtype for messages."""
-    sizes = ", ".join("?" if np.isnan(n) else str(int(n)) for n in shape)
-    return f"shape ({sizes}{',' * (len(shape) == 1)}) of {dtype}"
+    sizes = []
+    for size in shape:
+        if np.isnan(size):
+            sizes.append("?")
+        else:
+            sizes.append(str(int(size)))
+    comma = ""
+    if len(shape) == 1:
+        comma = ","
+    return f"shape ({', '.join(sizes)}{comma}) of {dtype}"
 
 
 def kind_of(block: Any) -> str:
@@ -138,4 +168,5 @@ def kind_of(block: Any) -> str:
     cls = type(block)
     if cls.__module__ == "builtins":
         return cls.__name__
-    return f"{cls.__module__.split('.')[0]} {cls.__name__}"
+    package, _, _ = cls.__module__.partition(".")
+    return f"{package} {cls.__name__}"

@@ -1,7 +1,8 @@
 """Where the chunks of a Zarr array begin: at even steps, or on a rectilinear grid anywhere.
 
 Along each dimension the edges are an ascending sequence of positions: chunk i reaches from ``edges[i]`` to
-``edges[i + 1]``. The last one may lie beyond the array. Those of a regular grid are a `range`, however many they are.
+``edges[i + 1]``. The last edge may lie beyond the array. The edges of a regular grid are a `range`, however many they
+are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Edges = Sequence[int]
 
 
 def chunk_edges(array: zarr.Array) -> tuple[Edges, ...]:
-    """Return the edges of the chunks that are decoded one by one, those inside shards, along each dimension."""
+    """Return the edges of the chunks that are decoded, inside shards if there are shards, along each dimension."""
     try:
         return _even(array.shape, array.chunks)
     except NotImplementedError:
@@ -26,7 +27,7 @@ def chunk_edges(array: zarr.Array) -> tuple[Edges, ...]:
 
 
 def key_edges(array: zarr.Array) -> tuple[Edges, ...]:
-    """Return the edges of what has a key of its own in the store, shards or else chunks, along each dimension."""
+    """Return the edges of the pieces with keys in the store, shards or else chunks, along each dimension."""
     try:
         return _even(array.shape, array.shards or array.chunks)
     except NotImplementedError:
@@ -34,8 +35,9 @@ def key_edges(array: zarr.Array) -> tuple[Edges, ...]:
 
 
 def is_regular(array: zarr.Array) -> bool:
-    """Return whether all chunks, and all shards, have one shape."""
-    return all(isinstance(edges, range) for edges in (*chunk_edges(array), *key_edges(array)))
+    """Return whether all chunks, and all shards, have the same shape."""
+    both = (*chunk_edges(array), *key_edges(array))
+    return all(isinstance(edges, range) for edges in both)
 
 
 def _even(shape: tuple[int, ...], sides: tuple[int, ...]) -> tuple[Edges, ...]:
@@ -46,12 +48,14 @@ def _even(shape: tuple[int, ...], sides: tuple[int, ...]) -> tuple[Edges, ...]:
 def even_edges(n: int, side: int) -> Edges:
     """Return the edges of chunks of one size along a dimension of length ``n``."""
     side = max(1, side)
-    return range(0, -(-n // side) * side + 1, side)
+    count = -(-n // side)
+    return range(0, count * side + 1, side)
 
 
 def _uneven(sizes: Any) -> tuple[Edges, ...]:
     """Return the edges of chunks with these sizes along each dimension."""
-    return tuple(tuple(accumulate(along, initial=0)) for along in sizes)
+    edges = [tuple(accumulate(along, initial=0)) for along in sizes]
+    return tuple(edges)
 
 
 def find(edges: Edges, position: int) -> int:
@@ -61,7 +65,8 @@ def find(edges: Edges, position: int) -> int:
 
 def overlapping(edges: Edges, start: int, stop: int) -> range:
     """Return the numbers of the chunks that hold positions from ``start`` to ``stop``."""
-    return range(find(edges, start), bisect_left(edges, stop))
+    first = find(edges, start)
+    return range(first, bisect_left(edges, stop))
 
 
 def all_of(edges: Edges) -> range:
@@ -73,23 +78,32 @@ def longest(edges: Edges) -> int:
     """Return the largest distance of two edges."""
     if isinstance(edges, range):
         return edges.step
-    return max((b - a for a, b in pairwise(edges)), default=1)
+    distances = (b - a for a, b in pairwise(edges))
+    return max(distances, default=1)
 
 
 def grouped(edges: Edges, most: int, fewest: int = 1) -> Edges:
     """Return the edges of runs of whole chunks.
 
-    Runs are as long as they can be up to ``most``, and yet at least ``fewest`` long, and one chunk.
+    Runs are as long as they can be up to ``most``, and yet at least ``fewest`` long, and at least a chunk.
     """
+    # On a regular grid all runs have one length.
     if isinstance(edges, range):
-        step = edges.step * max(1, most // edges.step, -(-fewest // edges.step))
+        chunks = max(1, most // edges.step, -(-fewest // edges.step))
+        step = edges.step * chunks
         first = edges[0]
         last = edges[-1]
-        return range(first, first - (first - last) // step * step + 1, step)
+        runs = -((first - last) // step)
+        return range(first, first + runs * step + 1, step)
+
+    # Else each run goes as far as it may from the end of the run before it.
     cuts = [edges[0]]
     last = len(edges) - 1
     while cuts[-1] < edges[-1]:
         start = cuts[-1]
-        i = max(find(edges, start + most), bisect_left(edges, start + fewest), bisect_right(edges, start))
-        cuts.append(edges[min(i, last)])
+        longest_run = find(edges, start + most)
+        shortest_run = bisect_left(edges, start + fewest)
+        one_chunk = bisect_right(edges, start)
+        end = max(longest_run, shortest_run, one_chunk)
+        cuts.append(edges[min(end, last)])
     return tuple(cuts)

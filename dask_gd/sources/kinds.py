@@ -1,4 +1,4 @@
-"""Which kinds of columns hold real numbers, told by their dtypes, and what to say of those that do not."""
+"""The kinds of columns that hold real numbers, by their dtypes, and the errors about columns that do not."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ UNKNOWN = "__UNKNOWN_CATEGORIES__"
 
 
 def number_dtype(dtype: Any) -> np.dtype | None:
-    """Return the dtype of the numbers that a column of this dtype holds; None if it holds others.
+    """Return the dtype of the numbers that a column of this dtype holds; None if it holds no numbers.
 
-    NumPy's own stay as they are. Floats of pandas and Arrow keep their size, and all else that may lack values becomes
-    float64. Of objects and of unknown categories the values decide; for these it is float64 too.
+    NumPy's own dtypes stay as they are. Floats of pandas and Arrow keep their size, and all else that may lack values
+    becomes float64. For objects and for unknown categories the values decide; the dtype of these is float64 too.
     """
     if isinstance(dtype, np.dtype):
-        found = FLOAT if dtype.kind == "O" else dtype
-        return found if found.kind in NUMBERS else None
+        if dtype.kind == "O":
+            return FLOAT
+        if dtype.kind in NUMBERS:
+            return dtype
+        return None
+
+    # Extension dtypes have a dtype of NumPy's inside.
     inner: Any = getattr(dtype, "numpy_dtype", None)
     if hasattr(dtype, "categories"):
         inner = _categories_dtype(dtype.categories)
@@ -40,12 +45,16 @@ def number_dtype(dtype: Any) -> np.dtype | None:
         return number_dtype(dtype.subtype)
     if inner is None or inner.kind not in NUMBERS + "O":
         return None
-    return inner if inner.kind == "f" else FLOAT
+    if inner.kind == "f":
+        return inner
+    return FLOAT
 
 
 def product_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype in which products of rows are taken: float32 for float32 and float16, else float64."""
-    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+    if dtype.kind == "f" and dtype.itemsize <= 4:
+        return np.dtype(np.float32)
+    return np.dtype(np.float64)
 
 
 def is_sparse_column(dtype: Any) -> bool:
@@ -59,7 +68,8 @@ def is_plain(dtype: Any) -> bool:
 
 
 def _categories_dtype(categories: Any) -> np.dtype | None:
-    """Return the dtype of categories that are numbers, None if they are others."""
+    """Return the dtype of categories that are numbers, None if they are no numbers."""
+    # Where the categories are not known yet, the values decide.
     if categories is None or len(categories) == 0 or UNKNOWN in categories:
         return OBJECT
     if categories.dtype == OBJECT and not are_numbers(categories):
@@ -69,16 +79,21 @@ def _categories_dtype(categories: Any) -> np.dtype | None:
 
 def _arrow_dtype(kind: Any, plain: np.dtype | None) -> np.dtype | None:
     """Return the NumPy dtype for a type of Arrow's: objects for decimals and for columns without any value."""
+    # A dictionary holds values of another type.
     if hasattr(kind, "value_type") and hasattr(kind, "index_type"):
-        return _arrow_dtype(kind.value_type, np.dtype(kind.value_type.to_pandas_dtype()))
+        values = kind.value_type
+        return _arrow_dtype(values, np.dtype(values.to_pandas_dtype()))
     if str(kind).startswith(("decimal", "null")):
         return OBJECT
-    return plain if is_plain(plain) else None
+    if is_plain(plain):
+        return plain
+    return None
 
 
 def are_numbers(values: Iterable[Any]) -> bool:
-    """Return whether objects are real numbers or missing. Text that could be read as a number is none."""
-    return all(issubclass(kind, Real | Decimal | np.bool_) or is_missing(kind) for kind in set(map(type, values)))
+    """Return whether objects are real numbers or missing. Text that could be read as a number is no number."""
+    kinds = set(map(type, values))
+    return all(issubclass(kind, Real | Decimal | np.bool_) or is_missing(kind) for kind in kinds)
 
 
 def is_missing(kind: type) -> bool:
@@ -94,20 +109,25 @@ def not_numbers(role: str, dtype: Any) -> InvalidTypeError:
 
 
 def columns_not_numbers(role: str, columns: list[tuple[Any, str, Any]]) -> InvalidTypeError:
-    """Return the error that names columns, says what they hold, and what to do about each kind of it.
+    """Return the error that names columns, says what they hold, and what to do about each kind of values.
 
     ``columns`` are names, descriptions and dtypes.
     """
-    shown = [f"{name!r} ({what})" for name, what, _ in columns[:NAMED]]
+    # The first columns by name, the rest by their number.
+    shown = [f"{name!r} ({description})" for name, description, _ in columns[:NAMED]]
     if len(columns) > NAMED:
         shown.append(f"{len(columns) - NAMED} more")
-    said = f"column {shown[0]} holds"
+    subject = f"column {shown[0]} holds"
     if len(shown) > 1:
-        said = f"columns {', '.join(shown[:-1])} and {shown[-1]} hold"
-    first_of_kind = {getattr(dtype, "kind", "O"): (name, dtype) for name, _, dtype in reversed(columns)}
+        subject = f"columns {', '.join(shown[:-1])} and {shown[-1]} hold"
+
+    # A remedy for each kind, with the first column of that kind as its example.
+    first_of_kind = {}
+    for name, _, dtype in reversed(columns):
+        first_of_kind[getattr(dtype, "kind", "O")] = (name, dtype)
     remedies = dict.fromkeys(remedy(dtype, role, f"frame[{name!r}]") for name, dtype in first_of_kind.values())
     return InvalidTypeError(
-        f"{role}: {said} no numbers; values of this argument must be real, and strings are not read as numbers. "
+        f"{role}: {subject} no numbers; values of this argument must be real, and strings are not read as numbers. "
         + " ".join(remedies)
     )
 
@@ -122,14 +142,14 @@ def dtype_name(dtype: Any) -> str:
 
 def value_dtype(value: Any) -> np.dtype:
     """Return the dtype whose remedy serves an object: dates of any library are times."""
-    is_date = hasattr(value, "isoformat") or type(value).__module__.partition(".")[0] == "cftime"
-    if is_date:
+    package, _, _ = type(value).__module__.partition(".")
+    if hasattr(value, "isoformat") or package == "cftime":
         return np.dtype("M8[ns]")
     return np.asarray(value).dtype
 
 
 def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
-    """Return what to do about values that are no numbers; ``this`` is what code calls them."""
+    """Return what to do about values that are no numbers; ``this`` is their name in the code of the example."""
     kind = getattr(dtype, "kind", "O")
     if kind == "M":
         return f"Make a number of time first: ({this} - np.datetime64('2000-01-01')) / np.timedelta64(1, 'D')."
@@ -148,6 +168,7 @@ def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
 
 def variable_remedy(name: Any, dtype: Any, is_date: bool = False) -> str:
     """Return what to do about a Dataset's variable that holds no numbers; dates may be objects, such as cftime's."""
+    # Dates of a calendar other than NumPy's have differences among themselves only.
     if is_date or dtype.kind == "M":
         since = "np.datetime64('2000-01-01')"
         if is_date:
@@ -164,6 +185,8 @@ def variable_remedy(name: Any, dtype: Any, is_date: bool = False) -> str:
 def group_remedy(group: zarr.Group, name: str) -> str:
     """Return what to do about a group in the place of an array, by the conventions of anndata and of others."""
     members = {key for key, _ in group.members()}
+
+    # Sparse matrices and categorical columns are groups of arrays with known names.
     if {"data", "indices", "indptr"} <= members:
         form = str(group.attrs.get("encoding-type", "csr_matrix or csc_matrix"))
         return (

@@ -1,7 +1,7 @@
 """CF packing: how the attributes of an array turn its stored numbers into values.
 
-Every entrance uses this module: variables of a Dataset, DataArrays, Zarr arrays. The values are those that xarray
-decodes, with three differences.
+Every entrance uses this module: variables of a Dataset, DataArrays, Zarr arrays. The values are as xarray decodes them,
+with three differences.
 
 - Products are taken in float64 where xarray may choose float32 or an integer dtype, so that no digit is lost.
 - A fill value is recognised in both signs beside ``_Unsigned``, and rounded to the stored dtype.
@@ -24,10 +24,11 @@ import zarr
 from ..errors import DataError, InvalidArgumentError
 from .metadata import attributes_of
 
-#: Attributes that say which numbers are missing values, and those that scale.
+#: Attributes that say which numbers are missing values.
 FILLS = ("_FillValue", "missing_value")
+#: Attributes that scale.
 SCALES = ("scale_factor", "add_offset")
-#: Says that signed integers stand for unsigned ones, or the other way round.
+#: The attribute that says that signed integers stand for unsigned ones, or the other way round.
 UNSIGNED = "_Unsigned"
 #: The attribute in which xarray writes an array's dimensions, in Zarr format 2.
 DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -35,7 +36,7 @@ DIMENSIONS = "_ARRAY_DIMENSIONS"
 
 @dataclass(frozen=True)
 class Packing:
-    """How stored numbers become values: ``stored * scale + offset``, and NaN where they are one of ``fills``."""
+    """The way from stored numbers to values: ``stored * scale + offset``, and NaN where they are in ``fills``."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -50,10 +51,11 @@ class Packing:
 
     @property
     def note(self) -> str:
-        """Return what belongs to a message about a NaN: which stored numbers are NaN, and why."""
+        """Return the note for a message about a NaN: which stored numbers are NaN, and why."""
         if not self.fills:
             return ""
-        return f" (where {' or '.join(f'{fill:g}' for fill in self.fills)} is stored, the fill value, the value is NaN)"
+        numbers = " or ".join(f"{fill:g}" for fill in self.fills)
+        return f" (where {numbers} is stored, the fill value, the value is NaN)"
 
     def dtype(self, stored: np.dtype) -> np.dtype:
         """Return the dtype of the values of a stored dtype."""
@@ -62,17 +64,15 @@ class Packing:
         return stored.newbyteorder("=")
 
     def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the values, in ``out`` if it is given."""
+        """Return the values, in ``out`` if it is not None."""
         if self.other_sign:
-            if stored.dtype.kind not in "iu":
-                raise DataError(f"The attribute {UNSIGNED} is for integers; a block holds {stored.dtype}.")
-            kind = "u" if stored.dtype.kind == "i" else "i"
-            stored = stored.view(f"{stored.dtype.byteorder}{kind}{stored.dtype.itemsize}")
-        if out is None:
+            stored = _with_other_sign(stored)
+        values = out
+        if values is None:
             values = np.empty(stored.shape, self.dtype(stored.dtype))
-        else:
-            values = out
         np.copyto(values, stored, casting="unsafe")
+
+        # Fill values are stored numbers: they are looked for before anything is scaled.
         missing = [values == self._stored(fill, stored.dtype) for fill in self.fills]
         if self.scale != 1.0:
             values *= self.scale
@@ -89,12 +89,25 @@ class Packing:
                 return float(np.array(fill, dtype))
         if not self.other_sign:
             return fill
-        around = 256.0**dtype.itemsize
+
+        # The same bits in the other sign differ by the number of all integers of this size.
+        count = 256.0**dtype.itemsize
         if fill < np.iinfo(dtype).min:
-            return fill + around
+            return fill + count
         if fill > np.iinfo(dtype).max:
-            return fill - around
+            return fill - count
         return fill
+
+
+def _with_other_sign(stored: np.ndarray) -> np.ndarray:
+    """Return the same bits as unsigned integers if they are signed, and the other way round."""
+    dtype = stored.dtype
+    if dtype.kind not in "iu":
+        raise DataError(f"The attribute {UNSIGNED} is for integers; a block holds {dtype}.")
+    kind = "i"
+    if dtype.kind == "i":
+        kind = "u"
+    return stored.view(f"{dtype.byteorder}{kind}{dtype.itemsize}")
 
 
 def packing_of(name: Hashable, attrs: Mapping, dtype: np.dtype) -> Packing | None:
@@ -103,49 +116,68 @@ def packing_of(name: Hashable, attrs: Mapping, dtype: np.dtype) -> Packing | Non
     Raises
     ------
     InvalidArgumentError
-        Where an attribute is no number.
+        If an attribute is no number.
     """
     if dtype.kind not in "fiub":
         return None
-    found = {key: attrs[key] for key in FILLS + SCALES if attrs.get(key) is not None}
+    # Attributes that are None are as good as absent.
+    attributes = {key: attrs[key] for key in FILLS + SCALES if attrs.get(key) is not None}
+    fills = []
     try:
-        fills = tuple(_number(v) for key in FILLS if key in found for v in np.ravel(found[key]))
-        # A file may hold one number as an array of one.
-        scale, offset = (float(np.asarray(found.get(key, v)).item()) for key, v in zip(SCALES, (1.0, 0.0), strict=True))
+        for key in FILLS:
+            if key in attributes:
+                fills += [_number(value) for value in np.ravel(attributes[key])]
+        # A file may hold a number as an array of length one.
+        scale = float(np.asarray(attributes.get("scale_factor", 1.0)).item())
+        offset = float(np.asarray(attributes.get("add_offset", 0.0)).item())
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
             f"The attributes {', '.join(FILLS + SCALES)} of variable {name!r} must be numbers: {error}."
         ) from error
-    other_sign = (dtype.kind, str(attrs.get(UNSIGNED)).lower()) in (("i", "true"), ("u", "false"))
-    # NaN is NaN already, and no integer is. xarray gives every float variable that fill value.
-    packing = Packing(scale, offset, tuple(fill for fill in fills if fill == fill), other_sign)
-    return None if packing == Packing() else packing
+
+    unsigned = str(attrs.get(UNSIGNED)).lower()
+    packing = Packing(
+        scale=scale,
+        offset=offset,
+        # NaN is NaN already, and no integer is. xarray gives every float variable that fill value.
+        fills=tuple(fill for fill in fills if fill == fill),
+        other_sign=(dtype.kind, unsigned) in (("i", "true"), ("u", "false")),
+    )
+    if packing == Packing():
+        return None
+    return packing
 
 
 def without_packing(attrs: Mapping) -> dict:
-    """Return the attributes of decoded values: those that say how to decode are gone."""
-    return {key: value for key, value in attrs.items() if key not in (*FILLS, *SCALES, UNSIGNED)}
+    """Return the attributes of decoded values, without those that say how to decode."""
+    packing = (*FILLS, *SCALES, UNSIGNED)
+    return {key: value for key, value in attrs.items() if key not in packing}
 
 
 def zarr_packing(array: zarr.Array, name: str) -> Packing | None:
     """Return the packing of a Zarr array.
 
-    In format 2 the fill value is what xarray writes ``_FillValue`` to, and reads it from, whatever the attribute says.
-    Only arrays whose dimensions are named there can have come from it.
+    In format 2 xarray writes ``_FillValue`` to the array's fill value, and reads it from there, whatever the attribute
+    says. Only arrays whose attributes name their dimensions can come from xarray.
     """
     attrs = dict(attributes_of(array))
-    if array.metadata.zarr_format == 2 and DIMENSIONS in attrs and array.fill_value is not None:
+    by_xarray = array.metadata.zarr_format == 2 and DIMENSIONS in attrs
+    if by_xarray and array.fill_value is not None:
         attrs["_FillValue"] = array.fill_value
     return packing_of(name, attrs, array.dtype)
 
 
 def _number(value: Any) -> float:
-    """Return a fill value as a number. In Zarr format 3 xarray writes those of floats as base64 of eight bytes."""
+    """Return a fill value as a number.
+
+    In Zarr format 3 xarray writes the fill values of floats as base64 of eight bytes.
+    """
     try:
         return float(value)
     except ValueError:
         pass
     try:
-        return float(np.frombuffer(base64.b64decode(value, validate=True), "<f8").item())
+        data = base64.b64decode(value, validate=True)
+        return float(np.frombuffer(data, "<f8").item())
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"{value!r} is none") from error

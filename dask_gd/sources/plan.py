@@ -1,11 +1,12 @@
-"""How large partitions are, and what a pass over a source will take, known before the first task."""
+"""The size of partitions, and the costs of a pass over a source, known before the first task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: A partition, or some, is a task: large enough that the task's own cost is small beside it, small enough that
-#: there are some tens of them to share out and to repeat after a worker's death.
+#: Bytes of a partition, and the number of partitions to have at least. One or more partitions are a task: large enough
+#: that the task's own cost is small beside it, small enough that there are tens of tasks to share out, and to repeat
+#: after a worker's death.
 PARTITION_BYTES = 128 << 20
 PARTITIONS = 32
 #: Blocks of Dask arrays are put together up to this size.
@@ -14,20 +15,20 @@ SMALL_BLOCK = 4 << 20
 
 @dataclass(frozen=True)
 class Plan:
-    """What one pass over a source takes.
+    """The costs of one pass over a source.
 
     Attributes
     ----------
     partitions : int
-        Of consecutive rows, each of which has sums of its own.
+        Pieces of consecutive rows, each with its own sums.
     tasks : int
-        At most: one for each partition, and those that add the sums up. Small partitions share tasks.
+        At most: a task for each partition, and the tasks that add the sums up. Small partitions share tasks.
     rows : int
         Rows of the largest partition.
     bytes_read : int
-        Decoded.
+        Bytes that are read, decoded.
     chunk_bytes : int
-        Of the features' chunks or blocks, decoded.
+        Bytes of a chunk or block of the features, decoded.
     memory : int
         Bytes that a worker's thread needs at most beside its process: buffers for the chunks it decodes, and the sums.
         Rows that are kept between passes come on top, up to half of the worker's limit in all, see `cache`.

@@ -1,7 +1,7 @@
 """Rows asked of a store before they are needed, where it takes long to answer.
 
-A file of this machine is in memory sooner than another thread could be told to read it. A store at the other end of a
-network answers after some tens of milliseconds, and many questions at once as soon as one.
+A file of this machine is in memory sooner than another thread could begin to read it. A store at the other end of a
+network answers after tens of milliseconds, and many questions at once as soon as a single question.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from .zarr_column import AHEAD_BYTES
 
 
 class Ahead:
-    """A streamed column whose spans of rows are read in their order, some of them at a time.
+    """A streamed column whose spans of rows are read in their order, a few at a time.
 
-    ``spans`` are the (start, stop) that `read` will be called with, in ascending order. It may pass some over, or be
-    asked for others, which are then read as they are asked for.
+    ``spans`` are the (start, stop) that `read` will be called with, in ascending order. Spans may be passed over. Other
+    spans are read when `read` asks for them.
     """
 
     def __init__(self, column: TaskColumn, spans: list[tuple[int, int]]):
         self.column = column
         self.left = deque(enumerate(spans))
-        row = int(np.prod(column.shape[1:])) * column.dtype.itemsize
-        largest = max((stop - start for start, stop in spans), default=1) * row
-        self.count = min(column.ahead, max(1, AHEAD_BYTES // largest))
         self.waiting: deque[tuple[tuple[int, int], Future]] = deque()
+
+        # As many at once as the store answers together, and memory allows.
+        row_bytes = int(np.prod(column.shape[1:])) * column.dtype.itemsize
+        lengths = (stop - start for start, stop in spans)
+        largest = max(lengths, default=1) * row_bytes
+        fitting = max(1, AHEAD_BYTES // largest)
+        self.count = min(column.ahead, fitting)
         self.pool = ThreadPoolExecutor(self.count)
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """As `ZarrColumn.read`."""
+        """Return rows, as `ZarrColumn.read` does."""
+        # Spans that were passed over are waited for, so that their memory can be used again.
         self._ask()
         while self.waiting and self.waiting[0][0] < (start, stop):
             self._next()
@@ -41,7 +46,7 @@ class Ahead:
         if not self.waiting or self.waiting[0][0] != (start, stop):
             return self.column.read(start, stop, out)
         rows = self._next()
-        # What has been returned before is no longer in use.
+        # The rows returned before are no longer in use: their memory takes the next span.
         self._ask()
         if out is None:
             return rows
@@ -49,14 +54,21 @@ class Ahead:
         return out
 
     def _ask(self) -> None:
+        """Ask the store for the next spans, as many as may be on their way at once."""
+        column = self.column
         while self.left and len(self.waiting) < self.count:
-            i, (start, stop) = self.left.popleft()
-            shape = (stop - start, *self.column.shape[1:])
-            memory = thread_buffer(f"{self.column.role} {i % (self.count + 1)}", shape, self.column.dtype)
-            self.waiting.append(((start, stop), self.pool.submit(self.column.read, start, stop, memory)))
+            number, (start, stop) = self.left.popleft()
+            shape = (stop - start, *column.shape[1:])
+            # A buffer more than there are spans on their way: the last rows returned are still in use.
+            buffer = number % (self.count + 1)
+            memory = thread_buffer(f"{column.role} {buffer}", shape, column.dtype)
+            rows = self.pool.submit(column.read, start, stop, memory)
+            self.waiting.append(((start, stop), rows))
 
     def _next(self) -> np.ndarray:
-        return self.waiting.popleft()[1].result()
+        """Return the rows of the oldest span on its way."""
+        _, rows = self.waiting.popleft()
+        return rows.result()
 
     def __enter__(self) -> Ahead:
         return self

@@ -1,7 +1,7 @@
-"""Which of an array's chunks a store lists, before any is read.
+"""The chunks of an array that a store lists, before any is read.
 
-What a store lists is looked at once, so that an absent chunk is refused before the first task. A chunk that goes later,
-a store that a worker cannot see, or one that lists nothing, is found where chunks are read.
+A store's listing is looked at once, so that an absent chunk is refused before the first task. A chunk that goes later,
+a store that a worker cannot see, or a store that lists nothing, shows where chunks are read.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _noted: set[str] = set()
 
 
 def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tuple[int, ...], Edges]]:
-    """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: the index, and where rows of such begin.
+    """Yield the absent chunks and shards that rows ``start`` to ``stop`` need: the index, and the edges of rows.
 
-    Nothing where the store's listing cannot be relied on.
+    Nothing comes where the store's listing cannot be relied on.
 
     Raises
     ------
@@ -47,6 +47,8 @@ def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tu
         if not sees_store(array):
             raise UnreachableStoreError(unseen(array, array.path))
         return
+
+    # Chunks and shards without a key.
     rows, *columns = key_edges(array)
     grid = [overlapping(rows, start, stop), *map(all_of, columns)]
     missing = (index for index in cells(grid) if chunk_key(array, index) not in keys)
@@ -54,33 +56,40 @@ def absent_chunks(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[tu
     if first is not None:
         # A listing may be short, of a server that gives it by the page.
         if ask(array.store, chunk_key(array, first)) is Key.ABSENT:
-            yield from ((index, rows) for index in chain([first], missing))
+            for index in chain([first], missing):
+                yield index, rows
         return
-    index = shard_index(array)
-    if index is not None:
-        for chunk in sync(_left_out(array, index, sorted(cells(grid)), start, stop)):
-            yield chunk, chunk_edges(array)[0]
+
+    # Chunks that present shards leave out.
+    table = shard_index(array)
+    if table is not None:
+        shards = sorted(cells(grid))
+        for index in sync(_left_out(array, table, shards, start=start, stop=stop)):
+            yield index, chunk_edges(array)[0]
 
 
 def cells(grid: Sequence[range]) -> Iterator[tuple[int, ...]]:
-    """Yield the indices in a grid, the last fastest: as `itertools.product`, but holding none of them."""
-    for i in range(prod(map(len, grid))):
+    """Yield the indices in a grid, the last fastest: as `itertools.product`, but without keeping the axes in memory."""
+    for number in range(prod(map(len, grid))):
         index = []
+        # As digits come from a number, the last first.
         for axis in reversed(grid):
-            i, at = divmod(i, len(axis))
-            index.append(axis[at])
+            number, position = divmod(number, len(axis))
+            index.append(axis[position])
         yield tuple(reversed(index))
 
 
 def listed(array: zarr.Array) -> set[str] | None:
-    """Return the keys under the array's path; None if the store cannot list them, such as one behind plain HTTP."""
+    """Return the keys under the array's path; None if the store, such as plain HTTP, cannot list them."""
     try:
         keys = set(sync(_list(array.store, array.path)))
     except Exception as error:
         logger.debug("The keys of array %r cannot be listed: %s", array.path, error)
         return None
-    # What lists nothing, not even what the array was opened by, cannot list.
-    return keys if metadata_key(array) in keys else None
+    # A store that does not even list the metadata, by which the array was opened, cannot list.
+    if metadata_key(array) not in keys:
+        return None
+    return keys
 
 
 def chunk_key(array: zarr.Array, index: tuple[int, ...]) -> str:
@@ -89,53 +98,71 @@ def chunk_key(array: zarr.Array, index: tuple[int, ...]) -> str:
 
 
 async def _list(store: Store, path: str) -> list[str]:
-    return [key async for key in store.list_prefix(f"{path}/" if path else "")]
+    """Return the keys under a path."""
+    prefix = ""
+    if path:
+        prefix = f"{path}/"
+    return [key async for key in store.list_prefix(prefix)]
 
 
 async def _left_out(
-    array: zarr.Array, index: ShardIndex, shards: list[tuple[int, ...]], start: int, stop: int
+    array: zarr.Array,
+    table: ShardIndex,
+    shards: list[tuple[int, ...]],
+    start: int,
+    stop: int,
 ) -> list[tuple[int, ...]]:
     """Return the chunks that present shards leave out: their indices have the offset `ABSENT`."""
-    chunk = np.array(array.chunks)
     # Chunks that hold no row in use, or lie beyond the array's edge, need not be there.
+    chunk = np.array(array.chunks)
     first = start // chunk[0]
     last = -(-stop // chunk[0])
     grid = -(-np.array(array.shape) // chunk)
-    if index.at_start:
-        where: ByteRequest = RangeByteRequest(0, index.nbytes)
+
+    # Of each shard only the index is fetched, of many shards at once.
+    part: ByteRequest
+    if table.at_start:
+        part = RangeByteRequest(0, table.nbytes)
     else:
-        where = SuffixByteRequest(index.nbytes)
+        part = SuffixByteRequest(table.nbytes)
     absent = []
-    left = iter(shards)
-    while some := list(islice(left, AT_ONCE)):
-        keys = [chunk_key(array, shard) for shard in some]
-        for shard, stored in zip(some, await gathered(array.store, keys, where), strict=True):
+    waiting = iter(shards)
+    while group := list(islice(waiting, AT_ONCE)):
+        keys = [chunk_key(array, shard) for shard in group]
+        tables = await fetch_all(array.store, keys, part)
+        for shard, stored in zip(group, tables, strict=True):
             try:
-                offsets = index.entries(np.frombuffer(stored or b"", np.uint8))[..., 0]
+                offsets = table.entries(np.frombuffer(stored or b"", np.uint8))[..., 0]
             except ValueError:
                 continue  # Damaged: reading it will say so.
-            for inner in np.argwhere(offsets == ABSENT) + np.array(shard) * np.array(index.per_shard):
-                if first <= inner[0] < last and (inner < grid).all():
-                    absent.append(tuple(inner.tolist()))
+            # Indices in the shard become indices in the array.
+            corner = np.array(shard) * np.array(table.per_shard)
+            for index in np.argwhere(offsets == ABSENT) + corner:
+                if first <= index[0] < last and (index < grid).all():
+                    absent.append(tuple(index.tolist()))
     return absent
 
 
-async def gathered(store: Store, keys: list[str], where: Any) -> list[bytes | None]:
-    """Return the bytes of some keys, or of a part of each; None for those that are absent."""
+async def fetch_all(store: Store, keys: list[str], part: Any) -> list[bytes | None]:
+    """Return the bytes of keys, or of a part of each; None for keys that are absent."""
 
-    async def one(key: str) -> bytes | None:
-        found = await store.get(key, default_buffer_prototype(), byte_range=where)
-        if found is None:
+    async def fetch(key: str) -> bytes | None:
+        data = await store.get(key, default_buffer_prototype(), byte_range=part)
+        if data is None:
             return None
-        return found.to_bytes()
+        return data.to_bytes()
 
-    return await asyncio.gather(*map(one, keys))
+    return await asyncio.gather(*map(fetch, keys))
 
 
 def note_unchecked(array: zarr.Array, name: str) -> None:
     """Say once for each array that its codecs cannot tell a flipped bit from data."""
     codecs = getattr(array.metadata, "codecs", ())
-    if "crc32c" in repr(codecs).lower() or (key := f"{array.store_path}") in _noted:
+    # The codec may be inside a shard, or around it: its name is looked for anywhere.
+    if "crc32c" in repr(codecs).lower():
+        return
+    key = f"{array.store_path}"
+    if key in _noted:
         return
     _noted.add(key)
     logger.warning(

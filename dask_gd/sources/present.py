@@ -1,4 +1,4 @@
-"""Which targets of a source hold values."""
+"""The targets of a source that hold values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Present(NamedTuple):
-    """The columns of a target that hold values, of how many, and what all of them are called."""
+    """The columns of a target that hold values, the number of all its columns, and the names of all."""
 
     columns: tuple[int, ...]
     total: int

@@ -1,4 +1,4 @@
-"""What an object leads to."""
+"""The objects that an object leads to."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from distributed import Future
 
 
 def referents(roots: Iterable[Any]) -> Iterator[Any]:
-    """Yield everything that objects hold, but for classes, modules, what functions have from their modules, and what is
-    on a cluster.
+    """Yield every object that the roots lead to.
+
+    Classes, modules, the globals of functions, and objects on a cluster are left out.
     """
-    left = list(roots)
-    # The objects themselves, so that none of them is made anew under the number of one that is gone.
-    seen: dict[int, Any] = {}
-    while left:
-        thing = left.pop()
-        if id(thing) in seen or isinstance(thing, type | ModuleType | BuiltinFunctionType | Future):
+    waiting = list(roots)
+    # The objects themselves, so that none of them is made anew under the number of an object that is gone.
+    visited: dict[int, Any] = {}
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in visited or isinstance(thing, type | ModuleType | BuiltinFunctionType | Future):
             continue
-        seen[id(thing)] = thing
+        visited[id(thing)] = thing
         yield thing
+
+        # A function refers to its module's globals, which are not the object's.
         if isinstance(thing, FunctionType):
-            left += [*(thing.__closure__ or ()), *(thing.__defaults__ or ())]
+            waiting += thing.__closure__ or ()
+            waiting += thing.__defaults__ or ()
         else:
-            left += gc.get_referents(thing)
+            waiting += gc.get_referents(thing)

@@ -1,4 +1,4 @@
-"""Where a shard's index is, and what it says of the chunks in the shard."""
+"""The index of a shard: where it lies, and where it says that the shard's chunks lie."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = 2**64 - 1
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The index of each shard of an array: one (offset, length) for each chunk.
+    """The index of each shard of an array: an (offset, length) for each chunk.
 
     Attributes
     ----------
@@ -44,13 +44,14 @@ class ShardIndex:
         return 16 * prod(self.per_shard) + 4 * self.checksum
 
     def entries(self, stored: np.ndarray) -> np.ndarray:
-        """Decode the bytes of an index; an array with the shape (*per_shard, 2).
+        """Return the decoded bytes of an index, an array with the shape (*per_shard, 2).
 
         Raises
         ------
         ValueError
             If bytes are missing, or do not fit their checksum.
         """
+        # A file that was cut short ends before its index does.
         if len(stored) != self.nbytes:
             raise ValueError(f"the index of its shard has {len(stored)} bytes in place of {self.nbytes}")
         if self.checksum:
@@ -61,16 +62,27 @@ class ShardIndex:
 def shard_index(array: zarr.Array) -> ShardIndex | None:
     """Return how to read the array's shards; None without shards, or if these, their index or codecs are unusual."""
     codecs: Any = getattr(array.metadata, "codecs", ())
+    # Codecs around a shard hide its index.
     if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec) or not is_regular(array):
         return None
+
+    # Plain numbers, with a checksum or without, are read here; all else is left to zarr.
     configuration: Any = codecs[0].to_dict()["configuration"]
     first, *rest = configuration["index_codecs"]
-    if first["name"] != "bytes" or [codec["name"] for codec in rest] not in ([], ["crc32c"]):
+    checks = [codec["name"] for codec in rest]
+    if first["name"] != "bytes" or checks not in ([], ["crc32c"]):
         return None
-    big = first.get("configuration", {}).get("endian") == "big"
-    per_shard = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
-    at_start = configuration["index_location"] == "start"
-    return ShardIndex(per_shard, ">u8" if big else "<u8", bool(rest), at_start)
+    dtype = "<u8"
+    if first.get("configuration", {}).get("endian") == "big":
+        dtype = ">u8"
+
+    sides = zip(array.shards or (), array.chunks, strict=True)
+    return ShardIndex(
+        per_shard=tuple(shard // chunk for shard, chunk in sides),
+        dtype=dtype,
+        checksum=bool(checks),
+        at_start=configuration["index_location"] == "start",
+    )
 
 
 def without_crc32c(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -81,6 +93,8 @@ def without_crc32c(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
     ValueError
         If the checksum does not fit them.
     """
-    if len(stored) < 4 or google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:].tobytes(), "little"):
+    data = stored[:-4]
+    checksum = int.from_bytes(stored[-4:].tobytes(), "little")
+    if len(stored) < 4 or google_crc32c.value(data) != checksum:
         raise ValueError("its crc32c checksum does not fit its bytes")
-    return stored[:-4]
+    return data

@@ -1,8 +1,8 @@
 """Zarr arrays inside Dask arrays: `da.from_zarr`, `da.from_array` of a Zarr array, xarray's lazy variables.
 
-Dask reads them in its own tasks, where Zarr takes whatever it does not find for the fill value: an absent chunk, and
-every chunk of a store that the worker cannot see. So they are looked for where a Dask array enters. Their paths are
-made absolute, the gate has every task look whether its process can see them, and a note says which chunks are absent.
+Dask reads them in its own tasks, where Zarr takes a chunk that is not there for the fill value: an absent chunk, and
+every chunk of a store that the worker cannot see. So these arrays are looked for where a Dask array enters. Their paths
+are made absolute, the gate has every task check that its process can see them, and a log message names absent chunks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
-from zarr.storage import LocalStore, WrapperStore, ZipStore
+from zarr.storage import LocalStore, ZipStore
 
 from ..errors import DaskGDError, UnreachableStoreError
 from ..worker_env import process_name
@@ -31,12 +31,14 @@ from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
 
-#: Tasks of a layer that are looked at, since each of them holds what reads the array; and objects that these lead to.
-SOME_TASKS, SOME_OBJECTS = 8, 20_000
+#: Tasks of a layer that are looked at: each of them holds the object that reads the array.
+SOME_TASKS = 8
+#: Objects that are looked at, of those that these tasks lead to.
+SOME_OBJECTS = 20_000
 
 
 def made_safe(array: da.Array, role: str) -> tuple[str, ...]:
-    """Make the paths of the Zarr arrays inside absolute, note what they lack, and return the files that show them.
+    """Make the paths of the Zarr arrays inside absolute, log what they lack, and return the files that show them.
 
     Returns
     -------
@@ -46,17 +48,20 @@ def made_safe(array: da.Array, role: str) -> tuple[str, ...]:
     Raises
     ------
     UnreachableStoreError
-        If this process cannot see one.
+        If this process cannot see an array.
     """
-    seen_by = []
+    metadata_files = []
     for stored in zarr_arrays(array):
+        # The graph's own arrays are changed, since its tasks read these.
         _make_absolute(stored.store)
-        _note(stored, role)
-        inner = _innermost(stored.store)
-        if isinstance(inner, LocalStore):
-            seen_by.append(os.path.join(inner.root, stores.metadata_key(stored)))
-    check_seen(seen_by, role)
-    return tuple(seen_by)
+        _log_packed(stored, role)
+        _log_absent(stored, role)
+        # Files can be looked for at once; other stores would have to be asked.
+        store = stores.innermost(stored.store)
+        if isinstance(store, LocalStore):
+            metadata_files.append(os.path.join(store.root, stores.metadata_key(stored)))
+    check_seen(metadata_files, role)
+    return tuple(metadata_files)
 
 
 def check_seen(paths: Iterable[str], what: str) -> None:
@@ -70,18 +75,21 @@ def check_seen(paths: Iterable[str], what: str) -> None:
 
 
 def zarr_arrays(array: da.Array) -> list[zarr.Array]:
-    """Return the Zarr arrays that a Dask array's graph reads, but for those that it reads as we do."""
-    things = list(islice(referents(_readers(array.__dask_graph__())), SOME_OBJECTS))
-    ours = {id(thing.array) for thing in things if isinstance(thing, ZarrColumn)}
-    return [thing for thing in things if isinstance(thing, zarr.Array) and id(thing) not in ours]
+    """Return the Zarr arrays that a Dask array's graph reads, but for those that it reads through a `ZarrColumn`."""
+    roots = _readers(array.__dask_graph__())
+    things = list(islice(referents(roots), SOME_OBJECTS))
+    # A `ZarrColumn` refuses absent chunks itself.
+    through_columns = {id(thing.array) for thing in things if isinstance(thing, ZarrColumn)}
+    return [thing for thing in things if isinstance(thing, zarr.Array) and id(thing) not in through_columns]
 
 
 def _readers(graph: Any) -> Iterator[Any]:
-    """Yield what the layers of a graph hold: of layers with a task for each block some tasks."""
+    """Yield the objects that the layers of a graph hold: a few tasks of a layer with a task for each block."""
     layers = [graph]
     if isinstance(graph, HighLevelGraph):
         layers = list(graph.layers.values())
     for layer in layers:
+        # A blockwise layer has one task for all blocks, and arguments that all of them share.
         if isinstance(layer, Blockwise):
             yield layer.task
             yield [argument for argument, dims in layer.indices if dims is None]
@@ -89,23 +97,17 @@ def _readers(graph: Any) -> Iterator[Any]:
             yield [layer[key] for key in islice(iter(layer), SOME_TASKS)]
 
 
-def _innermost(store: Any) -> Any:
-    while isinstance(store, WrapperStore):
-        store = store._store
-    return store
-
-
 def _make_absolute(store: Any) -> None:
     """Make the path of a store that a graph holds absolute, in place: it is the same place, for other processes too."""
-    inner = _innermost(store)
+    inner = stores.innermost(store)
     if isinstance(inner, LocalStore):
         inner.root = Path(os.path.abspath(inner.root))
     elif isinstance(inner, ZipStore):
         inner.path = Path(os.path.abspath(inner.path))
 
 
-def _note(stored: zarr.Array, role: str) -> None:
-    """Log what Dask reads otherwise than dask_gd would."""
+def _log_packed(stored: zarr.Array, role: str) -> None:
+    """Log that Dask reads packed numbers as they are stored."""
     name = stored.path or role
     with contextlib.suppress(DaskGDError):
         if zarr_packing(stored, name) is not None and stored.dtype.kind in "iu":
@@ -116,6 +118,11 @@ def _note(stored: zarr.Array, role: str) -> None:
                 role,
                 name,
             )
+
+
+def _log_absent(stored: zarr.Array, role: str) -> None:
+    """Log that Dask reads absent chunks as the fill value, unless that is NaN."""
+    name = stored.path or role
     with contextlib.suppress(Exception):  # a store that does not answer is the reader's to name
         absent = None
         if stored.ndim:

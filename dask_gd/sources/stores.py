@@ -1,4 +1,4 @@
-"""What is asked of an array's store besides its chunks: where it is, whether it can be seen, what it says of a key."""
+"""Questions to an array's store besides its chunks: where it is, whether it can be seen, whether it has a key."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ..worker_env import process_name
 
 #: The key of an array's metadata under its path, by format.
 METADATA = {2: ".zarray", 3: "zarr.json"}
-#: Keys at a store's root of which it has at least one, if a group is there.
+#: Keys of which a store has at least one at its root, if a group is there.
 ROOTS = ("zarr.json", ".zgroup", ".zmetadata")
 #: Stores that are known to travel to workers.
 SENDABLE = (LocalStore, ZipStore, FsspecStore, MemoryStore)
 
 
 class Key(enum.Enum):
-    """What a store says of a key."""
+    """A store's answer about a key."""
 
     ABSENT = "absent"
     EMPTY = "empty"
     THERE = "there"
-    #: There, but the store sends all of it where a part was asked for.
+    #: There, but the store sends the whole where a part was asked for.
     WHOLE = "whole"
 
 
@@ -45,6 +45,7 @@ def absolute(array: zarr.Array) -> zarr.Array:
 
 
 def _absolute(store: Any) -> Any:
+    """Return the store with an absolute path; the store itself where there is nothing to change."""
     if isinstance(store, WrapperStore):
         inner = _absolute(store._store)
         if inner is store._store:
@@ -58,11 +59,16 @@ def _absolute(store: Any) -> Any:
     return store
 
 
-def place(array: zarr.Array) -> str:
-    """Return the absolute path of the array's store, or its URL."""
-    store: Any = array.store
+def innermost(store: Any) -> Any:
+    """Return the store without the stores that are wrapped around it."""
     while isinstance(store, WrapperStore):
         store = store._store
+    return store
+
+
+def place(array: zarr.Array) -> str:
+    """Return the absolute path of the array's store, or its URL."""
+    store = innermost(array.store)
     if isinstance(store, LocalStore):
         return str(store.root)
     if isinstance(store, ZipStore):
@@ -88,6 +94,7 @@ def sees_store(array: zarr.Array) -> bool:
 
 
 def _has(store: Store, key: str) -> bool:
+    """Return whether the store holds a key."""
     try:
         return sync(store.get(key, default_buffer_prototype())) is not None
     except (FileNotFoundError, NotADirectoryError):
@@ -107,11 +114,13 @@ def ask(store: Store, key: str) -> Key:
     except (FileNotFoundError, NotADirectoryError):
         return Key.ABSENT
     except Exception:
-        # Some stores give no parts, or refuse the first byte of what has none.
+        # Stores may give no parts, or refuse the first byte of a key without bytes.
         whole = sync(store.get(key, default_buffer_prototype()))
         if whole is not None and len(whole) == 0:
             return Key.EMPTY
         return Key.WHOLE
+
+    # A store may send more than the byte that was asked for.
     if first is None:
         return Key.ABSENT
     if len(first) == 0:
@@ -130,6 +139,7 @@ def check_sendable(array: zarr.Array) -> None:
     """
     if type(array.store) in SENDABLE or active_client() is None:
         return
+    # Whether another store can be sent shows when it is tried.
     try:
         dumps(array.store)
     except Exception as error:
@@ -144,10 +154,11 @@ def unseen(array: zarr.Array, name: str) -> str:
     """Say that this process cannot see the array's store."""
     where = place(array)
     who = process_name()
-    if "://" not in where and who.startswith("worker"):
-        hint = "is it on a disk that all workers share?"
-    elif "://" not in where:
-        hint = "has it been moved or deleted?"
-    else:
+    # The usual causes differ with the kind of store and of process.
+    if "://" in where:
         hint = "is it there, and open to all workers under this URL? What one process holds in memory no other can see."
+    elif who.startswith("worker"):
+        hint = "is it on a disk that all workers share?"
+    else:
+        hint = "has it been moved or deleted?"
     return f"Array {name!r}: {who} cannot see {where}; {hint}"
