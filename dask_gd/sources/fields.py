@@ -57,7 +57,7 @@ class DatasetSpec:
         return BoundFields(
             fields=self,
             pieces=pieces,
-            shape=tuple(shape),
+            box=tuple(shape),
             origin=tuple(origin),
             start=start,
         )
