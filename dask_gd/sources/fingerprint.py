@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from itertools import islice
@@ -62,7 +63,7 @@ async def _content(array: zarr.Array, packing: Packing | None) -> str:
 
         # An end alone does not tell a chunk's length.
         if not whole:
-            sizes = [await _size(array.store, key) for key in group]
+            sizes = await asyncio.gather(*(_size(array.store, key) for key in group))
             digest.update(repr(sizes).encode())
     return digest.hexdigest()
 
