@@ -21,6 +21,7 @@ from .model.losses import Model
 from .results.fit_result import FitResult
 from .sources import as_source
 from .store.store import Store
+from .validate import is_whole
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogFile"]
 
@@ -66,7 +67,7 @@ class EarlyStopping:
 
     def __init__(self, x: Any, y: Any = None, *, patience: int = 5, min_delta: float = 0.0, **data: Any):
         # Refuse arguments before a fit starts.
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience, least=1):
             raise InvalidArgumentError(f"EarlyStopping(patience={patience!r}): a whole number, 1 or more.")
         if not 0 <= min_delta < float("inf"):
             raise InvalidArgumentError(f"EarlyStopping(min_delta={min_delta!r}): a finite number, 0 or more.")
@@ -292,7 +293,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike, every: int = 10):
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        if not is_whole(every, least=1):
             raise InvalidArgumentError(f"Checkpoint(every={every!r}): a whole number, 1 or more.")
         self.store = Store(path, keep=None)
         self.every = every

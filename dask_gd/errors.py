@@ -6,9 +6,6 @@ workers to the client by pickle, so they carry nothing but their message.
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any
-
 
 class DaskGDError(Exception):
     """Base class of all errors raised on purpose by dask_gd."""
@@ -80,17 +77,3 @@ class CallbackWarning(UserWarning):
 
 class CorruptCheckpointWarning(UserWarning):
     """A stored iteration is unreadable; the one before it is used."""
-
-
-def choose(what: str, name: str, choices: dict[str, Any]) -> Any:
-    """Look ``name`` up in ``choices``, or raise an error that lists them."""
-    if name not in choices:
-        raise InvalidArgumentError(f"{what}={name!r} is not known; choose one of {', '.join(sorted(choices))}.")
-    return choices[name]
-
-
-def positive(owner: str, **values: float) -> None:
-    """Refuse NaN, infinity, zero and negative values, naming the parameter and its owner."""
-    for name, value in values.items():
-        if not (isinstance(value, Real) and 0 < value < float("inf")):
-            raise InvalidArgumentError(f"{owner}({name}={value!r}): {name} must be a finite number above 0.")

@@ -13,7 +13,8 @@ ROOT = Path(dask_gd.__file__).parent
 #: The layers, the lowest first. A layer is some packages or modules that know nothing of one another.
 LAYERS = (
     ("errors", "interrupt", "names", "worker_env"),
-    ("cluster", "model"),
+    ("cluster", "validate"),
+    ("model",),
     ("display", "kernels", "losses", "penalties", "store"),
     ("solvers", "sources"),
     ("passes",),

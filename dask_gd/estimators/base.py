@@ -16,7 +16,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from ..errors import InvalidArgumentError, positive
+from ..errors import InvalidArgumentError
 from ..events import Callback
 from ..fitting.fit import fit
 from ..model.losses import Squared
@@ -28,6 +28,7 @@ from ..sources.coercion import checkable, numbers
 from ..sources.lazy import is_lazy
 from ..sources.targets import with_values
 from ..store.store import Store
+from ..validate import positive
 from .callbacks import Adapter
 from .lazy import source_of, total_weight
 

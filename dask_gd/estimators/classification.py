@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError, choose
+from ..errors import InvalidArgumentError
 from ..model import penalties
 from ..model.losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
 from ..model.penalties import L2, Penalty
@@ -24,6 +24,7 @@ from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
 from ..sources.lazy import column, in_dask, is_lazy, label_rows, rows, unique
+from ..validate import choose
 from .base import Estimator, TakesOffset, strength
 from .lazy import kept_rows, mean, refuse_missing, to_score, without_value
 from .rowwise import codes_of, in_doubles, labels_of, like, probabilities, rowwise, weights_of

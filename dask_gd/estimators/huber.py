@@ -13,12 +13,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError, positive
+from ..errors import InvalidArgumentError
 from ..model.losses import Huber, Squared
 from ..model.penalties import L2, Penalty
 from ..results.fit_result import FitResult
 from ..sources import Source
 from ..store.store import Store
+from ..validate import positive
 from .lazy import to_score
 from .regression import Penalised
 

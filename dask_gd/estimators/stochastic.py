@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
-from ..errors import DivergenceWarning, InvalidArgumentError, choose, positive
+from ..errors import DivergenceWarning, InvalidArgumentError
 from ..fitting.fit import fit
 from ..model.losses import Hinge, Huber, Logistic, Squared, SquaredHinge
 from ..model.penalties import L1, L2, ElasticNet, Penalty
@@ -20,6 +20,7 @@ from ..results.fit_result import FitResult
 from ..solvers import SGD, GradientDescent
 from ..solvers.first_order import SCHEDULES
 from ..sources import Source
+from ..validate import choose, is_whole, positive
 from .base import Estimator
 from .classification import Classifier
 from .lazy import total_weight
@@ -141,8 +142,7 @@ class Stochastic(Estimator):
         owner = type(self).__name__
         batch_size = self._batch_size(source)
         for name, number in (("random_state", self.random_state), ("max_iter", passes)):
-            is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-            if not is_whole or number < 0:
+            if not is_whole(number, least=0):
                 raise InvalidArgumentError(f"{owner}({name}={number!r}): a whole number, 0 or more.")
         self.t_ = getattr(self, "t_", 0)
         take_steps = partial(

@@ -22,6 +22,7 @@ from ..sources.present import Present
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
+from ..validate import is_whole
 from .checkpoint import check_data, take
 from .run import Run, Stopping
 from .stages import go_on_smoothing, plan_samples
@@ -276,9 +277,9 @@ def for_targets(loss: Loss, source: Source) -> Loss:
 
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
     """Refuse numbers that cannot be."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if not is_whole(seed, least=0):
         raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
-    if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0:
+    if not is_whole(max_iter, least=0):
         raise InvalidArgumentError(f"max_iter={max_iter!r}: a whole number, 0 or more.")
     if not 0 <= tol < float("inf"):
         raise InvalidArgumentError(f"tol={tol!r}: a finite number, 0 or more.")

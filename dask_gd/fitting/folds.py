@@ -20,11 +20,12 @@ import dask.array as da
 import numpy as np
 
 from ..cluster import compute
-from ..errors import DataError, InvalidArgumentError, choose
+from ..errors import DataError, InvalidArgumentError
 from ..kernels.base import Kernel, Request, Sums, combine
 from ..model.losses import Loss
 from ..sources.fields import DatasetSpec
 from ..sources.row_hash import hashes, mixed
+from ..validate import choose
 
 #: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
 APART = 0x5EA4C4

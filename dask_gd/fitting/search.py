@@ -16,7 +16,7 @@ import xarray as xr
 from .. import passes
 from ..cluster import compute
 from ..dashboard.publish import watching
-from ..errors import InvalidArgumentError, choose
+from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
@@ -30,6 +30,7 @@ from ..sources.lazy import dask_rows, label_rows, unique
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
+from ..validate import choose
 from .fit import check_arguments, fit, for_targets, start_of
 from .folds import Assigned, Folds, classes_before
 from .grid import candidates_of

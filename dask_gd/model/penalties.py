@@ -15,7 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, choose
+from ..errors import InvalidArgumentError
+from ..validate import choose
 from .prox import NonSmooth
 
 #: A number for all features, or a number for each feature.

@@ -24,6 +24,7 @@ from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.column import Column
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.lazy import is_lazy
+from ..validate import is_whole
 from ..worker_env import keep_pages, one_blas_thread, relieve
 
 
@@ -107,8 +108,7 @@ class Transformer(TransformerMixin, BaseEstimator):
                 positions.append(column)
         # A text that is the name of no column is refused like any other value that is no position.
         for position in positions:
-            is_whole = isinstance(position, int | np.integer) and not isinstance(position, bool)
-            if not is_whole or not 0 <= position < p:
+            if not is_whole(position, least=0) or position >= p:
                 or_names = ""
                 if names:
                     or_names = f", or names of {', '.join(names)}"

@@ -18,6 +18,7 @@ from ..sources.dataset_column import decoded
 from ..sources.gate import gated
 from ..sources.lazy import LAZY, is_lazy, named, opened
 from ..sources.row_hash import row_hashes
+from ..validate import is_whole
 
 #: Number of rows that are hashed at a time, in the processor's cache.
 STEP = 1 << 16
@@ -95,8 +96,7 @@ def _check_arguments(arrays: tuple, test_size: Any, seed: Any) -> None:
     is_number = isinstance(test_size, int | float | np.number) and not isinstance(test_size, bool)
     if not is_number or not 0 < test_size < 1:
         raise InvalidArgumentError(f"test_size={test_size!r}: a share of the rows, above 0 and below 1.")
-    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not is_whole or seed < 0:
+    if not is_whole(seed, least=0):
         raise InvalidArgumentError(f"seed={seed!r}: a whole number, 0 or more.")
     if not arrays:
         raise InvalidArgumentError("train_test_split needs at least one array.")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, choose
+from ..errors import InvalidArgumentError
 from ..kernels.base import GRAM_LIMIT
 from ..model.losses import Loss, Model, classes_of
 from ..model.penalties import Penalty
+from ..validate import choose
 from .base import Solver
 from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
 from .lbfgs import LBFGS

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, choose, positive
+from ..errors import InvalidArgumentError
 from ..kernels.base import Request
+from ..validate import choose, positive
 from .base import curvature_request, dot, lipschitz
 from .objective import Objective
 

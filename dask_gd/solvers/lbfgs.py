@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidArgumentError, positive
+from ..errors import InvalidArgumentError
 from ..kernels.base import Request
 from ..model.prox import NonSmooth
+from ..validate import positive
 from . import line_search as line
 from .base import dot
 from .objective import Objective

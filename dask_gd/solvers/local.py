@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import positive
 from ..kernels.base import BOUND, Request
 from ..kernels.own_steps import STEP_ROWS, Consensus, Descent, least_norm
+from ..validate import positive
 from .base import curvature_request, lipschitz
 from .first_order import SCHEDULES, GradientDescent, safe_rate
 from .objective import Objective

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from ...errors import choose
+from ...validate import choose
 from ..identity import code_of, described
 from .base import Loss, classes_of
 from .classification import Hinge, Logistic, SquaredHinge

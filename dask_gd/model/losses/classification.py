@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import DataError, positive
+from ...errors import DataError
+from ...validate import positive
 
 
 class TwoClasses:

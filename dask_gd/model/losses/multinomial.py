@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError, InvalidArgumentError
+from ...validate import is_whole
 
 #: A target with more classes is more likely a number than a class.
 MOST_CLASSES = 10_000
@@ -52,8 +53,7 @@ class Softmax:
     def __post_init__(self):
         if self.classes is None:
             return
-        is_whole = isinstance(self.classes, int | np.integer) and not isinstance(self.classes, bool)
-        if not is_whole or self.classes < 2:
+        if not is_whole(self.classes, least=2):
             raise InvalidArgumentError(f"Softmax(classes={self.classes!r}): a whole number, 2 or more.")
         if self.classes > MOST_CLASSES:
             raise InvalidArgumentError(

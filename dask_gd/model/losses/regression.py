@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InvalidArgumentError, positive
+from ...errors import InvalidArgumentError
+from ...validate import positive
 
 
 class RealTargets:
