@@ -24,4 +24,4 @@ def positive(owner: str, **values: float) -> None:
 
 def is_whole(value: Any, least: int) -> bool:
     """Return whether a value is a whole number of Python's or NumPy's, no boolean, and at least ``least``."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

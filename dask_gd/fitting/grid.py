@@ -16,8 +16,10 @@ PARAMETERS = ("alpha", "C", "l1_ratio", "learning_rate", "penalty")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the grid. ``C`` is there in place of ``alpha`` where the strength depends on the weight of the rows,
-    ``1 / (C sum s)``."""
+    """A point of the grid.
+
+    ``C`` is there in place of ``alpha`` where the strength depends on the weight of the rows, ``1 / (C sum s)``.
+    """
 
     penalty: Penalty | None = None
     alpha: float | None = None
@@ -26,49 +28,40 @@ class Candidate:
     learning_rate: float | None = None
 
     def of(self, weight: float) -> Penalty:
-        """The penalty of the mean loss over rows of so much weight."""
+        """Return the penalty of the mean loss over rows of this weight."""
         if self.penalty is not None:
             return self.penalty
         assert self.C is not None
         alpha = 1.0 / (self.C * weight)
-        if self.l1_ratio is None:
-            return L2(alpha)
-        return ElasticNet(alpha, self.l1_ratio)
+        return _l2_or_elastic_net(alpha, self.l1_ratio)
 
 
 def candidates_of(
-    alphas: Any, Cs: Any, l1_ratios: Any, penalty_grid: Any, learning_rates: Any, eps: float
+    alphas: Any,
+    Cs: Any,
+    l1_ratios: Any,
+    penalty_grid: Any,
+    learning_rates: Any,
+    eps: float,
 ) -> list[Candidate]:
-    """The grid, checked. Of a path with so many alphas these are shares of the largest, see `Shared.scale_path`."""
+    """Return the candidates of the grid, checked.
 
-    def numbers(name: str, given: Any, least: float, most: float = np.inf, above: bool = False) -> list[float]:
-        try:
-            values = np.array(given if np.ndim(given) else [given], dtype=float).ravel()
-        except (TypeError, ValueError):
-            values = np.array([np.nan])
-        good = (values > least if above else values >= least) & (values <= most)
-        if not values.size or not good.all():
-            if above:
-                bound = f"above {least:g}"
-            else:
-                bound = f"{least:g} or more"
-            upper = ""
-            if most < np.inf:
-                upper = f" and at most {most:g}"
-            raise InvalidArgumentError(f"{name}={given!r}: give at least one number, each {bound}{upper}.")
-        return values.tolist()
-
-    given = [name for name, v in (("alphas", alphas), ("Cs", Cs), ("penalty_grid", penalty_grid)) if v is not None]
-    if len(given) > 1:
-        raise InvalidArgumentError(f"{' and '.join(given)} are alternatives; give one of them.")
-    if l1_ratios is not None and given not in (["alphas"], ["Cs"]):
+    Where ``alphas`` is a number, a path of that many, the alphas are shares of the largest: see `scale_path`.
+    """
+    # Which kinds of penalties there are: at most one.
+    alternatives = {"alphas": alphas, "Cs": Cs, "penalty_grid": penalty_grid}
+    kinds = [name for name, values in alternatives.items() if values is not None]
+    if len(kinds) > 1:
+        raise InvalidArgumentError(f"{' and '.join(kinds)} are alternatives; give one of them.")
+    if l1_ratios is not None and kinds not in (["alphas"], ["Cs"]):
         raise InvalidArgumentError("l1_ratios go with alphas or Cs.")
-    if not given and learning_rates is None:
+    if not kinds and learning_rates is None:
         raise InvalidArgumentError("search needs candidates: alphas, Cs, penalty_grid or learning_rates.")
-    if l1_ratios is None:
-        ratios: list[Any] = [None]
-    else:
-        ratios = numbers("l1_ratios", l1_ratios, 0.0, 1.0)
+
+    # The ratios, and the alphas of a path, which needs them.
+    ratios: list[Any] = [None]
+    if l1_ratios is not None:
+        ratios = _numbers("l1_ratios", l1_ratios, 0.0, most=1.0)
     if isinstance(alphas, int | np.integer):
         if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps < 1:
             raise InvalidArgumentError(
@@ -76,19 +69,63 @@ def candidates_of(
                 "above 0 (without absolute values no alpha makes every weight 0) and an eps between 0 and 1."
             )
         alphas = np.geomspace(1.0, eps, alphas)
+
+    # The penalties, with the ratios on the outside.
     grid = [Candidate(L2(0.0))]
     if alphas is not None:
-        values = numbers("alphas", alphas, 0.0)
+        values = _numbers("alphas", alphas, 0.0)
         grid = [
-            Candidate(L2(a) if r is None else ElasticNet(a, r), alpha=a, l1_ratio=r) for r in ratios for a in values
+            Candidate(_l2_or_elastic_net(alpha, ratio), alpha=alpha, l1_ratio=ratio)
+            for ratio in ratios
+            for alpha in values
         ]
     elif Cs is not None:
-        grid = [Candidate(C=C, l1_ratio=r) for r in ratios for C in numbers("Cs", Cs, 0.0, above=True)]
+        values = _numbers("Cs", Cs, 0.0, above=True)
+        grid = [Candidate(C=C, l1_ratio=ratio) for ratio in ratios for C in values]
     elif penalty_grid is not None:
         grid = [Candidate(as_penalty(penalty)) for penalty in penalty_grid]
         if not grid:
             raise InvalidArgumentError("penalty_grid is empty; give at least one penalty.")
+
+    # Each of them with every learning rate.
     if learning_rates is None:
         return grid
-    rates = numbers("learning_rates", learning_rates, 0.0, above=True)
+    rates = _numbers("learning_rates", learning_rates, 0.0, above=True)
     return [replace(candidate, learning_rate=rate) for candidate in grid for rate in rates]
+
+
+def _l2_or_elastic_net(alpha: float, l1_ratio: float | None) -> Penalty:
+    """Return the penalty of this strength, L2 where there is no ratio."""
+    if l1_ratio is None:
+        return L2(alpha)
+    return ElasticNet(alpha, l1_ratio)
+
+
+def _numbers(
+    name: str,
+    argument: Any,
+    least: float,
+    most: float = np.inf,
+    above: bool = False,
+) -> list[float]:
+    """Return the numbers of an argument; refuse an empty one, and numbers that are out of bounds."""
+    try:
+        values = argument
+        if not np.ndim(argument):
+            values = [argument]
+        numbers = np.array(values, dtype=float).ravel()
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if above:
+        good = numbers > least
+        bound = f"above {least:g}"
+    else:
+        good = numbers >= least
+        bound = f"{least:g} or more"
+    good &= numbers <= most
+    if not numbers.size or not good.all():
+        upper = ""
+        if most < np.inf:
+            upper = f" and at most {most:g}"
+        raise InvalidArgumentError(f"{name}={argument!r}: give at least one number, each {bound}{upper}.")
+    return numbers.tolist()

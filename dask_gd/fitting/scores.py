@@ -17,7 +17,7 @@ OfRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def accuracy(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """1 where the class is right, of two classes or more."""
+    """Return 1 where the class is right and else 0, for two classes or more."""
     if y.shape[1] > 1:
         right = y.argmax(axis=1) == z.argmax(axis=1)
     else:
@@ -26,16 +26,16 @@ def accuracy(y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def absolute(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Less the error's size, the mean over outputs."""
+    """Return the negative of the error's size, the mean over outputs."""
     return -np.abs(y - z).mean(axis=1)
 
 
 def squared(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Less the error's square, the mean over outputs."""
+    """Return the negative of the error's square, the mean over outputs."""
     return -((y - z) ** 2).mean(axis=1)
 
 
-#: The default, which every loss has: less the mean loss, without the penalty.
+#: The default, which every loss has: the negative of the mean loss, without the penalty.
 LOSS = "neg_loss"
 
 #: Scores that follow from the mean squared error.
@@ -43,15 +43,22 @@ OF_SQUARES = ("neg_mean_squared_error", "r2")
 
 
 def score_of_rows(scoring: str, loss: Loss, outputs: int) -> OfRows | None:
-    """What a score is the mean of; None where it follows from the mean loss."""
+    """Return the function of rows whose mean is the score, or None where the score follows from the mean loss."""
     known: dict[str, OfRows | None] = {LOSS: None}
     if classes_of(loss) or loss.name in ("logistic", "hinge", "squared_hinge"):
         known["accuracy"] = accuracy
+        # Of these the loss itself is the log loss.
         if classes_of(loss) or loss.name == "logistic":
             known["neg_log_loss"] = None
     elif loss.name in ("squared", "huber", "quantile"):
         known["neg_mean_absolute_error"] = absolute
-        known |= dict.fromkeys(OF_SQUARES[: 1 + (outputs == 1)], None if loss.quadratic else squared)
+        of_squares: OfRows | None = squared
+        if loss.quadratic:
+            of_squares = None
+        known["neg_mean_squared_error"] = of_squares
+        # R^2 is for one output only.
+        if outputs == 1:
+            known["r2"] = of_squares
     if scoring not in known:
         raise InvalidArgumentError(
             f"scoring={scoring!r} does not suit the {loss.name} loss with {outputs} output(s); choose one of "

@@ -6,15 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
 from .. import passes
-from ..cluster import compute
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
@@ -23,24 +20,21 @@ from ..model.losses.regression import SmoothedPinball
 from ..model.penalties import Penalty, check_features
 from ..solvers import SOLVERS, Newton, Solver, as_solver
 from ..sources import Source, as_source
-from ..sources.columns import as_rows, check_shapes
-from ..sources.dataset_column import DatasetColumn
-from ..sources.lazy import column as column_of
-from ..sources.lazy import dask_rows, label_rows, unique
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import choose
+from .alpha_path import scale_path
 from .fit import check_arguments, fit, for_targets, start_of
-from .folds import Assigned, Folds, classes_before
-from .grid import candidates_of
+from .fold_assignment import assign_folds
+from .grid import Candidate, candidates_of
 from .scores import LOSS, score_of_rows
 from .search_result import SearchResult
 from .search_run import SearchRun
 from .smoothing import smoothing_of
 from .trials import warn_of_stalled
 
-#: Of the fit that the trials begin at, which need not be a minimum of any of theirs.
+#: The tolerance of the fit that the trials begin at, which need not be a minimum of any of theirs.
 START_TOL = 1e-3
 
 
@@ -84,12 +78,13 @@ def search(
     Parameters
     ----------
     x, y, features, target, sample_dims, sample_weight, offset, nan, fit_intercept
-        Of `fit`.
+        As for `fit`.
     loss : str, Loss or pair of functions
-        Of `fit`; no Model.
+        As for `fit`; no Model.
     alphas : floats or int, optional
         Candidates `L2(alpha)`, or with ``l1_ratios`` each `ElasticNet(alpha, l1_ratio)`. An int, with l1_ratios above
-        0: so many from the least with which every weight is 0 down to ``eps`` times that, evenly in logarithms.
+        0: a path of this many alphas from the least with which every weight is 0 down to ``eps`` times that, evenly in
+        logarithms.
     Cs : floats, optional
         In place of alphas, scikit-learn's C: ``alpha = 1 / (C sum s)``, s being the weights of the rows that are
         fitted. Ridge's alpha is ``1 / C``.
@@ -99,8 +94,9 @@ def search(
     learning_rates : floats, optional
         Candidates for a first-order solver, which must be given; with each of the penalties.
     folds : int, Folds, array (n,) or splitter
-        So many by a hash of the row's number; or `Folds`; or each row's fold, whole numbers from 0 on, -1 for rows that
-        are never held out; or, of data in memory, a splitter of scikit-learn with disjoint test sets.
+        The number of folds, shared out by a hash of the row's number; or `Folds`; or each row's fold, whole numbers
+        from 0 on, -1 for rows that are never held out; or, of data in memory, a splitter of scikit-learn with disjoint
+        test sets.
     groups : array (n,), optional
         Rows of the same group, a number or a string, are in the same fold, and folds have as many groups, up to one.
         Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row.
@@ -112,7 +108,7 @@ def search(
         "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum", "adam" or "sgd", whose steps read
         the same partitions for all candidates.
     max_iter, tol
-        Of `fit`, of each trial.
+        As for `fit`, for each trial.
     initial_weights : array or FitResult, optional
         Where all trials begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
         others where `fit` begins.
@@ -148,213 +144,212 @@ def search(
     >>> run.converged
     True
     """
+    # The arguments that can be checked without the rows.
     check_arguments(max_iter, tol, None, seed)
-    candidates = candidates_of(alphas, Cs, l1_ratios, penalty_grid, learning_rates, eps)
-    data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
-    if isinstance(x, xr.Dataset):
-        # The name of a variable, or a DataArray.
-        if groups is not None:
-            data["fold"] = groups
-        else:
-            data["fold"] = folds if isinstance(folds, str | xr.DataArray) else None
-    source = as_source(x, y, sample_weight, offset=offset, **data)
+    candidates = candidates_of(
+        alphas=alphas,
+        Cs=Cs,
+        l1_ratios=l1_ratios,
+        penalty_grid=penalty_grid,
+        learning_rates=learning_rates,
+        eps=eps,
+    )
+
+    # The rows.
+    source = as_source(
+        x,
+        y,
+        sample_weight,
+        offset=offset,
+        features=features,
+        target=target,
+        sample_dims=sample_dims,
+        nan=nan,
+        fold=_fold_column(x, folds, groups),
+    )
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     source = with_values(source)
     if isinstance(loss, Model):
         raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of_rows(scoring, loss, source.outputs or 1)
-    source, assigned = assigned_folds(source, folds, groups, loss)
+    source, assignment = assign_folds(source, folds, groups, loss)
+
+    # The trials: where they begin, their solvers, and what they share.
     p = source.shape[1]
     k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, p, k, fit_intercept)
-    penalties = [candidate.of(float(source.shape[0])) for candidate in candidates]
-    for penalty in penalties:
-        check_features(penalty, p)
-    solvers = [
-        _solver(solver, loss, penalty, len(start), candidate.learning_rate)
-        for penalty, candidate in zip(penalties, candidates, strict=True)
-    ]
-    shared = SearchRun(source, loss, assigned, score, candidates, solvers, max_iter, tol, fit_intercept, seed)
-    shared.stamps = stamps
-    told = shared.callbacks = Callbacks((*callbacks, *watching()))
+    solvers = _solvers(solver, loss, candidates, start, source)
+    search_run = SearchRun(
+        source=source,
+        loss=loss,
+        assignment=assignment,
+        score=score,
+        candidates=candidates,
+        solvers=solvers,
+        max_iter=max_iter,
+        tol=tol,
+        fit_intercept=fit_intercept,
+        seed=seed,
+    )
+    search_run.stamps = stamps
+    search_run.callbacks = Callbacks((*callbacks, *watching()))
+
+    return _run(
+        search_run,
+        start,
+        store=store,
+        scoring=scoring,
+        solver=solver,
+        is_path=isinstance(alphas, int | np.integer),
+        has_start=initial_weights is not None,
+    )
+
+
+def _fold_column(x: Any, folds: Any, groups: Any) -> Any:
+    """Return what is a column of the source beside a Dataset: the name of a variable, or a DataArray."""
+    if not isinstance(x, xr.Dataset):
+        return None
+    if groups is not None:
+        return groups
+    if isinstance(folds, str | xr.DataArray):
+        return folds
+    return None
+
+
+def _run(
+    search_run: SearchRun,
+    start: np.ndarray,
+    store: str | os.PathLike | Store | None,
+    scoring: str,
+    solver: str | Solver,
+    is_path: bool,
+    has_start: bool,
+) -> SearchResult:
+    """Return the result of a search, and tell its callbacks and the dashboard of it as it goes."""
+    # Whatever happens, the workers drop what they keep, the store is closed and the callbacks hear of a failure.
     with contextlib.ExitStack() as stack:
-        stack.callback(shared.release)
-        if isinstance(alphas, int | np.integer):
-            shared.scale_path(start)
+        stack.callback(search_run.release)
+        if is_path:
+            scale_path(search_run, start)
         if store is not None:
-            shared.open(stack.enter_context(store if isinstance(store, Store) else Store(store)), scoring)
-        stack.enter_context(told.hear_of_failure(shared.name))
-        stack.enter_context(passes.passes_of("search", shared.name, shared.committed))
-        told.tell(shared.started())
-        start = _begin(shared, start, solver, initial_weights is not None)
-        trials = shared.run(start)
+            if not isinstance(store, Store):
+                store = Store(store)
+            search_run.open(stack.enter_context(store), scoring)
+        stack.enter_context(search_run.callbacks.hear_of_failure(search_run.name))
+        stack.enter_context(passes.passes_of("search", search_run.name, search_run.committed))
+        search_run.callbacks.tell(search_run.started())
+
+        # From a fit to all rows to the end of all trials.
+        start = _begin(search_run, start, solver, has_start)
+        trials = search_run.run(start)
         warn_of_stalled(trials)
-        found = SearchResult.of(trials, shared, scoring)
+
+        # Where every candidate diverged in some fold there is no best.
+        result = SearchResult.of(trials, search_run, scoring)
         best = "none"
-        if not found.scores.mean("fold", skipna=False).isnull().all():
-            best = f"{found.best}"
-        told.tell(SearchEnded(shared.name, best, found.passes))
-    return found
+        means = result.scores.mean("fold", skipna=False)
+        if not means.isnull().all():
+            best = f"{result.best}"
+        search_run.callbacks.tell(SearchEnded(search_run.name, best, result.passes))
+    return result
 
 
-def _begin(shared: SearchRun, start: np.ndarray, solver: str | Solver, given: bool) -> np.ndarray:
-    """Return where the trials begin, (q, k, 1), and find how they smooth a quantile's loss: as a fit to all rows."""
-    loss = shared.loss
-    source = shared.source
-    stored = shared.stored
+def _begin(
+    search_run: SearchRun,
+    start: np.ndarray,
+    solver: str | Solver,
+    has_start: bool,
+) -> np.ndarray:
+    """Return where the trials begin, (q, k, 1), and set how they smooth a quantile's loss: as a fit to all rows does.
+
+    ``has_start`` says that ``start`` is the user's, and not zeros.
+    """
+    loss = search_run.loss
+    source = search_run.source
+    stored = search_run.stored
     smoothing = smoothing_of(loss, start.shape[1])
-    smoothed = smoothing is not None
+    is_smoothed = smoothing is not None
+
+    # A stored search has its start and its widths.
     if stored is not None:
         if smoothing is not None:
-            shared.smoothed = SmoothedPinball(smoothing.quantile, stored[0].arrays["widths"][1])
+            widths = stored[0].arrays["widths"][1]
+            search_run.smoothed = SmoothedPinball(smoothing.quantile, widths)
         return start
-    if loss.quadratic or (given and not smoothed):
+
+    # Where no fit is needed.
+    if loss.quadratic or (has_start and not is_smoothed):
         return start
-    anywhere = all(s.searches for s in shared.solvers)
-    options: dict[str, Any] = {"loss": loss, "fit_intercept": shared.fit_intercept}
-    if anywhere or smoothed:
-        middle = shared.candidates[len(shared.candidates) // 2].of(float(source.shape[0]))
-        options |= {"penalty": middle, "solver": solver if anywhere else "auto", "tol": START_TOL, "seed": shared.seed}
+
+    # The fit to all rows: to its minimum for solvers that can begin anywhere.
+    begins_anywhere = all(s.searches for s in search_run.solvers)
+    options: dict[str, Any] = {"loss": loss, "fit_intercept": search_run.fit_intercept}
+    if begins_anywhere or is_smoothed:
+        middle = search_run.candidates[len(search_run.candidates) // 2]
+        options["penalty"] = middle.of(float(source.shape[0]))
+        options["solver"] = "auto"
+        if begins_anywhere:
+            options["solver"] = solver
+        options["tol"] = START_TOL
+        options["seed"] = search_run.seed
     elif loss.curvature_bound is None:
         # As `fit` does, begin at the targets' mean.
         options["max_iter"] = 0
     else:
         return start
     run = fit(source, **options)
+
+    # What of it serves: always its widths, and its weights where nothing else says where to begin.
     if smoothing is not None:
-        shared.smoothed = SmoothedPinball(smoothing.quantile, np.array(run.smoothing))
-    if given or (smoothed and not anywhere):
+        search_run.smoothed = SmoothedPinball(smoothing.quantile, np.array(run.smoothing))
+    if has_start or (is_smoothed and not begins_anywhere):
         return start
     return run.parameters[: len(start), :, None]
 
 
-def _solver(solver: str | Solver, loss: Loss, penalty: Penalty, q: int, rate: float | None) -> Solver:
-    """The solver of a candidate."""
+def _solvers(
+    solver: str | Solver,
+    loss: Loss,
+    candidates: list[Candidate],
+    start: np.ndarray,
+    source: Source,
+) -> list[Solver]:
+    """Return each candidate's solver; refuse penalties that do not fit the features."""
+    n, p = source.shape
+    penalties = [candidate.of(float(n)) for candidate in candidates]
+    for penalty in penalties:
+        check_features(penalty, p)
+    solvers = []
+    for penalty, candidate in zip(penalties, candidates, strict=True):
+        rate = candidate.learning_rate
+        solvers.append(_solver(solver, loss, penalty, len(start), rate))
+    return solvers
+
+
+def _solver(
+    solver: str | Solver,
+    loss: Loss,
+    penalty: Penalty,
+    q: int,
+    rate: float | None,
+) -> Solver:
+    """Return the solver of a candidate, with its learning rate if it has one."""
     if rate is not None:
-        found = solver
+        chosen = solver
         if isinstance(solver, str):
-            found = choose("solver", solver, {**SOLVERS, "auto": Newton})()
-        if "learning_rate" not in {f.name for f in fields(found)}:  # type: ignore[arg-type]
+            chosen = choose("solver", solver, {**SOLVERS, "auto": Newton})()
+        names = {f.name for f in fields(chosen)}  # type: ignore[arg-type]
+        if "learning_rate" not in names:
             raise InvalidArgumentError(
                 "learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
-                f"{found!r}."
+                f"{chosen!r}."
             )
-        solver = replace(found, learning_rate=rate)  # type: ignore[type-var]
-    found = as_solver(solver, loss, penalty, q)
-    if found.name in ("admm", "local_sgd"):
+        solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
+    chosen = as_solver(solver, loss, penalty, q)
+    # These take steps of their own on each partition, which trials cannot share.
+    if chosen.name in ("admm", "local_sgd"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )
-    return found
-
-
-def assigned_folds(source: Source, folds: Any, groups: Any, loss: Loss) -> tuple[Source, Assigned]:
-    """The source with the column that decides, if there is one, and the rows' folds."""
-    n = source.shape[0]
-    first = source.bounds[0]
-    column = ""
-    folds, groups = (np.asarray(a) if isinstance(a, list | tuple) and not _pairs(a) else a for a in (folds, groups))
-    fields = None
-    if isinstance(source.x, DatasetColumn):
-        fields = source.x.fields
-    if hasattr(folds, "get_n_splits") or _pairs(folds):
-        folds = split(folds, source, groups)
-        groups = None
-    given: Any = groups
-    if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
-        folds = Folds(int(folds))
-    if not isinstance(folds, Folds):
-        if groups is not None:
-            raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
-        if not hasattr(folds, "shape") and "fold" not in source.by_role:
-            raise InvalidArgumentError(
-                f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
-            )
-        given = folds
-        column = "folds"
-    elif groups is not None:
-        if folds.by != "hash":
-            raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
-        column = "groups"
-    if not column and folds.count > n:
-        raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
-    if not column and folds.by == "class":
-        count = classes_of(loss) or (2 if loss.name in ("logistic", "hinge", "squared_hinge") else 0)
-        if not count or source.nan == "drop" or source.sample_dims is not None:
-            raise InvalidArgumentError(
-                f"folds={folds!r} are for losses of classes, and for arrays without rows to drop; take by='hash', or "
-                "give each row's fold as an array."
-            )
-        before = classes_before(dask_rows(column_of(source, "y")), source.bounds, count)
-        return source, Assigned(folds, n, first, before=before)
-    if not column:
-        return source, Assigned(folds, n, first, fields=fields)
-    of_dataset = source.by_role.get("fold")
-    if isinstance(of_dataset, DatasetColumn):
-        (variable,) = of_dataset.arrays
-        return source, _by_column(folds, variable, Assigned(Folds(), n, first, column))
-    if fields is not None:
-        raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
-    if column == "groups":
-        given = coded_groups(given)
-    rows = as_rows(given, column)
-    check_shapes(source.x, source.y, **{"weight": rows})
-    source = source.with_columns(fold=rows.aligned(source.bounds))
-    return source, _by_column(folds, dask_rows(given, column), Assigned(Folds(), n, first, column))
-
-
-def coded_groups(groups: Any) -> Any:
-    """Return numbers for groups that are strings, their places among the sorted ones; a reduction where they are lazy.
-
-    Groups that are numbers are returned as they are.
-    """
-    values = label_rows(groups, "groups")
-    if values.dtype.kind not in "OU":
-        return groups
-    known = unique(values)
-    if isinstance(values, da.Array):
-        return da.map_blocks(partial(np.searchsorted, known), values, dtype=int)
-    return np.searchsorted(known, values)
-
-
-def _pairs(folds: Any) -> bool:
-    """A list of pairs of train and test rows."""
-    return isinstance(folds, list) and all(isinstance(f, tuple) for f in folds)
-
-
-def _by_column(folds: Any, values: da.Array, assigned: Assigned) -> Assigned:
-    """With as many folds as a column of them says, or all the groups that one holds: a reduction over it."""
-    if assigned.column == "folds":
-        wanted = values.max()
-    else:
-        wanted = da.unique(values.ravel())
-    [found] = compute(wanted, what=f"the values of {assigned.column}")
-    found = np.atleast_1d(found)
-    if not np.isfinite(found).all():
-        raise InvalidArgumentError(f"{assigned.column} holds NaN or infinity; give each row a number.")
-    if assigned.column == "folds":
-        return assigned._replace(folds=Folds(max(2, int(found[0]) + 1)))
-    if len(found) < folds.count:
-        raise InvalidArgumentError(
-            f"groups has {len(found)} different ones; {folds.count} folds need as many at least."
-        )
-    return assigned._replace(folds=folds, groups=found.astype(float))
-
-
-def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
-    """Each row's fold, from a splitter of scikit-learn that trains on all rows but those of the test set."""
-    y = column_of(source, "y")
-    if not isinstance(y, np.ndarray):
-        raise InvalidArgumentError(
-            f"folds={splitter!r} lists rows, for data in memory; of lazy data give dask_gd.Folds."
-        )
-    n = source.shape[0]
-    found = np.full(n, -1)
-    for f, (seen, out) in enumerate(splitter if _pairs(splitter) else splitter.split(y, y, groups)):
-        if len(seen) + len(out) < n or (found[out] >= 0).any():
-            raise InvalidArgumentError(
-                f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."
-            )
-        found[out] = f
-    return found
+    return chosen

@@ -12,6 +12,7 @@ from ..kernels.products import rounding_of
 from ..model import penalties
 from ..model.identity import code_of
 from ..model.losses import parameters_of
+from ..solvers import Solver
 from ..store.content import FORMAT, check_content, check_format, check_state
 from ..store.store import Checkpoint, Store, check_same
 from .shared import Shared
@@ -20,20 +21,31 @@ from .unchanged import check_unchanged, rounding_of_sums, summary
 
 
 def spec_of(shared: Shared, scoring: str) -> dict[str, Any]:
-    """What a search must have in common with the one that it goes on from."""
+    """Return what a search must have in common with the stored one that it goes on from."""
     source = shared.source
     total = float(source.shape[0])
-    tried = [candidate.of(total) for candidate in shared.candidates]
-    grid = [{"name": p.name, **penalties.parameters_of(p), **code_of(p)} for p in tried]
     return {
         "loss": {"name": shared.loss.name, **parameters_of(shared.loss)},
-        "candidates": [repr(sorted(p.items())) for p in grid],
-        "solvers": [repr({"name": s.name, **asdict(s), **code_of(s)}) for s in shared.solvers],  # type: ignore[call-overload]
-        "folds": repr(shared.assigned.folds) + shared.assigned.column,
+        "candidates": [_describe_penalty(candidate.of(total)) for candidate in shared.candidates],
+        "solvers": [_describe_solver(solver) for solver in shared.solvers],
+        "folds": repr(shared.assignment.folds) + shared.assignment.column,
         "scoring": scoring,
         "fit_intercept": shared.fit_intercept,
         "data": source.fingerprint(),
     }
+
+
+def _describe_penalty(penalty: penalties.Penalty) -> str:
+    """Return the name, the parameters and the code of a penalty, by name."""
+    parameters = penalties.parameters_of(penalty)
+    described = {"name": penalty.name, **parameters, **code_of(penalty)}
+    return repr(sorted(described.items()))
+
+
+def _describe_solver(solver: Solver) -> str:
+    """Return the name, the parameters and the code of a solver, in their order."""
+    parameters = asdict(solver)  # type: ignore[call-overload]
+    return repr({"name": solver.name, **parameters, **code_of(solver)})
 
 
 def check_data(shared: Shared) -> None:
@@ -41,43 +53,80 @@ def check_data(shared: Shared) -> None:
     assert shared.stored is not None
     assert shared.store is not None
     assert shared.processors is not None
-    stored = shared.stored[0]
-    was = stored.arrays["seen"][1]
-    moments = shared.everything.moments
-    weight = shared.everything.weight
+    stored_round, _ = shared.stored
+    stored_sums = stored_round.arrays["seen"][1]
+    # Sums of another processor may differ by their rounding.
+    moments = shared.all_rows.moments
+    weight = shared.all_rows.weight
     assert moments is not None
-    rounding = rounding_of_sums(was[0, 0] / weight, moments, weight, was, rounding_of(shared.source.dtype))
-    same = partial(shared.processors.are, stored.attributes["dask_gd"]["processors"])
-    check_unchanged(was, summary(shared.everything), rounding, same, shared.store.path)
+    rounding = rounding_of_sums(
+        stored_sums[0, 0] / weight,
+        moments=moments,
+        weight=weight,
+        sums=stored_sums,
+        unit=rounding_of(shared.source.dtype),
+    )
+    same_processors = partial(
+        shared.processors.are,
+        stored_round.attributes["dask_gd"]["processors"],
+    )
+    check_unchanged(
+        stored=stored_sums,
+        now=summary(shared.all_rows),
+        rounding=rounding,
+        same=same_processors,
+        path=shared.store.path,
+    )
 
 
-def checkpoint(shared: Shared, start: np.ndarray, trials: list[Trial]) -> Checkpoint:
-    """All that is needed to go on."""
+def checkpoint(
+    shared: Shared,
+    start: np.ndarray,
+    trials: list[Trial],
+) -> Checkpoint:
+    """Return all that is needed to go on: where trials began, what the first pass added up, and each trial."""
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
-    def add(path: str, array: Any) -> None:
-        array = np.asarray(array, dtype=float)
-        arrays[path] = tuple(f"{path.rpartition('/')[2]}_{i}" for i in range(array.ndim)), array
+    def add(path: str, values: Any) -> None:
+        array = np.asarray(values, dtype=float)
+        name = path.rpartition("/")[2]
+        dims = tuple(f"{name}_{i}" for i in range(array.ndim))
+        arrays[path] = dims, array
 
+    # What all trials share.
     add("start", start)
     if shared.smoothed is not shared.loss:
         add("widths", shared.smoothed.widths)
-    add("seen", summary(shared.everything))
-    told = []
+    add("seen", summary(shared.all_rows))
+
+    # Each trial's state and history; the rest of it are attributes.
+    attributes = []
     for i, trial in enumerate(trials):
         for name, array in trial.state._asdict().items():
             add(f"trials/{i}-state-{name}", array)
         add(f"trials/{i}-held", trial.holdout)
         add(f"trials/{i}-losses", trial.losses)
-        add(f"trials/{i}-held_losses", trial.held_losses)
-        told.append([trial.candidate, trial.fold, trial.reason, float(trial.grad_norm)])
+        add(f"trials/{i}-held_losses", trial.holdout_losses)
+        attributes.append(
+            [
+                trial.candidate,
+                trial.fold,
+                trial.reason,
+                float(trial.grad_norm),
+            ]
+        )
     assert shared.processors is not None
-    fields = {"format": FORMAT, "processors": shared.processors.known(), "spec": shared.spec, "trials": told}
+    fields = {
+        "format": FORMAT,
+        "processors": shared.processors.known(),
+        "spec": shared.spec,
+        "trials": attributes,
+    }
     return Checkpoint(shared.rounds, {"dask_gd": fields}, arrays)
 
 
 def stored_start(shared: Shared, store: Store) -> tuple[Checkpoint, np.ndarray] | None:
-    """The newest round of the same search and where its trials began, or None for an empty store."""
+    """Return the newest round of the same search and where its trials began, or None for an empty store."""
     stored = store.latest(partial(_check_resumable, shared))
     if stored is None:
         return None
@@ -92,26 +141,35 @@ def _check_resumable(shared: Shared, stored: Checkpoint) -> None:
     fields = stored.attributes["dask_gd"]
     if fields.get("format") != FORMAT or fields["spec"] != shared.spec:
         return  # `check_format` or `check_same` says why.
-    if stored.arrays["seen"][1].shape != (3, 1) or not isinstance(fields["processors"], list):
+    # What `check_data` needs.
+    stored_sums = stored.arrays["seen"][1]
+    if stored_sums.shape != (3, 1) or not isinstance(fields["processors"], list):
         raise ValueError("it does not say what its first pass added up")
+    # What `restore` needs: states as their solvers have them.
     start = stored.arrays["start"][1]
     for i, (candidate, fold, _, _) in enumerate(fields["trials"]):
         if not (fold == ALL or 0 <= fold < shared.count):
             raise ValueError(f"trial {i} is of fold {fold}")
-        check_state(stored, f"trials/{i}-state-", shared.solvers[candidate].init(start, 0.0))
+        state = shared.solvers[candidate].init(start, 0.0)
+        check_state(stored, f"trials/{i}-state-", state)
 
 
 def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial]:
-    """The trials as they were."""
+    """Return the trials as they were after a stored round."""
     trials = []
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
-    for i, (candidate, fold, reason, grad_norm) in enumerate(stored.attributes["dask_gd"]["trials"]):
-        trial = shared.trial(candidate, fold, start, shared.seen(shared.folds, fold).weight)
-        fields = trial.state._fields
-        trial.state = type(trial.state)(**{name: arrays[f"trials/{i}-state-{name}"] for name in fields})
+    attributes = stored.attributes["dask_gd"]["trials"]
+    for i, (candidate, fold, reason, grad_norm) in enumerate(attributes):
+        # A new trial has all that the store does not, and the names of its state.
+        weight = shared.all_but(shared.folds, fold).weight
+        trial = shared.trial(candidate, fold, start, weight)
+        state = {}
+        for name in trial.state._fields:
+            state[name] = arrays[f"trials/{i}-state-{name}"]
+        trial.state = type(trial.state)(**state)
         trial.holdout = arrays[f"trials/{i}-held"]
         trial.losses = arrays[f"trials/{i}-losses"].tolist()
-        trial.held_losses = arrays[f"trials/{i}-held_losses"].tolist()
+        trial.holdout_losses = arrays[f"trials/{i}-held_losses"].tolist()
         trial.reason = reason
         trial.grad_norm = grad_norm
         trials.append(trial)

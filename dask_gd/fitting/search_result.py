@@ -1,4 +1,4 @@
-"""`SearchResult`: what a search has found."""
+"""`SearchResult`: the candidates of a search with their scores, and the best of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy as np
 import xarray as xr
 
 from ..errors import DivergenceWarning, InvalidArgumentError
-from ..kernels.shift import unshifted
-from ..model.losses import Loss, classes_of
+from ..model.losses import Loss
 from ..model.penalties import Penalty
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
 from .fit import fit
 from .grid import PARAMETERS
-from .scores import OF_SQUARES
+from .search_data import dataset_of
 from .shared import Shared
-from .trials import ALL, Trial
+from .trials import Trial
 
 logger = logging.getLogger("dask_gd")
 
@@ -46,7 +45,7 @@ class SearchResult:
         Of each candidate's fit to all rows.
     fit_intercept : bool
     max_iter, tol
-        Of the search.
+        As for the search.
     described : str
         The data, in words. Its rows are no part of this.
     dropped : int
@@ -69,133 +68,79 @@ class SearchResult:
 
     @classmethod
     def of(cls, trials: list[Trial], shared: Shared, scoring: str) -> SearchResult:
-        source = shared.source
-        loss = shared.loss
-        count = shared.count
-        n = len(shared.candidates)
-        p = source.shape[1]
-        by = {(trial.candidate, trial.fold): trial for trial in trials}
-        outputs = classes_of(loss) or source.outputs
-        output = () if outputs is None else ("output",)
-
-        def over(value: Any, folds: Any = None) -> np.ndarray:
-            """Of each trial, (candidates, folds, ...), or of those that see all rows, (candidates, ...)."""
-            if folds is None:
-                return np.array([value(by[c, ALL]) for c in range(n)])
-            return np.array([[value(by[c, f]) for f in range(count)] for c in range(n)])
-
-        def of_targets(values: np.ndarray) -> np.ndarray:
-            if source.present is None:
-                return values
-            return source.present.spread(values)
-
-        def coefficients(trial: Trial) -> np.ndarray:
-            if output:
-                return of_targets(trial.weights[:p])
-            return trial.weights[:p, 0]
-
-        def intercept(trial: Trial) -> Any:
-            weights = unshifted(trial.weights, shared.shift)
-            if len(weights) > p:
-                b = weights[p]
-            else:
-                b = np.zeros(weights.shape[1])
-            if output:
-                return of_targets(b)
-            return b[0]
-
-        longest = max(len(trial.losses) for trial in trials)
-
-        def padded(values: list[float], unit: float = 1.0) -> np.ndarray:
-            return np.append(np.array(values) / unit, np.full(longest - len(values), np.nan))
-
-        def history(trial: Trial) -> np.ndarray:
-            return padded(trial.held_losses, shared.folds[trial.fold].weight)
-
-        pairs = ("candidate", "fold")
-        folds = range(count)
-        data = xr.Dataset(
-            {
-                "score": (pairs, over(lambda t: score(t, shared, scoring), folds)),
-                "loss": (pairs, over(lambda t: t.holdout[0] / shared.folds[t.fold].weight, folds)),
-                "n_iter": (pairs, over(lambda t: t.n_iter, folds)),
-                "grad_norm": (pairs, over(lambda t: t.grad_norm, folds)),
-                "reason": (pairs, over(lambda t: t.reason, folds)),
-                "weights": ((*pairs, "feature", *output), over(coefficients, folds)),
-                "intercept": ((*pairs, *output), over(intercept, folds)),
-                "all_weights": (("candidate", "feature", *output), over(coefficients)),
-                "all_intercept": (("candidate", *output), over(intercept)),
-                "all_reason": ("candidate", over(lambda t: t.reason)),
-                "all_n_iter": ("candidate", over(lambda t: t.n_iter)),
-                "all_grad_norm": ("candidate", over(lambda t: t.grad_norm)),
-                "all_objective": (("candidate", "iteration"), over(lambda t: padded(t.losses))),
-                "history": ((*pairs, "iteration"), over(history, folds)),
-                "objective": ((*pairs, "iteration"), over(lambda t: padded(t.losses), folds)),
-            },
-            coords={"fold": list(folds), **coordinates_of(shared)},
-        )
-        if source.feature_names is not None:
-            data = data.assign_coords(feature=list(source.feature_names))
-        if source.present is None:
-            output_names = source.output_names
-        else:
-            output_names = source.present.names
-        if output_names is not None and outputs == source.outputs:
-            data = data.assign_coords(output=list(output_names))
-        lost = sum(t.reason == "max_iter" for t in trials)
-        if lost:
+        """Return the result of trials at their end; warn in the log of those that ``max_iter`` has ended."""
+        data = dataset_of(trials, shared, scoring)
+        # These are no error: their scores may tell the candidates apart all the same.
+        unfinished = sum(trial.reason == "max_iter" for trial in trials)
+        if unfinished:
             logger.warning(
                 "%d of %d fits of the search took max_iter=%d steps without coming to an end, see data.reason.",
-                lost,
+                unfinished,
                 len(trials),
                 shared.max_iter,
             )
-        total = shared.everything
+
+        # Penalties are those of the fits to all rows, whose weight decides an alpha that is given as C.
+        source = shared.source
+        all_rows = shared.all_rows
         return cls(
-            data,
-            scoring,
-            passes=shared.taken,
-            loss=loss,
-            penalties=tuple(candidate.of(total.weight) for candidate in shared.candidates),
+            data=data,
+            scoring=scoring,
+            passes=shared.passes_taken,
+            loss=shared.loss,
+            penalties=tuple(candidate.of(all_rows.weight) for candidate in shared.candidates),
             solvers=tuple(shared.solvers),
             fit_intercept=shared.fit_intercept,
             max_iter=shared.max_iter,
             tol=shared.tol,
             described=repr(source),
-            dropped=source.shape[0] - total.rows,
+            dropped=source.shape[0] - all_rows.rows,
             sample_dims=source.sample_dims,
             target_attrs=source.target_attrs,
         )
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The names of the parameters that tell candidates apart, which are coordinates of ``data``."""
+        """The names of the parameters that distinguish candidates, which are coordinates of ``data``."""
         return tuple(name for name in PARAMETERS if name in self.data.coords)
 
     @property
     def scores(self) -> xr.DataArray:
-        """(candidate, fold), greater is better."""
+        """The scores (candidate, fold), greater is better."""
         return self.data.score
 
     @property
     def rates(self) -> xr.DataArray:
-        """What each candidate's learning rate is like: "diverges" (or ends above the start), "crawls" (it ends, or was
-        dropped, before 99% of the objective's fall with the fastest candidate is done), or "good".
+        """A verdict on each candidate's learning rate: "diverges", "crawls" or "good".
+
+        A rate "diverges" also where the objective ends above the start. It "crawls" if it ends, or was dropped, before
+        99% of the objective's fall with the fastest candidate is done.
         """
         if "learning_rate" not in self.data.coords:
             raise InvalidArgumentError("rates are those of a search over learning_rates; this had none.")
+
+        # The objective at the start and at the end, means over folds.
         objective = self.data.objective.values
-        ends = np.isfinite(objective).sum(axis=2, keepdims=True) - 1
+        lengths = np.isfinite(objective).sum(axis=2, keepdims=True)
         start = objective[:, :, 0].mean(axis=1)
-        last = np.take_along_axis(objective, ends, axis=2).mean(axis=(1, 2))
-        lost = (self.data.reason == "diverged").any("fold").values | ~(last <= start)
-        whole = np.max(start - last, initial=0.0, where=~lost)
-        told = np.where(start - last >= 0.99 * whole, "good", "crawls")
-        return self.data.learning_rate.copy(data=np.where(lost, "diverges", told)).rename("rates")
+        last = np.take_along_axis(objective, lengths - 1, axis=2).mean(axis=(1, 2))
+
+        # The fall of each candidate, against the largest.
+        has_diverged = (self.data.reason == "diverged").any("fold").values
+        diverges = has_diverged | ~(last <= start)
+        fall = start - last
+        largest = np.max(fall, initial=0.0, where=~diverges)
+        rates = np.where(fall >= 0.99 * largest, "good", "crawls")
+        rates = np.where(diverges, "diverges", rates)
+        return self.data.learning_rate.copy(data=rates).rename("rates")
 
     @property
     def best_index(self) -> int:
-        """The candidate with the best mean score over the folds, the first of several; none that diverged."""
+        """The candidate with the best mean score over the folds, the first where several have it.
+
+        A candidate that diverged is never the best.
+        """
+        # NaN in one fold makes the mean NaN.
         means = self.data.score.mean("fold", skipna=False).values
         if np.isnan(means).all():
             raise InvalidArgumentError("Every candidate diverged in some fold; try smaller learning rates.")
@@ -203,53 +148,61 @@ class SearchResult:
 
     @property
     def best(self) -> dict[str, Any]:
-        """Its parameters."""
-        chosen = self.data.isel(candidate=self.best_index)
-        return {name: chosen[name].item() for name in self.parameter_names}
+        """The parameters of the best candidate."""
+        candidate = self.data.isel(candidate=self.best_index)
+        return {name: candidate[name].item() for name in self.parameter_names}
 
     def lines(self) -> list[list[str]]:
-        """The table that `print` shows, cell by cell: a heading, and a line for each candidate."""
+        """Return the table that `print` shows, cell by cell: a heading, and a line for each candidate."""
         data = self.data
         names = self.parameter_names
         means = data.score.mean("fold", skipna=False).values
         spread = data.score.std("fold").values
+        # Without a best candidate there is no telling rates apart.
         best = None
+        rates = None
         if not np.isnan(means).all():
             best = self.best_index
-        if best is None or "learning_rate" not in data.coords:
-            rates = None
-        else:
-            rates = self.rates
+            if "learning_rate" in data.coords:
+                rates = self.rates
         lines = [[" ", *names, "score", "spread", "steps", "ended"]]
+
+        # A star marks the best.
         for c in range(data.sizes["candidate"]):
-            at = data.isel(candidate=c)
-            own = [value if isinstance(value := at[name].item(), str) else f"{value:.6g}" for name in names]
-            reasons = ", ".join(sorted(set(at.reason.values.tolist())))
-            if rates is None:
-                reasons += ""
-            else:
-                reasons += f" ({rates[c].item()})"
-            steps = f"{int(at.n_iter.max())}"
-            lines.append(["*" if c == best else " ", *own, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, reasons])
+            candidate = data.isel(candidate=c)
+            mark = " "
+            if c == best:
+                mark = "*"
+            parameters = [_cell(candidate[name].item()) for name in names]
+            reasons = set(candidate.reason.values.tolist())
+            ended = ", ".join(sorted(reasons))
+            if rates is not None:
+                ended += f" ({rates[c].item()})"
+            steps = f"{int(candidate.n_iter.max())}"
+            lines.append([mark, *parameters, f"{means[c]:.6g}", f"{spread[c]:.2g}", steps, ended])
         return lines
 
     def heading(self) -> str:
-        """What was searched, in a line."""
+        """Return a line on what was searched."""
         return (
             f"search of {self.data.sizes['candidate']} candidates on {self.data.sizes['fold']} folds by {self.scoring}"
         )
 
     def __str__(self) -> str:
+        # Columns are aligned at their right edge.
         lines = self.lines()
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join([self.heading(), *("  ".join(map(str.rjust, line, widths)) for line in lines)])
+        table = ["  ".join(map(str.rjust, line, widths)) for line in lines]
+        return "\n".join([self.heading(), *table])
 
     __repr__ = __str__
 
     def plot(self, axes: Any = None) -> Any:
-        """The score against the candidates' parameter, its mean and spread over the folds, or of learning rates the
-        loss held out against the iteration; needs matplotlib, and gives its Axes.
+        """Draw the score against the candidates' parameter, its mean and spread over the folds.
+
+        For learning rates, draw the loss held out against the iteration. Needs matplotlib, and returns its Axes.
         """
+        # Imported here, so that only plots need matplotlib.
         from ..display.plots import plot_search
 
         return plot_search(self, axes)
@@ -290,19 +243,25 @@ class SearchResult:
             If that fit has diverged, which is not seen on rows held out.
         """
         best = self.best_index
+        # The fit that the search has made.
         if x is None:
             if options or y is not None:
                 raise InvalidArgumentError(
                     f"refit({', '.join(options) or 'y'}=...) reads the rows again, and a search keeps none: "
                     "give them too, refit(x, y, ...) as for the search."
                 )
-            return self._found(best)
+            return self._fit_of(best)
+
+        # Or on from there, with nothing else that decides where a fit ends.
         decided = {"loss", "penalty", "solver", "fit_intercept", "initial_weights"} & options.keys()
         if decided:
             raise InvalidArgumentError(
                 f"refit({min(decided)}=...): the search has decided on that; dask_gd.fit makes any other fit."
             )
-        parameters = self._found(best).parameters
+        # Without an intercept its row is no part of the start.
+        parameters = self._fit_of(best).parameters
+        if not self.fit_intercept:
+            parameters = parameters[:-1]
         return fit(
             x,
             y,
@@ -310,14 +269,14 @@ class SearchResult:
             penalty=self.penalties[best],
             solver=self.solvers[best],
             fit_intercept=self.fit_intercept,
-            initial_weights=parameters if self.fit_intercept else parameters[:-1],
+            initial_weights=parameters,
             **{"max_iter": self.max_iter, "tol": self.tol, **options},
         )
 
-    def _found(self, candidate: int) -> FitResult:
+    def _fit_of(self, candidate: int) -> FitResult:
         """Return a candidate's fit to all rows, as the search has left it."""
-        chosen = self.data.isel(candidate=candidate, drop=True)
-        reason = chosen.all_reason.item()
+        values = self.data.isel(candidate=candidate, drop=True)
+        reason = values.all_reason.item()
         if reason == "diverged":
             warnings.warn(
                 f"The fit of candidate {candidate} to all rows diverged, though it did not without some of them. Its "
@@ -325,53 +284,38 @@ class SearchResult:
                 DivergenceWarning,
                 stacklevel=3,
             )
-        steps = np.arange(chosen.all_n_iter.item() + 1)
-        values = {name: np.zeros(len(steps)) for name in HISTORY}
-        values["loss"] = chosen.all_objective.values[: len(steps)]
-        values["step_size"] = np.full(len(steps), np.nan)
-        values["grad_norm"] = np.where(steps == steps[-1], chosen.all_grad_norm.item(), np.nan)
-        history = {name: ("iteration", values[name]) for name in HISTORY}
+
+        # Its history: the passes are those of all candidates, and only the last gradient is known.
+        steps = np.arange(values.all_n_iter.item() + 1)
+        histories = {name: np.zeros(len(steps)) for name in HISTORY}
+        histories["loss"] = values.all_objective.values[: len(steps)]
+        histories["step_size"] = np.full(len(steps), np.nan)
+        histories["grad_norm"] = np.where(steps == steps[-1], values.all_grad_norm.item(), np.nan)
+        history = xr.Dataset(
+            {name: ("iteration", histories[name]) for name in HISTORY},
+            coords={"iteration": steps},
+        )
+
         penalty = self.penalties[candidate]
+        penalised = np.any(penalty.curvature()) or np.any(penalty.absolute())
         return FitResult(
-            weights=chosen.all_weights.rename("weights"),
-            intercept=chosen.all_intercept.rename("intercept"),
-            history=xr.Dataset(history, coords={"iteration": steps}),
+            weights=values.all_weights.rename("weights"),
+            intercept=values.all_intercept.rename("intercept"),
+            history=history,
             n_iter=len(steps) - 1,
             converged=reason == "converged",
             reason=reason,
             loss=self.loss,
             fit_intercept=self.fit_intercept,
-            penalised=bool(np.any(penalty.curvature()) or np.any(penalty.absolute())),
+            penalised=bool(penalised),
             dropped=self.dropped,
             sample_dims=self.sample_dims,
             target_attrs=self.target_attrs,
         )
 
 
-def coordinates_of(shared: Shared) -> dict[str, Any]:
-    """The candidates' coordinates: those parameters that some of them have."""
-    found = {}
-    for name in PARAMETERS:
-        values = [getattr(c, name) for c in shared.candidates]
-        if name == "penalty":
-            values = [None if c.alpha is not None or c.C is not None else repr(c.penalty) for c in shared.candidates]
-            if len(set(values)) == 1:
-                values = []
-        if any(v is not None for v in values):
-            found[name] = ("candidate", values)
-    return found
-
-
-def score(trial: Trial, shared: Shared, scoring: str) -> float:
-    """Of a trial, on the rows of its fold."""
-    if trial.reason in ("diverged", "dropped"):
-        return np.nan
-    fold = shared.folds[trial.fold]
-    found = trial.holdout[1] / fold.weight
-    if shared.score is None:
-        # Half the squared error is the loss, summed over outputs.
-        found = -trial.holdout[0] / fold.weight * (2 / trial.weights.shape[1] if scoring in OF_SQUARES else 1)
-    if scoring != "r2":
-        return found
-    total, squares = shared.fold_targets[trial.fold, :, 0] / fold.weight
-    return 1 + found / (squares - total**2)
+def _cell(parameter: Any) -> str:
+    """Return a parameter as the table shows it."""
+    if isinstance(parameter, str):
+        return parameter
+    return f"{parameter:.6g}"

@@ -9,7 +9,7 @@ import numpy as np
 from ..events import RoundEnded, SearchStarted
 from ..kernels.base import Sums
 from ..kernels.shift import shifted
-from ..model.penalties import L2
+from ..model.penalties import L2, Penalty
 from ..solvers.objective import Quadratic, ridge_path
 from ..store.store import Store
 from ..worker_env import one_blas_thread
@@ -24,26 +24,38 @@ class SearchRun(Shared):
 
     def open(self, store: Store, scoring: str) -> None:
         """Take the store, and what it holds of this search."""
-        self.store, self.spec = store, spec_of(self, scoring)
+        self.store = store
+        self.spec = spec_of(self, scoring)
         self.processors = Processors()
         self.stored = stored_start(self, store)
 
     def run(self, start: np.ndarray) -> list[Trial]:
-        """All trials, from a start (q, k, 1), parameters of the rows as they are, or from where the store has them."""
+        """Return all trials at their end.
+
+        They begin at a start (q, k, 1), parameters of the rows as they are, or where the store has them.
+        """
+        # The first pass, unless a path's alphas have taken it, and its sums against the stored ones.
         if self.stored is not None:
-            start = self.stored[1]
+            _, start = self.stored
         if not self.passes:
             self.begin(start)
         if self.stored is not None:
             check_data(self)
-        self.asked, start = start, shifted(start, self.shift)
-        free = self.loss.quadratic and not self.batched
-        if free:
-            trials = self.without_passes(start)
+
+        # A squared loss needs no more, if each step reads all rows.
+        self.start = start
+        start = shifted(start, self.shift)
+        if self.loss.quadratic and not self.batched:
+            trials = self.run_on_statistics(start)
         else:
-            trials = self.with_passes(start)
-        if self.batched or (self.score is not None and any(np.isnan(trial.holdout[1]) for trial in trials)):
-            self.score_held(trials)
+            trials = self.run_in_passes(start)
+
+        # Scores that no pass has summed at the weights where trials ended.
+        lacks_scores = False
+        if self.score is not None:
+            lacks_scores = any(np.isnan(trial.holdout[1]) for trial in trials)
+        if self.batched or lacks_scores:
+            self.score_holdout(trials)
         self.check_stamps()
         return trials
 
@@ -52,124 +64,220 @@ class SearchRun(Shared):
         if self.stamps is not None:
             self.stamps.check(self.passes, "search", self.store and self.store.path)
 
-    def with_passes(self, start: np.ndarray) -> list[Trial]:
-        """All trials, those of a batch in passes that they share."""
+    def started(self) -> SearchStarted:
+        """Return the event of the search's start."""
+        candidates = len(self.candidates)
+        path = None
+        if self.store is not None:
+            path = str(self.store.path)
+        resumed_from = None
+        if self.stored is not None:
+            resumed_from = self.stored[0].iteration
+        return SearchStarted(
+            run=self.name,
+            data=repr(self.source),
+            loss=repr(self.loss),
+            candidates=candidates,
+            folds=self.count,
+            fits=candidates * (self.count + 1),
+            rows=self.source.shape[0],
+            nbytes=self.source.nbytes,
+            store=path,
+            resumed_from=resumed_from,
+        )
+
+    # Trials that take passes.
+
+    def run_in_passes(self, start: np.ndarray) -> list[Trial]:
+        """Return all trials at their end, those of a batch run in passes that they share."""
         trials: list[Trial] = []
         if self.stored is not None:
-            trials = restore(self, self.stored[0], start)
-            self.rounds = self.stored[0].iteration
+            stored_round, _ = self.stored
+            trials = restore(self, stored_round, start)
+            self.rounds = stored_round.iteration
         begun = {trial.candidate for trial in trials}
         for batch in self.batches(start):
+            # The first round takes its step from the first pass, which all batches share.
             if not begun.issuperset(batch):
-                trials += self.begun(batch, start)
+                trials += self.begin_batch(batch, start)
                 self.end_round(trials)
-            while left := [trial for trial in trials if not trial.done]:
-                told = self.evaluate(left)
-                with one_blas_thread():
-                    for trial, (sums, holdout) in zip(left, told, strict=True):
-                        trial.tell(sums, holdout, self.max_iter, -1.0 if self.batched else self.tol)
+            while running := [trial for trial in trials if not trial.done]:
+                self.advance(running)
                 if all(self.candidates[c].learning_rate is not None for c in batch):
-                    halve([t for t in trials if t.candidate in batch], [part.weight for part in self.folds])
+                    of_batch = [trial for trial in trials if trial.candidate in batch]
+                    halve(of_batch, [sums.weight for sums in self.folds])
                 self.end_round(trials)
         return trials
 
-    def end_round(self, trials: list[Trial]) -> None:
-        self.rounds += 1
-        if len(trials) == len(self.candidates) * (self.count + 1) and all(trial.done for trial in trials):
-            self.check_stamps()
-        if self.store is not None:
-            self.store.commit(checkpoint(self, self.asked, trials))
-        left = [trial.candidate for trial in trials if not trial.done]
-        began = self.began
-        self.began = time.perf_counter()
-        of = len(self.candidates) * (self.count + 1), len(set(left)), self.began - began
-        self.callbacks.tell(RoundEnded(self.passes, len(left), *of, self.name))
-
-    def started(self) -> SearchStarted:
-        where = None
-        if self.store is not None:
-            where = str(self.store.path)
-        n = len(self.candidates)
-        size = (self.source.shape[0], self.source.nbytes)
-        of = repr(self.source), repr(self.loss), n, self.count, n * (self.count + 1)
-        resumed = None
-        if self.stored is not None:
-            resumed = self.stored[0].iteration
-        return SearchStarted(self.name, *of, *size, where, resumed)
-
-    def begun(self, batch: list[int], start: np.ndarray) -> list[Trial]:
-        """The trials of some candidates, after the first pass, which has evaluated the point where all begin."""
-        seen = {fold: self.seen(self.folds, fold) for fold in (ALL, *range(self.count))}
-        trials = [self.trial(c, fold, start, seen[fold].weight) for c in batch for fold in seen]
+    def begin_batch(self, batch: list[int], start: np.ndarray) -> list[Trial]:
+        """Return the trials of these candidates, with a step from the first pass, which has evaluated the start."""
+        # What each fold's fit sees, and what the fit to all rows sees.
+        sums: dict[int, Sums] = {}
+        for fold in (ALL, *range(self.count)):
+            sums[fold] = self.all_but(self.folds, fold)
+        trials = []
+        for c in batch:
+            for fold in sums:
+                weight = sums[fold].weight
+                trials.append(self.trial(c, fold, start, weight))
+        # Steps that read a sample of the partitions take none from all of them.
+        if self.batched:
+            return trials
         with one_blas_thread():
-            for trial in trials if not self.batched else ():
+            for trial in trials:
                 holdout = np.array([[0.0], [np.nan]])
                 if trial.fold != ALL:
                     holdout[0] = self.folds[trial.fold].loss
-                trial.tell(seen[trial.fold], holdout, self.max_iter, self.tol)
+                trial.advance(sums[trial.fold], holdout, self.max_iter, self.tol)
         return trials
 
-    def without_passes(self, start: np.ndarray) -> list[Trial]:
-        """All trials of a squared loss, from each fold's sufficient statistics.
+    def advance(self, trials: list[Trial]) -> None:
+        """Have trials take a step, from a pass at all their queries."""
+        # The gradient of a sample is no sign of an end.
+        tol = self.tol
+        if self.batched:
+            tol = -1.0
+        evaluated = self.evaluate(trials)
+        with one_blas_thread():
+            for trial, (sums, holdout) in zip(trials, evaluated, strict=True):
+                trial.advance(sums, holdout, self.max_iter, tol)
 
-        From the strongest penalty down, each where the one before has ended, if its solver does not depend on where it
-        begins; those with L2 alone end where `ridge_path` says, if that is within ``tol``.
+    def end_round(self, trials: list[Trial]) -> None:
+        """Commit a round, and tell of it."""
+        self.rounds += 1
+        fits = len(self.candidates) * (self.count + 1)
+        running = [trial.candidate for trial in trials if not trial.done]
+        # The last round is committed only if the data has stayed as it was.
+        if len(trials) == fits and not running:
+            self.check_stamps()
+        if self.store is not None:
+            self.store.commit(checkpoint(self, self.start, trials))
+        began = self.round_began
+        self.round_began = time.perf_counter()
+        self.callbacks.tell(
+            RoundEnded(
+                passes=self.passes,
+                running=len(running),
+                fits=fits,
+                candidates=len(set(running)),
+                seconds=self.round_began - began,
+                run=self.name,
+            )
+        )
+
+    # Trials of a squared loss, which need no pass but the first.
+
+    def run_on_statistics(self, start: np.ndarray) -> list[Trial]:
+        """Return all trials of a squared loss at their end, from each fold's sufficient statistics.
+
+        They run from the strongest penalty down, each from where the one before has ended, if its solver does not
+        depend on where it begins. Those with L2 alone end where `ridge_path` says, if that is within ``tol``.
         """
         trials: list[Trial] = []
         for fold in (ALL, *range(self.count)):
             with one_blas_thread():
-                trials += self.of_statistics(start, fold, self.seen(self.folds, fold))
+                trials += self.run_fold(fold, FoldStatistics(self, start, fold))
         return trials
 
-    def of_statistics(self, start: np.ndarray, fold: int, sums: Sums) -> list[Trial]:
-        """A fold's trials, from the sums over the other rows at the start."""
-        trials = []
-        at = start
+    def run_fold(self, fold: int, statistics: FoldStatistics) -> list[Trial]:
+        """Return a fold's trials at their end."""
+        weight = statistics.others.sums.weight
+        start = statistics.others.center
+        penalties = [candidate.of(weight) for candidate in self.candidates]
+
+        # The strongest first: by the absolute values, and by the squares beside them.
+        absolute = [-np.max(penalty.absolute()) for penalty in penalties]
+        squares = [np.max(penalty.curvature()) for penalty in penalties]
+        strengths = np.array(squares)
+        order = np.argsort(np.array(absolute) - strengths, kind="stable")
+
+        # The minima of all with L2 alone.
         p = self.source.shape[1]
-        seen = Quadratic(start, sums)
-        held = None
-        if fold != ALL:
-            held = Quadratic(start, self.folds[fold])
-        penalties = [candidate.of(sums.weight) for candidate in self.candidates]
-        strengths = np.array([np.max(penalty.curvature()) for penalty in penalties])
-        order = np.argsort([-np.max(penalty.absolute()) for penalty in penalties] - strengths, kind="stable")
-        ridge = ridge_path(start, sums, p, strengths)
-        there = seen(ridge)
-        loss = there.loss / sums.weight
-        slope = there.gradient / sums.weight
-        loss = loss + 0.5 * strengths * (ridge[:p] ** 2).sum(axis=(0, 1))
-        slope[:p] = slope[:p] + strengths * ridge[:p]
-        out = np.full((2, len(strengths)), np.nan)
-        if held is None:
-            out[0] = 0.0
-        else:
-            out[0] = held(ridge).loss
+        ridge, loss, gradient = statistics.ridge_minima(strengths, p)
+        holdout = statistics.holdout(ridge)
+
+        trials = []
+        last_weights = start
         for c in order.tolist():
+            # Where it begins: at its minimum, at that of the penalty before, or where all begin.
+            of_candidate = slice(c, c + 1)
             begin = start
-            searches = self.solvers[c].searches
-            one = slice(c, c + 1)
-            plain = isinstance(penalties[c], L2) and not np.ndim(penalties[c].curvature())
-            plain = plain and searches and bool(np.isfinite(loss[c]))
-            if searches:
-                begin = at
-                if plain:
-                    begin = ridge[:, :, one]
-            trial = self.trial(c, fold, begin, sums.weight, penalties[c])
+            is_known = False
+            if self.solvers[c].searches:
+                begin = last_weights
+                is_known = is_ridge(penalties[c]) and bool(np.isfinite(loss[c]))
+            if is_known:
+                begin = ridge[:, :, of_candidate]
+            trial = self.trial(c, fold, begin, weight, penalties[c])
             trials.append(trial)
-            if plain:
-                # A single step from the start.
-                trial.losses.append(float(sums.loss[0]) / sums.weight)
-                trial.held_losses.append(0.0 if fold == ALL else float(self.folds[fold].loss[0]))
-            if plain and trial.ends(loss[one], slope[:, :, one], out[:, c], self.tol):
-                continue
+
+            # A minimum that is known is a single step from the start.
+            if is_known:
+                trial.losses.append(statistics.start_loss)
+                trial.holdout_losses.append(statistics.start_holdout_loss)
+                is_end = trial.ends(
+                    loss[of_candidate],
+                    gradient=gradient[:, :, of_candidate],
+                    holdout=holdout[:, c],
+                    tol=self.tol,
+                )
+                if is_end:
+                    continue
+
+            # Others iterate on the statistics.
             while not trial.done:
                 query = trial.state.query
-                left = np.full((2, query.shape[2]), np.nan)
-                if held is None:
-                    left[0] = 0.0
-                else:
-                    left[0] = held(query).loss
-                trial.tell(seen(query), left, self.max_iter, self.tol)
+                trial.advance(
+                    statistics.others(query),
+                    holdout=statistics.holdout(query),
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                )
             if np.isfinite(trial.state.weights).all():
-                at = trial.state.weights
+                last_weights = trial.state.weights
         return trials
+
+
+def is_ridge(penalty: Penalty) -> bool:
+    """Return whether a penalty is L2 alone, with one strength for all features."""
+    return isinstance(penalty, L2) and not np.ndim(penalty.curvature())
+
+
+class FoldStatistics:
+    """A squared loss on the rows of a fold and on all others, from their sums at the start of the search."""
+
+    def __init__(self, shared: Shared, start: np.ndarray, fold: int):
+        sums: Sums = shared.all_but(shared.folds, fold)
+        self.others = Quadratic(start, sums)
+        self.own: Quadratic | None = None
+        #: At the start: the mean loss over the others, and the sum of the loss over the fold.
+        self.start_loss = float(sums.loss[0]) / sums.weight
+        self.start_holdout_loss = 0.0
+        if fold != ALL:
+            self.own = Quadratic(start, shared.folds[fold])
+            self.start_holdout_loss = float(shared.folds[fold].loss[0])
+
+    def holdout(self, query: np.ndarray) -> np.ndarray:
+        """Return the sums of loss and score over the fold's rows, (2, m); scores are NaN, as they need predictions."""
+        holdout = np.full((2, query.shape[2]), np.nan)
+        holdout[0] = 0.0
+        if self.own is not None:
+            holdout[0] = self.own(query).loss
+        return holdout
+
+    def ridge_minima(
+        self,
+        strengths: np.ndarray,
+        p: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the minima with these L2 strengths (m,), (q, k, m), and the objective's values (m,) and gradients."""
+        sums = self.others.sums
+        weights = ridge_path(self.others.center, sums, p, strengths)
+        # Means of the loss, and the penalty, which has no part in the intercept.
+        at_minima = self.others(weights)
+        squares = (weights[:p] ** 2).sum(axis=(0, 1))
+        loss = at_minima.loss / sums.weight
+        loss = loss + 0.5 * strengths * squares
+        gradient = at_minima.gradient / sums.weight
+        gradient[:p] = gradient[:p] + strengths * weights[:p]
+        return weights, loss, gradient

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -14,20 +13,29 @@ import numpy as np
 from .. import passes
 from ..errors import DataError
 from ..events import Callbacks
-from ..kernels.base import BOUND, EXACT, Request, Sums, combine, curvatures, expand_class_pairs, sums_bytes
+from ..kernels.base import (
+    BOUND,
+    EXACT,
+    Request,
+    Sums,
+    combine,
+    curvatures,
+    expand_class_pairs,
+    sums_bytes,
+)
 from ..kernels.base import candidates as widest
 from ..kernels.products import rounding_of
-from ..kernels.shift import read_shifted, shifted
+from ..kernels.shift import read_shifted
 from ..model.losses import Loss
-from ..model.penalties import L1, ElasticNet, Penalty
+from ..model.penalties import Penalty
 from ..passes import draw_partitions
 from ..solvers import Newton, Solver
-from ..solvers.objective import Quadratic, about_mean
+from ..solvers.objective import about_mean
 from ..sources import Source
 from ..sources.stamps import Stamps
 from ..store.store import Checkpoint, Store, said_of
-from .fit import fit
-from .folds import Assigned, ByFold, HoldOut
+from .fold_kernels import ByFold, HoldOut
+from .folds import Assignment
 from .forecast import unit_of
 from .grid import Candidate
 from .scores import OfRows
@@ -37,12 +45,10 @@ from .unchanged import Processors
 
 logger = logging.getLogger("dask_gd")
 
-#: What the trials of one batch may hold on the client, and what the sums of one pass may be: candidates beyond that are
-#: tried after these.
-BATCH_BYTES, SUMS_BYTES = 1 << 30, 64 << 20
-
-#: A strength with which every weight is 0.
-ALL_BUT_INFINITE = 1e100
+#: Bytes that the trials of one batch may hold on the client; candidates beyond that are tried after these.
+BATCH_BYTES = 1 << 30
+#: Bytes that the sums of one pass may have; the same goes for candidates beyond that.
+SUMS_BYTES = 64 << 20
 
 
 class Shared:
@@ -52,7 +58,7 @@ class Shared:
         self,
         source: Source,
         loss: Loss,
-        assigned: Assigned,
+        assignment: Assignment,
         score: OfRows | None,
         candidates: list[Candidate],
         solvers: list[Solver],
@@ -61,39 +67,46 @@ class Shared:
         fit_intercept: bool,
         seed: int,
     ):
-        self.seed = seed
-        self.fit_intercept = fit_intercept
+        # The search's arguments.
         self.source = source
         self.loss = loss
-        self.assigned = assigned
+        self.assignment = assignment
         self.score = score
-        # What passes evaluate: of a quantile's loss one that is smoothed.
-        self.smoothed: Any = loss
         self.candidates = candidates
         self.solvers = solvers
         self.max_iter = max_iter
         self.tol = tol
-        self.count = assigned.folds.count
+        self.fit_intercept = fit_intercept
+        self.seed = seed
+        self.count = assignment.folds.count
+        # What passes evaluate: of a quantile's loss one that is smoothed.
+        self.smoothed: Any = loss
+        # The run: its name, its listeners and its store.
         self.name = uuid.uuid4().hex[:8]
-        self.passes = 0
         self.callbacks = Callbacks()
-        self.began = time.perf_counter()
         self.store: Store | None = None
         self.stamps: Stamps | None = None
         self.stored: tuple[Checkpoint, np.ndarray] | None = None
+        self.spec: dict[str, Any] = {}
+        self.processors: Processors | None = None
+        # Where the trials begin, as parameters of the rows as they are.
+        self.start = np.empty(0)
         # Subtracted from the rows: the trials' parameters are those of such rows.
         self.shift: np.ndarray | None = None
         # Sums of the targets and of their squares in each fold, (folds + 1, 2, k).
         self.fold_targets = np.empty((0, 2, 0))
-        self.asked = np.empty(0)
-        self.spec: dict[str, Any] = {}
-        self.processors: Processors | None = None
+        # Readings so far, whole or not; the same in passes over all rows; and rounds.
+        self.passes = 0
+        self.passes_taken = 0.0
         self.rounds = 0
-        self.taken = 0.0
+        self.round_began = time.perf_counter()
 
     def committed(self) -> str:
         """Return a sentence on what has been committed, for errors of the cluster."""
-        return said_of(self.store, self.rounds if self.rounds or self.stored else -1)
+        iteration = -1
+        if self.rounds or self.stored:
+            iteration = self.rounds
+        return said_of(self.store, iteration)
 
     def release(self) -> None:
         """Have the workers drop what they keep."""
@@ -103,13 +116,16 @@ class Shared:
 
     @property
     def batched(self) -> bool:
-        """Each step reads some partitions only, see `SGD`."""
+        """Whether each step reads a sample of the partitions, see `SGD`."""
         return any(getattr(solver, "batch", 1.0) < 1.0 for solver in self.solvers)
 
     def begin(self, start: np.ndarray) -> None:
-        """The first pass: the sums of each fold at the start, parameters of the rows as they are."""
+        """Take the first pass: the sums of each fold at the start, parameters of the rows as they are."""
         self.source = passes.persist(self.source)
-        request = Request(curvature=EXACT if self.loss.quadratic else _curvature(self.solvers, start), moments=True)
+        curvature: str | None = EXACT
+        if not self.loss.quadratic:
+            curvature = _curvature(self.solvers, start)
+        request = Request(curvature=curvature, moments=True)
 
         def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.shift = shift
@@ -117,176 +133,208 @@ class Shared:
             return reduce(combine, self.folds)
 
         p = self.source.shape[1]
-        found, _ = read_shifted(read, start, None, p, self.source.dtype)
-        self.everything = about_mean(found, self.loss, p)
+        sums, _ = read_shifted(read, start, None, p, self.source.dtype)
+        self.all_rows = about_mean(sums, self.loss, p)
         self.check_folds()
 
-    def scale_path(self, start: np.ndarray) -> None:
-        """Multiply the alphas with the least that makes every weight 0: the largest slope of the mean loss by a weight,
-        where all are 0 and the intercept is the best, over l1_ratio (Friedman, Hastie and Tibshirani, 2010,
-        "Regularization paths for generalized linear models via coordinate descent", section 2.5).
-        """
-        p = self.source.shape[1]
-        nothing = np.zeros_like(start)
-        if self.loss.quadratic:
-            self.begin(start)
-            sums = Quadratic(shifted(start, self.shift), self.everything)(nothing)
-            assert sums.curvature is not None
-            h = sums.curvature[:, :, 0]
-            slope = sums.gradient[:p, :, 0] - h[:p, p:] @ (sums.gradient[p:, :, 0] / h[p:, p:].reshape(-1, 1))
-        else:
-            without = L1(ALL_BUT_INFINITE)
-            run = fit(self.source, loss=self.loss, penalty=without, fit_intercept=self.fit_intercept, tol=self.tol)
-            nothing[p:] = run.parameters[p : len(start), :, None]
-
-            def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
-                request = Request(moments=True, shift=shift)
-                step = -1 if shift is None else -2
-                return passes.evaluate(self.source, query, self.loss, request, self.name, step)
-
-            sums, _ = read_shifted(read, nothing, None, p, self.source.dtype)
-            slope = sums.gradient[:p, :, 0]
-        top = float(np.abs(slope).max() / sums.weight)
-
-        def scaled(candidate: Candidate) -> Candidate:
-            assert candidate.alpha is not None
-            assert candidate.l1_ratio is not None
-            alpha = candidate.alpha * top / candidate.l1_ratio
-            return replace(candidate, alpha=alpha, penalty=ElasticNet(alpha, candidate.l1_ratio))
-
-        self.candidates = [scaled(candidate) for candidate in self.candidates]
-
     def batches(self, start: np.ndarray) -> list[list[int]]:
-        """Candidates that fit in memory together."""
+        """Return the candidates in lists that fit in memory together."""
         q, k, _ = start.shape
-        newton = any(isinstance(s, Newton) for s in self.solvers)
-        each = 8 * (self.count + 1) * ((q * k) ** 2 * 3 if newton else q * k * 40)
-        # A first step may try several lengths.
-        sums = 8 * q * k * (self.count + 1) * widest(q)
-        some = max(1, min(BATCH_BYTES // each, SUMS_BYTES // sums))
         n = len(self.candidates)
-        if some < n:
-            logger.warning("%d candidates do not fit in memory together; %d are tried at a time.", n, some)
-        return [list(range(i, min(i + some, n))) for i in range(0, n, some)]
+        # A state has curvatures, or else some vectors.
+        numbers = q * k * 40
+        if any(isinstance(solver, Newton) for solver in self.solvers):
+            numbers = (q * k) ** 2 * 3
+        state_bytes = 8 * (self.count + 1) * numbers
+        # A first step may try several lengths.
+        query_bytes = 8 * q * k * (self.count + 1) * widest(q)
+        size = max(1, min(BATCH_BYTES // state_bytes, SUMS_BYTES // query_bytes))
+        if size < n:
+            logger.warning("%d candidates do not fit in memory together; %d are tried at a time.", n, size)
+        return _in_lists(list(range(n)), size)
 
     def trial(
-        self, candidate: int, fold: int, start: np.ndarray, weight: float, penalty: Penalty | None = None
+        self,
+        candidate: int,
+        fold: int,
+        start: np.ndarray,
+        weight: float,
+        penalty: Penalty | None = None,
     ) -> Trial:
-        solver = self.solvers[candidate]
-        penalty = penalty or self.candidates[candidate].of(weight)
-        state = solver.init(start, rounding_of(self.source.dtype))
-        moments = self.everything.moments
+        """Return a new trial, from a start (q, k, 1), on rows of this weight."""
+        rounding = rounding_of(self.source.dtype)
+        moments = self.all_rows.moments
         assert moments is not None
-        width = self.source.shape[1]
-        of_all = width, moments, self.everything.weight
-        unit = unit_of(self.source, rounding_of(self.source.dtype))
-        return Trial(candidate, fold, self.smoothed, penalty, solver, state, *of_all, weight, unit)
+        solver = self.solvers[candidate]
+        return Trial(
+            candidate=candidate,
+            fold=fold,
+            loss=self.smoothed,
+            penalty=penalty or self.candidates[candidate].of(weight),
+            solver=solver,
+            state=solver.init(start, rounding),
+            width=self.source.shape[1],
+            moments=moments,
+            total=self.all_rows.weight,
+            weight=weight,
+            unit=unit_of(self.source, rounding),
+        )
 
     def evaluate(self, trials: list[Trial]) -> list[tuple[Sums, np.ndarray]]:
         """Return for each trial the sums at its query over the rows that it sees, and loss and score over the others.
 
-        That takes a pass, and another one for curvatures, where trials ask for some.
+        That takes a pass, and another one for curvatures, where trials ask for them.
         """
+        # One query of all, over a sample of the partitions where solvers take one.
         queries = [trial.state.query for trial in trials]
         sizes = [query.shape[2] for query in queries]
-        of = np.repeat([trial.fold for trial in trials], sizes)
         query = np.ascontiguousarray(np.concatenate(queries, axis=2))
+        fold_of_query = np.repeat([trial.fold for trial in trials], sizes)
+        kernel = HoldOut(self.assignment, fold_of_query, self.score)
         partitions = None
         share = 1.0
         if self.batched:
             batch = self.solvers[0].batch  # type: ignore[attr-defined]
-            partitions = draw_partitions(self.seed, len(trials[0].losses), batch, self.source.partitions)
+            step = len(trials[0].losses)
+            partitions = draw_partitions(self.seed, step, batch, self.source.partitions)
             share = len(partitions) / self.source.partitions
-        read = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)), partitions)
-        sums = read.at_query
-        edges = np.cumsum([0, *sizes])
-        found = []
+        read = self.read(query, Request(kernel=kernel), partitions)
+
+        # Each trial's part of the sums. The rows held out count as if all of them had been read.
+        sums = []
         holdouts = []
+        edges = np.cumsum([0, *sizes])
         for i, trial in enumerate(trials):
-            own = slice(edges[i], edges[i + 1])
-            holdouts.append(read.holdout[:, own] / share)
-            found.append(
+            of_trial = slice(edges[i], edges[i + 1])
+            holdouts.append(read.holdout[:, of_trial] / share)
+            sums.append(
                 Sums(
                     rows=0,
                     weight=trial.weight * share,
-                    loss=sums.loss[own],
-                    gradient=sums.gradient[:, :, own],
+                    loss=read.at_query.loss[of_trial],
+                    gradient=read.at_query.gradient[:, :, of_trial],
                     curvature=None,
                     moments=None,
                 )
             )
-        asking = [i for i, trial in enumerate(trials) if trial.solver.request(trial.state).curvature]
-        if not asking:
-            return list(zip(found, holdouts, strict=True))
+
+        # Another pass for those that ask for a curvature.
+        asking = []
+        for i, trial in enumerate(trials):
+            if trial.solver.request(trial.state).curvature:
+                asking.append(i)
+        if asking:
+            matrices = self._curvatures([trials[i] for i in asking])
+            for i, matrix in zip(asking, matrices, strict=True):
+                sums[i] = sums[i]._replace(curvature=matrix)
+        return list(zip(sums, holdouts, strict=True))
+
+    def _curvatures(self, trials: list[Trial]) -> list[np.ndarray | None]:
+        """Return the curvature of each trial over the rows that it sees, of the kind that they ask for."""
         # One point for all folds of a candidate: where the fit to all rows is, or any other that still runs.
         points: dict[int, Trial] = {}
-        for i in reversed(asking):
-            points[trials[i].candidate] = trials[i]
-        kind = trials[asking[0]].solver.request(trials[asking[0]].state).curvature
+        for trial in reversed(trials):
+            points[trial.candidate] = trial
+        first = trials[0]
+        kind = first.solver.request(first.state).curvature
+        request = Request(curvature=kind)
         by_fold: dict[int, list[Sums]] = {}
-        for some in self.in_memory(list(points), kind):
-            query = np.concatenate([points[c].state.query[:, :, :1] for c in some], axis=2)
-            by_fold |= zip(some, self.by_fold(query, Request(curvature=kind)), strict=True)
-        for i in asking:
-            curvature = self.seen(by_fold[trials[i].candidate], trials[i].fold).curvature
-            found[i] = found[i]._replace(curvature=curvature)
-        return list(zip(found, holdouts, strict=True))
+        for candidates in self.in_memory(list(points), kind):
+            queries = [points[c].state.query[:, :, :1] for c in candidates]
+            parts = self.by_fold(np.concatenate(queries, axis=2), request)
+            by_fold |= zip(candidates, parts, strict=True)
+        # A trial's is the sum over the rows that it sees.
+        matrices = []
+        for trial in trials:
+            sums = self.all_but(by_fold[trial.candidate], trial.fold)
+            matrices.append(sums.curvature)
+        return matrices
 
     def in_memory(self, candidates: list[int], kind: str | None) -> list[list[int]]:
-        """As many of them together as a pass may compute curvatures for."""
-        assert self.everything.gradient is not None
-        q, k, _ = self.everything.gradient.shape
-        each = (self.count + 1) * sums_bytes(q, k, 1, curvatures(k, self.loss, Request(curvature=kind)))
-        some = max(1, SUMS_BYTES // each)
-        return [candidates[i : i + some] for i in range(0, len(candidates), some)]
+        """Return the candidates in lists, each of as many as a pass may compute curvatures for."""
+        assert self.all_rows.gradient is not None
+        q, k, _ = self.all_rows.gradient.shape
+        matrices = curvatures(k, self.loss, Request(curvature=kind))
+        candidate_bytes = (self.count + 1) * sums_bytes(q, k, 1, matrices)
+        size = max(1, SUMS_BYTES // candidate_bytes)
+        return _in_lists(candidates, size)
 
     def by_fold(self, query: np.ndarray, request: Request) -> list[list[Sums]]:
-        """For each candidate in the query (q, k, m) the sums over each fold's rows, and over those in none."""
-        read = self.read(query, request._replace(kernel=ByFold(self.assigned)))
+        """Return for each candidate in the query (q, k, m) the sums over each fold, and over the rows in no fold."""
+        kernel = ByFold(self.assignment)
+        read = self.read(query, request._replace(kernel=kernel))
         self.fold_targets = read.targets
-        return [[expand_class_pairs(part, self.loss, request) for part in parts] for parts in read.parts]
+        by_candidate = []
+        for parts in read.parts:
+            expanded = [expand_class_pairs(part, self.loss, request) for part in parts]
+            by_candidate.append(expanded)
+        return by_candidate
 
-    def seen(self, parts: list[Sums], fold: int) -> Sums:
-        """The sums over all rows but the fold's."""
-        return reduce(combine, [part for f, part in enumerate(parts) if f != fold])
+    def all_but(self, parts: list[Sums], fold: int) -> Sums:
+        """Return the sums over all rows but the fold's."""
+        others = [part for f, part in enumerate(parts) if f != fold]
+        return reduce(combine, others)
 
-    def score_held(self, trials: list[Trial]) -> None:
-        """Scores of trials that took no pass."""
+    def score_holdout(self, trials: list[Trial]) -> None:
+        """Give trials that took no pass their loss and score on the rows held out, which takes a pass."""
         query = np.concatenate([trial.state.weights for trial in trials], axis=2)
-        of = np.array([trial.fold for trial in trials])
-        read = self.read(query, Request(kernel=HoldOut(self.assigned, of, self.score)))
+        fold_of_query = np.array([trial.fold for trial in trials])
+        kernel = HoldOut(self.assignment, fold_of_query, self.score)
+        read = self.read(query, Request(kernel=kernel))
         for trial, holdout in zip(trials, read.holdout.T, strict=True):
             trial.holdout = holdout
 
-    def read(self, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None = None) -> Any:
+    def read(
+        self,
+        query: np.ndarray,
+        request: Request,
+        partitions: tuple[int, ...] | None = None,
+    ) -> Any:
         """Return the sums of one pass, those of the request's kernel."""
         self.passes += 1
         if partitions is None:
-            self.taken += 1.0
+            self.passes_taken += 1.0
         else:
-            self.taken += len(partitions) / self.source.partitions
-        keep = self.passes > KEEP_AFTER
-        request = request._replace(shift=self.shift)
-        return passes.evaluate(self.source, query, self.smoothed, request, self.name, self.passes, partitions, keep)
+            self.passes_taken += len(partitions) / self.source.partitions
+        return passes.evaluate(
+            self.source,
+            query=query,
+            loss=self.smoothed,
+            request=request._replace(shift=self.shift),
+            run=self.name,
+            step=self.passes,
+            partitions=partitions,
+            keep=self.passes > KEEP_AFTER,
+        )
 
     def check_folds(self) -> None:
-        """Every fold has rows, and what is left without it can be fitted."""
+        """Refuse a fold without rows, and one without which the others cannot be fitted."""
         for fold in range(self.count):
             if not self.folds[fold].weight > 0:
                 raise DataError(f"Fold {fold} of {self.count} holds no row with a positive weight; take fewer folds.")
-            seen = self.seen(self.folds, fold)
-            assert seen.moments is not None
-            if not seen.weight > 0:
+            others = self.all_but(self.folds, fold)
+            assert others.moments is not None
+            if not others.weight > 0:
                 raise DataError(f"Without fold {fold} there is no row with a positive weight left to fit.")
             try:
-                self.loss.check_target_mean(seen.moments.targets / seen.weight)
+                self.loss.check_target_mean(others.moments.targets / others.weight)
             except DataError as error:
                 raise DataError(f"Without the rows of fold {fold} there is nothing to tell apart: {error}") from error
 
 
 def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:
-    """What the first pass must compute."""
-    asked = {s.request(s.init(start, 0.0)).curvature for s in solvers}
-    if EXACT in asked:
-        return EXACT
-    return BOUND if BOUND in asked else None
+    """Return the kind of curvature that the first pass must compute, or None."""
+    kinds = set()
+    for solver in solvers:
+        state = solver.init(start, 0.0)
+        kinds.add(solver.request(state).curvature)
+    # The exact one serves in place of a bound.
+    for kind in (EXACT, BOUND):
+        if kind in kinds:
+            return kind
+    return None
+
+
+def _in_lists(candidates: list[int], size: int) -> list[list[int]]:
+    """Return the candidates in lists of this size, the last of which may be shorter."""
+    return [candidates[i : i + size] for i in range(0, len(candidates), size)]

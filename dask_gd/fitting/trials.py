@@ -17,17 +17,21 @@ from ..solvers.objective import gradient_cosine, objective
 from .divergence import runs_away
 from .forecast import Unit, is_rounding, rounding_bound
 
-#: More learning rates than this are halved after so many steps, and after twice, four times, ... as many, down to half
-#: of it.
-MANY_RATES, RUNG = 8, 8
+#: More learning rates than this are halved now and then, down to half of this number.
+MANY_RATES = 8
+#: Steps after which they are halved for the first time; then after twice, four times, ... as many.
+RUNG = 8
 
 #: What a trial that sees every row has for a fold.
 ALL = -2
 
+#: A gradient over its scale that no score tells from 0: a tenth of the default tolerance.
+UNTOLD = 1e-7
+
 
 @dataclass
 class Trial:
-    """``state.query`` is what the next pass is to evaluate for it."""
+    """A solver of one candidate on all rows but a fold's; ``state.query`` is what the next pass is to evaluate."""
 
     candidate: int
     fold: int
@@ -46,8 +50,9 @@ class Trial:
     reason: str | None = None
     #: Sums of loss and score over the rows held out, at the weights.
     holdout: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
+    #: After each step, and at the start: the objective, and the sum of the loss over the rows held out.
     losses: list[float] = field(default_factory=list)
-    held_losses: list[float] = field(default_factory=list)
+    holdout_losses: list[float] = field(default_factory=list)
     grad_norm: float = np.inf
 
     @property
@@ -56,95 +61,157 @@ class Trial:
 
     @property
     def weights(self) -> np.ndarray:
-        """(q, k)."""
+        """The parameters, (q, k)."""
         return self.state.weights[:, :, 0]
 
     @property
     def n_iter(self) -> int:
         return max(0, len(self.losses) - 1)
 
-    def tell(self, sums: Sums, holdout: np.ndarray, max_iter: int, tol: float) -> None:
+    def advance(
+        self,
+        sums: Sums,
+        holdout: np.ndarray,
+        max_iter: int,
+        tol: float,
+    ) -> None:
         """Take a step from the sums at its query over the rows that it sees.
 
         ``holdout`` (2, m) are the sums of loss and score over the others.
         """
         query = self.state.query
+        values = objective(sums, query, self.penalty, self.loss, self.width)
         # The basis of ill-conditioned least squares takes passes of its own.
-        seen = objective(sums, query, self.penalty, self.loss, self.width)._replace(quadratic=False)
-        finite = np.isfinite(seen.loss) & np.isfinite(seen.gradient).all(axis=(0, 1))
-        if not finite.any() and not (self.solver.searches and self.losses):
+        values = values._replace(quadratic=False)
+
+        # End where no value is finite, but for a line search, which can take a shorter step.
+        finite = np.isfinite(values.gradient).all(axis=(0, 1))
+        finite &= np.isfinite(values.loss)
+        can_shorten = self.solver.searches and self.losses
+        if not finite.any() and not can_shorten:
             self.reason = "diverged"
             return
-        if finite.all() and query.shape[2] == 1 and self.ends(seen.loss, seen.gradient, holdout[:, 0], tol):
+
+        # End at a query that is a minimum; else have the solver choose among the finite values.
+        may_end = finite.all() and query.shape[2] == 1
+        if may_end and self.ends(values.loss, values.gradient, holdout[:, 0], tol):
             return
-        self.state = self.solver.step(self.state, seen._replace(loss=np.where(finite, seen.loss, np.inf)))
-        taken = np.flatnonzero((query == self.state.weights).all(axis=(0, 1)))
-        if taken.size:
-            self.holdout = holdout[:, taken[0]]
+        loss = np.where(finite, values.loss, np.inf)
+        self.state = self.solver.step(self.state, values._replace(loss=loss))
+
+        # Loss and score are those at the new weights, if the solver has accepted a part of the query.
+        is_accepted = (query == self.state.weights).all(axis=(0, 1))
+        accepted = np.flatnonzero(is_accepted)
+        if accepted.size:
+            self.holdout = holdout[:, accepted[0]]
         self.grad_norm = self.norm(self.state.gradient, self.state.weights)
-        self.note()
+        self.record_losses()
         if self.grad_norm <= tol:
             self.reason = "converged"
         else:
-            self.reason = self.stop(max_iter)
+            self.reason = self.reason_to_stop(max_iter)
 
-    def ends(self, loss: np.ndarray, gradient: np.ndarray, holdout: np.ndarray, tol: float) -> bool:
-        """At the query, if the gradient (q, k, 1) of the objective is within the tolerance; nobody asks for a step."""
+    def ends(
+        self,
+        loss: np.ndarray,
+        gradient: np.ndarray,
+        holdout: np.ndarray,
+        tol: float,
+    ) -> bool:
+        """End at the query if the gradient (q, k, 1) of the objective is within the tolerance; return whether it is.
+
+        The solver is not asked for a step then.
+        """
         norm = self.norm(gradient, self.state.query)
         if norm > tol:
             return False
-        self.state = self.state._replace(weights=self.state.query, loss=loss, gradient=gradient)
+        self.state = self.state._replace(
+            weights=self.state.query,
+            loss=loss,
+            gradient=gradient,
+        )
         self.holdout = holdout
         self.grad_norm = norm
         self.reason = "converged"
-        self.note()
+        self.record_losses()
         return True
 
-    def note(self) -> None:
+    def record_losses(self) -> None:
+        """Append the present losses, of the rows that it sees and of those held out."""
         self.losses.append(float(self.state.loss[0]))
-        self.held_losses.append(float(self.holdout[0]))
+        self.holdout_losses.append(float(self.holdout[0]))
 
     def norm(self, gradient: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """Of the gradient (q, k, 1), at these weights where the penalty bends there, see `gradient_cosine`."""
+        """Return the norm of a gradient (q, k, 1), at these weights where the penalty is nonsmooth there.
+
+        See `gradient_cosine`.
+        """
         at = None
         if weights is not None:
             at = weights[:, :, 0]
-        return gradient_cosine(gradient[:, :, 0], self.moments, self.total, self.width, at, self.penalty)
+        return gradient_cosine(
+            gradient[:, :, 0],
+            moments=self.moments,
+            weight=self.total,
+            p=self.width,
+            weights=at,
+            penalty=self.penalty,
+        )
 
-    def stop(self, max_iter: int) -> str | None:
-        """Why to stop short of the tolerance, or None to go on."""
+    def reason_to_stop(self, max_iter: int) -> str | None:
+        """Return why to stop short of the tolerance, or None to go on."""
         if self.state.stalled[0] >= STALLED:
-            bound = rounding_bound(self.state, self.moments, self.total, self.unit, self.loss)
-            return "precision" if is_rounding(self.grad_norm, self.norm(bound)) else "stalled"
+            bound = rounding_bound(
+                self.state,
+                moments=self.moments,
+                weight=self.total,
+                unit=self.unit,
+                loss=self.loss,
+            )
+            if is_rounding(self.grad_norm, self.norm(bound)):
+                return "precision"
+            return "stalled"
         if runs_away(self.losses):
             return "diverged"
-        return "max_iter" if self.n_iter >= max_iter else None
+        if self.n_iter >= max_iter:
+            return "max_iter"
+        return None
 
 
 def halve(trials: list[Trial], weights: list[float]) -> None:
-    """Of many learning rates drop the worse half now and then (successive halving; Jamieson and Talwalkar, 2016).
+    """Drop the worse half of many learning rates now and then (successive halving; Jamieson and Talwalkar, 2016).
 
     Those remain that have the least loss on the rows held out, of which folds have these weights, after `RUNG` steps,
     twice that, four times, ...
     """
-    running = sorted({t.candidate for t in trials if not t.done})
-    steps = max((t.n_iter for t in trials if not t.done), default=0)
+    # Only where there are many rates, and when the number of steps is a power of two times `RUNG`.
+    candidates = {trial.candidate for trial in trials}
+    left = [trial for trial in trials if not trial.done]
+    running = sorted({trial.candidate for trial in left})
+    steps = max((trial.n_iter for trial in left), default=0)
     rung = steps // RUNG
-    few = len({t.candidate for t in trials}) <= MANY_RATES or len(running) <= MANY_RATES // 2
-    if few or steps % RUNG or rung & (rung - 1) or not rung:
+    is_power_of_two = rung > 0 and not rung & (rung - 1)
+    if len(candidates) <= MANY_RATES or len(running) <= MANY_RATES // 2:
         return
-    own: dict[int, float] = {}
+    if steps % RUNG or not is_power_of_two:
+        return
+
+    # The mean loss on the rows held out, the mean over folds.
+    mean_loss: dict[int, float] = {}
     for c in running:
-        means = [t.held_losses[-1] / weights[t.fold] for t in trials if t.candidate == c and t.fold != ALL]
-        own[c] = float(np.mean(means))
-    worse = sorted(running, key=lambda c: own[c])[max(MANY_RATES // 2, -(-len(running) // 2)) :]
-    for trial in trials:
-        if trial.candidate in worse and not trial.done:
+        means = []
+        for trial in trials:
+            if trial.candidate == c and trial.fold != ALL:
+                means.append(trial.holdout_losses[-1] / weights[trial.fold])
+        mean_loss[c] = float(np.mean(means))
+
+    # The better half stays, and no fewer than half of what counts as many.
+    half = -(-len(running) // 2)
+    kept = max(MANY_RATES // 2, half)
+    worse = sorted(running, key=lambda c: mean_loss[c])[kept:]
+    for trial in left:
+        if trial.candidate in worse:
             trial.reason = "dropped"
-
-
-#: A gradient over its scale that no score tells from 0: a tenth of the default tolerance.
-UNTOLD = 1e-7
 
 
 def warn_of_stalled(trials: list[Trial]) -> None:
@@ -157,5 +224,5 @@ def warn_of_stalled(trials: list[Trial]) -> None:
             f"up to {norm:.1e} of its scale. Their scores may be far from those of the minimum. Scale and centre the "
             "features, or try another solver.",
             StalledWarning,
-            stacklevel=3,
+            stacklevel=4,  # who called `search`, which calls `_run`
         )

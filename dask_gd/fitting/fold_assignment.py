@@ -1,0 +1,185 @@
+"""The assignment of a source's rows to folds, from what users give: a rule, a column, groups or a splitter."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..cluster import compute
+from ..errors import InvalidArgumentError
+from ..model.losses import Loss, classes_of
+from ..sources import Source
+from ..sources.columns import as_rows, check_shapes
+from ..sources.dataset_column import DatasetColumn
+from ..sources.lazy import column as column_of
+from ..sources.lazy import dask_rows, label_rows, unique
+from .folds import Assignment, Folds, classes_before
+
+
+def assign_folds(
+    source: Source,
+    folds: Any,
+    groups: Any,
+    loss: Loss,
+) -> tuple[Source, Assignment]:
+    """Return the source with the column that decides, if there is one, and the assignment of its rows to folds."""
+    folds = _as_array(folds)
+    groups = _as_array(groups)
+
+    # A splitter's folds are a column like any other, and have heeded the groups.
+    if hasattr(folds, "get_n_splits") or _is_list_of_pairs(folds):
+        folds = split(folds, source, groups)
+        groups = None
+    if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
+        folds = Folds(int(folds))
+
+    # By a column of folds or of groups, or else by a rule.
+    if not isinstance(folds, Folds):
+        if groups is not None:
+            raise InvalidArgumentError("groups go with a number of folds; the array folds says it all.")
+        if not hasattr(folds, "shape") and "fold" not in source.by_role:
+            raise InvalidArgumentError(
+                f"folds={folds!r}: a number, dask_gd.Folds(...), an array (n,) or a splitter of scikit-learn."
+            )
+        return _assign_by_column(source, folds, folds, "folds")
+    if groups is not None:
+        if folds.by != "hash":
+            raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
+        return _assign_by_column(source, folds, groups, "groups")
+    return source, _assign_by_rule(source, folds, loss)
+
+
+def _as_array(argument: Any) -> Any:
+    """Return an array in place of a list or tuple of rows, and anything else as it is."""
+    if isinstance(argument, list | tuple) and not _is_list_of_pairs(argument):
+        return np.asarray(argument)
+    return argument
+
+
+def _is_list_of_pairs(folds: Any) -> bool:
+    """Return whether these are pairs of train and test rows."""
+    return isinstance(folds, list) and all(isinstance(pair, tuple) for pair in folds)
+
+
+def _fields_of(source: Source) -> Any:
+    """Return the variables of a Dataset's features, or None for rows that are no Dataset's."""
+    if isinstance(source.x, DatasetColumn):
+        return source.x.fields
+    return None
+
+
+def _assign_by_rule(source: Source, folds: Folds, loss: Loss) -> Assignment:
+    """Return the assignment by the rows' numbers, or by their numbers within each class."""
+    n = source.shape[0]
+    first = source.bounds[0]
+    if folds.count > n:
+        raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
+    if folds.by != "class":
+        return Assignment(folds, n, first, fields=_fields_of(source))
+    # The losses of two classes do not count them.
+    count = classes_of(loss)
+    if not count and loss.name in ("logistic", "hinge", "squared_hinge"):
+        count = 2
+    if not count or source.nan == "drop" or source.sample_dims is not None:
+        raise InvalidArgumentError(
+            f"folds={folds!r} are for losses of classes, and for arrays without rows to drop; take by='hash', or "
+            "give each row's fold as an array."
+        )
+    y = dask_rows(column_of(source, "y"))
+    before = classes_before(y, source.bounds, count)
+    return Assignment(folds, n, first, before=before)
+
+
+def _assign_by_column(
+    source: Source,
+    folds: Any,
+    values: Any,
+    column: str,
+) -> tuple[Source, Assignment]:
+    """Return the source with a column of folds or of groups, and the assignment by it."""
+    assignment = Assignment(
+        folds=Folds(),
+        total=source.shape[0],
+        first=source.bounds[0],
+        column=column,
+    )
+
+    # A Dataset's variable is among the source's columns already.
+    in_dataset = source.by_role.get("fold")
+    if isinstance(in_dataset, DatasetColumn):
+        (variable,) = in_dataset.arrays
+        return source, _with_values(assignment, folds, variable)
+    if _fields_of(source) is not None:
+        raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
+
+    # An array becomes one, in the source's partitions.
+    if column == "groups":
+        values = number_groups(values)
+    rows = as_rows(values, column)
+    check_shapes(source.x, source.y, **{"weight": rows})
+    source = source.with_columns(fold=rows.aligned(source.bounds))
+    return source, _with_values(assignment, folds, dask_rows(values, column))
+
+
+def _with_values(assignment: Assignment, folds: Any, values: da.Array) -> Assignment:
+    """Return the assignment with as many folds as the column says, or with all its groups: a reduction over it."""
+    # What there is to know of the column.
+    if assignment.column == "folds":
+        lazy = values.max()
+    else:
+        lazy = da.unique(values.ravel())
+    [known] = compute(lazy, what=f"the values of {assignment.column}")
+    known = np.atleast_1d(known)
+    if not np.isfinite(known).all():
+        raise InvalidArgumentError(f"{assignment.column} holds NaN or infinity; give each row a number.")
+
+    # Its largest number says how many folds there are; groups are shared out to the folds that are asked for.
+    if assignment.column == "folds":
+        count = max(2, int(known[0]) + 1)
+        return assignment._replace(folds=Folds(count))
+    if len(known) < folds.count:
+        raise InvalidArgumentError(
+            f"groups has {len(known)} different ones; {folds.count} folds need as many at least."
+        )
+    return assignment._replace(folds=folds, groups=known.astype(float))
+
+
+def number_groups(groups: Any) -> Any:
+    """Return numbers for groups that are strings, their places among the sorted ones; a reduction where they are lazy.
+
+    Groups that are numbers are returned as they are.
+    """
+    values = label_rows(groups, "groups")
+    if values.dtype.kind not in "OU":
+        return groups
+    known = unique(values)
+    if isinstance(values, da.Array):
+        return da.map_blocks(partial(np.searchsorted, known), values, dtype=int)
+    return np.searchsorted(known, values)
+
+
+def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
+    """Return each row's fold, from a splitter of scikit-learn that trains on all rows but those of the test set."""
+    y = column_of(source, "y")
+    if not isinstance(y, np.ndarray):
+        raise InvalidArgumentError(
+            f"folds={splitter!r} lists rows, for data in memory; of lazy data give dask_gd.Folds."
+        )
+    # A list of pairs is already split.
+    pairs = splitter
+    if not _is_list_of_pairs(splitter):
+        pairs = splitter.split(y, y, groups)
+    # Rows in no test set are never held out.
+    n = source.shape[0]
+    fold = np.full(n, -1)
+    for f, (train, test) in enumerate(pairs):
+        is_partial = len(train) + len(test) < n
+        if is_partial or (fold[test] >= 0).any():
+            raise InvalidArgumentError(
+                f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."
+            )
+        fold[test] = f
+    return fold

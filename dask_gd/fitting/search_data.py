@@ -1,0 +1,187 @@
+"""The Dataset of a search's result: the scores, losses and coefficients of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..kernels.shift import unshifted
+from ..model.losses import classes_of
+from .grid import PARAMETERS
+from .scores import OF_SQUARES
+from .shared import Shared
+from .trials import ALL, Trial
+
+#: Dimensions and values, as xarray takes them.
+Variable = tuple[tuple[str, ...], np.ndarray]
+
+
+def dataset_of(trials: list[Trial], shared: Shared, scoring: str) -> xr.Dataset:
+    """Return the Dataset of all trials, see `SearchResult`."""
+    by_fold = Values(trials, shared, range(shared.count))
+    of_all = Values(trials, shared, None)
+    # Coefficients have a dimension for outputs, unless the targets are a vector.
+    output: tuple[str, ...] = ("output",)
+    if output_count(shared) is None:
+        output = ()
+    data = xr.Dataset(
+        {
+            # On the rows held out.
+            "score": by_fold.variable(lambda trial: score(trial, shared, scoring)),
+            "loss": by_fold.variable(lambda trial: holdout_loss(trial, shared)),
+            # The fits to the other rows.
+            "n_iter": by_fold.variable(attrgetter("n_iter")),
+            "grad_norm": by_fold.variable(attrgetter("grad_norm")),
+            "reason": by_fold.variable(attrgetter("reason")),
+            "weights": by_fold.variable(by_fold.coefficients, "feature", *output),
+            "intercept": by_fold.variable(by_fold.intercept, *output),
+            # The fits to all rows.
+            "all_weights": of_all.variable(of_all.coefficients, "feature", *output),
+            "all_intercept": of_all.variable(of_all.intercept, *output),
+            "all_reason": of_all.variable(attrgetter("reason")),
+            "all_n_iter": of_all.variable(attrgetter("n_iter")),
+            "all_grad_norm": of_all.variable(attrgetter("grad_norm")),
+            "all_objective": of_all.variable(of_all.objective, "iteration"),
+            # Iteration by iteration.
+            "history": by_fold.variable(by_fold.history, "iteration"),
+            "objective": by_fold.variable(by_fold.objective, "iteration"),
+        },
+        coords={
+            "fold": list(range(shared.count)),
+            **coordinates_of(shared),
+        },
+    )
+    return data.assign_coords(names_of(shared))
+
+
+class Values:
+    """The values of trials as arrays: over candidates and folds, or over candidates for the fits to all rows."""
+
+    def __init__(self, trials: list[Trial], shared: Shared, folds: range | None):
+        self.shared = shared
+        self.folds = folds
+        self.trial_of = {(trial.candidate, trial.fold): trial for trial in trials}
+        self.longest = max(len(trial.losses) for trial in trials)
+
+    def variable(self, value: Callable[[Trial], Any], *dims: str) -> Variable:
+        """Return a variable of each trial's value, which has these dimensions."""
+        values: list[Any] = []
+        if self.folds is None:
+            for c in range(len(self.shared.candidates)):
+                trial = self.trial_of[c, ALL]
+                values.append(value(trial))
+            return ("candidate", *dims), np.array(values)
+        for c in range(len(self.shared.candidates)):
+            trials = [self.trial_of[c, fold] for fold in self.folds]
+            values.append([value(trial) for trial in trials])
+        return ("candidate", "fold", *dims), np.array(values)
+
+    def coefficients(self, trial: Trial) -> np.ndarray:
+        """Return the weights of the features, (p,) or (p, outputs)."""
+        p = self.shared.source.shape[1]
+        return self._of_outputs(trial.weights[:p])
+
+    def intercept(self, trial: Trial) -> Any:
+        """Return the intercept that goes with the rows as they are, a number or (outputs,); 0 where there is none."""
+        p = self.shared.source.shape[1]
+        weights = unshifted(trial.weights, self.shared.shift)
+        intercept = np.zeros(weights.shape[1])
+        if len(weights) > p:
+            intercept = weights[p]
+        return self._of_outputs(intercept)
+
+    def _of_outputs(self, values: np.ndarray) -> Any:
+        """Return values (..., k) for all outputs, with NaN for absent targets, or those of the only one, (...)."""
+        if output_count(self.shared) is None:
+            return values[..., 0]
+        present = self.shared.source.present
+        if present is None:
+            return values
+        return present.spread(values)
+
+    def objective(self, trial: Trial) -> np.ndarray:
+        """Return the objective at each iteration, NaN after the last."""
+        return self._padded(np.array(trial.losses))
+
+    def history(self, trial: Trial) -> np.ndarray:
+        """Return the mean loss of the rows held out at each iteration, NaN after the last."""
+        weight = self.shared.folds[trial.fold].weight
+        return self._padded(np.array(trial.holdout_losses) / weight)
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Return values with NaN up to the iterations of the longest trial."""
+        missing = self.longest - len(values)
+        return np.append(values, np.full(missing, np.nan))
+
+
+def output_count(shared: Shared) -> int | None:
+    """Return the number of classes or of outputs, or None where targets are a vector."""
+    return classes_of(shared.loss) or shared.source.outputs
+
+
+def names_of(shared: Shared) -> dict[str, list[str]]:
+    """Return the names of features and outputs, where the data has them."""
+    source = shared.source
+    names = {}
+    if source.feature_names is not None:
+        names["feature"] = list(source.feature_names)
+    output_names = source.output_names
+    if source.present is not None:
+        output_names = source.present.names
+    # Of classes the name of the target is not theirs.
+    if output_names is not None and output_count(shared) == source.outputs:
+        names["output"] = list(output_names)
+    return names
+
+
+def coordinates_of(shared: Shared) -> dict[str, Any]:
+    """Return the candidates' coordinates: those parameters that any candidate has."""
+    coordinates = {}
+    for name in PARAMETERS:
+        values = [getattr(candidate, name) for candidate in shared.candidates]
+        if name == "penalty":
+            values = _penalties(shared)
+        if any(value is not None for value in values):
+            coordinates[name] = ("candidate", values)
+    return coordinates
+
+
+def _penalties(shared: Shared) -> list[str | None]:
+    """Return the reprs of penalties given as such, None for others; an empty list where all are the same."""
+    reprs: list[str | None] = []
+    for candidate in shared.candidates:
+        if candidate.alpha is None and candidate.C is None:
+            reprs.append(repr(candidate.penalty))
+        else:
+            reprs.append(None)
+    if len(set(reprs)) == 1:
+        return []
+    return reprs
+
+
+def holdout_loss(trial: Trial, shared: Shared) -> float:
+    """Return the mean loss of a trial on the rows of its fold."""
+    return trial.holdout[0] / shared.folds[trial.fold].weight
+
+
+def score(trial: Trial, shared: Shared, scoring: str) -> float:
+    """Return the score of a trial on the rows of its fold, NaN if it has not come to an end."""
+    if trial.reason in ("diverged", "dropped"):
+        return np.nan
+    weight = shared.folds[trial.fold].weight
+    mean = trial.holdout[1] / weight
+    if shared.score is None:
+        # The score follows from the mean loss.
+        mean = -trial.holdout[0] / weight
+        if scoring in OF_SQUARES:
+            # Half the squared error is the loss, summed over outputs.
+            mean = mean * (2 / trial.weights.shape[1])
+    if scoring != "r2":
+        return mean
+    # The mean squared error over the variance of the fold's targets.
+    total, squares = shared.fold_targets[trial.fold, :, 0] / weight
+    return 1 + mean / (squares - total**2)
