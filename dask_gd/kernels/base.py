@@ -108,7 +108,14 @@ def make_kernel(
 class Kernel:
     """`sums_of_rows` of rows that come a few chunks at a time: the sums so far, and constants for all of the rows."""
 
-    def __init__(self, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+    def __init__(
+        self,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ):
         self.query = query
         self.loss = loss
         self.request = request
@@ -121,7 +128,8 @@ class Kernel:
             return
         # All outputs and candidates are multiplied at once, as the columns of one matrix.
         _, k, m = query.shape
-        self.weights, self.unit = narrow(query[:p].reshape(p, k * m), dtype)
+        columns = query[:p].reshape(p, k * m)
+        self.weights, self.unit = narrow(columns, dtype)
         # Rows are multiplied in blocks that stay in the cache.
         self.step = block_rows(p, dtype.itemsize)
         if self.classes:
@@ -135,7 +143,7 @@ class Kernel:
         self.near: Near | None = None
         if request.shift is not None:
             self.near = Near(request.shift, dtype)
-        # Added to the predictions of all rows: the intercept, or what the shift has taken from them.
+        # Added to the predictions of all rows: the intercept, or the part that the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
             self.constant = query[p]
@@ -160,7 +168,12 @@ class Kernel:
         else:
             for start in range(0, len(x), self.step):
                 rows = slice(start, start + self.step)
-                self._add_block(x[rows], y[rows], take(weight, rows), take(offset, rows))
+                self._add_block(
+                    x[rows],
+                    y[rows],
+                    take(weight, rows),
+                    take(offset, rows),
+                )
         self.total = self.total._replace(
             rows=self.total.rows + len(x),
             weight=self.total.weight + total,
@@ -215,11 +228,13 @@ class Kernel:
         """Add a block's moments, of the rows less the shift, or without an intercept of the rows as they are."""
         moments = self.total.moments
         assert moments is not None
+        # Offsets count towards the scale of the predictions.
         if offset is not None:
             if s is None:
                 moments.offsets[:] += offset.sum()
             else:
                 moments.offsets[:] += s @ offset
+        # The bound of a curvature, where there is one, serves in its place.
         curvature = None
         if self.loss.curvature_bound is None:
             curvature = self.loss.curvature(z[:, :, 0], target)
@@ -227,7 +242,14 @@ class Kernel:
             features = block
         else:
             features = rows
-        add_moments(moments, features, target, slope=slope[:, :, 0], curvature=curvature, s=s)
+        add_moments(
+            moments,
+            features,
+            target,
+            slope=slope[:, :, 0],
+            curvature=curvature,
+            s=s,
+        )
 
     def _add_curvature(self, block, target, z, s, exact) -> None:
         """Add a block's curvature, or its bound, for each output that has a matrix."""
@@ -283,8 +305,10 @@ class Kernel:
 
     def predicted(self, block, offset) -> np.ndarray:
         """Return ``x w + b`` and the offset, (rows, k, m) in float64, of rows that are `shifted`."""
+        # The product is taken in the rows' precision, and all else is added in float64.
         product = block @ self.weights
-        z = product.astype(np.float64, copy=False).reshape(-1, *self.query.shape[1:])
+        z = product.astype(np.float64, copy=False)
+        z = z.reshape(-1, *self.query.shape[1:])
         if self.unit != 1.0:
             z *= self.unit
         if self.constant is not None:

@@ -20,7 +20,7 @@ from .base import Kernel, take
 from .sums import Request, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
-#: it: of 16 digits the normal equations have then lost half.
+#: it: the normal equations have then lost half of their 16 digits.
 ILL_CONDITIONED = 1e-8
 
 #: The same of the curvature in the basis, without the directions that have none: above it the basis has shown no more
@@ -110,7 +110,12 @@ class BasisKernel(Kernel):
         super().add(x, y, weight, offset)
         for start in range(0, len(x), self.step):
             rows = slice(start, start + self.step)
-            self._add_orthogonal(x[rows], y[rows], take(weight, rows), take(offset, rows))
+            self._add_orthogonal(
+                x[rows],
+                y[rows],
+                weight=take(weight, rows),
+                offset=take(offset, rows),
+            )
 
     def _add_orthogonal(self, x, y, weight, offset) -> None:
         """Add the sums in the basis over the rows of one block."""
@@ -157,7 +162,11 @@ def to_orthogonal(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def shortest_step(
-    r: np.ndarray, sums: np.ndarray, slope: np.ndarray, ridge: np.ndarray, features: int
+    r: np.ndarray,
+    sums: np.ndarray,
+    slope: np.ndarray,
+    ridge: np.ndarray,
+    features: int,
 ) -> tuple[np.ndarray, bool]:
     """Return the move to the minimum, the shortest after scaling columns, (q, k); and whether it may be refined.
 
@@ -175,8 +184,9 @@ def shortest_step(
     # Newton's move within the directions that have curvature.
     along = (curved.T @ slope) / values[~is_flat, None]
     move = -inverse @ (curved @ along)
-    refine = bool(values[~is_flat].min(initial=np.inf) < WELL_CONDITIONED * values[-1])
-    # Along the other directions any move is as good: the shortest is taken, with all columns of one size.
+    smallest = values[~is_flat].min(initial=np.inf)
+    refine = bool(smallest < WELL_CONDITIONED * values[-1])
+    # Along the other directions any move is as good: the shortest is taken, with all columns scaled to the same size.
     size = np.sqrt((r * r).sum(axis=0))[:, None]
     scaled = shortest(size * move, size * (inverse @ flat), features)
     return scaled / size, refine

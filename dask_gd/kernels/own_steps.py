@@ -14,12 +14,12 @@ from ..model.losses import Loss
 from .base import Kernel, take
 from .sums import BOUND, Request, Sums
 
-#: Rows of a step of `Descent`. Of fewer the arithmetic costs less than the call.
+#: Rows of a step of `Descent`. With fewer rows the arithmetic costs less than the call.
 STEP_ROWS = 256
 
 
 class OwnSteps(NamedTuple):
-    """The sums at the query, and where each partition has ended."""
+    """The sums at the query, and the parameters at which each partition has ended."""
 
     at_query: Sums
     ends: np.ndarray  # (q + 1, k, partitions), the parameters, and below them the partition's weight
@@ -94,7 +94,12 @@ class DescentKernel(Kernel):
             rows = slice(start, start + STEP_ROWS)
             # The gradient of these rows alone, at the parameters that the steps have reached.
             block = Kernel(self.parameters, self.loss, request, x.dtype, self.p)
-            block.add(x[rows], y[rows], take(weight, rows), take(offset, rows))
+            block.add(
+                x[rows],
+                y[rows],
+                weight=take(weight, rows),
+                offset=take(offset, rows),
+            )
             sums = block.total
             if sums.weight > 0:
                 slope = sums.gradient / sums.weight + self.ridge * self.parameters
@@ -106,9 +111,9 @@ class DescentKernel(Kernel):
 
 
 class Consensus(NamedTuple):
-    """One step to the least of ``mean loss + penalty + ||x - centre||_metric^2 / 2`` over a partition (`ADMM`)."""
+    """A step to the minimum of ``mean loss + penalty + ||x - centre||_metric^2 / 2`` over a partition (`ADMM`)."""
 
-    own: np.ndarray  # (q, k, partitions or 1) where each is
+    own: np.ndarray  # (q, k, partitions or 1) the parameters of each
     centres: np.ndarray  # (q, k, partitions or 1)
     metric: np.ndarray  # (q, q)
 
@@ -168,7 +173,7 @@ class ConsensusKernel(Kernel):
             slope = sums.gradient[:, :, 0] / sums.weight + pull
             curvature = sums.curvature[:, :, 0] / sums.weight + self.metric
             parameters = parameters - least_norm(curvature, slope)[:, :, None]
-        # What is left without the first candidate are the sums that the solver asked for.
+        # Without the first candidate these are the sums that the solver asked for.
         at_query = sums._replace(
             loss=sums.loss[1:],
             gradient=sums.gradient[:, :, 1:],

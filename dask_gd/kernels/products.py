@@ -7,8 +7,10 @@ import numpy as np
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
 #: it decides the order of the sums, so the same data must give the same bits everywhere.
-#: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
-BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
+BLOCK_BYTES = 1 << 19
+#: Rows of a block at least. Wide rows fill more than a cache, and then share an update of the gradient, which is as
+#: wide.
+BLOCK_ROWS = 64
 
 
 def block_rows(p: int, itemsize: int) -> int:
@@ -25,6 +27,7 @@ def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
     """
     if a.dtype == dtype:
         return np.ascontiguousarray(a), 1.0
+    # A power of two changes no digit.
     largest = np.abs(a).max(initial=0.0)
     unit = 1.0
     if 0 < largest < np.inf:
@@ -45,7 +48,7 @@ def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarr
     return predictions
 
 
-#: Values that `Near` subtracts in one sweep: of narrow rows it takes several together, which costs less.
+#: Values that `Near` subtracts in a sweep: it takes narrow rows several at a time, which costs less.
 TOGETHER = 8192
 
 

@@ -18,7 +18,7 @@ class Riding(NamedTuple):
     """
 
     riders: tuple[KernelSpec, ...]
-    #: The request's kernel, if it has one of its own.
+    #: The request's own kernel; None for `Kernel`.
     first: KernelSpec | None = None
 
     def make(
@@ -76,5 +76,6 @@ class RidingSums(NamedTuple):
     def plus(self, other: RidingSums) -> RidingSums:
         """Return each kernel's sums over the rows of both."""
         first = self.first.plus(other.first)
-        riders = tuple(mine.plus(theirs) for mine, theirs in zip(self.riders, other.riders, strict=True))
+        pairs = zip(self.riders, other.riders, strict=True)
+        riders = tuple(mine.plus(theirs) for mine, theirs in pairs)
         return RidingSums(first, riders)

@@ -1,6 +1,6 @@
-"""The shift: what is subtracted from each column before products are taken, so that these keep their digits.
+"""The shift, which is subtracted from each column before products are taken, so that these keep their digits.
 
-A product of float32 features with a mean of 10,000 spreads keeps three digits of what the spread has to say, and in
+A product of float32 features with a mean of 10,000 spreads keeps three digits of the differences between rows, and in
 float64 a curvature of features 3,000,000 spreads from 0 keeps as few. With c near the means nothing is lost:
 ``x w + b = (x - c) w + (b + c w)``. The data is never rewritten: the kernels subtract c from the rows in the cache.
 
@@ -8,7 +8,7 @@ With an intercept the solvers work with these rows, and with the intercept ``b +
 objective at the same weights, as the intercept is not penalised. Without one they see the parameters of the rows as
 they are, and the kernels add what c contributes to predictions, gradients and curvatures, in float64.
 
-The first look at the rows has the moments that tell whether a shift is needed. Only then is it taken again with one, so
+The first reading of the rows has the moments that tell whether a shift is needed. Only then are they read again, so
 that features near 0 cost nothing, and the means are those of all rows that are used, whatever their order.
 """
 

@@ -1,4 +1,4 @@
-"""Sums over rows, and what solvers and passes agree on about them: requests, kernels, and the sums' sizes.
+"""Sums over rows, and the contract of solvers and passes about them: requests, kernels, and the sums' sizes.
 
 Sums, never means: two Sums add up, whatever the number of rows behind each, and the division by the sum of the
 row weights happens once, in `solvers.objective`. Ragged chunks, empty blocks and zero weights are therefore exact.
@@ -18,18 +18,21 @@ from ..model.losses import Loss, classes_of, pairs
 #: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
 GRAM_LIMIT = 1024
 
-#: Sums that are added up at a time. Fixed, like the partitions, so that the sums have one order. Fewer where they are
-#: large, so that those a worker holds take no more than so many bytes (or two of them more).
-FAN_IN, FAN_IN_BYTES = 16, 32 << 20
+#: Sums that are added up at a time. Fixed, like the partitions, so that the sums have one order.
+FAN_IN = 16
+#: Bytes of the sums that a worker adds up at a time. Of large sums there are fewer than `FAN_IN`, but at least two.
+FAN_IN_BYTES = 32 << 20
 
 #: Weights of all the candidates of a first step together, or four times those of one candidate.
 WIDEST = 1 << 20
 
-EXACT, BOUND = "exact", "bound"
+#: The curvatures that a request may ask for.
+EXACT = "exact"
+BOUND = "bound"
 
 
 class Request(NamedTuple):
-    """A solver's request: what a pass must compute beside loss and gradient.
+    """A solver's request for the sums that a pass computes beside loss and gradient.
 
     ``curvature`` is None, "exact" (second derivatives at the first candidate) or "bound" (their upper bound, which
     does not depend on the query; exact where the loss has none). ``moments`` asks for the moments of features, slopes
@@ -83,7 +86,8 @@ class Sums(NamedTuple):
             curvature = self.curvature + other.curvature
         moments = None
         if self.moments is not None and other.moments is not None:
-            moments = Moments(*(x + y for x, y in zip(self.moments, other.moments, strict=True)))
+            pairs = zip(self.moments, other.moments, strict=True)
+            moments = Moments(*(mine + theirs for mine, theirs in pairs))
         return Sums(
             rows=self.rows + other.rows,
             weight=self.weight + other.weight,
@@ -130,7 +134,7 @@ class PartitionKernel(Protocol):
 class KernelSpec(Protocol):
     """A request's kernel: it makes each partition's. It travels to the workers, and holds arrays only.
 
-    A spec whose sums are larger than those at a query has a method ``copies(m)``, which says how many times.
+    A spec whose sums are larger than those at a query has a method ``copies(m)``, which returns how many times.
     """
 
     def make(
@@ -170,9 +174,12 @@ def expand_class_pairs(sums: Sums, loss: Loss, request: Request) -> Sums:
         return sums
     if sums.curvature is None or sums.curvature.ndim > 3:
         return sums
+    # The softmax's second derivatives are p_a (1 - p_a) within a class and -p_a p_b between two, and 1 - p_a is the sum
+    # of the others' probabilities.
     q, k, _ = sums.gradient.shape
     whole = np.zeros((q, k, q, k))
-    for a, b, matrix in zip(*pairs(k), np.moveaxis(sums.curvature, 2, 0), strict=True):
+    matrices = np.moveaxis(sums.curvature, 2, 0)
+    for a, b, matrix in zip(*pairs(k), matrices, strict=True):
         for single in (a, b):
             whole[:, single, :, single] += matrix
         whole[:, a, :, b] -= matrix
@@ -215,7 +222,8 @@ def zero_sums(query: np.ndarray, loss: Loss, request: Request) -> Sums:
     curvature = None
     if request.curvature:
         # The axis of the outputs lies first in memory, so that each matrix is in one piece.
-        curvature = np.zeros((curvatures(k, loss, request), q, q)).transpose(1, 2, 0)
+        matrices = np.zeros((curvatures(k, loss, request), q, q))
+        curvature = matrices.transpose(1, 2, 0)
     moments = None
     if request.moments:
         moments = Moments(

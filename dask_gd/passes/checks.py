@@ -5,6 +5,8 @@ Errors name the array and the row.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import DataError, NonFiniteError
@@ -13,7 +15,7 @@ from ..sources import Rows
 from ..sources.column import TaskColumn
 from .plan import Work
 
-#: Columns whose values enter the sums, so that one that is not finite shows there.
+#: Columns whose values enter the sums, so that a value that is not finite shows there.
 SUMMED = ("weight", "offset")
 
 
@@ -24,7 +26,9 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
     0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
     non-finite whatever the weights are.
     """
-    is_good = _all_finite(rows, total) and (rows.weight is None or (rows.weight >= 0).all())
+    is_good = _all_finite(rows, total)
+    if rows.weight is not None:
+        is_good = is_good and bool((rows.weight >= 0).all())
     is_first = work.request.moments or work.request.targets
     if is_good and not is_first:
         return
@@ -48,7 +52,8 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
 
 def _all_finite(rows: Rows, total: Sums) -> bool:
     """Return whether all sums are finite, of columns that enter no sum too."""
-    sums = [total.gradient, total.loss, total.weight, total.curvature, *(total.moments or ())]
+    sums: list[Any] = [total.gradient, total.loss, total.weight, total.curvature]
+    sums.extend(total.moments or ())
     for role, values in rows.others.items():
         if role not in SUMMED:
             sums.append(values.sum())

@@ -52,7 +52,7 @@ def evaluate(
 ) -> Any:
     """Return the sums over the rows of partitions, or of all, at ``query``: one pass.
 
-    These are `Sums`, or what the request's kernel sums.
+    These are `Sums`, or the sums of the request's kernel.
 
     Parameters
     ----------
@@ -193,6 +193,7 @@ def passes_of(kind: str, run: str, committed: Callable[[], str]) -> Iterator[Non
     if active_client() is None:
         yield
         return
+    # A span's annotation, for each pass to put around its own tasks.
     with span(f"gd-{kind}-{run}"):
         _spans[run] = {"span": dask.get_annotations()["span"]}
     try:

@@ -98,7 +98,13 @@ def sum_of_tasks(
     return Delayed(root, HighLevelGraph(layers, below), layer=of_sums)
 
 
-def tree(level: list[Key], key: str, width: int, at_once: bool, add: Callable) -> tuple[dict[Key, GraphNode], Key]:
+def tree(
+    level: list[Key],
+    key: str,
+    width: int,
+    at_once: bool,
+    add: Callable,
+) -> tuple[dict[Key, GraphNode], Key]:
     """Return the nodes that add up sums, ``width`` at a time in their order, and the key of the last of them."""
     nodes: dict[Key, GraphNode] = {}
     depth = 0
@@ -122,5 +128,6 @@ def add_up(parts: list[list], width: int, add: Callable) -> list:
     """Return the sums of partitions, added up ``width`` at a time, left to right."""
     level = [total for part in parts for total in part]
     while len(level) > 1:
-        level = [reduce(add, level[i : i + width]) for i in range(0, len(level), width)]
+        runs = [level[i : i + width] for i in range(0, len(level), width)]
+        level = [reduce(add, run) for run in runs]
     return level

@@ -18,7 +18,7 @@ logger = logging.getLogger("dask_gd")
 
 
 #: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
-#: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
+#: depend on nothing are spread evenly, where a few with a common dependency would be sent to the worker that has it.
 LITERAL_BYTES = 64 << 10
 
 #: Tasks for each of the cluster's threads, where partitions are so small that a task may handle several: enough for
@@ -41,7 +41,11 @@ class Work(NamedTuple):
     key: str
 
 
-def group_into_tasks(source: Source, partitions: tuple[int, ...], threads: int) -> tuple[tuple[int, ...], ...]:
+def group_into_tasks(
+    source: Source,
+    partitions: tuple[int, ...],
+    threads: int,
+) -> tuple[tuple[int, ...], ...]:
     """Return the partitions of each task.
 
     There are as few tasks as give every thread the same number of them, and no task too many bytes.

@@ -24,7 +24,7 @@ def gradient(work: Work, number: int, blocks: tuple = ()) -> list[PartitionSums]
     reader = work.reader
     sums = []
     keep_pages()
-    # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
+    # A value that overflows or is undefined shows in the sums, and `check` says it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
     rows_of_group = reader(work.groups[number], *blocks, keep=work.keep)
     with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of_group) as windows:
