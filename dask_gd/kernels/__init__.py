@@ -1,1 +1,1 @@
-"""What one partition sums over its rows, and how such sums are combined."""
+"""The sums over a partition's rows, and how such sums are combined."""

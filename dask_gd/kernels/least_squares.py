@@ -16,19 +16,21 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from ..model.losses import Loss
-from .base import Kernel, Request, Sums
+from .base import Kernel, take
+from .sums import Request, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
-#: it: of 16 digits the normal equations have then lost half.
+#: it: the normal equations have then lost half of their 16 digits.
 ILL_CONDITIONED = 1e-8
 
-#: The same of the curvature in the basis, without the directions that have none: above it there was nothing to be told
-#: but that columns are collinear, and nothing is left to refine.
+#: The same of the curvature in the basis, without the directions that have none: above it the basis has shown no more
+#: than that columns are collinear, and nothing is left to refine.
 WELL_CONDITIONED = 0.1
 
 
 def basis_of(curvature: np.ndarray) -> np.ndarray | None:
-    """R (q, q), upper triangular, or None where the curvature (q, q) is well conditioned."""
+    """Return R (q, q), upper triangular, or None where the curvature (q, q) is well conditioned."""
+    # Columns of any units get a diagonal of 1; those without curvature have no part in the condition.
     size = np.sqrt(np.diagonal(curvature))
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / np.outer(size, size)
@@ -36,6 +38,7 @@ def basis_of(curvature: np.ndarray) -> np.ndarray | None:
     values = np.linalg.eigvalsh(scaled[np.ix_(used, used)])
     if not used.any() or values[0] >= ILL_CONDITIONED * values[-1]:
         return None
+    # Of shifts from rounding on, the first with which the matrix has a factorisation.
     shift = len(size) * np.finfo(float).eps * values[-1]
     while True:
         shift *= 4.0
@@ -46,12 +49,20 @@ def basis_of(curvature: np.ndarray) -> np.ndarray | None:
 
 
 class Basis(NamedTuple):
-    """Of each partition the kernel that adds up, beside the sums at the query, those in the basis."""
+    """The kernel that adds up sums in the basis beside those at the query, for each partition."""
 
     r: np.ndarray  # (q, q)
     refines: bool
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+    def make(
+        self,
+        partition: int,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ) -> Kernel:
         return BasisKernel(self, query, loss, request, dtype, p)
 
 
@@ -63,7 +74,8 @@ class OrthogonalSums(NamedTuple):
 
     def plus(self, other: OrthogonalSums) -> OrthogonalSums:
         """Return the sums over the rows of both."""
-        return OrthogonalSums(self.at_query.plus(other.at_query), self.basis + other.basis)
+        sums = self.at_query.plus(other.at_query)
+        return OrthogonalSums(sums, self.basis + other.basis)
 
     def finalize(self, weight: float) -> OrthogonalSums:
         """Return means in the basis."""
@@ -71,47 +83,73 @@ class OrthogonalSums(NamedTuple):
 
 
 class BasisKernel(Kernel):
-    """With ``B = [x 1] R^-1``: ``B^T B`` and ``B^T slopes``, (q, q + k); to refine also the gradient, in extended
-    precision.
+    """Sums ``B^T B`` and ``B^T slopes``, (q, q + k), with ``B = [x 1] R^-1``.
+
+    To refine, it sums the gradient too, in extended precision.
     """
 
-    def __init__(self, how: Basis, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+    def __init__(
+        self,
+        spec: Basis,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ):
         super().__init__(query, loss, request, dtype, p)
-        self.r = how.r
-        self.basis = np.zeros((len(how.r), len(how.r) + query.shape[1]))
+        q = len(spec.r)
+        self.r = spec.r
+        self.basis = np.zeros((q, q + query.shape[1]))
         self.gradient: np.ndarray | None = None
-        if how.refines:
+        if spec.refines:
             self.gradient = np.zeros(query.shape, np.longdouble)
 
     def add(self, x, y, weight, offset=None) -> None:
+        """Add the sums over more rows, at the query and in the basis."""
         super().add(x, y, weight, offset)
         for start in range(0, len(x), self.step):
             rows = slice(start, start + self.step)
-            if self.gradient is None:
-                exact = x[rows]
-            else:
-                exact = x[rows].astype(np.longdouble)
-            if len(self.r) > self.p:
-                # Without an intercept the sums are of the rows as they are.
-                if self.request.shift is not None:
-                    exact = exact - self.request.shift
-                exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
-            block = exact.astype(float, copy=False)
-            z = np.einsum("nq,qkm->nkm", exact, self.query)
-            if offset is not None:
-                z += offset[rows, None, None]
-            slope = self.loss.value_and_slope(z, y[rows, :, None])[1]
-            if weight is None:
-                s = np.ones(len(block))
-            else:
-                s = weight[rows]
-            if self.gradient is not None:
-                self.gradient += np.einsum("nq,n,nkm->qkm", exact, s, slope)
-            root = np.sqrt(s)[:, None]
-            b = solve_triangular(self.r, (root * block).T, trans="T", check_finite=False)
-            self.basis += b @ np.hstack([b.T, (root * slope[:, :, 0]).astype(float)])
+            self._add_orthogonal(
+                x[rows],
+                y[rows],
+                weight=take(weight, rows),
+                offset=take(offset, rows),
+            )
+
+    def _add_orthogonal(self, x, y, weight, offset) -> None:
+        """Add the sums in the basis over the rows of one block."""
+        # The rows ``[x 1]``, in extended precision where the gradient is refined.
+        exact = x
+        if self.gradient is not None:
+            exact = x.astype(np.longdouble)
+        if len(self.r) > self.p:
+            # Without an intercept the sums are of the rows as they are.
+            if self.request.shift is not None:
+                exact = exact - self.request.shift
+            exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
+        block = exact.astype(float, copy=False)
+
+        # The slopes at the query, and their gradient.
+        z = np.einsum("nq,qkm->nkm", exact, self.query)
+        if offset is not None:
+            z += offset[:, None, None]
+        slope = self.loss.value_and_slope(z, y[:, :, None])[1]
+        if weight is None:
+            s = np.ones(len(block))
+        else:
+            s = weight
+        if self.gradient is not None:
+            self.gradient += np.einsum("nq,n,nkm->qkm", exact, s, slope)
+
+        # The rows in the basis, ``B^T``, and their products with themselves and with the slopes.
+        root = np.sqrt(s)[:, None]
+        b = solve_triangular(self.r, (root * block).T, trans="T", check_finite=False)
+        weighted_slope = (root * slope[:, :, 0]).astype(float)
+        self.basis += b @ np.hstack([b.T, weighted_slope])
 
     def sums(self) -> OrthogonalSums:  # type: ignore[override]
+        """Return the sums at the query, with the refined gradient if there is one, and those in the basis."""
         at_query = self.total
         if self.gradient is not None:
             at_query = at_query._replace(gradient=self.gradient)
@@ -119,31 +157,47 @@ class BasisKernel(Kernel):
 
 
 def to_orthogonal(r: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """A gradient (q, k), or what adds to it, as that of the parameters ``R w``."""
+    """Return a gradient (q, k), or a summand of it, as that of the parameters ``R w``."""
     return solve_triangular(r, gradient.astype(float), trans="T")
 
 
 def shortest_step(
-    r: np.ndarray, sums: np.ndarray, slope: np.ndarray, ridge: np.ndarray, features: int
+    r: np.ndarray,
+    sums: np.ndarray,
+    slope: np.ndarray,
+    ridge: np.ndarray,
+    features: int,
 ) -> tuple[np.ndarray, bool]:
-    """The move to the minimum, the shortest after scaling columns, (q, k); and whether it may be refined.
+    """Return the move to the minimum, the shortest after scaling columns, (q, k); and whether it may be refined.
 
     ``sums`` (q, q + k) are those of `BasisKernel`, divided; ``slope`` (q, k) is the gradient in the basis, and
     ``ridge`` (q,) the curvature of the penalty.
     """
     q = len(r)
     inverse = solve_triangular(r, np.eye(q))
-    size = np.sqrt((r * r).sum(axis=0))[:, None]
+    # The curvature in the basis, with the penalty's, and its directions.
     h = sums[:, :q] + inverse.T @ (ridge[:, None] * inverse)
     values, vectors = np.linalg.eigh(h)
-    flat = values <= q * np.finfo(float).eps * values[-1]
-    move = -inverse @ (vectors[:, ~flat] @ ((vectors[:, ~flat].T @ slope) / values[~flat, None]))
-    refine = bool(values[~flat].min(initial=np.inf) < WELL_CONDITIONED * values[-1])
-    return shortest(size * move, size * (inverse @ vectors[:, flat]), features) / size, refine
+    is_flat = values <= q * np.finfo(float).eps * values[-1]
+    curved = vectors[:, ~is_flat]
+    flat = vectors[:, is_flat]
+    # Newton's move within the directions that have curvature.
+    along = (curved.T @ slope) / values[~is_flat, None]
+    move = -inverse @ (curved @ along)
+    smallest = values[~is_flat].min(initial=np.inf)
+    refine = bool(smallest < WELL_CONDITIONED * values[-1])
+    # Along the other directions any move is as good: the shortest is taken, with all columns scaled to the same size.
+    size = np.sqrt((r * r).sum(axis=0))[:, None]
+    scaled = shortest(size * move, size * (inverse @ flat), features)
+    return scaled / size, refine
 
 
-def shortest(moves: np.ndarray, untold: np.ndarray, features: int) -> np.ndarray:
-    """Of all moves that differ by ``untold`` those whose features move least: (q, m), (q, directions) -> (q, m)."""
-    if not untold.shape[1]:
+def shortest(moves: np.ndarray, flat: np.ndarray, features: int) -> np.ndarray:
+    """Return moves (q, m), each with that combination of directions ``flat`` (q, directions) that makes it shortest.
+
+    The length is that of the features' part. The objective is the same along the directions.
+    """
+    if not flat.shape[1]:
         return moves
-    return moves - untold @ np.linalg.lstsq(untold[:features], moves[:features])[0]
+    combination = np.linalg.lstsq(flat[:features], moves[:features])[0]
+    return moves - flat @ combination

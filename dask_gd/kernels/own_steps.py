@@ -1,7 +1,7 @@
-"""What partitions can do by themselves within a pass, beside the sums: take steps of their own.
+"""Partitions' own steps: within a pass each partition takes steps by itself, beside the sums.
 
-A solver asks for it by ``Request.kernel``, one of the classes here, which makes each partition's kernel. Where the
-partitions end comes back as `OwnSteps`.
+A solver asks for them by ``Request.kernel``, one of the classes here, which makes each partition's kernel. The
+parameters at which the partitions end come back as `OwnSteps`.
 """
 
 from __future__ import annotations
@@ -11,38 +11,44 @@ from typing import NamedTuple
 import numpy as np
 
 from ..model.losses import Loss
-from .base import BOUND, Kernel, Request, Sums
+from .base import Kernel, take
+from .sums import BOUND, Request, Sums
 
-#: Rows of a step of `Descent`. Of fewer the arithmetic costs less than the call.
+#: Rows of a step of `Descent`. With fewer rows the arithmetic costs less than the call.
 STEP_ROWS = 256
 
 
 class OwnSteps(NamedTuple):
-    """The sums at the query, and where each partition has ended."""
+    """The sums at the query, and the parameters at which each partition has ended."""
 
     at_query: Sums
     ends: np.ndarray  # (q + 1, k, partitions), the parameters, and below them the partition's weight
 
     def plus(self, other: OwnSteps) -> OwnSteps:
         """Add up the sums, and put the ends side by side."""
-        return OwnSteps(self.at_query.plus(other.at_query), np.concatenate([self.ends, other.ends], axis=2))
+        sums = self.at_query.plus(other.at_query)
+        ends = np.concatenate([self.ends, other.ends], axis=2)
+        return OwnSteps(sums, ends)
 
     def finalize(self, weight: float) -> OwnSteps:
         """Return the ends as they are: there is nothing to divide."""
         return self
 
 
-def ended(parameters: np.ndarray, weight: float) -> np.ndarray:
-    """(q, k, 1) -> (q + 1, k, 1)."""
-    return np.concatenate([parameters, np.full((1, *parameters.shape[1:]), weight)])
+def with_weight(parameters: np.ndarray, weight: float) -> np.ndarray:
+    """Return parameters (q, k, 1) with the partition's weight below them, (q + 1, k, 1)."""
+    row = np.full((1, *parameters.shape[1:]), weight)
+    return np.concatenate([parameters, row])
 
 
 def least_norm(h: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``h u = b`` for symmetric h (q, q), its columns scaled; of all u the least, where h is singular."""
+    """Solve ``h u = b`` for symmetric h (q, q), its columns scaled; where h is singular, u is the shortest solution."""
     size = np.sqrt(np.diagonal(h))
     size = np.where(size > 0, size, 1.0)
-    scaled = (b.T / size).T
-    return ((np.linalg.pinv(h / np.outer(size, size), hermitian=True) @ scaled).T / size).T
+    scaled_h = h / np.outer(size, size)
+    scaled_b = (b.T / size).T
+    solution = np.linalg.pinv(scaled_h, hermitian=True) @ scaled_b
+    return (solution.T / size).T
 
 
 class Descent(NamedTuple):
@@ -51,42 +57,85 @@ class Descent(NamedTuple):
     rate: float
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
+    def make(
+        self,
+        partition: int,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ) -> Kernel:
         return DescentKernel(self, query, loss, request, dtype, p)
 
 
 class DescentKernel(Kernel):
     """Sums at the query, and steps away from it."""
 
-    def __init__(self, how: Descent, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
+    def __init__(
+        self,
+        spec: Descent,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ):
         super().__init__(query, loss, request, dtype, p)
-        self.how = how
-        self.at = query
+        self.rate = spec.rate
+        self.ridge = spec.ridge
+        self.parameters = query
 
     def add(self, x, y, weight, offset=None) -> None:
+        """Add the sums over more rows at the query, and take steps with these rows."""
         super().add(x, y, weight, offset)
+        request = Request(shift=self.request.shift)
         for start in range(0, len(x), STEP_ROWS):
             rows = slice(start, start + STEP_ROWS)
-            block = Kernel(self.at, self.loss, Request(shift=self.request.shift), x.dtype, self.p)
-            block.add(*(None if a is None else a[rows] for a in (x, y, weight, offset)))
-            if block.total.weight > 0:
-                slope = block.total.gradient / block.total.weight + self.how.ridge * self.at
-                self.at = self.at - self.how.rate * slope
+            # The gradient of these rows alone, at the parameters that the steps have reached.
+            block = Kernel(self.parameters, self.loss, request, x.dtype, self.p)
+            block.add(
+                x[rows],
+                y[rows],
+                weight=take(weight, rows),
+                offset=take(offset, rows),
+            )
+            sums = block.total
+            if sums.weight > 0:
+                slope = sums.gradient / sums.weight + self.ridge * self.parameters
+                self.parameters = self.parameters - self.rate * slope
 
     def sums(self) -> OwnSteps:  # type: ignore[override]
-        return OwnSteps(self.total, ended(self.at, self.total.weight))
+        """Return the sums at the query, and the parameters after the last step."""
+        return OwnSteps(self.total, with_weight(self.parameters, self.total.weight))
 
 
 class Consensus(NamedTuple):
-    """One step to the least of ``mean loss + penalty + ||x - centre||_metric^2 / 2`` over a partition (`ADMM`)."""
+    """A step to the minimum of ``mean loss + penalty + ||x - centre||_metric^2 / 2`` over a partition (`ADMM`)."""
 
-    own: np.ndarray  # (q, k, partitions or 1) where each is
+    own: np.ndarray  # (q, k, partitions or 1) the parameters of each
     centres: np.ndarray  # (q, k, partitions or 1)
     metric: np.ndarray  # (q, q)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
-        own, centre = (a[:, :, min(partition, a.shape[2] - 1), None] for a in (self.own, self.centres))
-        return ConsensusKernel(own, centre, self.metric, query, loss, Request(BOUND, shift=request.shift), dtype, p)
+    def make(
+        self,
+        partition: int,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ) -> Kernel:
+        parameters = parameters_of(self.own, partition)
+        centre = parameters_of(self.centres, partition)
+        bound = Request(BOUND, shift=request.shift)
+        return ConsensusKernel(parameters, centre, self.metric, query, loss, bound, dtype, p)
+
+
+def parameters_of(each: np.ndarray, partition: int) -> np.ndarray:
+    """Return the parameters (q, k, 1) of a partition from (q, k, partitions), or from (q, k, 1) for all partitions."""
+    last = each.shape[2] - 1
+    return each[:, :, min(partition, last), None]
 
 
 class ConsensusKernel(Kernel):
@@ -95,19 +144,39 @@ class ConsensusKernel(Kernel):
     With the bound in place of the curvature a step never goes too far (Hunter and Lange, 2004, on majorisation).
     """
 
-    def __init__(self, own, centre, metric, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
-        super().__init__(np.concatenate([own, query], axis=2), loss, request, dtype, p)
-        self.own = own
+    def __init__(
+        self,
+        parameters: np.ndarray,
+        centre: np.ndarray,
+        metric: np.ndarray,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
+    ):
+        # The partition's own parameters are the first candidate, at which the curvature is taken.
+        both = np.concatenate([parameters, query], axis=2)
+        super().__init__(both, loss, request, dtype, p)
+        self.parameters = parameters
         self.centre = centre
         self.metric = metric
 
     def sums(self) -> OwnSteps:  # type: ignore[override]
-        s = self.total
-        own = self.own
-        assert s.curvature is not None
-        if s.weight > 0:
-            slope = s.gradient[:, :, 0] / s.weight + self.metric @ (own - self.centre)[:, :, 0]
-            own = own - least_norm(s.curvature[:, :, 0] / s.weight + self.metric, slope)[:, :, None]
-        ends = ended(own, s.weight)
-        at_query = s._replace(loss=s.loss[1:], gradient=s.gradient[:, :, 1:], curvature=None)
-        return OwnSteps(at_query, ends)
+        """Return the sums at the query, and the partition's parameters after its step."""
+        sums = self.total
+        parameters = self.parameters
+        assert sums.curvature is not None
+        # A Newton step of the partition's objective; without rows that weigh anything it stays where it is.
+        if sums.weight > 0:
+            pull = self.metric @ (parameters - self.centre)[:, :, 0]
+            slope = sums.gradient[:, :, 0] / sums.weight + pull
+            curvature = sums.curvature[:, :, 0] / sums.weight + self.metric
+            parameters = parameters - least_norm(curvature, slope)[:, :, None]
+        # Without the first candidate these are the sums that the solver asked for.
+        at_query = sums._replace(
+            loss=sums.loss[1:],
+            gradient=sums.gradient[:, :, 1:],
+            curvature=None,
+        )
+        return OwnSteps(at_query, with_weight(parameters, sums.weight))

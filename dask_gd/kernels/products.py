@@ -1,4 +1,4 @@
-"""Products of a block of rows: how many rows, in which precision, and less what shift."""
+"""Products of a block of rows: how many rows it has, in which precision they are multiplied, and less which shift."""
 
 from __future__ import annotations
 
@@ -7,41 +7,48 @@ import numpy as np
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
 #: it decides the order of the sums, so the same data must give the same bits everywhere.
-#: Wide rows fill more than a cache; at least so many then share one update of the gradient, which is as wide.
-BLOCK_BYTES, BLOCK_ROWS = 1 << 19, 64
+BLOCK_BYTES = 1 << 19
+#: Rows of a block at least. Wide rows fill more than a cache, and then share an update of the gradient, which is as
+#: wide.
+BLOCK_ROWS = 64
 
 
 def block_rows(p: int, itemsize: int) -> int:
-    """Rows per cache block: a multiple of 16."""
-    return max(BLOCK_ROWS, BLOCK_BYTES // max(1, p * itemsize) // 16 * 16)
+    """Return the rows of a cache block: a multiple of 16."""
+    rows = BLOCK_BYTES // max(1, p * itemsize)
+    return max(BLOCK_ROWS, rows // 16 * 16)
 
 
 def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
-    """``a / unit`` in the products' precision, and ``unit``, a power of two of a's size: float32 has a narrow range.
+    """Return ``a / unit`` in the products' precision, and ``unit``, a power of two of a's size.
 
-    Weights, slopes and row weights may be of any size in float64; rounded to float32 as they are, small ones would
-    become zero without a word. In float64 nothing is done.
+    Weights, slopes and row weights may be of any size in float64. The range of float32 is narrow: rounded to it as
+    they are, small values would become zero without a word. In float64 nothing is done.
     """
     if a.dtype == dtype:
         return np.ascontiguousarray(a), 1.0
+    # A power of two changes no digit.
     largest = np.abs(a).max(initial=0.0)
     unit = 1.0
     if 0 < largest < np.inf:
         unit = 2.0 ** np.floor(np.log2(largest))
-    return np.ascontiguousarray((a / unit).astype(dtype)), unit
+    narrowed = (a / unit).astype(dtype)
+    return np.ascontiguousarray(narrowed), unit
 
 
 def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
     """Return ``x w + b`` in float64 for rows (n, p) of any dtype: (n, k), or (n,) for weights (p,)."""
-    found = np.empty((len(x), *weights.shape[1:]))
-    step = block_rows(x.shape[1], found.itemsize)
+    predictions = np.empty((len(x), *weights.shape[1:]))
+    # Block by block, so that rows of another dtype are never copied as a whole.
+    step = block_rows(x.shape[1], predictions.itemsize)
     for start in range(0, len(x), step):
-        block = x[start : start + step].astype(float, copy=False)
-        found[start : start + step] = block @ weights + constant
-    return found
+        rows = slice(start, start + step)
+        block = x[rows].astype(float, copy=False)
+        predictions[rows] = block @ weights + constant
+    return predictions
 
 
-#: Values that `Near` subtracts in one sweep: of narrow rows it takes several together, which costs less.
+#: Values that `Near` subtracts in a sweep: it takes narrow rows several at a time, which costs less.
 TOGETHER = 8192
 
 
@@ -50,18 +57,24 @@ class Near:
 
     def __init__(self, shift: np.ndarray, dtype: np.dtype):
         self.shift = shift.astype(dtype)
-        self.together = max(1, TOGETHER // len(shift))
-        self.repeated = np.tile(self.shift, self.together)
-        self.room = np.empty((0, len(shift)), dtype)
+        # Rows of a sweep, and the shift once for each of them.
+        self.rows_together = max(1, TOGETHER // len(shift))
+        self.repeated_shift = np.tile(self.shift, self.rows_together)
+        self.buffer = np.empty((0, len(shift)), dtype)
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """Return rows (n, p) less the shift, valid until the next call."""
-        if len(self.room) < len(block):
-            self.room = np.empty_like(block)
-        out = self.room[: len(block)]
-        whole = len(block) // self.together * self.together
-        wide = (-1, len(self.repeated))
-        np.subtract(block[:whole].reshape(wide), self.repeated, out=out[:whole].reshape(wide))
+        if len(self.buffer) < len(block):
+            self.buffer = np.empty_like(block)
+        out = self.buffer[: len(block)]
+        # Rows that make up whole sweeps are taken together, and the rest one by one.
+        whole = len(block) // self.rows_together * self.rows_together
+        sweeps = (-1, len(self.repeated_shift))
+        np.subtract(
+            block[:whole].reshape(sweeps),
+            self.repeated_shift,
+            out=out[:whole].reshape(sweeps),
+        )
         np.subtract(block[whole:], self.shift, out=out[whole:])
         return out
 

@@ -7,28 +7,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..model.losses import Loss
-from .base import KernelSpec, PartitionKernel, PartitionSums, Request, Sums, make_kernel
+from .base import make_kernel
+from .sums import KernelSpec, PartitionKernel, PartitionSums, Request, Sums
 
 
 class Riding(NamedTuple):
-    """Ask for the sums of more kernels beside those that a request would have without them.
+    """The sums of more kernels, the riders, beside those that a request would have without them.
 
-    The sums of the first are those that a solver sees; the others' are for whoever asked for them.
+    A solver sees the sums of the first kernel; the riders' sums are for whoever asked for them.
     """
 
     riders: tuple[KernelSpec, ...]
-    #: The request's kernel, if it has one of its own.
+    #: The request's own kernel; None for `Kernel`.
     first: KernelSpec | None = None
 
     def make(
-        self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int
+        self,
+        partition: int,
+        query: np.ndarray,
+        loss: Loss,
+        request: Request,
+        dtype: np.dtype,
+        p: int,
     ) -> RidingKernel:
-        """Return the kernels of a partition as one."""
+        """Return the kernels of a partition as one kernel."""
+        request_of_first = request._replace(kernel=self.first)
+        first = make_kernel(partition, query, loss, request_of_first, dtype, p)
+        # Curvature and moments are summed once, by the first.
         plain = request._replace(curvature=None, moments=False)
-        return RidingKernel(
-            make_kernel(partition, query, loss, request._replace(kernel=self.first), dtype, p),
-            [rider.make(partition, query, loss, plain, dtype, p) for rider in self.riders],
-        )
+        riders = [rider.make(partition, query, loss, plain, dtype, p) for rider in self.riders]
+        return RidingKernel(first, riders)
 
 
 class RidingKernel:
@@ -43,11 +51,16 @@ class RidingKernel:
         return self.first.total
 
     def add_rows(self, rows: Any) -> None:
-        for kernel in (self.first, *self.riders):
-            kernel.add_rows(rows)
+        """Add rows to the sums of every kernel."""
+        self.first.add_rows(rows)
+        for rider in self.riders:
+            rider.add_rows(rows)
 
     def sums(self) -> RidingSums:
-        return RidingSums(self.first.sums(), tuple(rider.sums() for rider in self.riders))
+        """Return the sums of every kernel."""
+        first = self.first.sums()
+        riders = tuple(rider.sums() for rider in self.riders)
+        return RidingSums(first, riders)
 
 
 class RidingSums(NamedTuple):
@@ -62,5 +75,7 @@ class RidingSums(NamedTuple):
 
     def plus(self, other: RidingSums) -> RidingSums:
         """Return each kernel's sums over the rows of both."""
-        riders = tuple(mine.plus(theirs) for mine, theirs in zip(self.riders, other.riders, strict=True))
-        return RidingSums(self.first.plus(other.first), riders)
+        first = self.first.plus(other.first)
+        pairs = zip(self.riders, other.riders, strict=True)
+        riders = tuple(mine.plus(theirs) for mine, theirs in pairs)
+        return RidingSums(first, riders)

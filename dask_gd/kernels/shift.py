@@ -1,6 +1,6 @@
-"""The shift: what is subtracted from each column before products are taken, so that these keep their digits.
+"""The shift, which is subtracted from each column before products are taken, so that these keep their digits.
 
-A product of float32 features with a mean of 10,000 spreads keeps three digits of what the spread has to say, and in
+A product of float32 features with a mean of 10,000 spreads keeps three digits of the differences between rows, and in
 float64 a curvature of features 3,000,000 spreads from 0 keeps as few. With c near the means nothing is lost:
 ``x w + b = (x - c) w + (b + c w)``. The data is never rewritten: the kernels subtract c from the rows in the cache.
 
@@ -8,7 +8,7 @@ With an intercept the solvers work with these rows, and with the intercept ``b +
 objective at the same weights, as the intercept is not penalised. Without one they see the parameters of the rows as
 they are, and the kernels add what c contributes to predictions, gradients and curvatures, in float64.
 
-The first look at the rows has the moments that tell whether a shift is needed. Only then is it taken again with one, so
+The first reading of the rows has the moments that tell whether a shift is needed. Only then are they read again, so
 that features near 0 cost nothing, and the means are those of all rows that are used, whatever their order.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import Sums
+from .sums import Sums
 
 #: Means that are more spreads than this from 0 are shifted. In float32 a gradient has then lost a digit; in float64 a
 #: curvature, whose digits go twice as fast, has lost six of sixteen.
@@ -29,45 +29,55 @@ def shifted(parameters: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
     """Return parameters (q, ...) as those of the rows less the shift (p,), which has an effect on intercepts only."""
     if shift is None or len(parameters) == len(shift):
         return parameters
+    p = len(shift)
     parameters = parameters.copy()
-    parameters[len(shift)] += np.tensordot(shift, parameters[: len(shift)], axes=1)
+    parameters[p] += np.tensordot(shift, parameters[:p], axes=1)
     return parameters
 
 
 def unshifted(parameters: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
     """Return parameters (q, ...) of the rows less the shift (p,) as those of the rows as they are."""
-    return shifted(parameters, None if shift is None else -shift)
+    if shift is None:
+        return parameters
+    return shifted(parameters, -shift)
 
 
 def better_shift(
     sums: Sums, shift: np.ndarray | None, p: int, fit_intercept: bool, dtype: np.dtype
 ) -> np.ndarray | None:
-    """Return the shift (p,) to take in place of the present one, or None where that serves.
+    """Return the shift (p,) to take in place of the present one, or None where the present one serves.
 
     Where one column's mean, less the present shift, is far from 0 beside its spread, all get their means that are
     more than a spread away; others keep what they have. ``sums`` have moments, of the rows less the present shift, or
     without an intercept of the rows as they are.
     """
     # Without an intercept the curvature is that of the rows as they are, so that in float64 there is nothing to gain.
-    served = dtype in FAR and (fit_intercept or dtype == np.float32)
-    if not served or sums.moments is None or not sums.weight > 0:
+    gains = dtype in FAR and (fit_intercept or dtype == np.float32)
+    if not gains or sums.moments is None or not sums.weight > 0:
         return None
     if shift is None:
         present = np.zeros(p)
     else:
         present = shift
+
+    # How far each mean is from the present shift, and the spread to measure that by.
     mean = sums.moments.sums[:p] / sums.weight
-    spread = np.sqrt(np.maximum(sums.moments.features[:p] / sums.weight - mean**2, 0.0))
+    mean_square = sums.moments.features[:p] / sums.weight
+    spread = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
     away = mean
     if not fit_intercept:
         away = mean - present
-    # Of a constant column there may be no more than rounding left.
+
+    # Of a constant column there may be no more than rounding left, which is no reason for a shift.
     rounding = 4 * np.finfo(dtype).eps * np.abs(present + away)
-    away = np.where(np.isfinite(spread) & (np.abs(away) > rounding), away, 0.0)
+    counts = np.isfinite(spread) & (np.abs(away) > rounding)
+    away = np.where(counts, away, 0.0)
     if not (np.abs(away) > FAR[dtype] * spread).any():
         return None
+
     # In the dtype of the rows, so that subtracting it from values near it is exact.
-    return np.where(np.abs(away) > spread, present + away, present).astype(dtype).astype(float)
+    better = np.where(np.abs(away) > spread, present + away, present)
+    return better.astype(dtype).astype(float)
 
 
 def read_shifted(
@@ -83,7 +93,9 @@ def read_shifted(
     serve.
     """
     sums = read(shifted(parameters, shift), shift)
-    better = better_shift(sums, shift, p, len(parameters) > p, dtype)
+    # The moments of this reading tell whether products have lost digits.
+    better = better_shift(sums, shift, p, fit_intercept=len(parameters) > p, dtype=dtype)
     if better is None:
         return sums, shift
-    return read(shifted(parameters, better), better), better
+    sums = read(shifted(parameters, better), better)
+    return sums, better

@@ -1,6 +1,11 @@
-"""What must hold of the rows in a task, told by name and row where it does not."""
+"""Checks of the rows in a task: finite values, weights of 0 or more, targets that the loss knows.
+
+Errors name the array and the row.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -10,38 +15,32 @@ from ..sources import Rows
 from ..sources.column import TaskColumn
 from .plan import Work
 
-#: Columns whose values enter the sums, so that one that is not finite shows there.
+#: Columns whose values enter the sums, so that a value that is not finite shows there.
 SUMMED = ("weight", "offset")
 
 
 def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) -> None:
     """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
 
-    ``total`` are the sums up to these rows. No row is inspected unless one of them is non-finite: 0 * NaN and
+    ``total`` are the sums up to these rows. No row is inspected unless one of the sums is non-finite: 0 * NaN and
     0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
     non-finite whatever the weights are.
     """
-    sums = (total.gradient, total.loss, total.weight, total.curvature, *(total.moments or ()))
-    sums += tuple(values.sum() for role, values in rows.others.items() if role not in SUMMED)
-    good = all(s is None or np.isfinite(s).all() for s in sums) and (rows.weight is None or (rows.weight >= 0).all())
-    first = work.request.moments or work.request.targets
-    if good and not first:
+    is_good = _all_finite(rows, total)
+    if rows.weight is not None:
+        is_good = is_good and bool((rows.weight >= 0).all())
+    is_first = work.request.moments or work.request.targets
+    if is_good and not is_first:
         return
     columns = work.reader.bind(partition, blocks)
-    if not good:
+    if not is_good:
+        # A bad value is named by its row. Without any, squares have overflowed, which is a matter of units.
         check_values(rows, columns)
-        if total.moments:
-            squares = total.moments.features
-        else:
-            squares = np.zeros(0)
-        if total.curvature is not None and total.moments is not None and work.loss.curvature_bound is not None:
-            squares = squares + np.diagonal(total.curvature[:, :, 0])
-        if not np.isfinite(squares).all():
-            feature = int(np.argmin(np.isfinite(squares)))
-            raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
+        _check_squares(total, work, columns)
         # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
-        if not first:
+        if not is_first:
             return
+    # Later passes read the same targets.
     bad = work.loss.bad_target(rows.y)
     if bad is not None and bad.any():
         row, output = np.argwhere(bad)[0]
@@ -49,6 +48,28 @@ def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) ->
             f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
             f"in row {rows.number(row)} of {columns['y'].name!r}."
         )
+
+
+def _all_finite(rows: Rows, total: Sums) -> bool:
+    """Return whether all sums are finite, of columns that enter no sum too."""
+    sums: list[Any] = [total.gradient, total.loss, total.weight, total.curvature]
+    sums.extend(total.moments or ())
+    for role, values in rows.others.items():
+        if role not in SUMMED:
+            sums.append(values.sum())
+    return all(each is None or np.isfinite(each).all() for each in sums)
+
+
+def _check_squares(total: Sums, work: Work, columns: dict[str, TaskColumn]) -> None:
+    """Refuse a feature whose sum of squares overflows."""
+    if total.moments is None:
+        return
+    squares = total.moments.features
+    if total.curvature is not None and work.loss.curvature_bound is not None:
+        squares = squares + np.diagonal(total.curvature[:, :, 0])
+    if not np.isfinite(squares).all():
+        feature = int(np.argmin(np.isfinite(squares)))
+        raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
 
 
 def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) -> None:
@@ -67,11 +88,13 @@ def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) 
 
 def _not_finite(rows: Rows, values: np.ndarray, column: TaskColumn, drop: bool) -> NonFiniteError:
     """Return the error that names the first value that is not finite, and says what to do."""
+    # Narrow columns have no axis of features, and a single feature needs no number.
     row, *feature = np.argwhere(~np.isfinite(values))[0].tolist()
     at = ""
     if feature and values.shape[1] > 1:
         at = f", column {feature[0]}"
     value = values[(row, *feature)]
+    # Only NaN can be dropped, and only where a caller may leave out rows.
     remedy = "Remove or fill it before fitting"
     if not drop:
         remedy += ": there is no mean of NaN and infinity"

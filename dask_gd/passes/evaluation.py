@@ -1,7 +1,7 @@
-"""One pass over the data: a task for some partitions each, and a tree reduction with a fixed fan-in.
+"""One pass over the data: a task for each group of partitions, and a tree reduction with a fixed fan-in.
 
-What a task needs to know (query, loss, needs, reader) is one node of the graph, so that it travels once to each worker
-and can be computed again if a worker dies with it.
+The part that all tasks need (query, loss, request, reader) is one node of the graph, so that it travels once to each
+worker and can be computed again if a worker dies with it.
 
 The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import get_scheduler
+from dask.delayed import Delayed
 from dask.system import CPU_COUNT
 from dask.typing import Key
 from distributed import futures_of, span
@@ -27,6 +28,7 @@ from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, Request, Sums, copies_of, curvatures, expand_class_pairs, fan_in, sums_bytes
 from ..model.losses import Loss
 from ..sources import Reader, Source
+from ..sources.column import Column
 from .graph import sum_of_tasks
 from .plan import LITERAL_BYTES, Work, group_into_tasks, nbytes_of, place, preferred_workers
 from .task import _running, drop, gradient
@@ -50,7 +52,7 @@ def evaluate(
 ) -> Any:
     """Return the sums over the rows of partitions, or of all, at ``query``: one pass.
 
-    These are `Sums`, or what the request's kernel sums.
+    These are `Sums`, or the sums of the request's kernel.
 
     Parameters
     ----------
@@ -75,52 +77,85 @@ def evaluate(
     """
     key = f"{run}-{step}"
     client = active_client()
-    reader, blocks = source.local_tasks if client is None and in_threads() else source.tasks
+    # Tasks in threads of this process read NumPy arrays where they are.
+    if client is None and in_threads():
+        reader, blocks = source.local_tasks
+    else:
+        reader, blocks = source.tasks
     keep = keep and partitions is None and client is not None and blocks is None and reader.keeps
     if partitions is None:
         partitions = tuple(range(source.partitions))
-    q, k, m = query.shape
-    nbytes = copies_of(request.kernel, m) * sums_bytes(q, k, m + bool(request.kernel), curvatures(k, loss, request))
-    if client is not None:
-        threads = threads_of(client, run)
-    else:
+    nbytes = _nbytes_of_sums(query, loss, request)
+
+    # The cluster must be able to load what it is sent.
+    if client is None:
         threads = {"": CPU_COUNT}
-    if client is not None:
+    else:
+        threads = threads_of(client, run)
         compare_versions(client, threads, run, ("zarr",) if reads_zarr(reader) else ())
+
+    # Small partitions share a task, where the sums of all of them fit into the memory of a single worker.
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
-    if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
-        groups = group_into_tasks(source, partitions, sum(threads.values()))
-    near = {}
+    numbers: Sequence[int] = partitions
+    if blocks is None:
+        if len(partitions) * nbytes <= FAN_IN_BYTES:
+            groups = group_into_tasks(source, partitions, sum(threads.values()))
+        numbers = range(len(groups))
+
+    # Rows that a worker has kept are read there again.
+    annotations: dict[str, Any] = {}
+    keep_as = None
     if keep:
-        near = preferred_workers(threads, len(groups))
+        keep_as = (run, step)
+        preferred = preferred_workers(threads, len(groups))
+        if preferred:
+            annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
+
+    work = Work(reader, query, loss, request, groups=groups, keep=keep_as, key=key)
     _running[key] = len(groups), []
     total = sum_of_tasks(
         key,
-        gradient,
-        Work(reader, query, loss, request, groups, (run, step) if keep else None, key),
-        numbers=range(len(groups)) if blocks is None else partitions,
+        task=gradient,
+        work=work,
+        numbers=numbers,
         blocks=blocks,
         width=fan_in(nbytes),
         literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
         at_once=len(groups) < len(partitions),
-        annotations={"workers": partial(place, near), "allow_other_workers": True} if near else {},
+        annotations=annotations,
     )
     try:
-        # Dask advises against graphs that hold this much; here it is sent once.
-        large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
-        with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-            [[found]] = compute(
-                total,
-                run=run,
-                what=f"pass {key}",
-                named=partial(_rows_named, source, groups),
-                one_task=blocks is None and len(groups) == 1,
-            )
-            if isinstance(found, Sums):
-                return expand_class_pairs(found, loss, request)
-            return found
+        one_task = blocks is None and len(groups) == 1
+        sums = _computed(total, source, work, run, one_task)
     finally:
         del _running[key]
+    if isinstance(sums, Sums):
+        return expand_class_pairs(sums, loss, request)
+    return sums
+
+
+def _nbytes_of_sums(query: np.ndarray, loss: Loss, request: Request) -> int:
+    """Return the bytes of a partition's sums."""
+    q, k, m = query.shape
+    # A kernel may add a candidate of its own.
+    candidates = m + bool(request.kernel)
+    nbytes = sums_bytes(q, k, candidates, curvatures(k, loss, request))
+    return copies_of(request.kernel, m) * nbytes
+
+
+def _computed(total: Delayed, source: Source, work: Work, run: str, one_task: bool) -> Any:
+    """Return the sums over all of a pass's rows, computed where Dask would."""
+    # Dask advises against graphs that hold this much; here it is sent once.
+    large = {"distributed.admin.large-graph-warning-threshold": 4 * work.query.nbytes + (10 << 20)}
+    with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
+        [[sums]] = compute(
+            total,
+            run=run,
+            what=f"pass {work.key}",
+            named=partial(_rows_named, source, work.groups),
+            one_task=one_task,
+        )
+    return sums
 
 
 def persist(source: Source) -> Source:
@@ -131,12 +166,19 @@ def persist(source: Source) -> Source:
     """
     if active_client() is None:
         return source
-    persisted = {role: column.persisted() for role, column in source.by_role.items()}
-    return source.with_columns(**{role: column for role, column in persisted.items() if column is not None})
+    persisted: dict[str, Column | None] = {}
+    for role, column in source.by_role.items():
+        on_cluster = column.persisted()
+        if on_cluster is not None:
+            persisted[role] = on_cluster
+    return source.with_columns(**persisted)
 
 
 def unpersist(source: Source) -> None:
-    """Take back what `persist` has given to the cluster, whoever still has this source: an error's traceback may."""
+    """Take back the arrays that `persist` has given to the cluster.
+
+    The source may still be referred to, by an error's traceback for example.
+    """
     for column in source.columns:
         for future in futures_of(column.persistent):
             future.release()
@@ -144,13 +186,14 @@ def unpersist(source: Source) -> None:
 
 @contextlib.contextmanager
 def passes_of(kind: str, run: str, committed: Callable[[], str]) -> Iterator[None]:
-    """Name the passes of a fit or a search: a span on Dask's dashboard, and what errors say has been committed.
+    """Name the passes of a fit or a search: a span on Dask's dashboard, and in errors the last commit.
 
     The span is not put around it all: Dask does not fuse a layer with others that were made outside of it.
     """
     if active_client() is None:
         yield
         return
+    # A span's annotation, for each pass to put around its own tasks.
     with span(f"gd-{kind}-{run}"):
         _spans[run] = {"span": dask.get_annotations()["span"]}
     try:
@@ -182,18 +225,20 @@ def reads_zarr(reader: Reader) -> bool:
 
 
 def largest_target(source: Source) -> int:
-    """The largest of the targets, rounded down, at least 1: a pass over these alone."""
+    """Return the largest of the targets, rounded down, at least 1, by a pass over the targets alone."""
     if source.sample_dims is not None:
         raise InvalidArgumentError("Of a Dataset's variable the classes are not counted: give Softmax(classes=...).")
-    rows = source.y.lazy_rows(source.bounds[0], source.bounds[-1])
-    [largest] = compute(da.where(da.isfinite(rows), rows, 0).max(), what="the count of the classes")
+    targets = source.y.lazy_rows(source.bounds[0], source.bounds[-1])
+    finite = da.where(da.isfinite(targets), targets, 0)
+    [largest] = compute(finite.max(), what="the count of the classes")
     return max(1, int(largest))
 
 
 def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
-    """Return what the task of this key sums over, in words."""
+    """Return the rows that the task of this key sums over, in words."""
     if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
         return f"Task {task}"
+    # A group's partitions are those between its first and its last, all of them or a sample.
     group = groups[task[1]]
     first = group[0]
     last = group[-1]

@@ -1,7 +1,7 @@
-"""The graph of one pass: one task for some partitions, and a tree over their sums whose shape is fixed.
+"""The graph of one pass: a task for each group of partitions, and a tree over their sums whose shape is fixed.
 
-What gives a partition's blocks is a part of its task, and made once for a source, see `sources.blocks`. Every key
-carries the run and the step: Dask would otherwise hand back an old result.
+The nodes that give a partition's blocks are a part of its task, and made once for a source, see `sources.blocks`. Every
+key carries the run and the step: Dask would otherwise hand back an old result.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def sum_of_tasks(
     add: Callable = combine,
     name: str = "gd-gradient",
 ) -> Delayed:
-    """Return the sum of what ``task(work, i, blocks)`` gives for the i-th of the numbers: a list of one.
+    """Return the sum of the results of ``task(work, i, blocks)`` for the i-th of the numbers: a list with one item.
 
     Parameters
     ----------
     key : str
         Names the pass.
     task : callable
-        Returns a list, of what each of some partitions sums.
+        Returns a list, with the sums of each of its partitions.
     work : Any
-        What all tasks have in common. It is a node of the graph, which each worker gets once, or with ``literal`` a
-        part of every task.
+        The part that all tasks have in common. It is a node of the graph, which each worker gets once, or with
+        ``literal`` a part of every task.
     numbers : sequence of int
         Of the tasks; with ``blocks`` those of the partitions.
     blocks : Blocks or None
-        What is not read by the tasks but given to them.
+        Values that the tasks do not read but are given.
     width : int
         How many sums are added up at a time, in the order of the tasks.
     at_once : bool
@@ -55,36 +55,60 @@ def sum_of_tasks(
     annotations : dict, optional
         Dask's, for these tasks, beside those that hold where this is called.
     add : callable
-        Adds up two of what the tasks sum.
+        Adds up two of the tasks' sums.
     name : str
         Of the tasks, on Dask's dashboard.
     """
-    shared: dict[Key, GraphNode] = {} if blocks is None else blocks.needed(numbers)
-    name = f"{name}-{key}"
+    shared: dict[Key, GraphNode] = {}
+    if blocks is not None:
+        shared = blocks.needed(numbers)
+
+    # The common part, in every task or as a node that all of them refer to.
     common = f"gd-weights-{key}"
     if literal:
-        given: Any = DataNode(None, work)
+        work_node: Any = DataNode(None, work)
     else:
-        given = TaskRef(common)
+        work_node = TaskRef(common)
         shared[common] = DataNode(common, work)
+
+    # The tasks, and the tree that adds up what they return.
+    of_tasks = f"{name}-{key}"
     parts: dict[Key, GraphNode] = {}
     for i, number in enumerate(numbers):
-        node = () if blocks is None else blocks.nodes[number]
-        parts[name, i] = Task((name, i), task, given, i, node)
+        node: Any = ()
+        if blocks is not None:
+            node = blocks.nodes[number]
+        parts[of_tasks, i] = Task((of_tasks, i), task, work_node, i, node)
     sums, root = tree(list(parts), key, width, at_once, add)
+
+    # Annotations are the tasks' alone, so that these have a layer of their own.
+    of_blocks = f"gd-blocks-{key}"
+    of_sums = f"gd-sum-{key}"
+    all_annotations = {**dask.get_annotations(), **(annotations or {})}
     layers = {
-        f"gd-blocks-{key}": MaterializedLayer(shared),
-        name: MaterializedLayer(parts, annotations={**dask.get_annotations(), **(annotations or {})}),
-        f"gd-sum-{key}": MaterializedLayer(sums),
+        of_blocks: MaterializedLayer(shared),
+        of_tasks: MaterializedLayer(parts, annotations=all_annotations),
+        of_sums: MaterializedLayer(sums),
     }
-    below: dict[str, set[str]] = {f"gd-blocks-{key}": set(), name: {f"gd-blocks-{key}"}, f"gd-sum-{key}": {name}}
-    return Delayed(root, HighLevelGraph(layers, below), layer=f"gd-sum-{key}")
+    below: dict[str, set[str]] = {
+        of_blocks: set(),
+        of_tasks: {of_blocks},
+        of_sums: {of_tasks},
+    }
+    return Delayed(root, HighLevelGraph(layers, below), layer=of_sums)
 
 
-def tree(level: list[Key], key: str, width: int, at_once: bool, add: Callable) -> tuple[dict[Key, GraphNode], Key]:
+def tree(
+    level: list[Key],
+    key: str,
+    width: int,
+    at_once: bool,
+    add: Callable,
+) -> tuple[dict[Key, GraphNode], Key]:
     """Return the nodes that add up sums, ``width`` at a time in their order, and the key of the last of them."""
     nodes: dict[Key, GraphNode] = {}
     depth = 0
+    # Once also over a single task, whose partitions' sums are still apart.
     while len(level) > 1 or depth == 0:
         size = width
         if at_once:
@@ -101,8 +125,9 @@ def tree(level: list[Key], key: str, width: int, at_once: bool, add: Callable) -
 
 
 def add_up(parts: list[list], width: int, add: Callable) -> list:
-    """Return what partitions sum, added up ``width`` at a time, left to right."""
+    """Return the sums of partitions, added up ``width`` at a time, left to right."""
     level = [total for part in parts for total in part]
     while len(level) > 1:
-        level = [reduce(add, level[i : i + width]) for i in range(0, len(level), width)]
+        runs = [level[i : i + width] for i in range(0, len(level), width)]
+        level = [reduce(add, run) for run in runs]
     return level

@@ -1,4 +1,4 @@
-"""What runs where: which partitions are read together, in which task, and on which worker."""
+"""The plan of a pass: which partitions are read together, in which task, and on which worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("dask_gd")
 
 
 #: A query up to this size is part of every task, which costs less than the message that fetches it; and tasks that
-#: depend on nothing are spread evenly, where a few with one dependency would be sent to the worker that holds it.
+#: depend on nothing are spread evenly, where a few with a common dependency would be sent to the worker that has it.
 LITERAL_BYTES = 64 << 10
 
 #: Tasks for each of the cluster's threads, where partitions are so small that a task may handle several: enough for
@@ -27,7 +27,7 @@ TASKS_EACH = 4
 
 
 class Work(NamedTuple):
-    """What every task of one pass has in common."""
+    """The part of a pass that all of its tasks have in common."""
 
     reader: Reader
     query: np.ndarray
@@ -41,42 +41,62 @@ class Work(NamedTuple):
     key: str
 
 
-def group_into_tasks(source: Source, partitions: tuple[int, ...], threads: int) -> tuple[tuple[int, ...], ...]:
-    """Partitions as tasks: as few as give every thread the same number of some, and none too many bytes."""
+def group_into_tasks(
+    source: Source,
+    partitions: tuple[int, ...],
+    threads: int,
+) -> tuple[tuple[int, ...], ...]:
+    """Return the partitions of each task.
+
+    There are as few tasks as give every thread the same number of them, and no task too many bytes.
+    """
     threads = max(1, threads)  # there may be no worker yet
-    each = max(TASKS_EACH, int(source.nbytes / source.partitions * len(partitions) / (PARTITION_BYTES * threads)))
-    edges = np.linspace(0, len(partitions), min(len(partitions), threads * each) + 1).astype(int)
-    return tuple(partitions[start:stop] for start, stop in pairwise(edges.tolist()))
+    nbytes = source.nbytes / source.partitions * len(partitions)
+    tasks_each = max(TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
+    tasks = min(len(partitions), threads * tasks_each)
+    edges = np.linspace(0, len(partitions), tasks + 1).astype(int).tolist()
+    return tuple(partitions[start:stop] for start, stop in pairwise(edges))
 
 
 def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:
-    """The worker that runs each task if it can, the same in every pass as long as the workers are: it may have kept the
-    rows.
+    """Return the worker that runs each task if it can.
+
+    It is the same in every pass as long as the workers are the same: it may have kept the rows.
     """
-    workers = [address for address, count in sorted(threads.items()) for _ in range(count)]
-    if workers:
-        return {i: workers[i * len(workers) // tasks] for i in range(tasks)}
-    return {}
+    # A worker has a place for each of its threads, in an order that does not depend on who came first.
+    places: list[str] = []
+    for address, count in sorted(threads.items()):
+        places.extend([address] * count)
+    if not places:
+        return {}
+    return {i: places[i * len(places) // tasks] for i in range(tasks)}
 
 
-def place(near: dict[int, str], key: tuple) -> str | None:
-    """Where a task of `gradient` should run; Dask calls this with its key."""
-    return near.get(key[1])
+def place(preferred: dict[int, str], key: tuple) -> str | None:
+    """Return the worker on which a task of `gradient` should run; Dask calls this with the task's key."""
+    return preferred.get(key[1])
 
 
 def draw_partitions(seed: int, step: int, batch: float, count: int) -> tuple[int, ...]:
     """Return the partitions of all ``count`` that a step reads: drawn by the seed, each once in a pass."""
     size = max(1, round(batch * count))
-    taken, place = divmod(step, -(-count // size))
-    order = np.random.default_rng([seed, taken]).permutation(count)
-    return tuple(sorted(order[place * size : (place + 1) * size].tolist()))
+    # Steps that read each partition once have one order, which is drawn anew for the next.
+    steps_in_order = -(-count // size)
+    orders, position = divmod(step, steps_in_order)
+    order = np.random.default_rng([seed, orders]).permutation(count)
+    drawn = order[position * size : (position + 1) * size]
+    return tuple(sorted(drawn.tolist()))
 
 
 def note_memory(source: Source) -> None:
     """Say which workers may lack the memory for a task, before the first."""
     client = active_client()
     plan = source.plan()
-    for address, worker in client.scheduler_info()["workers"].items() if client is not None else ():
+    if client is None:
+        return
+    # The first such worker is named, and no other: the remedy is the same.
+    workers = client.scheduler_info()["workers"]
+    for address, worker in workers.items():
         need = plan.memory * worker["nthreads"]
         if 0 < worker["memory_limit"] < need:
             logger.warning(
@@ -92,7 +112,7 @@ def note_memory(source: Source) -> None:
 
 
 def nbytes_of(value: Any) -> int:
-    """Of the arrays in tuples of some."""
+    """Return the bytes of an array, or of all arrays in a tuple, however deep."""
     if isinstance(value, tuple):
         return sum(map(nbytes_of, value))
     return getattr(value, "nbytes", 0)

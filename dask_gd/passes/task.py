@@ -1,4 +1,4 @@
-"""The task of a pass: read some partitions, a few chunks at a time, and sum over each."""
+"""The task of a pass: read a group of partitions, a few chunks at a time, and sum over each."""
 
 from __future__ import annotations
 
@@ -15,42 +15,57 @@ from ..worker_env import keep_pages, one_blas_thread, relieve
 from .checks import check
 from .plan import Work
 
-#: Of the passes that this process has asked for: the number of tasks, and one entry for each that has ended in it.
+#: The passes that this process has asked for: the number of tasks, and an entry for each task that has ended in it.
 _running: dict[str, tuple[int, list[None]]] = {}
 
 
 def gradient(work: Work, number: int, blocks: tuple = ()) -> list[PartitionSums]:
-    """The task: sums over each of some partitions, a few chunks at a time."""
+    """Return the sums over each partition of a group, whose rows are read a few chunks at a time: the task."""
     reader = work.reader
-    found = []
+    sums = []
     keep_pages()
-    # What overflows or is undefined shows in the sums, and `check` says it better than a warning.
+    # A value that overflows or is undefined shows in the sums, and `check` says it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
-    rows_of = reader(work.groups[number], *blocks, keep=work.keep)
-    with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of) as windows:
-        for partition, several in groupby(windows, itemgetter(0)):
-            kernel = make_kernel(partition, work.query, work.loss, work.request, reader.dtype, reader.features)
-            for _, rows in several:
+    rows_of_group = reader(work.groups[number], *blocks, keep=work.keep)
+    with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of_group) as windows:
+        for partition, windows_of_partition in groupby(windows, itemgetter(0)):
+            kernel = make_kernel(
+                partition,
+                query=work.query,
+                loss=work.loss,
+                request=work.request,
+                dtype=reader.dtype,
+                p=reader.features,
+            )
+            for _, rows in windows_of_partition:
                 with context_meter.meter("compute"):
                     kernel.add_rows(rows)
                     check(rows, kernel.total, work, partition, blocks)
-            found.append(kernel.sums())
+            sums.append(kernel.sums())
+    # The worker's memory is given back before the next task.
     if work.keep is not None:
         cache.shrink()
     relieve()
+    # Where this process has asked for the pass, its progress can be asked for here.
     if work.key in _running:
-        _running[work.key][1].append(None)
-    return found
+        _, ended = _running[work.key]
+        ended.append(None)
+    return sums
 
 
 def pass_done(run: str) -> tuple[int, float] | None:
-    """Of the pass that a fit makes on this process's threads: its number, and the share of its tasks that are done."""
+    """Return the number of the pass that a fit makes on this process's threads, and the share of its tasks done.
+
+    Return None where there is no such pass, or none of its tasks has ended.
+    """
+    # A copy: passes of other threads begin and end meanwhile.
     for key, (tasks, ended) in list(_running.items()):
         if key.startswith(f"{run}-") and ended:
-            return int(key.removeprefix(f"{run}-")), min(1.0, len(ended) / tasks)
+            number = int(key.removeprefix(f"{run}-"))
+            return number, min(1.0, len(ended) / tasks)
     return None
 
 
 def drop(run: str) -> None:
-    """In a worker: `release`."""
+    """Drop the rows that this worker keeps for a run, see `release`."""
     cache.drop(run)

@@ -6,7 +6,8 @@ the rest is aligned to them, by row and never by block number. Partitions come f
 so that the sums, and with them the weights, have the same bits on any number of workers.
 """
 
+from .opening import as_source, open
 from .reader import Reader, Rows
-from .source import Source, as_source, open
+from .source import Source
 
 __all__ = ["Reader", "Rows", "Source", "as_source", "open"]

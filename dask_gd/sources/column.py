@@ -1,7 +1,7 @@
-"""A column of a source: where the values of one role come from, and how tasks get them.
+"""A column of a source: the origin of the values of a role, and the ways in which tasks get them.
 
-A source has a column for each role: the features, the targets, row weights, and whatever else there is a value of for
-each row. What is asked of a column is here, so that nothing else needs to know which kind of column it is.
+A source has a column for each role: the features, the targets, row weights, and whatever else has a value in each row.
+The protocols of a column are here, so that no other module needs to know which kind of column it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class TaskColumn(Protocol):
 
     @property
     def role(self) -> str:
-        """What it is to the user, which names the memory that its rows are read into."""
+        """The role in the source, which also names the memory that the rows are read into."""
         ...
 
     @property
@@ -39,15 +39,15 @@ class TaskColumn(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many windows to ask for before they are needed; 0 where they are at hand."""
+        """The number of windows to ask for before they are needed; 0 where they are at hand."""
         ...
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield ``start`` to ``stop`` cut into rows that are read at a time."""
+        """Yield the windows, rows that are read at a time, that ``start`` to ``stop`` are cut into."""
         ...
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return rows, valid until this thread next reads the same role; or those in ``out``, if it is given."""
+        """Return rows, in ``out`` if it is given; else they are valid until this thread next reads the same role."""
         ...
 
     def where(self, row: int, column: int = 0) -> str:
@@ -56,25 +56,25 @@ class TaskColumn(Protocol):
 
 
 class ColumnInTasks(Protocol):
-    """What travels to the tasks in place of a column: how a task makes a `TaskColumn` of it."""
+    """A column's substitute that travels to the tasks, where a `TaskColumn` is made of it."""
 
     @property
     def takes_block(self) -> bool:
-        """The values come to the task as a block, one for each partition."""
+        """Return whether the values come to the task as a block, one for each partition."""
         ...
 
     @property
     def worth_keeping(self) -> bool:
-        """Reading the values costs more than to keep a copy between passes."""
+        """Return whether reading the values costs more than to keep a copy between passes."""
         ...
 
     @property
     def needs_zarr(self) -> bool:
-        """It holds a Zarr array, which another version of zarr cannot load."""
+        """Return whether it holds a Zarr array, which another version of zarr cannot load."""
         ...
 
     def bind(self, block: Any, partition: int, start: int) -> TaskColumn:
-        """Return the column of one partition, whose first row is ``start``; ``block`` is None if it takes none."""
+        """Return the column of a partition, whose first row is ``start``; ``block`` is None if it takes no block."""
         ...
 
 
@@ -83,12 +83,12 @@ class Column(Protocol):
 
     @property
     def kind(self) -> str:
-        """Where the values come from, in words."""
+        """The origin of the values, in words."""
         ...
 
     @property
     def role(self) -> str:
-        """What it is to the user: "x", "y", "sample_weight", ..."""
+        """The name of the role as users know it: "x", "y", "sample_weight", ..."""
         ...
 
     @property
@@ -106,25 +106,25 @@ class Column(Protocol):
         """The dtype of the values."""
         ...
 
-    # How it is laid out.
+    # The layout of the rows in chunks and partitions.
 
     @property
     def read_rows(self) -> int:
-        """Rows that a task has in memory at a time, at most."""
+        """The largest number of rows that a task has in memory at a time."""
         ...
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of the largest chunk or block, decoded."""
+        """The bytes of the largest chunk or block, decoded."""
         ...
 
     @property
     def buffer_bytes(self) -> int:
-        """Memory that a thread needs to read it, at most."""
+        """The bytes of memory that a thread needs to read it, at most."""
         ...
 
     def nbytes(self, rows: int) -> int:
-        """Return the decoded bytes that a pass over so many rows reads."""
+        """Return the decoded bytes that a pass over this number of rows reads."""
         ...
 
     def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
@@ -132,17 +132,17 @@ class Column(Protocol):
         ...
 
     def layout(self, bounds: tuple[int, ...]) -> tuple:
-        """Return what the order of the rows and the partitions follow from."""
+        """Return the sizes from which the order of the rows and the partitions follow."""
         ...
 
     def aligned(self, bounds: tuple[int, ...]) -> Column:
         """Return the column with the rows of these partitions."""
         ...
 
-    # How tasks and callers get its values.
+    # The ways in which tasks and callers get its values.
 
     def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
-        """Return what travels to the tasks; ``in_process``: they run in threads of this process."""
+        """Return the substitute that travels to the tasks; ``in_process``: they run in threads of this process."""
         ...
 
     def blocks(self) -> da.Array | None:
@@ -151,7 +151,7 @@ class Column(Protocol):
 
     @property
     def memory(self) -> np.ndarray | None:
-        """The NumPy array behind it, with all of its rows; None if there is none."""
+        """The NumPy array behind it, with all of its rows; None if the values are no NumPy array."""
         ...
 
     def lazy_rows(self, start: int, stop: int) -> da.Array:
@@ -159,7 +159,7 @@ class Column(Protocol):
         ...
 
     def persisted(self) -> Column | None:
-        """Return the column with what is in memory given to the cluster; None where nothing is."""
+        """Return the column with its arrays in memory sent to the cluster; None where no array is in memory."""
         ...
 
     @property
@@ -167,10 +167,10 @@ class Column(Protocol):
         """The arrays that `persisted` gives to the cluster."""
         ...
 
-    # What is known of it.
+    # Checks that need no values, and the identity of the values.
 
     def check(self, missing: str, start: int, stop: int) -> None:
-        """Refuse what can be known to be wrong before a value is read; ``missing`` says whether chunks may be."""
+        """Refuse faults that show before a value is read; ``missing`` says whether chunks may be absent."""
         ...
 
     def check_sendable(self) -> None:
@@ -183,10 +183,10 @@ class Column(Protocol):
 
     @property
     def known_whole(self) -> bool:
-        """Whether `content` has all of the values."""
+        """Return whether `content` has all of the values."""
         ...
 
-    # Of variables of a Dataset.
+    # Properties of a Dataset's variables, with values that stand for none where it is another column.
 
     @property
     def sample_dims(self) -> tuple[str, ...] | None:
@@ -205,12 +205,12 @@ class Column(Protocol):
 
     @property
     def attrs(self) -> dict[str, str]:
-        """What the variable is called, and its units, where it is the only one."""
+        """The attributes that describe the variable, its names and units, where it is the only variable."""
         ...
 
 
 class ArrayColumn:
-    """What columns have in common that are arrays, and no variables of a Dataset."""
+    """The part that columns have in common that are arrays, and no variables of a Dataset."""
 
     @property
     def sample_dims(self) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The columns of a source, features, targets and weights, from what users give; and what is refused of them."""
+"""The columns of a source, features, targets and weights, from users' arrays; and the checks of these arrays."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ from .zarr_column import ZarrColumn
 logger = logging.getLogger("dask_gd")
 
 
-def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> ZarrColumn | DaskColumn:
-    """One column as streamed or materialised rows, its dtype checked; without ``lengths`` they need not be known."""
+def as_rows(
+    a: Any,
+    role: str,
+    missing: str = "error",
+    lengths: bool = True,
+) -> ZarrColumn | DaskColumn:
+    """Return an array as a column of streamed or materialised rows, its dtype checked.
+
+    Without ``lengths`` the sizes of chunks need not be known.
+    """
+    # Arrays and data frames of all libraries become arrays of numbers.
     if isinstance(a, xr.DataArray):
         a = decoded(a, role).data
     if isinstance(a, str | os.PathLike):
@@ -36,20 +45,30 @@ def as_rows(a: Any, role: str, missing: str = "error", lengths: bool = True) -> 
             "dask_gd.Source."
         )
     a = numbers(a, role)
+    # Zarr is streamed by the tasks; all else comes to them as blocks.
     if isinstance(a, zarr.Array):
         check_metadata(a, role)
         return ZarrColumn(a, role, missing)
     if isinstance(a, np.ndarray):
-        row_bytes = max(1, int(np.prod(a.shape[1:])) * a.dtype.itemsize)
-        # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.
-        size = max(1, min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS)) // row_bytes)
-        chunks = (size, *(-1,) * (a.ndim - 1))
-        return DaskColumn(da.from_array(a, chunks=chunks, name=False), role, a)
-    return DaskColumn(sized(a, role) if lengths else a, role)
+        return DaskColumn(_in_blocks(a), role, a)
+    if lengths:
+        a = sized(a, role)
+    return DaskColumn(a, role)
+
+
+def _in_blocks(a: np.ndarray) -> da.Array:
+    """Return a NumPy array as Dask's, in blocks of the rows of a partition."""
+    width = int(np.prod(a.shape[1:]))
+    row_bytes = max(1, width * a.dtype.itemsize)
+    # In memory there are no chunks to respect; a partition of 1 MiB is still much larger than its task.
+    nbytes = min(PARTITION_BYTES, max(1 << 20, a.nbytes // PARTITIONS))
+    rows = max(1, nbytes // row_bytes)
+    whole = (-1,) * (a.ndim - 1)
+    return da.from_array(a, chunks=(rows, *whole), name=False)
 
 
 def sized(a: da.Array, role: str) -> da.Array:
-    """With its chunk sizes, which are computed if they are unknown."""
+    """Return a Dask array with its chunk sizes, which are computed if they are unknown."""
     if not any(np.isnan(size) for axis in a.chunks for size in axis):
         return a
     logger.warning(
@@ -61,21 +80,23 @@ def sized(a: da.Array, role: str) -> da.Array:
 
 
 def check_coordinates(**columns: Any) -> None:
-    """Labelled rows must be the same rows in the same order; they are paired by position."""
-    labelled = {
-        role: a.coords[a.dims[0]]
-        for role, a in columns.items()
-        if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords
-    }
-    for (role, rows), (other, own) in pairwise(labelled.items()):
-        if rows.shape == own.shape and not np.array_equal(rows, own):
+    """Refuse labelled rows that are not the same rows in the same order; they are paired by position."""
+    labelled = {}
+    for role, a in columns.items():
+        if isinstance(a, xr.DataArray) and a.ndim and a.dims[0] in a.coords:
+            labelled[role] = a.coords[a.dims[0]]
+    # Rows of different numbers are refused elsewhere, with or without labels.
+    for (role, rows), (other, other_rows) in pairwise(labelled.items()):
+        if rows.shape == other_rows.shape and not np.array_equal(rows, other_rows):
             raise InvalidArgumentError(
-                f"The rows of {role} and {other} have different labels ({rows.dims[0]!r}, {own.dims[0]!r}); "
+                f"The rows of {role} and {other} have different labels ({rows.dims[0]!r}, {other_rows.dims[0]!r}); "
                 "align them first, for example with xarray.align."
             )
 
 
 def check_shapes(x, y, weight=None, offset=None) -> None:
+    """Refuse columns of a wrong number of dimensions, without values, or of different numbers of rows."""
+    # Each column by itself.
     if len(x.shape) != 2:
         raise InvalidArgumentError(f"x must be 2-D, (rows, features); it has shape {x.shape}.")
     if len(y.shape) not in (1, 2):
@@ -85,38 +106,42 @@ def check_shapes(x, y, weight=None, offset=None) -> None:
     for name, column in (("sample_weight", weight), ("offset", offset)):
         if column is not None and len(column.shape) != 1:
             raise InvalidArgumentError(f"{name} must have shape (n,); it has {column.shape}.")
+    # All of them beside the features.
     for name, column in (("y", y), ("sample_weight", weight), ("offset", offset)):
         if column is not None and column.shape[0] != x.shape[0]:
             raise InvalidArgumentError(f"x has {x.shape[0]} rows but {name} has {column.shape[0]}; they must agree.")
 
 
 def check_stored(column: Column | None, missing: str, start: int, stop: int) -> None:
-    """Refuse what can be known to be wrong with a column, if there is one, before a value is read."""
+    """Refuse a column, if there is one, for faults that show before a value is read."""
     if column is not None:
         column.check(missing, start, stop)
 
 
 def feature_names_of(x: Any) -> tuple | None:
-    """Names along the second axis: of a Zarr or xarray array, or a data frame's columns."""
+    """Return the names along the second axis of a Zarr or xarray array, or of a data frame's columns.
+
+    Return None where there are none.
+    """
     x = from_arrow(x)
+    names: Any = None
     if isinstance(x, zarr.Array):
-        names: Any = stored_names(x)
+        names = stored_names(x)
     elif isinstance(x, xr.DataArray):
-        names = None
         if x.ndim == 2 and x.dims[1] in x.coords:
             names = x.coords[x.dims[1]].values.tolist()
-    else:
-        names = None
-        if len(getattr(x, "shape", ())) == 2:
-            names = getattr(x, "columns", None)
+    elif len(getattr(x, "shape", ())) == 2:
+        names = getattr(x, "columns", None)
     if names is None:
         return None
+    # Attributes of a file may be anything.
     if isinstance(names, str) or not np.iterable(names):
         raise DataError(f"The feature names are {names!r:.80}; there must be a list of them, one for each feature.")
     names = tuple(str(name) for name in names)
     width = 0
     if len(x.shape) == 2:
         width = x.shape[1]
+    # A file's names may belong to another version of the array.
     if len(names) != width:
         raise DataError(f"There are {len(names)} feature names for {width} features.")
     return names
@@ -131,22 +156,28 @@ def stored_names(x: zarr.Array) -> Any:
     attributes = attributes_of(x)
     if "feature_names" in attributes or dims is None:
         return attributes.get("feature_names")
+    # The coordinate, if there is an array of that name.
     folder = "/".join(x.path.split("/")[:-1])
+    path = f"{folder}/{dims[1]}".strip("/")
     try:
-        found = zarr.open_array(x.store, path=f"{folder}/{dims[1]}".strip("/"), mode="r")
+        coordinate = zarr.open_array(x.store, path=path, mode="r")
     except (FileNotFoundError, KeyError, TypeError, ValueError, zarr.errors.BaseZarrError):
         return None
     # Text, or plain numbers. Never objects, which may be pickles.
-    plain = found.dtype.kind in "UT" or (found.dtype.kind in "iu" and not {"units", "scale_factor"} & set(found.attrs))
-    if not plain or found.shape != x.shape[1:]:
+    is_text = coordinate.dtype.kind in "UT"
+    is_plain_number = coordinate.dtype.kind in "iu" and not {"units", "scale_factor"} & set(coordinate.attrs)
+    if not (is_text or is_plain_number) or coordinate.shape != x.shape[1:]:
         return None
-    check_metadata(found, found.path)
-    return np.asarray(found[:]).tolist()
+    check_metadata(coordinate, coordinate.path)
+    return np.asarray(coordinate[:]).tolist()
 
 
 def dimension_names(x: zarr.Array) -> tuple[str, str] | None:
-    """Return what xarray calls the two dimensions of a Zarr array, None if it does not."""
+    """Return xarray's names of the two dimensions of a Zarr array, or None where it has none."""
+    # Zarr format 3 has a place for them, and in format 2 xarray writes them into an attribute.
     names: Any = getattr(x.metadata, "dimension_names", None) or attributes_of(x).get("_ARRAY_DIMENSIONS")
-    if len(x.shape) != 2 or not names or len(names) != 2 or not all(isinstance(name, str) and name for name in names):
+    if len(x.shape) != 2 or not names or len(names) != 2:
+        return None
+    if not all(isinstance(name, str) and name for name in names):
         return None
     return names[0], names[1]

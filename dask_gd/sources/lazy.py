@@ -1,4 +1,4 @@
-"""Arrays as scikit-learn's callers give them: which are lazy, and how to calculate with them."""
+"""Arrays as scikit-learn's callers give them: whether they are lazy, and functions to calculate with them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,26 @@ LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
 
 
 def is_lazy(*arrays: Any) -> bool:
-    """One of them must not be looked at: scikit-learn's checks would load it."""
+    """Return whether an array is lazy, so that scikit-learn's checks would load it.
+
+    Raises
+    ------
+    InvalidTypeError
+        For a Dataset, a Source of a Dataset, and Dask collections that are no arrays or data frames.
+    """
     for a in arrays:
+        # Variables are no columns of an array.
         if isinstance(a, xr.Dataset) or (isinstance(a, Source) and a.sample_dims is not None):
+            if isinstance(a, Source):
+                kind = "Source of a Dataset"
+            else:
+                kind = "Dataset"
             raise InvalidTypeError(
-                f"A {'Source of a Dataset' if isinstance(a, Source) else 'Dataset'} was given; estimators take 2-D "
+                f"A {kind} was given; estimators take 2-D "
                 "arrays (NumPy, pandas, Dask, Zarr, DataArray), or a Source of some. Use dask_gd.fit(dataset, "
                 "features=..., target=..., sample_dims=...), or make a 2-D DataArray of the dataset."
             )
+        # A Bag, or a Delayed, has no shape.
         if dask.is_dask_collection(a) and not isinstance(a, LAZY) and not is_lazy_frame(a):
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
@@ -39,12 +51,16 @@ def is_lazy(*arrays: Any) -> bool:
 
 
 def opened(a: Any, role: str = "rows") -> Any:
-    """Return what can be indexed by rows: Dask for Zarr, whose chunks must be there, and for lazy DataArrays."""
+    """Return an array that can be indexed by rows.
+
+    It is a Dask array for Zarr, whose chunks must be there, and for lazy DataArrays.
+    """
     if isinstance(a, xr.DataArray):
         return decoded(a, role).data
     if isinstance(a, zarr.Array):
         stored = ZarrColumn(a, role)
         check_stored(stored, "error", 0, a.shape[0])
+        # Numbers are read as a fit reads them, and text by zarr.
         if is_plain(a.dtype):
             return stored.lazy
         return _text(stored)
@@ -54,7 +70,8 @@ def opened(a: Any, role: str = "rows") -> Any:
 def _text(stored: ZarrColumn) -> da.Array:
     """Return a Zarr array of strings as Dask's. Whoever reads a block looks first whether its chunks are there."""
     stored.check_sendable()
-    chunks = da.core.normalize_chunks((stored.read_rows, *(-1,) * (len(stored.shape) - 1)), stored.shape)
+    whole = (-1,) * (len(stored.shape) - 1)
+    chunks = da.core.normalize_chunks((stored.read_rows, *whole), stored.shape)
     meta = np.empty((0,) * len(stored.shape), stored.dtype)
     return da.map_blocks(_read_text, stored=stored, chunks=chunks, dtype=stored.dtype, meta=meta)
 
@@ -66,28 +83,33 @@ def _read_text(stored: ZarrColumn, block_info: Any) -> np.ndarray:
 
 
 def named(a: Any, role: str = "rows") -> Any:
-    """Return a Zarr array that names its features as a lazy DataArray, which keeps the names; all else as it is."""
+    """Return a Zarr array that names its features as a lazy DataArray, which keeps the names.
+
+    Anything else is returned as it is.
+    """
+    # DataArrays and data frames have their names already.
     names = None
     if isinstance(a, zarr.Array):
         names = feature_names_of(a)
     if names is None:
         return a
     dims = dimension_names(a) or ("row", "feature")
-    return xr.DataArray(opened(a, role), dims=dims, coords={dims[1]: list(names)})
+    coords = {dims[1]: list(names)}
+    return xr.DataArray(opened(a, role), dims=dims, coords=coords)
 
 
 def rows(a: Any, role: str = "rows") -> Any:
-    """Return numbers to calculate with: Dask for what is lazy, else NumPy."""
+    """Return numbers to calculate with: a Dask array for lazy data, else a NumPy array."""
     return numbers(opened(a, role), role)
 
 
 def label_rows(a: Any, role: str = "y") -> Any:
-    """Return labels of rows: Dask for what is lazy, else NumPy."""
+    """Return labels of rows: a Dask array for lazy data, else a NumPy array."""
     return labels(opened(a, role), role)
 
 
 def in_dask(a: Any) -> da.Array:
-    """Return an array as Dask's. What is in memory, of any dtype, is one block."""
+    """Return an array as Dask's. An array in memory, of any dtype, is one block."""
     if isinstance(a, da.Array):
         return a
     return da.from_array(a, chunks=-1)
@@ -99,21 +121,24 @@ def dask_rows(a: Any, role: str = "rows") -> da.Array:
 
 
 def unique(values: Any) -> np.ndarray:
-    """Return the distinct labels, sorted; of lazy ones by a reduction over their blocks."""
+    """Return the distinct labels, sorted; those of lazy data by a reduction over its blocks."""
     if isinstance(values, da.Array):
         parts = [dask.delayed(np.unique)(block) for block in values.to_delayed().ravel()]
         values = np.concatenate(compute(*parts, what="the distinct labels"))
-    found = np.unique(values)
-    if found.dtype == object and not any(isinstance(label, str) for label in found):
-        return np.array(found.tolist())
-    return found
+    labels = np.unique(values)
+    # Objects that are numbers get a dtype of numbers, in which labels can be compared.
+    if labels.dtype == object and not any(isinstance(label, str) for label in labels):
+        return np.array(labels.tolist())
+    return labels
 
 
 def column(source: Source, role: str) -> Any:
-    """Return one of a source's columns, "x", "y", "weight" or "offset", as `rows`; None if it has none."""
-    found = source.by_role.get(role)
-    if found is None:
+    """Return the column of a source with this role, such as "x" or "weight", as `rows`; None if there is none."""
+    column_of_source = source.by_role.get(role)
+    if column_of_source is None:
         return None
-    if found.memory is not None and len(found.memory) == source.shape[0]:
-        return found.memory
-    return found.lazy_rows(source.bounds[0], source.bounds[-1])
+    # The NumPy array itself, where the source has all of its rows.
+    memory = column_of_source.memory
+    if memory is not None and len(memory) == source.shape[0]:
+        return memory
+    return column_of_source.lazy_rows(source.bounds[0], source.bounds[-1])

@@ -1,10 +1,13 @@
-"""How a task iterates over its partition: rows aligned by number, a few chunks at a time, in the kernel's dtypes."""
+"""The reader, with which a task iterates over its partitions.
+
+Rows are aligned by number, a few chunks at a time, in the kernel's dtypes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +28,7 @@ class Rows(NamedTuple):
     y: np.ndarray  # (n, k) float64; k is 0 without a target
     others: dict[str, np.ndarray]  # by role, (n,) float64: "weight", "offset", "fold" and any others
     start: int
-    kept: np.ndarray | None = None  # (n,) where they are from ``start`` on, if rows between them were dropped
+    kept: np.ndarray | None = None  # (n,) the rows' positions from ``start`` on, if rows between them were dropped
 
     @property
     def weight(self) -> np.ndarray | None:
@@ -34,12 +37,12 @@ class Rows(NamedTuple):
 
     @property
     def offset(self) -> np.ndarray | None:
-        """What is added to the predictions, (n,)."""
+        """The offsets, which are added to the predictions, (n,)."""
         return self.others.get("offset")
 
     @property
     def fold(self) -> np.ndarray | None:
-        """What decides the folds, (n,)."""
+        """The values that decide the folds, (n,)."""
         return self.others.get("fold")
 
     def by_role(self) -> dict[str, np.ndarray]:
@@ -60,9 +63,17 @@ class Rows(NamedTuple):
         return self.start + self.kept
 
 
+class Window(NamedTuple):
+    """The rows of a partition that are read at a time."""
+
+    partition: int
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True)
 class Reader:
-    """What a task needs to iterate over its partition; small, and pickled once for each worker and pass."""
+    """The description with which a task iterates over its partitions: small, pickled once for a worker and a pass."""
 
     bounds: tuple[int, ...]
     dtype: np.dtype
@@ -76,60 +87,79 @@ class Reader:
     present: tuple[int, ...] | None = None
 
     def bind(self, partition: int, blocks: tuple[Any, ...]) -> dict[str, TaskColumn]:
-        """Return the columns of one partition, by role; ``blocks`` are those of the columns that take one, in order."""
+        """Return the columns of a partition by role; ``blocks`` are for the columns that take a block, in order."""
         start = self.bounds[partition]
-        waiting = iter(blocks)
+        remaining = iter(blocks)
         bound: dict[str, TaskColumn] = {}
+        # Blocks come in the order of the columns that take a block.
         for role, column in self.columns.items():
-            block = next(waiting) if column.takes_block else None
+            block = None
+            if column.takes_block:
+                block = next(remaining)
             bound[role] = column.bind(block, partition, start)
         return bound
 
     @property
     def keeps(self) -> bool:
-        """The features' rows are worth keeping between passes."""
+        """Return whether the features' rows are worth keeping between passes."""
         return self.columns["x"].worth_keeping
 
     def __call__(
-        self, partitions: tuple[int, ...], *blocks: Any, keep: tuple[str, int] | None = None
+        self,
+        partitions: tuple[int, ...],
+        *blocks: Any,
+        keep: tuple[str, int] | None = None,
     ) -> Generator[tuple[int, Rows]]:
-        """Yield the rows of partitions (of one, where there are blocks), a few chunks at a time, with its number.
+        """Yield the number of a partition and rows of it, a few chunks at a time, for each of the partitions.
 
-        Each Rows is valid until the next. ``keep`` is a run and the number of its pass: rows worth keeping are kept for
-        the run's next passes.
+        Where there are blocks, they are those of a single partition. Each Rows is valid until the next. ``keep`` is a
+        run and the number of its pass: rows worth keeping are kept for the run's next passes.
         """
+        # Streamed columns are the same in all partitions, and of blocks there is a single partition.
         columns = self.bind(partitions[0], blocks)
         x = columns.pop("x")
-        windows = [(i, *window) for i in partitions for window in x.windows(*self.bounds[i : i + 2])]
+        # The features decide how many rows are read at a time.
+        windows: list[Window] = []
+        for i in partitions:
+            for start, stop in x.windows(self.bounds[i], self.bounds[i + 1]):
+                windows.append(Window(i, start, stop))
+
         with contextlib.ExitStack() as stack:
-
-            def reading(column: TaskColumn, spans: list[tuple[int, int]]) -> Callable[..., np.ndarray]:
-                if not column.ahead:
-                    return column.read
-                ahead = stack.enter_context(Ahead(column, spans))
-                return context_meter.meter("read")(ahead.read)  # type: ignore[arg-type]
-
-            def narrow(column: TaskColumn) -> _Narrow:
-                spans = [span for i in partitions for span in self._spans(column, i, windows)]
-                return _Narrow(reading(column, spans), spans)
-
             # The features are read window by window, and the other columns by their own chunks where these are longer.
-            others = {role: narrow(column) for role, column in columns.items()}
+            others: dict[str, _NarrowColumn] = {}
+            for role, column in columns.items():
+                spans = [span for i in partitions for span in self._spans(column, i, windows)]
+                others[role] = _NarrowColumn(_reading(stack, column, spans), spans)
             target = others.pop("y", None)
-            lacking = [(a, b) for _, a, b in windows if keep is None or cache.get(*keep, (a, b)) is None]
-            read = reading(x, lacking)
-            for partition, a, b in windows:
-                of_rows = {
-                    role: _cast(column.read(a, b), np.dtype(float), role).reshape(b - a)
-                    for role, column in others.items()
-                }
-                features = read(a, b) if keep is None else _kept(x, read, a, b, *keep)
-                features = _cast(features, self.dtype, "x")
-                y = np.empty((b - a, 0))
+
+            # Rows that an earlier pass has kept are not asked for ahead.
+            lacking: list[tuple[int, int]] = []
+            for _, start, stop in windows:
+                if keep is None or cache.get(*keep, (start, stop)) is None:
+                    lacking.append((start, stop))
+            read = _reading(stack, x, lacking)
+
+            # All columns of a window, in the shapes and dtypes that kernels take.
+            for partition, start, stop in windows:
+                of_rows = {}
+                for role, narrow in others.items():
+                    values = _cast(narrow.read(start, stop), np.dtype(float), role)
+                    of_rows[role] = values.reshape(stop - start)
+                if keep is None:
+                    stored = read(start, stop)
+                else:
+                    stored = _kept(x, read, start, stop, *keep)
+                features = _cast(stored, self.dtype, "x")
+                y = np.empty((stop - start, 0))
                 if target is not None:
-                    y = self._targets(_cast(target.read(a, b), np.dtype(float), "y"))
-                rows = Rows(features, y, of_rows, a)
-                for part in without_nan(rows) if self.drop else (rows,):
+                    targets = _cast(target.read(start, stop), np.dtype(float), "y")
+                    y = self._targets(targets)
+                rows = Rows(features, y, of_rows, start)
+                # A window comes as a whole, or in parts without the rows that have NaN.
+                parts: Iterable[Rows] = (rows,)
+                if self.drop:
+                    parts = without_nan(rows)
+                for part in parts:
                     yield partition, part
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
@@ -139,61 +169,97 @@ class Reader:
         return y.reshape(len(y), self.outputs)
 
     def _spans(
-        self, column: TaskColumn, partition: int, windows: list[tuple[int, int, int]]
+        self,
+        column: TaskColumn,
+        partition: int,
+        windows: list[Window],
     ) -> Iterator[tuple[int, int]]:
-        """Yield what to read of a narrow column for a partition: its own chunks, or more where x's are longer."""
-        stop = -1
+        """Yield the spans of a narrow column to read for a partition: its own chunks, or more where x's are longer."""
+        read_up_to = -1
         end = self.bounds[partition + 1]
-        for _, a, b in (window for window in windows if window[0] == partition):
-            if b > stop:
-                stop = next(last for _, last in column.windows(a, end) if last >= b)
-                yield a, stop
+        for window in windows:
+            if window.partition == partition and window.stop > read_up_to:
+                # Up to the end of the column's chunk in which the window ends.
+                stops = (stop for _, stop in column.windows(window.start, end))
+                read_up_to = next(stop for stop in stops if stop >= window.stop)
+                yield window.start, read_up_to
+
+
+def _reading(
+    stack: contextlib.ExitStack, column: TaskColumn, spans: list[tuple[int, int]]
+) -> Callable[..., np.ndarray]:
+    """Return the function that reads a column: ahead of its use where the store takes long to answer."""
+    if not column.ahead:
+        return column.read
+    ahead = stack.enter_context(Ahead(column, spans))
+    return context_meter.meter("read")(ahead.read)  # type: ignore[arg-type]
 
 
 def without_nan(rows: Rows) -> Iterator[Rows]:
-    """Yield the rows that have no NaN in any column, a part at a time: where there are others, these are copied."""
+    """Yield the rows that have no NaN in any column, a part at a time.
+
+    A part is copied if rows of it are left out.
+    """
     step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
     for first in range(0, len(rows.x), step):
         part = slice(first, first + step)
         x = rows.x[part]
         y = rows.y[part]
         others = {role: values[part] for role, values in rows.others.items()}
-        good = np.ones(len(x), bool)
-        for a in (x, y, *(values[:, None] for values in others.values())):
-            # A sum takes a fraction of the time of a look at every value, and is NaN if one is. It may be so too where
-            # none is: infinity less infinity.
-            suspects = np.flatnonzero(np.isnan(a @ np.ones(a.shape[1], a.dtype)))
-            good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
-        if good.all():
-            yield Rows(x, y, others, rows.start + first)
+        as_columns = [values[:, None] for values in others.values()]
+        is_good = np.ones(len(x), bool)
+        for a in (x, y, *as_columns):
+            # A sum takes a fraction of the time of a look at every value, and is NaN if a value is. It may be NaN too
+            # where no value is: infinity less infinity.
+            row_sums = a @ np.ones(a.shape[1], a.dtype)
+            suspects = np.flatnonzero(np.isnan(row_sums))
+            is_good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
+        # Mostly no row has NaN, and nothing needs to be copied.
+        start = rows.start + first
+        if is_good.all():
+            yield Rows(x, y, others, start)
         else:
-            kept = np.flatnonzero(good)
+            kept = np.flatnonzero(is_good)
             others = {role: values[kept] for role, values in others.items()}
-            yield Rows(x[kept], y[kept], others, rows.start + first, kept)
+            yield Rows(x[kept], y[kept], others, start, kept)
 
 
-def _kept(x: TaskColumn, read: Callable[..., np.ndarray], start: int, stop: int, run: str, step: int) -> np.ndarray:
+def _kept(
+    x: TaskColumn,
+    read: Callable[..., np.ndarray],
+    start: int,
+    stop: int,
+    run: str,
+    step: int,
+) -> np.ndarray:
     """Return rows from the `cache`, or read them, and keep them if there is room."""
-    rows = cache.get(run, step, (start, stop))
+    key = (start, stop)
+    rows = cache.get(run, step, key)
     if rows is None:
-        room = cache.room(run, step, (stop - start, *x.shape[1:]), x.dtype)
+        # Rows to keep are read where they stay, and all else into the thread's buffer.
+        shape = (stop - start, *x.shape[1:])
+        room = cache.room(run, step, shape, x.dtype)
         rows = read(start, stop, out=room)
         if room is not None:
-            cache.put(run, step, (start, stop), room)
+            cache.put(run, step, key, room)
     return rows
 
 
-class _Narrow:
-    """A narrow column, read some spans at a time, of which the last is at hand: a chunk longer than x's is decoded
-    once."""
+class _NarrowColumn:
+    """A narrow column, read span by span. The last span is at hand: a chunk longer than x's is decoded once."""
 
-    def __init__(self, read: Callable[[int, int], np.ndarray], spans: list[tuple[int, int]]):
-        self.fetch = read
+    def __init__(
+        self,
+        fetch: Callable[[int, int], np.ndarray],
+        spans: list[tuple[int, int]],
+    ):
+        self.fetch = fetch
         self.spans = deque(spans)
         self.start = 0
         self.stop = -1
 
     def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows, from the span at hand or from the next."""
         if stop > self.stop:
             self.start, self.stop = self.spans.popleft()
             self.data = self.fetch(self.start, self.stop)
@@ -201,9 +267,13 @@ class _Narrow:
 
 
 def _cast(a: np.ndarray, dtype: np.dtype, role: str) -> np.ndarray:
-    """C-contiguous, aligned and of the kernel's dtype: BLAS gives the same bits only for the same layout."""
+    """Return values C-contiguous, aligned and of the kernel's dtype.
+
+    BLAS gives the same bits only for the same layout.
+    """
     if a.dtype == dtype:
         return np.require(a, requirements=["C", "A"])
+    # Into memory that the thread keeps, so that no window needs fresh memory.
     out = thread_buffer(f"{role} cast", a.shape, dtype)
     np.copyto(out, a, casting="unsafe")
     return out

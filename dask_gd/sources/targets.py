@@ -23,9 +23,10 @@ NAMED = 10
 def with_values(source: Source) -> Source:
     """Return the source without the targets that are NaN in all rows, where rows with NaN are dropped.
 
-    Each of them would have every row dropped. The coefficients of the others are what they are without them. Looks at
-    the first rows, and at the rest only of targets that are NaN in all of these.
+    Each of them would have every row dropped. The coefficients of the other targets are the same without them. The
+    first rows are read, and the rest only of targets that are NaN in all of these.
     """
+    # A single target is never left out, nor are targets where rows with NaN are refused.
     total = 1
     if len(source.y.shape) == 2:
         total = source.y.shape[1]
@@ -34,40 +35,65 @@ def with_values(source: Source) -> Source:
     absent = _absent(source)
     if not absent or len(absent) == total:
         return source
+    # The source fits the other targets, and remembers all of them for the coefficients.
     names = source.output_names
     columns = tuple(j for j in range(total) if j not in set(absent))
-    said = [repr(names[j]) if names else str(j) for j in absent[:NAMED]]
+    _note_absent(absent, names, len(columns))
+    present_names = None
+    if names is not None:
+        present_names = tuple(names[j] for j in columns)
+    return replace(source, present=Present(columns, total, names), output_names=present_names)
+
+
+def _note_absent(absent: list[int], names: tuple | None, others: int) -> None:
+    """Warn of the targets that are left out, by name or else by number."""
+    # A few names are enough to find the others.
+    labels = []
+    for j in absent[:NAMED]:
+        if names:
+            labels.append(repr(names[j]))
+        else:
+            labels.append(str(j))
     more = ""
     if len(absent) > NAMED:
         more = f" and {len(absent) - NAMED} more"
     logger.warning(
         "Targets %s%s are NaN in all rows: their coefficients are NaN, and the other %d are fitted without them.",
-        ", ".join(said),
+        ", ".join(labels),
         more,
-        len(columns),
+        others,
     )
-    own = None
-    if names is not None:
-        own = tuple(names[j] for j in columns)
-    return replace(source, present=Present(columns, total, names), output_names=own)
 
 
 def _absent(source: Source) -> list[int]:
     """Return the columns of the target that are NaN in all rows."""
     if isinstance(source.y, DatasetColumn):
-        pairs = zip(source.y.arrays, source.y.fields.packings, strict=True)
-        variables = [array if packing is None else da.map_blocks(packing.decode, array) for array, packing in pairs]
-        first = dask.compute(*(_all_nan(v[(slice(1),) * v.ndim]) for v in variables))
-        suspects = [j for j, is_absent in enumerate(first) if is_absent]
-        found = dask.compute(*(_all_nan(variables[j]) for j in suspects))
-        return [j for j, is_absent in zip(suspects, found, strict=True) if is_absent]
+        return _absent_variables(source.y)
     y = column(source, "y")
     if y.dtype.kind != "f":
         return []
-    unfilled = np.flatnonzero(_computed(np.isnan(y[: source.bounds[1] - source.bounds[0]]).all(axis=0)))
-    if not len(unfilled):
+    # The first partition clears nearly all targets, so that the others are read only of those that remain.
+    first = y[: source.bounds[1] - source.bounds[0]]
+    suspects = np.flatnonzero(_computed(np.isnan(first).all(axis=0)))
+    if not len(suspects):
         return []
-    return unfilled[_computed(np.isnan(y[:, unfilled]).all(axis=0))].tolist()
+    is_absent = _computed(np.isnan(y[:, suspects]).all(axis=0))
+    return suspects[is_absent].tolist()
+
+
+def _absent_variables(y: DatasetColumn) -> list[int]:
+    """Return the numbers of the variables that are NaN at all points."""
+    variables = []
+    for array, packing in zip(y.arrays, y.fields.packings, strict=True):
+        if packing is not None:
+            array = da.map_blocks(packing.decode, array)
+        variables.append(array)
+    # The first point clears nearly all variables, so that only those that remain are read.
+    first_points = [v[(slice(1),) * v.ndim] for v in variables]
+    first = dask.compute(*map(_all_nan, first_points))
+    suspects = [j for j, is_nan in enumerate(first) if is_nan]
+    all_points = dask.compute(*(_all_nan(variables[j]) for j in suspects))
+    return [j for j, is_nan in zip(suspects, all_points, strict=True) if is_nan]
 
 
 def _all_nan(values: da.Array) -> da.Array:
@@ -75,4 +101,6 @@ def _all_nan(values: da.Array) -> da.Array:
 
 
 def _computed(values: da.Array | np.ndarray) -> np.ndarray:
-    return np.asarray(values.compute() if isinstance(values, da.Array) else values)
+    if isinstance(values, da.Array):
+        values = values.compute()
+    return np.asarray(values)

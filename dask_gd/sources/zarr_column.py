@@ -30,11 +30,13 @@ from .metadata import MANY_CHUNKS
 from .packing import Packing, zarr_packing
 from .partitions import bounds_of_units
 
-#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears. And rows, where
-#: these are wide: enough that the cost of adding up gradients, which are as wide, does.
-READ_BYTES, READ_ROWS = 4 << 20, 64
-#: Windows, and decoded bytes of them, asked of a store at the other end of a network before they are needed.
-AHEAD, AHEAD_BYTES = 8, 32 << 20
+#: Decoded bytes read in one call where chunks are smaller: enough that the call's own cost disappears.
+READ_BYTES = 4 << 20
+#: Rows read in one call where they are wide: enough that adding up gradients, which are as wide, costs little.
+READ_ROWS = 64
+#: Windows asked of a store at the other end of a network before they are needed, and their decoded bytes at most.
+AHEAD = 8
+AHEAD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,17 @@ class ZarrColumn(ArrayColumn):
 
     array: zarr.Array
     role: str
-    #: What an absent chunk is: an "error", or the "fill" value.
+    #: The treatment of an absent chunk: an "error", or the "fill" value in its place.
     missing: str = "error"
 
     def __post_init__(self) -> None:
+        # Workers may run in another directory.
         object.__setattr__(self, "array", stores.absolute(self.array))
         # Attributes that make no sense are refused here, and not in a task.
         _ = self.packing
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made of the array where it is read."""
+        """Leave out the properties that are made of the array where it is read."""
         return {"array": self.array, "role": self.role, "missing": self.missing}
 
     @property
@@ -69,29 +72,29 @@ class ZarrColumn(ArrayColumn):
 
     @cached_property
     def packing(self) -> Packing | None:
-        """How the stored numbers become values, where they are not the values."""
+        """The packing by which stored numbers become values; None where they are the values."""
         return zarr_packing(self.array, self.name)
 
     @cached_property
     def dtype(self) -> np.dtype:
-        """Of the values."""
+        """The dtype of the values."""
         if self.packing is None:
             return self.array.dtype
         return self.packing.dtype(self.array.dtype)
 
     @cached_property
     def chunk_edges(self) -> tuple[Edges, ...]:
-        """Where chunks begin along each dimension."""
+        """The positions where chunks begin, along each dimension."""
         return chunk_edges(self.array)
 
     @cached_property
     def units(self) -> Edges:
-        """Where rows begin that must be read together: those of a shard, or of a chunk where there are no shards."""
+        """The rows where shards begin, or chunks where there are no shards: these are read together."""
         return key_edges(self.array)[0]
 
     @cached_property
     def files(self) -> ChunkFiles | None:
-        """The array's files, where it has some that can be read without zarr."""
+        """The array's files, if they can be read without zarr, else None."""
         return chunk_files(self.array)
 
     @cached_property
@@ -101,28 +104,29 @@ class ZarrColumn(ArrayColumn):
 
     @property
     def reader(self) -> str:
-        """Who reads the chunks, in words."""
+        """The reader of the chunks, in words."""
         if self.files is not None:
             return "dask_gd's own reader"
         return "zarr" if self.marked.fast is self.marked.by_zarr else "zarrs"
 
     @cached_property
     def cuts(self) -> Edges:
-        """Where windows begin, the rows that are decoded at a time: as many whole chunks as make up READ_BYTES.
+        """The rows where windows begin, which are decoded at a time: as many whole chunks as make up READ_BYTES.
 
-        Of chunks that are stored as they are, no more than that.
+        Windows of chunks that are stored as they are have no more than that, whatever the chunks' length.
         """
         n = self.shape[0]
         edges = self.chunk_edges[0]
         row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
         most = READ_BYTES // row_bytes
+        # Parts of a plain chunk can be read; all else is decoded as a whole.
         if self.files is not None and self.files.plain and longest(edges) > most:
             return even_edges(n, min(longest(edges), max(READ_ROWS, most)))
         return grouped(edges, most, min(READ_ROWS, n))
 
     @property
     def read_rows(self) -> int:
-        """Rows decoded at a time, at most."""
+        """The largest number of rows that are decoded at a time."""
         return longest(self.cuts)
 
     @property
@@ -130,49 +134,60 @@ class ZarrColumn(ArrayColumn):
         """The array as Dask's, in blocks of `read_rows`, each read as a fit reads it."""
         self.check_sendable()
         windows = self.windows(0, self.shape[0])
-        chunks = (tuple(stop - start for start, stop in windows) or (0,), *self.shape[1:])
+        sizes = tuple(stop - start for start, stop in windows)
+        chunks = (sizes or (0,), *self.shape[1:])
         return da.from_array(LazyRows(self), chunks=chunks, asarray=False, fancy=False)
 
     @property
     def window_bytes(self) -> int:
+        """The decoded bytes of the largest window."""
         return self.nbytes(self.read_rows)
 
     def nbytes(self, rows: int) -> int:
-        """Decoded bytes of so many rows."""
+        """Return the decoded bytes of this number of rows."""
         return rows * prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def chunk_bytes(self) -> int:
-        """Of a chunk, decoded."""
+        """The bytes of the largest chunk, decoded."""
         return prod(map(longest, self.chunk_edges)) * self.dtype.itemsize
 
     @property
     def ahead(self) -> int:
-        """Windows to read before they are needed, see `Ahead`; 0 where they are at hand."""
+        """The number of windows to read before they are needed, see `Ahead`; 0 where they are at hand."""
         if isinstance(self.array.store, LocalStore | MemoryStore | ZipStore):
             return 0
         return min(AHEAD, max(1, AHEAD_BYTES // self.window_bytes))
 
     @property
     def buffer_bytes(self) -> int:
-        """Memory that a thread needs at most to read: the window, and where chunks have to be decoded, those."""
+        """The bytes of memory that a thread needs at most: the window, and the chunks that have to be decoded."""
         chunk = prod(map(longest, self.chunk_edges)) * self.array.dtype.itemsize
         window = self.window_bytes
+        # The stored numbers, and a mark for each that is missing.
         packed = 0
         if self.packing is not None:
-            # What is stored, and which values of it are missing.
             packed = window // self.dtype.itemsize * (self.array.dtype.itemsize + 2)
+        # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
         if self.files is None:
-            # Zarr decodes all chunks of a window at once, each in fresh memory beside its stored bytes.
-            return (1 + self.ahead) * window + max(1, self.ahead) * (2 * max(window, chunk) + packed)
-        return packed + (window if self.files.plain else window + 2 * chunk + (chunk >> 8))
+            decoding = 2 * max(window, chunk) + packed
+            return (1 + self.ahead) * window + max(1, self.ahead) * decoding
+        # Files that are stored as they are need no memory beside the window.
+        if self.files.plain:
+            return packed + window
+        return packed + window + 2 * chunk + (chunk >> 8)
 
     def where(self, row: int, column: int = 0) -> str:
-        """The chunk that holds ``row`` and ``column``, for messages about its values."""
-        return self._chunk_at(row, column) + (self.packing.note if self.packing else "")
+        """Return the chunk that holds ``row`` and ``column``, for messages about its values."""
+        where = self._chunk_at(row, column)
+        if self.packing is not None:
+            where += self.packing.note
+        return where
 
     def _chunk_at(self, row: int, column: int = 0) -> str:
-        index = tuple(find(edges, at) for edges, at in zip(self.chunk_edges, (row, column), strict=False))
+        """Return the array, the chunk's index and its rows, in words."""
+        pairs = zip(self.chunk_edges, (row, column), strict=False)
+        index = tuple(find(edges, position) for edges, position in pairs)
         first, last = self._rows_of(self.chunk_edges[0], index[0])
         return f"{self.name!r}, chunk {index}, rows {first}-{last}"
 
@@ -182,19 +197,21 @@ class ZarrColumn(ArrayColumn):
 
     @property
     def worth_keeping(self) -> bool:
-        """Reading costs more than a copy of what the system keeps of its files anyway."""
+        """Return whether reading costs more than a copy of the files' bytes that the system keeps anyway."""
         return self.files is None or not self.files.plain
 
     @context_meter.meter("read")
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
+        """Return rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
         if out is None:
-            out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
+            shape = (stop - start, *self.shape[1:])
+            out = thread_buffer(self.role, shape, self.dtype)
         context_meter.digest_metric("read", out.nbytes, "bytes")
+        # Packed numbers have memory of their own, from which they are decoded.
         stored = out
-        fill = None
         if self.packing is not None:
             stored = thread_buffer(f"{self.role} packed", out.shape, self.array.dtype)
+        fill = None
         if self.missing == "fill":
             fill = self.array.fill_value or 0
         try:
@@ -205,11 +222,12 @@ class ZarrColumn(ArrayColumn):
             if self.packing is None:
                 return out
             return self.packing.decode(stored, out)
-        # Not from the error: those of stores hold what cannot be sent to the client, which would hide this one.
+        # Not from the error: stores' errors have parts that cannot be sent to the client, which would hide this error.
         raise refused
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """``start`` to ``stop`` cut at `cuts`, so that no chunk is decoded twice."""
+        """Yield the windows of ``start`` to ``stop``, cut at `cuts`, so that no chunk is decoded twice."""
+        # The first window may begin within a chunk.
         i = find(self.cuts, start)
         while start < stop:
             i += 1
@@ -218,21 +236,23 @@ class ZarrColumn(ArrayColumn):
             start = end
 
     def _refused(self, error: ChunkError) -> DataError:
-        """Say of a chunk that it is absent, damaged, or not given, and what to do."""
+        """Return the error that says of a chunk that it is absent, damaged, or not given, and what to do."""
         corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
         where = f"Array {self._chunk_at(*corner[:2])}"
         intact = "Iterations already stored are intact."
+        # An absent chunk may also be a store that this machine does not see.
         if error.absent:
             try:
-                seen = stores.sees_store(self.array)
+                sees_store = stores.sees_store(self.array)
             except Exception as refusal:
                 return self._unanswered(refusal)
-            if not seen:
+            if not sees_store:
                 return UnreachableStoreError(f"{stores.unseen(self.array, self.name)} {intact}")
             return MissingChunkError(
                 f"{where}: {error}, {stores.place(self.array)}. Write it again, or, if the writer dropped chunks that "
                 f"hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill'). {intact}"
             )
+        # A chunk that the store does not give may be good; a chunk that cannot be decoded is not.
         if error.kind is UnreadableChunkError:
             return UnreadableChunkError(
                 f"{where}: the store did not give it, {error}. Its bytes may be good: see that this process may read "
@@ -244,6 +264,7 @@ class ZarrColumn(ArrayColumn):
 
     def check_chunks(self, start: int, stop: int) -> None:
         """Raise `MissingChunkError` where rows need a chunk (or shard) that the store does not hold."""
+        # Listed up to the number that the message counts.
         try:
             absent = list(islice(presence.absent_chunks(self.array, start, stop), MANY_CHUNKS + 1))
         except DataError:
@@ -257,9 +278,9 @@ class ZarrColumn(ArrayColumn):
             more = f"{len(absent) - 1:,}"
         else:
             more = f"more than {MANY_CHUNKS - 1:,}"
-        rows = self._rows_of(edges, first[0])
+        first_row, last_row = self._rows_of(edges, first[0])
         raise MissingChunkError(
-            f"Array {self.name!r} lacks chunk {first} (rows {rows[0]}-{rows[1]}) and {more} more; "
+            f"Array {self.name!r} lacks chunk {first} (rows {first_row}-{last_row}) and {more} more; "
             f"Zarr would read them as {self.array.fill_value!r}. Write the chunks again, or, if the writer dropped "
             "chunks that hold nothing but the fill value, accept them with dask_gd.open(..., missing='fill')."
         )
@@ -316,7 +337,7 @@ class ZarrColumn(ArrayColumn):
         presence.note_unchecked(self.array, self.name)
 
     def content(self) -> str:
-        """A hash of the stored bytes, see `fingerprint`."""
+        """Return a hash of the stored bytes, see `fingerprint`."""
         try:
             return fingerprint.content(self.array, self.packing)
         except Exception as error:
@@ -324,17 +345,18 @@ class ZarrColumn(ArrayColumn):
 
     @property
     def known_whole(self) -> bool:
-        """Whether `content` has all of the bytes."""
+        """Return whether `content` has all of the bytes."""
         return fingerprint.is_whole(self.array)
 
     def _unanswered(self, error: Exception) -> DataError:
+        """Return the error that says that the store answered with another error."""
         return UnreadableChunkError(
             f"Array {self.name!r}: its store, {stores.place(self.array)}, answered {type(error).__name__}: {error}"
         )
 
 
 class LazyRows:
-    """What Dask takes for an array: rows that `ZarrColumn.read` reads, in memory of their own."""
+    """Rows that Dask takes for an array, which `ZarrColumn.read` reads, in memory of their own."""
 
     def __init__(self, rows: ZarrColumn):
         self.rows = rows
@@ -343,19 +365,27 @@ class LazyRows:
         self.ndim = len(rows.shape)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        first, *rest = index if isinstance(index, tuple) else (index,)
+        """Return rows and columns: consecutive rows are read, and those that are asked for are taken of them."""
+        if not isinstance(index, tuple):
+            index = (index,)
+        first, *rest = index
+        # The consecutive rows, and the positions within them.
+        within: Any = 0
         if isinstance(first, slice):
             wanted = range(*first.indices(self.shape[0]))
-            start, stop = (min(wanted), max(wanted) + 1) if wanted else (0, 0)
-            some: Any = slice(None) if wanted.step == 1 else np.array(wanted) - start
+            start = min(wanted, default=0)
+            stop = max(wanted, default=-1) + 1
+            within = slice(None)
+            if wanted.step != 1:
+                within = np.array(wanted) - start
         else:
             start = int(first)
-            stop = int(first) + 1
-            some = 0
+            stop = start + 1
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         if stop > start:
             self.rows.read(start, stop, out)
-        part = out[(some, *rest)]
+        # A part would keep all of the rows in memory.
+        part = out[(within, *rest)]
         if part.nbytes == out.nbytes:
             return part
         return part.copy()

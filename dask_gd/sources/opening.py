@@ -1,0 +1,253 @@
+"""The ways to make a `Source`: from a Zarr group, from a Dataset, and from whatever `fit` accepts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+import zarr
+
+from ..errors import InvalidArgumentError
+from .column import Column
+from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
+from .dataset_column import dataset_columns
+from .metadata import named_array, understood
+from .source import Source, _location
+
+
+def open(
+    path: str | os.PathLike | zarr.Group | xr.Dataset,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    sample_weight: Any = None,
+    offset: Any = None,
+    rows: slice = slice(None),
+    missing: str = "error",
+) -> Source:
+    """Open the arrays of a Zarr group, or the variables of an xarray Dataset, as a source of rows.
+
+    Parameters
+    ----------
+    path : path, URL, zarr.Group or xarray.Dataset
+    x, y, sample_weight, offset : str
+        Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,), offsets (n,).
+    features, target, sample_dims, sample_weight, offset
+        Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
+    rows : slice
+        Consecutive rows to use, such as ``slice(0, 240_000)`` for training and the rest for testing.
+    missing : {"error", "fill"}
+        What to do about a chunk that is not in the store: refuse, or take it as the array's fill value, which is right
+        where the writer dropped chunks that hold nothing else.
+
+    Returns
+    -------
+    Source
+        Features are named by ``x``'s attribute ``feature_names``, where it has one.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A name that is not in the group or the Dataset, lengths that differ, dimensions that are no sample dimensions.
+    InvalidTypeError
+        A variable that holds no real numbers.
+    MissingChunkError
+        With ``missing="error"``, where chunks are absent.
+
+    Examples
+    --------
+    >>> source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 240_000))
+    >>> source.shape[0], source.dtype
+    (240000, dtype('float32'))
+    """
+    # A Dataset's variables are named by other arguments than a group's arrays.
+    if isinstance(path, xr.Dataset):
+        if (x, y, rows, missing) != (None, None, slice(None), "error"):
+            raise InvalidArgumentError(
+                "x, y, rows and missing are for Zarr groups; of a Dataset give features, target and sample_dims, and "
+                "select with dataset.isel(...)."
+            )
+        return dataset_source(
+            path,
+            features=features,
+            target=target,
+            sample_dims=sample_dims,
+            sample_weight=sample_weight,
+            offset=offset,
+        )
+    _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+    if x is None or y is None:
+        raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
+    # A store that answers in its own words is explained.
+    try:
+        with understood(f"group {path}", OSError, ImportError, zarr.errors.ContainsArrayError):
+            if isinstance(path, zarr.Group):
+                group = path
+            else:
+                group = zarr.open_group(_location(path), mode="r")
+    except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
+        raise InvalidArgumentError(f"{path} is not a Zarr group.") from error
+    if missing not in ("error", "fill"):
+        raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
+    # Arrays that were named must be there.
+    names = {"x": x, "y": y, "sample_weight": sample_weight, "offset": offset}
+    arrays: dict[str, Any] = {}
+    for argument, name in names.items():
+        if name is not None:
+            arrays[argument] = named_array(group, argument, name, path)
+    return make_source(**arrays, rows=rows, missing=missing)
+
+
+def as_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    features: Any = None,
+    target: Any = None,
+    sample_dims: Any = None,
+    offset: Any = None,
+    nan: str = "error",
+    fold: Any = None,
+) -> Source:
+    """Return a source of whatever `fit` accepts, see `fit`. ``fold`` is for a Dataset, as ``sample_weight`` is."""
+    if nan not in ("error", "drop"):
+        raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
+    if isinstance(x, xr.Dataset):
+        if y is not None:
+            raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
+        source = dataset_source(
+            x,
+            features=features,
+            target=target,
+            sample_dims=sample_dims,
+            sample_weight=sample_weight,
+            offset=offset,
+            fold=fold,
+        )
+    else:
+        _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+        source = _of_arrays(x, y, sample_weight, offset)
+        # Tasks get their columns only if the workers can be sent the stores.
+        for column in source.columns:
+            column.check_sendable()
+    if nan == "drop":
+        return replace(source, nan="drop")
+    return source
+
+
+def dataset_source(
+    dataset: xr.Dataset,
+    features: Any,
+    target: Any,
+    sample_dims: Any,
+    sample_weight: Any,
+    offset: Any,
+    fold: Any = None,
+) -> Source:
+    """Return a source of the variables of a dataset, see `fit`."""
+    columns = dataset_columns(
+        dataset,
+        features=features,
+        target=target,
+        sample_dims=sample_dims,
+        sample_weight=sample_weight,
+        offset=offset,
+        fold=fold,
+    )
+    x = columns["x"]
+    # A target named by a string is 1-D, and its coefficients have no axis of outputs.
+    output_names = None
+    if not isinstance(target, str):
+        output_names = columns["y"].fields.names
+    return Source(
+        {**columns},
+        bounds=x.partition_bounds(0, x.shape[0]),
+        feature_names=x.fields.names,
+        output_names=output_names,
+    )
+
+
+def _only_beside_dataset(**arguments: Any) -> None:
+    """Refuse arguments that only a Dataset takes."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
+
+
+def _of_arrays(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
+    """Return a source of arrays, or a source with row weights and offsets beside it."""
+    if isinstance(x, Source):
+        if y is not None:
+            raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
+        # These take the place of the source's own weights and offsets.
+        if sample_weight is not None:
+            x = x.with_columns(weight=_beside_source(x, "weight", "sample_weight", sample_weight))
+        if offset is not None:
+            x = x.with_columns(offset=_beside_source(x, "offset", "offset", offset))
+        return x
+    if y is None:
+        raise InvalidArgumentError("fit(x, y) needs a target y, or a Source from dask_gd.open(path, x=..., y=...).")
+    return make_source(x, y, sample_weight, offset)
+
+
+def make_source(
+    x,
+    y,
+    sample_weight=None,
+    offset=None,
+    *,
+    rows: slice = slice(None),
+    missing: str = "error",
+) -> Source:
+    """Check shapes and dtypes, align the columns and fix the partitions."""
+    # Names and labels, which arrays of numbers no longer have.
+    names = feature_names_of(x)
+    output_names = None
+    check_coordinates(x=x, y=y, sample_weight=sample_weight, offset=offset)
+    is_labelled = isinstance(y, xr.DataArray) or hasattr(y, "columns")
+    if is_labelled and len(y.shape) == 2:
+        output_names = feature_names_of(y)
+
+    # The columns, and the checks of them that need no values.
+    arguments = {
+        "x": ("x", x),
+        "y": ("y", y),
+        "weight": ("sample_weight", sample_weight),
+        "offset": ("offset", offset),
+    }
+    columns: dict[str, Column] = {}
+    for role, (argument, values) in arguments.items():
+        if values is not None:
+            columns[role] = as_rows(values, argument, missing)
+    rows_of_x = columns["x"].shape[0]
+    check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
+    start, stop, step = rows.indices(rows_of_x)
+    if step != 1 or start >= stop:
+        raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {rows_of_x}, at least one.")
+    for column in columns.values():
+        column.check(missing, start, stop)
+
+    # The features decide where partitions begin, and the other columns follow.
+    bounds = columns["x"].partition_bounds(start, stop)
+    aligned = {role: column.aligned(bounds) for role, column in columns.items()}
+    return Source(aligned, bounds, feature_names=names, output_names=output_names)
+
+
+def _beside_source(source: Source, role: str, argument: str, values: Any) -> Column:
+    """Return row weights or offsets beside a source as a column of it."""
+    if source.sample_dims is not None:
+        raise InvalidArgumentError(f"{argument} beside a Source of a Dataset: give it beside the Dataset.")
+    rows = source.x.shape[0]
+    if source.bounds[0] != 0 or source.bounds[-1] != rows:
+        raise InvalidArgumentError(f"{argument} beside a Source of some rows: name it in dask_gd.open(...).")
+    # The same checks and the same partitions as for columns that a source begins with.
+    column: Column = as_rows(values, argument)
+    check_shapes(source.x, source.y, **{role: column})
+    column.check("error", 0, rows)
+    return column.aligned(source.bounds)
