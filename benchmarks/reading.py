@@ -36,7 +36,8 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import dask_gd
 from dask_gd import passes
 from dask_gd.kernels.base import Request
-from dask_gd.sources.zarr_column import AHEAD_BYTES, ZARRS, ZarrColumn
+from dask_gd.sources.marked import ZARRS
+from dask_gd.sources.zarr_column import AHEAD_BYTES, ZarrColumn
 from dask_gd.worker_env import keep_pages
 
 ROWS, FEATURES, CHUNK = 200_000, 100, 10_000

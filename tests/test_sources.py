@@ -217,6 +217,7 @@ BEFORE = {
     "string y": (lambda x, y, w: (x, y.astype("U3"), None), InvalidTypeError, "y has dtype <U3"),
     "complex weights": (lambda x, y, w: (x, y, w + 0j), InvalidTypeError, "sample_weight has dtype complex128"),
     "list": (lambda x, y, w: (x.tolist(), y, None), InvalidTypeError, "x is a list"),
+    "nothing": (lambda x, y, w: (None, y, None), InvalidTypeError, "x is a NoneType"),
     "path": (lambda x, y, w: ("flights.zarr", y, None), InvalidTypeError, "dask_gd.open"),
 }
 

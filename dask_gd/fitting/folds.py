@@ -18,7 +18,7 @@ from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
 from ..sources.fields import DatasetSpec
 from ..sources.row_hash import hashes, mixed
-from ..validate import choose
+from ..validate import choose, is_whole
 
 #: So that folds and `preprocessing.train_test_split` with the same seed are independent of each other.
 FOLD_SEED = 0x5EA4C4
@@ -52,9 +52,9 @@ class Folds:
     seed: int = 0
 
     def __post_init__(self):
-        if not _is_whole(self.count) or self.count < 2:
+        if not is_whole(self.count, least=2):
             raise InvalidArgumentError(f"Folds(count={self.count!r}): a whole number of folds, 2 or more.")
-        if not _is_whole(self.seed) or self.seed < 0:
+        if not is_whole(self.seed, least=0):
             raise InvalidArgumentError(f"Folds(seed={self.seed!r}): a whole number, 0 or more.")
         choose("Folds(by=...)", self.by, {"hash": None, "class": None, "block": None})
 
@@ -68,11 +68,6 @@ class Folds:
         """Return the folds of rows whose groups are among those ``known``, sorted: (n,), (groups,) -> (n,) int."""
         positions = np.searchsorted(known, groups)
         return deal(self.seed ^ FOLD_SEED, positions, self.count)
-
-
-def _is_whole(number: Any) -> bool:
-    """Return whether a number is an integer, of Python or NumPy, and no bool."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def deal(seed: int, positions: np.ndarray, count: int) -> np.ndarray:

@@ -223,7 +223,7 @@ def make_source(
     }
     columns: dict[str, Column] = {}
     for role, (argument, values) in arguments.items():
-        if values is not None:
+        if values is not None or role in ("x", "y"):
             columns[role] = as_rows(values, argument, missing)
     rows_of_x = columns["x"].shape[0]
     check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
