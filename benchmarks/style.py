@@ -1,6 +1,6 @@
 """How the code reads, in numbers: density of lines, packing, comments, and the largest modules and functions.
 
-    python benchmarks/style.py [folder]
+    python benchmarks/style.py [folder or module] [--each]
 
 A line of code is one that holds a token and is no part of a docstring. Tokens are Python's own, without those that end
 lines or indent.
@@ -8,9 +8,9 @@ lines or indent.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
-import sys
 import tokenize
 from pathlib import Path
 
@@ -70,12 +70,16 @@ def long_functions(path: Path) -> list[tuple[int, str]]:
 
 
 def main() -> None:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "dask_gd")
-    each = {path: measures(path) for path in sorted(root.rglob("*.py"))}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("dask_gd"))
+    parser.add_argument("--each", action="store_true", help="also each module, the densest first")
+    arguments = parser.parse_args()
+    paths = sorted(arguments.folder.rglob("*.py")) if arguments.folder.is_dir() else [arguments.folder]
+    each = {path: measures(path) for path in paths}
     total = {name: sum(found[name] for found in each.values()) for name in next(iter(each.values()))}
     print(f"modules, lines, lines of code      {len(each)}, {total['lines']:,}, {total['code']:,}")
     print(f"tokens in a line of code           {total['tokens'] / total['code']:.2f}")
-    print(f"assignments that are tuple = tuple {total['packed'] / total['assignments']:.1%}")
+    print(f"assignments that are tuple = tuple {total['packed'] / max(1, total['assignments']):.1%}")
     print(f"conditional expressions in 100     {100 * total['conditional'] / total['code']:.2f}")
     print(f"comments in 100 lines of code      {100 * total['comments'] / total['code']:.2f}")
     for path, found in sorted(each.items(), key=lambda item: -item[1]["lines"]):
@@ -83,7 +87,7 @@ def main() -> None:
             print(f"module of {found['lines']} lines: {path}")
     for length, name in sorted((entry for path in each for entry in long_functions(path)), reverse=True):
         print(f"function of {length} lines: {name}")
-    if "-v" in sys.argv:
+    if arguments.each:
         for path, found in sorted(each.items(), key=lambda item: -item[1]["tokens"] / max(1, item[1]["code"])):
             if found["code"]:
                 print(f"{found['tokens'] / found['code']:6.2f} {found['packed']:4} {found['conditional']:4} {path}")

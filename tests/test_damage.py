@@ -243,6 +243,16 @@ def test_a_checkpoint_that_is_not_a_searchs_is_passed_over(tmp_path, change):
     np.testing.assert_array_equal(found.data.score, expected.data.score)
 
 
+@pytest.mark.parametrize("name", ["widths", "seen"])
+def test_a_round_of_a_quantiles_search_that_lacks_an_array_is_passed_over(tmp_path, name):
+    options = {"loss": "quantile", "alphas": [1e-3, 1e-1], "folds": 2, "store": Store(tmp_path, keep=None)}
+    expected = dask_gd.search(X, Y, **options)
+    write(tmp_path, numbers(tmp_path)[-1], lambda c: c.arrays.pop(name))
+    with pytest.warns(CorruptCheckpointWarning, match=f"it has no {name}"):
+        found = dask_gd.search(X, Y, **options)
+    np.testing.assert_array_equal(found.data.score, expected.data.score)
+
+
 def test_no_checkpoint_is_lost_to_the_checks(tmp_path):
     """All kinds of state that fits commit are read back: those of classes, trial steps and partitions are larger."""
     classes = np.arange(300) % 3

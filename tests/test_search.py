@@ -767,3 +767,20 @@ def test_estimators_that_choose_take_sources_and_lazy_rows():
     model = estimators.LogisticRegressionCV(Cs=[1e-4, 1e-2], cv=3, scoring="neg_log_loss").fit(source)
     assert model.scores_.shape == (3, 1, 2)
     assert tuple(model.feature_names_in_) == source.feature_names
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+def test_a_fold_without_the_row_that_overflows_goes_on_and_has_not_converged():
+    """Moments of all rows that have overflowed would make every gradient 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    x[7] = 900.0, 0.0
+    y = rng.poisson(2.0, 60).astype(float)
+    rates = np.geomspace(1e-6, 1e-2, 12)
+    options = {"loss": "poisson", "learning_rates": rates, "solver": "gradient_descent", "max_iter": 20}
+    found = dask_gd.search(x, y, folds=5, initial_weights=np.array([1.0, 0.0]), **options)
+    reasons = found.data.reason
+    assert (found.data.all_reason == "diverged").all()
+    (fold,) = np.flatnonzero((reasons != "diverged").all("candidate"))
+    assert not (reasons == "converged").any()
+    assert (found.data.n_iter.isel(fold=fold) >= 8).all()

@@ -242,7 +242,11 @@ class HoldOutKernel(Kernel):
         # The loss of a row is a candidate's either on the rows held out or on the others.
         holdout_loss = np.where(held_out, value, 0.0).sum(axis=0)
         self.holdout[0] += holdout_loss
-        self.total.loss[:] += value.sum(axis=0) - holdout_loss
+        seen_loss = value.sum(axis=0) - holdout_loss
+        if not np.isfinite(holdout_loss).all():
+            # What has overflowed cannot be taken away again.
+            seen_loss = np.where(held_out, 0.0, value).sum(axis=0)
+        self.total.loss[:] += seen_loss
         if self.spec.score is not None:
             if weight is not None:
                 score = weight[:, None] * score

@@ -13,9 +13,10 @@ from ..model import penalties
 from ..model.identity import code_of
 from ..model.losses import parameters_of
 from ..solvers import Solver
-from ..store.content import FORMAT, check_content, check_format, check_state
+from ..store.content import FORMAT, check_content, check_format, check_state, numbers
 from ..store.store import Checkpoint, Store, check_same
 from .shared import Shared
+from .smoothing import smoothing_of
 from .trials import ALL, Trial
 from .unchanged import check_unchanged, rounding_of_sums, summary
 
@@ -142,11 +143,13 @@ def _check_resumable(shared: Shared, stored: Checkpoint) -> None:
     if fields.get("format") != FORMAT or fields["spec"] != shared.spec:
         return  # `check_format` or `check_same` says why.
     # What `check_data` needs.
-    stored_sums = stored.arrays["seen"][1]
+    stored_sums = numbers(stored, "seen")
     if stored_sums.shape != (3, 1) or not isinstance(fields["processors"], list):
         raise ValueError("it does not say what its first pass added up")
     # What `restore` needs: states as their solvers have them.
     start = stored.arrays["start"][1]
+    if smoothing_of(shared.loss, start.shape[1]) is not None:
+        numbers(stored, "widths", start.shape[1:2])
     for i, (candidate, fold, _, _) in enumerate(fields["trials"]):
         if not (fold == ALL or 0 <= fold < shared.count):
             raise ValueError(f"trial {i} is of fold {fold}")

@@ -123,7 +123,7 @@ class Trial:
         The solver is not asked for a step then.
         """
         norm = self.norm(gradient, self.state.query)
-        if norm > tol:
+        if not norm <= tol:
             return False
         self.state = self.state._replace(
             weights=self.state.query,
@@ -202,7 +202,9 @@ def halve(trials: list[Trial], weights: list[float]) -> None:
         means = []
         for trial in trials:
             if trial.candidate == c and trial.fold != ALL:
-                means.append(trial.holdout_losses[-1] / weights[trial.fold])
+                # A trial that diverged at its start has no loss.
+                last = trial.holdout_losses[-1] if trial.holdout_losses else np.inf
+                means.append(last / weights[trial.fold])
         mean_loss[c] = float(np.mean(means))
 
     # The better half stays, and no fewer than half of what counts as many.

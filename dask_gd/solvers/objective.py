@@ -139,6 +139,9 @@ def gradient_cosine(
     slopes = moments.slopes[None, :] / weight
     size = np.sqrt(squares[:, None] * slopes)
     size = np.where(size > 0, size, size.max())
+    # Moments that have overflowed measure nothing: beside them every gradient would be 0.
+    if not np.isfinite(size).all():
+        return float("inf")
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(gradient == 0, 0.0, np.abs(gradient) / size)
         return float(shares.max())
