@@ -6,6 +6,12 @@ workers to the client by pickle, so they carry nothing but their message.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+#: Packages that a warning is not about: ours, and those through which estimators are called.
+PASSED_OVER = ("dask_gd", "sklearn", "contextlib")
+
 
 class DaskGDError(Exception):
     """Base class of all errors raised on purpose by dask_gd."""
@@ -77,3 +83,13 @@ class CallbackWarning(UserWarning):
 
 class CorruptCheckpointWarning(UserWarning):
     """A stored iteration is unreadable; the one before it is used."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called into dask_gd, however deep in it the reason was found."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in PASSED_OVER:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level)

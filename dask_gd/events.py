@@ -13,14 +13,13 @@ of its last iteration once more, which it may or may not have heard of.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import CallbackWarning, InvalidArgumentError
+from .errors import CallbackWarning, InvalidArgumentError, warn
 from .model.losses import Loss
 from .results.fit_result import FitResult, result_of
 from .store.store import Checkpoint
@@ -282,7 +281,7 @@ class Callbacks:
             raise
 
     def state(self) -> dict[str, np.ndarray]:
-        """The memories of those that have one."""
+        """Return the memories of the callbacks that have one, as arrays by name."""
         found: dict[str, np.ndarray] = {}
         for i, callback in enumerate(self.given):
             if remembers(callback) and i not in self.raised:
@@ -294,11 +293,10 @@ class Callbacks:
 
     def _give_up(self, i: int, error: Exception, when: str) -> None:
         self.raised.add(i)
-        warnings.warn(
+        warn(
             f"The callback {self.given[i]!r} raised {type(error).__name__}: {error}; it is not called again, and the "
             f"fit goes on. To end a fit raise dask_gd.events.StopFit. It was told {when}",
             CallbackWarning,
-            stacklevel=5,
         )
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -310,5 +308,5 @@ class Callbacks:
 
 
 def remembers(callback: Callback) -> bool:
-    """It has a memory that is stored with each iteration."""
+    """Return whether a callback has a memory that is stored with each iteration."""
     return callable(getattr(callback, "state", None)) and callable(getattr(callback, "restore", None))

@@ -9,7 +9,7 @@ from sklearn.datasets import load_diabetes
 
 import dask_gd
 from dask_gd.errors import StalledWarning
-from dask_gd.estimators import QuantileRegressor
+from dask_gd.estimators import LogisticRegression, QuantileRegressor
 from dask_gd.events import IterationEnded, StopFit
 
 X, Y = load_diabetes(return_X_y=True)
@@ -121,3 +121,30 @@ def test_a_column_far_from_zero_is_no_excuse(solver, off):
     run = dask_gd.fit(x, y, loss="logistic", solver=solver, max_iter=300)
     assert run.reason in ("converged", "precision")
     np.testing.assert_allclose(run.weights, exact.weights, rtol=1e-3, atol=1e-3)
+
+
+def a_failing_callback(event):
+    if isinstance(event, dask_gd.events.IterationEnded):
+        raise ValueError("mine")
+
+
+WARNING = {
+    "a fit that diverges": lambda _: dask_gd.fit(X, Y, solver=dask_gd.GradientDescent(learning_rate=1e6)),
+    "a callback that raises": lambda _: dask_gd.fit(X, Y, callbacks=[a_failing_callback]),
+    "an estimator that takes too few steps": lambda _: LogisticRegression(max_iter=1).fit(X, Y.mean() < Y),
+    "a damaged iteration": lambda path: damaged(path) and dask_gd.load(path),
+}
+
+
+def damaged(path):
+    dask_gd.fit(X, Y, loss="huber", max_iter=3, store=path)
+    newest = sorted(path.glob("iteration-*.zip"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    return True
+
+
+@pytest.mark.parametrize("name", WARNING)
+def test_a_warning_names_the_line_that_called_us(name, tmp_path):
+    with pytest.warns() as found:
+        WARNING[name](tmp_path)
+    assert {warning.filename for warning in found} == {__file__}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, warn
 from ..events import Callback
 from ..fitting.fit import fit
 from ..model.losses import Squared
@@ -177,12 +176,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
         # As scikit-learn's estimators do.
         if result.reason == "max_iter":
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} took max_iter={self.max_iter} steps and the gradient is still "
                 f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "
                 "Raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         return result
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, warn
 from ..model.losses import Huber, Squared
 from ..model.penalties import L2, Penalty
 from ..results.fit_result import FitResult
@@ -174,11 +173,10 @@ class HuberRegressor(Penalised):
             points.append(np.log([scale, positive_ratio]))
             scale = self._next_scale(points, low=low, high=high, smallest=smallest)
         else:
-            warnings.warn(
+            warn(
                 f"HuberRegressor tried {SCALES} scales, and the derivative by it is still {1 - ratio:.1e}; scale_ is "
                 "the last. Give the scale, or raise tol.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
         return start
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
-from ..errors import DivergenceWarning, InvalidArgumentError
+from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..fitting.fit import fit
 from ..model.losses import Hinge, Huber, Logistic, Squared, SquaredHinge
 from ..model.penalties import L1, L2, ElasticNet, Penalty
@@ -108,11 +107,10 @@ class Stochastic(Estimator):
         # Rows on another scale than those before may make the steps diverge. NaN is no descent either.
         first, last = result.history.loss.values[[0, -1]]
         if not last <= GROWN * first:
-            warnings.warn(
+            warn(
                 f"partial_fit: the loss went from {first:.3g} to {last:.3g}; eta0={self.eta0_:.3g} is too much for "
                 "these rows. Scale the features alike in all calls, or give a smaller eta0.",
                 DivergenceWarning,
-                stacklevel=3,
             )
         self._set_attributes(result, source)
         return self

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DivergenceWarning, InvalidArgumentError, NonFiniteError, StalledWarning
+from ..errors import DivergenceWarning, InvalidArgumentError, NonFiniteError, StalledWarning, warn
 from ..events import FitStarted, IterationEnded
 from ..kernels.base import EXACT, GRAM_LIMIT, Sums
 from ..model.losses import Loss
@@ -266,9 +265,15 @@ class Run(FitState):
         self.reason = reason
         self.note_unread()
         if reason == "diverged":
-            warnings.warn(divergence.message(self), DivergenceWarning, stacklevel=3)
+            warn(
+                divergence.message(self),
+                DivergenceWarning,
+            )
         if reason == "stalled":
-            warnings.warn(divergence.stall(self), StalledWarning, stacklevel=3)
+            warn(
+                divergence.stall(self),
+                StalledWarning,
+            )
         last = checkpoint(self)
         if self.store is not None and changed:
             self.store.commit(last)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..errors import DivergenceWarning, InvalidArgumentError
+from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..model.losses import Loss
 from ..model.penalties import Penalty
 from ..results.fit_result import HISTORY, FitResult
@@ -278,11 +277,10 @@ class SearchResult:
         values = self.data.isel(candidate=candidate, drop=True)
         reason = values.all_reason.item()
         if reason == "diverged":
-            warnings.warn(
+            warn(
                 f"The fit of candidate {candidate} to all rows diverged, though it did not without some of them. Its "
                 "weights are the last that are finite; try smaller learning rates.",
                 DivergenceWarning,
-                stacklevel=3,
             )
 
         # Its history: the passes are those of all candidates, and only the last gradient is known.

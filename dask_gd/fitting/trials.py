@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import StalledWarning
+from ..errors import StalledWarning, warn
 from ..kernels.base import Moments, Sums
 from ..model.losses import Loss
 from ..model.penalties import Penalty
@@ -221,10 +220,9 @@ def warn_of_stalled(trials: list[Trial]) -> None:
     stalled = [trial for trial in trials if trial.reason == "stalled" and trial.grad_norm > UNTOLD]
     if stalled:
         norm = max(trial.grad_norm for trial in stalled)
-        warnings.warn(
+        warn(
             f"{len(stalled)} of {len(trials)} fits stalled: no step lowers the loss any more, and yet the gradient is "
             f"up to {norm:.1e} of its scale. Their scores may be far from those of the minimum. Scale and centre the "
             "features, or try another solver.",
             StalledWarning,
-            stacklevel=4,  # who called `search`, which calls `_run`
         )

@@ -16,12 +16,11 @@ import os
 import re
 import shutil
 import socket
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError
+from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError, warn
 from .checkpoint_file import Checkpoint, decode, encode
 
 try:
@@ -276,7 +275,10 @@ class Store:
                 f"{damaged}, and the store is strict. Restore the file; or remove it, or open the store without "
                 "strict=True, to use the iteration before it."
             ) from error
-        warnings.warn(f"{damaged}; using the iteration before it.", CorruptCheckpointWarning, stacklevel=4)
+        warn(
+            f"{damaged}; using the iteration before it.",
+            CorruptCheckpointWarning,
+        )
 
 
 def _accept(checkpoint: Checkpoint) -> None:
