@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import uuid
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,10 @@ class LogFile:
         elif isinstance(event, IterationEnded | RoundEnded):
             if isinstance(event, IterationEnded):
                 self._truncate(event.iteration)
-            self._append({field.name: getattr(event, field.name) for field in fields(event) if field.name != "run"})
+            row = event.as_message()
+            del row["event"]
+            del row["run"]
+            self._append(row)
 
     def _append(self, row: dict[str, Any]) -> None:
         """Write a line, in the format of the file."""

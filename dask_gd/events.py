@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,34 @@ class StopFit(Exception):
 Snapshot = Callable[[], "tuple[Checkpoint, Loss]"]
 
 
-class OfIteration:
+class Event:
+    """What callbacks are called with: numbers and words, in the fields of a dataclass.
+
+    A callback that raises at a start ends the fit or the search before anything is done. `StopFit` is heard where the
+    weights of an iteration, or of a round, are the result then.
+    """
+
+    is_start = False
+    may_stop = False
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the event's name and its fields as plain values, which can be sent and written anywhere.
+
+        Examples
+        --------
+        >>> FitEnded("converged", n_iter=3, loss=np.float64(0.5)).as_message()
+        {'event': 'FitEnded', 'reason': 'converged', 'n_iter': 3, 'loss': 0.5, 'run': ''}
+        """
+        message: dict[str, Any] = {"event": type(self).__name__}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                value = value.item()
+            message[field.name] = value
+        return message
+
+
+class OfIteration(Event):
     """Events that have the model so far at hand, while callbacks are called with them.
 
     An event holds numbers and words only. What leads to the fit is lent to it for the time of the call: a list of
@@ -86,12 +113,14 @@ class OfIteration:
 
 
 @dataclass(frozen=True)
-class FitStarted:
+class FitStarted(Event):
     """A fit is about to make its first pass; ``resumed_from`` is the stored iteration it goes on from, or None.
 
     ``run`` names it in its other events and its tasks; ``rows`` and ``nbytes`` are those of a pass over all data,
     ``store`` is where iterations are committed, or None, and ``tol`` the gradient that ends it, 0 if none does.
     """
+
+    is_start = True
 
     run: str
     data: str
@@ -122,6 +151,8 @@ class IterationEnded(OfIteration):
     ``loss`` and ``grad_norm`` are those of the iteration's weights; ``passes``, ``rows``, ``bytes_read`` (decoded) and
     ``seconds`` are what this iteration took.
     """
+
+    may_stop = True
 
     iteration: int
     loss: float
@@ -165,7 +196,7 @@ class FitEnded(OfIteration):
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failed(Event):
     """A fit or a search ends with an error, or was interrupted; what was committed before is intact."""
 
     run: str
@@ -176,11 +207,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class SearchStarted:
+class SearchStarted(Event):
     """A search is about to begin; its ``fits`` are each candidate's, one without each fold and one with all rows.
 
     ``resumed_from`` is the number of rounds that the store holds, or None.
     """
+
+    is_start = True
 
     run: str
     data: str
@@ -198,11 +231,13 @@ class SearchStarted:
 
 
 @dataclass(frozen=True)
-class RoundEnded:
+class RoundEnded(Event):
     """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`.
 
     ``candidates`` still run, in ``running`` of all ``fits``; the round has taken ``seconds``.
     """
+
+    may_stop = True
 
     passes: int
     running: int
@@ -216,7 +251,7 @@ class RoundEnded:
 
 
 @dataclass(frozen=True)
-class SearchEnded:
+class SearchEnded(Event):
     """All fits of a search have ended; ``best`` are the parameters of the best candidate."""
 
     run: str
@@ -227,7 +262,6 @@ class SearchEnded:
         return f"search {self.run} ended after {self.passes:.3g} passes, best {self.best}"
 
 
-Event = FitStarted | IterationEnded | FitEnded | Failed | SearchStarted | RoundEnded | SearchEnded
 Callback = Callable[[Event], object]
 
 
@@ -245,7 +279,7 @@ class Callbacks:
         """
         with event.showing(snapshot) if isinstance(event, OfIteration) else contextlib.nullcontext():
             stop = self._call_each(event, only_with_memory)
-        if stop is not None and isinstance(event, IterationEnded | RoundEnded):
+        if stop is not None and event.may_stop:
             raise stop
 
     def _call_each(self, event: Event, only_with_memory: bool) -> StopFit | None:
@@ -253,7 +287,7 @@ class Callbacks:
         for i, callback in enumerate(self.given):
             if i in self.raised or (only_with_memory and not remembers(callback)):
                 continue
-            if isinstance(event, FitStarted | SearchStarted):
+            if event.is_start:
                 # Nothing has been done that could be lost.
                 callback(event)
                 continue

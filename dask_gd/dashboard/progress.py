@@ -75,7 +75,7 @@ class Progress:
             self.bar.n = event.fits - event.running
             self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
         # A run ends, or fails.
-        else:
+        elif isinstance(event, FitEnded | SearchEnded | Failed):
             if isinstance(event, SearchEnded):
                 self.bar.n = self.bar.total
             self._close(ending(event))

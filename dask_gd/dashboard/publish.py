@@ -8,11 +8,9 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from dataclasses import fields
 from typing import Any
 
 import dask
-import numpy as np
 from distributed import Client
 
 from ..cluster import active_client
@@ -39,9 +37,7 @@ class Publish:
         """Send the fields of the event."""
         if not self.is_heard or self.client.status != "running":
             return
-        # The fields of an event are plain values, but for NumPy scalars.
-        message = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
-        message |= {"event": type(event).__name__, "time": time.time(), "client": self.client.id}
+        message = {**event.as_message(), "time": time.time(), "client": self.client.id}
         try:
             scheduler: Any = self.client.scheduler
             self.client.sync(scheduler.log_event, topic=TOPIC, msg=message, callback_timeout=ANSWER_WITHIN)
@@ -49,13 +45,6 @@ class Publish:
             # A scheduler that is gone ends the fit with the fit's own error, if at all.
             self.is_heard = False
             logger.warning("The scheduler does not hear of the fit any more, for its page /gd: %r.", error)
-
-
-def _plain(value: Any) -> Any:
-    """Return NumPy's scalars, which a message cannot have, as Python's numbers."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
 
 
 def watching() -> tuple[Callback, ...]:
