@@ -784,3 +784,18 @@ def test_a_fold_without_the_row_that_overflows_goes_on_and_has_not_converged():
     (fold,) = np.flatnonzero((reasons != "diverged").all("candidate"))
     assert not (reasons == "converged").any()
     assert (found.data.n_iter.isel(fold=fold) >= 8).all()
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "nesterov"])
+def test_a_search_goes_on_where_more_steps_are_asked_for(tmp_path, solver):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    y = (x @ [1.0, -1.0, 0.5] + rng.logistic(size=400) > 0).astype(float)
+    options = {"loss": "logistic", "Cs": [0.1, 1.0], "folds": 3, "solver": solver}
+    few = dask_gd.search(x, y, max_iter=2, store=tmp_path / "run", **options)
+    assert (few.data.reason == "max_iter").any()
+    more = dask_gd.search(x, y, max_iter=200, store=tmp_path / "run", **options)
+    once = dask_gd.search(x, y, max_iter=200, **options)
+    assert (more.data.reason == "converged").all()
+    for name in ("weights", "all_weights", "score", "n_iter"):
+        np.testing.assert_array_equal(more.data[name], once.data[name])

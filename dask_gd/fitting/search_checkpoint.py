@@ -174,6 +174,9 @@ def restore(shared: Shared, stored: Checkpoint, start: np.ndarray) -> list[Trial
         trial.losses = arrays[f"trials/{i}-losses"].tolist()
         trial.holdout_losses = arrays[f"trials/{i}-held_losses"].tolist()
         trial.reason = reason
+        # A trial that had taken all its steps goes on where more are asked for now.
+        if reason == "max_iter" and trial.n_iter < shared.max_iter:
+            trial.reason = None
         trial.grad_norm = grad_norm
         trials.append(trial)
     return trials
