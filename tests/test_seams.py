@@ -158,7 +158,17 @@ def test_a_row_whose_value_of_such_a_role_is_missing_is_refused_by_name():
     x, y = rows()
     cluster = np.arange(N) % 5.0
     cluster[17] = np.nan
-    source = as_source(x, y).with_columns(cluster=as_rows(cluster, "cluster"))
-    source = source.with_columns(cluster=source.by_role["cluster"].aligned(source.bounds))
+    source = as_source(x, y)
+    source = source.with_columns(cluster=as_rows(cluster, "cluster").aligned(source.bounds))
     with pytest.raises(dask_gd.errors.NonFiniteError, match="row 17 of 'cluster'"):
         dask_gd.fit(source, loss="logistic")
+
+
+@pytest.mark.parametrize("sizes", [(110, 90, 200), (100, 300), (100, 100, 201)])
+def test_a_column_whose_blocks_are_others_is_refused(sizes):
+    """Tasks would pair its blocks with those of the features by their number."""
+    x, y = rows()
+    source = as_source(da.from_array(x, chunks=((100, 100, 200), P)), y)
+    cluster = as_rows(da.zeros(sum(sizes), chunks=(sizes,)), "cluster")
+    with pytest.raises(dask_gd.errors.InvalidArgumentError, match=r"'cluster'.*other blocks"):
+        source.with_columns(cluster=cluster)

@@ -135,6 +135,10 @@ class Column(Protocol):
         """Return the sizes from which the order of the rows and the partitions follow."""
         ...
 
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        ...
+
     def aligned(self, bounds: tuple[int, ...]) -> Column:
         """Return the column with the rows of these partitions."""
         ...

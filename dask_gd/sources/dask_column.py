@@ -60,6 +60,10 @@ class DaskColumn(ArrayColumn):
         sizes = self.array.chunks[0]
         return bounds_of_blocks(sizes, self.nbytes(self.shape[0]))
 
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        return self.array.chunks[0] == tuple(np.diff(bounds).tolist())
+
     def aligned(self, bounds: tuple[int, ...]) -> DaskColumn:
         """Return the rows of these partitions, a block for each; blocks are paired by number ever after."""
         sizes = tuple(int(size) for size in np.diff(bounds))

@@ -134,6 +134,10 @@ class DatasetColumn:
         """Return the chunks of the grid, within whose blocks the rows are in order."""
         return self.fields.chunks
 
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        return self.shape[0] == bounds[-1] - bounds[0]
+
     def aligned(self, bounds: tuple[int, ...]) -> DatasetColumn:
         """Return the column as it is: all variables are cut into one grid."""
         return self

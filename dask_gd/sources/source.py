@@ -76,8 +76,21 @@ class Source:
         return tuple(self.by_role.values())
 
     def with_columns(self, **columns: Column | None) -> Source:
-        """Return the source with these columns in place of its own, by role; None takes a column away."""
+        """Return the source with these columns in place of its own, by role; None takes a column away.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If tasks would not find the rows of the source's partitions in a column.
+        """
         by_role: dict[str, Column] = {}
+        for role, column in columns.items():
+            # Blocks are paired by their number: others would give wrong rows without a word.
+            if column is not None and not column.is_aligned(self.bounds):
+                raise InvalidArgumentError(
+                    f"The column {role!r} has the shape {column.shape} and other blocks than the source's "
+                    f"{self.partitions} partitions of {self.shape[0]} rows: give column.aligned(source.bounds)."
+                )
         for role, column in {**self.by_role, **columns}.items():
             if column is not None:
                 by_role[role] = column

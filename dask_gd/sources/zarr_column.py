@@ -289,6 +289,10 @@ class ZarrColumn(ArrayColumn):
         """Return where partitions begin: runs of whole chunks, or shards."""
         return bounds_of_units(self.units, self.nbytes(1), self.shape[1], start, stop)
 
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        return self.shape[0] >= bounds[-1]
+
     def aligned(self, bounds: tuple[int, ...]) -> ZarrColumn:
         """Return the column as it is: its rows are read by their numbers."""
         return self
