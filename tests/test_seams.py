@@ -172,3 +172,16 @@ def test_a_column_whose_blocks_are_others_is_refused(sizes):
     cluster = as_rows(da.zeros(sum(sizes), chunks=(sizes,)), "cluster")
     with pytest.raises(dask_gd.errors.InvalidArgumentError, match=r"'cluster'.*other blocks"):
         source.with_columns(cluster=cluster)
+
+
+def test_a_rider_leaves_the_curvature_of_classes_as_it_is_without():
+    x, _ = rows()
+    source = as_source(da.from_array(x, chunks=(70, P)), np.arange(N) % 3.0)
+    query = np.full((P + 1, 3, 1), 0.1)
+    request = Request(EXACT, moments=True)
+    loss = dask_gd.Softmax(classes=3)
+    alone = passes.evaluate(source, query, loss, request, "classes", 1)
+    together = passes.evaluate(source, query, loss, request._replace(kernel=Riding((Largest(),))), "riding", 2)
+    assert alone.curvature.shape == (3 * (P + 1), 3 * (P + 1), 1)
+    for a, b in zip(arrays_of(together.at_query), arrays_of(alone), strict=True):
+        assert_array_equal(a, b)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model.losses import Loss
 from .base import make_kernel
-from .sums import KernelSpec, PartitionKernel, PartitionSums, Request, Sums
+from .sums import KernelSpec, PartitionKernel, PartitionSums, Request, Sums, copies_of
 
 
 class Riding(NamedTuple):
@@ -20,6 +20,10 @@ class Riding(NamedTuple):
     riders: tuple[KernelSpec, ...]
     #: The request's own kernel; None for `Kernel`.
     first: KernelSpec | None = None
+
+    def copies(self, m: int) -> int:
+        """Return how many times the sums at a query of m candidates there are in the largest kernel's."""
+        return max(copies_of(kernel, m) for kernel in (self.first, *self.riders))
 
     def make(
         self,

@@ -26,6 +26,7 @@ from distributed import futures_of, span
 from ..cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
 from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, Request, Sums, copies_of, curvatures, expand_class_pairs, fan_in, sums_bytes
+from ..kernels.riding import RidingSums
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.column import Column
@@ -129,6 +130,13 @@ def evaluate(
         sums = _computed(total, source, work, run, one_task)
     finally:
         del _running[key]
+    return _with_whole_curvature(sums, loss, request)
+
+
+def _with_whole_curvature(sums: Any, loss: Loss, request: Request) -> Any:
+    """Return sums whose curvature is that of all weights, where those at the query are what a solver asked for."""
+    if isinstance(sums, RidingSums):
+        return sums._replace(first=_with_whole_curvature(sums.first, loss, request))
     if isinstance(sums, Sums):
         return expand_class_pairs(sums, loss, request)
     return sums
