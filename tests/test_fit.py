@@ -100,7 +100,7 @@ def test_statistics_give_the_iterates_that_passes_give(solver, monkeypatch):
     x, y, _ = problem()
     options = {"solver": solver, "penalty": dask_gd.L2(1e-2), "max_iter": 30, "tol": 0.0}
     once = dask_gd.fit(x, y, **options)
-    monkeypatch.setattr(dask_gd.fitting.run.Run, "by_statistics", False)
+    monkeypatch.setattr(dask_gd.fitting.fit_track.FitTrack, "by_statistics", False)
     each = dask_gd.fit(x, y, **options)
     assert int(once.history.passes.sum()) == 1
     assert int(each.history.passes.sum()) == each.n_iter + 1

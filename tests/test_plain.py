@@ -24,9 +24,8 @@ from dask_gd import estimators
 from dask_gd.callbacks import Checkpoint, EarlyStopping, LogFile
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.events import FitEnded, IterationEnded, RoundEnded, StopFit
-from dask_gd.fitting.run import Run
-from dask_gd.fitting.shared import Shared
-from dask_gd.fitting.trials import Trial
+from dask_gd.fitting.engine import Engine
+from dask_gd.fitting.track import Track
 from dask_gd.sources import Source
 
 ROWS, FEATURES = 2_000, 4
@@ -34,7 +33,7 @@ ROWS, FEATURES = 2_000, 4
 ROW_BYTES = 8 * ROWS
 
 #: What belongs to the engine, or leads to data.
-ENGINE = (Source, Run, Shared, Trial, Client, Future, da.Array, zarr.Array)
+ENGINE = (Source, Engine, Track, Client, Future, da.Array, zarr.Array)
 
 CLASSES = {"LogisticRegression", "LinearSVC", "SGDClassifier", "LogisticRegressionCV"}
 COUNTS = {"PoissonRegressor", "GammaRegressor", "TweedieRegressor"}

@@ -89,7 +89,7 @@ def test_killed_between_steps(stored, solver, loss):
     options = {"loss": loss, "solver": solver, "max_iter": 9}
     expected = here(stored, options)
     count = min(3, expected.n_iter)
-    process = client(stored, options, "dask_gd.fitting.run", "one_blas_thread", count=count)
+    process = client(stored, options, "dask_gd.fitting.drive", "one_blas_thread", count=count)
     assert ended(process) == -signal.SIGKILL
     same_run(here(stored, options, stored / "run"), expected)
 

@@ -657,7 +657,7 @@ def test_curvatures_are_taken_as_many_together_as_fit_in_memory(monkeypatch):
     options = {"loss": "softmax", "alphas": [1.0, 1e-2, 1e-4], "folds": 3, "tol": 1e-9}
     whole = dask_gd.search(x, y, **options)
     monkeypatch.setattr(
-        "dask_gd.fitting.shared.Shared.in_memory", lambda self, candidates, kind: [[c] for c in candidates]
+        "dask_gd.fitting.search_engine.SearchEngine.in_memory", lambda self, candidates, kind: [[c] for c in candidates]
     )
     found = dask_gd.search(x, y, **options)
     assert found.passes > whole.passes
@@ -668,7 +668,7 @@ def test_batches_that_fit_in_memory_end_where_all_do(monkeypatch, caplog, tmp_pa
     x, y = problem("logistic")
     options = {"loss": "logistic", "alphas": [1.0, 1e-2, 1e-4], "folds": 3, "tol": 1e-9}
     whole = dask_gd.search(x, y, **options)
-    monkeypatch.setattr("dask_gd.fitting.shared.BATCH_BYTES", 1)
+    monkeypatch.setattr("dask_gd.fitting.search_engine.BATCH_BYTES", 1)
     found = dask_gd.search(x, y, store=tmp_path, **options)
     assert "3 candidates do not fit in memory together; 1 are tried at a time" in caplog.text
     np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-8)

@@ -30,7 +30,7 @@ def test_newton_hands_over_to_lbfgs_where_it_stalls():
 
 def test_a_stall_that_nothing_helps_is_said(monkeypatch):
     """FOUND 7, FAULTS 64."""
-    monkeypatch.setattr("dask_gd.fitting.state.reliefs", no_relief)
+    monkeypatch.setattr("dask_gd.fitting.fit_state.reliefs", no_relief)
     with pytest.warns(StalledWarning, match=r"Newton\(\) stalled at iteration .* the gradient is .* of its scale"):
         run = dask_gd.fit(X, Y, loss=HARD, max_iter=400)
     assert (run.reason, run.converged) == ("stalled", False)
@@ -39,7 +39,7 @@ def test_a_stall_that_nothing_helps_is_said(monkeypatch):
 
 def test_an_estimator_says_it_too(monkeypatch):
     """FOUND 7."""
-    monkeypatch.setattr("dask_gd.fitting.state.reliefs", no_relief)
+    monkeypatch.setattr("dask_gd.fitting.fit_state.reliefs", no_relief)
     with pytest.warns(StalledWarning):
         model = QuantileRegressor(alpha=0.0, smoothing=HARD.smoothing, max_iter=400).fit(X, Y)
     assert not model.converged_
@@ -55,7 +55,7 @@ def test_the_command_line_exits_with_3(monkeypatch, tmp_path):
     group = zarr.create_group(tmp_path / "data.zarr")
     group.create_array("X", data=X)
     group.create_array("y", data=Y)
-    monkeypatch.setattr("dask_gd.fitting.state.reliefs", no_relief)
+    monkeypatch.setattr("dask_gd.fitting.fit_state.reliefs", no_relief)
     # A loss of the command line has its defaults: give these the smoothing.
     monkeypatch.setitem(dask_gd.losses.LOSSES, "quantile", lambda: HARD)
     names = ["fit", str(tmp_path / "data.zarr"), "--x", "X", "--y", "y", "--loss", "quantile", "--max-iter", "400"]
@@ -71,8 +71,8 @@ def test_fits_of_a_search_that_stall_are_said(monkeypatch):
     search = {"loss": "logistic", "alphas": [1e-2], "folds": 2, "tol": 0.0}
     found = dask_gd.search(X, Y > 150, **search)
     assert (found.data.reason == "precision").all()
-    monkeypatch.setattr("dask_gd.fitting.trials.is_rounding", lambda *_: False)
-    monkeypatch.setattr("dask_gd.fitting.trials.UNTOLD", 0.0)
+    monkeypatch.setattr("dask_gd.fitting.track.is_rounding", lambda *_: False)
+    monkeypatch.setattr("dask_gd.fitting.fold_track.UNTOLD", 0.0)
     with pytest.warns(StalledWarning, match="3 of 3 fits stalled"):
         found = dask_gd.search(X, Y > 150, **search)
     assert (found.data.reason == "stalled").all()

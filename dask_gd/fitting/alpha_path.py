@@ -13,33 +13,33 @@ from ..model.penalties import L1, ElasticNet
 from ..solvers.objective import Quadratic
 from .fit import fit
 from .grid import Candidate
-from .shared import Shared
+from .search_engine import SearchEngine
 
 #: A strength with which every weight is 0.
 ALL_BUT_INFINITE = 1e100
 
 
-def scale_path(shared: Shared, start: np.ndarray) -> None:
+def scale_path(engine: SearchEngine, start: np.ndarray) -> None:
     """Multiply the alphas with the least alpha that makes every weight 0.
 
     That is the largest slope of the mean loss by a weight, where all are 0 and the intercept is the best, over
     l1_ratio (Friedman, Hastie and Tibshirani, 2010, "Regularization paths for generalized linear models via
     coordinate descent", section 2.5).
     """
-    if shared.loss.quadratic:
-        shared.begin(start)
-        slope = _slope_of_quadratic(shared, start)
-        weight = shared.all_rows.weight
+    if engine.loss.quadratic:
+        engine.begin(start)
+        slope = _slope_of_quadratic(engine, start)
+        weight = engine.all_rows.weight
     else:
-        slope, weight = _slope_with_intercept(shared, start)
+        slope, weight = _slope_with_intercept(engine, start)
     largest = float(np.abs(slope).max() / weight)
-    shared.candidates = [_scale(candidate, largest) for candidate in shared.candidates]
+    engine.candidates = [_scale(candidate, largest) for candidate in engine.candidates]
 
 
-def _slope_of_quadratic(shared: Shared, start: np.ndarray) -> np.ndarray:
+def _slope_of_quadratic(engine: SearchEngine, start: np.ndarray) -> np.ndarray:
     """Return the slope of a squared loss by the weights where these are 0, (p, k), from the first pass."""
-    p = shared.source.shape[1]
-    at_start = Quadratic(shifted(start, shared.shift), shared.all_rows)
+    p = engine.source.shape[1]
+    at_start = Quadratic(shifted(start, engine.shift), engine.all_rows)
     sums = at_start(np.zeros_like(start))
     assert sums.curvature is not None
     h = sums.curvature[:, :, 0]
@@ -49,18 +49,18 @@ def _slope_of_quadratic(shared: Shared, start: np.ndarray) -> np.ndarray:
     return g[:p] - h[:p, p:] @ intercept
 
 
-def _slope_with_intercept(shared: Shared, start: np.ndarray) -> tuple[np.ndarray, float]:
+def _slope_with_intercept(engine: SearchEngine, start: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the slope of a loss by the weights where these are 0, (p, k), and the weight of the rows.
 
     A fit with a penalty that keeps every weight at 0 has the best intercept.
     """
-    p = shared.source.shape[1]
+    p = engine.source.shape[1]
     run = fit(
-        shared.source,
-        loss=shared.loss,
+        engine.source,
+        loss=engine.loss,
         penalty=L1(ALL_BUT_INFINITE),
-        fit_intercept=shared.fit_intercept,
-        tol=shared.tol,
+        fit_intercept=engine.fit_intercept,
+        tol=engine.stopping.tol,
     )
     query = np.zeros_like(start)
     query[p:] = run.parameters[p : len(start), :, None]
@@ -71,9 +71,9 @@ def _slope_with_intercept(shared: Shared, start: np.ndarray) -> tuple[np.ndarray
         step = -1
         if shift is not None:
             step = -2
-        return passes.evaluate(shared.source, query, shared.loss, request, shared.name, step)
+        return passes.evaluate(engine.source, query, engine.loss, request, engine.name, step)
 
-    sums, _ = read_shifted(read, query, None, p, shared.source.dtype)
+    sums, _ = read_shifted(read, query, None, p, engine.source.dtype)
     return sums.gradient[:p, :, 0], sums.weight
 
 

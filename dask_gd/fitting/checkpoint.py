@@ -17,52 +17,54 @@ from ..model.identity import code_of
 from ..model.losses import Model, classes_of, parameters_of
 from ..store.content import FORMAT, HISTORY, check_content, check_format, check_state, numbers, require, texts
 from ..store.store import Checkpoint, Store, check_same
+from .fit_state import FitState
 from .smoothing import Smoothing
 from .stages import plan_samples, take_shift
-from .state import FitState
 from .unchanged import Processors, Seen, agree, check_unchanged, rounding_of_sums, summary
 
 
-def spec_of(run: FitState) -> dict[str, Any]:
+def spec_of(track: FitState) -> dict[str, Any]:
     """Return what a fit must have in common with the one that it goes on from."""
-    first = run.solvers[0]
+    first = track.solvers[0]
     return {
-        "loss": {"name": run.loss.name, **parameters_of(run.loss)},
-        "penalty": {"name": run.penalty.name, **penalties.parameters_of(run.penalty), **code_of(run.penalty)},
+        "loss": {"name": track.loss.name, **parameters_of(track.loss)},
+        "penalty": {"name": track.penalty.name, **penalties.parameters_of(track.penalty), **code_of(track.penalty)},
         "solver": {"name": first.name, **asdict(first), **code_of(first)},  # type: ignore[call-overload]
-        "fit_intercept": run.fit_intercept,
-        "seed": run.seed,
-        "data": run.source.fingerprint(),
+        "fit_intercept": track.fit_intercept,
+        "seed": track.seed,
+        "data": track.source.fingerprint(),
     }
 
 
-def take(run: FitState, store: Store) -> None:
+def take(track: FitState, store: Store) -> None:
     """Commit the run's iterations to the store from now on, and go on from what it holds."""
-    run.store = store
-    run.spec = spec_of(run)
-    run.processors = Processors()
-    stored = store.latest(partial(check_resumable, run))
+    engine = track.engine
+    engine.store = store
+    engine.spec = spec_of(track)
+    engine.processors = Processors()
+    stored = store.latest(partial(check_resumable, track))
     if stored is not None:
-        restore(run, stored, store.path)
+        restore(track, stored, store.path)
 
 
-def check_resumable(run: FitState, stored: Checkpoint) -> None:
+def check_resumable(track: FitState, stored: Checkpoint) -> None:
     """Refuse a checkpoint of this very fit from which it cannot go on."""
+    engine = track.engine
     check_content(stored)
     fields = stored.attributes["dask_gd"]
-    if fields.get("format") != FORMAT or fields["spec"] != run.spec:
+    if fields.get("format") != FORMAT or fields["spec"] != engine.spec:
         return  # `check_format` or `check_same` says why.
     turn = numbers(stored, "fit/turn", ())
-    require(int(turn) in range(len(run.solvers)), f"its solver is number {turn} of {len(run.solvers)}")
-    check_state(stored, "state/", run.solvers[int(turn)].init(run.start, run.rounding))
-    if run.smoothing is not None:
-        for name, first in run.smoothing.arrays().items():
+    require(int(turn) in range(len(track.solvers)), f"its solver is number {turn} of {len(track.solvers)}")
+    check_state(stored, "state/", track.solvers[int(turn)].init(track.start, engine.rounding))
+    if track.smoothing is not None:
+        for name, first in track.smoothing.arrays().items():
             numbers(stored, f"smoothing/{name}", first.shape)
-    numbers(stored, "fit/start", run.start.shape)
-    numbers(stored, "fit/drawn", run.drawn.shape)
+    numbers(stored, "fit/start", track.start.shape)
+    numbers(stored, "fit/drawn", track.drawn.shape)
     for name in ("weight", "since", "unseen", "samples"):
         numbers(stored, f"fit/{name}", ())
-    _check_seen(stored, fields, run.source.partitions)
+    _check_seen(stored, fields, track.source.partitions)
 
 
 def _check_seen(checkpoint: Checkpoint, fields: dict[str, Any], count: int) -> None:
@@ -81,135 +83,140 @@ def _check_seen(checkpoint: Checkpoint, fields: dict[str, Any], count: int) -> N
     require(known, "seen/partitions are no partitions")
 
 
-def check_data(run: FitState) -> None:
+def check_data(track: FitState) -> None:
     """Read once more what the last pass of a resumed run has read, and refuse other data, see `unchanged`.
 
     Data that is so small that the fingerprint has all of it needs no pass.
     """
+    engine = track.engine
     # While a loss is being smoothed less and less, the last pass was of another one.
-    if run.seen is None or run.resumed_from is None or run.source.known_whole or run.smoothing is not None:
+    if track.seen is None or track.resumed_from is None or track.source.known_whole or track.smoothing is not None:
         return
-    assert run.store is not None
-    assert run.moments is not None
-    assert run.processors is not None
-    last = run.seen
+    assert engine.store is not None
+    assert engine.moments is not None
+    assert engine.processors is not None
+    last = track.seen
     sums = passes.evaluate(
-        run.source,
+        track.source,
         last.query,
-        run.loss,
-        Request(curvature=last.curvature, shift=run.shift),
-        run.name,
+        track.loss,
+        Request(curvature=last.curvature, shift=engine.shift),
+        engine.name,
         # Its keys are those of no other pass: these are numbered from 1.
         step=0,
         partitions=tuple(last.partitions.tolist()) or None,
     )
     now = summary(sums)
-    rounding = rounding_of_sums(run.history["loss"][0], run.moments, run.weight, last.sums, run.rounding)
+    rounding = rounding_of_sums(track.history["loss"][0], engine.moments, engine.weight, last.sums, engine.rounding)
     if last.alone or not agree(last.sums, now, rounding):
-        same = partial(run.processors.are, run.before)
-        check_unchanged(last.sums, now, rounding, same, run.store.path)
+        same = partial(engine.processors.are, track.before)
+        check_unchanged(last.sums, now, rounding, same, engine.store.path)
 
 
-def restore(run: FitState, stored: Checkpoint, path: Path) -> None:
+def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
     """Take up what is stored at ``path``, a fit's that was made with the same data and arguments."""
+    engine = track.engine
     check_format(stored, path)
-    check_same(stored.attributes["dask_gd"]["spec"], run.spec, path)
+    check_same(stored.attributes["dask_gd"]["spec"], engine.spec, path)
     arrays = {name: array for name, (_, array) in stored.arrays.items()}
-    if not np.array_equal(arrays["fit/start"], run.asked):
+    if not np.array_equal(arrays["fit/start"], track.asked):
         check_same({"initial_weights": "others"}, {"initial_weights": "these"}, path)
 
     # The solver, and the rows that its parameters are of.
-    run.turn = int(arrays.get("fit/turn", 0))
+    track.turn = int(arrays.get("fit/turn", 0))
     shift = arrays.get("fit/shift")
     if shift is not None and not shift.any():
         shift = None
-    take_shift(run, shift)
-    begun = run.solver.init(run.start, run.rounding)
-    run.state = type(begun)(**{name: arrays[f"state/{name}"] for name in begun._fields})
+    take_shift(track, shift)
+    begun = track.solver.init(track.start, engine.rounding)
+    track.state = type(begun)(**{name: arrays[f"state/{name}"] for name in begun._fields})
 
     # What the fit has found.
-    run.history = {name: arrays[name].tolist() for name in HISTORY}
-    run.moments = Moments(*(arrays[f"fit/{name}"] for name in Moments._fields))
-    run.weight = float(arrays["fit/weight"])
-    run.since = int(arrays["fit/since"])
-    run.ended_without_pass = bool(arrays["fit/unseen"])
-    run.drawn = arrays["fit/drawn"]
-    run.dropped = int(arrays.get("dropped", 0))
-    if run.smoothing is not None:
-        stored_smoothing = [arrays[f"smoothing/{name}"] for name in run.smoothing.arrays()]
-        run.smoothing = Smoothing(run.smoothing.quantile, *stored_smoothing)
-        run.smoothed = run.smoothing.loss()
-    run.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
+    track.history = {name: arrays[name].tolist() for name in HISTORY}
+    track.grad_norm = track.history["grad_norm"][-1]
+    engine.moments = Moments(*(arrays[f"fit/{name}"] for name in Moments._fields))
+    engine.weight = float(arrays["fit/weight"])
+    track.since = int(arrays["fit/since"])
+    track.ended_without_pass = bool(arrays["fit/unseen"])
+    track.drawn = arrays["fit/drawn"]
+    track.dropped = int(arrays.get("dropped", 0))
+    if track.smoothing is not None:
+        stored_smoothing = [arrays[f"smoothing/{name}"] for name in track.smoothing.arrays()]
+        track.smoothing = Smoothing(track.smoothing.quantile, *stored_smoothing)
+        engine.smoothed = track.smoothing.loss()
+    track.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
     # Its samples follow from the seed; those that are left are the last.
-    run.samples = []
+    track.samples = []
     if left := int(arrays["fit/samples"]):
-        run.samples = plan_samples(run)[-left:]
+        track.samples = plan_samples(track)[-left:]
 
     # Its last pass, by which data that has changed is known.
     fields = stored.attributes["dask_gd"]["seen"]
-    run.seen = Seen(
+    track.seen = Seen(
         query=arrays["seen/query"],
         partitions=arrays["seen/partitions"],
         curvature=fields["how"]["curvature"],
         sums=arrays["seen/sums"],
         alone=fields["how"]["alone"],
     )
-    run.before = fields["processors"]
-    run.resumed_from = stored.iteration
-    run.reason = stored.attributes["dask_gd"]["reason"]
+    track.before = fields["processors"]
+    track.resumed_from = stored.iteration
+    track.committed_reason = stored.attributes["dask_gd"]["reason"]
 
 
 #: Arrays of a checkpoint by name, each with the names of its dimensions.
 Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
-def checkpoint(run: FitState) -> Checkpoint:
+def checkpoint(track: FitState) -> Checkpoint:
     """Return all that is needed to go on, and all that a reader wants, as arrays and JSON."""
-    arrays = {**_arrays_of_model(run), **_arrays_of_run(run)}
+    engine = track.engine
+    arrays = {**_arrays_of_model(track), **_arrays_of_run(track)}
     last_pass = None
-    if run.seen is not None:
-        assert run.processors is not None
-        how = {"curvature": run.seen.curvature, "alone": run.seen.alone}
-        last_pass = {"how": how, "processors": run.processors.known()}
+    if track.seen is not None:
+        assert engine.processors is not None
+        how = {"curvature": track.seen.curvature, "alone": track.seen.alone}
+        last_pass = {"how": how, "processors": engine.processors.known()}
     # The loss is not described again for each commit: every byte of a function of the user's own is looked at.
-    described = run.spec["loss"] if run.spec else parameters_of(run.loss)
+    described = engine.spec["loss"] if engine.spec else parameters_of(track.loss)
     parameters = {name: value for name, value in described.items() if name != "name"}
     attributes = {
         "format": FORMAT,
         "seen": last_pass,
-        "spec": run.spec,
-        "reason": run.reason,
-        "loss": {"name": run.loss.name, "parameters": parameters},
-        "fit_intercept": run.fit_intercept,
-        "penalised": run.penalised,
-        "sample_dims": run.source.sample_dims,
-        "target_attrs": run.source.target_attrs,
-        "roles": run.source.roles,
+        "spec": engine.spec,
+        "reason": track.reason,
+        "loss": {"name": track.loss.name, "parameters": parameters},
+        "fit_intercept": track.fit_intercept,
+        "penalised": track.penalised,
+        "sample_dims": track.source.sample_dims,
+        "target_attrs": track.source.target_attrs,
+        "roles": track.source.roles,
     }
-    return Checkpoint(run.iteration, {"dask_gd": attributes}, arrays)
+    return Checkpoint(track.iteration, {"dask_gd": attributes}, arrays)
 
 
-def _arrays_of_model(run: FitState) -> Arrays:
+def _arrays_of_model(track: FitState) -> Arrays:
     """Return what a reader wants: weights and intercept of the rows as they are, names, and the history."""
-    is_model = isinstance(run.loss, Model)
-    source = run.source
+    engine = track.engine
+    is_model = isinstance(track.loss, Model)
+    source = track.source
     present = source.present
     outputs = None
     if not is_model:
-        outputs = classes_of(run.loss) or source.outputs
+        outputs = classes_of(track.loss) or source.outputs
     # The weights, of all targets, also of those that were left out.
-    query = run.state.query if run.ended_without_pass else run.state.weights
-    parameters = unshifted(query[:, :, 0], run.shift)
-    coefficients = parameters[: run.width]
+    query = track.state.query if track.ended_without_pass else track.state.weights
+    parameters = unshifted(query[:, :, 0], engine.shift)
+    coefficients = parameters[: engine.width]
     intercept = np.zeros(parameters.shape[1])
-    if len(parameters) > run.width:
-        intercept = parameters[run.width]
+    if len(parameters) > engine.width:
+        intercept = parameters[engine.width]
     output_names = source.output_names
     if present is not None and not is_model:
         coefficients = present.spread(coefficients)
         intercept = present.spread(intercept)
         output_names = present.names
-    arrays: Arrays = {"dropped": ((), np.array(run.dropped))}
+    arrays: Arrays = {"dropped": ((), np.array(track.dropped))}
     if outputs is None:
         arrays["weights"] = (("feature",), coefficients[:, 0])
         arrays["intercept"] = ((), intercept[0].reshape(()))
@@ -221,36 +228,37 @@ def _arrays_of_model(run: FitState) -> Arrays:
         arrays["feature"] = (("feature",), np.array(source.feature_names, dtype=object))
     if output_names is not None and not is_model and outputs == source.outputs:
         arrays["output"] = (("output",), np.array(output_names, dtype=object))
-    for name, values in run.history.items():
+    for name, values in track.history.items():
         arrays[name] = (("iteration",), np.array(values, dtype=float))
     return arrays
 
 
-def _arrays_of_run(run: FitState) -> Arrays:
+def _arrays_of_run(track: FitState) -> Arrays:
     """Return what is needed to go on, in groups: the solver's state, the fit's, callbacks', and the last pass."""
-    assert run.moments is not None
-    shift = run.shift
+    engine = track.engine
+    assert engine.moments is not None
+    shift = engine.shift
     if shift is None:
-        shift = np.zeros(run.width)
+        shift = np.zeros(engine.width)
     groups = {
-        "state": run.state._asdict(),
+        "state": track.state._asdict(),
         "fit": {
-            **run.moments._asdict(),
-            "weight": np.array(run.weight),
-            "start": run.asked,
+            **engine.moments._asdict(),
+            "weight": np.array(engine.weight),
+            "start": track.asked,
             "shift": shift,
-            "drawn": run.drawn,
-            "since": np.array(run.since),
-            "samples": np.array(len(run.samples)),
-            "unseen": np.array(int(run.ended_without_pass)),
-            "turn": np.array(run.turn),
+            "drawn": track.drawn,
+            "since": np.array(track.since),
+            "samples": np.array(len(track.samples)),
+            "unseen": np.array(int(track.ended_without_pass)),
+            "turn": np.array(track.turn),
         },
-        "callbacks": run.callbacks.state(),
+        "callbacks": track.callbacks.state(),
     }
-    if run.smoothing is not None:
-        groups["smoothing"] = run.smoothing.arrays()
-    if run.seen is not None:
-        groups["seen"] = {"query": run.seen.query, "partitions": run.seen.partitions, "sums": run.seen.sums}
+    if track.smoothing is not None:
+        groups["smoothing"] = track.smoothing.arrays()
+    if track.seen is not None:
+        groups["seen"] = {"query": track.seen.query, "partitions": track.seen.partitions, "sums": track.seen.sums}
     arrays: Arrays = {}
     for group, members in groups.items():
         for name, array in members.items():

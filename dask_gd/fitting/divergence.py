@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .. import passes
 from ..kernels.base import Kernel, Request, Sums
 from ..model.losses import Loss
 from ..solvers.objective import objective
-from .state import FitState
+from .fit_state import FitState
+from .track import BLOWN_UP, RISES
 
-#: A loss that has risen this many iterations in a row, to this many times the first, will not come back; one that
-#: is above the first after that many iterations is said to have diverged too.
-RISES, BLOWN_UP = 10, 1e3
 #: Partitions that a message lists at most.
 LISTED = 5
 
 
-def runs_away(losses: list[float]) -> bool:
-    """Return whether the loss has risen for so long, and so far, that it will not come back."""
-    recent = losses[-RISES - 1 :]
-    return len(recent) > RISES and bool(np.all(np.diff(recent) > 0)) and losses[-1] > BLOWN_UP * abs(losses[0])
-
-
-def has_risen(run: FitState, losses: list[float]) -> bool:
+def has_risen(track: FitState, losses: list[float]) -> bool:
     """Return whether the loss ended so far above the first that the fit has diverged.
 
     Losses of a batched solver are those of different rows. Where they have risen, the start is evaluated on the rows
@@ -36,30 +27,23 @@ def has_risen(run: FitState, losses: list[float]) -> bool:
     first = losses[0]
     last = losses[-1]
     margin = 1e-9
-    if run.batched:
-        first, last = on_last_partitions(run)
+    if track.batched:
+        first, last = on_last_partitions(track)
         margin = 1.0
     if len(losses) <= RISES:
         margin = BLOWN_UP
     return last > first + margin * abs(first)
 
 
-def on_last_partitions(run: FitState) -> tuple[float, float]:
+def on_last_partitions(track: FitState) -> tuple[float, float]:
     """Return the losses at the start and at the weights, on the partitions that the last step read."""
-    query = np.concatenate([run.start, run.state.weights], axis=2)
-    sums = read(run, query, Request(), run.partitions_of(run.iteration))
+    query = np.concatenate([track.start, track.state.weights], axis=2)
+    sums = track.engine.read(query, Request(), track.partitions_of(track.iteration))
     with np.errstate(all="ignore"):
-        losses = objective(sums, query, run.penalty, run.smoothed, run.width).loss
+        losses = objective(sums, query, track.penalty, track.engine.smoothed, track.engine.width).loss
     # Rows without weight tell nothing.
     first, last = np.nan_to_num(losses, posinf=np.inf).tolist()
     return first, last
-
-
-def read(run: FitState, query: np.ndarray, request: Request, partitions: tuple[int, ...] | None) -> Any:
-    """Return the sums of one more pass."""
-    run.reads += 1
-    request = request._replace(shift=run.shift)
-    return passes.evaluate(run.source, query, run.smoothed, request, run.name, run.reads, partitions)
 
 
 class Finite(NamedTuple):
@@ -88,64 +72,64 @@ class FiniteSums(NamedTuple):
         return FiniteSums(self.at_query.plus(other.at_query), self.finite + other.finite)
 
 
-def not_finite(run: FitState, query: np.ndarray) -> str:
+def not_finite(track: FitState, query: np.ndarray) -> str:
     """Return where the loss or its gradient is not finite at the query, in words; takes a pass over the rows."""
-    partitions = run.partitions
+    partitions = track.partitions
     if partitions is None:
-        read_from = list(range(run.source.partitions))
+        read_from = list(range(track.source.partitions))
     else:
         read_from = list(partitions)
-    found = read(run, query, Request(kernel=Finite()), partitions)
+    found = track.engine.read(query, Request(kernel=Finite()), partitions)
     bad = [partition for partition, finite in zip(read_from, found.finite, strict=True) if not finite]
-    if run.iteration < 0:
+    if track.iteration < 0:
         step = "At the start"
     else:
-        step = f"At step {run.iteration + 1}"
-    return f"{step} the loss or its gradient is not finite, {_listed(run, bad, len(read_from))}."
+        step = f"At step {track.iteration + 1}"
+    return f"{step} the loss or its gradient is not finite, {_listed(track, bad, len(read_from))}."
 
 
-def _listed(run: FitState, bad: list[int], count: int) -> str:
+def _listed(track: FitState, bad: list[int], count: int) -> str:
     """Return the partitions by number and rows."""
     if not bad:
         return "though it is in each partition: their sum overflows"
-    bounds = run.source.bounds
+    bounds = track.source.bounds
     named = [f"{i} (rows {bounds[i]}-{bounds[i + 1] - 1})" for i in bad[:LISTED]]
     more = ""
     if len(bad) > LISTED:
         more = f" and {len(bad) - LISTED} others"
     word = "partition" if len(bad) == 1 else "partitions"
-    return f"in {len(bad)} of the {count} partitions read: {word} {', '.join(named)}{more} of {run.source.x.name!r}"
+    return f"in {len(bad)} of the {count} partitions read: {word} {', '.join(named)}{more} of {track.source.x.name!r}"
 
 
-def message(run: FitState) -> str:
+def message(track: FitState) -> str:
     """Return how the fit diverged, which weights it keeps, and what to do."""
-    last = run.history["loss"][-1]
-    if run.fault is None:
-        found = f"The loss went from {run.history['loss'][0]:.6g} to {last:.6g} in {run.iteration} iterations."
+    last = track.losses[-1]
+    if track.fault is None:
+        found = f"The loss went from {track.losses[0]:.6g} to {last:.6g} in {track.iteration} iterations."
     else:
-        found = run.fault
-    kept = f"The weights kept are those of iteration {run.iteration}, with a loss of {last:.6g}."
-    return f"{run.solver} diverged. {found} {kept} {remedy(run)}"
+        found = track.fault
+    kept = f"The weights kept are those of iteration {track.iteration}, with a loss of {last:.6g}."
+    return f"{track.solver} diverged. {found} {kept} {remedy(track)}"
 
 
-def remedy(run: FitState) -> str:
+def remedy(track: FitState) -> str:
     """Return which learning rate is safe, or which solver needs none."""
-    bound = run.smoothed.curvature_bound
+    bound = track.engine.smoothed.curvature_bound
     bounded = bound is not None
     rate = ""
-    if run.moments is not None and bound is not None:
-        curvature = bound * run.moments.features.sum() / run.weight
-        curvature += np.max(run.penalty.curvature())
+    if track.engine.moments is not None and bound is not None:
+        curvature = bound * track.engine.moments.features.sum() / track.engine.weight
+        curvature += np.max(track.penalty.curvature())
         rate = f"A learning rate of {1 / curvature:.3g} is safe for gradient descent on this data; "
     automatic = "learning_rate='auto' or " if bounded else ""
     return f"{rate}{automatic}solver='auto' need no choice."
 
 
-def stall(run: FitState) -> str:
+def stall(track: FitState) -> str:
     """Return where the fit stalled, and what to do."""
-    tried = " and then ".join(repr(solver) for solver in run.solvers[: run.turn + 1])
+    tried = " and then ".join(repr(solver) for solver in track.solvers[: track.turn + 1])
     return (
-        f"{tried} stalled at iteration {run.iteration}: no step lowers the loss of {run.history['loss'][-1]:.6g} any "
-        f"more, and yet the gradient is {run.history['grad_norm'][-1]:.1e} of its scale, which is no rounding. The "
+        f"{tried} stalled at iteration {track.iteration}: no step lowers the loss of {track.losses[-1]:.6g} any "
+        f"more, and yet the gradient is {track.grad_norm:.1e} of its scale, which is no rounding. The "
         "weights may be far from the minimum. Scale and centre the features, add a penalty, or try another solver."
     )

@@ -12,7 +12,7 @@ import numpy as np
 from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
-from ..events import Callback, Callbacks, FitEnded, StopFit
+from ..events import Callback, Callbacks
 from ..model.losses import Loss, Model, Softmax, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features
 from ..results.fit_result import FitResult
@@ -23,9 +23,12 @@ from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import is_whole
-from .checkpoint import check_data, take
-from .run import Run, Stopping
+from .checkpoint import take
+from .engine import Engine
+from .fit_run import FitRun
+from .fit_track import FitTrack
 from .stages import go_on_smoothing, plan_samples
+from .track import Stopping
 
 #: Steps allowed from which it is worth to start on samples.
 WORTH_SAMPLING = 25
@@ -208,47 +211,33 @@ def fit(
         check_features(penalty, source.shape[1])
     solver = as_solver(solver, loss, penalty, len(start))
 
-    # The fit, at its start or where the store has it.
-    heard = Callbacks((*callbacks, *watching()))
+    # The fit's track, at its start or where the store has it.
+    engine = Engine(source, loss)
+    engine.stamps = stamps
     has_start = initial_weights is not None
-    run = Run(source, loss, penalty, solver, start, seed=int(seed), given=has_start, callbacks=heard)
-    run.stamps = stamps
+    track = FitTrack(
+        engine,
+        penalty=penalty,
+        solver=solver,
+        start=start,
+        seed=int(seed),
+        given=has_start,
+        callbacks=Callbacks((*callbacks, *watching())),
+    )
     if isinstance(initial_weights, FitResult):
-        go_on_smoothing(run, initial_weights.smoothing)
+        go_on_smoothing(track, initial_weights.smoothing)
     if not has_start and max_iter >= WORTH_SAMPLING:
-        run.samples = plan_samples(run)
+        track.samples = plan_samples(track)
     with contextlib.ExitStack() as stack:
         if store is not None:
-            take(run, stack.enter_context(store if isinstance(store, Store) else Store(store)))
+            take(track, stack.enter_context(store if isinstance(store, Store) else Store(store)))
         # Rows in memory are given to the cluster once, and taken back in any case.
         passes.note_memory(source)
-        run.source = passes.persist(source)
-        stack.callback(passes.unpersist, run.source)
-        stack.callback(run.release)
-        stack.enter_context(heard.hear_of_failure(run.name))
-        stack.enter_context(passes.passes_of("fit", run.name, run.committed))
-        return _loop(run, stopping, heard)
-
-
-def _loop(run: Run, stopping: Stopping, heard: Callbacks) -> FitResult:
-    """Iterate until there is a reason to stop, and tell the callbacks."""
-    heard.tell(run.started(stopping))
-    check_data(run)
-    try:
-        if run.resumed_from is not None:
-            heard.tell(run.ended(), only_with_memory=True, snapshot=run.snapshot)
-        while (reason := run.stop(stopping)) is None:
-            ended = run.iterate(stopping)
-            if ended is None:
-                reason = "diverged"
-                break
-            heard.tell(ended, snapshot=run.snapshot)
-    except StopFit as stop:
-        reason = run.stop(stopping) or stop.reason
-    result = run.finish(reason)
-    last_loss = float(result.history.loss[-1])
-    heard.tell(FitEnded(result.reason, result.n_iter, last_loss, run.name), snapshot=run.snapshot)
-    return result
+        engine.persist()
+        stack.callback(engine.release)
+        stack.enter_context(track.callbacks.hear_of_failure(engine.name))
+        stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
+        return FitRun(track, stopping).run()
 
 
 def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.ndarray:

@@ -2,115 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from ..kernels.base import Moments, block_rows
-from ..model.losses import Loss, classes_of
-from ..sources import Source
-from .state import FitState
+from ..model.losses import classes_of
+from .rounding import uncertainty, unit_of
+from .track import Track
 
 #: The gradient after a step is foreseen to be at most this many times what the steps before suggest. In trials on
 #: random problems once it was enough for all but two steps of 181, and three times for all.
 MARGIN = 5.0
-#: A gradient within this many times the bound of its rounding is 0 as far as can be told, if it is no more than that.
-MARGIN_OF_ROUNDING, LARGEST_ROUNDING = 10.0, 1e-3
 
 
-def gradient_bound(run: FitState) -> float:
-    """Return a bound of the gradient at the query, as `grad_norm` measures it, or infinity where there is no telling.
+def gradient_bound(track: Track) -> float:
+    """Return a bound of the gradient at the query, as `Track.norm` measures it, or infinity where there is no telling.
 
     For a quadratic loss it is known, for others the solver foretells it; in either case but for the rounding of what
     it is computed from, which no look would get below.
     """
-    state = run.state
+    state = track.state
+    engine = track.engine
     # Nothing is foretold of samples, of a first step, or where several steps are tried.
-    if run.samples or run.moments is None or np.isinf(state.loss[0]) or state.query.shape[2] != 1:
+    if track.samples or engine.moments is None or np.isinf(state.loss[0]) or state.query.shape[2] != 1:
         return np.inf
     # Nor by solvers that do not know how they converge, or of losses whose curvature jumps or couples the outputs.
-    if not hasattr(state, "order") or not run.loss.smooth or classes_of(run.loss):
+    if not hasattr(state, "order") or not engine.loss.smooth or classes_of(engine.loss):
         return np.inf
-    if run.solver.request(state).kernel is not None:
+    if track.solver.request(state).kernel is not None:
         return np.inf
     q, k, _ = state.query.shape
     curvature = np.broadcast_to(state.curvature, (q, q, k))
-    if run.loss.quadratic:
+    if engine.loss.quadratic:
         change = np.einsum("qrk,rkm->qkm", curvature, state.query - state.weights)
-        expected = run.grad_norm(state.gradient + change, state.query)
+        expected = track.norm(state.gradient + change, state.query)
     else:
-        norms = run.history["grad_norm"][run.since :]
-        if len(norms) < 2 or not state.order or np.any(run.penalty.absolute()):
+        norms = track.history["grad_norm"][track.since :]
+        if len(norms) < 2 or not state.order or np.any(track.penalty.absolute()):
             return np.inf
         ratio = norms[-1] / norms[-2]
         expected = MARGIN * norms[-1] * ratio ** float(state.order)
     # What rounding may add.
     size = np.abs(curvature)
-    unit = unit_of(run.source, run.rounding)
+    unit = unit_of(engine.source, engine.rounding)
 
     def curved(values: np.ndarray) -> np.ndarray:
         return np.einsum("qrk,rk->qk", size, values)
 
-    rounding = uncertainty(state, run.moments, run.weight, unit, curved)
-    return expected + run.grad_norm(rounding)
-
-
-class Unit(NamedTuple):
-    """The share of a sum of products, and of a weight, that rounding takes; and the number of features."""
-
-    sums: float
-    weights: float
-    features: int
-
-
-def unit_of(source: Source, rounding: float) -> Unit:
-    """Return how exact sums over the rows are: as exact as their many blocks average out."""
-    p = source.shape[1]
-    dtype = source.dtype
-    blocks = max(1.0, source.shape[0] / block_rows(p, dtype.itemsize))
-    eps = float(np.finfo(dtype).eps)
-    return Unit(max(rounding, 4 * eps / np.sqrt(blocks)), eps, p)
-
-
-def rounding_bound(state: Any, moments: Moments, weight: float, unit: Unit, loss: Loss) -> np.ndarray:
-    """Return what rounding may have done to the gradient at the weights, (q, k, 1), by a bound of the curvature.
-
-    By Cauchy and Schwarz no entry of the curvature is above the root of its diagonal's two.
-    """
-    bound = loss.curvature_bound
-    if bound is None:
-        bound = float(moments.curvatures.max() / weight)
-    root = np.sqrt(moments.features / weight)[:, None]
-    return uncertainty(state, moments, weight, unit, lambda values: bound * root * (root * values).sum(axis=0))
-
-
-def uncertainty(
-    state: Any, moments: Moments, weight: float, unit: Unit, curved: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Return what rounding may have done to the gradient, (q, k, 1); ``curved`` is a product with absolute curvatures.
-
-    The weights' own rounding to the data's dtype is the same in all sums.
-    """
-    weights = np.abs(state.weights[:, :, 0])
-    query = np.abs(state.query).max(axis=2)
-    rounded = unit.sums * query + unit.weights * weights
-    p = unit.features
-    # The intercept is added in float64.
-    rounded[p:] = state.rounding * query[p:]
-    size = curved(rounded)
-    size += unit.sums * np.sqrt(moments.features[:, None] * moments.slopes[None, :]) / weight
-    if len(size) > p:
-        # So that centring does not cancel what rounding may have added.
-        size[:p] *= np.where(moments.sums[:p] > 0, -1.0, 1.0)[:, None]
-    return size[:, :, None]
-
-
-#: A gradient over its scale that is rounding in any case: sums over many rows in float64 keep no more digits, and a
-#: step along it changes the loss by its square, far below the loss's own rounding.
-SMALLEST_TOLD = 1e-10
-
-
-def is_rounding(norm: float, bound: float) -> bool:
-    """Return whether a gradient is 0 as far as can be told, both as `gradient_cosine` measures them."""
-    return norm <= max(SMALLEST_TOLD, min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING))
+    rounding = uncertainty(state, engine.moments, engine.weight, unit, curved)
+    return expected + track.norm(rounding)

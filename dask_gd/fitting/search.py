@@ -27,14 +27,16 @@ from ..validate import choose
 from .alpha_path import scale_path
 from .fit import check_arguments, fit, for_targets, start_of
 from .fold_assignment import assign_folds
+from .fold_track import warn_of_stalled
 from .grid import Candidate, candidates_of
 from .scores import LOSS, score_of_rows
+from .search_engine import SearchEngine
 from .search_result import SearchResult
 from .search_run import SearchRun
 from .smoothing import smoothing_of
-from .trials import warn_of_stalled
+from .track import Stopping
 
-#: The tolerance of the fit that the trials begin at, which need not be a minimum of any of theirs.
+#: The tolerance of the fit that the tracks begin at, which need not be a minimum of any of theirs.
 START_TOL = 1e-3
 
 
@@ -175,31 +177,29 @@ def search(
     score = score_of_rows(scoring, loss, source.outputs or 1)
     source, assignment = assign_folds(source, folds, groups, loss)
 
-    # The trials: where they begin, their solvers, and what they share.
+    # The tracks: where they begin, their solvers, and what they share.
     p = source.shape[1]
     k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, p, k, fit_intercept)
     solvers = _solvers(solver, loss, candidates, start, source)
-    search_run = SearchRun(
+    engine = SearchEngine(
         source=source,
         loss=loss,
         assignment=assignment,
         score=score,
         candidates=candidates,
         solvers=solvers,
-        max_iter=max_iter,
-        tol=tol,
+        stopping=Stopping(max_iter, tol),
         fit_intercept=fit_intercept,
         seed=seed,
     )
-    search_run.stamps = stamps
-    search_run.callbacks = Callbacks((*callbacks, *watching()))
+    engine.stamps = stamps
+    run = SearchRun(engine, Callbacks((*callbacks, *watching())), scoring)
 
     return _run(
-        search_run,
+        run,
         start,
         store=store,
-        scoring=scoring,
         solver=solver,
         is_path=isinstance(alphas, int | np.integer),
         has_start=initial_weights is not None,
@@ -218,64 +218,65 @@ def _fold_column(x: Any, folds: Any, groups: Any) -> Any:
 
 
 def _run(
-    search_run: SearchRun,
+    run: SearchRun,
     start: np.ndarray,
     store: str | os.PathLike | Store | None,
-    scoring: str,
     solver: str | Solver,
     is_path: bool,
     has_start: bool,
 ) -> SearchResult:
     """Return the result of a search, and tell its callbacks and the dashboard of it as it goes."""
+    engine = run.engine
     # Whatever happens, the workers drop what they keep, the store is closed and the callbacks hear of a failure.
     with contextlib.ExitStack() as stack:
-        stack.callback(search_run.release)
+        stack.callback(engine.release)
         if is_path:
-            scale_path(search_run, start)
+            scale_path(engine, start)
         if store is not None:
             if not isinstance(store, Store):
                 store = Store(store)
-            search_run.open(stack.enter_context(store), scoring)
-        stack.enter_context(search_run.callbacks.hear_of_failure(search_run.name))
-        stack.enter_context(passes.passes_of("search", search_run.name, search_run.committed))
-        search_run.callbacks.tell(search_run.started())
+            run.open(stack.enter_context(store))
+        stack.enter_context(run.callbacks.hear_of_failure(engine.name))
+        stack.enter_context(passes.passes_of("search", engine.name, run.committed))
+        run.callbacks.tell(run.started())
 
-        # From a fit to all rows to the end of all trials.
-        start = _begin(search_run, start, solver, has_start)
-        trials = search_run.run(start)
-        warn_of_stalled(trials)
+        # From a fit to all rows to the end of all tracks.
+        start = _begin(run, start, solver, has_start)
+        tracks = run.run(start)
+        warn_of_stalled(tracks)
 
         # Where every candidate diverged in some fold there is no best.
-        result = SearchResult.of(trials, search_run, scoring)
+        result = SearchResult.of(tracks, engine, run.scoring)
         best = "none"
         means = result.scores.mean("fold", skipna=False)
         if not means.isnull().all():
             best = f"{result.best}"
-        search_run.callbacks.tell(SearchEnded(search_run.name, best, result.passes))
+        run.callbacks.tell(SearchEnded(engine.name, best, result.passes))
     return result
 
 
 def _begin(
-    search_run: SearchRun,
+    run: SearchRun,
     start: np.ndarray,
     solver: str | Solver,
     has_start: bool,
 ) -> np.ndarray:
-    """Return where the trials begin, (q, k, 1), and set how they smooth a quantile's loss: as a fit to all rows does.
+    """Return where the tracks begin, (q, k, 1), and set how they smooth a quantile's loss: as a fit to all rows does.
 
     ``has_start`` says that ``start`` is the user's, and not zeros.
     """
-    loss = search_run.loss
-    source = search_run.source
-    stored = search_run.stored
+    engine = run.engine
+    loss = engine.loss
+    source = engine.source
+    stored = run.stored
     smoothing = smoothing_of(loss, start.shape[1])
     is_smoothed = smoothing is not None
 
     # A stored search has its start and its widths.
     if stored is not None:
         if smoothing is not None:
-            widths = stored[0].arrays["widths"][1]
-            search_run.smoothed = SmoothedPinball(smoothing.quantile, widths)
+            widths = stored.arrays["widths"][1]
+            engine.smoothed = SmoothedPinball(smoothing.quantile, widths)
         return start
 
     # Where no fit is needed.
@@ -283,29 +284,29 @@ def _begin(
         return start
 
     # The fit to all rows: to its minimum for solvers that can begin anywhere.
-    begins_anywhere = all(s.searches for s in search_run.solvers)
-    options: dict[str, Any] = {"loss": loss, "fit_intercept": search_run.fit_intercept}
+    begins_anywhere = all(s.searches for s in engine.solvers)
+    options: dict[str, Any] = {"loss": loss, "fit_intercept": engine.fit_intercept}
     if begins_anywhere or is_smoothed:
-        middle = search_run.candidates[len(search_run.candidates) // 2]
+        middle = engine.candidates[len(engine.candidates) // 2]
         options["penalty"] = middle.of(float(source.shape[0]))
         options["solver"] = "auto"
         if begins_anywhere:
             options["solver"] = solver
         options["tol"] = START_TOL
-        options["seed"] = search_run.seed
+        options["seed"] = engine.seed
     elif loss.curvature_bound is None:
         # As `fit` does, begin at the targets' mean.
         options["max_iter"] = 0
     else:
         return start
-    run = fit(source, **options)
+    of_all = fit(source, **options)
 
     # What of it serves: always its widths, and its weights where nothing else says where to begin.
     if smoothing is not None:
-        search_run.smoothed = SmoothedPinball(smoothing.quantile, np.array(run.smoothing))
+        engine.smoothed = SmoothedPinball(smoothing.quantile, np.array(of_all.smoothing))
     if has_start or (is_smoothed and not begins_anywhere):
         return start
-    return run.parameters[: len(start), :, None]
+    return of_all.parameters[: len(start), :, None]
 
 
 def _solvers(
@@ -347,7 +348,7 @@ def _solver(
             )
         solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
     chosen = as_solver(solver, loss, penalty, q)
-    # These take steps of their own on each partition, which trials cannot share.
+    # These take steps of their own on each partition, which tracks cannot share.
     if chosen.name in ("admm", "local_sgd"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."

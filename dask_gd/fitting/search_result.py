@@ -15,10 +15,10 @@ from ..model.penalties import Penalty
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
 from .fit import fit
+from .fold_track import FoldTrack
 from .grid import PARAMETERS
 from .search_data import dataset_of
-from .shared import Shared
-from .trials import Trial
+from .search_engine import SearchEngine
 
 logger = logging.getLogger("dask_gd")
 
@@ -66,32 +66,32 @@ class SearchResult:
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, trials: list[Trial], shared: Shared, scoring: str) -> SearchResult:
-        """Return the result of trials at their end; warn in the log of those that ``max_iter`` has ended."""
-        data = dataset_of(trials, shared, scoring)
+    def of(cls, tracks: list[FoldTrack], engine: SearchEngine, scoring: str) -> SearchResult:
+        """Return the result of tracks at their end; warn in the log of those that ``max_iter`` has ended."""
+        data = dataset_of(tracks, engine, scoring)
         # These are no error: their scores may tell the candidates apart all the same.
-        unfinished = sum(trial.reason == "max_iter" for trial in trials)
+        unfinished = sum(track.reason == "max_iter" for track in tracks)
         if unfinished:
             logger.warning(
                 "%d of %d fits of the search took max_iter=%d steps without coming to an end, see data.reason.",
                 unfinished,
-                len(trials),
-                shared.max_iter,
+                len(tracks),
+                engine.stopping.max_iter,
             )
 
         # Penalties are those of the fits to all rows, whose weight decides an alpha that is given as C.
-        source = shared.source
-        all_rows = shared.all_rows
+        source = engine.source
+        all_rows = engine.all_rows
         return cls(
             data=data,
             scoring=scoring,
-            passes=shared.passes_taken,
-            loss=shared.loss,
-            penalties=tuple(candidate.of(all_rows.weight) for candidate in shared.candidates),
-            solvers=tuple(shared.solvers),
-            fit_intercept=shared.fit_intercept,
-            max_iter=shared.max_iter,
-            tol=shared.tol,
+            passes=engine.passes,
+            loss=engine.loss,
+            penalties=tuple(candidate.of(all_rows.weight) for candidate in engine.candidates),
+            solvers=tuple(engine.solvers),
+            fit_intercept=engine.fit_intercept,
+            max_iter=engine.stopping.max_iter,
+            tol=engine.stopping.tol,
             described=repr(source),
             dropped=source.shape[0] - all_rows.rows,
             sample_dims=source.sample_dims,

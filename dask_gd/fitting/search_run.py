@@ -1,189 +1,177 @@
-"""A search's loop: trials take their steps from passes that they share, round by round."""
+"""A search's run around its tracks: passes that they share, what is committed after each, and squared losses."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 
-from ..events import RoundEnded, SearchStarted
+from ..events import Callbacks, RoundEnded, SearchStarted
 from ..kernels.base import Sums
 from ..kernels.shift import shifted
 from ..model.penalties import L2, Penalty
 from ..solvers.objective import Quadratic, ridge_path
-from ..store.store import Store
+from ..store.store import Checkpoint, Store
 from ..worker_env import one_blas_thread
-from .search_checkpoint import check_data, checkpoint, restore, spec_of, stored_start
-from .shared import Shared
-from .trials import ALL, Trial, halve
+from .drive import drive
+from .fold_track import ALL, FoldTrack, halve
+from .search_checkpoint import check_data, checkpoint, restore, spec_of, start_of, stored_round
+from .search_engine import SearchEngine
+from .track import Evaluated
 from .unchanged import Processors
 
 
-class SearchRun(Shared):
-    """The trials of a search, from their start or where a store has them to their end."""
+class SearchRun:
+    """The run of a search: its tracks from their start, or where a store has them, to their end."""
 
-    def open(self, store: Store, scoring: str) -> None:
+    def __init__(self, engine: SearchEngine, callbacks: Callbacks, scoring: str):
+        self.engine = engine
+        self.callbacks = callbacks
+        self.scoring = scoring
+        #: Where the tracks begin, parameters of the rows as they are; and what a store holds of them.
+        self.start = np.empty(0)
+        self.stored: Checkpoint | None = None
+        self.tracks: list[FoldTrack] = []
+        #: Rounds that have ended, those of a stored search among them, and when the present one began.
+        self.rounds = 0
+        self.round_began = time.perf_counter()
+
+    def open(self, store: Store) -> None:
         """Take the store, and what it holds of this search."""
-        self.store = store
-        self.spec = spec_of(self, scoring)
-        self.processors = Processors()
-        self.stored = stored_start(self, store)
+        engine = self.engine
+        engine.store = store
+        engine.spec = spec_of(engine, self.scoring)
+        engine.processors = Processors()
+        self.stored = stored_round(engine, store)
 
-    def run(self, start: np.ndarray) -> list[Trial]:
-        """Return all trials at their end.
+    def run(self, start: np.ndarray) -> list[FoldTrack]:
+        """Return all tracks at their end.
 
         They begin at a start (q, k, 1), parameters of the rows as they are, or where the store has them.
         """
         # The first pass, unless a path's alphas have taken it, and its sums against the stored ones.
+        engine = self.engine
         if self.stored is not None:
-            _, start = self.stored
-        if not self.passes:
-            self.begin(start)
+            start = start_of(self.stored)
+        if not engine.readings:
+            engine.begin(start)
         if self.stored is not None:
-            check_data(self)
+            check_data(engine, self.stored)
 
         # A squared loss needs no more, if each step reads all rows.
         self.start = start
-        start = shifted(start, self.shift)
-        if self.loss.quadratic and not self.batched:
-            trials = self.run_on_statistics(start)
+        start = shifted(start, engine.shift)
+        if engine.loss.quadratic and not engine.batched:
+            self.run_on_statistics(start)
         else:
-            trials = self.run_in_passes(start)
+            self.run_in_passes(start)
 
-        # Scores that no pass has summed at the weights where trials ended.
+        # Scores that no pass has summed at the weights where tracks ended.
         lacks_scores = False
-        if self.score is not None:
-            lacks_scores = any(np.isnan(trial.holdout[1]) for trial in trials)
-        if self.batched or lacks_scores:
-            self.score_holdout(trials)
-        self.check_stamps()
-        return trials
+        if engine.score is not None:
+            lacks_scores = any(np.isnan(track.holdout[1]) for track in self.tracks)
+        if engine.batched or lacks_scores:
+            engine.score_holdout(self.tracks)
+        engine.check_stamps("search")
+        return self.tracks
 
-    def check_stamps(self) -> None:
-        """Raise `DataError` if stored data has been overwritten since the search began."""
-        if self.stamps is not None:
-            self.stamps.check(self.passes, "search", self.store and self.store.path)
+    @property
+    def fits(self) -> int:
+        """The tracks that there will be: each candidate's, without each fold and of all rows."""
+        return len(self.engine.candidates) * (self.engine.count + 1)
+
+    def committed(self) -> str:
+        """Return a sentence on what has been committed, for errors of the cluster."""
+        iteration = -1
+        if self.rounds or self.stored:
+            iteration = self.rounds
+        return self.engine.said_of(iteration)
 
     def started(self) -> SearchStarted:
         """Return the event of the search's start."""
-        candidates = len(self.candidates)
+        engine = self.engine
         path = None
-        if self.store is not None:
-            path = str(self.store.path)
+        if engine.store is not None:
+            path = str(engine.store.path)
         resumed_from = None
         if self.stored is not None:
-            resumed_from = self.stored[0].iteration
+            resumed_from = self.stored.iteration
         return SearchStarted(
-            run=self.name,
-            data=repr(self.source),
-            loss=repr(self.loss),
-            candidates=candidates,
-            folds=self.count,
-            fits=candidates * (self.count + 1),
-            rows=self.source.shape[0],
-            nbytes=self.source.nbytes,
+            run=engine.name,
+            data=repr(engine.source),
+            loss=repr(engine.loss),
+            candidates=len(engine.candidates),
+            folds=engine.count,
+            fits=self.fits,
+            rows=engine.source.shape[0],
+            nbytes=engine.source.nbytes,
             store=path,
             resumed_from=resumed_from,
         )
 
-    # Trials that take passes.
+    # Tracks that take passes.
 
-    def run_in_passes(self, start: np.ndarray) -> list[Trial]:
-        """Return all trials at their end, those of a batch run in passes that they share."""
-        trials: list[Trial] = []
+    def run_in_passes(self, start: np.ndarray) -> None:
+        """Take all tracks to their end, those of a batch in passes that they share."""
+        engine = self.engine
         if self.stored is not None:
-            stored_round, _ = self.stored
-            trials = restore(self, stored_round, start)
-            self.rounds = stored_round.iteration
-        begun = {trial.candidate for trial in trials}
-        for batch in self.batches(start):
-            # The first round takes its step from the first pass, which all batches share.
-            if not begun.issuperset(batch):
-                trials += self.begin_batch(batch, start)
-                self.end_round(trials)
-            while running := [trial for trial in trials if not trial.done]:
-                self.advance(running)
-                if all(self.candidates[c].learning_rate is not None for c in batch):
-                    of_batch = [trial for trial in trials if trial.candidate in batch]
-                    halve(of_batch, [sums.weight for sums in self.folds])
-                self.end_round(trials)
-        return trials
-
-    def begin_batch(self, batch: list[int], start: np.ndarray) -> list[Trial]:
-        """Return the trials of these candidates, with a step from the first pass, which has evaluated the start."""
+            self.tracks = restore(engine, self.stored, start)
+            self.rounds = self.stored.iteration
+        begun = {track.candidate for track in self.tracks}
         # What each fold's fit sees, and what the fit to all rows sees.
-        sums: dict[int, Sums] = {}
-        for fold in (ALL, *range(self.count)):
-            sums[fold] = self.all_but(self.folds, fold)
-        trials = []
-        for c in batch:
-            for fold in sums:
-                weight = sums[fold].weight
-                trials.append(self.trial(c, fold, start, weight))
-        # Steps that read a sample of the partitions take none from all of them.
-        if self.batched:
-            return trials
-        with one_blas_thread():
-            for trial in trials:
-                holdout = np.array([[0.0], [np.nan]])
-                if trial.fold != ALL:
-                    holdout[0] = self.folds[trial.fold].loss
-                trial.advance(sums[trial.fold], holdout, self.max_iter, self.tol)
-        return trials
+        folds = (ALL, *range(engine.count))
+        weights = {fold: engine.all_but(engine.folds, fold).weight for fold in folds}
+        for batch in engine.batches(start):
+            for c in batch:
+                if c not in begun:
+                    self.tracks += [engine.track(c, fold, start, weights[fold]) for fold in folds]
+            of_batch = [track for track in self.tracks if track.candidate in batch]
+            drive(of_batch, engine.evaluate, engine.stopping, partial(self.end_round, of_batch))
 
-    def advance(self, trials: list[Trial]) -> None:
-        """Have trials take a step, from a pass at all their queries."""
-        # The gradient of a sample is no sign of an end.
-        tol = self.tol
-        if self.batched:
-            tol = -1.0
-        evaluated = self.evaluate(trials)
-        with one_blas_thread():
-            for trial, (sums, holdout) in zip(trials, evaluated, strict=True):
-                trial.advance(sums, holdout, self.max_iter, tol)
-
-    def end_round(self, trials: list[Trial]) -> None:
-        """Commit a round, and tell of it."""
+    def end_round(self, of_batch: list[FoldTrack]) -> None:
+        """Drop learning rates that are not worth another step, commit a round, and tell of it."""
+        engine = self.engine
+        if all(engine.candidates[track.candidate].learning_rate is not None for track in of_batch):
+            halve(of_batch, [sums.weight for sums in engine.folds])
         self.rounds += 1
-        fits = len(self.candidates) * (self.count + 1)
-        running = [trial.candidate for trial in trials if not trial.done]
+        running = [track.candidate for track in self.tracks if track.reason is None]
         # The last round is committed only if the data has stayed as it was.
-        if len(trials) == fits and not running:
-            self.check_stamps()
-        if self.store is not None:
-            self.store.commit(checkpoint(self, self.start, trials))
+        if len(self.tracks) == self.fits and not running:
+            engine.check_stamps("search")
+        if engine.store is not None:
+            engine.store.commit(checkpoint(engine, self.rounds, self.start, self.tracks))
         began = self.round_began
         self.round_began = time.perf_counter()
         self.callbacks.tell(
             RoundEnded(
-                passes=self.passes,
+                passes=engine.readings,
                 running=len(running),
-                fits=fits,
+                fits=self.fits,
                 candidates=len(set(running)),
                 seconds=self.round_began - began,
-                run=self.name,
+                run=engine.name,
             )
         )
 
-    # Trials of a squared loss, which need no pass but the first.
+    # Tracks of a squared loss, which need no pass but the first.
 
-    def run_on_statistics(self, start: np.ndarray) -> list[Trial]:
-        """Return all trials of a squared loss at their end, from each fold's sufficient statistics.
+    def run_on_statistics(self, start: np.ndarray) -> None:
+        """Take all tracks of a squared loss to their end, from each fold's sufficient statistics.
 
         They run from the strongest penalty down, each from where the one before has ended, if its solver does not
         depend on where it begins. Those with L2 alone end where `ridge_path` says, if that is within ``tol``.
         """
-        trials: list[Trial] = []
-        for fold in (ALL, *range(self.count)):
+        for fold in (ALL, *range(self.engine.count)):
             with one_blas_thread():
-                trials += self.run_fold(fold, FoldStatistics(self, start, fold))
-        return trials
+                self.tracks += self.run_fold(fold, FoldStatistics(self.engine, start, fold))
 
-    def run_fold(self, fold: int, statistics: FoldStatistics) -> list[Trial]:
-        """Return a fold's trials at their end."""
+    def run_fold(self, fold: int, statistics: FoldStatistics) -> list[FoldTrack]:
+        """Return a fold's tracks at their end."""
+        engine = self.engine
         weight = statistics.others.sums.weight
         start = statistics.others.center
-        penalties = [candidate.of(weight) for candidate in self.candidates]
+        penalties = [candidate.of(weight) for candidate in engine.candidates]
 
         # The strongest first: by the absolute values, and by the squares beside them.
         absolute = [-np.max(penalty.absolute()) for penalty in penalties]
@@ -192,50 +180,42 @@ class SearchRun(Shared):
         order = np.argsort(np.array(absolute) - strengths, kind="stable")
 
         # The minima of all with L2 alone.
-        p = self.source.shape[1]
-        ridge, loss, gradient = statistics.ridge_minima(strengths, p)
+        ridge, loss, gradient = statistics.ridge_minima(strengths, engine.width)
         holdout = statistics.holdout(ridge)
 
-        trials = []
+        tracks = []
         last_weights = start
         for c in order.tolist():
             # Where it begins: at its minimum, at that of the penalty before, or where all begin.
             of_candidate = slice(c, c + 1)
             begin = start
             is_known = False
-            if self.solvers[c].searches:
+            if engine.solvers[c].searches:
                 begin = last_weights
                 is_known = is_ridge(penalties[c]) and bool(np.isfinite(loss[c]))
             if is_known:
                 begin = ridge[:, :, of_candidate]
-            trial = self.trial(c, fold, begin, weight, penalties[c])
-            trials.append(trial)
+            track = engine.track(c, fold, begin, weight, penalties[c])
+            tracks.append(track)
 
             # A minimum that is known is a single step from the start.
             if is_known:
-                trial.losses.append(statistics.start_loss)
-                trial.holdout_losses.append(statistics.start_holdout_loss)
-                is_end = trial.ends(
+                track.losses.append(statistics.start_loss)
+                track.holdout_losses.append(statistics.start_holdout_loss)
+                is_end = track.ends(
                     loss[of_candidate],
                     gradient=gradient[:, :, of_candidate],
                     holdout=holdout[:, c],
-                    tol=self.tol,
+                    tol=engine.stopping.tol,
                 )
                 if is_end:
                     continue
 
             # Others iterate on the statistics.
-            while not trial.done:
-                query = trial.state.query
-                trial.advance(
-                    statistics.others(query),
-                    holdout=statistics.holdout(query),
-                    max_iter=self.max_iter,
-                    tol=self.tol,
-                )
-            if np.isfinite(trial.state.weights).all():
-                last_weights = trial.state.weights
-        return trials
+            drive([track], statistics.evaluate, engine.stopping)
+            if np.isfinite(track.state.weights).all():
+                last_weights = track.state.weights
+        return tracks
 
 
 def is_ridge(penalty: Penalty) -> bool:
@@ -246,16 +226,24 @@ def is_ridge(penalty: Penalty) -> bool:
 class FoldStatistics:
     """A squared loss on the rows of a fold and on all others, from their sums at the start of the search."""
 
-    def __init__(self, shared: Shared, start: np.ndarray, fold: int):
-        sums: Sums = shared.all_but(shared.folds, fold)
+    def __init__(self, engine: SearchEngine, start: np.ndarray, fold: int):
+        sums: Sums = engine.all_but(engine.folds, fold)
         self.others = Quadratic(start, sums)
         self.own: Quadratic | None = None
         #: At the start: the mean loss over the others, and the sum of the loss over the fold.
         self.start_loss = float(sums.loss[0]) / sums.weight
         self.start_holdout_loss = 0.0
         if fold != ALL:
-            self.own = Quadratic(start, shared.folds[fold])
-            self.start_holdout_loss = float(shared.folds[fold].loss[0])
+            self.own = Quadratic(start, engine.folds[fold])
+            self.start_holdout_loss = float(engine.folds[fold].loss[0])
+
+    def evaluate(self, tracks: list[FoldTrack]) -> list[Evaluated]:
+        """Return for each track the sums at its query over the rows that it sees, and loss and score over the fold."""
+        evaluated = []
+        for track in tracks:
+            query = track.state.query
+            evaluated.append(Evaluated(self.others(query), holdout=self.holdout(query)))
+        return evaluated
 
     def holdout(self, query: np.ndarray) -> np.ndarray:
         """Return the sums of loss and score over the fold's rows, (2, m); scores are NaN, as they need predictions."""

@@ -1,18 +1,13 @@
-"""The passes that the trials of a search share."""
+"""The engine of a search: passes that its tracks share."""
 
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
-from .. import passes
 from ..errors import DataError
-from ..events import Callbacks
 from ..kernels.base import (
     BOUND,
     EXACT,
@@ -24,7 +19,6 @@ from ..kernels.base import (
     sums_bytes,
 )
 from ..kernels.base import candidates as widest
-from ..kernels.products import rounding_of
 from ..kernels.shift import read_shifted
 from ..model.losses import Loss
 from ..model.penalties import Penalty
@@ -32,27 +26,24 @@ from ..passes import draw_partitions
 from ..solvers import Newton, Solver
 from ..solvers.objective import about_mean
 from ..sources import Source
-from ..sources.stamps import Stamps
-from ..store.store import Checkpoint, Store, said_of
+from .engine import Engine
 from .fold_kernels import ByFold, HoldOut
+from .fold_track import ALL, FoldTrack
 from .folds import Assignment
-from .forecast import unit_of
 from .grid import Candidate
 from .scores import OfRows
-from .state import KEEP_AFTER
-from .trials import Trial
-from .unchanged import Processors
+from .track import Evaluated, Stopping, is_batched
 
 logger = logging.getLogger("dask_gd")
 
-#: Bytes that the trials of one batch may hold on the client; candidates beyond that are tried after these.
+#: Bytes that the tracks of one batch may hold on the client; candidates beyond that are tried after these.
 BATCH_BYTES = 1 << 30
 #: Bytes that the sums of one pass may have; the same goes for candidates beyond that.
 SUMS_BYTES = 64 << 20
 
 
-class Shared:
-    """What the trials of a search share: its arguments, and passes that evaluate all of them together."""
+class SearchEngine(Engine):
+    """The engine of a search: its arguments, and passes that evaluate all of its tracks together."""
 
     def __init__(
         self,
@@ -62,66 +53,30 @@ class Shared:
         score: OfRows | None,
         candidates: list[Candidate],
         solvers: list[Solver],
-        max_iter: int,
-        tol: float,
+        stopping: Stopping,
         fit_intercept: bool,
         seed: int,
     ):
-        # The search's arguments.
-        self.source = source
-        self.loss = loss
+        super().__init__(source, loss)
         self.assignment = assignment
         self.score = score
         self.candidates = candidates
         self.solvers = solvers
-        self.max_iter = max_iter
-        self.tol = tol
+        self.stopping = stopping
         self.fit_intercept = fit_intercept
         self.seed = seed
         self.count = assignment.folds.count
-        # What passes evaluate: of a quantile's loss one that is smoothed.
-        self.smoothed: Any = loss
-        # The run: its name, its listeners and its store.
-        self.name = uuid.uuid4().hex[:8]
-        self.callbacks = Callbacks()
-        self.store: Store | None = None
-        self.stamps: Stamps | None = None
-        self.stored: tuple[Checkpoint, np.ndarray] | None = None
-        self.spec: dict[str, Any] = {}
-        self.processors: Processors | None = None
-        # Where the trials begin, as parameters of the rows as they are.
-        self.start = np.empty(0)
-        # Subtracted from the rows: the trials' parameters are those of such rows.
-        self.shift: np.ndarray | None = None
         # Sums of the targets and of their squares in each fold, (folds + 1, 2, k).
         self.fold_targets = np.empty((0, 2, 0))
-        # Readings so far, whole or not; the same in passes over all rows; and rounds.
-        self.passes = 0
-        self.passes_taken = 0.0
-        self.rounds = 0
-        self.round_began = time.perf_counter()
-
-    def committed(self) -> str:
-        """Return a sentence on what has been committed, for errors of the cluster."""
-        iteration = -1
-        if self.rounds or self.stored:
-            iteration = self.rounds
-        return said_of(self.store, iteration)
-
-    def release(self) -> None:
-        """Have the workers drop what they keep."""
-        if self.passes > KEEP_AFTER:
-            passes.release(self.source, self.name)
-        passes.unpersist(self.source)
 
     @property
     def batched(self) -> bool:
         """Whether each step reads a sample of the partitions, see `SGD`."""
-        return any(getattr(solver, "batch", 1.0) < 1.0 for solver in self.solvers)
+        return any(is_batched(solver) for solver in self.solvers)
 
     def begin(self, start: np.ndarray) -> None:
         """Take the first pass: the sums of each fold at the start, parameters of the rows as they are."""
-        self.source = passes.persist(self.source)
+        self.persist()
         curvature: str | None = EXACT
         if not self.loss.quadratic:
             curvature = _curvature(self.solvers, start)
@@ -135,6 +90,8 @@ class Shared:
         p = self.source.shape[1]
         sums, _ = read_shifted(read, start, None, p, self.source.dtype)
         self.all_rows = about_mean(sums, self.loss, p)
+        self.moments = self.all_rows.moments
+        self.weight = self.all_rows.weight
         self.check_folds()
 
     def batches(self, start: np.ndarray) -> list[list[int]]:
@@ -153,66 +110,61 @@ class Shared:
             logger.warning("%d candidates do not fit in memory together; %d are tried at a time.", n, size)
         return _in_lists(list(range(n)), size)
 
-    def trial(
+    def track(
         self,
         candidate: int,
         fold: int,
         start: np.ndarray,
         weight: float,
         penalty: Penalty | None = None,
-    ) -> Trial:
-        """Return a new trial, from a start (q, k, 1), on rows of this weight."""
-        rounding = rounding_of(self.source.dtype)
-        moments = self.all_rows.moments
-        assert moments is not None
-        solver = self.solvers[candidate]
-        return Trial(
+    ) -> FoldTrack:
+        """Return a new track, from a start (q, k, 1), on rows of this weight."""
+        return FoldTrack(
+            self,
+            penalty=penalty or self.candidates[candidate].of(weight),
+            solver=self.solvers[candidate],
+            start=start,
             candidate=candidate,
             fold=fold,
-            loss=self.smoothed,
-            penalty=penalty or self.candidates[candidate].of(weight),
-            solver=solver,
-            state=solver.init(start, rounding),
-            width=self.source.shape[1],
-            moments=moments,
-            total=self.all_rows.weight,
             weight=weight,
-            unit=unit_of(self.source, rounding),
         )
 
-    def evaluate(self, trials: list[Trial]) -> list[tuple[Sums, np.ndarray]]:
-        """Return for each trial the sums at its query over the rows that it sees, and loss and score over the others.
+    def evaluate(self, tracks: list[FoldTrack]) -> list[Evaluated]:
+        """Return for each track the sums at its query over the rows that it sees, and loss and score over the others.
 
-        That takes a pass, and another one for curvatures, where trials ask for them.
+        The first step is taken from the first pass, which has evaluated the start. Others take a pass, and another one
+        for curvatures, where tracks ask for them. Steps that read a sample of the partitions take none from all.
         """
+        if not tracks[0].losses and not self.batched:
+            return self._from_first_pass(tracks)
         # One query of all, over a sample of the partitions where solvers take one.
-        queries = [trial.state.query for trial in trials]
+        queries = [track.state.query for track in tracks]
         sizes = [query.shape[2] for query in queries]
         query = np.ascontiguousarray(np.concatenate(queries, axis=2))
-        fold_of_query = np.repeat([trial.fold for trial in trials], sizes)
+        fold_of_query = np.repeat([track.fold for track in tracks], sizes)
         kernel = HoldOut(self.assignment, fold_of_query, self.score)
         partitions = None
         share = 1.0
         if self.batched:
             batch = self.solvers[0].batch  # type: ignore[attr-defined]
-            step = len(trials[0].losses)
+            step = len(tracks[0].losses)
             partitions = draw_partitions(self.seed, step, batch, self.source.partitions)
             share = len(partitions) / self.source.partitions
         read = self.read(query, Request(kernel=kernel), partitions)
 
-        # Each trial's part of the sums. The rows held out count as if all of them had been read.
+        # Each track's part of the sums. The rows held out count as if all of them had been read.
         sums = []
         holdouts = []
         edges = np.cumsum([0, *sizes])
-        for i, trial in enumerate(trials):
-            of_trial = slice(edges[i], edges[i + 1])
-            holdouts.append(read.holdout[:, of_trial] / share)
+        for i, track in enumerate(tracks):
+            of_track = slice(edges[i], edges[i + 1])
+            holdouts.append(read.holdout[:, of_track] / share)
             sums.append(
                 Sums(
                     rows=0,
-                    weight=trial.weight * share,
-                    loss=read.at_query.loss[of_trial],
-                    gradient=read.at_query.gradient[:, :, of_trial],
+                    weight=track.weight * share,
+                    loss=read.at_query.loss[of_track],
+                    gradient=read.at_query.gradient[:, :, of_track],
                     curvature=None,
                     moments=None,
                 )
@@ -220,22 +172,34 @@ class Shared:
 
         # Another pass for those that ask for a curvature.
         asking = []
-        for i, trial in enumerate(trials):
-            if trial.solver.request(trial.state).curvature:
+        for i, track in enumerate(tracks):
+            if track.solver.request(track.state).curvature:
                 asking.append(i)
         if asking:
-            matrices = self._curvatures([trials[i] for i in asking])
+            matrices = self._curvatures([tracks[i] for i in asking])
             for i, matrix in zip(asking, matrices, strict=True):
                 sums[i] = sums[i]._replace(curvature=matrix)
-        return list(zip(sums, holdouts, strict=True))
+        pairs = zip(sums, holdouts, strict=True)
+        return [Evaluated(sums_of_track, holdout=holdout) for sums_of_track, holdout in pairs]
 
-    def _curvatures(self, trials: list[Trial]) -> list[np.ndarray | None]:
-        """Return the curvature of each trial over the rows that it sees, of the kind that they ask for."""
+    def _from_first_pass(self, tracks: list[FoldTrack]) -> list[Evaluated]:
+        """Return for each track what the first pass has summed over the rows that it sees, and the loss over others."""
+        sums = {fold: self.all_but(self.folds, fold) for fold in {track.fold for track in tracks}}
+        evaluated = []
+        for track in tracks:
+            holdout = np.array([[0.0], [np.nan]])
+            if track.fold != ALL:
+                holdout[0] = self.folds[track.fold].loss
+            evaluated.append(Evaluated(sums[track.fold], holdout=holdout))
+        return evaluated
+
+    def _curvatures(self, tracks: list[FoldTrack]) -> list[np.ndarray | None]:
+        """Return the curvature of each track over the rows that it sees, of the kind that they ask for."""
         # One point for all folds of a candidate: where the fit to all rows is, or any other that still runs.
-        points: dict[int, Trial] = {}
-        for trial in reversed(trials):
-            points[trial.candidate] = trial
-        first = trials[0]
+        points: dict[int, FoldTrack] = {}
+        for track in reversed(tracks):
+            points[track.candidate] = track
+        first = tracks[0]
         kind = first.solver.request(first.state).curvature
         request = Request(curvature=kind)
         by_fold: dict[int, list[Sums]] = {}
@@ -243,10 +207,10 @@ class Shared:
             queries = [points[c].state.query[:, :, :1] for c in candidates]
             parts = self.by_fold(np.concatenate(queries, axis=2), request)
             by_fold |= zip(candidates, parts, strict=True)
-        # A trial's is the sum over the rows that it sees.
+        # A track's is the sum over the rows that it sees.
         matrices = []
-        for trial in trials:
-            sums = self.all_but(by_fold[trial.candidate], trial.fold)
+        for track in tracks:
+            sums = self.all_but(by_fold[track.candidate], track.fold)
             matrices.append(sums.curvature)
         return matrices
 
@@ -275,37 +239,14 @@ class Shared:
         others = [part for f, part in enumerate(parts) if f != fold]
         return reduce(combine, others)
 
-    def score_holdout(self, trials: list[Trial]) -> None:
-        """Give trials that took no pass their loss and score on the rows held out, which takes a pass."""
-        query = np.concatenate([trial.state.weights for trial in trials], axis=2)
-        fold_of_query = np.array([trial.fold for trial in trials])
+    def score_holdout(self, tracks: list[FoldTrack]) -> None:
+        """Give tracks that took no pass their loss and score on the rows held out, which takes a pass."""
+        query = np.concatenate([track.state.weights for track in tracks], axis=2)
+        fold_of_query = np.array([track.fold for track in tracks])
         kernel = HoldOut(self.assignment, fold_of_query, self.score)
         read = self.read(query, Request(kernel=kernel))
-        for trial, holdout in zip(trials, read.holdout.T, strict=True):
-            trial.holdout = holdout
-
-    def read(
-        self,
-        query: np.ndarray,
-        request: Request,
-        partitions: tuple[int, ...] | None = None,
-    ) -> Any:
-        """Return the sums of one pass, those of the request's kernel."""
-        self.passes += 1
-        if partitions is None:
-            self.passes_taken += 1.0
-        else:
-            self.passes_taken += len(partitions) / self.source.partitions
-        return passes.evaluate(
-            self.source,
-            query=query,
-            loss=self.smoothed,
-            request=request._replace(shift=self.shift),
-            run=self.name,
-            step=self.passes,
-            partitions=partitions,
-            keep=self.passes > KEEP_AFTER,
-        )
+        for track, holdout in zip(tracks, read.holdout.T, strict=True):
+            track.holdout = holdout
 
     def check_folds(self) -> None:
         """Refuse a fold without rows, and one without which the others cannot be fitted."""
