@@ -25,11 +25,13 @@ from .unchanged import Processors, Seen, agree, check_unchanged, rounding_of_sum
 
 def spec_of(track: FitState) -> dict[str, Any]:
     """Return what a fit must have in common with the one that it goes on from."""
-    first = track.solvers[0]
+    loss = track.loss
+    penalty = track.penalty
+    solver: Any = track.solvers[0]
     return {
-        "loss": {"name": track.loss.name, **parameters_of(track.loss)},
-        "penalty": {"name": track.penalty.name, **penalties.parameters_of(track.penalty), **code_of(track.penalty)},
-        "solver": {"name": first.name, **asdict(first), **code_of(first)},  # type: ignore[call-overload]
+        "loss": {"name": loss.name, **parameters_of(loss)},
+        "penalty": {"name": penalty.name, **penalties.parameters_of(penalty), **code_of(penalty)},
+        "solver": {"name": solver.name, **asdict(solver), **code_of(solver)},
         "fit_intercept": track.fit_intercept,
         "seed": track.seed,
         "data": track.source.fingerprint(),
@@ -54,12 +56,17 @@ def check_resumable(track: FitState, stored: Checkpoint) -> None:
     fields = stored.attributes["dask_gd"]
     if fields.get("format") != FORMAT or fields["spec"] != engine.spec:
         return  # `check_format` or `check_same` says why.
-    turn = numbers(stored, "fit/turn", ())
-    require(int(turn) in range(len(track.solvers)), f"its solver is number {turn} of {len(track.solvers)}")
-    check_state(stored, "state/", track.solvers[int(turn)].init(track.start, engine.rounding))
+
+    # The state of its solver, and of its smoothing.
+    turn = int(numbers(stored, "fit/turn", ()))
+    solvers = track.solvers
+    require(turn in range(len(solvers)), f"its solver is number {turn} of {len(solvers)}")
+    check_state(stored, "state/", solvers[turn].init(track.start, engine.rounding))
     if track.smoothing is not None:
         for name, first in track.smoothing.arrays().items():
             numbers(stored, f"smoothing/{name}", first.shape)
+
+    # What the fit remembers beside it.
     numbers(stored, "fit/start", track.start.shape)
     numbers(stored, "fit/drawn", track.drawn.shape)
     for name in ("weight", "since", "unseen", "samples"):
@@ -69,18 +76,24 @@ def check_resumable(track: FitState, stored: Checkpoint) -> None:
 
 def _check_seen(checkpoint: Checkpoint, fields: dict[str, Any], count: int) -> None:
     """Refuse a last pass that cannot be taken again."""
+    # What made it, and how.
     seen: Any = fields.get("seen")
-    require(isinstance(seen, dict) and texts(seen.get("processors")), "it does not say what made its last pass")
+    is_told = isinstance(seen, dict) and texts(seen.get("processors"))
+    require(is_told, "it does not say what made its last pass")
     how = seen.get("how")
-    said = isinstance(how, dict) and how.keys() == {"curvature", "alone"} and isinstance(how["alone"], bool)
-    require(said and how["curvature"] in (None, BOUND, EXACT), "it does not say how its last pass was made")
+    is_told = isinstance(how, dict) and how.keys() == {"curvature", "alone"}
+    is_told = is_told and isinstance(how["alone"], bool) and how["curvature"] in (None, BOUND, EXACT)
+    require(is_told, "it does not say how its last pass was made")
+
+    # Where it was, what it added up, and over which rows.
     query = numbers(checkpoint, "seen/query")
     outer = checkpoint.arrays["state/query"][1].shape[:2]
     require(query.ndim == 3 and query.shape[:2] == outer, f"seen/query has the shape {query.shape}")
     numbers(checkpoint, "seen/sums", (3, query.shape[2]))
     partitions = numbers(checkpoint, "seen/partitions")
-    known = partitions.ndim == 1 and partitions.dtype.kind == "i" and all(0 <= i < count for i in partitions.tolist())
-    require(known, "seen/partitions are no partitions")
+    are_numbers = partitions.ndim == 1 and partitions.dtype.kind == "i"
+    are_numbers = are_numbers and all(0 <= i < count for i in partitions.tolist())
+    require(are_numbers, "seen/partitions are no partitions")
 
 
 def check_data(track: FitState) -> None:
@@ -89,25 +102,34 @@ def check_data(track: FitState) -> None:
     Data that is so small that the fingerprint has all of it needs no pass.
     """
     engine = track.engine
+    if track.seen is None or track.resumed_from is None or track.source.known_whole:
+        return
     # While a loss is being smoothed less and less, the last pass was of another one.
-    if track.seen is None or track.resumed_from is None or track.source.known_whole or track.smoothing is not None:
+    if track.smoothing is not None:
         return
     assert engine.store is not None
     assert engine.moments is not None
     assert engine.processors is not None
+
+    # The last pass, with keys of no other: these are numbered from 1.
     last = track.seen
     sums = passes.evaluate(
         track.source,
-        last.query,
-        track.loss,
-        Request(curvature=last.curvature, shift=engine.shift),
-        engine.name,
-        # Its keys are those of no other pass: these are numbered from 1.
+        query=last.query,
+        loss=track.loss,
+        request=Request(curvature=last.curvature, shift=engine.shift),
+        run=engine.name,
         step=0,
         partitions=tuple(last.partitions.tolist()) or None,
     )
     now = summary(sums)
-    rounding = rounding_of_sums(track.history["loss"][0], engine.moments, engine.weight, last.sums, engine.rounding)
+    rounding = rounding_of_sums(
+        track.losses[0],
+        moments=engine.moments,
+        weight=engine.weight,
+        sums=last.sums,
+        unit=engine.rounding,
+    )
     if last.alone or not agree(last.sums, now, rounding):
         same = partial(engine.processors.are, track.before)
         check_unchanged(last.sums, now, rounding, same, engine.store.path)
@@ -144,7 +166,12 @@ def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
         stored_smoothing = [arrays[f"smoothing/{name}"] for name in track.smoothing.arrays()]
         track.smoothing = Smoothing(track.smoothing.quantile, *stored_smoothing)
         engine.smoothed = track.smoothing.loss()
-    track.callbacks.restore({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("callbacks/")})
+    memories = {}
+    for name, array in arrays.items():
+        group, _, member = name.partition("/")
+        if group == "callbacks":
+            memories[member] = array
+    track.callbacks.restore(memories)
     # Its samples follow from the seed; those that are left are the last.
     track.samples = []
     if left := int(arrays["fit/samples"]):

@@ -30,14 +30,20 @@ class Unit(NamedTuple):
 
 def unit_of(source: Source, rounding: float) -> Unit:
     """Return how exact sums over the rows are: as exact as their many blocks average out."""
-    p = source.shape[1]
-    dtype = source.dtype
-    blocks = max(1.0, source.shape[0] / block_rows(p, dtype.itemsize))
-    eps = float(np.finfo(dtype).eps)
-    return Unit(max(rounding, 4 * eps / np.sqrt(blocks)), eps, p)
+    n, p = source.shape
+    blocks = max(1.0, n / block_rows(p, source.dtype.itemsize))
+    eps = float(np.finfo(source.dtype).eps)
+    of_sums = max(rounding, 4 * eps / np.sqrt(blocks))
+    return Unit(sums=of_sums, weights=eps, features=p)
 
 
-def rounding_bound(state: Any, moments: Moments, weight: float, unit: Unit, loss: Loss) -> np.ndarray:
+def rounding_bound(
+    state: Any,
+    moments: Moments,
+    weight: float,
+    unit: Unit,
+    loss: Loss,
+) -> np.ndarray:
     """Return what rounding may have done to the gradient at the weights, (q, k, 1), by a bound of the curvature.
 
     By Cauchy and Schwarz no entry of the curvature is above the root of its diagonal's two.
@@ -46,30 +52,44 @@ def rounding_bound(state: Any, moments: Moments, weight: float, unit: Unit, loss
     if bound is None:
         bound = float(moments.curvatures.max() / weight)
     root = np.sqrt(moments.features / weight)[:, None]
-    return uncertainty(state, moments, weight, unit, lambda values: bound * root * (root * values).sum(axis=0))
+
+    def curved(values: np.ndarray) -> np.ndarray:
+        return bound * root * (root * values).sum(axis=0)
+
+    return uncertainty(state, moments, weight, unit, curved)
 
 
 def uncertainty(
-    state: Any, moments: Moments, weight: float, unit: Unit, curved: Callable[[np.ndarray], np.ndarray]
+    state: Any,
+    moments: Moments,
+    weight: float,
+    unit: Unit,
+    curved: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Return what rounding may have done to the gradient, (q, k, 1); ``curved`` is a product with absolute curvatures.
 
     The weights' own rounding to the data's dtype is the same in all sums.
     """
+    # The rounding of weights, which changes the gradient by the curvature. The intercept is added in float64.
     weights = np.abs(state.weights[:, :, 0])
     query = np.abs(state.query).max(axis=2)
     rounded = unit.sums * query + unit.weights * weights
     p = unit.features
-    # The intercept is added in float64.
     rounded[p:] = state.rounding * query[p:]
     size = curved(rounded)
-    size += unit.sums * np.sqrt(moments.features[:, None] * moments.slopes[None, :]) / weight
+
+    # The rounding of the sums.
+    products = moments.features[:, None] * moments.slopes[None, :]
+    size += unit.sums * np.sqrt(products) / weight
+
+    # So that centring does not cancel what rounding may have added.
     if len(size) > p:
-        # So that centring does not cancel what rounding may have added.
-        size[:p] *= np.where(moments.sums[:p] > 0, -1.0, 1.0)[:, None]
+        signs = np.where(moments.sums[:p] > 0, -1.0, 1.0)
+        size[:p] *= signs[:, None]
     return size[:, :, None]
 
 
 def is_rounding(norm: float, bound: float) -> bool:
     """Return whether a gradient is 0 as far as can be told, both as `gradient_cosine` measures them."""
-    return norm <= max(SMALLEST_TOLD, min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING))
+    tellable = min(MARGIN_OF_ROUNDING * bound, LARGEST_ROUNDING)
+    return norm <= max(SMALLEST_TOLD, tellable)

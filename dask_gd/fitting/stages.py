@@ -13,9 +13,11 @@ from .fit_state import FitState
 from .smoothing import summary_of
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
-SHARES, STEPS_EACH = (1 / 16, 1 / 4), 8
+SHARES = (1 / 16, 1 / 4)
+STEPS_EACH = 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
-SAMPLED_PARTITIONS, ROWS_EACH = 16, 10
+SAMPLED_PARTITIONS = 16
+ROWS_EACH = 10
 #: A smoothed loss is at its minimum for the next, with less smoothing, to begin where the gradient is this small.
 SMOOTHED_TOL = 1e-3
 
@@ -29,14 +31,21 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
     where the data's order makes the samples poor.
     """
     count = track.source.partitions
-    if not track.solver.samples or track.loss.quadratic or isinstance(track.loss, Model) or count < SAMPLED_PARTITIONS:
+    if not track.solver.samples or track.loss.quadratic or isinstance(track.loss, Model):
+        return []
+    if count < SAMPLED_PARTITIONS:
         return []
     order = np.random.default_rng(track.seed).permutation(count).tolist()
-    # Even numbers, which more numbers of workers share evenly.
-    sizes = [2 * int(np.ceil(share * count / 2)) for share in SHARES]
-    samples = [tuple(sorted(order[:size])) for size in sizes]
     rows = np.diff(track.source.bounds)
-    return [s for s in samples if rows[list(s)].sum() >= ROWS_EACH * track.start.size]
+    samples = []
+    for share in SHARES:
+        # An even number of partitions, which more numbers of workers share evenly.
+        size = 2 * int(np.ceil(share * count / 2))
+        sample = tuple(sorted(order[:size]))
+        # A sample of few rows tells no direction.
+        if rows[list(sample)].sum() >= ROWS_EACH * track.start.size:
+            samples.append(sample)
+    return samples
 
 
 def advance(track: FitState, rows: int, tol: float) -> None:
@@ -46,7 +55,7 @@ def advance(track: FitState, rows: int, tol: float) -> None:
     stalled = track.state.stalled[0] >= STALLED
     smoothing = track.smoothing
     unsettled = smoothing is not None and not smoothing.settled
-    if unsettled and track.history["grad_norm"][-1] <= max(SMOOTHED_TOL, tol):
+    if unsettled and track.grad_norm <= max(SMOOTHED_TOL, tol):
         sharpen(track)
     elif track.samples:
         steps = track.iteration - track.since
@@ -64,7 +73,9 @@ def restart(track: FitState) -> None:
 
 def go_on_smoothing(track: FitState, widths: tuple[float, ...] | None) -> None:
     """Begin with the widths that another fit ended with, whose weights are the start."""
-    if track.smoothing is not None and widths is not None and len(widths) == len(track.smoothing.widths):
+    if track.smoothing is None or widths is None:
+        return
+    if len(widths) == len(track.smoothing.widths):
         track.smoothing = track.smoothing.again(np.array(widths), track.source.dtype)
         track.engine.smoothed = track.smoothing.loss()
 
@@ -72,23 +83,29 @@ def go_on_smoothing(track: FitState, widths: tuple[float, ...] | None) -> None:
 def begin_smoothing(track: FitState) -> None:
     """Find the first widths from the residuals at the start, and begin at the mean of the targets."""
     assert track.smoothing is not None
-    centred = track.fit_intercept and not track.given
-    seen = summary_of(track.read_residuals(track.start))
-    if not all(np.isfinite(part).all() for part in seen):
+    engine = track.engine
+    may_move = track.fit_intercept and not track.given
+    residuals = summary_of(track.read_residuals(track.start))
+    if not all(np.isfinite(part).all() for part in residuals):
         raise NonFiniteError("The residuals at the start are not finite, or their squares overflow; scale y down.")
-    track.smoothing = track.smoothing.begin(seen, track.fit_intercept, track.source.dtype, track.batched)
-    track.engine.smoothed = track.smoothing.loss()
-    if centred:
+    track.smoothing = track.smoothing.begin(
+        residuals,
+        centred=track.fit_intercept,
+        dtype=track.source.dtype,
+        batched=track.batched,
+    )
+    engine.smoothed = track.smoothing.loss()
+    if may_move:
         start = track.start.copy()
-        start[track.engine.width] = seen.mean[:, None]
-        track.state = track.solver.init(start, track.engine.rounding)
+        start[engine.width] = residuals.mean[:, None]
+        track.state = track.solver.init(start, engine.rounding)
 
 
 def sharpen(track: FitState) -> None:
     """At the minimum of a smoothed loss: smooth less and begin again, or settle for it."""
     assert track.smoothing is not None
-    seen = summary_of(track.read_residuals(track.state.weights))
-    track.smoothing = track.smoothing.sharpen(seen, len(track.start))
+    residuals = summary_of(track.read_residuals(track.state.weights))
+    track.smoothing = track.smoothing.sharpen(residuals, len(track.start))
     if not track.smoothing.settled:
         track.engine.smoothed = track.smoothing.loss()
         restart(track)
@@ -103,18 +120,26 @@ def take_more_rows(track: FitState, rows: int) -> None:
     noise = track.start.size / (2 * rows)
     rough = track.solver.samples[-len(track.samples)] * abs(state.loss[0])
     steps = track.iteration - track.since
-    if state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]:
-        if state.query.shape[2] == 1:
-            weights = state.query
-        else:
-            weights = state.weights
-        track.samples = track.samples[1:]
-        track.since = track.iteration + 1
-        begun = track.solver.carry(state, weights, track.engine.rounding, not track.samples)  # type: ignore[attr-defined]
-        # The weights remain those whose loss is known, until the next pass.
-        track.state = begun._replace(weights=state.weights)
-        if track.smoothing is not None:
-            track.smoothing = track.smoothing._replace(settled=np.array(0.0))
+    is_done = state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
+    if not is_done:
+        return
+
+    # A step that is the only one to try is taken unseen.
+    weights = state.weights
+    if state.query.shape[2] == 1:
+        weights = state.query
+    track.samples = track.samples[1:]
+    track.since = track.iteration + 1
+    begun = track.solver.carry(
+        state,
+        weights=weights,
+        rounding=track.engine.rounding,
+        last=not track.samples,
+    )
+    # The weights remain those whose loss is known, until the next pass.
+    track.state = begun._replace(weights=state.weights)
+    if track.smoothing is not None:
+        track.smoothing = track.smoothing._replace(settled=np.array(0.0))
 
 
 def hand_over(track: FitState) -> None:
@@ -129,15 +154,27 @@ def shift_columns(track: FitState, sums: Sums) -> bool:
 
     What a solver has carried along from fewer rows is of the rows as they were, and dropped.
     """
+    engine = track.engine
     if isinstance(track.loss, Model):
         return False
-    better = better_shift(sums, track.engine.shift, track.engine.width, track.fit_intercept, track.source.dtype)
+    better = better_shift(
+        sums,
+        shift=engine.shift,
+        p=engine.width,
+        fit_intercept=track.fit_intercept,
+        dtype=track.source.dtype,
+    )
     if better is None:
         return False
-    at_start = track.state.query is track.start
-    here = unshifted(track.state.query, track.engine.shift)
+
+    # The same query, as parameters of the rows less the shift; the start remains the start itself.
+    query = track.state.query
+    at_start = query is track.start
+    query = shifted(unshifted(query, engine.shift), better)
     take_shift(track, better)
-    track.state = track.solver.init(track.start if at_start else shifted(here, better), track.engine.rounding)
+    if at_start:
+        query = track.start
+    track.state = track.solver.init(query, engine.rounding)
     track.quadratic = None
     return True
 
