@@ -14,9 +14,10 @@ from dask_gd.model.losses import Loss
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver
 from dask_gd.solvers.base import GRAM_LIMIT, lipschitz
-from dask_gd.solvers.newton import newton
-from dask_gd.solvers.newton.curvature import corrected, rescaled, restrained, solve
-from dask_gd.solvers.newton.newton import SHARE, SHORTER
+from dask_gd.solvers.newton import curvature, proximal, smooth
+from dask_gd.solvers.newton.curvature import SHARE, corrected, rescaled, restrained
+from dask_gd.solvers.newton.smooth import solve
+from dask_gd.solvers.newton.state import SHORTER
 from dask_gd.solvers.objective import Objective, gradient_cosine, objective
 from dask_gd.sources import Rows
 
@@ -266,7 +267,7 @@ def test_newton_takes_the_least_step_where_columns_are_collinear():
 
 @pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
 def test_newton_reaches_the_optimum_with_curvature_kept_between_passes(monkeypatch, name):
-    monkeypatch.setattr(newton, "NARROW", 1)
+    monkeypatch.setattr(curvature, "NARROW", 1)
     case = (WELL_SCALED | BADLY_SCALED)[name]
     states = list(islice(case.states(Newton()), 40))
     assert case.cosine(states[-1].weights) < 1e-6
@@ -275,7 +276,7 @@ def test_newton_reaches_the_optimum_with_curvature_kept_between_passes(monkeypat
 
 @pytest.mark.parametrize("name", [*WELL_SCALED, *BADLY_SCALED])
 def test_newton_begins_on_other_rows_with_the_curvature_of_some(monkeypatch, name):
-    monkeypatch.setattr(newton, "NARROW", 1)
+    monkeypatch.setattr(curvature, "NARROW", 1)
     case = (WELL_SCALED | BADLY_SCALED)[name]
     some = case._replace(x=case.x[:40] * [1.0, 0.0, 5.0], y=case.y[:40])
     before = nth(some.states(Newton()), 3)
@@ -308,8 +309,8 @@ def test_a_samples_curvature_is_taken_to_the_scale_of_all_rows():
 
 def test_the_dearer_the_curvature_the_longer_it_serves():
     """One pass with curvature costs as much as some without; in these the gradient falls as far."""
-    for width, passes in ((0, 1), (newton.NARROW, 2), (9 * newton.NARROW, 10)):
-        assert newton.spared(width) ** passes == pytest.approx(newton.LEFT)
+    for width, passes in ((0, 1), (curvature.NARROW, 2), (9 * curvature.NARROW, 10)):
+        assert curvature.share_left(width) ** passes == pytest.approx(curvature.LEFT)
 
 
 def test_a_step_corrects_the_curvature_to_the_change_of_gradient_that_it_saw():
@@ -345,6 +346,19 @@ def test_newtons_system_is_solved_for_every_output():
             every, first = (solve(a, g, d[:, None, None], damping, len(d))[:, j, m] for a in (h, h[:, :, :1]))
             assert_allclose(damped[:, :, j] @ every, g[:, j, 0], rtol=1e-9)
             assert_allclose(damped[:, :, 0] @ first, g[:, j, 0], rtol=1e-9)
+
+
+def test_the_proximal_step_without_a_penalty_is_the_smooth_step():
+    case = problem(Logistic(), k=2, alpha=0.1)
+    state = nth(case.states(Newton()), 2)
+    here = case.at(state.weights)
+    damping = np.array([0.0, 0.7])
+    moves, expected = (step.moves(state, here, state.curvature, damping) for step in (proximal, smooth))
+    assert_allclose(moves, expected, rtol=1e-9)
+    full = expected[:, :, :1]
+    promised, expected = (step.promise(state, here, state.curvature, full) for step in (proximal, smooth))
+    assert promised > 0
+    assert_allclose(promised, expected, rtol=1e-9)
 
 
 def test_newton_backtracks_in_one_pass_when_the_full_step_fails():

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError, warn
 from .checkpoint_file import Checkpoint, decode, encode
+from .former_names import with_present_names
 
 try:
     import fcntl
@@ -216,7 +217,7 @@ class Store:
 
     def _read(self, iteration: int) -> Checkpoint:
         """Read an iteration and check its content."""
-        checkpoint = decode(self.file(iteration), iteration)
+        checkpoint = with_present_names(decode(self.file(iteration), iteration))
         self._check(checkpoint)
         return checkpoint
 

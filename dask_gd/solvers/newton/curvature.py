@@ -1,14 +1,37 @@
-"""The curvature of `Newton`: taken over from a sample, made safer, corrected by a step; and the step it gives."""
+"""The curvature of `Newton`: taken over from a sample, made safer, corrected by a step, and when it serves again."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...kernels.least_squares import shortest
+from ...model.prox import NonSmooth
+from ..base import dot
+from ..objective import Objective
 from .state import NewtonState
 
-#: Directions tried together, in one pass, when the full step fails.
-DAMPED = 12
+#: The curvature of the last pass serves the next while the step promises less than this share of the loss: the
+#: curvature of a logistic loss changes by about the root of that.
+FLAT = 1e-2
+
+#: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass. Beyond,
+#: it adds the cost of another reading for each `NARROW` more.
+NARROW = 48
+
+#: A step with the curvature of its own point is expected to leave this share of the gradient's square. Steps with an
+#: older curvature are worth as much if each leaves a root of this share, the ratio of the costs being the degree of the
+#: root, see `share_left`.
+LEFT = 1e-3
+
+#: The least curvature along a feature in a restrained step, as a share of the median feature's.
+SHARE = 0.5
+
+#: Restrained steps in a row after which that share falls.
+PATIENCE = 8
+
+
+def is_cheap(parameters: int) -> bool:
+    """Return whether the curvature of so many parameters costs next to nothing beside the reading."""
+    return parameters <= NARROW
 
 
 def rescaled(curvature: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -74,47 +97,37 @@ def corrected(state: NewtonState, before: NewtonState) -> np.ndarray:
     return curvature
 
 
-def solve(
-    curvature: np.ndarray,
-    gradient: np.ndarray,
-    diagonal: np.ndarray,
-    damping: np.ndarray,
-    features: int,
-) -> np.ndarray:
-    """Return ``(H + c D)^-1 g`` for each output and each damping c.
+def step_curvature(state: NewtonState) -> np.ndarray:
+    """Return the curvature that the next step is taken with, (q, q, k or 1)."""
+    if not state.restrained:
+        return state.curvature
+    excess = max(0.0, float(state.restrained) - PATIENCE)
+    share = SHARE * 0.25**excess
+    return restrained(state.curvature, state.diagonal, share, int(state.together))
 
-    Shapes: (q, q, k or 1), (q, k, 1), (q, 1, 1), (m,) -> (q, k, m).
 
-    The system is scaled to D first, so that the units of the features do not matter. Where c is 0, directions without
-    curvature are left out, so that the weights of all but the intercepts, which come after the features, move the
-    least.
+def serves_again(state: NewtonState, before: NewtonState, objective: Objective) -> bool:
+    """Return whether the next pass need not compute the curvature, which costs more than the reading.
+
+    It serves again while the gradient still falls fast from state to state.
     """
-    root = np.sqrt(diagonal[:, 0])
-    undamped = damping == 0.0
-    solutions = []
-    for j in range(gradient.shape[1]):
-        # One decomposition serves all dampings.
-        shared = curvature[:, :, min(j, curvature.shape[2] - 1)]
-        h = shared / (root * root.T)
-        values, vectors = np.linalg.eigh(h)
-
-        # An infinite curvature leaves a direction out.
-        largest = max(values[-1], 0.0)
-        flat = values <= len(h) * np.finfo(float).eps * largest
-        damped = np.maximum(values, 0.0)[:, None] + damping
-        damped[np.ix_(flat, undamped)] = np.inf
-
-        rotated = vectors.T @ (gradient[:, j] / root)
-        solution = vectors @ (rotated / damped)
-        solution[:, undamped] = shortest(solution[:, undamped], vectors[:, flat], features)
-        solutions.append(solution / root)
-    return np.stack(solutions, axis=1)
+    q = len(state.weights)
+    is_flat = state.promise[0] <= FLAT * abs(state.loss[0])
+    if is_cheap(q) or not is_flat:
+        return False
+    is_first = np.isinf(before.loss[0])
+    if is_first or objective.curvature is not None:
+        return True
+    now = gradient_size(state, objective.nonsmooth)
+    return bool(now <= share_left(q) * gradient_size(before, objective.nonsmooth))
 
 
-def dampings(q: int, shortest: bool = False) -> np.ndarray:
-    """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
+def gradient_size(state: NewtonState, nonsmooth: NonSmooth) -> float:
+    """Return the square of the subgradient of least norm, in the scale of the curvature."""
+    slope = nonsmooth.steepest(state.weights, state.gradient)
+    return dot(slope / state.diagonal, slope)[0]
 
-    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
-    """
-    powers = DAMPED * shortest - np.arange(DAMPED)
-    return np.append(0.0, q * 4.0**powers)
+
+def share_left(q: int) -> float:
+    """Return the share of the gradient's square that a step may leave for its curvature to serve the next one too."""
+    return LEFT ** (1 / (1 + q / NARROW))

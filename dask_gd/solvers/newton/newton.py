@@ -1,49 +1,30 @@
-"""Newton's method: the whole (q, q) curvature each pass, and very few passes."""
+"""Newton's method: the whole (q, q) curvature each pass, and very few passes.
+
+This is its loop: which trial of a query is taken, and what is asked next. Where a step leads is the business of
+`smooth`, `proximal` and `least_squares`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from ...kernels.base import EXACT, Request
-from ...kernels.least_squares import Basis, basis_of, shortest_step, to_orthogonal
-from ...model.prox import NonSmooth
 from .. import line_search as line
 from ..base import dot
 from ..objective import Objective
-from ..quadratic.lasso import minimise
-from .curvature import corrected, dampings, rescaled, restrained, solve
-from .outputs import flatten_outputs
-from .state import NewtonState
-
-#: The curvature of the last pass serves the next while the step promises less than this share of the loss: the
-#: curvature of a logistic loss changes by about the root of that.
-FLAT = 1e-2
-
-#: Parameters up to which the curvature costs next to nothing beside the reading, and is computed in every pass. Beyond,
-#: it adds the cost of another reading for each `NARROW` more.
-NARROW = 48
-
-#: A step with the curvature of its own point is expected to leave this share of the gradient's square. Steps with an
-#: older curvature are worth as much if each leaves a root of this share, the ratio of the costs being the degree of the
-#: root, see `spared`.
-LEFT = 1e-3
+from . import least_squares, proximal, smooth
+from .curvature import corrected, is_cheap, rescaled, serves_again, step_curvature
+from .outputs import flatten_outputs, separate_outputs
+from .state import FULL, SAME, SHORTER, SHORTEST, NewtonState
 
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR = 1e-4
 
-#: The least curvature along a feature in a restrained step, as a share of the median feature's.
-SHARE = 0.5
-
-#: Restrained steps in a row after which that share falls.
-PATIENCE = 8
-
-#: The kinds of a query, as a state stores them.
-FULL = 0.0
-SHORTER = 1.0
-SAME = 2.0
-SHORTEST = 3.0
+#: Directions tried together, in one pass, when the full step fails.
+DAMPED = 12
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,7 @@ class Newton:
             curvature=np.zeros((q, q, 1)),
             restrained=np.array(0.0),
             stale=np.array(0.0),
-            exact=np.array(0.0),
+            own_curvature=np.array(0.0),
             order=np.array(0.0),
             asked=np.array(SAME),
             diagonal=np.ones((q, 1, 1)),
@@ -100,12 +81,13 @@ class Newton:
             rounding=np.array(rounding),
             stalled=np.zeros(1),
             basis=np.zeros((0, 0)),
+            refines=np.array(0.0),
         )
 
     def carry(self, state, weights, rounding, last):
         """Begin again on more rows, on all of them with the curvature of fewer, where it is worth keeping."""
         fresh = self.init(weights, rounding)
-        if not last or weights.size <= NARROW:
+        if not last or is_cheap(weights.size):
             return fresh
         return fresh._replace(
             curvature=state.curvature,
@@ -115,156 +97,64 @@ class Newton:
         )
 
     def request(self, state):
-        # The second pass of least squares sums the products that its basis needs.
-        if state.basis.size and state.asked == SAME:
-            kernel = Basis(state.basis, bool(state.exact))
-            return Request(curvature=EXACT, kernel=kernel)
+        in_basis = least_squares.request(state)
+        if in_basis is not None:
+            return in_basis
         if state.asked in (SHORTER, SHORTEST) or state.stale:
             return Request()
         return Request(curvature=EXACT)
 
     def step(self, state, objective):
         if objective.own is not None:
-            return self._least_squares_step(state, objective)
+            return least_squares.step(state, objective)
 
         # The steps know one column of parameters for each curvature.
         q, k, _ = state.weights.shape
-        state = self._step(*flatten_outputs(state, objective))
-        weights = state.weights.reshape(q, k, -1)
-        query = state.query.reshape(q, k, -1)
-        if state.together > 1:
-            # A number added to all classes changes nothing but the penalty's share; the steps need not know.
-            free = objective.nonsmooth.strength == 0
-            common = query.mean(axis=1, keepdims=True)
-            query = query - free * common
-        state = state._replace(
-            weights=weights,
-            query=query,
-            gradient=state.gradient.reshape(q, k, -1),
-        )
+        after = after_pass(*flatten_outputs(state, objective))
+        after = separate_outputs(after, q, k, objective)
+        return least_squares.go_over(after, objective)
 
-        if state.basis.size:
-            # There is nothing better to be had from the normal equations.
-            return state._replace(query=state.weights, stalled=np.full(1, line.STALLED))
 
-        # Where the normal equations have lost too many digits, a second pass solves in an orthogonal basis.
-        in_double = state.rounding < np.finfo(np.float32).eps ** 1.5  # float32 data tells no more than its curvature
-        least_squares = objective.quadratic and not objective.nonsmooth.is_nonsmooth
-        if least_squares and in_double and objective.curvature is not None:
-            r = basis_of(objective.curvature[:, :, 0])
-            if r is not None:
-                return state._replace(
-                    basis=r,
-                    query=state.weights,
-                    asked=np.array(SAME),
-                    exact=np.array(0.0),
-                )
-        return state
+def after_pass(state: NewtonState, objective: Objective) -> NewtonState:
+    """Return the state after a pass: take a trial, update the curvature, and set out on the next full step."""
+    is_first = bool(np.isinf(state.loss[0]))
+    if is_first:
+        state = with_scale(state, objective)
 
-    def _least_squares_step(self, state, objective):
-        """Return the state with the step to the minimum of least squares; or with the second step, which refines it."""
-        weights = state.query
-        r = state.basis
-        ridge = objective.ridge[:, 0, 0]
+    # Take the trial that lowers the loss most, or ask for shorter steps.
+    accepted: int | None = 0
+    if state.asked != SAME:
+        accepted = line.accept(state, slopes_of(state, objective), objective)
+    if accepted is None:
+        is_far = bool(objective.loss.min() > state.loss[0] + line.rounding_margin(state))
+        return shorter_steps(state, objective, is_far)
+    before = state
+    state = take(state, objective, accepted)
 
-        # The slope at the weights, in the basis: from the pass's gradient once the weights are near the minimum.
-        if state.exact:
-            slope = to_orthogonal(r, objective.gradient[:, :, 0])
-        else:
-            products = objective.own.basis[:, len(r) :]
-            penalty_slope = ridge[:, None] * weights[:, :, 0]
-            slope = products + to_orthogonal(r, penalty_slope)
+    # The curvature is the pass's, or the last curvature, corrected by the step.
+    if objective.curvature is not None:
+        state = state._replace(curvature=objective.curvature)
+    elif not state.stale:
+        # A shorter step was taken from a pass without curvature: look at the same point again.
+        return state._replace(query=state.weights, asked=np.array(SAME))
+    elif not is_first:
+        state = state._replace(curvature=corrected(state, before))
 
-        # The weights move the least along directions that the data does not decide.
-        move, refine = shortest_step(r, objective.own.basis, slope, ridge, objective.features)
-        move = move[:, :, None]
-        gradient = objective.gradient.astype(float)
-        # A first solution may need another pass in the basis, which refines it.
-        asked = FULL
-        if refine and not state.exact:
-            asked = SAME
-        return state._replace(
-            weights=weights,
-            query=weights + move,
-            loss=objective.loss,
-            gradient=gradient,
-            step_size=state.exact.reshape(1),
-            promise=-0.5 * dot(move, gradient),
-            asked=np.array(asked),
-            exact=np.array(1.0),
-        )
-
-    def _step(self, state, objective):
-        """Return the state after a pass: take a trial, update the curvature, and set out on the next full step."""
-        first = bool(np.isinf(state.loss[0]))
-        if first:
-            state = with_scale(state, objective)
-
-        # Take the trial that lowers the loss most, or ask for shorter steps.
-        taken = 0
-        stalled = False
-        if state.asked != SAME:
-            slopes = slopes_of(state, objective.nonsmooth)
-            accepted = line.accept(state, slopes, objective)
-            if accepted is None:
-                far = objective.loss.min() > state.loss[0] + line.rounding_margin(state)
-                return self._shorter(state, objective, far=far)
-            taken = accepted
-            stalled = line.at_precision(state, objective, accepted)
-        before = state
-        damping = damping_of(state, taken)
-        step_size = np.zeros(1)
-        if state.asked != SAME:
-            step_size = 1 / (1 + damping)
-        state = state._replace(
-            weights=state.query[:, :, taken : taken + 1],
-            loss=objective.loss[taken : taken + 1],
-            gradient=objective.gradient[:, :, taken : taken + 1],
-            step_size=step_size,
-            stalled=(state.stalled + 1) * stalled,
-        )
-
-        # The curvature is the pass's, or the last curvature, corrected by the step.
-        if objective.curvature is not None:
-            state = state._replace(curvature=objective.curvature)
-        elif not state.stale:
-            # A shorter step was taken from a pass without curvature: look at the same point again.
-            return state._replace(query=state.weights, asked=np.array(SAME))
-        elif not first:
-            state = state._replace(curvature=corrected(state, before))
-
-        state, move = aim(state, before, objective)
-        state = foresee(state, before, objective, undamped=not (first or damping[0]))
-        slope = objective.nonsmooth.steepest(state.weights, state.gradient)
-        if state.promise[0] <= 0 and slope.any():
-            # The curvature has vanished: so far from the solution the loss is a straight line.
-            return self._shorter(state._replace(asked=np.array(FULL)), objective)
-        return state._replace(query=state.weights + move, asked=np.array(FULL))
-
-    def _shorter(self, state: NewtonState, objective: Objective, far: bool = False) -> NewtonState:
-        """Return the state that tries shorter steps after a failure.
-
-        Where the full step failed the damped steps are tried. Where these failed too, still shorter steps are tried if
-        they went too ``far``; else the arithmetic is exhausted.
-        """
-        state = state._replace(
-            stale=np.array(0.0),
-            exact=np.array(0.0),
-            order=np.array(0.0),
-        )
-        if state.asked == FULL:
-            asked = SHORTER
-        elif state.asked == SHORTER and far:
-            asked = SHORTEST
-        else:
-            return state._replace(
-                query=state.weights,
-                asked=np.array(SAME),
-                stalled=np.full(1, line.STALLED),
-            )
-        damping = dampings(len(state.weights), asked == SHORTEST)[1:]
-        moves = directions(state, objective, damping)
-        return state._replace(query=state.weights + moves, asked=np.array(asked))
+    # Set out on the full step, with what is known of the next pass and of how the step converges.
+    state, move = full_step(state, objective)
+    was_full = not is_first and not damping_of(before, accepted)[0]
+    is_near = state.promise[0] <= NEAR * abs(state.loss[0])
+    own_curvature = objective.curvature is not None and bool(is_near)
+    state = state._replace(
+        stale=np.array(float(serves_again(state, before, objective))),
+        own_curvature=np.array(float(own_curvature)),
+    )
+    state = state._replace(order=np.array(order_of(state, before, was_full)))
+    slope = objective.nonsmooth.steepest(state.weights, state.gradient)
+    if state.promise[0] <= 0 and slope.any():
+        # The curvature has vanished: so far from the solution the loss is a straight line.
+        return shorter_steps(state._replace(asked=np.array(FULL)), objective, is_far=False)
+    return state._replace(query=state.weights + move, asked=np.array(FULL))
 
 
 def with_scale(state: NewtonState, objective: Objective) -> NewtonState:
@@ -275,125 +165,134 @@ def with_scale(state: NewtonState, objective: Objective) -> NewtonState:
     return state._replace(diagonal=diagonal)
 
 
-def slopes_of(state: NewtonState, nonsmooth: NonSmooth) -> np.ndarray:
+def slopes_of(state: NewtonState, objective: Objective) -> np.ndarray:
     """Return the decreases that the gradient and the penalty promise for the trials, negative: (m,)."""
     moves = state.query - state.weights
     gradient = np.broadcast_to(state.gradient, moves.shape)
-    return dot(moves, gradient) + nonsmooth_change(state, nonsmooth, moves)
+    return dot(moves, gradient) + proximal.nonsmooth_change(state, objective.nonsmooth, moves)
 
 
-def damping_of(state: NewtonState, taken: int) -> np.ndarray:
-    """Return the damping of the trial taken, (1,)."""
+def take(state: NewtonState, objective: Objective, accepted: int) -> NewtonState:
+    """Return the state at the accepted trial."""
+    stalled = False
+    step_size = np.zeros(1)
+    if state.asked != SAME:
+        stalled = line.at_precision(state, objective, accepted)
+        step_size = 1 / (1 + damping_of(state, accepted))
+    return state._replace(
+        weights=state.query[:, :, accepted : accepted + 1],
+        loss=objective.loss[accepted : accepted + 1],
+        gradient=objective.gradient[:, :, accepted : accepted + 1],
+        step_size=step_size,
+        stalled=(state.stalled + 1) * stalled,
+    )
+
+
+def dampings(q: int, shortest: bool = False) -> np.ndarray:
+    """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
+
+    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
+    """
+    powers = DAMPED * shortest - np.arange(DAMPED)
+    return np.append(0.0, q * 4.0**powers)
+
+
+def damping_of(state: NewtonState, accepted: int) -> np.ndarray:
+    """Return the damping of the accepted trial, (1,)."""
     damping = dampings(len(state.weights), state.asked == SHORTEST)
     if state.asked != FULL:
         damping = damping[1:]
-    return damping[taken : taken + 1]
+    return damping[accepted : accepted + 1]
 
 
-def aim(state: NewtonState, before: NewtonState, objective: Objective) -> tuple[NewtonState, np.ndarray]:
+class Step(Protocol):
+    """Where a curvature (q, q, k or 1) leads: to the minimum of the model of J that has it. `smooth` or `proximal`."""
+
+    def moves(
+        self,
+        state: NewtonState,
+        objective: Objective,
+        curvature: np.ndarray,
+        damping: np.ndarray,
+    ) -> np.ndarray:
+        """Return the ways from the weights to the minimum, for each damping (m,) of the curvature: (q, k, m)."""
+        ...
+
+    def promise(
+        self,
+        state: NewtonState,
+        objective: Objective,
+        curvature: np.ndarray,
+        move: np.ndarray,
+    ) -> np.ndarray:
+        """Return by how much the model is less at the end of the undamped move (q, k, 1): (1,)."""
+        ...
+
+
+def step_for(objective: Objective) -> Step:
+    """Return the step that the penalty needs."""
+    if objective.nonsmooth.is_nonsmooth:
+        return proximal
+    return smooth
+
+
+def full_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np.ndarray]:
     """Return the state with the promise of the full step, and the step, (q, k, 1).
 
     A step that promises much is taken with a curvature that is `restrained`.
     """
+    in_a_row = state.restrained + 1.0
     state = state._replace(restrained=np.array(0.0))
-    move, promise = full_step(state, objective)
-    if promise[0] > NEAR * abs(state.loss[0]):
-        state = state._replace(restrained=np.array(before.restrained + 1.0))
-        move, promise = full_step(state, objective)
+    state, move = undamped_step(state, objective)
+    if state.promise[0] > NEAR * abs(state.loss[0]):
+        state = state._replace(restrained=np.array(in_a_row))
+        state, move = undamped_step(state, objective)
+    return state, move
+
+
+def undamped_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np.ndarray]:
+    """Return the state with the promise of the step that its curvature leads to, and the step, (q, k, 1)."""
+    step = step_for(objective)
+    curvature = step_curvature(state)
+    move = step.moves(state, objective, curvature, np.zeros(1))
+    promise = step.promise(state, objective, curvature, move)
     return state._replace(promise=promise), move
 
 
-def foresee(
-    state: NewtonState,
-    before: NewtonState,
-    objective: Objective,
-    undamped: bool,
-) -> NewtonState:
-    """Return the state with the next step's outlook: whether its pass needs a curvature, and how it converges.
+def order_of(state: NewtonState, before: NewtonState, was_full: bool) -> float:
+    """Return how the next step converges: 1 linearly, 2 quadratically, 0 where there is no telling.
 
-    ``undamped`` says that the state is the end of a full step.
+    It can be told only at the end of a full step. Steps with the curvature of their own point square the error; others
+    leave the same share of it each time.
     """
-    near = state.promise[0] <= NEAR * abs(state.loss[0])
-    exact = objective.curvature is not None and near
+    if not was_full:
+        return 0.0
+    if state.own_curvature and before.own_curvature:
+        return 2.0
+    return 1.0
 
-    # The curvature serves again while the gradient still falls fast, where it costs more than the reading.
-    q = len(state.weights)
-    sizes = [gradient_size(at, state.diagonal, objective.nonsmooth) for at in (state, before)]
-    is_first = np.isinf(before.loss[0])
-    falls_fast = sizes[0] <= spared(q) * sizes[1]
-    gained = is_first or objective.curvature is not None or falls_fast
-    flat = state.promise[0] <= FLAT * abs(state.loss[0])
-    stale = gained and q > NARROW and flat
 
-    # Steps with the curvature of their own point square the error; others leave the same share of it each time.
-    order = 0
-    if undamped:
-        order = 1
-        if exact and before.exact:
-            order = 2
-    return state._replace(
-        stale=np.array(float(stale)),
-        exact=np.array(float(exact)),
-        order=np.array(float(order)),
+def shorter_steps(state: NewtonState, objective: Objective, is_far: bool) -> NewtonState:
+    """Return the state that tries shorter steps after a failure.
+
+    Where the full step failed the damped steps are tried. Where these failed too, still shorter steps are tried if
+    they went too far; else the arithmetic is exhausted.
+    """
+    state = state._replace(
+        stale=np.array(0.0),
+        own_curvature=np.array(0.0),
+        order=np.array(0.0),
     )
-
-
-def gradient_size(state: NewtonState, diagonal: np.ndarray, nonsmooth: NonSmooth) -> float:
-    """Return the square of the subgradient of least norm, in the scale of the curvature."""
-    slope = nonsmooth.steepest(state.weights, state.gradient)
-    return dot(slope / diagonal, slope)[0]
-
-
-def spared(q: int) -> float:
-    """Return the share of the gradient's square that a step may leave for its curvature to serve the next one too."""
-    return LEFT ** (1 / (1 + q / NARROW))
-
-
-def model(state: NewtonState) -> np.ndarray:
-    """Return the curvature that the step is taken with, (q, q, k or 1)."""
-    if not state.restrained:
-        return state.curvature
-    excess = max(0.0, float(state.restrained) - PATIENCE)
-    share = SHARE * 0.25**excess
-    return restrained(state.curvature, state.diagonal, share, int(state.together))
-
-
-def directions(state: NewtonState, objective: Objective, damping: np.ndarray) -> np.ndarray:
-    """Return the ways from the weights to the minimum of the model, for each damping (m,) of it: (q, k, m).
-
-    Without a nonsmooth penalty the model is quadratic, and its minimum that of a linear system.
-    """
-    curvature = model(state)
-    if not objective.nonsmooth.is_nonsmooth:
-        return -solve(curvature, state.gradient, state.diagonal, damping, objective.features)
-
-    # Each output has a minimum of its own, for each damping.
-    q, k, _ = state.weights.shape
-    moves = np.empty((q, k, len(damping)))
-    for j in range(k):
-        w = state.weights[:, j, 0]
-        g = state.gradient[:, j, 0]
-        own_curvature = curvature[:, :, min(j, curvature.shape[2] - 1)]
-        for i, c in enumerate(damping):
-            h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
-            linear = h @ w - g
-            moves[:, j, i] = minimise(h, linear, objective.nonsmooth, w) - w
-    return moves
-
-
-def full_step(state: NewtonState, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return the undamped direction (q, k, 1), and by how much the model is less at its end, (1,)."""
-    move = directions(state, objective, np.zeros(1))
-    if not objective.nonsmooth.is_nonsmooth:
-        return move, -0.5 * dot(move, state.gradient)
-    q, k, _ = move.shape
-    curvature = np.broadcast_to(model(state), (q, q, k))
-    curved = np.einsum("qrk,rkm->qkm", curvature, move)
-    change = dot(move, state.gradient + 0.5 * curved)
-    return move, -(change + nonsmooth_change(state, objective.nonsmooth, move))
-
-
-def nonsmooth_change(state: NewtonState, nonsmooth: NonSmooth, moves: np.ndarray) -> np.ndarray:
-    """Return how much the moves (q, k, m) add to the nonsmooth part of the penalty, (m,)."""
-    change = nonsmooth.shares(state.weights + moves) - nonsmooth.shares(state.weights)
-    return change.sum(axis=(0, 1))
+    if state.asked == FULL:
+        asked = SHORTER
+    elif state.asked == SHORTER and is_far:
+        asked = SHORTEST
+    else:
+        return state._replace(
+            query=state.weights,
+            asked=np.array(SAME),
+            stalled=np.full(1, line.STALLED),
+        )
+    damping = dampings(len(state.weights), asked == SHORTEST)[1:]
+    moves = step_for(objective).moves(state, objective, step_curvature(state), damping)
+    return state._replace(query=state.weights + moves, asked=np.array(asked))

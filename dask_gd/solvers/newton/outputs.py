@@ -41,3 +41,26 @@ def flatten_outputs(state: NewtonState, objective: Objective) -> tuple[NewtonSta
         features=objective.features * k,
     )
     return state, objective
+
+
+def separate_outputs(
+    state: NewtonState,
+    q: int,
+    k: int,
+    objective: Objective,
+) -> NewtonState:
+    """Return the state with a column of q parameters for each of k outputs, as it was before `flatten_outputs`.
+
+    ``objective`` is the one that was not flattened.
+    """
+    query = state.query.reshape(q, k, -1)
+    if state.together > 1:
+        # A number added to all classes changes nothing but the penalty's share; the steps need not know.
+        free = objective.nonsmooth.strength == 0
+        common = query.mean(axis=1, keepdims=True)
+        query = query - free * common
+    return state._replace(
+        weights=state.weights.reshape(q, k, -1),
+        query=query,
+        gradient=state.gradient.reshape(q, k, -1),
+    )

@@ -6,9 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: The kinds of a query, as a state stores them: the full step, damped steps, still shorter ones, and the weights
+#: themselves, of which a pass is to tell more.
+FULL = 0.0
+SHORTER = 1.0
+SAME = 2.0
+SHORTEST = 3.0
+
 
 class NewtonState(NamedTuple):
-    """The iterate, the query, and the curvature with all that decides whether it serves the next step."""
+    """The iterate, the query, and the curvature with all that decides whether it serves the next step.
+
+    A checkpoint has an array for each field. Where a field is renamed, `store.former_names` has its former name.
+    """
 
     weights: np.ndarray  # (q, k, 1)
     query: np.ndarray  # (q, k, m)
@@ -20,7 +30,7 @@ class NewtonState(NamedTuple):
     curvature: np.ndarray
     restrained: np.ndarray  # () steps in a row for which it is `restrained`
     stale: np.ndarray  # () 1 if the next pass need not compute it again
-    exact: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
+    own_curvature: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
     asked: np.ndarray  # () the kind of the query: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
@@ -28,3 +38,4 @@ class NewtonState(NamedTuple):
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
     basis: np.ndarray  # (q, q) in which least squares are solved where the curvature is `ILL_CONDITIONED`, else (0, 0)
+    refines: np.ndarray  # () 1 if the basis has given a solution, which another pass in it refines

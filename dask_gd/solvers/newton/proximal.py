@@ -1,0 +1,55 @@
+"""The proximal step, a `newton.Step`: it leads to the minimum of the quadratic and the penalty's nonsmooth part.
+
+That minimum is computed on the client (proximal Newton; Lee, Sun and Saunders, 2014, "Proximal Newton-type methods for
+minimizing composite functions").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...model.prox import NonSmooth
+from ..base import dot
+from ..objective import Objective
+from ..quadratic.lasso import minimise
+from .state import NewtonState
+
+
+def moves(
+    state: NewtonState,
+    objective: Objective,
+    curvature: np.ndarray,
+    damping: np.ndarray,
+) -> np.ndarray:
+    """Return the ways from the weights to the minimum, for each damping: (q, q, k or 1), (m,) -> (q, k, m)."""
+    # Each output has a minimum of its own, for each damping.
+    q, k, _ = state.weights.shape
+    found = np.empty((q, k, len(damping)))
+    for j in range(k):
+        w = state.weights[:, j, 0]
+        g = state.gradient[:, j, 0]
+        own_curvature = curvature[:, :, min(j, curvature.shape[2] - 1)]
+        for i, c in enumerate(damping):
+            h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
+            linear = h @ w - g
+            found[:, j, i] = minimise(h, linear, objective.nonsmooth, w) - w
+    return found
+
+
+def promise(
+    state: NewtonState,
+    objective: Objective,
+    curvature: np.ndarray,
+    move: np.ndarray,
+) -> np.ndarray:
+    """Return by how much quadratic and penalty are less at the end of the full step (q, k, 1): (1,)."""
+    q, k, _ = move.shape
+    curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(curvature, (q, q, k)), move)
+    change = dot(move, state.gradient + 0.5 * curved)
+    return -(change + nonsmooth_change(state, objective.nonsmooth, move))
+
+
+def nonsmooth_change(state: NewtonState, nonsmooth: NonSmooth, moves: np.ndarray) -> np.ndarray:
+    """Return how much the moves (q, k, m) add to the nonsmooth part of the penalty, (m,)."""
+    change = nonsmooth.shares(state.weights + moves) - nonsmooth.shares(state.weights)
+    return change.sum(axis=(0, 1))
