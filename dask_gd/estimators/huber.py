@@ -34,7 +34,7 @@ SHARPER = 10.0
 #: The reasons for which a fit ends at its minimum. If it ends elsewhere, no other scale is tried.
 AT_ITS_MINIMUM = ("converged", "precision", "target_loss")
 #: Residuals of this share of the targets are rounding: least squares meets every row.
-EXACT = 1e-6
+ROUNDING = 1e-6
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -143,7 +143,7 @@ class HuberRegressor(Penalised):
                 return start
             losses = start.history.loss.values[[0, -1]]
             target_size, scale = np.sqrt(2 * np.maximum(losses, 0.0)).tolist()
-            if scale <= EXACT * target_size:
+            if scale <= ROUNDING * target_size:
                 self.scale_ = 0.0
                 self._is_at_minimum = True
                 return start

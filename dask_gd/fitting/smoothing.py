@@ -21,7 +21,7 @@ from ..model.losses.regression import SmoothedPinball, pinball
 #: Distance from the minimum that is left, as a share of the pinball loss, and of the share of rows below.
 GAP, BIAS = 4e-4, 3e-3
 #: Distance at which nothing else matters, where rows share their targets and no width gives each its place.
-EXACT = 1e-7
+NEGLIGIBLE_GAP = 1e-7
 #: What the width is divided by, and the least, as a share of the spread, in float64 and for float32.
 SHRINK, LEAST, LEAST_SINGLE = 4.0, 1e-9, 1e-6
 #: The width of solvers whose steps read some partitions, which cannot tell when to go on; a share of the spread.
@@ -171,7 +171,8 @@ class Smoothing(NamedTuple):
     def sharpen(self, seen: Summary, parameters: int) -> Smoothing:
         """Return narrower widths of the outputs that need them, from the residuals at the smoothed loss's minimum."""
         # A minimum of the pinball loss may meet as many rows as there are parameters, which no width tells apart.
-        placed = (np.abs(seen.bias) <= BIAS) | (seen.within <= 2 * parameters) | (seen.gap <= EXACT * seen.pinball)
+        is_negligible = seen.gap <= NEGLIGIBLE_GAP * seen.pinball
+        placed = (np.abs(seen.bias) <= BIAS) | (seen.within <= 2 * parameters) | is_negligible
         done = ((seen.gap <= GAP * seen.pinball) & placed) | (self.widths <= self.least)
         widths = np.where(done, self.widths, np.maximum(self.widths / SHRINK, self.least))
         return self._replace(widths=widths, settled=np.array(float(done.all())))

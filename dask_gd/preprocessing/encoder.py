@@ -20,7 +20,7 @@ from .base import Transformer, one_pass, transformed
 EXPANDED_BYTES = 32 << 20
 
 #: Integers up to this size are floats.
-EXACT = 2.0**53
+LARGEST_INTEGER = 2.0**53
 
 #: Arguments of scikit-learn's validation of arrays in memory.
 CHECKS: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": False}
@@ -212,7 +212,7 @@ def codes_in_rows(rows: Rows, columns: dict[str, TaskColumn], coded: np.ndarray)
         values = np.unique(rows.x[:, j])
         # Floats are codes if they are integers, and so small that no two integers are the same float.
         if values.dtype.kind == "f":
-            is_code = (np.abs(values) <= EXACT) & (values == np.rint(values))
+            is_code = (np.abs(values) <= LARGEST_INTEGER) & (values == np.rint(values))
             if not is_code.all():
                 # The first row without a code.
                 has_code = np.isin(rows.x[:, j], values[is_code])
