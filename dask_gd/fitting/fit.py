@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
-from ..model.losses import Loss, Model, Softmax, as_loss, classes_of
+from ..model.losses import Loss, Model, as_loss, classes_of, target_kind_of
 from ..model.penalties import Penalty, as_penalty, check_features
 from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
@@ -253,14 +254,14 @@ def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.nd
 
 def for_targets(loss: Loss, source: Source) -> Loss:
     """Return the loss; classes that it has and was not told the number of are counted."""
-    if isinstance(loss, Softmax):
+    if target_kind_of(loss) == "classes":
         if source.outputs is not None:
             raise InvalidArgumentError(
-                f"y has {source.outputs} columns; the softmax loss takes one, with the classes' numbers "
+                f"y has {source.outputs} columns; the {loss.name} loss takes one, with the classes' numbers "
                 "(y.argmax(axis=1) of indicators)."
             )
-        if loss.classes is None:
-            return Softmax(passes.largest_target(source) + 1)
+        if classes_of(loss) is None:
+            return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
     return loss
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError
-from ..model.losses import Loss, classes_of
+from ..model.losses import Loss, classes_of, target_kind_of
 from ..sources import Source
 from ..sources.columns import as_rows, check_shapes
 from ..sources.dataset_column import DatasetColumn
@@ -81,7 +81,7 @@ def _assign_by_rule(source: Source, folds: Folds, loss: Loss) -> Assignment:
         return Assignment(folds, n, first, fields=_fields_of(source))
     # The losses of two classes do not count them.
     count = classes_of(loss)
-    if not count and loss.name in ("logistic", "hinge", "squared_hinge"):
+    if target_kind_of(loss) == "two classes":
         count = 2
     if not count or source.nan == "drop" or source.sample_dims is not None:
         raise InvalidArgumentError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from ..model.losses import Loss, classes_of
+from ..model.losses import Loss, is_log_loss, target_kind_of
 
 #: Targets (n, k, 1), of several classes their indicators, and predictions z (n, k, m), to the rows' scores (n, m).
 OfRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -45,12 +45,12 @@ OF_SQUARES = ("neg_mean_squared_error", "r2")
 def score_of_rows(scoring: str, loss: Loss, outputs: int) -> OfRows | None:
     """Return the function of rows whose mean is the score, or None where the score follows from the mean loss."""
     known: dict[str, OfRows | None] = {LOSS: None}
-    if classes_of(loss) or loss.name in ("logistic", "hinge", "squared_hinge"):
+    kind = target_kind_of(loss)
+    if kind in ("two classes", "classes"):
         known["accuracy"] = accuracy
-        # Of these the loss itself is the log loss.
-        if classes_of(loss) or loss.name == "logistic":
+        if is_log_loss(loss):
             known["neg_log_loss"] = None
-    elif loss.name in ("squared", "huber", "quantile"):
+    elif kind == "real":
         known["neg_mean_absolute_error"] = absolute
         of_squares: OfRows | None = squared
         if loss.quadratic:

@@ -180,6 +180,7 @@ class Smoothing(NamedTuple):
 
 def smoothing_of(loss: Loss, outputs: int) -> Smoothing | None:
     """Return how the loss is smoothed, if it is a quantile's without a smoothing of its own."""
+    # Of this loss alone it is known how far a smoothed one is from it, see `Summary.gap`.
     if not isinstance(loss, Quantile) or loss.smoothing is not None:
         return None
     return Smoothing(loss.quantile, np.zeros(outputs), np.zeros(outputs), np.array(0.0))

@@ -125,9 +125,10 @@ class FitResult:
         >>> run.predict(np.array([[10.0]])).round(6).tolist()
         [21.0]
         """
-        # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
+        # A model is no pointwise loss: it has no linear prediction.
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
             return self._predict_with_offset(x, offset)
         if isinstance(x, xr.Dataset):

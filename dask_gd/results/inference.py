@@ -19,7 +19,7 @@ from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..kernels.base import EXACT, Request, Sums
 from ..kernels.shift import read_shifted, shifted
-from ..model.losses import Logistic, Loss, Squared, Tweedie
+from ..model.losses import Loss, classes_of, likelihood_of
 from ..sources import Source, as_source
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
@@ -156,9 +156,9 @@ def infer(
     pearson = sums.gradient[-1, :, 2]
     if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient[:, :, 0]).all()):
         raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason, ""))
-    # The dispersion of the logistic loss and of Poisson's is known; for the others it is estimated.
+    # The dispersion of the logistic loss and of Poisson's is known, as others may be; else it is estimated.
     df = sums.weight - len(names)
-    if isinstance(run.loss, Logistic) or run.loss == Tweedie(1.0):
+    if likelihood_of(run.loss) == "known dispersion":
         dispersion = np.ones(source.outputs or 1)
     else:
         dispersion = pearson / df
@@ -342,7 +342,7 @@ def _check_run(run: FitResult, level: float) -> None:
     # Only the coefficients of greatest likelihood have these standard errors.
     if not isinstance(run, FitResult):
         raise InvalidTypeError(f"infer(run, x, y): run is a {type(run).__name__}; give the FitResult of dask_gd.fit.")
-    if not isinstance(run.loss, Squared | Logistic | Tweedie):
+    if likelihood_of(run.loss) is None or classes_of(run.loss):
         raise InvalidArgumentError(
             "infer: standard errors follow from squared, logistic, poisson, gamma and tweedie losses; "
             f"{run.loss!r} is no likelihood, or not served."

@@ -55,6 +55,7 @@ def as_solver(
     curvature.
     """
     is_nonsmooth = bool(np.any(penalty.absolute()))
+    # A penalty with corners is for weights of features; what the parameters of a model are is not known.
     if isinstance(loss, Model) and is_nonsmooth:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
 
@@ -67,7 +68,7 @@ def as_solver(
     assert isinstance(solver, Solver)
 
     # A pair that does not fit is refused before any row is read.
-    if isinstance(loss, Model) and isinstance(solver, Newton | ADMM):
+    if not _has_curvature(loss) and isinstance(solver, Newton | ADMM):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
@@ -76,6 +77,11 @@ def as_solver(
     if loss.curvature_bound is None:
         _check_unbounded(solver, loss, penalty)
     return solver
+
+
+def _has_curvature(loss: Loss) -> bool:
+    """Return whether second derivatives are known: a model is no pointwise loss, and gives its gradient only."""
+    return not isinstance(loss, Model)
 
 
 def _is_grouped(penalty: Penalty) -> bool:
@@ -93,7 +99,7 @@ def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
         widest = GRAM_LIMIT
     else:
         widest = NEWTON_WIDTH
-    if width <= widest and classes <= NEWTON_CLASSES and not isinstance(loss, Model):
+    if width <= widest and classes <= NEWTON_CLASSES and _has_curvature(loss):
         return Newton
     if _is_grouped(penalty):
         return Nesterov
@@ -147,7 +153,7 @@ def reliefs(
         if _is_grouped(penalty):
             return ()
         return (LBFGS(),)
-    if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and not isinstance(loss, Model):
+    if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and _has_curvature(loss):
         return (Newton(),)
     return ()
 

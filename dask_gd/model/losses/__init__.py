@@ -18,6 +18,7 @@ from .custom import Custom
 from .model import Model
 from .multinomial import Softmax, pairs
 from .regression import Huber, Quantile, Squared
+from .traits import is_log_loss, likelihood_of, target_kind_of
 
 #: For each name, a callable that makes the loss with the defaults of its parameters.
 LOSSES: dict[str, Any] = {
@@ -87,7 +88,10 @@ __all__ = [
     "Tweedie",
     "as_loss",
     "classes_of",
+    "is_log_loss",
+    "likelihood_of",
     "loss_of",
     "pairs",
     "parameters_of",
+    "target_kind_of",
 ]

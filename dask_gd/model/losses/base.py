@@ -21,6 +21,19 @@ class Loss(Protocol):
 
     Every method takes arrays that broadcast. The parameters of a loss are the fields of a frozen dataclass, so that a
     stored run can name them.
+
+    A loss may have two traits more, attributes of its class that decide what it serves for beside fits:
+
+    ``target_kind``
+        "real", any numbers, which z itself predicts: errors and R^2 are scores of it. "amount", numbers of 0 or more,
+        of mean ``exp(z)``. "two classes", 0 and 1, the class being 1 where z is above 0; or "classes", their numbers,
+        for a loss of several classes: the accuracy is a score, and folds may have the same shares of the classes. A
+        loss without it has the mean loss as its only score, a loss of several classes those of classes.
+    ``likelihood``
+        "known dispersion" where the loss is the negative log-likelihood of the target, but for terms of y alone, and
+        "estimated dispersion" where it is a multiple of that, to be estimated from the residuals. `dask_gd.infer` then
+        serves it. The loss must be half the deviance, 0 for the best prediction of a target; the mean is
+        ``inverse_link(z)``; and the second derivative is linear in y.
     """
 
     name: str

@@ -18,6 +18,7 @@ class TwoClasses:
         "0 and 1 (or False and True); encode two other classes with (y == positive_class), and give a proportion p as "
         "two rows, targets 1 and 0, whose sample_weight is p and 1 - p (times the trials)"
     )
+    target_kind = "two classes"
 
     def bad_target(self, y):
         """Return where the target is neither 0 nor 1."""
@@ -61,6 +62,7 @@ class Logistic(TwoClasses):
     """
 
     name = "logistic"
+    likelihood = "known dispersion"
     quadratic = False
     smooth = True
     curvature_bound = 0.25

@@ -39,6 +39,7 @@ class Tweedie:
 
     power: float = 1.5
     name = "tweedie"
+    target_kind = "amount"
     quadratic = False
     smooth = True
     curvature_bound = None
@@ -58,6 +59,13 @@ class Tweedie:
         if self.power < 2:
             return "numbers of 0 or more"
         return "numbers above 0"
+
+    @property
+    def likelihood(self) -> str:
+        """Whether the dispersion is known: it is 1 for counts of Poisson's distribution."""
+        if self.power == 1:
+            return "known dispersion"
+        return "estimated dispersion"
 
     def value_and_slope(self, z, y):
         """Return half the deviance, and ``exp((2 - power) z) - y exp((1 - power) z)``."""

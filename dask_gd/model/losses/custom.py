@@ -82,7 +82,8 @@ class Custom(OfFunctions, RealTargets):
     value: Callable
     slope: Callable
     name = "custom"
-    # Of the functions only their values are known.
+    # Of the functions only their values are known, and not that their prediction is to meet the target.
+    target_kind = None
     quadratic = False
     smooth = False
     curvature_bound = None

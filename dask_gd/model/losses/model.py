@@ -43,7 +43,8 @@ class Model(OfFunctions):
     {'rate': 0.7, 'size': 3.0}
     """
 
-    # Of the function only its value and gradient are known.
+    # Of the function only its value and gradient are known. It is no pointwise loss: parameters are no weights of
+    # features, and there is no prediction of a row. Where that matters the package asks for this class.
     quadratic = False
     smooth = False
     curvature_bound = None

@@ -46,6 +46,8 @@ class Softmax:
 
     classes: int | None = None
     name = "softmax"
+    target_kind = "classes"
+    likelihood = "known dispersion"
     quadratic = False
     smooth = True
     curvature_bound = 0.5

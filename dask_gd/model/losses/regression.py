@@ -14,6 +14,7 @@ class RealTargets:
     """The base of losses of any finite target: the predicted value is ``z``."""
 
     targets = "any finite numbers"
+    target_kind: str | None = "real"
 
     def inverse_link(self, z):
         """Return ``z``."""
@@ -43,6 +44,7 @@ class Squared(RealTargets):
     """
 
     name = "squared"
+    likelihood = "estimated dispersion"
     quadratic = True
     smooth = True
     curvature_bound = 1.0
