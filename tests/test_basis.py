@@ -110,6 +110,17 @@ def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(stopped, tmp_path):
     same_bits(dask_gd.fit(x, y), dask_gd.fit(x, y, store=tmp_path / "run"))
 
 
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_a_store_holds_the_pass_that_refines(tmp_path, stopped):
+    """Its gradient has more digits than a store."""
+    x = np.vander(np.linspace(0, 1, 400), 12)
+    y = np.sin(7 * x[:, -2])
+    whole = dask_gd.fit(x, y)
+    assert whole.history.passes.sum() > 2
+    dask_gd.fit(x, y, max_iter=stopped, store=tmp_path / "run")
+    same_bits(whole, dask_gd.fit(x, y, store=tmp_path / "run"))
+
+
 def test_the_shortest_of_all_moves():
     untold = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert_allclose(shortest(np.array([[3.0], [1.0], [9.0]]), untold, 2), [[1.0], [-1.0], [9.0]])

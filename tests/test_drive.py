@@ -60,7 +60,7 @@ TRACKS = [
 
 
 @pytest.mark.parametrize("loss", ["logistic", "huber"])
-@pytest.mark.parametrize("solver, penalty", TRACKS)
+@pytest.mark.parametrize(("solver", "penalty"), TRACKS)
 def test_a_fit_is_a_track(solver, penalty, loss):
     x, targets = rows()
     stopping = Stopping(max_iter=40, tol=1e-5)

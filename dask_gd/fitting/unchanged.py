@@ -50,7 +50,9 @@ def summary(sums: Sums) -> np.ndarray:
     q, k, m = sums.gradient.shape
     signs = np.where(row_hashes(0, 0, q * k) & np.uint64(1), 1.0, -1.0).reshape(q, k, 1)
     with np.errstate(all="ignore"):
-        return np.stack([sums.loss, (signs * sums.gradient).sum(axis=(0, 1)), np.full(m, sums.weight)])
+        signed = (signs * sums.gradient).sum(axis=(0, 1))
+        # A gradient of extended precision is stored in float64, as all is.
+        return np.stack([sums.loss, signed, np.full(m, sums.weight)]).astype(float)
 
 
 def rounding_of_sums(first_loss: float, moments: Moments, weight: float, sums: np.ndarray, unit: float) -> np.ndarray:
