@@ -48,29 +48,45 @@ class Seen(NamedTuple):
 def summary(sums: Sums) -> np.ndarray:
     """Return of each candidate the loss, a sum over the gradient with arbitrary signs, and the rows' weight, (3, m)."""
     q, k, m = sums.gradient.shape
-    signs = np.where(row_hashes(0, 0, q * k) & np.uint64(1), 1.0, -1.0).reshape(q, k, 1)
+    is_odd = row_hashes(0, 0, q * k) & np.uint64(1)
+    signs = np.where(is_odd, 1.0, -1.0).reshape(q, k, 1)
     with np.errstate(all="ignore"):
         signed = (signs * sums.gradient).sum(axis=(0, 1))
+        weight = np.full(m, sums.weight)
         # A gradient of extended precision is stored in float64, as all is.
-        return np.stack([sums.loss, signed, np.full(m, sums.weight)]).astype(float)
+        return np.stack([sums.loss, signed, weight]).astype(float)
 
 
-def rounding_of_sums(first_loss: float, moments: Moments, weight: float, sums: np.ndarray, unit: float) -> np.ndarray:
+def rounding_of_sums(
+    first_loss: float,
+    moments: Moments,
+    weight: float,
+    sums: np.ndarray,
+    unit: float,
+) -> np.ndarray:
     """Return what rounding may do to a `summary`, (3, m), where it does ``unit`` to a sum of numbers of one sign."""
     loss = np.abs(sums[0]) + abs(first_loss) * weight
-    slope = np.sqrt(np.abs(moments.features[:, None] * moments.slopes[None, :])).sum()
-    return MARGIN * unit * np.stack([loss, np.full_like(loss, slope), np.abs(sums[2])])
+    products = moments.features[:, None] * moments.slopes[None, :]
+    slope = np.sqrt(np.abs(products)).sum()
+    sizes = np.stack([loss, np.full_like(loss, slope), np.abs(sums[2])])
+    return MARGIN * unit * sizes
 
 
 def agree(stored: np.ndarray, now: np.ndarray, rounding: np.ndarray | float = 0.0) -> bool:
     """Return whether sums are the same, up to ``rounding``."""
     with np.errstate(invalid="ignore"):
         near = np.abs(stored - now) <= rounding
-    return bool((near | (stored == now) | (np.isnan(stored) & np.isnan(now))).all())
+    are_same = stored == now
+    are_nan = np.isnan(stored) & np.isnan(now)
+    return bool((near | are_same | are_nan).all())
 
 
 def check_unchanged(
-    stored: np.ndarray, now: np.ndarray, rounding: np.ndarray, same: Callable[[], bool], path: Path
+    stored: np.ndarray,
+    now: np.ndarray,
+    rounding: np.ndarray,
+    same: Callable[[], bool],
+    path: Path,
 ) -> None:
     """Refuse to go on where the sums of the data are not those that the run at ``path`` has stored.
 
@@ -89,55 +105,70 @@ def check_unchanged(
             path,
         )
         return
+
+    # The first sum that differs: the weight tells most, and then the loss.
     column = int(np.argmax((stored != now).any(axis=0)))
     first = next(i for i in (2, 0, 1) if stored[i, column] != now[i, column])
     name = ("loss", "slope", "weight of the rows")[first]
-    differs = f"{name}: stored {float(stored[first, column])!r}, now {float(now[first, column])!r}"
-    rest = "" if same_bits else ", by more than rounding on another processor does"
+    before = float(stored[first, column])
+    after = float(now[first, column])
+    rest = ""
+    if not same_bits:
+        rest = ", by more than rounding on another processor does"
     raise StoreMismatchError(
         f"{path} holds a run made with other data: at the weights of its last pass the data no longer has the sums "
-        f"that are stored ({differs}{rest}). Use the data as it was to resume the run; or begin a new one in another "
-        f"store, with initial_weights=dask_gd.load({str(path)!r}) if you like."
+        f"that are stored ({name}: stored {before!r}, now {after!r}{rest}). Use the data as it was to resume the run; "
+        f"or begin a new one in another store, with initial_weights=dask_gd.load({str(path)!r}) if you like."
     )
 
 
 @lru_cache(maxsize=1)
 def processor() -> str:
     """Return what decides the bits of this process's sums: the processor, NumPy and its BLAS."""
-    blas = sorted(
-        f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
-        for library in threadpool_info()
-        if library["user_api"] == "blas"
-    )
-    features = getattr(np._core, "_multiarray_umath", None)  # type: ignore[attr-defined]
-    enabled = sorted(name for name, on in getattr(features, "__cpu_features__", {}).items() if on)
-    return ", ".join([platform.machine(), f"numpy {np.__version__}", *blas, " ".join(enabled)])
+    blas = []
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            name = f"{library['internal_api']} {library['version']} {library.get('architecture', '')}"
+            blas.append(name.strip())
+    # What NumPy makes use of, of what the processor can do.
+    umath = getattr(np._core, "_multiarray_umath", None)  # type: ignore[attr-defined]
+    features = getattr(umath, "__cpu_features__", {})
+    enabled = sorted(name for name, on in features.items() if on)
+    return ", ".join([platform.machine(), f"numpy {np.__version__}", *sorted(blas), " ".join(enabled)])
 
 
 class Processors:
     """The kinds of `processor` of a cluster's workers, which answer when they can, or of this process."""
 
     def __init__(self) -> None:
-        client = active_client()
-        self.found: set[str] = {processor()} if client is None else set()
+        self.found: set[str] = set()
         self.asked: list[Future] = []
-        if client is not None:
-            name = f"gd-processor-{uuid.uuid4().hex[:8]}"
-            self.asked = [
-                client.submit(processor, workers=[address], key=f"{name}-{i}", pure=False)
-                for i, address in enumerate(client.nthreads())
-            ]
+        client = active_client()
+        if client is None:
+            self.found.add(processor())
+            return
+        name = f"gd-processor-{uuid.uuid4().hex[:8]}"
+        for i, address in enumerate(client.nthreads()):
+            answer = client.submit(processor, workers=[address], key=f"{name}-{i}", pure=False)
+            self.asked.append(answer)
 
     def known(self, within: float = 0.0) -> list[str]:
         """Return all that have answered within so many seconds, and "unknown" for the others."""
         if self.asked and within:
             with contextlib.suppress(TimeoutError):
                 wait(self.asked, timeout=within)
-        left = [future for future in self.asked if not future.done()]
-        self.found |= {future.result() for future in self.asked if future.status == "finished"}
-        self.asked = left
-        return sorted(self.found | {"unknown"} if left else self.found)
+        waiting = []
+        for future in self.asked:
+            if not future.done():
+                waiting.append(future)
+            elif future.status == "finished":
+                self.found.add(future.result())
+        self.asked = waiting
+        if waiting:
+            return sorted({*self.found, "unknown"})
+        return sorted(self.found)
 
     def are(self, stored: list[str]) -> bool:
         """Return whether all processors are of one kind, and of the stored one."""
-        return len(stored) == 1 and "unknown" not in stored and self.known(ANSWER_WITHIN) == stored
+        is_one_kind = len(stored) == 1 and "unknown" not in stored
+        return is_one_kind and self.known(ANSWER_WITHIN) == stored
