@@ -14,7 +14,7 @@ import numpy as np
 
 from . import passes
 from .errors import InvalidArgumentError
-from .events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchStarted, StopFit
+from .events import Ended, FitEnded, FitStarted, IterationEnded, Listener, OfIteration, Started, Stepped, StopFit
 from .kernels.base import Request, Sums
 from .kernels.shift import read_shifted
 from .model.losses import Model
@@ -26,7 +26,7 @@ from .validate import is_whole
 __all__ = ["Checkpoint", "EarlyStopping", "LogFile"]
 
 
-class EarlyStopping:
+class EarlyStopping(Listener):
     """End a fit whose mean loss on rows held out has not fallen for a number of iterations.
 
     The loss is ``sum s L(y, x w + b) / sum s`` over these rows, without the penalty; it takes a pass over them after
@@ -95,10 +95,8 @@ class EarlyStopping:
         """Mean losses on the rows held out, by iteration."""
         return list(self._losses.values())
 
-    def __call__(self, event: Event) -> None:
+    def stepped(self, event: Stepped) -> None:
         """Evaluate an iteration on the rows held out; raise StopFit where the loss has not fallen for long enough."""
-        if isinstance(event, FitStarted):
-            self._start(event)
         if not isinstance(event, IterationEnded):
             return
         # An iteration of a resumed fit may have been evaluated before.
@@ -116,8 +114,10 @@ class EarlyStopping:
         if n - self.best_iteration >= self.patience:
             raise StopFit("early_stopping")
 
-    def _start(self, event: FitStarted) -> None:
+    def started(self, event: Started) -> None:
         """Begin anew unless the fit is resumed, and refuse rows that do not suit the fit."""
+        if not isinstance(event, FitStarted):
+            return
         if not self._restored:
             self._clear()
         self._restored = False
@@ -184,7 +184,7 @@ class EarlyStopping:
         self._restored = True
 
 
-class LogFile:
+class LogFile(Listener):
     """Write a line for each iteration of a fit, or each pass of a search, to a file.
 
     A fit begins the file anew; a resumed fit continues it, without gaps or lines that come twice.
@@ -217,19 +217,19 @@ class LogFile:
         if not self.path.parent.is_dir():
             raise InvalidArgumentError(f"LogFile({str(path)!r}): there is no directory {self.path.parent}.")
 
-    def __call__(self, event: Event) -> None:
+    def started(self, event: Started) -> None:
+        """Remove the lines of another run, and those of this run that its store does not have."""
+        self._truncate(event.resumed_from or 0)
+
+    def stepped(self, event: Stepped) -> None:
         """Write a line for an iteration or a round, after the lines of those before."""
-        # A resumed fit may have written lines that its store does not have.
-        if isinstance(event, FitStarted | SearchStarted):
-            resumed_from = getattr(event, "resumed_from", None)
-            self._truncate(resumed_from or 0)
-        elif isinstance(event, IterationEnded | RoundEnded):
-            if isinstance(event, IterationEnded):
-                self._truncate(event.iteration)
-            row = event.as_message()
-            del row["event"]
-            del row["run"]
-            self._append(row)
+        # A resumed fit repeats its last iteration, which may have been written.
+        if isinstance(event, IterationEnded):
+            self._truncate(event.iteration)
+        row = event.as_message()
+        for name in ("event", "kind", "run"):
+            del row[name]
+        self._append(row)
 
     def _append(self, row: dict[str, Any]) -> None:
         """Write a line, in the format of the file."""
@@ -270,7 +270,7 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-class Checkpoint:
+class Checkpoint(Listener):
     """Keep every n-th iteration of a fit, and the last, in a directory of their own. Nothing is kept of searches.
 
     ``dask_gd.fit(..., store=path)`` commits every iteration and keeps the newest few, to resume from. This callback
@@ -301,18 +301,10 @@ class Checkpoint:
         self.store = Store(path, keep=None)
         self.every = every
 
-    def __call__(self, event: Event) -> None:
-        """Keep an iteration, if it is its turn, and the last."""
-        if isinstance(event, FitStarted):
-            self._check(event)
-            return
-        if isinstance(event, IterationEnded) and event.iteration % self.every != 0:
-            return
-        if isinstance(event, IterationEnded | FitEnded):
-            self._keep(event)
-
-    def _check(self, event: FitStarted) -> None:
+    def started(self, event: Started) -> None:
         """Refuse the fit's store, and a directory with iterations of another fit."""
+        if event.kind != "fit":
+            return
         path = self.store.path
         if event.store is not None and path.resolve() == Path(event.store).resolve():
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) is the fit's store; choose another.")
@@ -321,7 +313,17 @@ class Checkpoint:
         if kept and (event.resumed_from is None or kept[-1] > event.resumed_from):
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) holds iterations of another fit; choose another.")
 
-    def _keep(self, event: IterationEnded | FitEnded) -> None:
+    def stepped(self, event: Stepped) -> None:
+        """Keep an iteration, if it is its turn."""
+        if isinstance(event, IterationEnded) and event.iteration % self.every == 0:
+            self._keep(event)
+
+    def ended(self, event: Ended) -> None:
+        """Keep the last iteration."""
+        if isinstance(event, FitEnded):
+            self._keep(event)
+
+    def _keep(self, event: OfIteration) -> None:
         """Commit an iteration."""
         with self.store as store:
             store.commit(event.checkpoint)

@@ -29,7 +29,7 @@ from dask_gd.dashboard.plugin import FITS, Board
 from dask_gd.dashboard.progress import Progress
 from dask_gd.dashboard.watched import POINTS, Watched
 from dask_gd.errors import DataError
-from dask_gd.events import StopFit
+from dask_gd.events import FitEnded, FitStarted, IterationEnded, StopFit
 
 
 def problem(n=4000, p=6, seed=0):
@@ -88,7 +88,7 @@ def test_the_scheduler_hears_every_iteration(board, stored, tmp_path):
     (watched,) = board.watched.values()
     assert watched.status == "max_iter"
     assert not watched.running
-    assert watched.started["store"] == str(tmp_path / "run")
+    assert watched.beginning.store == str(tmp_path / "run")
     for name in ("loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"):
         np.testing.assert_array_equal(watched.curves[name], run.history[name])
     newest = max((tmp_path / "run").glob("*.zip"), key=lambda file: file.stat().st_mtime)
@@ -108,7 +108,7 @@ def test_fits_at_the_same_time_are_told_apart(board, stored):
         thread.start()
     for thread in threads:
         thread.join()
-    found = {w.started["solver"]: w.curves["loss"] for w in board.watched.values()}
+    found = {w.beginning.solver: w.curves["loss"] for w in board.watched.values()}
     assert len(found) == 2
     for rate, run in results.items():
         (own,) = (losses for solver, losses in found.items() if f"learning_rate={rate}" in solver)
@@ -118,7 +118,7 @@ def test_fits_at_the_same_time_are_told_apart(board, stored):
 def test_the_page_shows_a_search_and_what_of_it_still_runs(board, stored):
     found = dask_gd.search(stored, loss="logistic", alphas=[1e-3, 1e-1, 10.0], folds=3, solver="lbfgs")
     (watched,) = (w for w in board.watched.values() if w.is_search)
-    assert watched.started["fits"] == 12
+    assert watched.beginning.fits == 12
     assert watched.curves["running"][-1] == 0
     assert watched.curves["candidates"][0] <= 3
     assert watched.status == f"best {found.best}"
@@ -268,44 +268,57 @@ def test_a_scheduler_that_cannot_have_the_page_is_noted_and_the_fit_goes_on(tmp_
 # What is remembered
 
 
-def started(run="a", **more):
-    return {
-        "event": "FitStarted",
-        "run": run,
-        "client": "c",
-        "time": 0.0,
-        "loss": "Squared()",
-        "data": "rows",
-        "max_iter": 100,
-        "tol": 1e-6,
-        "store": None,
-        **more,
-    }
+def started(run="a", data="rows", store=None):
+    return FitStarted(
+        run=run,
+        data=data,
+        loss="Squared()",
+        penalty="none",
+        solver="adam",
+        max_iter=100,
+        resumed_from=None,
+        store=store,
+        tol=1e-6,
+    )
 
 
 def iteration(n, loss=1.0, grad_norm=1.0, run="a"):
-    values = {"iteration": n, "loss": loss, "grad_norm": grad_norm, "step_size": 1.0, "rows": 10.0}
-    return {"event": "IterationEnded", "run": run, "time": float(n), "bytes_read": 80.0, "seconds": 2.0, **values}
+    return IterationEnded(
+        iteration=n,
+        loss=loss,
+        grad_norm=grad_norm,
+        step_size=1.0,
+        passes=1.0,
+        rows=10.0,
+        bytes_read=80.0,
+        seconds=2.0,
+        run=run,
+    )
+
+
+def log(board, event, time=0.0):
+    """Have the board hear of an event as a client sends it."""
+    board.log_event("dask_gd", {**event.as_message(), "client": "c", "time": time})
 
 
 def test_time_left_follows_the_gradients_fall():
-    watched = Watched("a", started(), "c", 0.0)
+    watched = Watched(started(), "c", 0.0)
     for n in range(4):
         assert watched.seconds_left(0.0) is None or n >= 3
-        watched.hear(iteration(n, grad_norm=10.0**-n))
+        watched.hear(iteration(n, grad_norm=10.0**-n), now=n)
     # From 1e-3 to 1e-6 at a factor of ten for each iteration, of 2 seconds each, of which 1 has gone by.
     assert watched.seconds_left(4.0) == pytest.approx(5.0)
-    slow = Watched("a", started(), "c", 0.0)
+    slow = Watched(started(), "c", 0.0)
     for n in range(4):
-        slow.hear(iteration(n, grad_norm=1.0))
+        slow.hear(iteration(n, grad_norm=1.0), now=n)
     assert slow.seconds_left(3.0) == pytest.approx(2.0 * 97)
 
 
 def test_long_curves_are_thinned_and_old_fits_forgotten():
     board = Board()
-    board.log_event("dask_gd", started())
+    log(board, started())
     for n in range(3 * POINTS):
-        board.log_event("dask_gd", iteration(n))
+        log(board, iteration(n), time=n)
     curve = board.watched["a"].curves["iteration"]
     assert len(curve) <= POINTS
     assert curve[0] == 0
@@ -313,13 +326,13 @@ def test_long_curves_are_thinned_and_old_fits_forgotten():
     assert board.watched["a"].count == 3 * POINTS
     # Those that have ended go first.
     for i in range(FITS + 5):
-        board.log_event("dask_gd", started(f"b{i}", time=float(i)))
-        board.log_event("dask_gd", {"event": "FitEnded", "run": f"b{i}", "reason": "converged", "time": float(i)})
+        log(board, started(f"b{i}"), time=i)
+        log(board, FitEnded("converged", n_iter=1, loss=1.0, run=f"b{i}"), time=i)
     assert len(board.watched) == FITS
     assert "a" in board.watched
     assert "b0" not in board.watched
     board.log_event("another topic", {"run": "z"})
-    board.log_event("dask_gd", iteration(0, run="never heard of"))
+    log(board, iteration(0, run="never heard of"))
     assert len(board.watched) == FITS
 
 
@@ -327,8 +340,8 @@ def test_the_table_escapes_what_it_shows(monkeypatch):
     board = Board()
     monkeypatch.setattr(board, "pass_done", lambda run: (1, 0.25))
     monkeypatch.setattr(board, "reading_speed", lambda run: 123e6)
-    board.log_event("dask_gd", started(data="<script>alert(1)</script>", store="runs/a"))
-    board.log_event("dask_gd", iteration(3, loss=0.5))
+    log(board, started(data="<script>alert(1)</script>", store="runs/a"))
+    log(board, iteration(3, loss=0.5), time=3.0)
     monkeypatch.setattr(page, "now", lambda: 203.0)
     html = table(board, list(board.watched.values()), {"a": "red"})
     assert "<script>" not in html

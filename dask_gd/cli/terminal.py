@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import interrupt
 from ..errors import DaskGDError
-from ..events import Event, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, StopFit
+from ..events import Ended, Listener, Started, Stepped, StopFit
 from ..interrupt import INTERRUPTED
 from ..store.store import Store
 
@@ -135,7 +135,7 @@ def command_line() -> str:
     return shlex.join([*name, *rest])
 
 
-class CtrlC:
+class CtrlC(Listener):
     """A callback that ends a fit or a search with a store after Ctrl-C, once the iteration that runs is committed.
 
     It is also a context that handles SIGINT. Without a store, and at a second Ctrl-C, the run ends at once.
@@ -179,21 +179,28 @@ class CtrlC:
         # Not through a buffer, which may be in the middle of a line.
         os.write(2, b"\ndask-gd: stopping after this iteration is stored; Ctrl-C again to stop at once\n")
 
-    def __call__(self, event: Event) -> None:
-        """Follow the run, and end it after a commit if the user has asked for that."""
-        if isinstance(event, FitStarted):
-            self.running = True
-            if event.resumed_from is not None and not self.quiet:
-                say(f"resumed after iteration {event.resumed_from}")
-        elif isinstance(event, FitEnded):
-            self.running = False
-        # A round of a search is committed before its event.
-        elif isinstance(event, RoundEnded | SearchEnded):
-            self.running = isinstance(event, RoundEnded)
-            if self.asked:
-                raise Interrupted
-        elif isinstance(event, IterationEnded) and self.asked:
-            raise StopFit("interrupted")
+    def started(self, event: Started) -> None:
+        """Follow a fit from its start. A search, which stores nothing before its first round, may end at once."""
+        if event.kind == "search":
+            return
+        self.running = True
+        if event.resumed_from is not None and not self.quiet:
+            say(f"resumed after iteration {event.resumed_from}")
+
+    def stepped(self, event: Stepped) -> None:
+        """End the run after a commit if the user has asked for that."""
+        self.running = True
+        if not self.asked:
+            return
+        if event.kind == "search":
+            raise Interrupted
+        raise StopFit("interrupted")
+
+    def ended(self, event: Ended) -> None:
+        """End the command of a search if the user has asked for that; that of a fit is ended by `end_if_asked`."""
+        self.running = False
+        if self.asked and event.kind == "search":
+            raise Interrupted
 
     def end_if_asked(self) -> None:
         """End the command of a fit that has ended after Ctrl-C, also where Ctrl-C came with the last iteration."""

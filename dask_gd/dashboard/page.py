@@ -16,6 +16,7 @@ from bokeh.plotting import figure
 from distributed import Scheduler
 from tornado.ioloop import IOLoop
 
+from ..events import FitStarted, SearchStarted
 from .watched import Board, Watched, now
 
 logger = logging.getLogger("dask_gd")
@@ -188,7 +189,9 @@ def row(board: Board, watched: Watched, color: str) -> str:
     """Return the row of a fit or a search: what it is, how far it has come, and how fast, against reading alone."""
     # What it is.
     run = escape(watched.run)
-    fields = [str(watched.started[name]) for name in ("loss", "penalty", "solver", "data") if name in watched.started]
+    # A search has no penalty and no solver of its own.
+    names = ("loss", "penalty", "solver", "data")
+    fields = [str(getattr(watched.beginning, name)) for name in names if hasattr(watched.beginning, name)]
     description = escape(", ".join(fields))
     cells = [
         f'<td class="text"><span style="color: {color}">&#9632;</span> <b>{run}</b></td>',
@@ -201,10 +204,10 @@ def row(board: Board, watched: Watched, color: str) -> str:
     if watched.running:
         done = board.pass_done(watched.run)
     floor = board.reading_speed(watched.run)
-    if watched.is_search:
-        texts = _progress_of_search(watched)
+    if isinstance(watched.beginning, SearchStarted):
+        texts = _progress_of_search(watched, watched.beginning)
     else:
-        texts = _progress_of_fit(watched)
+        texts = _progress_of_fit(watched, watched.beginning)
     if floor is None:
         texts.append("")
     else:
@@ -215,9 +218,7 @@ def row(board: Board, watched: Watched, color: str) -> str:
         bar = f'<progress value="{share:.3f}" max="1"></progress> {share:.0%}'
     texts.append(bar)
     # How long it still takes, and what is safe.
-    seconds_left = None
-    if not watched.is_search:
-        seconds_left = watched.seconds_left(time)
+    seconds_left = watched.seconds_left(time)
     if seconds_left is None:
         texts.append("")
     else:
@@ -230,26 +231,25 @@ def row(board: Board, watched: Watched, color: str) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _progress_of_search(watched: Watched) -> list[str]:
+def _progress_of_search(watched: Watched, search: SearchStarted) -> list[str]:
     """Return the cells of a search below "step", "loss", "gradient", "rows/s" and "MB/s"."""
-    candidates = f"{watched.started['candidates']} candidates"
-    fits = watched.started["fits"]
+    candidates = f"{search.candidates} candidates"
     if not watched.count:
-        return ["", candidates, f"{fits} fits", "", ""]
+        return ["", candidates, f"{search.fits} fits", "", ""]
     return [
         f"pass {watched.last('passes'):.0f}",
         candidates,
-        f"{watched.last('running'):.0f} of {fits} fits run",
+        f"{watched.last('running'):.0f} of {search.fits} fits run",
         "",
         "",
     ]
 
 
-def _progress_of_fit(watched: Watched) -> list[str]:
+def _progress_of_fit(watched: Watched, fit: FitStarted) -> list[str]:
     """Return the cells of a fit below "step", "loss", "gradient", "rows/s" and "MB/s"."""
     step = ""
     if watched.count:
-        step = f"{watched.last('iteration'):.0f} of {watched.started['max_iter']}"
+        step = f"{watched.last('iteration'):.0f} of {fit.max_iter}"
     # An iteration without a pass may take no time.
     rows_per_second = math.nan
     megabytes_per_second = math.nan

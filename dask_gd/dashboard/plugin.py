@@ -12,6 +12,7 @@ from typing import Any
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from ..events import FitStarted, IterationEnded, SearchStarted, event_of
 from .watched import Watched
 
 #: The topic under which clients log events.
@@ -42,18 +43,20 @@ class Board(SchedulerPlugin):
         """Take up an event of dask_gd; Dask calls this for every event."""
         if topic != TOPIC:
             return
-        run = msg["run"]
-        if msg["event"] in ("FitStarted", "SearchStarted"):
-            self.watched[run] = Watched(run, msg, client=msg["client"], began=msg["time"], last_event=msg["time"])
+        event = event_of(msg)
+        time = msg["time"]
+        run = event.run
+        if isinstance(event, FitStarted | SearchStarted):
+            self.watched[run] = Watched(event, client=msg["client"], began=time, last_event=time)
             # Runs that have ended are forgotten before runs that have not.
             while len(self.watched) > FITS:
                 oldest = min(self.watched.values(), key=lambda watched: (watched.running, watched.began))
                 del self.watched[oldest.run]
                 forget(oldest.run)
         elif run in self.watched:
-            self.watched[run].hear(msg)
-            if msg["event"] == "IterationEnded":
-                show(run, msg)
+            self.watched[run].hear(event, time)
+            if isinstance(event, IterationEnded):
+                show(event)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Note that the fits of a client that has gone do not run any more; Dask calls this for every client."""
@@ -83,8 +86,7 @@ class Board(SchedulerPlugin):
         known, and where rows come otherwise: from Dask's own tasks, or asked ahead of a distant store.
         """
         # The spans that Dask keeps of the run's tasks.
-        watched = self.watched[run]
-        kind = "search" if watched.is_search else "fit"
+        kind = self.watched[run].beginning.kind
         spans = []
         extension = self.scheduler.extensions.get("spans")
         if extension is not None:
@@ -119,11 +121,11 @@ def gauges() -> dict[str, Any]:
     return {name: Gauge(f"dask_gd_{name}", description, ["fit"]) for name, description in descriptions.items()}
 
 
-def show(run: str, message: dict[str, Any]) -> None:
+def show(event: IterationEnded) -> None:
     """Set a fit's gauges."""
-    values = {**message, "rows_per_second": message["rows"] / max(message["seconds"], 1e-9)}
+    values = {**event.as_message(), "rows_per_second": event.rows / max(event.seconds, 1e-9)}
     for name, gauge in gauges().items():
-        gauge.labels(fit=run).set(values[name])
+        gauge.labels(fit=event.run).set(values[name])
 
 
 def forget(run: str) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..cluster import active_client
-from ..events import Event, Failed, FitEnded, FitStarted, IterationEnded, RoundEnded, SearchEnded, SearchStarted
+from ..events import (
+    Ended,
+    Event,
+    Failed,
+    FitStarted,
+    IterationEnded,
+    Listener,
+    RoundEnded,
+    SearchStarted,
+    Started,
+    Stepped,
+)
 from ..passes import pass_done
 from .plugin import Board
 
@@ -24,7 +35,7 @@ JOINED_WITHIN = 5.0
 NOTEBOOK = {"ipykernel"}
 
 
-class Progress:
+class Progress(Listener):
     """A callback that draws two bars: the iterations, with loss, gradient, rows/s and MB/s, and the running pass.
 
     For a search the first bar counts the fits that have ended. Nothing is drawn where standard error is neither a
@@ -49,23 +60,24 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Draw the state after an event."""
         try:
-            self._draw(event)
+            super().__call__(event)
         except BaseException:
             self._close()
             raise
 
-    def _draw(self, event: Event) -> None:
-        """Open, move or close the bars, as the event says."""
-        # A run begins.
+    def started(self, event: Started) -> None:
+        """Open the bars."""
+        name = f"{event.kind} {event.run}"
         if isinstance(event, FitStarted):
-            done = event.resumed_from or 0
-            self._open(event.run, f"fit {event.run}", total=event.max_iter, unit="it", done=done)
+            self._open(event.run, name, total=event.max_iter, unit="it", done=event.resumed_from or 0)
         elif isinstance(event, SearchStarted):
-            self._open(event.run, f"search {event.run}", total=event.fits, unit="fit", done=0)
-        elif self.bar is None:
+            self._open(event.run, name, total=event.fits, unit="fit", done=0)
+
+    def stepped(self, event: Stepped) -> None:
+        """Move the first bar."""
+        if self.bar is None:
             return
-        # A run goes on.
-        elif isinstance(event, IterationEnded):
+        if isinstance(event, IterationEnded):
             self.bar.n = event.iteration
             self.bar.set_postfix_str(
                 f"loss {event.loss:.6g}, gradient {event.grad_norm:.1e}, "
@@ -74,11 +86,16 @@ class Progress:
         elif isinstance(event, RoundEnded):
             self.bar.n = event.fits - event.running
             self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
-        # A run ends, or fails.
-        elif isinstance(event, FitEnded | SearchEnded | Failed):
-            if isinstance(event, SearchEnded):
-                self.bar.n = self.bar.total
-            self._close(ending(event))
+
+    def ended(self, event: Ended) -> None:
+        """Close the bars, with the outcome. All fits of a search have ended, also those that took no pass."""
+        if self.bar is not None and event.kind == "search":
+            self.bar.n = self.bar.total
+        self._close(event.outcome)
+
+    def failed(self, event: Failed) -> None:
+        """Close the bars, with the error."""
+        self._close(event.error)
 
     def _open(self, run: str, name: str, *, total: int, unit: str, done: int) -> None:
         """Open the bars of a run, and close those of another."""
@@ -105,15 +122,6 @@ class Progress:
         if bar is not None and reason is not None:
             bar.set_description_str(reason)
             bar.close()
-
-
-def ending(event: FitEnded | SearchEnded | Failed) -> str:
-    """Say why a run has ended, in a word or a line."""
-    if isinstance(event, FitEnded):
-        return event.reason
-    if isinstance(event, SearchEnded):
-        return f"best {event.best}"
-    return event.error
 
 
 def shown(file: Any = None) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+
+from ..events import Ended, Event, Failed, FitStarted, Listener, SearchStarted, Stepped
 
 #: Points of a curve that are remembered; when there are more, every other point goes.
 POINTS = 2_000
@@ -16,18 +18,17 @@ RECENT = 10
 
 #: Numbers that are remembered of each iteration of a fit, and of each round of a search.
 CURVES = {
-    "IterationEnded": ("iteration", "loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"),
-    "RoundEnded": ("passes", "running", "candidates", "seconds"),
+    "fit": ("iteration", "loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"),
+    "search": ("passes", "running", "candidates", "seconds"),
 }
 
 
 @dataclass
-class Watched:
+class Watched(Listener):
     """A fit or a search, as its events describe it."""
 
-    run: str
     #: The first event, with the arguments.
-    started: dict[str, Any]
+    beginning: FitStarted | SearchStarted
     client: str
     #: Seconds since the epoch of the first event, and of the last.
     began: float
@@ -39,6 +40,11 @@ class Watched:
     count: int = 0
 
     @property
+    def run(self) -> str:
+        """Return the name of the run."""
+        return self.beginning.run
+
+    @property
     def running(self) -> bool:
         """Return whether it still runs."""
         return self.status == "running"
@@ -46,12 +52,12 @@ class Watched:
     @property
     def is_search(self) -> bool:
         """Return whether it is a search."""
-        return "candidates" in self.started
+        return self.beginning.kind == "search"
 
     @property
     def committed(self) -> float | None:
         """Time of the last commit, in seconds since the epoch; None without a commit."""
-        if self.started["store"] is not None and self.count:
+        if self.beginning.store is not None and self.count:
             return self.last_event
         return None
 
@@ -62,41 +68,45 @@ class Watched:
             return values[-1]
         return float("nan")
 
-    def hear(self, message: dict[str, Any]) -> None:
-        """Take up an event other than the first."""
-        kind = message["event"]
-        self.last_event = message["time"]
-        if kind in CURVES:
-            self.count += 1
-            for name in CURVES[kind]:
-                self.curves.setdefault(name, []).append(message[name])
-            # All curves have the same length.
-            length = len(next(iter(self.curves.values())))
-            if length > POINTS:
-                self.curves = {name: values[::2] for name, values in self.curves.items()}
-        elif kind == "FitEnded":
-            self.status = message["reason"]
-        elif kind == "SearchEnded":
-            self.status = f"best {message['best']}"
-        else:
-            self.status = message["error"]
+    def hear(self, event: Event, now: float) -> None:
+        """Take up an event other than the first, at its time."""
+        self.last_event = now
+        self(event)
+
+    def stepped(self, event: Stepped) -> None:
+        """Remember the numbers of an iteration or a round."""
+        self.count += 1
+        for name in CURVES[event.kind]:
+            self.curves.setdefault(name, []).append(getattr(event, name))
+        # All curves have the same length.
+        length = len(next(iter(self.curves.values())))
+        if length > POINTS:
+            self.curves = {name: values[::2] for name, values in self.curves.items()}
+
+    def ended(self, event: Ended) -> None:
+        """Remember why the run has ended, or what it has found."""
+        self.status = event.outcome
+
+    def failed(self, event: Failed) -> None:
+        """Remember the error."""
+        self.status = event.error
 
     def seconds_left(self, now: float) -> float | None:
         """Forecast the seconds until the fit reaches ``tol`` or ``max_iter``, whichever is first.
 
         The gradient is taken to fall further at its present rate. None where there are too few iterations, or the fit
-        has ended.
+        has ended, and for a search.
         """
         gradients = np.array(self.curves.get("grad_norm", [])[-RECENT:])
-        if not self.running or len(gradients) < 3:
+        fit = self.beginning
+        if not isinstance(fit, FitStarted) or not self.running or len(gradients) < 3:
             return None
         # Steps that are left until either.
-        steps = self.started["max_iter"] - self.last("iteration")
-        tol = self.started["tol"]
-        if tol > 0 and (gradients > 0).all():
+        steps = fit.max_iter - self.last("iteration")
+        if fit.tol > 0 and (gradients > 0).all():
             rate = np.polyfit(np.arange(len(gradients)), np.log(gradients), 1)[0]
             if rate < 0:
-                steps_to_tol = np.ceil(np.log(tol / gradients[-1]) / rate)
+                steps_to_tol = np.ceil(np.log(fit.tol / gradients[-1]) / rate)
                 steps = min(steps, max(0.0, steps_to_tol))
         # Each takes as long as the last ones; the step that runs has begun with the last event.
         seconds = self.curves.get("seconds", [])

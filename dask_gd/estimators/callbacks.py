@@ -7,11 +7,11 @@ from typing import Any
 
 from sklearn.callback import CallbackContext
 
-from ..events import Event, IterationEnded, StopFit
+from ..events import IterationEnded, Listener, Stepped, StopFit
 from ..sources import Source
 
 
-class Adapter:
+class Adapter(Listener):
     """A callback of `dask_gd.events` that calls scikit-learn's callbacks, set by ``estimator.set_callbacks(...)``.
 
     Each iteration is a task of scikit-learn. Its callbacks are called at the beginning and the end of the task, with
@@ -40,7 +40,7 @@ class Adapter:
             "metadata": metadata,
         }
 
-    def __call__(self, event: Event) -> None:
+    def stepped(self, event: Stepped) -> None:
         """Pass an iteration on to scikit-learn's callbacks."""
         if not isinstance(event, IterationEnded):
             return

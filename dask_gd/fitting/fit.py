@@ -236,7 +236,7 @@ def fit(
         passes.note_memory(source)
         engine.persist()
         stack.callback(engine.release)
-        stack.enter_context(track.callbacks.hear_of_failure(engine.name))
+        stack.enter_context(track.callbacks.hear_of_failure(engine.name, kind="fit"))
         stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
         return FitRun(track, stopping).run()
 

@@ -236,7 +236,7 @@ def _run(
             if not isinstance(store, Store):
                 store = Store(store)
             run.open(stack.enter_context(store))
-        stack.enter_context(run.callbacks.hear_of_failure(engine.name))
+        stack.enter_context(run.callbacks.hear_of_failure(engine.name, kind="search"))
         stack.enter_context(passes.passes_of("search", engine.name, run.committed))
         run.callbacks.tell(run.started())
 

@@ -1,43 +1,18 @@
-"""What a fit tells its callbacks: typed events, each of which prints as one readable line.
-
-A callback is any callable of one event; ``callbacks=[print]`` follows a fit. Callbacks are called on the
-client, after the iteration they hear about has been committed. What one raises before the first pass is the fit's
-error; later it is warned of, and the callback is not called again: the fit goes on. One that raises `StopFit` ends the
-fit, with the weights of the iteration it has heard about.
-
-A callback may have a memory that a resumed fit needs: a method ``state()`` that gives a dict of arrays, and
-``restore(arrays)`` that takes them back. They are stored with each iteration. A fit that resumes tells such a callback
-of its last iteration once more, which it may or may not have heard of.
-"""
+"""The events of fits and searches: numbers and words, each of which prints as one readable line."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from .errors import CallbackWarning, InvalidArgumentError, warn
-from .model.losses import Loss
-from .results.fit_result import FitResult, result_of
-from .store.store import Checkpoint
-
-
-class StopFit(Exception):
-    """Raised by a callback to end a fit after the iteration that it has heard about, which is its result.
-
-    Parameters
-    ----------
-    reason : str
-        Becomes the result's ``reason``.
-    """
-
-    def __init__(self, reason: str = "stopped"):
-        super().__init__(reason)
-        self.reason = reason
-
+from ..errors import InvalidArgumentError
+from ..model.losses import Loss
+from ..results.fit_result import FitResult, result_of
+from ..store.store import Checkpoint
 
 #: Gives a fit's checkpoint and loss as they are at the moment.
 Snapshot = Callable[[], "tuple[Checkpoint, Loss]"]
@@ -46,28 +21,79 @@ Snapshot = Callable[[], "tuple[Checkpoint, Loss]"]
 class Event:
     """What callbacks are called with: numbers and words, in the fields of a dataclass.
 
-    A callback that raises at a start ends the fit or the search before anything is done. `StopFit` is heard where the
-    weights of an iteration, or of a round, are the result then.
+    Attributes
+    ----------
+    kind : str
+        Of the run: "fit" or "search".
+    run : str
+        Name of the run.
     """
 
-    is_start = False
-    may_stop = False
+    kind: str
+    run: str
 
     def as_message(self) -> dict[str, Any]:
-        """Return the event's name and its fields as plain values, which can be sent and written anywhere.
+        """Return the event's name, its kind and its fields as plain values, which can be sent and written anywhere.
 
         Examples
         --------
         >>> FitEnded("converged", n_iter=3, loss=np.float64(0.5)).as_message()
-        {'event': 'FitEnded', 'reason': 'converged', 'n_iter': 3, 'loss': 0.5, 'run': ''}
+        {'event': 'FitEnded', 'kind': 'fit', 'reason': 'converged', 'n_iter': 3, 'loss': 0.5, 'run': ''}
         """
-        message: dict[str, Any] = {"event": type(self).__name__}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        message: dict[str, Any] = {"event": type(self).__name__, "kind": self.kind}
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
             if isinstance(value, np.generic):
                 value = value.item()
-            message[field.name] = value
+            message[each.name] = value
         return message
+
+
+# The fields of the following are those of the dataclasses below, which order them each in its own way.
+
+
+class Started(Event):
+    """A run is about to begin. A callback that raises now ends it before anything is done.
+
+    Attributes
+    ----------
+    data, loss : str
+        The rows, and the loss.
+    rows, nbytes : int
+        Of a pass over all data.
+    store : str or None
+        Where iterations or rounds are committed.
+    resumed_from : int or None
+        The stored iteration of a fit, or the number of stored rounds of a search, from which the run goes on.
+    """
+
+    data: str
+    loss: str
+    rows: int
+    nbytes: int
+    store: str | None
+    resumed_from: int | None
+
+
+class Stepped(Event):
+    """A step has been committed: an iteration of a fit, or a round of a search. `StopFit` ends a fit here.
+
+    Attributes
+    ----------
+    seconds : float
+        Duration of the step.
+    """
+
+    seconds: float
+
+
+class Ended(Event):
+    """A run has stopped, other than by an error."""
+
+    @property
+    def outcome(self) -> str:
+        """Return in a line why a fit has stopped, or what a search has found."""
+        raise NotImplementedError
 
 
 class OfIteration(Event):
@@ -113,14 +139,14 @@ class OfIteration(Event):
 
 
 @dataclass(frozen=True)
-class FitStarted(Event):
+class FitStarted(Started):
     """A fit is about to make its first pass; ``resumed_from`` is the stored iteration it goes on from, or None.
 
     ``run`` names it in its other events and its tasks; ``rows`` and ``nbytes`` are those of a pass over all data,
     ``store`` is where iterations are committed, or None, and ``tol`` the gradient that ends it, 0 if none does.
     """
 
-    is_start = True
+    kind = "fit"
 
     run: str
     data: str
@@ -145,14 +171,14 @@ class FitStarted(Event):
 
 
 @dataclass(frozen=True)
-class IterationEnded(OfIteration):
+class IterationEnded(OfIteration, Stepped):
     """An iteration has been committed. Iteration 0 is the start itself, before any step.
 
     ``loss`` and ``grad_norm`` are those of the iteration's weights; ``passes``, ``rows``, ``bytes_read`` (decoded) and
     ``seconds`` are what this iteration took.
     """
 
-    may_stop = True
+    kind = "fit"
 
     iteration: int
     loss: float
@@ -183,13 +209,20 @@ class IterationEnded(OfIteration):
 
 
 @dataclass(frozen=True)
-class FitEnded(OfIteration):
+class FitEnded(OfIteration, Ended):
     """The fit has stopped, and why: see `FitResult.reason`."""
+
+    kind = "fit"
 
     reason: str
     n_iter: int
     loss: float
     run: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """Return the reason."""
+        return self.reason
 
     def __str__(self) -> str:
         return f"stopped after {self.n_iter} iterations: {self.reason}, loss {self.loss:.10g}"
@@ -201,19 +234,20 @@ class Failed(Event):
 
     run: str
     error: str
+    kind: str = field(default="fit", repr=False)
 
     def __str__(self) -> str:
         return f"{self.run} failed: {self.error}"
 
 
 @dataclass(frozen=True)
-class SearchStarted(Event):
+class SearchStarted(Started):
     """A search is about to begin; its ``fits`` are each candidate's, one without each fold and one with all rows.
 
     ``resumed_from`` is the number of rounds that the store holds, or None.
     """
 
-    is_start = True
+    kind = "search"
 
     run: str
     data: str
@@ -231,13 +265,13 @@ class SearchStarted(Event):
 
 
 @dataclass(frozen=True)
-class RoundEnded(Event):
+class RoundEnded(Stepped):
     """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`.
 
     ``candidates`` still run, in ``running`` of all ``fits``; the round has taken ``seconds``.
     """
 
-    may_stop = True
+    kind = "search"
 
     passes: int
     running: int
@@ -251,96 +285,39 @@ class RoundEnded(Event):
 
 
 @dataclass(frozen=True)
-class SearchEnded(Event):
+class SearchEnded(Ended):
     """All fits of a search have ended; ``best`` are the parameters of the best candidate."""
+
+    kind = "search"
 
     run: str
     best: str
     passes: float
 
+    @property
+    def outcome(self) -> str:
+        """Return the parameters of the best candidate."""
+        return f"best {self.best}"
+
     def __str__(self) -> str:
         return f"search {self.run} ended after {self.passes:.3g} passes, best {self.best}"
 
 
-Callback = Callable[[Event], object]
+ALL = (FitStarted, IterationEnded, FitEnded, SearchStarted, RoundEnded, SearchEnded, Failed)
+
+#: The events by the name that their messages have.
+EVENTS: dict[str, type[Event]] = {event_type.__name__: event_type for event_type in ALL}
 
 
-class Callbacks:
-    """The callbacks of a fit or a search."""
+def event_of(message: Mapping[str, Any]) -> Event:
+    """Return the event of which this is the message; what a sender has put beside its fields is left out.
 
-    def __init__(self, callbacks: Iterable[Callback] = ()):
-        self.given = tuple(callbacks)
-        self.raised: set[int] = set()
-
-    def tell(self, event: Event, only_with_memory: bool = False, snapshot: Snapshot | None = None) -> None:
-        """Call each with the event, which meanwhile has the model so far at hand.
-
-        Raises StopFit, if one of them did of an iteration, when all have heard of it.
-        """
-        with event.showing(snapshot) if isinstance(event, OfIteration) else contextlib.nullcontext():
-            stop = self._call_each(event, only_with_memory)
-        if stop is not None and event.may_stop:
-            raise stop
-
-    def _call_each(self, event: Event, only_with_memory: bool) -> StopFit | None:
-        stop = None
-        for i, callback in enumerate(self.given):
-            if i in self.raised or (only_with_memory and not remembers(callback)):
-                continue
-            if event.is_start:
-                # Nothing has been done that could be lost.
-                callback(event)
-                continue
-            try:
-                callback(event)
-            except StopFit as error:
-                stop = error
-            except Exception as error:
-                self._give_up(i, error, f"of: {event}")
-        return stop
-
-    @contextlib.contextmanager
-    def hear_of_failure(self, run: str) -> Iterator[None]:
-        """Tell them if what follows ends with an error, or is interrupted."""
-        try:
-            yield
-        except BaseException as error:
-            said = str(error).partition("\n")[0]
-            failed = Failed(run, f"{type(error).__name__}: {said}" if said else type(error).__name__)
-            for i, callback in enumerate(self.given):
-                # What these raise now is not the error to hear of.
-                with contextlib.suppress(Exception):
-                    if i not in self.raised:
-                        callback(failed)
-            raise
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the memories of the callbacks that have one, as arrays by name."""
-        found: dict[str, np.ndarray] = {}
-        for i, callback in enumerate(self.given):
-            if remembers(callback) and i not in self.raised:
-                try:
-                    found |= {f"{i}-{name}": np.asarray(array) for name, array in callback.state().items()}  # type: ignore[attr-defined]
-                except Exception as error:
-                    self._give_up(i, error, "when asked for its state")
-        return found
-
-    def _give_up(self, i: int, error: Exception, when: str) -> None:
-        self.raised.add(i)
-        warn(
-            f"The callback {self.given[i]!r} raised {type(error).__name__}: {error}; it is not called again, and the "
-            f"fit goes on. To end a fit raise dask_gd.events.StopFit. It was told {when}",
-            CallbackWarning,
-        )
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Give them back, to the callbacks in the same places."""
-        for i, callback in enumerate(self.given):
-            own: dict[str, Any] = {n.partition("-")[2]: a for n, a in arrays.items() if n.partition("-")[0] == str(i)}
-            if own and remembers(callback):
-                callback.restore(own)  # type: ignore[attr-defined]
-
-
-def remembers(callback: Callback) -> bool:
-    """Return whether a callback has a memory that is stored with each iteration."""
-    return callable(getattr(callback, "state", None)) and callable(getattr(callback, "restore", None))
+    Examples
+    --------
+    >>> ended = FitEnded("converged", n_iter=3, loss=0.5)
+    >>> event_of({**ended.as_message(), "time": 12.0}) == ended
+    True
+    """
+    event_type = EVENTS[message["event"]]
+    names = {each.name for each in fields(event_type)}  # type: ignore[arg-type]
+    return event_type(**{name: value for name, value in message.items() if name in names})
