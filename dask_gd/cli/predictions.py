@@ -12,7 +12,7 @@ import zarr
 from ..errors import InvalidArgumentError
 from ..results.fit_result import load
 from ..results.prediction import write
-from ..sources.source import _location
+from ..sources.opening import group_location
 from .options import Rows, check_cluster, check_output, cluster_of, cluster_options, dataset_of
 from .terminal import Command, say
 
@@ -71,7 +71,7 @@ def predict(
 def group_of(source: str) -> zarr.Group:
     """Open a Zarr group, or refuse anything else."""
     try:
-        return zarr.open_group(_location(source), mode="r")
+        return zarr.open_group(group_location(source), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise InvalidArgumentError(f"{source} is not a Zarr group.") from error
 

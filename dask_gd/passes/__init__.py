@@ -1,11 +1,14 @@
 """Passes over the data: sums over the rows, computed by Dask with a fixed shape, whatever the cluster."""
 
 from .checks import check_values
-from .evaluation import evaluate, in_threads, largest_target, passes_of, persist, release, unpersist
+from .evaluation import evaluate, in_threads, largest_target, persist, release, unpersist
 from .plan import draw_partitions, note_memory
-from .task import pass_done
+from .reduction import passes_of, reduce_rows
+from .task import PartitionRows, Work, pass_done
 
 __all__ = [
+    "PartitionRows",
+    "Work",
     "check_values",
     "draw_partitions",
     "evaluate",
@@ -15,6 +18,7 @@ __all__ = [
     "pass_done",
     "passes_of",
     "persist",
+    "reduce_rows",
     "release",
     "unpersist",
 ]

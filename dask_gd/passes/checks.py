@@ -5,47 +5,54 @@ Errors name the array and the row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, NonFiniteError
-from ..kernels.base import Sums
+from ..kernels.base import Request, Sums
+from ..model.losses import Loss
 from ..sources import Rows
 from ..sources.column import TaskColumn
-from .plan import Work
 
 #: Columns whose values enter the sums, so that a value that is not finite shows there.
 SUMMED = ("weight", "offset")
 
 
-def check(rows: Rows, total: Sums, work: Work, partition: int, blocks: tuple) -> None:
+def check(
+    rows: Rows,
+    total: Sums,
+    loss: Loss,
+    request: Request,
+    columns_of_rows: Callable[[], dict[str, TaskColumn]],
+) -> None:
     """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
 
-    ``total`` are the sums up to these rows. No row is inspected unless one of the sums is non-finite: 0 * NaN and
-    0 * infinity are NaN, so that a bad value in any row makes the gradient, or in the first pass the sum of squares,
-    non-finite whatever the weights are.
+    ``total`` are the sums up to these rows, and ``columns_of_rows`` returns where the values are from. No row is
+    inspected unless one of the sums is non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in any row
+    makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
     """
     is_good = _all_finite(rows, total)
     if rows.weight is not None:
         is_good = is_good and bool((rows.weight >= 0).all())
-    is_first = work.request.moments or work.request.targets
+    is_first = request.moments or request.targets
     if is_good and not is_first:
         return
-    columns = work.reader.bind(partition, blocks)
+    columns = columns_of_rows()
     if not is_good:
         # A bad value is named by its row. Without any, squares have overflowed, which is a matter of units.
         check_values(rows, columns)
-        _check_squares(total, work, columns)
+        _check_squares(total, loss, columns)
         # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
         if not is_first:
             return
     # Later passes read the same targets.
-    bad = work.loss.bad_target(rows.y)
+    bad = loss.bad_target(rows.y)
     if bad is not None and bad.any():
         row, output = np.argwhere(bad)[0]
         raise DataError(
-            f"The {work.loss.name} loss takes targets {work.loss.targets}; found {rows.y[row, output]:g} "
+            f"The {loss.name} loss takes targets {loss.targets}; found {rows.y[row, output]:g} "
             f"in row {rows.number(row)} of {columns['y'].name!r}."
         )
 
@@ -60,12 +67,12 @@ def _all_finite(rows: Rows, total: Sums) -> bool:
     return all(each is None or np.isfinite(each).all() for each in sums)
 
 
-def _check_squares(total: Sums, work: Work, columns: dict[str, TaskColumn]) -> None:
+def _check_squares(total: Sums, loss: Loss, columns: dict[str, TaskColumn]) -> None:
     """Refuse a feature whose sum of squares overflows."""
     if total.moments is None:
         return
     squares = total.moments.features
-    if total.curvature is not None and work.loss.curvature_bound is not None:
+    if total.curvature is not None and loss.curvature_bound is not None:
         squares = squares + np.diagonal(total.curvature[:, :, 0])
     if not np.isfinite(squares).all():
         feature = int(np.argmin(np.isfinite(squares)))

@@ -1,16 +1,11 @@
-"""One pass over the data: a task for each group of partitions, and a tree reduction with a fixed fan-in.
-
-The part that all tasks need (query, loss, request, reader) is one node of the graph, so that it travels once to each
-worker and can be computed again if a worker dies with it.
+"""One pass over the data at a query: loss, gradient, and whatever else a solver asks for, summed over all rows.
 
 The scheduler is Dask's choice: the active `distributed.Client`, or its local threads.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,27 +13,31 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import get_scheduler
-from dask.delayed import Delayed
 from dask.system import CPU_COUNT
-from dask.typing import Key
-from distributed import futures_of, span
+from distributed import futures_of
 
-from ..cluster import IN_THREADS, active_client, compare_versions, compute, telling_commits, threads_of
+from ..cluster import IN_THREADS, active_client, compare_versions, compute, threads_of
 from ..errors import InvalidArgumentError
-from ..kernels.base import FAN_IN_BYTES, Request, Sums, copies_of, curvatures, expand_class_pairs, fan_in, sums_bytes
+from ..kernels.base import (
+    FAN_IN_BYTES,
+    Request,
+    Sums,
+    combine,
+    copies_of,
+    curvatures,
+    expand_class_pairs,
+    fan_in,
+    sums_bytes,
+)
 from ..kernels.riding import RidingSums
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.column import Column
-from .graph import sum_of_tasks
-from .plan import LITERAL_BYTES, Work, group_into_tasks, nbytes_of, place, preferred_workers
-from .task import _running, drop, gradient
+from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, place, preferred_workers
+from .reduction import reduce_rows
+from .task import AtQuery, Work, drop
 
 logger = logging.getLogger("dask_gd")
-
-
-#: The spans of the fits and searches that run, as Dask annotates tasks with them.
-_spans: dict[str, dict[str, Any]] = {}
 
 
 def evaluate(
@@ -97,11 +96,8 @@ def evaluate(
 
     # Small partitions share a task, where the sums of all of them fit into the memory of a single worker.
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
-    numbers: Sequence[int] = partitions
-    if blocks is None:
-        if len(partitions) * nbytes <= FAN_IN_BYTES:
-            groups = group_into_tasks(source, partitions, sum(threads.values()))
-        numbers = range(len(groups))
+    if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
+        groups = group_into_tasks(source, partitions, sum(threads.values()))
 
     # Rows that a worker has kept are read there again.
     annotations: dict[str, Any] = {}
@@ -112,24 +108,22 @@ def evaluate(
         if preferred:
             annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
 
-    work = Work(reader, query, loss, request, groups=groups, keep=keep_as, key=key)
-    _running[key] = len(groups), []
-    total = sum_of_tasks(
-        key,
-        task=gradient,
-        work=work,
-        numbers=numbers,
-        blocks=blocks,
-        width=fan_in(nbytes),
-        literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
-        at_once=len(groups) < len(partitions),
-        annotations=annotations,
-    )
-    try:
-        one_task = blocks is None and len(groups) == 1
-        sums = _computed(total, source, work, run, one_task)
-    finally:
-        del _running[key]
+    work = Work(reader, AtQuery(query, loss, request), groups=groups, key=key, keep=keep_as)
+    # Dask advises against graphs that hold this much; here it is sent once.
+    large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
+    with dask.config.set(large):
+        sums = reduce_rows(
+            work,
+            blocks,
+            add=combine,
+            name="gd-gradient",
+            data=source.x.name,
+            what=f"pass {key}",
+            run=run,
+            width=fan_in(nbytes),
+            literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
+            annotations=annotations,
+        )
     return _with_whole_curvature(sums, loss, request)
 
 
@@ -149,21 +143,6 @@ def _nbytes_of_sums(query: np.ndarray, loss: Loss, request: Request) -> int:
     candidates = m + bool(request.kernel)
     nbytes = sums_bytes(q, k, candidates, curvatures(k, loss, request))
     return copies_of(request.kernel, m) * nbytes
-
-
-def _computed(total: Delayed, source: Source, work: Work, run: str, one_task: bool) -> Any:
-    """Return the sums over all of a pass's rows, computed where Dask would."""
-    # Dask advises against graphs that hold this much; here it is sent once.
-    large = {"distributed.admin.large-graph-warning-threshold": 4 * work.query.nbytes + (10 << 20)}
-    with dask.config.set(large), dask.annotate(**_spans.get(run, {})):
-        [[sums]] = compute(
-            total,
-            run=run,
-            what=f"pass {work.key}",
-            named=partial(_rows_named, source, work.groups),
-            one_task=one_task,
-        )
-    return sums
 
 
 def persist(source: Source) -> Source:
@@ -190,25 +169,6 @@ def unpersist(source: Source) -> None:
     for column in source.columns:
         for future in futures_of(column.persistent):
             future.release()
-
-
-@contextlib.contextmanager
-def passes_of(kind: str, run: str, committed: Callable[[], str]) -> Iterator[None]:
-    """Name the passes of a fit or a search: a span on Dask's dashboard, and in errors the last commit.
-
-    The span is not put around it all: Dask does not fuse a layer with others that were made outside of it.
-    """
-    if active_client() is None:
-        yield
-        return
-    # A span's annotation, for each pass to put around its own tasks.
-    with span(f"gd-{kind}-{run}"):
-        _spans[run] = {"span": dask.get_annotations()["span"]}
-    try:
-        with telling_commits(run, committed):
-            yield
-    finally:
-        del _spans[run]
 
 
 def release(source: Source, run: str) -> None:
@@ -240,17 +200,3 @@ def largest_target(source: Source) -> int:
     finite = da.where(da.isfinite(targets), targets, 0)
     [largest] = compute(finite.max(), what="the count of the classes")
     return max(1, int(largest))
-
-
-def _rows_named(source: Source, groups: tuple[tuple[int, ...], ...], task: Key) -> str:
-    """Return the rows that the task of this key sums over, in words."""
-    if not (isinstance(task, tuple) and "gd-gradient" in str(task[0]) and isinstance(task[1], int)):
-        return f"Task {task}"
-    # A group's partitions are those between its first and its last, all of them or a sample.
-    group = groups[task[1]]
-    first = group[0]
-    last = group[-1]
-    rows = f"(rows {source.bounds[first]}-{source.bounds[last + 1] - 1}) of {source.x.name!r}"
-    if first == last:
-        return f"Partition {first} {rows}"
-    return f"One of partitions {first} to {last} {rows}"

@@ -16,7 +16,6 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
-from ..kernels.base import combine
 from ..sources.blocks import Blocks
 
 
@@ -29,9 +28,9 @@ def sum_of_tasks(
     width: int,
     literal: bool,
     at_once: bool,
-    annotations: dict[str, Any] | None = None,
-    add: Callable = combine,
-    name: str = "gd-gradient",
+    annotations: dict[str, Any],
+    add: Callable,
+    name: str,
 ) -> Delayed:
     """Return the sum of the results of ``task(work, i, blocks)`` for the i-th of the numbers: a list with one item.
 
@@ -52,7 +51,7 @@ def sum_of_tasks(
         How many sums are added up at a time, in the order of the tasks.
     at_once : bool
         Add up in a single task, in the same order.
-    annotations : dict, optional
+    annotations : dict
         Dask's, for these tasks, beside those that hold where this is called.
     add : callable
         Adds up two of the tasks' sums.
@@ -84,7 +83,7 @@ def sum_of_tasks(
     # Annotations are the tasks' alone, so that these have a layer of their own.
     of_blocks = f"gd-blocks-{key}"
     of_sums = f"gd-sum-{key}"
-    all_annotations = {**dask.get_annotations(), **(annotations or {})}
+    all_annotations = {**dask.get_annotations(), **annotations}
     layers = {
         of_blocks: MaterializedLayer(shared),
         of_tasks: MaterializedLayer(parts, annotations=all_annotations),

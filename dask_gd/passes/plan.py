@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..cluster import active_client
-from ..kernels.base import Request
-from ..model.losses import Loss
-from ..sources import Reader, Source
+from ..sources import Source
 from ..sources.plan import PARTITION_BYTES
 
 logger = logging.getLogger("dask_gd")
@@ -24,21 +22,6 @@ LITERAL_BYTES = 64 << 10
 #: Tasks for each of the cluster's threads, where partitions are so small that a task may handle several: enough for
 #: threads that are done early to help the others. The sums keep their order, one for each partition.
 TASKS_EACH = 4
-
-
-class Work(NamedTuple):
-    """The part of a pass that all of its tasks have in common."""
-
-    reader: Reader
-    query: np.ndarray
-    loss: Loss
-    request: Request
-    #: The partitions of each task.
-    groups: tuple[tuple[int, ...], ...]
-    #: The run and the number of its pass, if rows are to be kept for the next.
-    keep: tuple[str, int] | None
-    #: Names the pass.
-    key: str
 
 
 def group_into_tasks(
@@ -73,7 +56,7 @@ def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:
 
 
 def place(preferred: dict[int, str], key: tuple) -> str | None:
-    """Return the worker on which a task of `gradient` should run; Dask calls this with the task's key."""
+    """Return the worker on which a task of a pass should run; Dask calls this with the task's key."""
     return preferred.get(key[1])
 
 

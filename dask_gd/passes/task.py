@@ -3,46 +3,75 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from distributed.metrics import context_meter
 
-from ..kernels.base import PartitionSums, make_kernel
+from ..kernels.base import PartitionSums, Request, make_kernel
+from ..model.losses import Loss
+from ..sources import Reader, Rows
 from ..sources.cache import cache
+from ..sources.column import TaskColumn
 from ..worker_env import keep_pages, one_blas_thread, relieve
 from .checks import check
-from .plan import Work
 
 #: The passes that this process has asked for: the number of tasks, and an entry for each task that has ended in it.
 _running: dict[str, tuple[int, list[None]]] = {}
 
 
-def gradient(work: Work, number: int, blocks: tuple = ()) -> list[PartitionSums]:
+class PartitionRows(NamedTuple):
+    """The rows of a partition, as its task reads them."""
+
+    partition: int
+    #: The number of the partition with rows of it, a few chunks at a time. Each Rows is valid until the next.
+    windows: Iterator[tuple[int, Rows]]
+    reader: Reader
+    blocks: tuple
+
+    def columns(self) -> dict[str, TaskColumn]:
+        """Return where the values are from, by role."""
+        return self.reader.bind(self.partition, self.blocks)
+
+
+class Summation(Protocol):
+    """What a pass sums over the rows of a partition; it travels to the tasks."""
+
+    def __call__(self, rows_of_partition: PartitionRows, /) -> Any:
+        """Return the sums."""
+        ...
+
+
+class Work(NamedTuple):
+    """The part of a pass that all of its tasks have in common."""
+
+    reader: Reader
+    summation: Summation
+    #: The partitions of each task.
+    groups: tuple[tuple[int, ...], ...]
+    #: Names the pass.
+    key: str
+    #: The run and the number of its pass, if rows are to be kept for the next.
+    keep: tuple[str, int] | None = None
+
+
+def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
     """Return the sums over each partition of a group, whose rows are read a few chunks at a time: the task."""
     reader = work.reader
     sums = []
     keep_pages()
-    # A value that overflows or is undefined shows in the sums, and `check` says it better than a warning.
+    # A value that overflows or is undefined shows in the sums, and checks of these say it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
     rows_of_group = reader(work.groups[number], *blocks, keep=work.keep)
     with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of_group) as windows:
         for partition, windows_of_partition in groupby(windows, itemgetter(0)):
-            kernel = make_kernel(
-                partition,
-                query=work.query,
-                loss=work.loss,
-                request=work.request,
-                dtype=reader.dtype,
-                p=reader.features,
-            )
-            for _, rows in windows_of_partition:
-                with context_meter.meter("compute"):
-                    kernel.add_rows(rows)
-                    check(rows, kernel.total, work, partition, blocks)
-            sums.append(kernel.sums())
-    # The worker's memory is given back before the next task.
+            rows = PartitionRows(partition, windows_of_partition, reader, blocks)
+            sums.append(work.summation(rows))
+    # The worker's memory is given back before the next task. Dask counts memory that is kept as used, and may pause
+    # the worker for it.
     if work.keep is not None:
         cache.shrink()
     relieve()
@@ -51,6 +80,31 @@ def gradient(work: Work, number: int, blocks: tuple = ()) -> list[PartitionSums]
         _, ended = _running[work.key]
         ended.append(None)
     return sums
+
+
+class AtQuery(NamedTuple):
+    """The sums of a kernel over the rows of a partition, at a query: loss and gradient, and what a request asks for."""
+
+    query: np.ndarray
+    loss: Loss
+    request: Request
+
+    def __call__(self, rows_of_partition: PartitionRows) -> PartitionSums:
+        """Return the sums, whose rows have been checked."""
+        reader = rows_of_partition.reader
+        kernel = make_kernel(
+            rows_of_partition.partition,
+            query=self.query,
+            loss=self.loss,
+            request=self.request,
+            dtype=reader.dtype,
+            p=reader.features,
+        )
+        for _, rows in rows_of_partition.windows:
+            with context_meter.meter("compute"):
+                kernel.add_rows(rows)
+                check(rows, kernel.total, self.loss, self.request, rows_of_partition.columns)
+        return kernel.sums()
 
 
 def pass_done(run: str) -> tuple[int, float] | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import numpy as np
@@ -14,18 +13,15 @@ import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..cluster import compute
+from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..kernels.base import FAN_IN
-from ..passes.graph import sum_of_tasks
-from ..sources import Reader, Source
-from ..sources.blocks import paired
+from ..sources import Source
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.column import Column
 from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
 from ..sources.lazy import is_lazy
+from ..sources.source import task_input
 from ..validate import is_whole
-from ..worker_env import keep_pages, one_blas_thread, relieve
 
 
 class Transformer(TransformerMixin, BaseEstimator):
@@ -214,46 +210,18 @@ def one_pass(
     if weight is not None:
         columns["weight"] = weight.aligned(bounds)
     # Tasks read stored columns themselves, and are given the blocks of others.
-    in_tasks = {role: column.for_tasks() for role, column in columns.items()}
-    reader = Reader(bounds, x.dtype, features=x.shape[1], outputs=0, columns=in_tasks)
-    given = [column for role, column in columns.items() if in_tasks[role].takes_block]
-    total = sum_of_tasks(
-        uuid.uuid4().hex,
-        summed,
-        Summary(reader, summary, add),
-        numbers=range(len(bounds) - 1),
-        blocks=paired(given),
-        width=FAN_IN,
-        literal=True,
-        at_once=False,
-        add=add,
-        name="gd-rows",
-    )
+    reader, blocks = task_input(columns, bounds, x.dtype)
+    each_alone = tuple((i,) for i in range(len(bounds) - 1))
+    work = passes.Work(reader, partial(summed, summary=summary, add=add), each_alone, uuid.uuid4().hex)
     # Rows in memory are not sent to a cluster.
     settings = {}
     if x.memory is not None:
         settings = {"scheduler": "threads"}
     with dask.config.set(settings):
-        [[result]] = compute(total, what="a pass over X")
-    return result
+        return passes.reduce_rows(work, blocks, add=add, name="gd-rows", data=x.name, what="a pass over X")
 
 
-class Summary(NamedTuple):
-    """The arguments that all tasks of a pass over X have in common."""
-
-    reader: Reader
-    summary: Callable
-    add: Callable
-
-
-def summed(work: Summary, number: int, blocks: tuple = ()) -> list:
-    """Return the summary of a partition, in a list: the task of a pass."""
-    reader, summary, add = work
-    # The settings of a task in a pass of a fit: a single BLAS thread, and memory that is kept between windows.
-    keep_pages()
-    with one_blas_thread(), contextlib.closing(reader((number,), *blocks)) as windows:
-        columns = reader.bind(number, blocks)
-        partition_summary = reduce(add, (summary(rows, columns) for _, rows in windows))
-    # Dask counts memory that is kept as used, and may pause the worker for it.
-    relieve()
-    return [partition_summary]
+def summed(rows_of_partition: passes.PartitionRows, summary: Callable, add: Callable) -> Any:
+    """Return the summary of a partition, added up window by window."""
+    columns = rows_of_partition.columns()
+    return reduce(add, (summary(rows, columns) for _, rows in rows_of_partition.windows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -14,7 +15,7 @@ from .column import Column
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .metadata import named_array, understood
-from .source import Source, _location
+from .source import Source
 
 
 def open(
@@ -89,7 +90,7 @@ def open(
             if isinstance(path, zarr.Group):
                 group = path
             else:
-                group = zarr.open_group(_location(path), mode="r")
+                group = zarr.open_group(group_location(path), mode="r")
     except (FileNotFoundError, zarr.errors.ContainsArrayError) as error:
         raise InvalidArgumentError(f"{path} is not a Zarr group.") from error
     if missing not in ("error", "fill"):
@@ -251,3 +252,13 @@ def _beside_source(source: Source, role: str, argument: str, values: Any) -> Col
     check_shapes(source.x, source.y, **{role: column})
     column.check("error", 0, rows)
     return column.aligned(source.bounds)
+
+
+def group_location(path: str | os.PathLike) -> str:
+    """Return the URL of a group, or its absolute path, which must exist."""
+    if "://" in str(path):
+        return str(path)
+    if not Path(path).exists():
+        raise InvalidArgumentError(f"{path}: no such Zarr group.")
+    # Workers may run in another directory.
+    return os.path.abspath(path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,25 +156,18 @@ class Source:
 
     def _tasks(self, in_process: bool) -> TaskInput:
         """Return the input of tasks, which may be in this process."""
-        in_tasks = {role: column.for_tasks(in_process) for role, column in self.by_role.items()}
         present = None
         if self.present is not None:
             present = self.present.columns
-        reader = Reader(
-            bounds=self.bounds,
-            dtype=self.dtype,
-            features=self.shape[1],
+        return task_input(
+            self.by_role,
+            self.bounds,
+            self.dtype,
             outputs=self.outputs or 1,
-            columns=in_tasks,
             drop=self.nan == "drop",
             present=present,
+            in_process=in_process,
         )
-        # The reader takes the blocks in the order of the roles.
-        given_as_blocks = []
-        for role, column in self.by_role.items():
-            if in_tasks[role].takes_block:
-                given_as_blocks.append(column)
-        return TaskInput(reader, paired(given_as_blocks))
 
     @property
     def reader(self) -> Reader:
@@ -274,11 +265,30 @@ def _short(layout: tuple) -> str:
     return hashlib.blake2b(repr(layout).encode(), digest_size=8).hexdigest()
 
 
-def _location(path: str | os.PathLike) -> str:
-    """Return the URL of a group, or its absolute path, which must exist."""
-    if "://" in str(path):
-        return str(path)
-    if not Path(path).exists():
-        raise InvalidArgumentError(f"{path}: no such Zarr group.")
-    # Workers may run in another directory.
-    return os.path.abspath(path)
+def task_input(
+    by_role: dict[str, Column],
+    bounds: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    outputs: int = 0,
+    drop: bool = False,
+    present: tuple[int, ...] | None = None,
+    in_process: bool = False,
+) -> TaskInput:
+    """Return the input of tasks that read the partitions of these columns, see `Reader`.
+
+    ``in_process``: the tasks run in threads of this process.
+    """
+    in_tasks = {role: column.for_tasks(in_process) for role, column in by_role.items()}
+    reader = Reader(
+        bounds=bounds,
+        dtype=dtype,
+        features=by_role["x"].shape[1],
+        outputs=outputs,
+        columns=in_tasks,
+        drop=drop,
+        present=present,
+    )
+    # The reader takes the blocks in the order of the roles.
+    given_as_blocks = [column for role, column in by_role.items() if in_tasks[role].takes_block]
+    return TaskInput(reader, paired(given_as_blocks))
