@@ -25,6 +25,7 @@ from zarr.storage import LocalStore, StorePath
 from ..cluster import active_client
 from ..errors import ClusterError, InvalidTypeError
 from ..sources.gate import gated
+from ..worker_env import process_name
 
 #: Name of a variable that has none.
 NAME = "prediction"
@@ -54,27 +55,23 @@ class Target:
         marker = self.where.marker
         # A worker on another disk would write where nobody looks.
         if marker is not None and not os.path.exists(marker):
-            raise ClusterError(
-                f"{_this_process()} does not see {os.path.dirname(marker)}, where {place} is being written; is it on a "
-                "disk that all workers share? Nothing was written."
+            raise _error_here(
+                f"does not see {os.path.dirname(marker)}, where {place} is being written; is it on a disk that all "
+                "workers share? Nothing was written."
             )
         try:
             self.array[region] = block
         except OSError as error:
-            raise ClusterError(f"{_this_process()} cannot write a chunk of {place}: {error}") from error
+            raise _error_here(f"cannot write a chunk of {place}: {error}") from error
         if marker is not None and not os.path.exists(marker):
             # The client has given up meanwhile, and removed everything else.
             shutil.rmtree(os.path.dirname(marker), ignore_errors=True)
 
 
-def _this_process() -> str:
-    """Name this process in an error."""
-    from distributed import get_worker
-
-    try:
-        return f"Worker {get_worker().address}"
-    except ValueError:
-        return "This process"
+def _error_here(message: str) -> ClusterError:
+    """Return an error about this process, whose name begins the sentence."""
+    name = process_name()
+    return ClusterError(f"{name[0].upper()}{name[1:]} {message}")
 
 
 def fill(data: Any, store: Store, template: Store, where: Where) -> None:
