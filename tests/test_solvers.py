@@ -406,9 +406,7 @@ def test_lbfgs_forgets_all_but_its_last_pairs():
 
 def test_a_flat_objective_is_survived_by_every_automatic_rate():
     zero = np.zeros((3, 1, 1))
-    nothing = Objective(
-        np.zeros(1), zero, np.zeros((3, 3, 1)), np.zeros(3), None, nonsmooth(L2(0.0), 2, 3), zero, 2, True
-    )
+    nothing = Objective(np.zeros(1), zero, np.zeros((3, 3, 1)), zero, None, nonsmooth(L2(0.0), 2, 3), zero, 2, True)
     for solver in FIRST_ORDER + SECOND_ORDER:
         state = solver.step(solver.init(np.ones((3, 1, 1)), ROUNDING), nothing)
         assert_array_equal(state.query, np.ones_like(state.query))

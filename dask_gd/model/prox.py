@@ -24,6 +24,11 @@ class NonSmooth(NamedTuple):
         return bool(self.strength.any())
 
     @property
+    def free(self) -> np.ndarray:
+        """True for each weight that has no part in it, (q, 1, 1)."""
+        return self.strength == 0
+
+    @property
     def grouped(self) -> bool:
         """True if weights have groups."""
         return bool(self.groups.size)

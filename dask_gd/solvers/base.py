@@ -10,9 +10,9 @@ generic. Every State has
 A State may have ``curvature``, and ``order`` (), 1 or 2 if the gradient at the query should be to the last one as that
 to the one before, or as its square.
 
-So iteration t of a fit is: one pass at ``query``, one ``step``, one commit. Inner products are taken in `dot` only, and
-everything else is elementwise, so that a solver can run on weights that live in blocks. `Newton` needs the
-whole matrix.
+So iteration t of a fit is: one pass at ``query``, one ``step``, one commit. Weights are touched by the operations of
+`vectors` only, so that a solver can run on weights that live in blocks. `Newton`, `ADMM` and `LocalSGD` need the whole
+array.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..kernels.base import BOUND, GRAM_LIMIT, Request
+from . import vectors
 from .objective import Objective
+from .vectors import Vector
 
 
 @runtime_checkable
@@ -45,14 +47,9 @@ class Solver(Protocol):
         """
         ...
 
-    def init(self, weights: np.ndarray, rounding: float) -> Any: ...
+    def init(self, weights: Vector, rounding: float) -> Any: ...
     def request(self, state: Any) -> Request: ...
     def step(self, state: Any, objective: Objective) -> Any: ...
-
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return inner products over features and outputs, for each candidate: (q, k, m), (q, k, m) -> (m,)."""
-    return np.einsum("qkm,qkm->m", a, b)
 
 
 def curvature_request(q: int) -> Request:
@@ -73,4 +70,4 @@ def lipschitz(objective: Objective) -> float:
         matrices = np.moveaxis(objective.curvature, 2, 0)
         return float(max(np.linalg.eigvalsh(h)[-1] for h in matrices))
     assert objective.diagonal is not None
-    return float(objective.diagonal.sum())
+    return vectors.total(objective.diagonal)

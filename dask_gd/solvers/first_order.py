@@ -13,8 +13,10 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..kernels.base import Request
 from ..validate import choose, positive
-from .base import curvature_request, dot, lipschitz
+from . import vectors
+from .base import curvature_request, lipschitz
 from .objective import Objective
+from .vectors import Vector
 
 Rate = float | str
 
@@ -25,27 +27,27 @@ class DescentState(NamedTuple):
     ``memory`` and ``second`` hold a method's memory of earlier steps: a velocity, an earlier point, moments.
     """
 
-    weights: np.ndarray  # (q, k, m)
-    query: np.ndarray  # (q, k, m)
+    weights: Vector  # (q, k, m)
+    query: Vector  # (q, k, m)
     loss: np.ndarray  # (m,)
-    gradient: np.ndarray  # (q, k, m)
+    gradient: Vector  # (q, k, m)
     step_size: np.ndarray  # (m,)
     rate: np.ndarray  # (m,) the learning rate; NaN until "auto" is resolved
     taken: np.ndarray  # (m,) steps taken (since the last restart)
-    memory: np.ndarray  # (q, k, m)
-    second: np.ndarray  # (q, k, m)
+    memory: Vector  # (q, k, m)
+    second: Vector  # (q, k, m)
     stalled: np.ndarray  # (m,)
 
 
-def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
+def _init(weights: Vector, learning_rate: Rate) -> DescentState:
     """Return the state before the first pass."""
-    m = weights.shape[2]
+    m = vectors.count_candidates(weights)
     if learning_rate == "auto":
         rate = np.nan
     else:
         rate = float(learning_rate)
     # The first query is the start itself. An infinite loss stands for no pass made yet.
-    nothing = np.zeros_like(weights)
+    nothing = vectors.zeros_like(weights)
     return DescentState(
         weights=weights,
         query=weights,
@@ -63,7 +65,7 @@ def _init(weights: np.ndarray, learning_rate: Rate) -> DescentState:
 def _request(state: DescentState) -> Request:
     """Return the request for a curvature bound while "auto" is not resolved, else for nothing more."""
     if np.isnan(state.rate).any():
-        return curvature_request(state.weights.shape[0])
+        return curvature_request(vectors.length(state.weights))
     return Request()
 
 
@@ -231,7 +233,7 @@ class Nesterov:
         new = objective.nonsmooth.prox(state.weights - state.rate * state.gradient, state.rate)
         change = new - state.memory
         # A step that points uphill restarts the acceleration.
-        uphill = dot(state.weights - new, change) > 0
+        uphill = vectors.dot(state.weights - new, change) > 0
         taken = np.where(uphill, 0.0, state.taken)
         query = new + taken / (taken + 3.0) * change
         return state._replace(query=query, step_size=state.rate, memory=new, taken=taken + 1)

@@ -6,7 +6,7 @@ Where absolute values of the weights are penalised, orthant by orthant (OWL-QN).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from ..kernels.base import Request
 from ..model.prox import NonSmooth
 from ..validate import positive
 from . import line_search as line
-from .base import dot
+from . import vectors
 from .objective import Objective
+from .vectors import Vector, dot
 
 #: Trial steps along a quasi-Newton direction, until 1 has been the best. From then on 1 nearly always is, and is tried
 #: alone, since four trials take three times the arithmetic of a single trial.
@@ -31,17 +32,17 @@ LEAST = 1e-30
 class LBFGSState(NamedTuple):
     """The iterate, the trials in the query, and the remembered changes."""
 
-    weights: np.ndarray  # (q, k, 1)
-    query: np.ndarray  # (q, k, m)
+    weights: Vector  # (q, k, 1)
+    query: Vector  # (q, k, m)
     loss: np.ndarray  # (1,)
-    gradient: np.ndarray  # (q, k, 1)
+    gradient: Vector  # (q, k, 1)
     step_size: np.ndarray  # (1,)
     promise: np.ndarray  # (1,) the decrease that the next step promises, half of slope times step
-    direction: np.ndarray  # (q, k, 1)
+    direction: Vector  # (q, k, 1)
     steps: np.ndarray  # (m,) the trials in the query
-    diagonal: np.ndarray  # (q, 1, 1) scale of the curvature of the centred data, from the first pass
-    means: np.ndarray  # (q, 1, 1) of the features, zeros without an intercept
-    pairs: np.ndarray  # (2, memory, q, k) changes of weights and of gradient, newest last
+    diagonal: Vector  # (q, 1, 1) scale of the curvature of the centred data, from the first pass
+    means: Vector  # (q, 1, 1) of the features, zeros without an intercept
+    pairs: Any  # (2, memory, q, k) changes of weights and of gradient, newest last; see `vectors.no_pairs`
     stored: np.ndarray  # () pairs in use
     rounding: np.ndarray  # ()
     stalled: np.ndarray  # (1,)
@@ -81,20 +82,19 @@ class LBFGS:
         object.__setattr__(self, "memory", int(self.memory))
 
     def init(self, weights, rounding):
-        q, k, _ = weights.shape
         # The first query is the start itself. An infinite loss stands for no pass made yet.
         return LBFGSState(
             weights=weights,
             query=weights,
             loss=np.full(1, np.inf),
-            gradient=np.zeros_like(weights),
+            gradient=vectors.zeros_like(weights),
             step_size=np.zeros(1),
             promise=np.full(1, np.inf),
-            direction=np.zeros_like(weights),
+            direction=vectors.zeros_like(weights),
             steps=np.zeros(1),
-            diagonal=np.ones((q, 1, 1)),
-            means=np.zeros((q, 1, 1)),
-            pairs=np.zeros((2, self.memory, q, k)),
+            diagonal=vectors.zeros_by_weight(weights) + 1.0,
+            means=vectors.zeros_by_weight(weights),
+            pairs=vectors.no_pairs(weights, self.memory),
             stored=np.zeros(()),
             rounding=np.array(rounding),
             stalled=np.zeros(1),
@@ -119,8 +119,8 @@ class LBFGS:
         # Go to the accepted trial, and remember the changes on the way, which show the curvature.
         stalled = line.at_precision(state, objective, i)
         reached = state._replace(
-            weights=state.query[:, :, i : i + 1],
-            gradient=objective.gradient[:, :, i : i + 1],
+            weights=vectors.candidate(state.query, i),
+            gradient=vectors.candidate(objective.gradient, i),
             loss=objective.loss[i : i + 1],
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
@@ -155,8 +155,7 @@ class LBFGS:
         squares = dot(move, move)[0] * dot(change, change)[0]
         if not curved > 1e-14 * np.sqrt(squares):
             return state
-        pair = np.stack([move[:, :, 0], change[:, :, 0]])
-        pairs = np.concatenate([before.pairs[:, 1:], pair[:, None]], axis=1)
+        pairs = vectors.remember(before.pairs, move, change, self.memory)
         stored = min(before.stored + 1.0, float(self.memory))
         return state._replace(pairs=pairs, stored=np.array(stored))
 
@@ -166,12 +165,12 @@ class LBFGS:
         direction = -_inverse_curvature(state, slope)
         if nonsmooth.is_nonsmooth:
             # The estimate may turn single weights uphill: these stay where they are.
-            downhill = (nonsmooth.strength == 0) | (direction * slope < 0)
-            direction = np.where(downhill, direction, 0.0)
+            downhill = nonsmooth.free | (direction * slope < 0)
+            direction = vectors.where(downhill, direction, 0.0)
 
         # Without pairs the length of the step is unknown; with them it is mostly 1.
         if not state.stored:
-            steps = line.trial_steps(state.weights.shape[0])
+            steps = line.trial_steps(vectors.length(state.weights))
         elif state.step_size[0] == 1.0:
             steps = STEPS[:1]
         else:
@@ -192,11 +191,10 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
     means = state.means
     if objective.diagonal is not None and objective.means is not None:
         # c E (x - mean)^2 where the diagonal is c E x^2, c being the intercept's curvature bound.
-        bound = objective.diagonal[-1]
-        spread = objective.diagonal - bound * objective.means**2
-        spread = np.maximum(spread, 1e-12 * diagonal[:, 0, 0])
-        diagonal = spread[:, None, None]
-        means = objective.means[:, None, None]
+        means = objective.means
+        bound = vectors.intercept(objective.diagonal)
+        spread = objective.diagonal - bound * means**2
+        diagonal = np.maximum(spread, 1e-12 * diagonal)
     return state._replace(
         weights=state.query,
         loss=objective.loss,
@@ -209,9 +207,9 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
 def _trials(
     state: LBFGSState,
     nonsmooth: NonSmooth,
-    direction: np.ndarray,
+    direction: Vector,
     steps: np.ndarray,
-) -> np.ndarray:
+) -> Vector:
     """Return the query: steps along the direction, (q, k, m), each up to where a penalised weight changes its sign."""
     query = line.trials(state.weights, direction, steps)
     if not nonsmooth.is_nonsmooth:
@@ -219,9 +217,9 @@ def _trials(
 
     # A weight that is 0 goes where the subgradient sends it.
     slope = nonsmooth.steepest(state.weights, state.gradient)
-    orthant = np.where(state.weights == 0, -np.sign(slope), np.sign(state.weights))
-    stays = (nonsmooth.strength == 0) | (query * orthant > 0)
-    return np.where(stays, query, 0.0)
+    orthant = vectors.where(state.weights == 0, -np.sign(slope), np.sign(state.weights))
+    stays = nonsmooth.free | (query * orthant > 0)
+    return vectors.where(stays, query, 0.0)
 
 
 def _slopes(state: LBFGSState, nonsmooth: NonSmooth) -> np.ndarray:
@@ -230,14 +228,12 @@ def _slopes(state: LBFGSState, nonsmooth: NonSmooth) -> np.ndarray:
         return state.steps * dot(state.direction, state.gradient)
     moves = state.query - state.weights
     slope = nonsmooth.steepest(state.weights, state.gradient)
-    return dot(moves, np.broadcast_to(slope, moves.shape))
+    return dot(moves, slope)
 
 
-def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
+def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     """Return the inverse curvature estimate times v, (q, k, 1), by the two-loop recursion (algorithm 7.4)."""
-    oldest = state.pairs.shape[1] - int(state.stored)
-    moves, changes = state.pairs[:, oldest:, :, :, None]
-    pairs = list(zip(moves, changes, strict=True))
+    pairs = vectors.newest_pairs(state.pairs, int(state.stored))
 
     # From the newest pair to the oldest.
     shares = []
@@ -260,13 +256,11 @@ def _inverse_curvature(state: LBFGSState, v: np.ndarray) -> np.ndarray:
     return v
 
 
-def _first_estimate(state: LBFGSState, v: np.ndarray) -> np.ndarray:
+def _first_estimate(state: LBFGSState, v: Vector) -> Vector:
     """Return the inverse of the scale of J's curvature, times v, as if the features were centred.
 
     In the parameters (w, b + means . w) the intercept and the features are nearly independent, so that there the
     curvature is near its diagonal. The gradient is taken to them, divided, and the step taken back.
     """
-    step = (v - state.means * v[-1:]) / state.diagonal
-    # For each output its own sum over the features.
-    step[-1] -= np.einsum("qij,qkm->km", state.means, step)
-    return step
+    step = (v - state.means * vectors.intercept(v)) / state.diagonal
+    return vectors.lower_intercept(step, state.means)

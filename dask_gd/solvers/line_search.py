@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..kernels.base import candidates
-from .base import dot
+from . import vectors
 from .objective import Objective
+from .vectors import Vector, dot, largest
 
 #: Fraction of the decrease promised by the slope that a step must deliver (Armijo; Nocedal and Wright, 2006, eq. 3.4).
 SUFFICIENT = 1e-4
@@ -20,20 +21,19 @@ SUFFICIENT = 1e-4
 STALLED = 3.0
 
 
-def trials(weights: np.ndarray, direction: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def trials(weights: Vector, direction: Vector, steps: np.ndarray) -> Vector:
     """Return the query ``w + t d`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
     return weights + direction * steps
 
 
-def scale(objective: Objective) -> np.ndarray:
+def scale(objective: Objective) -> Vector:
     """Return the size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
-    diagonal = np.ones(len(objective.gradient))
-    if objective.diagonal is not None:
-        diagonal = objective.diagonal
+    diagonal = objective.diagonal
+    if diagonal is None:
+        return vectors.zeros_by_weight(objective.gradient) + 1.0
     # A weight without curvature is given the largest, so that its steps are short.
-    largest = diagonal.max() or 1.0
-    diagonal = np.where(diagonal > 0, diagonal, largest)
-    return diagonal[:, None, None]
+    most = largest(diagonal)[0] or 1.0
+    return vectors.where(diagonal > 0, diagonal, most)
 
 
 def trial_steps(q: int) -> np.ndarray:
@@ -83,8 +83,8 @@ def at_precision(state: Any, objective: Objective, taken: int) -> bool:
     steepest = objective.nonsmooth.steepest
     old_slope = steepest(state.weights, state.gradient) / state.diagonal
     new_slope = steepest(state.query, objective.gradient) / state.diagonal
-    old = np.abs(old_slope).max()
-    new = np.abs(new_slope)[..., taken].max()
+    old = largest(np.abs(old_slope))[0]
+    new = largest(np.abs(new_slope))[taken]
     loss = state.loss[0]
     same_loss = loss - objective.loss[taken] <= state.rounding * abs(loss)
     return bool(same_loss and new > 0.5 * old)

@@ -49,7 +49,8 @@ class LocalSGD(GradientDescent):
 
     A pass takes partitions of many rows as far as many passes of `GradientDescent`, but not to the minimum: the rest
     falls with the rate, and is more where partitions differ. The loss and the gradient in the history are those of
-    the averages, over all rows, so that the fit tells when it is there. Penalties must be smooth.
+    the averages, over all rows, so that the fit tells when it is there. Penalties must be smooth. Weights must be one
+    NumPy array, which the tasks take; other `vectors` are not served.
 
     Parameters
     ----------
@@ -148,7 +149,8 @@ class ADMM:
     "DLM"). rho follows the ratio of the primal and the dual residual (section 3.4.1).
 
     The fit stops by the gradient at z over all rows, or the subgradient of least norm, as all do. It takes tens to
-    hundreds of passes, each as costly as one of Newton's method, which takes a few.
+    hundreds of passes, each as costly as one of Newton's method, which takes a few. Weights must be one NumPy array, of
+    which there is a matrix; other `vectors` are not served.
 
     Parameters
     ----------

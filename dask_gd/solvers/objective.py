@@ -10,6 +10,7 @@ from ..kernels.base import Moments, Sums
 from ..model.losses import Loss
 from ..model.penalties import Penalty, nonsmooth
 from ..model.prox import NonSmooth
+from .vectors import Vector, dot
 
 
 class Objective(NamedTuple):
@@ -22,12 +23,12 @@ class Objective(NamedTuple):
     """
 
     loss: np.ndarray  # (m,)
-    gradient: np.ndarray  # (q, k, m)
+    gradient: Vector  # (q, k, m)
     curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `expand_class_pairs`
-    diagonal: np.ndarray | None  # (q,)
-    means: np.ndarray | None  # (q,)
+    diagonal: Vector | None  # (q, 1, 1)
+    means: Vector | None  # (q, 1, 1)
     nonsmooth: NonSmooth
-    ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
+    ridge: Vector  # (q, 1, 1) the penalty's curvature
     features: int  # parameters that are no intercepts, which come last
     quadratic: bool  # J without its nonsmooth part
     own: Any = None  # the sums of the kernel that the solver asked for, see `own_steps` and `least_squares`
@@ -67,10 +68,10 @@ def objective(
         if bound is None:
             bound = float(sums.moments.curvatures.max() / sums.weight)
         diagonal = bound * sums.moments.features / sums.weight
-        diagonal += ridge[:, 0, 0]
-        means = np.zeros(len(query))
+        diagonal = diagonal[:, None, None] + ridge
+        means = np.zeros((len(query), 1, 1))
         if len(query) > p:
-            means[:p] = sums.moments.sums[:p] / sums.weight
+            means[:p, 0, 0] = sums.moments.sums[:p] / sums.weight
 
     if own is not None:
         own = own.finalize(sums.weight)
@@ -169,7 +170,7 @@ class Quadratic:
         change = self.curvature @ d.reshape(q, k * m)
         change = change.reshape(q, k, m)
         g = self.sums.gradient
-        gained = np.einsum("qkm,qkm->m", d, g + 0.5 * change)
+        gained = dot(d, g + 0.5 * change)
         return self.sums._replace(
             loss=self.sums.loss + gained,
             gradient=g + change,

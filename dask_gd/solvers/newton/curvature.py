@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...model.prox import NonSmooth
-from ..base import dot
 from ..objective import Objective
+from ..vectors import dot
 from .state import NewtonState
 
 #: The curvature of the last pass serves the next while the step promises less than this share of the loss: the

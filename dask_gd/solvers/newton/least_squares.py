@@ -12,8 +12,8 @@ import numpy as np
 from ...kernels.base import EXACT, Request
 from ...kernels.least_squares import Basis, basis_of, shortest_step, to_orthogonal
 from .. import line_search as line
-from ..base import dot
 from ..objective import Objective
+from ..vectors import dot
 from .state import FULL, SAME, NewtonState
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from ...kernels.base import EXACT, Request
 from .. import line_search as line
-from ..base import dot
 from ..objective import Objective
 from . import least_squares, proximal, smooth
 from .curvature import corrected, is_cheap, rescaled, serves_again, step_curvature
@@ -52,6 +51,8 @@ class Newton:
     pass solves them in a basis that is nearly orthogonal, see `kernels.least_squares`. A singular curvature (collinear
     columns) gives the weights of least norm after scaling the columns; in float32 it is singular up to rounding only,
     and the weights along such columns are arbitrary.
+
+    Weights must be one NumPy array, of which there is a matrix; other `vectors` are not served.
     """
 
     name = "newton"

@@ -33,7 +33,7 @@ def flatten_outputs(state: NewtonState, objective: Objective) -> tuple[NewtonSta
     # A feature's scale is the same for all outputs that share the curvature.
     diagonal = None
     if objective.diagonal is not None:
-        diagonal = np.repeat(objective.diagonal, k)
+        diagonal = np.repeat(objective.diagonal, k, axis=0)
     objective = objective._replace(
         gradient=objective.gradient.reshape(q * k, 1, -1),
         diagonal=diagonal,
@@ -56,7 +56,7 @@ def separate_outputs(
     query = state.query.reshape(q, k, -1)
     if state.together > 1:
         # A number added to all classes changes nothing but the penalty's share; the steps need not know.
-        free = objective.nonsmooth.strength == 0
+        free = objective.nonsmooth.free
         common = query.mean(axis=1, keepdims=True)
         query = query - free * common
     return state._replace(

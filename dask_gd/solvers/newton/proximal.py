@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...model.prox import NonSmooth
-from ..base import dot
 from ..objective import Objective
 from ..quadratic.lasso import minimise
+from ..vectors import dot
 from .state import NewtonState
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.least_squares import shortest
-from ..base import dot
 from ..objective import Objective
+from ..vectors import dot
 from .state import NewtonState
 
 

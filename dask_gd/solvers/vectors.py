@@ -1,0 +1,138 @@
+"""The operations on weights that solvers use, and no others.
+
+A vector is a solver's weights, query, gradient or direction, or a diagonal of the curvature: (q, k, m), where k and m
+may be 1, with the intercept last. NumPy arrays are vectors. Any other type, such as weights that live in blocks on
+workers, becomes a vector by two things:
+
+- ``__array_ufunc__`` serves NumPy's elementwise functions and the operators (`numpy.lib.mixins.NDArrayOperatorsMixin`
+  has these), between vectors, and between a vector and an array that is the same for all weights: a number, (m,), or
+  what `intercept` returns.
+- Each function of this module has the type's version registered, as ``dot.register(Blocks, ...)``. Those of the
+  remembered pairs have a default for all vectors that are no arrays.
+
+`GradientDescent`, `Momentum`, `Nesterov`, `Adam` and `LBFGS` run on any vectors. `Newton`, `ADMM` and `LocalSGD` need
+the whole array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+#: A NumPy array (q, k, m), or a type of one's own with these operations. They have no class in common.
+Vector = Any
+
+
+@singledispatch
+def length(v: Vector) -> int:
+    """Return q, the number of weights of an output."""
+    return v.shape[0]
+
+
+@singledispatch
+def count_candidates(v: Vector) -> int:
+    """Return m, the number of candidates."""
+    return v.shape[2]
+
+
+@singledispatch
+def zeros_like(v: Vector) -> Vector:
+    """Return a vector of zeros of the same shape."""
+    return np.zeros_like(v)
+
+
+@singledispatch
+def zeros_by_weight(v: Vector) -> Vector:
+    """Return a zero for each weight that all outputs and candidates share: (q, k, m) -> (q, 1, 1)."""
+    return np.zeros((length(v), 1, 1))
+
+
+@singledispatch
+def where(condition: Vector, a: Vector | float, b: Vector | float) -> Vector:
+    """Return a where the condition holds, else b; each is a vector or a number."""
+    return np.where(condition, a, b)
+
+
+@singledispatch
+def dot(a: Vector, b: Vector) -> np.ndarray:
+    """Return inner products over features and outputs, for each candidate: (q, k, m), (q, k, m or 1) -> (m,)."""
+    a, b = np.broadcast_arrays(a, b)
+    return np.einsum("qkm,qkm->m", a, b)
+
+
+@singledispatch
+def largest(v: Vector) -> np.ndarray:
+    """Return the largest component, for each candidate: (q, k, m) -> (m,)."""
+    return v.max(axis=(0, 1))
+
+
+@singledispatch
+def total(v: Vector) -> float:
+    """Return the sum of all components."""
+    return float(v.sum())
+
+
+@singledispatch
+def candidate(v: Vector, i: int) -> Vector:
+    """Return candidate i alone: (q, k, m) -> (q, k, 1)."""
+    return v[:, :, i : i + 1]
+
+
+@singledispatch
+def intercept(v: Vector) -> np.ndarray:
+    """Return the intercepts, which come last, as an array: (q, k, m) -> (1, k, m).
+
+    Of weights without an intercept it may be any finite numbers: these are multiplied by means, which are 0 then.
+    """
+    return v[-1:]
+
+
+@singledispatch
+def lower_intercept(v: Vector, means: Vector) -> Vector:
+    """Return the vector with ``sum_j means_j v_j`` taken from the intercept of each output and candidate.
+
+    Shapes: (q, k, m), (q, 1, 1) -> (q, k, m).
+    """
+    lowered = v.copy()
+    lowered[-1] -= np.einsum("qij,qkm->km", means, v)
+    return lowered
+
+
+@singledispatch
+def no_pairs(v: Vector, memory: int) -> Any:
+    """Return memory for as many pairs of vectors like v, (q, k, 1). For arrays it is an array (2, memory, q, k)."""
+    return ()
+
+
+@no_pairs.register
+def _(v: np.ndarray, memory: int) -> np.ndarray:
+    q, k, _ = v.shape
+    return np.zeros((2, memory, q, k))
+
+
+@singledispatch
+def remember(pairs: Any, a: Vector, b: Vector, memory: int) -> Any:
+    """Return the pairs with (a, b) as the newest, of which there are ``memory`` at most; the oldest is dropped."""
+    return (*pairs, (a, b))[-memory:]
+
+
+@remember.register
+def _(pairs: np.ndarray, a: np.ndarray, b: np.ndarray, memory: int) -> np.ndarray:
+    pair = np.stack([a[:, :, 0], b[:, :, 0]])
+    return np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
+
+
+@singledispatch
+def newest_pairs(pairs: Any, count: int) -> Sequence[tuple[Vector, Vector]]:
+    """Return the last ``count`` pairs of vectors, the newest last."""
+    return pairs[len(pairs) - count :]
+
+
+@newest_pairs.register
+def _(pairs: np.ndarray, count: int) -> Sequence[tuple[Vector, Vector]]:
+    oldest = pairs.shape[1] - count
+    a, b = pairs[:, oldest:, :, :, None]
+    return list(zip(a, b, strict=True))
