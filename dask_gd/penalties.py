@@ -1,5 +1,6 @@
 """Penalties, under the name by which users import them; see `dask_gd.model.penalties`."""
 
 from .model.penalties import L1, L2, ElasticNet, GroupLasso, Penalty
+from .model.prox import Prox
 
-__all__ = ["L1", "L2", "ElasticNet", "GroupLasso", "Penalty"]
+__all__ = ["L1", "L2", "ElasticNet", "GroupLasso", "Penalty", "Prox"]

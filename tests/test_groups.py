@@ -14,8 +14,8 @@ from dask_gd import GroupLasso, Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.model.prox import NonSmooth
-from dask_gd.solvers.quadratic.groups import group_minimum, residual
-from dask_gd.solvers.quadratic.lasso import minimise
+from dask_gd.model.quadratic.groups import group_minimum, residual
+from dask_gd.model.quadratic.lasso import minimise
 
 GROUPS = np.arange(20) // 3
 

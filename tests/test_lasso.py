@@ -14,8 +14,8 @@ from dask_gd import Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.model.prox import NonSmooth
-from dask_gd.solvers.quadratic import lasso
-from dask_gd.solvers.quadratic.lasso import minimise
+from dask_gd.model.quadratic import lasso
+from dask_gd.model.quadratic.lasso import minimise
 
 
 def alone(absolute):

@@ -10,7 +10,7 @@ import numpy as np
 from .. import passes
 from ..events import Callbacks
 from ..kernels.base import Request, Sums
-from ..model.penalties import Penalty
+from ..model.penalties import Penalty, penalises
 from ..solvers import Solver, reliefs
 from ..solvers.objective import Quadratic, about_mean
 from ..sources import Source
@@ -111,7 +111,7 @@ class FitState(Track):
     @property
     def penalised(self) -> bool:
         """Whether there is a penalty with a strength above 0."""
-        return bool(np.any(self.penalty.curvature()) or np.any(self.penalty.absolute()))
+        return penalises(self.penalty)
 
     def committed(self) -> str:
         """Return a sentence on what has been committed, for errors of the cluster."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..model.losses import classes_of
+from ..model.penalties import is_nonsmooth
 from .rounding import uncertainty, unit_of
 from .track import Track
 
@@ -32,7 +33,7 @@ def gradient_bound(track: Track) -> float:
         expected = track.norm(state.gradient + change, state.query)
     else:
         norms = track.history["grad_norm"][track.since :]
-        if len(norms) < 2 or not state.order or np.any(track.penalty.absolute()):
+        if len(norms) < 2 or not state.order or is_nonsmooth(track.penalty):
             return np.inf
         ratio = norms[-1] / norms[-2]
         expected = MARGIN * norms[-1] * ratio ** float(state.order)

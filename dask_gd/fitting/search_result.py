@@ -11,7 +11,7 @@ import xarray as xr
 
 from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..model.losses import Loss
-from ..model.penalties import Penalty
+from ..model.penalties import Penalty, penalises
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
 from .fit import fit
@@ -295,7 +295,7 @@ class SearchResult:
         )
 
         penalty = self.penalties[candidate]
-        penalised = np.any(penalty.curvature()) or np.any(penalty.absolute())
+        penalised = penalises(penalty)
         return FitResult(
             weights=values.all_weights.rename("weights"),
             intercept=values.all_intercept.rename("intercept"),

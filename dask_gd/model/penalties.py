@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from ..validate import choose
-from .prox import NonSmooth
+from .prox import NonSmooth, Prox
 
 #: A number for all features, or a number for each feature.
 Strength = float | tuple[float, ...]
@@ -28,10 +28,49 @@ SHOWN = 8
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A smooth part, which has a gradient, and a sum of norms, which has a corner at 0.
+    """A smooth part, which has a gradient, and a nonsmooth part, which has corners.
 
-    The norms are the absolute values of the weights. If the penalty has an attribute ``groups``, a label for each
-    feature, they are the norms of all the weights with the same label.
+    The nonsmooth part is a sum of norms, with a corner at 0: `absolute` says of what strength. The norms are the
+    absolute values of the weights. If the penalty has an attribute ``groups``, a label for each feature, they are the
+    norms of all the weights with the same label.
+
+    A penalty with another nonsmooth part has a method ``nonsmooth(p, q)``, which returns that part as a `Prox` on the
+    first p of q parameters; the others are intercepts. Its `absolute` returns 0. An attribute ``orthants = True`` says
+    that the part is linear where no weight changes its sign, so that L-BFGS serves it; its `Prox.free` then says which
+    parameters it leaves alone.
+
+    Examples
+    --------
+    Weights below 0 cost alpha times their size, and others nothing:
+
+    >>> class NegativePart(dask_gd.penalties.Prox):
+    ...     def __init__(self, alpha, p, q):
+    ...         self.alpha = alpha * (np.arange(q) < p)[:, None, None]
+    ...     def value(self, u):
+    ...         return (self.alpha * np.maximum(-u, 0.0)).sum(axis=(0, 1))
+    ...     def prox(self, u, rate):
+    ...         return np.where(u > 0, u, np.minimum(u + rate * self.alpha, 0.0))
+    ...     def steepest(self, u, gradient):
+    ...         at_zero = np.clip(0.0, gradient - self.alpha, gradient)
+    ...         return np.where(u > 0, gradient, np.where(u < 0, gradient - self.alpha, at_zero))
+    >>> class Negative:
+    ...     name = "negative"
+    ...     def __init__(self, alpha):
+    ...         self.alpha = alpha
+    ...     def value(self, w):
+    ...         return self.nonsmooth(len(w), len(w)).value(w)
+    ...     def gradient(self, w):
+    ...         return np.zeros_like(w)
+    ...     def curvature(self):
+    ...         return 0.0
+    ...     def absolute(self):
+    ...         return 0.0
+    ...     def nonsmooth(self, p, q):
+    ...         return NegativePart(self.alpha, p, q)
+    >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    >>> run = dask_gd.fit(x, np.array([0.0, 3.0, 4.0, 7.0]), penalty=Negative(10.0))
+    >>> run.weights.values.round(4).tolist()
+    [2.2, 0.0]
     """
 
     name: str
@@ -49,7 +88,10 @@ class Penalty(Protocol):
         ...
 
     def absolute(self) -> float | np.ndarray:
-        """Return the factor of the norm of each weight's group: a number, or (p,). It is 0 for a smooth penalty."""
+        """Return the factor of the norm of each weight's group: a number, or (p,).
+
+        It is 0 for a smooth penalty, and for a penalty with a nonsmooth part of its own.
+        """
         ...
 
 
@@ -273,12 +315,53 @@ def _numbered(labels: Iterable) -> np.ndarray:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
-def nonsmooth(penalty: Penalty, p: int, q: int) -> NonSmooth:
+def _groups_of(penalty: Penalty) -> Any:
+    """Return the label of each feature whose weights have norms in common, or None where each has its own."""
+    return getattr(penalty, "groups", None)
+
+
+def has_own_part(penalty: Penalty) -> bool:
+    """Return whether the penalty makes its nonsmooth part itself, where others have a sum of norms."""
+    return hasattr(penalty, "nonsmooth")
+
+
+def is_nonsmooth(penalty: Penalty) -> bool:
+    """Return whether the penalty has a nonsmooth part."""
+    return has_own_part(penalty) or bool(np.any(penalty.absolute()))
+
+
+def penalises(penalty: Penalty) -> bool:
+    """Return whether the penalty has any strength."""
+    return is_nonsmooth(penalty) or bool(np.any(penalty.curvature()))
+
+
+def capabilities(penalty: Penalty) -> frozenset[str]:
+    """Return the names of what a solver may need of a penalty, and this penalty has.
+
+    "smooth": a gradient everywhere. "prox": a nonsmooth part, if any, that is a `Prox`. "orthants": a nonsmooth part,
+    if any, that is linear where no weight changes its sign. A solver's ``needs`` is one of these.
+    """
+    if not is_nonsmooth(penalty):
+        return frozenset({"smooth", "prox", "orthants"})
+    of_single_weights = not has_own_part(penalty) and _groups_of(penalty) is None
+    if getattr(penalty, "orthants", of_single_weights):
+        return frozenset({"prox", "orthants"})
+    return frozenset({"prox"})
+
+
+def nonsmooth(penalty: Any, p: int, q: int) -> Prox:
     """Return the nonsmooth part of a penalty on the first p of q parameters; the others are intercepts, without any."""
+    if has_own_part(penalty):
+        return penalty.nonsmooth(p, q)
+    return sum_of_norms(penalty, p, q)
+
+
+def sum_of_norms(penalty: Penalty, p: int, q: int) -> NonSmooth:
+    """Return the nonsmooth part that `Penalty.absolute` and the groups describe."""
     strength = np.zeros((q, 1, 1))
     strength[:p, 0, 0] = penalty.absolute()
     groups = np.zeros(0, int)
-    labels = getattr(penalty, "groups", None)
+    labels = _groups_of(penalty)
     if labels is not None:
         # Each intercept is a group by itself.
         numbers = _numbered(labels)
@@ -292,7 +375,7 @@ def check_features(penalty: Penalty, p: int) -> None:
     # Each of these may be a number, which fits any features, or have a value for each.
     by_feature: dict[str, Any] = {
         "alpha": getattr(penalty, "alpha", None),
-        "groups": getattr(penalty, "groups", None),
+        "groups": _groups_of(penalty),
         "curvature()": penalty.curvature(),
         "absolute()": penalty.absolute(),
     }
@@ -301,6 +384,11 @@ def check_features(penalty: Penalty, p: int) -> None:
             raise InvalidArgumentError(
                 f"penalty={penalty!r}: {name} has {len(values)} values, one for each feature, but there are {p}."
             )
+    part = nonsmooth(penalty, p, p)
+    if not isinstance(part, Prox):
+        raise InvalidArgumentError(
+            f"penalty={penalty!r}: nonsmooth(p, q) must return a dask_gd.penalties.Prox, it returned {part!r}."
+        )
 
 
 def parameters_of(penalty: Penalty) -> dict[str, Any]:

@@ -5,12 +5,10 @@ No I/O, no Dask, no printing, and no data: a solver sees the objective at its qu
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..errors import InvalidArgumentError
 from ..kernels.base import GRAM_LIMIT
 from ..model.losses import Loss, Model, classes_of
-from ..model.penalties import Penalty
+from ..model.penalties import Penalty, capabilities, has_own_part, is_nonsmooth
 from ..validate import choose
 from .base import Solver
 from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
@@ -54,9 +52,8 @@ def as_solver(
     L-BFGS takes many steps, up to `WIDEST_NONSMOOTH`. Wider data is solved by L-BFGS. All classes' weights share one
     curvature.
     """
-    is_nonsmooth = bool(np.any(penalty.absolute()))
     # A penalty with corners is for weights of features; what the parameters of a model are is not known.
-    if isinstance(loss, Model) and is_nonsmooth:
+    if isinstance(loss, Model) and is_nonsmooth(penalty):
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
 
     # A name becomes a solver with its defaults; anything else that is no solver is refused with the names.
@@ -72,8 +69,7 @@ def as_solver(
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    if is_nonsmooth:
-        _check_nonsmooth(solver, penalty)
+    _check_needs(solver, penalty)
     if loss.curvature_bound is None:
         _check_unbounded(solver, loss, penalty)
     return solver
@@ -84,16 +80,11 @@ def _has_curvature(loss: Loss) -> bool:
     return not isinstance(loss, Model)
 
 
-def _is_grouped(penalty: Penalty) -> bool:
-    """Return whether the penalty has norms of groups of weights."""
-    return bool(np.any(penalty.absolute())) and getattr(penalty, "groups", None) is not None
-
-
 def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
     """Return the class of the solver that "auto" chooses."""
     classes = classes_of(loss) or 0
     width = q * (classes or 1)
-    if np.any(penalty.absolute()):
+    if is_nonsmooth(penalty):
         widest = WIDEST_NONSMOOTH
     elif loss.quadratic or classes:
         widest = GRAM_LIMIT
@@ -101,24 +92,27 @@ def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
         widest = NEWTON_WIDTH
     if width <= widest and classes <= NEWTON_CLASSES and _has_curvature(loss):
         return Newton
-    if _is_grouped(penalty):
-        return Nesterov
-    return LBFGS
+    if LBFGS.needs in capabilities(penalty):
+        return LBFGS
+    return Nesterov
 
 
-def _check_nonsmooth(solver: Solver, penalty: Penalty) -> None:
-    """Refuse a solver that does not serve a nonsmooth penalty."""
-    serving: tuple[type, ...] = (Newton, Nesterov, GradientDescent, ADMM)
+def _check_needs(solver: Solver, penalty: Penalty) -> None:
+    """Refuse a solver that needs what the penalty does not have."""
+    needed = getattr(solver, "needs", "smooth")
+    there = capabilities(penalty)
+    if needed in there:
+        return
+    why = f"does not serve {penalty!r}, which bends where a weight is 0"
+    if has_own_part(penalty):
+        why = f"needs {needed!r} of a penalty, which {penalty!r} does not have"
     lbfgs = ""
-    if not _is_grouped(penalty):
-        # Its orthants are those of absolute values.
-        serving = (*serving, LBFGS)
+    if LBFGS.needs in there:
         lbfgs = "lbfgs, "
-    if not isinstance(solver, serving) or isinstance(solver, LocalSGD):
-        raise InvalidArgumentError(
-            f"solver={solver!r} does not serve {penalty!r}, which bends where a weight is 0; choose auto, newton, "
-            f"{lbfgs}nesterov, gradient_descent, sgd or admm, or penalty=L2(alpha)."
-        )
+    raise InvalidArgumentError(
+        f"solver={solver!r} {why}; choose auto, newton, {lbfgs}nesterov, gradient_descent, sgd or admm, or "
+        "penalty=L2(alpha)."
+    )
 
 
 def _check_unbounded(solver: Solver, loss: Loss, penalty: Penalty) -> None:
@@ -130,7 +124,8 @@ def _check_unbounded(solver: Solver, loss: Loss, penalty: Penalty) -> None:
     if automatic:
         number = "give learning_rate a number, or "
     alternative = "auto"
-    if _is_grouped(penalty):
+    if LBFGS.needs not in capabilities(penalty):
+        # What "auto" takes for wide data is then Nesterov, which needs a bound.
         alternative = "newton"
     raise InvalidArgumentError(
         f"solver={solver!r}: the curvature of {loss!r} has no bound, and so no step is safe; "
@@ -150,9 +145,9 @@ def reliefs(
     steps need not stall at the same point.
     """
     if isinstance(solver, Newton):
-        if _is_grouped(penalty):
-            return ()
-        return (LBFGS(),)
+        if LBFGS.needs in capabilities(penalty):
+            return (LBFGS(),)
+        return ()
     if isinstance(solver, LBFGS) and size <= NEWTON_WIDTH and _has_curvature(loss):
         return (Newton(),)
     return ()

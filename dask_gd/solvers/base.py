@@ -29,7 +29,11 @@ from .vectors import Vector
 
 @runtime_checkable
 class Solver(Protocol):
-    """``init(weights, rounding) -> State``, ``step(state, objective) -> State``."""
+    """``init(weights, rounding) -> State``, ``step(state, objective) -> State``.
+
+    A solver that serves nonsmooth penalties has an attribute ``needs``, the name of what it needs of a penalty, see
+    `model.penalties.capabilities`; without, it is served smooth penalties only.
+    """
 
     name: str
     #: May be fed from the sufficient statistics of a quadratic loss in place of passes.

@@ -139,6 +139,7 @@ class GradientDescent:
     from_statistics = True
     searches = False
     samples = ()
+    needs = "prox"
 
     def __post_init__(self):
         owner = type(self).__name__
@@ -179,6 +180,7 @@ class Momentum:
     from_statistics = True
     searches = False
     samples = ()
+    needs = "smooth"
 
     def __post_init__(self):
         _check_rate("Momentum", self.learning_rate)
@@ -218,6 +220,7 @@ class Nesterov:
     from_statistics = True
     searches = False
     samples = ()
+    needs = "prox"
 
     def __post_init__(self):
         _check_rate("Nesterov", self.learning_rate)
@@ -261,6 +264,7 @@ class Adam:
     from_statistics = True
     searches = False
     samples = ()
+    needs = "smooth"
 
     def __post_init__(self):
         positive("Adam", learning_rate=self.learning_rate, epsilon=self.epsilon)

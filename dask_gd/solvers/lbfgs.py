@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from ..kernels.base import Request
-from ..model.prox import NonSmooth
+from ..model.prox import Prox
 from ..validate import positive
 from . import line_search as line
 from . import vectors
@@ -74,6 +74,7 @@ class LBFGS:
     from_statistics = False
     searches = True
     samples = (0.0, 0.0)
+    needs = "orthants"
 
     def __post_init__(self):
         positive("LBFGS", memory=self.memory)
@@ -159,7 +160,7 @@ class LBFGS:
         stored = min(before.stored + 1.0, float(self.memory))
         return state._replace(pairs=pairs, stored=np.array(stored))
 
-    def _aim(self, state: LBFGSState, nonsmooth: NonSmooth) -> LBFGSState:
+    def _aim(self, state: LBFGSState, nonsmooth: Prox) -> LBFGSState:
         """Return the state with the next direction and its trial steps."""
         slope = nonsmooth.steepest(state.weights, state.gradient)
         direction = -_inverse_curvature(state, slope)
@@ -206,7 +207,7 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
 
 def _trials(
     state: LBFGSState,
-    nonsmooth: NonSmooth,
+    nonsmooth: Prox,
     direction: Vector,
     steps: np.ndarray,
 ) -> Vector:
@@ -222,7 +223,7 @@ def _trials(
     return vectors.where(stays, query, 0.0)
 
 
-def _slopes(state: LBFGSState, nonsmooth: NonSmooth) -> np.ndarray:
+def _slopes(state: LBFGSState, nonsmooth: Prox) -> np.ndarray:
     """Return the decreases that the gradient, or the subgradient, promises for the trials, negative: (m,)."""
     if not nonsmooth.is_nonsmooth:
         return state.steps * dot(state.direction, state.gradient)

@@ -13,7 +13,6 @@ from ..validate import positive
 from .base import curvature_request, lipschitz
 from .first_order import SCHEDULES, GradientDescent, safe_rate
 from .objective import Objective
-from .quadratic.lasso import minimise
 
 #: Primal and dual residual are kept within this factor of each other, by changes of rho by this factor, in the first
 #: iterations, this many.
@@ -67,6 +66,7 @@ class LocalSGD(GradientDescent):
 
     name = "local_sgd"
     from_statistics = False
+    needs = "smooth"
 
     def init(self, weights, rounding):
         if self.learning_rate == "auto":
@@ -169,6 +169,7 @@ class ADMM:
     from_statistics = False
     searches = False
     samples = ()
+    needs = "prox"
 
     def __post_init__(self):
         positive("ADMM", rho=self.rho)
@@ -235,7 +236,7 @@ class ADMM:
         for j in range(mean.shape[1]):
             linear = metric @ mean[:, j, 0]
             if objective.nonsmooth.is_nonsmooth:
-                minimum[:, j, 0] = minimise(h, linear, objective.nonsmooth, state.weights[:, j, 0])
+                minimum[:, j, 0] = objective.nonsmooth.minimise(h, linear, state.weights[:, j, 0])
             else:
                 minimum[:, j, 0] = least_norm(h, linear)
         return minimum

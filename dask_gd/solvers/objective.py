@@ -9,7 +9,7 @@ import numpy as np
 from ..kernels.base import Moments, Sums
 from ..model.losses import Loss
 from ..model.penalties import Penalty, nonsmooth
-from ..model.prox import NonSmooth
+from ..model.prox import Prox
 from .vectors import Vector, dot
 
 
@@ -27,7 +27,7 @@ class Objective(NamedTuple):
     curvature: np.ndarray | None  # (q, q, k or 1), or of classes (q k, q k, 1), see `expand_class_pairs`
     diagonal: Vector | None  # (q, 1, 1)
     means: Vector | None  # (q, 1, 1)
-    nonsmooth: NonSmooth
+    nonsmooth: Prox
     ridge: Vector  # (q, 1, 1) the penalty's curvature
     features: int  # parameters that are no intercepts, which come last
     quadratic: bool  # J without its nonsmooth part

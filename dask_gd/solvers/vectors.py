@@ -10,6 +10,8 @@ workers, becomes a vector by two things:
 - Each function of this module has the type's version registered, as ``dot.register(Blocks, ...)``. Those of the
   remembered pairs have a default for all vectors that are no arrays.
 
+The objective's fields are of that type too, and its nonsmooth part is a `model.prox.Prox` that takes it.
+
 `GradientDescent`, `Momentum`, `Nesterov`, `Adam` and `LBFGS` run on any vectors. `Newton`, `ADMM` and `LocalSGD` need
 the whole array.
 """

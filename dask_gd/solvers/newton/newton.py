@@ -14,6 +14,7 @@ import numpy as np
 from ...kernels.base import EXACT, Request
 from .. import line_search as line
 from ..objective import Objective
+from ..vectors import dot
 from . import least_squares, proximal, smooth
 from .curvature import corrected, is_cheap, rescaled, serves_again, step_curvature
 from .outputs import flatten_outputs, separate_outputs
@@ -58,8 +59,10 @@ class Newton:
     name = "newton"
     from_statistics = False
     searches = True
+    needs = "prox"
     #: A step that promises little of the loss lands where the next is much smaller.
     samples = (0.2, 0.03)
+    needs = "prox"
 
     def init(self, weights, rounding):
         q = len(weights)
@@ -170,7 +173,7 @@ def slopes_of(state: NewtonState, objective: Objective) -> np.ndarray:
     """Return the decreases that the gradient and the penalty promise for the trials, negative: (m,)."""
     moves = state.query - state.weights
     gradient = np.broadcast_to(state.gradient, moves.shape)
-    return dot(moves, gradient) + proximal.nonsmooth_change(state, objective.nonsmooth, moves)
+    return dot(moves, gradient) + objective.nonsmooth.change(state.weights, moves)
 
 
 def take(state: NewtonState, objective: Objective, accepted: int) -> NewtonState:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...model.prox import NonSmooth
 from ..objective import Objective
-from ..quadratic.lasso import minimise
 from ..vectors import dot
 from .state import NewtonState
 
@@ -32,7 +30,7 @@ def moves(
         for i, c in enumerate(damping):
             h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
             linear = h @ w - g
-            found[:, j, i] = minimise(h, linear, objective.nonsmooth, w) - w
+            found[:, j, i] = objective.nonsmooth.minimise(h, linear, w) - w
     return found
 
 
@@ -46,10 +44,4 @@ def promise(
     q, k, _ = move.shape
     curved = np.einsum("qrk,rkm->qkm", np.broadcast_to(curvature, (q, q, k)), move)
     change = dot(move, state.gradient + 0.5 * curved)
-    return -(change + nonsmooth_change(state, objective.nonsmooth, move))
-
-
-def nonsmooth_change(state: NewtonState, nonsmooth: NonSmooth, moves: np.ndarray) -> np.ndarray:
-    """Return how much the moves (q, k, m) add to the nonsmooth part of the penalty, (m,)."""
-    change = nonsmooth.shares(state.weights + moves) - nonsmooth.shares(state.weights)
-    return change.sum(axis=(0, 1))
+    return -(change + objective.nonsmooth.change(state.weights, move))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...model.prox import NonSmooth
+from ..norms import Norms
 
 #: Rounds of block coordinate descent at most.
 ROUNDS = 500
@@ -21,7 +21,7 @@ SOLVED = 1e-9
 def residual(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     u: np.ndarray,
 ) -> float:
     """Return the largest component of the subgradient of least norm."""
@@ -34,7 +34,7 @@ def residual(
 def minimise_groups(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     start: np.ndarray,
 ) -> np.ndarray:
     """Return the minimum of ``u^T h u / 2 - linear^T u + sum_g a_g ||u_g||``, (q,); ``start`` where there is none.
@@ -117,7 +117,7 @@ def group_minimum(values: np.ndarray, slope: np.ndarray, a: float) -> np.ndarray
 def _polished(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     u: np.ndarray,
 ) -> np.ndarray:
     """Return the end of Newton's method for the groups that are not 0, or u where it leads nowhere."""
@@ -126,7 +126,7 @@ def _polished(
         return np.zeros_like(u)
 
     # The problem among these groups alone, where norms are smooth.
-    part = NonSmooth(nonsmooth.strength[active], nonsmooth.groups[active])
+    part = Norms(nonsmooth.strength[active], nonsmooth.groups[active])
     strength = part.strength[:, 0, 0]
     same_group = part.groups[:, None] == part.groups
     inner = h[np.ix_(active, active)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ...model.prox import NonSmooth
+from ..norms import Norms
 from .groups import minimise_groups, residual
 
 #: Rounds of coordinate descent at most.
@@ -26,7 +26,7 @@ SOLVED = 1e-9
 def minimise(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     start: np.ndarray,
 ) -> np.ndarray:
     """Return the minimum of ``u^T h u / 2 - linear^T u + nonsmooth(u)``.
@@ -41,7 +41,7 @@ def minimise(
         Symmetric, without negative eigenvalues up to rounding.
     linear, start : (q,)
         Where there is no minimum, for lack of curvature, ``start`` is returned.
-    nonsmooth : NonSmooth
+    nonsmooth : Norms
 
     Returns
     -------
@@ -67,7 +67,7 @@ def minimise(
         groups = groups[used]
     scaled = h[np.ix_(used, used)] / (size * size[:, None])
     scaled_strength = strength[used] / size
-    part = NonSmooth(scaled_strength[:, None, None], groups)
+    part = Norms(scaled_strength[:, None, None], groups)
     minimum = _scaled_minimum(scaled, linear[used] / size, part, start[used] * size)
     u[used] = minimum / size
     return u
@@ -76,7 +76,7 @@ def minimise(
 def _scaled_minimum(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     u: np.ndarray,
 ) -> np.ndarray:
     """Return the minimum, as `minimise`, where no diagonal of h is 0.
@@ -96,10 +96,10 @@ def _scaled_minimum(
 
     u = u.copy()
     if nonsmooth.grouped:
-        rest = NonSmooth(nonsmooth.strength[penalised], nonsmooth.groups[penalised])
+        rest = Norms(nonsmooth.strength[penalised], nonsmooth.groups[penalised])
         u[penalised] = minimise_groups(reduced, target, rest, u[penalised])
     else:
-        rest = NonSmooth(nonsmooth.strength[penalised], nonsmooth.groups)
+        rest = Norms(nonsmooth.strength[penalised], nonsmooth.groups)
         u[penalised] = _descend(reduced, target, rest, u[penalised])
     u[free] = inverse @ (linear[free] - across.T @ u[penalised])
     return u
@@ -108,7 +108,7 @@ def _scaled_minimum(
 def _descend(
     h: np.ndarray,
     linear: np.ndarray,
-    nonsmooth: NonSmooth,
+    nonsmooth: Norms,
     start: np.ndarray,
 ) -> np.ndarray:
     """Return the minimum where absolute values are penalised; ``start`` if there is none."""
