@@ -5,11 +5,10 @@ Each takes the coefficients ``w`` of shape (p, k, m), candidate last, without th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import reprlib
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,12 +17,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..validate import choose
 from .prox import NonSmooth, Prox
-
-#: A number for all features, or a number for each feature.
-Strength = float | tuple[float, ...]
-
-#: How many values of a penalty are written out in messages at most.
-SHOWN = 8
+from .strength import Strength, by_feature, check_strength, shown
 
 
 @runtime_checkable
@@ -95,45 +89,6 @@ class Penalty(Protocol):
         ...
 
 
-def _check_strength(owner: str, alpha: object) -> Strength:
-    """Return the strength as a float or as a tuple of floats; refuse any other value."""
-    values = np.array(np.nan)
-    # NumPy would take the text of a number for the number.
-    if not isinstance(alpha, str):
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            values = np.array(alpha, dtype=float)
-    is_strength = np.isfinite(values) & (values >= 0)
-    if values.ndim > 1 or not values.size or not is_strength.all():
-        raise InvalidArgumentError(
-            f"{owner}(alpha={reprlib.repr(alpha)}): alpha must be a finite number, 0 or more, or one such for each "
-            "feature."
-        )
-    if values.ndim:
-        # A tuple, so that penalties can be compared and hashed.
-        return tuple(values.tolist())
-    return float(values)
-
-
-def _by_feature(alpha: Strength) -> float | np.ndarray:
-    """Return the strength in the shape in which it multiplies coefficients (p, k, m)."""
-    if isinstance(alpha, tuple):
-        return np.array(alpha)[:, None, None]
-    return alpha
-
-
-def _shown(penalty: Any) -> str:
-    """Return a repr that counts the values of a parameter where they are too many to write out."""
-    arguments = []
-    for field in fields(penalty):
-        value = getattr(penalty, field.name)
-        if isinstance(value, tuple) and len(value) > SHOWN:
-            text = f"<{len(value)} values>"
-        else:
-            text = repr(value)
-        arguments.append(f"{field.name}={text}")
-    return f"{type(penalty).__name__}({', '.join(arguments)})"
-
-
 @dataclass(frozen=True, repr=False)
 class L2:
     """``alpha / 2 * ||w||^2``, added to the *mean* loss (ridge, weight decay).
@@ -156,11 +111,11 @@ class L2:
 
     alpha: Strength
     name = "l2"
-    __repr__ = _shown
+    __repr__ = shown
 
     def __post_init__(self):
         # The only change of the frozen field: to the value that was checked.
-        object.__setattr__(self, "alpha", _check_strength("L2", self.alpha))
+        object.__setattr__(self, "alpha", check_strength("L2", self.alpha))
 
     def value(self, w):
         """Return ``alpha / 2 * sum(w^2)`` over features and outputs, shape (m,)."""
@@ -169,7 +124,7 @@ class L2:
 
     def gradient(self, w):
         """Return ``alpha * w``, shape (p, k, m)."""
-        return _by_feature(self.alpha) * w
+        return by_feature(self.alpha) * w
 
     def curvature(self):
         """Return ``alpha``."""
@@ -203,10 +158,10 @@ class ElasticNet:
     alpha: Strength
     l1_ratio: float = 0.5
     name = "elastic_net"
-    __repr__ = _shown
+    __repr__ = shown
 
     def __post_init__(self):
-        object.__setattr__(self, "alpha", _check_strength("ElasticNet", self.alpha))
+        object.__setattr__(self, "alpha", check_strength("ElasticNet", self.alpha))
         if not (isinstance(self.l1_ratio, Real) and 0 <= self.l1_ratio <= 1):
             raise InvalidArgumentError(f"ElasticNet(l1_ratio={self.l1_ratio!r}): l1_ratio must be from 0 to 1.")
         object.__setattr__(self, "l1_ratio", float(self.l1_ratio))
@@ -215,12 +170,12 @@ class ElasticNet:
         """Return the penalty, summed over features and outputs, shape (m,)."""
         absolute_values = self.l1_ratio * np.abs(w)
         squares = 0.5 * (1.0 - self.l1_ratio) * w * w
-        terms = _by_feature(self.alpha) * (absolute_values + squares)
+        terms = by_feature(self.alpha) * (absolute_values + squares)
         return terms.sum(axis=(0, 1))
 
     def gradient(self, w):
         """Return the gradient of the squares, ``alpha (1 - l1_ratio) w``, shape (p, k, m)."""
-        return _by_feature(self.alpha) * (1.0 - self.l1_ratio) * w
+        return by_feature(self.alpha) * (1.0 - self.l1_ratio) * w
 
     def curvature(self):
         """Return the second derivative of the squares, ``alpha (1 - l1_ratio)``."""
@@ -268,10 +223,10 @@ class GroupLasso:
     alpha: float
     groups: tuple
     name = "group_lasso"
-    __repr__ = _shown
+    __repr__ = shown
 
     def __post_init__(self):
-        alpha = _check_strength("GroupLasso", self.alpha)
+        alpha = check_strength("GroupLasso", self.alpha)
         # Labels are Python's own values, in a tuple, so that penalties can be compared and hashed.
         labels = self.groups
         if hasattr(labels, "__array__"):
@@ -373,13 +328,13 @@ def sum_of_norms(penalty: Penalty, p: int, q: int) -> NonSmooth:
 def check_features(penalty: Penalty, p: int) -> None:
     """Refuse a penalty made for another number of features."""
     # Each of these may be a number, which fits any features, or have a value for each.
-    by_feature: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "alpha": getattr(penalty, "alpha", None),
         "groups": _groups_of(penalty),
         "curvature()": penalty.curvature(),
         "absolute()": penalty.absolute(),
     }
-    for name, values in by_feature.items():
+    for name, values in parameters.items():
         if np.ndim(values) and len(values) != p:
             raise InvalidArgumentError(
                 f"penalty={penalty!r}: {name} has {len(values)} values, one for each feature, but there are {p}."
