@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...model.prox import NonSmooth
+from ...model.prox import Prox
 from ..objective import Objective
 from ..vectors import dot
 from .state import NewtonState
@@ -122,7 +122,7 @@ def serves_again(state: NewtonState, before: NewtonState, objective: Objective) 
     return bool(now <= share_left(q) * gradient_size(before, objective.nonsmooth))
 
 
-def gradient_size(state: NewtonState, nonsmooth: NonSmooth) -> float:
+def gradient_size(state: NewtonState, nonsmooth: Prox) -> float:
     """Return the square of the subgradient of least norm, in the scale of the curvature."""
     slope = nonsmooth.steepest(state.weights, state.gradient)
     return dot(slope / state.diagonal, slope)[0]
