@@ -45,7 +45,7 @@ def arrays_of(sums):
 class Largest(NamedTuple):
     """A kernel with sums of its own: the largest value of each feature, and how many rows have it."""
 
-    def make(self, partition, query, loss, request, dtype, p):
+    def make(self, part):
         return LargestKernel()
 
 
@@ -106,8 +106,8 @@ class ByCluster(NamedTuple):
 
     count: int
 
-    def make(self, partition, query, loss, request, dtype, p):
-        return ByClusterKernel(self.count, query, loss)
+    def make(self, part):
+        return ByClusterKernel(self.count, part.query, part.loss)
 
 
 class ByClusterSums(NamedTuple):

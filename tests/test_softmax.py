@@ -14,7 +14,17 @@ from sklearn.linear_model import LogisticRegression
 
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError
-from dask_gd.kernels.base import BLOCK_BYTES, EXACT, Kernel, Request, curvatures, expand_class_pairs, sums_of_rows
+from dask_gd.kernels.base import (
+    BLOCK_BYTES,
+    EXACT,
+    Kernel,
+    Part,
+    Request,
+    curvatures,
+    expand_class_pairs,
+    sums_of_rows,
+)
+from dask_gd.kernels.dense import DenseRows
 from dask_gd.model.losses import pairs
 from dask_gd.solvers import as_solver
 
@@ -230,7 +240,7 @@ def test_many_classes_are_left_to_the_solver_without_a_curvature(classes, solver
 
 def test_blocks_are_so_short_that_classes_fill_no_more_than_features():
     request, query = Request(EXACT), np.zeros((3, 40, 1))
-    kernel = Kernel(query, dask_gd.Softmax(40), request, np.dtype(float), 2)
+    kernel = Kernel(Part(0, query, dask_gd.Softmax(40), request, DenseRows(np.dtype(float), 2)))
     assert kernel.step * curvatures(40, dask_gd.Softmax(40), request) * 8 <= max(BLOCK_BYTES, 64 * 780 * 8)
     # The length of the blocks changes no more than the order of the sums.
     x, y = problem(classes=40, p=2)

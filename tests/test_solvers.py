@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import ADMM, L1, L2, LBFGS, Adam, GradientDescent, LocalSGD, Logistic, Momentum, Nesterov, Newton, Squared
 from dask_gd.errors import InvalidArgumentError
-from dask_gd.kernels.base import BOUND, EXACT, Request, make_kernel
+from dask_gd.kernels.base import BOUND, EXACT, Part, Request, make_kernel
+from dask_gd.kernels.dense import DenseRows
 from dask_gd.model.losses import Loss
 from dask_gd.model.penalties import nonsmooth
 from dask_gd.solvers import SOLVERS, as_solver
@@ -48,7 +49,7 @@ class Problem(NamedTuple):
         return np.zeros((self.x.shape[1] + 1, self.y.shape[1], 1))
 
     def sums(self, query, request=ALL):
-        kernel = make_kernel(0, query, self.loss, request, self.x.dtype, self.x.shape[1])
+        kernel = make_kernel(Part(0, query, self.loss, request, DenseRows(self.x.dtype, self.x.shape[1])))
         kernel.add_rows(Rows(self.x, self.y, {}, 0))
         return kernel.sums()
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Kernel, Request, Sums
-from ..model.losses import Loss
+from ..kernels.base import Kernel, Part, Request, Sums
 from ..solvers.objective import objective
 from .fit_state import FitState
 from .track import BLOWN_UP, RISES
@@ -49,8 +48,8 @@ def on_last_partitions(track: FitState) -> tuple[float, float]:
 class Finite(NamedTuple):
     """Asks of each partition whether its sums are finite, see `FiniteSums`."""
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
-        return FiniteKernel(query, loss, request, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        return FiniteKernel(part)
 
 
 class FiniteKernel(Kernel):

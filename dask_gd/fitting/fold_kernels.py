@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Kernel, Request, Sums, combine
-from ..model.losses import Loss
+from ..kernels.base import Kernel, Part, Request, Sums, combine
 from .folds import Assignment
 
 
@@ -30,16 +29,8 @@ class ByFold(NamedTuple):
         """Return how many times larger the sums are than those at one candidate, with m candidates."""
         return m * (self.assignment.folds.count + 1)
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> ByFoldKernel:
-        return ByFoldKernel(self, partition, query, loss, request, dtype, p)
+    def make(self, part: Part) -> ByFoldKernel:
+        return ByFoldKernel(self, part)
 
 
 class FoldSums(NamedTuple):
@@ -65,30 +56,21 @@ class FoldSums(NamedTuple):
 class ByFoldKernel(Kernel):
     """The kernel of `ByFold`: a `Kernel` for each candidate and fold."""
 
-    def __init__(
-        self,
-        spec: ByFold,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ):
-        self.fold_of = spec.assignment.in_partition(partition)
+    def __init__(self, spec: ByFold, part: Part):
+        self.fold_of = spec.assignment.in_partition(part.partition)
         count = spec.assignment.folds.count + 1
 
         def kernels(at: np.ndarray) -> list[Kernel]:
-            return [Kernel(at, loss, request, dtype, p) for _ in range(count)]
+            return [Kernel(part._replace(query=at)) for _ in range(count)]
 
-        _, k, m = query.shape
-        self.parts = [kernels(query[:, :, i, None]) for i in range(m)]
-        super().__init__(query, loss, Request(), dtype, p)
+        _, k, m = part.query.shape
+        self.parts = [kernels(part.query[:, :, i, None]) for i in range(m)]
+        super().__init__(part._replace(request=Request()))
         # One fold after the other: they can do with the same memory.
         near = self.parts[0][0].near
         for parts in self.parts:
-            for part in parts:
-                part.near = near
+            for kernel in parts:
+                kernel.near = near
         self.targets = np.zeros((count, 2, k))
         self.room: np.ndarray | None = None
 
@@ -155,16 +137,8 @@ class HoldOut(NamedTuple):
     of: np.ndarray  # (m,) each candidate's fold; -2: it sees all rows
     score: Callable | None  # (targets, predictions z) -> (rows, m)
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> Kernel:
-        return HoldOutKernel(self, partition, query, loss, request, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        return HoldOutKernel(self, part)
 
 
 class HoldOutSums(NamedTuple):
@@ -184,20 +158,11 @@ class HoldOutSums(NamedTuple):
 class HoldOutKernel(Kernel):
     """The kernel of `HoldOut`."""
 
-    def __init__(
-        self,
-        spec: HoldOut,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ):
-        super().__init__(query, loss, Request(shift=request.shift), dtype, p)
+    def __init__(self, spec: HoldOut, part: Part):
+        super().__init__(part._replace(request=Request(shift=part.request.shift)))
         self.spec = spec
-        self.fold_of = spec.assignment.in_partition(partition)
-        self.holdout = np.zeros((2, query.shape[2]))
+        self.fold_of = spec.assignment.in_partition(part.partition)
+        self.holdout = np.zeros((2, part.query.shape[2]))
 
     def add_rows(self, rows: Any) -> None:
         fold = self.fold_of(rows)

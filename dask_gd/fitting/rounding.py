@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Moments, block_rows
+from ..kernels.base import Moments
 from ..model.losses import Loss
 from ..sources import Source
 
@@ -31,7 +31,7 @@ class Unit(NamedTuple):
 def unit_of(source: Source, rounding: float) -> Unit:
     """Return how exact sums over the rows are: as exact as their many blocks average out."""
     n, p = source.shape
-    blocks = max(1.0, n / block_rows(p, source.dtype.itemsize))
+    blocks = max(1.0, n / source.row_format.block_rows)
     eps = float(np.finfo(source.dtype).eps)
     of_sums = max(rounding, 4 * eps / np.sqrt(blocks))
     return Unit(sums=of_sums, weights=eps, features=p)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.base import Kernel, Request, Sums
+from ..kernels.base import Kernel, Part, Sums
 from ..model.losses import Loss, Quantile
 from ..model.losses.regression import SmoothedPinball, pinball
 
@@ -49,18 +49,18 @@ class Residuals(NamedTuple):
     quantile: float
     widths: np.ndarray  # (k,)
 
-    def make(self, partition: int, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int) -> Kernel:
-        return ResidualsKernel(self, query, loss, request, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        return ResidualsKernel(self, part)
 
 
 class ResidualsKernel(Kernel):
     """Sums over one partition's residuals."""
 
-    def __init__(self, asked: Residuals, query: np.ndarray, loss: Loss, request: Request, dtype: np.dtype, p: int):
-        super().__init__(query, loss, request, dtype, p)
+    def __init__(self, asked: Residuals, part: Part):
+        super().__init__(part)
         self.quantile = asked.quantile
         self.smoothed = SmoothedPinball(asked.quantile, asked.widths)
-        self.found = np.zeros((len(SUMS), query.shape[1], 1))
+        self.found = np.zeros((len(SUMS), part.query.shape[1], 1))
 
     def _add_block(self, block, target, s, offset) -> None:
         z = self.predicted(self.shifted(block), offset)[:, :, 0]

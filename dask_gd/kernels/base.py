@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..model.losses import Loss, Model, classes_of
+from .dense import DenseRows
 from .products import BLOCK_BYTES, BLOCK_ROWS, Near, block_rows, narrow
 from .sums import (
     BOUND,
@@ -19,6 +20,7 @@ from .sums import (
     GRAM_LIMIT,
     KernelSpec,
     Moments,
+    Part,
     PartitionKernel,
     PartitionSums,
     Request,
@@ -44,6 +46,7 @@ __all__ = [
     "Kernel",
     "KernelSpec",
     "Moments",
+    "Part",
     "PartitionKernel",
     "PartitionSums",
     "Request",
@@ -85,37 +88,28 @@ def sums_of_rows(x, y, weight, query, loss: Loss, request: Request) -> Sums:
         ``loss = sum_i s_i L(y_i, x_i w + b)`` for each candidate, its gradient, and what ``request`` asks for.
         A row of x with NaN or infinity makes the gradient or ``moments.features`` non-finite, even at w = 0.
     """
-    kernel = Kernel(query, loss, request, x.dtype, x.shape[1])
+    kernel = Kernel(Part(0, query, loss, request, DenseRows(x.dtype, x.shape[1])))
     kernel.add(x, y, weight)
     return kernel.sums()
 
 
-def make_kernel(
-    partition: int,
-    query: np.ndarray,
-    loss: Loss,
-    request: Request,
-    dtype: np.dtype,
-    p: int,
-) -> PartitionKernel:
+def make_kernel(part: Part) -> PartitionKernel:
     """Return the kernel that sums over the rows of one partition."""
-    if request.kernel is None:
-        return Kernel(query, loss, request, dtype, p)
-    without_spec = request._replace(kernel=None)
-    return request.kernel.make(partition, query, loss, without_spec, dtype, p)
+    spec = part.request.kernel
+    if spec is None:
+        return Kernel(part)
+    without_spec = part.request._replace(kernel=None)
+    return spec.make(part._replace(request=without_spec))
 
 
 class Kernel:
     """`sums_of_rows` of rows that come a few chunks at a time: the sums so far, and constants for all of the rows."""
 
-    def __init__(
-        self,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ):
+    def __init__(self, part: Part):
+        _, query, loss, request, row_format = part
+        p = row_format.features
+        dtype = row_format.dtype
+        self.part = part
         self.query = query
         self.loss = loss
         self.request = request
@@ -131,7 +125,7 @@ class Kernel:
         columns = query[:p].reshape(p, k * m)
         self.weights, self.unit = narrow(columns, dtype)
         # Rows are multiplied in blocks that stay in the cache.
-        self.step = block_rows(p, dtype.itemsize)
+        self.step = row_format.block_rows
         if self.classes:
             # A row's values for each class, and for each pair of them in the curvature, may be more than its features.
             row_bytes = 8 * max(k * m, curvatures(k, loss, request))

@@ -15,9 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
-from ..model.losses import Loss
 from .base import Kernel, take
-from .sums import Request, Sums
+from .sums import Part, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
 #: it: the normal equations have then lost half of their 16 digits.
@@ -54,16 +53,8 @@ class Basis(NamedTuple):
     r: np.ndarray  # (q, q)
     refines: bool
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> Kernel:
-        return BasisKernel(self, query, loss, request, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        return BasisKernel(self, part)
 
 
 class OrthogonalSums(NamedTuple):
@@ -88,22 +79,14 @@ class BasisKernel(Kernel):
     To refine, it sums the gradient too, in extended precision.
     """
 
-    def __init__(
-        self,
-        spec: Basis,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ):
-        super().__init__(query, loss, request, dtype, p)
+    def __init__(self, spec: Basis, part: Part):
+        super().__init__(part)
         q = len(spec.r)
         self.r = spec.r
-        self.basis = np.zeros((q, q + query.shape[1]))
+        self.basis = np.zeros((q, q + part.query.shape[1]))
         self.gradient: np.ndarray | None = None
         if spec.refines:
-            self.gradient = np.zeros(query.shape, np.longdouble)
+            self.gradient = np.zeros(part.query.shape, np.longdouble)
 
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over more rows, at the query and in the basis."""

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..model.losses import Loss
 from .base import Kernel, take
-from .sums import BOUND, Request, Sums
+from .sums import BOUND, Part, Request, Sums
 
 #: Rows of a step of `Descent`. With fewer rows the arithmetic costs less than the call.
 STEP_ROWS = 256
@@ -57,43 +56,27 @@ class Descent(NamedTuple):
     rate: float
     ridge: np.ndarray  # (q, 1, 1) the penalty's curvature
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> Kernel:
-        return DescentKernel(self, query, loss, request, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        return DescentKernel(self, part)
 
 
 class DescentKernel(Kernel):
     """Sums at the query, and steps away from it."""
 
-    def __init__(
-        self,
-        spec: Descent,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ):
-        super().__init__(query, loss, request, dtype, p)
+    def __init__(self, spec: Descent, part: Part):
+        super().__init__(part)
         self.rate = spec.rate
         self.ridge = spec.ridge
-        self.parameters = query
+        self.parameters = part.query
 
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over more rows at the query, and take steps with these rows."""
         super().add(x, y, weight, offset)
-        request = Request(shift=self.request.shift)
+        plain = self.part._replace(request=Request(shift=self.request.shift))
         for start in range(0, len(x), STEP_ROWS):
             rows = slice(start, start + STEP_ROWS)
             # The gradient of these rows alone, at the parameters that the steps have reached.
-            block = Kernel(self.parameters, self.loss, request, x.dtype, self.p)
+            block = Kernel(plain._replace(query=self.parameters))
             block.add(
                 x[rows],
                 y[rows],
@@ -117,19 +100,10 @@ class Consensus(NamedTuple):
     centres: np.ndarray  # (q, k, partitions or 1)
     metric: np.ndarray  # (q, q)
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> Kernel:
-        parameters = parameters_of(self.own, partition)
-        centre = parameters_of(self.centres, partition)
-        bound = Request(BOUND, shift=request.shift)
-        return ConsensusKernel(parameters, centre, self.metric, query, loss, bound, dtype, p)
+    def make(self, part: Part) -> Kernel:
+        parameters = parameters_of(self.own, part.partition)
+        centre = parameters_of(self.centres, part.partition)
+        return ConsensusKernel(parameters, centre, self.metric, part)
 
 
 def parameters_of(each: np.ndarray, partition: int) -> np.ndarray:
@@ -149,15 +123,12 @@ class ConsensusKernel(Kernel):
         parameters: np.ndarray,
         centre: np.ndarray,
         metric: np.ndarray,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
+        part: Part,
     ):
         # The partition's own parameters are the first candidate, at which the curvature is taken.
-        both = np.concatenate([parameters, query], axis=2)
-        super().__init__(both, loss, request, dtype, p)
+        both = np.concatenate([parameters, part.query], axis=2)
+        bound = Request(BOUND, shift=part.request.shift)
+        super().__init__(part._replace(query=both, request=bound))
         self.parameters = parameters
         self.centre = centre
         self.metric = metric

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..model.losses import Loss
 from .base import make_kernel
-from .sums import KernelSpec, PartitionKernel, PartitionSums, Request, Sums, copies_of
+from .sums import KernelSpec, Part, PartitionKernel, PartitionSums, Sums, copies_of
 
 
 class Riding(NamedTuple):
@@ -25,21 +22,13 @@ class Riding(NamedTuple):
         """Return how many times the sums at a query of m candidates there are in the largest kernel's."""
         return max(copies_of(kernel, m) for kernel in (self.first, *self.riders))
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> RidingKernel:
+    def make(self, part: Part) -> RidingKernel:
         """Return the kernels of a partition as one kernel."""
-        request_of_first = request._replace(kernel=self.first)
-        first = make_kernel(partition, query, loss, request_of_first, dtype, p)
+        request_of_first = part.request._replace(kernel=self.first)
+        first = make_kernel(part._replace(request=request_of_first))
         # Curvature and moments are summed once, by the first.
-        plain = request._replace(curvature=None, moments=False)
-        riders = [rider.make(partition, query, loss, plain, dtype, p) for rider in self.riders]
+        plain = part.request._replace(curvature=None, moments=False)
+        riders = [rider.make(part._replace(request=plain)) for rider in self.riders]
         return RidingKernel(first, riders)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..model.losses import Loss, classes_of, pairs
+from .dense import DenseRows
 
 #: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
 GRAM_LIMIT = 1024
@@ -98,6 +99,16 @@ class Sums(NamedTuple):
         )
 
 
+class Part(NamedTuple):
+    """A partition's part in a pass: what its kernel is to sum, and over which rows."""
+
+    partition: int
+    query: np.ndarray  # (q, k, m)
+    loss: Loss
+    request: Request
+    row_format: DenseRows
+
+
 class PartitionSums(Protocol):
     """A kernel's sums over the rows of a partition: arrays, which are added up over all partitions.
 
@@ -137,16 +148,8 @@ class KernelSpec(Protocol):
     A spec whose sums are larger than those at a query has a method ``copies(m)``, which returns how many times.
     """
 
-    def make(
-        self,
-        partition: int,
-        query: np.ndarray,
-        loss: Loss,
-        request: Request,
-        dtype: np.dtype,
-        p: int,
-    ) -> PartitionKernel:
-        """Return the kernel of a partition of rows (n, p) of this dtype."""
+    def make(self, part: Part) -> PartitionKernel:
+        """Return the kernel of a partition."""
         ...
 
 

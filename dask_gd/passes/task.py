@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from distributed.metrics import context_meter
 
-from ..kernels.base import PartitionSums, Request, make_kernel
+from ..kernels.base import Part, PartitionSums, Request, make_kernel
 from ..model.losses import Loss
 from ..sources import Reader, Rows
 from ..sources.cache import cache
@@ -91,15 +91,14 @@ class AtQuery(NamedTuple):
 
     def __call__(self, rows_of_partition: PartitionRows) -> PartitionSums:
         """Return the sums, whose rows have been checked."""
-        reader = rows_of_partition.reader
-        kernel = make_kernel(
+        part = Part(
             rows_of_partition.partition,
             query=self.query,
             loss=self.loss,
             request=self.request,
-            dtype=reader.dtype,
-            p=reader.features,
+            row_format=rows_of_partition.reader.row_format,
         )
+        kernel = make_kernel(part)
         for _, rows in rows_of_partition.windows:
             with context_meter.meter("compute"):
                 kernel.add_rows(rows)

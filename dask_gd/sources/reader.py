@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from distributed.metrics import context_meter
 
+from ..kernels.dense import DenseRows
 from .cache import cache
 from .chunk_files import thread_buffer
 from .column import ColumnInTasks, TaskColumn
@@ -76,8 +77,8 @@ class Reader:
     """The description with which a task iterates over its partitions: small, pickled once for a worker and a pass."""
 
     bounds: tuple[int, ...]
-    dtype: np.dtype
-    features: int
+    #: The shape and the dtype in which kernels take the features.
+    row_format: DenseRows
     outputs: int
     #: By role, the features first; there may be no "y", with 0 outputs.
     columns: dict[str, ColumnInTasks]
@@ -149,7 +150,7 @@ class Reader:
                     stored = read(start, stop)
                 else:
                     stored = _kept(x, read, start, stop, *keep)
-                features = _cast(stored, self.dtype, "x")
+                features = _cast(stored, self.row_format.dtype, "x")
                 y = np.empty((stop - start, 0))
                 if target is not None:
                     targets = _cast(target.read(start, stop), np.dtype(float), "y")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, block_rows, candidates, fan_in, sums_bytes
+from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, candidates, fan_in, sums_bytes
+from ..kernels.dense import DenseRows
 from .blocks import Blocks, paired
 from .column import Column
 from .kinds import product_dtype
@@ -103,6 +104,11 @@ class Source:
         return product_dtype(self.x.dtype)
 
     @property
+    def row_format(self) -> DenseRows:
+        """The format in which kernels take the features."""
+        return DenseRows(self.dtype, self.shape[1])
+
+    @property
     def outputs(self) -> int | None:
         if self.present is not None:
             return len(self.present.columns)
@@ -162,7 +168,7 @@ class Source:
         return task_input(
             self.by_role,
             self.bounds,
-            self.dtype,
+            self.row_format,
             outputs=self.outputs or 1,
             drop=self.nan == "drop",
             present=present,
@@ -211,7 +217,7 @@ class Source:
         cast = 0
         if self.x.dtype != self.dtype:
             cast = min(self.x.read_rows, rows) * row_bytes
-        block = block_rows(p, self.dtype.itemsize) * row_bytes
+        block = self.row_format.block_rows * row_bytes
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * width * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
         return Plan(
@@ -268,7 +274,7 @@ def _short(layout: tuple) -> str:
 def task_input(
     by_role: dict[str, Column],
     bounds: tuple[int, ...],
-    dtype: np.dtype,
+    row_format: DenseRows,
     *,
     outputs: int = 0,
     drop: bool = False,
@@ -282,8 +288,7 @@ def task_input(
     in_tasks = {role: column.for_tasks(in_process) for role, column in by_role.items()}
     reader = Reader(
         bounds=bounds,
-        dtype=dtype,
-        features=by_role["x"].shape[1],
+        row_format=row_format,
         outputs=outputs,
         columns=in_tasks,
         drop=drop,
