@@ -1,5 +1,6 @@
 """What users of the package's seams can do that the package does not do itself: each is a small one."""
 
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import dask.array as da
@@ -10,10 +11,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd import passes
-from dask_gd.kernels.base import EXACT, Request, Sums
+from dask_gd.kernels.base import BOUND, EXACT, Request, Sums
+from dask_gd.kernels.block import BadValue
+from dask_gd.kernels.least_squares import Basis
 from dask_gd.kernels.riding import Riding
 from dask_gd.sources import as_source
 from dask_gd.sources.columns import as_rows
+from dask_gd.sources.dask_column import DaskColumn
 
 N, P = 400, 3
 
@@ -185,3 +189,188 @@ def test_a_rider_leaves_the_curvature_of_classes_as_it_is_without():
     assert alone.curvature.shape == (3 * (P + 1), 3 * (P + 1), 1)
     for a, b in zip(arrays_of(together.at_query), arrays_of(alone), strict=True):
         assert_array_equal(a, b)
+
+
+class Increments:
+    """Rows of which all but the first are known by what they add to the row before: each is a sum of steps (n, p)."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+
+class Differences(NamedTuple):
+    """A row format that the package does not have, in which no row is ever formed."""
+
+    dtype: np.dtype
+    features: int
+    block_rows = 48
+
+    def nbytes(self, count):
+        return 8 * count * self.features
+
+    def cast(self, stored, memory):
+        return stored
+
+    def take(self, rows, which, room=None):
+        """Return rows, each of which adds to the one before what all steps between them have added."""
+        if isinstance(which, slice):
+            which = np.arange(len(rows.steps))[which]
+        edges = [0, *(which[:-1] + 1)]
+        return Increments(np.add.reduceat(rows.steps[: which[-1] + 1], edges, axis=0))
+
+    def room(self, count):
+        return None
+
+    def with_nan(self, rows):
+        return np.logical_or.accumulate(np.isnan(rows.steps).any(axis=1))
+
+    def first_bad(self, rows):
+        bad = np.argwhere(~np.isfinite(rows.steps))
+        return BadValue(*bad[0].tolist(), rows.steps[tuple(bad[0])]) if len(bad) else None
+
+    def workspace(self, shift):
+        return DifferencesWorkspace(shift)
+
+
+class DifferencesWorkspace:
+    def __init__(self, shift):
+        self.shift = shift
+
+    def weights(self, columns):
+        return columns
+
+    def block(self, rows):
+        steps = rows.steps.copy()
+        if self.shift is not None:
+            steps[0] -= self.shift
+        return DifferencesBlock(steps)
+
+
+class DifferencesBlock:
+    def __init__(self, steps):
+        self.steps = steps
+
+    def times(self, weights):
+        return np.cumsum(self.steps @ weights, axis=0)
+
+    def transposed_times(self, slopes):
+        # A step is in its own row and in all that follow.
+        return self.steps.T @ np.cumsum(slopes[::-1], axis=0)[::-1]
+
+    def gram(self, h, with_sums):
+        position = np.arange(len(h))
+        following = np.cumsum(h[::-1])[::-1]
+        both = following[np.maximum.outer(position, position)]
+        return self.steps.T @ both @ self.steps, self.transposed_times(h) if with_sums else None
+
+    def sums(self, s):
+        return self.transposed_times(s)
+
+    def squares(self, s):
+        return np.diagonal(self.gram(np.ones(len(self.steps)) if s is None else s, with_sums=False)[0])
+
+
+@dataclass(frozen=True)
+class DifferencesColumn(DaskColumn):
+    """A column whose array has the steps; tasks get all of it, and read some rows at a time."""
+
+    def row_format(self, dtype):
+        return Differences(dtype, self.shape[1])
+
+    def for_tasks(self, in_process=False):
+        return StepsInTasks(self.array.compute())
+
+
+class StepsInTasks(NamedTuple):
+    steps: np.ndarray
+    takes_block = worth_keeping = needs_zarr = False
+    role = name = "steps"
+    ahead = 0
+
+    def bind(self, block, partition, start):
+        return self
+
+    def windows(self, start, stop):
+        for first in range(start, stop, 256):
+            yield first, min(first + 256, stop)
+
+    def read(self, start, stop, out=None):
+        first = self.steps[: start + 1].sum(axis=0, keepdims=True)
+        return Increments(np.concatenate([first, self.steps[start + 1 : stop]]))
+
+    def where(self, row, column=0):
+        return f"the steps of {row}"
+
+
+def walk(chunk=300):
+    """Return a source of dense rows, and one of the same rows as steps, with row weights and offsets."""
+    rng = np.random.default_rng(3)
+    steps = rng.normal(size=(N, P))
+    x = np.cumsum(steps, axis=0)
+    y = (x @ [0.1, -0.1, 0.05] + rng.normal(size=N) > 0).astype(float)
+    dense = as_source(da.from_array(x, chunks=(chunk, P)), y, rng.uniform(0.5, 2, N), offset=rng.normal(size=N))
+    return dense, in_steps(dense, steps)
+
+
+def in_steps(dense, steps):
+    column = DifferencesColumn(da.from_array(steps), "x").aligned(dense.bounds)
+    return dense.with_columns(x=column)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("shift", [None, np.array([3.0, 0.0, -5.0])])
+@pytest.mark.parametrize("curvature", [EXACT, BOUND])
+def test_rows_of_a_format_of_ones_own_have_the_sums_of_dense_rows(intercept, shift, curvature):
+    query = np.random.default_rng(0).normal(size=(P + intercept, 1, 2)) * 0.1
+    request = Request(curvature, moments=True, shift=shift)
+    found = []
+    for chunk in (300, 17):
+        for source in walk(chunk):
+            sums = passes.evaluate(source, query, dask_gd.Logistic(), request, "steps", len(found) + 1)
+            found.append(arrays_of(sums))
+    for others in found[1:]:
+        for a, b in zip(others, found[0], strict=True):
+            assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", dask_gd.LocalSGD(), dask_gd.ADMM()], ids=str)
+def test_rows_of_a_format_of_ones_own_are_fitted(loss, solver):
+    dense, steps = walk()
+    fits = [dask_gd.fit(s, loss=loss, penalty=dask_gd.L2(1e-2), solver=solver, max_iter=20) for s in (dense, steps)]
+    assert fits[0].reason == fits[1].reason
+    assert_allclose(fits[1].parameters, fits[0].parameters, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+def test_rows_of_a_format_of_ones_own_are_searched(loss):
+    scores = [dask_gd.search(s, loss=loss, alphas=[1e-3, 1e-1, 10.0], folds=4).data.score for s in walk()]
+    assert_allclose(scores[1], scores[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_in_rows_of_such_a_format_that_is_not_finite_is_refused_by_row_and_column(value):
+    dense, source = walk()
+    steps = source.x.array.compute()
+    steps[370, 1] = value
+    with pytest.raises(dask_gd.errors.NonFiniteError, match=r"(nan|inf) in row 370, column 1 of the steps of 370\."):
+        dask_gd.fit(in_steps(dense, steps), loss="logistic")
+
+
+def test_rows_after_a_missing_value_of_such_a_format_are_dropped():
+    dense, source = walk()
+    steps = source.x.array.compute()
+    steps[360, 1] = np.nan
+    fitted = dask_gd.fit(replace(in_steps(dense, steps), nan="drop"), loss="logistic")
+    assert fitted.dropped == 40
+
+
+def test_what_takes_rows_as_an_array_refuses_those_that_have_none():
+    _, source = walk()
+    query = np.zeros((P + 1, 1, 1))
+    request = Request(kernel=Basis(np.eye(P + 1), refines=False))
+    with pytest.raises(dask_gd.errors.InvalidTypeError, match=r"Least squares.*dense array; these are Differences"):
+        passes.evaluate(source, query, dask_gd.Squared(), request, "basis", 1)
+    model = dask_gd.Model(lambda params, x, y, weight: (0.0, params), np.zeros(P))
+    with pytest.raises(dask_gd.errors.InvalidTypeError, match=r"Model\(.* takes rows as a dense array"):
+        passes.evaluate(source, np.zeros((P, 1, 1)), model, Request(), "model", 1)

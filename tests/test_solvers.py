@@ -49,8 +49,9 @@ class Problem(NamedTuple):
         return np.zeros((self.x.shape[1] + 1, self.y.shape[1], 1))
 
     def sums(self, query, request=ALL):
-        kernel = make_kernel(Part(0, query, self.loss, request, DenseRows(self.x.dtype, self.x.shape[1])))
-        kernel.add_rows(Rows(self.x, self.y, {}, 0))
+        row_format = DenseRows(self.x.dtype, self.x.shape[1])
+        kernel = make_kernel(Part(0, query, self.loss, request, row_format))
+        kernel.add_rows(Rows(self.x, self.y, {}, 0, row_format))
         return kernel.sums()
 
     def at(self, query, request=ALL):

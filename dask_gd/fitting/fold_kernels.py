@@ -60,19 +60,18 @@ class ByFoldKernel(Kernel):
         self.fold_of = spec.assignment.in_partition(part.partition)
         count = spec.assignment.folds.count + 1
 
+        # One fold after the other: they can do with the same memory.
+        workspace = part.row_format.workspace(part.request.shift)
+
         def kernels(at: np.ndarray) -> list[Kernel]:
-            return [Kernel(part._replace(query=at)) for _ in range(count)]
+            return [Kernel(part._replace(query=at), workspace) for _ in range(count)]
 
         _, k, m = part.query.shape
         self.parts = [kernels(part.query[:, :, i, None]) for i in range(m)]
         super().__init__(part._replace(request=Request()))
-        # One fold after the other: they can do with the same memory.
-        near = self.parts[0][0].near
-        for parts in self.parts:
-            for kernel in parts:
-                kernel.near = near
         self.targets = np.zeros((count, 2, k))
-        self.room: np.ndarray | None = None
+        self.room: Any = None
+        self.room_rows = 0
 
     @property
     def total(self) -> Sums:
@@ -89,14 +88,15 @@ class ByFoldKernel(Kernel):
 
     def add_rows(self, rows: Any) -> None:
         fold = self.fold_of(rows)
-        n = len(rows.x)
+        n = len(rows.y)
         # So many that those of a fold nearly fill one sweep of its kernel, and seldom need another.
         folds = len(self.parts[0]) - 1
         step = folds * self.step * 7 // 8
         # Room for the rows of a fold, which may be all rows of a step.
         most = min(step, n)
-        if self.room is None or len(self.room) < most:
-            self.room = np.empty((most, self.p), rows.x.dtype)
+        if self.room_rows < most:
+            self.room = self.row_format.room(most)
+            self.room_rows = most
         # -1 is the last of all: the rows in no fold.
         for start in range(0, n, step):
             of_step = fold[start : start + step]
@@ -107,10 +107,8 @@ class ByFoldKernel(Kernel):
 
     def _add_fold(self, f: int, rows: Any, where: np.ndarray) -> None:
         """Add rows of a fold, those at the positions ``where``."""
-        assert self.room is not None
         # Into memory that stays in the processor's cache.
-        room = self.room[: len(where)]
-        x = np.take(rows.x, where, axis=0, out=room, mode="clip")
+        x = self.row_format.take(rows.x, where, self.room)
         y = rows.y[where]
         weight = _at(rows.weight, where)
         offset = _at(rows.offset, where)
@@ -166,11 +164,11 @@ class HoldOutKernel(Kernel):
 
     def add_rows(self, rows: Any) -> None:
         fold = self.fold_of(rows)
-        n = len(rows.x)
+        n = len(rows.y)
         for start in range(0, n, self.step):
             part = slice(start, start + self.step)
             self._add_part(
-                rows.x[part],
+                self.row_format.take(rows.x, part),
                 target=rows.y[part],
                 weight=_at(rows.weight, part),
                 offset=_at(rows.offset, part),
@@ -186,7 +184,7 @@ class HoldOutKernel(Kernel):
             weight=self.total.weight + weight,
         )
 
-    def _add_part(self, block, target, weight, offset, fold) -> None:
+    def _add_part(self, x, target, weight, offset, fold) -> None:
         """Add rows that a sweep of the kernel takes at once."""
         if self.classes:
             target = self.loss.indicators(target)  # type: ignore[attr-defined]
@@ -194,7 +192,7 @@ class HoldOutKernel(Kernel):
         held_out = fold[:, None] == self.spec.of
 
         # Score and loss of each row at each candidate.
-        block = self.shifted(block)
+        block = self.workspace.block(x)
         z = self.predicted(block, offset)
         if self.spec.score is not None:
             score = self.spec.score(target, z)

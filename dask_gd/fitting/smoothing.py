@@ -62,10 +62,10 @@ class ResidualsKernel(Kernel):
         self.smoothed = SmoothedPinball(asked.quantile, asked.widths)
         self.found = np.zeros((len(SUMS), part.query.shape[1], 1))
 
-    def _add_block(self, block, target, s, offset) -> None:
-        z = self.predicted(self.shifted(block), offset)[:, :, 0]
+    def _add_block(self, rows, target, s, offset) -> None:
+        z = self.predicted(self.workspace.block(rows), offset)[:, :, 0]
         if s is None:
-            s = np.ones(len(block))
+            s = np.ones(len(z))
         residual = target - z
         loss = pinball(residual, self.quantile)
         _, slope = self.smoothed.value_and_slope(z, target)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..model.losses import Loss, Model, classes_of
+from .block import Block, Workspace, dense_rows
 from .dense import DenseRows
-from .products import BLOCK_BYTES, BLOCK_ROWS, Near, block_rows, narrow
+from .products import BLOCK_BYTES, BLOCK_ROWS, block_rows
 from .sums import (
     BOUND,
     EXACT,
@@ -105,25 +106,31 @@ def make_kernel(part: Part) -> PartitionKernel:
 class Kernel:
     """`sums_of_rows` of rows that come a few chunks at a time: the sums so far, and constants for all of the rows."""
 
-    def __init__(self, part: Part):
+    def __init__(self, part: Part, workspace: Workspace | None = None):
         _, query, loss, request, row_format = part
         p = row_format.features
-        dtype = row_format.dtype
         self.part = part
         self.query = query
         self.loss = loss
         self.request = request
+        self.row_format = row_format
         self.p = p
         self.classes = classes_of(loss)
         self.total = zero_sums(query, loss, request)
-        self.scratch = None
+        # Products are those of the rows less the shift, so that they keep their digits.
+        if workspace is None:
+            workspace = row_format.workspace(request.shift)
+        self.workspace = workspace
         # A model takes its rows whole, and multiplies them itself.
         if isinstance(loss, Model):
             return
+        # Without an intercept the moments are those of the rows as they are.
+        self.unshifted_workspace = workspace
+        if request.shift is not None and len(query) == p:
+            self.unshifted_workspace = row_format.workspace(None)
         # All outputs and candidates are multiplied at once, as the columns of one matrix.
         _, k, m = query.shape
-        columns = query[:p].reshape(p, k * m)
-        self.weights, self.unit = narrow(columns, dtype)
+        self.weights = workspace.weights(query[:p].reshape(p, k * m))
         # Rows are multiplied in blocks that stay in the cache.
         self.step = row_format.block_rows
         if self.classes:
@@ -131,12 +138,8 @@ class Kernel:
             row_bytes = 8 * max(k * m, curvatures(k, loss, request))
             rows = BLOCK_BYTES // row_bytes // 16 * 16
             self.step = min(self.step, max(BLOCK_ROWS, rows))
-        if self.total.curvature is not None:
-            self.scratch = np.empty((self.step, p), dtype)
-        # Products are those of the rows less the shift, so that they keep their digits.
-        self.near: Near | None = None
-        if request.shift is not None:
-            self.near = Near(request.shift, dtype)
+        # The sums of a quadratic loss describe the objective everywhere, also far from here.
+        self.exact = request.moments and loss.quadratic and row_format.dtype != float
         # Added to the predictions of all rows: the intercept, or the part that the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
@@ -149,27 +152,27 @@ class Kernel:
         self.add(rows.x, rows.y, rows.weight, rows.offset)
 
     def add(self, x, y, weight, offset=None) -> None:
-        """Add the sums over more rows."""
-        if not len(x):
+        """Add the sums over more rows; ``x`` has them as the row format does, and the others are arrays."""
+        if not len(y):
             return
         if weight is None:
-            total = float(len(x))
+            total = float(len(y))
         else:
             total = float(weight.sum())
         # A model sums over all of the rows itself; a loss sees them block by block.
         if isinstance(self.loss, Model):
             self._add_model(x, y, weight, total)
         else:
-            for start in range(0, len(x), self.step):
+            for start in range(0, len(y), self.step):
                 rows = slice(start, start + self.step)
                 self._add_block(
-                    x[rows],
+                    self.row_format.take(x, rows),
                     y[rows],
                     take(weight, rows),
                     take(offset, rows),
                 )
         self.total = self.total._replace(
-            rows=self.total.rows + len(x),
+            rows=self.total.rows + len(y),
             weight=self.total.weight + total,
         )
 
@@ -179,6 +182,7 @@ class Kernel:
 
     def _add_model(self, x, y, weight, total: float) -> None:
         """Add a model's sums over rows. Its scale is a block's largest mean slope, the same for all parameters."""
+        x = dense_rows(self.row_format, x, repr(self.loss))
         moments = self.total.moments
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]
@@ -195,23 +199,19 @@ class Kernel:
         loss = self.loss
         if self.classes:
             target = loss.indicators(target)  # type: ignore[attr-defined]
-        block = self.shifted(rows)
+        block = self.workspace.block(rows)
         z = self.predicted(block, offset)
         value, slope = loss.value_and_slope(z, target[:, :, None])
 
         # Moments, and curvature where it is asked for, are those of the first candidate.
-        exact = None
         if self.total.moments is not None:
             self._add_moments(rows, block, target, z, slope, s, offset)
-            if loss.quadratic and block.dtype != float:
-                # These sums describe the objective everywhere, also far from here.
-                exact = block.astype(float)
         if self.total.curvature is not None:
-            self._add_curvature(block, target, z, s, exact)
+            self._add_curvature(block, target, z, s)
 
         # Loss and gradient are those of all candidates.
-        if exact is not None:
-            slope = self._add_mean_slope(exact, slope, s)
+        if self.exact:
+            slope = self._add_mean_slope(block, slope, s)
         if s is not None:
             value = s[:, None, None] * value
             slope = s[:, None, None] * slope
@@ -232,10 +232,9 @@ class Kernel:
         curvature = None
         if self.loss.curvature_bound is None:
             curvature = self.loss.curvature(z[:, :, 0], target)
-        if len(self.query) > self.p:
-            features = block
-        else:
-            features = rows
+        features = block
+        if self.unshifted_workspace is not self.workspace:
+            features = self.unshifted_workspace.block(rows)
         add_moments(
             moments,
             features,
@@ -245,45 +244,42 @@ class Kernel:
             s=s,
         )
 
-    def _add_curvature(self, block, target, z, s, exact) -> None:
+    def _add_curvature(self, block: Block, target, z, s) -> None:
         """Add a block's curvature, or its bound, for each output that has a matrix."""
         curvature = self.total.curvature
         assert curvature is not None
-        assert self.scratch is not None
         outputs = curvature.shape[2]
         # The second derivatives (rows, outputs) of the loss in the predictions.
         if self.request.curvature == BOUND and self.loss.curvature_bound is not None:
-            h = np.full((len(block), outputs), self.loss.curvature_bound)
+            h = np.full((len(z), outputs), self.loss.curvature_bound)
         elif self.classes:
             h = self.loss.curvature(z[:, :, 0], target)
         else:
             h = self.loss.curvature(z[:, :outputs, 0], target[:, :outputs])
         if s is not None:
             h = h * s[:, None]
-        # Each output's rows are scaled by its derivatives, in memory that all of them share.
         for output in range(outputs):
             add_curvature(
                 curvature[:, :, output],
                 block,
                 h[:, output],
-                scratch=self.scratch[: len(block)],
                 intercept=len(self.query) > self.p,
                 shift=self.request.shift,
-                exact=exact,
+                exact=self.exact,
             )
 
-    def _add_mean_slope(self, exact, slope, s) -> np.ndarray:
+    def _add_mean_slope(self, block: Block, slope, s) -> np.ndarray:
         """Add the gradient of the mean of slopes (rows, k, m), and return the slopes less the mean.
 
         Targets far from 0 have slopes far from 0, of whose differences float32 would keep few digits.
         """
         if s is None:
-            s = np.ones(len(exact))
+            s = np.ones(len(slope))
         total = s.sum()
         if not total > 0:
             return slope
         mean = np.tensordot(s, slope, axes=1) / total
-        sums = s @ exact
+        sums = block.sums(s)
         # Without an intercept the gradient is that of the rows as they are.
         if len(self.query) == self.p and self.request.shift is not None:
             sums = sums + total * self.request.shift
@@ -291,38 +287,21 @@ class Kernel:
         self.total.gradient[self.p :] += total * mean
         return slope - mean
 
-    def shifted(self, block) -> np.ndarray:
-        """Return the rows less the shift, which are valid until the next."""
-        if self.near is None:
-            return block
-        return self.near(block)
-
-    def predicted(self, block, offset) -> np.ndarray:
-        """Return ``x w + b`` and the offset, (rows, k, m) in float64, of rows that are `shifted`."""
-        # The product is taken in the rows' precision, and all else is added in float64.
-        product = block @ self.weights
-        z = product.astype(np.float64, copy=False)
-        z = z.reshape(-1, *self.query.shape[1:])
-        if self.unit != 1.0:
-            z *= self.unit
+    def predicted(self, block: Block, offset) -> np.ndarray:
+        """Return ``x w + b`` and the offset, (rows, k, m) in float64."""
+        z = block.times(self.weights).reshape(-1, *self.query.shape[1:])
         if self.constant is not None:
             z = z + self.constant
         if offset is None:
             return z
         return z + offset[:, None, None]
 
-    def add_gradient(self, block, slope) -> None:
-        """Add the gradient of weighted slopes (rows, k, m) over rows that are `shifted`."""
+    def add_gradient(self, block: Block, slope) -> None:
+        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""
         p = self.p
         _, k, m = self.query.shape
         gradient = self.total.gradient
-        # The product is taken in the rows' precision, and scaled back in float64.
-        narrowed, unit = narrow(slope.reshape(-1, k * m), block.dtype)
-        product = (block.T @ narrowed).reshape(p, k, m)
-        if unit == 1.0:
-            gradient[:p] += product
-        else:
-            gradient[:p] += product * unit
+        gradient[:p] += block.transposed_times(slope.reshape(-1, k * m)).reshape(p, k, m)
         # The intercept has a gradient of its own; without one the shift's share is added back.
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
@@ -337,22 +316,18 @@ def take(values, rows: slice):
     return values[rows]
 
 
-def add_moments(moments: Moments, block, target, slope, curvature, s) -> None:
+def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> None:
     """Add one block's moments.
 
     ``slope`` and ``curvature`` (rows, k) are unweighted, ``s`` is (rows,) or None; the curvature is None where it has a
     bound, which serves in its place.
     """
-    p = block.shape[1]
-    block = block.astype(np.float64, copy=False)
-    # Without weights there is no need of a block of squares.
+    squares = block.squares(s)
+    p = len(squares)
+    moments.features[:p] += squares
     if s is None:
-        moments.features[:p] += np.einsum("ij,ij->j", block, block)
-    else:
-        moments.features[:p] += s @ (block * block)
-    if s is None:
-        s = np.ones(len(block))
-    moments.sums[:p] += s @ block
+        s = np.ones(len(target))
+    moments.sums[:p] += block.sums(s)
     # The intercept, if there is one, is a feature that is 1 in every row.
     moments.sums[p:] += s.sum()
     moments.features[p:] += s.sum()
@@ -362,23 +337,20 @@ def add_moments(moments: Moments, block, target, slope, curvature, s) -> None:
         moments.curvatures[:] += s @ curvature
 
 
-def add_curvature(total, block, h, scratch, intercept, shift, exact) -> None:
+def add_curvature(total, block: Block, h, intercept, shift, exact) -> None:
     """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q); the block is x less the shift, if there is one.
 
-    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``exact`` is the block in float64, or None.
+    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``exact``: sums of columns are in float64.
     """
-    p = block.shape[1]
-    root, unit = narrow(np.sqrt(h), block.dtype)
-    scaled = np.multiply(block, root[:, None], out=scratch)
-    # numpy recognises A.T @ A and does half the work (a symmetric rank-k update).
-    total[:p, :p] += (scaled.T @ scaled) * unit**2
-    if not intercept and shift is None:
+    # The intercept's row and the shift's products both need the weighted column sums ``x^T h``.
+    needs_sums = intercept or shift is not None
+    gram, cross = block.gram(h, with_sums=needs_sums and not exact)
+    p = len(gram)
+    total[:p, :p] += gram
+    if not needs_sums:
         return
-    # The weighted column sums ``h^T x``, which the intercept's row and the shift's products both need.
-    if exact is None:
-        cross = (scaled.T @ root) * unit**2
-    else:
-        cross = h @ exact
+    if exact:
+        cross = block.sums(h)
     if intercept:
         total[:p, p] += cross
         total[p, :p] += cross

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .products import block_rows
+from .block import BadValue, Memory
+from .products import Near, block_rows, narrow, scaled_back
 
 
 class DenseRows(NamedTuple):
-    """Rows that are an array (n, p) of the dtype in which products are taken."""
+    """The format of rows that are an array (n, p)."""
 
     dtype: np.dtype
     features: int
@@ -19,3 +20,153 @@ class DenseRows(NamedTuple):
     def block_rows(self) -> int:
         """The rows of a cache block."""
         return block_rows(self.features, self.dtype.itemsize)
+
+    def nbytes(self, count: int) -> int:
+        """Return the bytes of this number of rows."""
+        return count * self.features * self.dtype.itemsize
+
+    def cast(self, stored: np.ndarray, memory: Memory) -> np.ndarray:
+        """Return rows in the dtype of the products."""
+        return cast(stored, self.dtype, memory)
+
+    def take(self, rows: np.ndarray, which: slice | np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
+        """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
+        if room is None:
+            return rows[which]
+        assert isinstance(which, np.ndarray)
+        # Without a look at the positions, which are known to be within the rows.
+        return np.take(rows, which, axis=0, out=room[: len(which)], mode="clip")
+
+    def room(self, count: int) -> np.ndarray:
+        """Return memory for this number of rows."""
+        return np.empty((count, self.features), self.dtype)
+
+    def with_nan(self, rows: np.ndarray) -> np.ndarray:
+        """Return which rows have NaN, (n,) bool."""
+        return with_nan(rows)
+
+    def first_bad(self, rows: np.ndarray) -> BadValue | None:
+        """Return the first value that is not finite, or None."""
+        return first_bad(rows)
+
+    def dense(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows themselves."""
+        return rows
+
+    def workspace(self, shift: np.ndarray | None) -> DenseWorkspace:
+        """Return what a kernel needs to multiply rows less a shift (p,)."""
+        return DenseWorkspace(self, shift)
+
+
+class DenseWorkspace:
+    """The memory for the shifted rows of a block, and for its rows times the roots of a curvature."""
+
+    def __init__(self, row_format: DenseRows, shift: np.ndarray | None):
+        self.row_format = row_format
+        self.near: Near | None = None
+        if shift is not None:
+            self.near = Near(shift, row_format.dtype)
+        self.scratch = row_format.room(0)
+
+    def weights(self, columns: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return weights (p, c) in the dtype of the products, and their unit."""
+        return narrow(columns, self.row_format.dtype)
+
+    def block(self, rows: np.ndarray) -> DenseBlock:
+        """Return rows less the shift, valid until the next."""
+        if self.near is not None:
+            rows = self.near(rows)
+        return DenseBlock(rows, self)
+
+    def scratch_of(self, count: int) -> np.ndarray:
+        """Return memory for this number of rows, the same each time."""
+        if len(self.scratch) < count:
+            self.scratch = self.row_format.room(count)
+        return self.scratch[:count]
+
+
+class DenseBlock:
+    """Rows of an array. Products are taken in the rows' precision, and scaled back in float64."""
+
+    def __init__(self, rows: np.ndarray, workspace: DenseWorkspace):
+        self.rows = rows
+        self.workspace = workspace
+        self._exact: np.ndarray | None = None
+
+    def times(self, weights: tuple[np.ndarray, float]) -> np.ndarray:
+        """Return ``X w``, (n, c)."""
+        narrowed, unit = weights
+        return scaled_back(self.rows @ narrowed, unit)
+
+    def transposed_times(self, slopes: np.ndarray) -> np.ndarray:
+        """Return ``X^T s``, (p, c)."""
+        narrowed, unit = narrow(slopes, self.rows.dtype)
+        return scaled_back(self.rows.T @ narrowed, unit)
+
+    def gram(self, h: np.ndarray, with_sums: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return ``X^T diag(h) X``, and ``X^T h`` if it is asked for, both from the rows times the roots of h."""
+        root, unit = narrow(np.sqrt(h), self.rows.dtype)
+        scratch = self.workspace.scratch_of(len(self.rows))
+        scaled = np.multiply(self.rows, root[:, None], out=scratch)
+        # NumPy recognises A.T @ A and does half the work (a symmetric rank-k update).
+        gram = scaled_back(scaled.T @ scaled, unit**2)
+        sums = None
+        if with_sums:
+            sums = scaled_back(scaled.T @ root, unit**2)
+        return gram, sums
+
+    def sums(self, s: np.ndarray) -> np.ndarray:
+        """Return ``X^T s``, (p,)."""
+        return s @ self.exact
+
+    def squares(self, s: np.ndarray | None) -> np.ndarray:
+        """Return the sums of the columns' squares, (p,)."""
+        exact = self.exact
+        # Without weights there is no need of a block of squares.
+        if s is None:
+            return np.einsum("ij,ij->j", exact, exact)
+        return s @ (exact * exact)
+
+    @property
+    def exact(self) -> np.ndarray:
+        """The rows in float64."""
+        if self._exact is None:
+            self._exact = self.rows.astype(np.float64, copy=False)
+        return self._exact
+
+
+def cast(a: np.ndarray, dtype: np.dtype, memory: Memory) -> np.ndarray:
+    """Return values C-contiguous, aligned and of the kernel's dtype.
+
+    BLAS gives the same bits only for the same layout.
+    """
+    if a.dtype == dtype:
+        return np.require(a, requirements=["C", "A"])
+    # Into memory that the thread keeps, so that no window needs fresh memory.
+    out = memory(a.shape, dtype)
+    np.copyto(out, a, casting="unsafe")
+    return out
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    """Return which rows of values (n, width) have NaN, (n,) bool."""
+    # A sum takes a fraction of the time of a look at every value, and is NaN if a value is. It may be NaN too where no
+    # value is: infinity less infinity.
+    row_sums = values @ np.ones(values.shape[1], values.dtype)
+    found = np.isnan(row_sums)
+    suspects = np.flatnonzero(found)
+    found[suspects] = np.isnan(values[suspects]).any(axis=1)
+    return found
+
+
+def first_bad(values: np.ndarray) -> BadValue | None:
+    """Return the first of values (n,) or (n, width) that is not finite, or None."""
+    is_finite = np.isfinite(values)
+    if is_finite.all():
+        return None
+    # Narrow columns have no axis of features, and a single feature needs no number.
+    row, *feature = np.argwhere(~is_finite)[0].tolist()
+    column = None
+    if feature and values.shape[1] > 1:
+        column = feature[0]
+    return BadValue(row, column, values[(row, *feature)])

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from .base import Kernel, take
+from .block import dense_rows
 from .sums import Part, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
@@ -91,7 +92,9 @@ class BasisKernel(Kernel):
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over more rows, at the query and in the basis."""
         super().add(x, y, weight, offset)
-        for start in range(0, len(x), self.step):
+        # Extended precision is for arrays alone.
+        x = dense_rows(self.row_format, x, "Least squares of ill-conditioned features")
+        for start in range(0, len(y), self.step):
             rows = slice(start, start + self.step)
             self._add_orthogonal(
                 x[rows],

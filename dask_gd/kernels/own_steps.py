@@ -73,17 +73,17 @@ class DescentKernel(Kernel):
         """Add the sums over more rows at the query, and take steps with these rows."""
         super().add(x, y, weight, offset)
         plain = self.part._replace(request=Request(shift=self.request.shift))
-        for start in range(0, len(x), STEP_ROWS):
+        for start in range(0, len(y), STEP_ROWS):
             rows = slice(start, start + STEP_ROWS)
             # The gradient of these rows alone, at the parameters that the steps have reached.
-            block = Kernel(plain._replace(query=self.parameters))
-            block.add(
-                x[rows],
+            kernel = Kernel(plain._replace(query=self.parameters), self.workspace)
+            kernel.add(
+                self.row_format.take(x, rows),
                 y[rows],
                 weight=take(weight, rows),
                 offset=take(offset, rows),
             )
-            sums = block.total
+            sums = kernel.total
             if sums.weight > 0:
                 slope = sums.gradient / sums.weight + self.ridge * self.parameters
                 self.parameters = self.parameters - self.rate * slope

@@ -36,6 +36,13 @@ def narrow(a: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, float]:
     return np.ascontiguousarray(narrowed), unit
 
 
+def scaled_back(product: np.ndarray, unit: float) -> np.ndarray:
+    """Return a product of `narrow` factors in float64, times their unit."""
+    if unit == 1.0:
+        return product.astype(np.float64, copy=False)
+    return product * unit
+
+
 def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
     """Return ``x w + b`` in float64 for rows (n, p) of any dtype: (n, k), or (n,) for weights (p,)."""
     predictions = np.empty((len(x), *weights.shape[1:]))

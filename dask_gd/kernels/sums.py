@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..model.losses import Loss, classes_of, pairs
-from .dense import DenseRows
+from .block import RowFormat
 
 #: Parameters up to which a (q, q) matrix is formed for a bound or for sufficient statistics: 8 MiB.
 GRAM_LIMIT = 1024
@@ -106,7 +106,7 @@ class Part(NamedTuple):
     query: np.ndarray  # (q, k, m)
     loss: Loss
     request: Request
-    row_format: DenseRows
+    row_format: RowFormat
 
 
 class PartitionSums(Protocol):

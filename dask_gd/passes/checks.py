@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError, NonFiniteError
 from ..kernels.base import Request, Sums
+from ..kernels.block import BadValue
 from ..model.losses import Loss
 from ..sources import Rows
 from ..sources.column import TaskColumn
@@ -84,28 +85,25 @@ def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) 
 
     ``columns`` say by role where the values are from; ``drop``: the rows may be left out with ``nan="drop"``.
     """
-    for role, values in rows.by_role().items():
-        if role in columns and not np.isfinite(values).all():
-            raise _not_finite(rows, values, columns[role], drop)
+    for role, bad in rows.first_bad():
+        if role in columns:
+            raise _not_finite(rows.number(bad.row), bad, columns[role], drop)
     weight = rows.weight
     if weight is not None and (weight < 0).any():
         row = int(np.argmax(weight < 0))
         raise DataError(f"Negative weight {weight[row]} in row {rows.number(row)} of {columns['weight'].name!r}.")
 
 
-def _not_finite(rows: Rows, values: np.ndarray, column: TaskColumn, drop: bool) -> NonFiniteError:
-    """Return the error that names the first value that is not finite, and says what to do."""
-    # Narrow columns have no axis of features, and a single feature needs no number.
-    row, *feature = np.argwhere(~np.isfinite(values))[0].tolist()
+def _not_finite(row: int, bad: BadValue, column: TaskColumn, drop: bool) -> NonFiniteError:
+    """Return the error that names the row of a value that is not finite, and says what to do."""
     at = ""
-    if feature and values.shape[1] > 1:
-        at = f", column {feature[0]}"
-    value = values[(row, *feature)]
+    if bad.column is not None:
+        at = f", column {bad.column}"
     # Only NaN can be dropped, and only where a caller may leave out rows.
     remedy = "Remove or fill it before fitting"
     if not drop:
         remedy += ": there is no mean of NaN and infinity"
-    elif np.isnan(value):
+    elif np.isnan(bad.value):
         remedy += ", or leave such rows out with nan='drop'"
-    where = column.where(rows.number(row), *feature)
-    return NonFiniteError(f"{value} in row {rows.number(row)}{at} of {where}. {remedy}.")
+    where = column.where(row, bad.column or 0)
+    return NonFiniteError(f"{bad.value} in row {row}{at} of {where}. {remedy}.")

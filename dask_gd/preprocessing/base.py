@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..kernels.dense import DenseRows
 from ..sources import Source
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.column import Column
@@ -211,7 +210,7 @@ def one_pass(
     if weight is not None:
         columns["weight"] = weight.aligned(bounds)
     # Tasks read stored columns themselves, and are given the blocks of others.
-    reader, blocks = task_input(columns, bounds, DenseRows(x.dtype, x.shape[1]))
+    reader, blocks = task_input(columns, bounds, x.row_format(x.dtype))
     each_alone = tuple((i,) for i in range(len(bounds) - 1))
     work = passes.Work(reader, partial(summed, summary=summary, add=add), each_alone, uuid.uuid4().hex)
     # Rows in memory are not sent to a cluster.

@@ -13,6 +13,9 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from ..kernels.block import RowFormat
+from ..kernels.dense import DenseRows
+
 
 class TaskColumn(Protocol):
     """A column inside a task, addressed by the row numbers of the whole array."""
@@ -104,6 +107,10 @@ class Column(Protocol):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the values."""
+        ...
+
+    def row_format(self, dtype: np.dtype) -> RowFormat:
+        """Return how tasks have its rows where they are the features, and products are taken in this dtype."""
         ...
 
     # The layout of the rows in chunks and partitions.
@@ -217,6 +224,10 @@ class ArrayColumn:
     """The part that columns have in common that are arrays, and no variables of a Dataset."""
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
     def sample_dims(self) -> tuple[str, ...] | None:
         return None
 
@@ -234,3 +245,7 @@ class ArrayColumn:
 
     def layout(self, bounds: tuple[int, ...]) -> tuple:
         return bounds
+
+    def row_format(self, dtype: np.dtype) -> RowFormat:
+        """Return the format of dense rows."""
+        return DenseRows(dtype, self.shape[1])

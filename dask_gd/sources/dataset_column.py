@@ -24,6 +24,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidArgumentError
+from ..kernels.dense import DenseRows
 from .dask_column import WHOLE_BYTES, dask_digest, digest
 from .fields import DatasetSpec, predict_block
 from .partitions import grid_chunks
@@ -103,6 +104,10 @@ class DatasetColumn:
             return {}
         attrs = self.dataset[self.variables].attrs
         return {key: str(attrs[key]) for key in DESCRIBE if key in attrs}
+
+    def row_format(self, dtype: np.dtype) -> DenseRows:
+        """Return the format of dense rows, which tasks make of the variables."""
+        return DenseRows(dtype, self.shape[1])
 
     def nbytes(self, rows: int) -> int:
         """Return the bytes of the variables, which one pass reads: far fewer than those of the rows that they make."""

@@ -9,12 +9,14 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from distributed.metrics import context_meter
 
-from ..kernels.dense import DenseRows
+from ..kernels.block import BadValue, Memory, RowFormat
+from ..kernels.dense import cast, first_bad, with_nan
 from .cache import cache
 from .chunk_files import thread_buffer
 from .column import ColumnInTasks, TaskColumn
@@ -25,10 +27,11 @@ from .zarr_column import READ_BYTES, READ_ROWS
 class Rows(NamedTuple):
     """Consecutive rows in the shapes and dtypes that kernels take."""
 
-    x: np.ndarray  # (n, p) float32 or float64
+    x: Any  # (n, p) as ``row_format`` takes it: an array of float32 or float64, or another
     y: np.ndarray  # (n, k) float64; k is 0 without a target
     others: dict[str, np.ndarray]  # by role, (n,) float64: "weight", "offset", "fold" and any others
     start: int
+    row_format: RowFormat
     kept: np.ndarray | None = None  # (n,) the rows' positions from ``start`` on, if rows between them were dropped
 
     @property
@@ -46,9 +49,15 @@ class Rows(NamedTuple):
         """The values that decide the folds, (n,)."""
         return self.others.get("fold")
 
-    def by_role(self) -> dict[str, np.ndarray]:
-        """Return the values of all columns."""
-        return {"x": self.x, "y": self.y, **self.others}
+    def first_bad(self) -> Iterator[tuple[str, BadValue]]:
+        """Yield each role that has a value that is not finite, and its first such value."""
+        found = self.row_format.first_bad(self.x)
+        if found is not None:
+            yield "x", found
+        for role, values in {"y": self.y, **self.others}.items():
+            found = first_bad(values)
+            if found is not None:
+                yield role, found
 
     def number(self, i: int) -> int:
         """Return the number in the whole array of the i-th row."""
@@ -60,7 +69,7 @@ class Rows(NamedTuple):
     def numbers(self) -> np.ndarray:
         """The numbers in the whole array of all rows, (n,)."""
         if self.kept is None:
-            return self.start + np.arange(len(self.x))
+            return self.start + np.arange(len(self.y))
         return self.start + self.kept
 
 
@@ -77,8 +86,8 @@ class Reader:
     """The description with which a task iterates over its partitions: small, pickled once for a worker and a pass."""
 
     bounds: tuple[int, ...]
-    #: The shape and the dtype in which kernels take the features.
-    row_format: DenseRows
+    #: How kernels take the features.
+    row_format: RowFormat
     outputs: int
     #: By role, the features first; there may be no "y", with 0 outputs.
     columns: dict[str, ColumnInTasks]
@@ -144,18 +153,18 @@ class Reader:
             for partition, start, stop in windows:
                 of_rows = {}
                 for role, narrow in others.items():
-                    values = _cast(narrow.read(start, stop), np.dtype(float), role)
+                    values = cast(narrow.read(start, stop), np.dtype(float), _memory(role))
                     of_rows[role] = values.reshape(stop - start)
                 if keep is None:
                     stored = read(start, stop)
                 else:
                     stored = _kept(x, read, start, stop, *keep)
-                features = _cast(stored, self.row_format.dtype, "x")
+                features = self.row_format.cast(stored, _memory("x"))
                 y = np.empty((stop - start, 0))
                 if target is not None:
-                    targets = _cast(target.read(start, stop), np.dtype(float), "y")
+                    targets = cast(target.read(start, stop), np.dtype(float), _memory("y"))
                     y = self._targets(targets)
-                rows = Rows(features, y, of_rows, start)
+                rows = Rows(features, y, of_rows, start, self.row_format)
                 # A window comes as a whole, or in parts without the rows that have NaN.
                 parts: Iterable[Rows] = (rows,)
                 if self.drop:
@@ -201,28 +210,24 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
 
     A part is copied if rows of it are left out.
     """
-    step = max(READ_ROWS, READ_BYTES // (rows.x.shape[1] * rows.x.itemsize))
-    for first in range(0, len(rows.x), step):
+    row_format = rows.row_format
+    step = max(READ_ROWS, READ_BYTES // row_format.nbytes(1))
+    for first in range(0, len(rows.y), step):
         part = slice(first, first + step)
-        x = rows.x[part]
+        x = row_format.take(rows.x, part)
         y = rows.y[part]
         others = {role: values[part] for role, values in rows.others.items()}
-        as_columns = [values[:, None] for values in others.values()]
-        is_good = np.ones(len(x), bool)
-        for a in (x, y, *as_columns):
-            # A sum takes a fraction of the time of a look at every value, and is NaN if a value is. It may be NaN too
-            # where no value is: infinity less infinity.
-            row_sums = a @ np.ones(a.shape[1], a.dtype)
-            suspects = np.flatnonzero(np.isnan(row_sums))
-            is_good[suspects] &= ~np.isnan(a[suspects]).any(axis=1)
+        is_bad = row_format.with_nan(x) | with_nan(y)
+        for values in others.values():
+            is_bad |= with_nan(values[:, None])
         # Mostly no row has NaN, and nothing needs to be copied.
         start = rows.start + first
-        if is_good.all():
-            yield Rows(x, y, others, start)
+        if not is_bad.any():
+            yield Rows(x, y, others, start, row_format)
         else:
-            kept = np.flatnonzero(is_good)
+            kept = np.flatnonzero(~is_bad)
             others = {role: values[kept] for role, values in others.items()}
-            yield Rows(x[kept], y[kept], others, start, kept)
+            yield Rows(row_format.take(x, kept), y[kept], others, start, row_format, kept)
 
 
 def _kept(
@@ -267,14 +272,6 @@ class _NarrowColumn:
         return self.data[start - self.start : stop - self.start]
 
 
-def _cast(a: np.ndarray, dtype: np.dtype, role: str) -> np.ndarray:
-    """Return values C-contiguous, aligned and of the kernel's dtype.
-
-    BLAS gives the same bits only for the same layout.
-    """
-    if a.dtype == dtype:
-        return np.require(a, requirements=["C", "A"])
-    # Into memory that the thread keeps, so that no window needs fresh memory.
-    out = thread_buffer(f"{role} cast", a.shape, dtype)
-    np.copyto(out, a, casting="unsafe")
-    return out
+def _memory(role: str) -> Memory:
+    """Return what gives memory for the values of a role in the dtype of the kernels."""
+    return partial(thread_buffer, f"{role} cast")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, candidates, fan_in, sums_bytes
-from ..kernels.dense import DenseRows
+from ..kernels.block import RowFormat
 from .blocks import Blocks, paired
 from .column import Column
 from .kinds import product_dtype
@@ -104,9 +104,9 @@ class Source:
         return product_dtype(self.x.dtype)
 
     @property
-    def row_format(self) -> DenseRows:
+    def row_format(self) -> RowFormat:
         """The format in which kernels take the features."""
-        return DenseRows(self.dtype, self.shape[1])
+        return self.x.row_format(self.dtype)
 
     @property
     def outputs(self) -> int | None:
@@ -213,11 +213,11 @@ class Source:
 
         # A thread's memory: the columns' buffers, the features in the dtype of the products, the kernel's blocks.
         buffers = sum(column.buffer_bytes for column in self.columns)
-        row_bytes = p * self.dtype.itemsize
+        row_format = self.row_format
         cast = 0
         if self.x.dtype != self.dtype:
-            cast = min(self.x.read_rows, rows) * row_bytes
-        block = self.row_format.block_rows * row_bytes
+            cast = row_format.nbytes(min(self.x.read_rows, rows))
+        block = row_format.nbytes(row_format.block_rows)
         # Sums that wait to be added up: those of a node of the tree, their copies from other workers, or all if few.
         waiting = max(2 * width * sums, min(self.partitions * sums, 2 * FAN_IN_BYTES))
         return Plan(
@@ -274,7 +274,7 @@ def _short(layout: tuple) -> str:
 def task_input(
     by_role: dict[str, Column],
     bounds: tuple[int, ...],
-    row_format: DenseRows,
+    row_format: RowFormat,
     *,
     outputs: int = 0,
     drop: bool = False,
