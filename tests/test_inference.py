@@ -15,7 +15,10 @@ from statsmodels.genmod.families import links
 import dask_gd
 from dask_gd import Gamma, Logistic, Poisson, Squared, Tweedie, passes
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError
-from dask_gd.results.inference import SINGULAR, AtOptimum
+from dask_gd.kernels.base import EXACT, Part, Request
+from dask_gd.kernels.dense import DenseRows
+from dask_gd.kernels.likelihood import Likelihood
+from dask_gd.results.inference import SINGULAR
 
 FAMILIES = {
     Squared(): sm.families.Gaussian,
@@ -167,13 +170,20 @@ def test_threads_and_a_cluster_give_the_same_bits(tmp_path, clusters):
 
 
 def test_what_tasks_are_sent_is_small_and_can_be_pickled():
-    z, y = np.array([[[0.5] * 3]]), np.array([[[2.0]]])
-    sent = pickle.dumps(AtOptimum(Poisson()))
+    sent = pickle.dumps(Likelihood())
     assert len(sent) < 1000
-    _, sums = pickle.loads(sent).value_and_slope(z, y)
+    # A single row, with a weight.
+    query = np.array([[[0.25]], [[0.0]]])
+    part = Part(0, query, Poisson(), Request(EXACT), DenseRows(np.dtype(float), 1))
+    kernel = pickle.loads(sent).make(part)
+    kernel.add(np.array([[2.0]]), np.array([[2.0]]), np.array([3.0]))
+    sums = kernel.sums()
     mean = np.exp(0.5)
-    deviance = 2 * (y * np.log(y / mean) - y + mean).item()
-    np.testing.assert_allclose(sums[0, 0], [mean - 2, deviance, (2 - mean) ** 2 / mean])
+    deviance = 2 * (2 * np.log(2 / mean) - 2 + mean)
+    np.testing.assert_allclose(sums.deviance, 3 * deviance)
+    np.testing.assert_allclose(sums.pearson, 3 * (2 - mean) ** 2 / mean)
+    np.testing.assert_allclose(sums.at_query.gradient[:, 0, 0], 3 * (mean - 2) * np.array([2.0, 1.0]))
+    np.testing.assert_allclose(sums.at_query.curvature[:, :, 0], 3 * mean * np.array([[4.0, 2.0], [2.0, 1.0]]))
 
 
 def test_a_stored_run_is_inferred_like_a_live_one(tmp_path):

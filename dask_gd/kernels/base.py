@@ -299,9 +299,9 @@ class Kernel:
     def add_gradient(self, block: Block, slope) -> None:
         """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""
         p = self.p
-        _, k, m = self.query.shape
         gradient = self.total.gradient
-        gradient[:p] += block.transposed_times(slope.reshape(-1, k * m)).reshape(p, k, m)
+        product = block.transposed_times(slope.reshape(len(slope), -1))
+        gradient[:p] += product.reshape(gradient[:p].shape)
         # The intercept has a gradient of its own; without one the shift's share is added back.
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)

@@ -15,6 +15,7 @@ that features near 0 cost nothing, and the means are those of all rows that are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -81,20 +82,20 @@ def better_shift(
 
 
 def read_shifted(
-    read: Callable[[np.ndarray, np.ndarray | None], Sums],
+    read: Callable[[np.ndarray, np.ndarray | None], Any],
     parameters: np.ndarray,
     shift: np.ndarray | None,
     p: int,
     dtype: np.dtype,
-) -> tuple[Sums, np.ndarray | None]:
+) -> tuple[Any, np.ndarray | None]:
     """Return the sums at these parameters (q, k, m) of the rows as they are, and the shift that they were taken with.
 
-    ``read`` takes the query and a shift, and gives sums with moments. It is called again where the shift does not
-    serve.
+    ``read`` takes the query and a shift, and gives `PartitionSums` with moments at the query. It is called again where
+    the shift does not serve.
     """
     sums = read(shifted(parameters, shift), shift)
     # The moments of this reading tell whether products have lost digits.
-    better = better_shift(sums, shift, p, fit_intercept=len(parameters) > p, dtype=dtype)
+    better = better_shift(sums.at_query, shift, p, fit_intercept=len(parameters) > p, dtype=dtype)
     if better is None:
         return sums, shift
     sums = read(shifted(parameters, better), better)

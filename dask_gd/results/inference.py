@@ -18,8 +18,9 @@ import numpy as np
 from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..kernels.base import EXACT, Request, Sums
+from ..kernels.likelihood import Likelihood, LikelihoodSums
 from ..kernels.shift import read_shifted, shifted
-from ..model.losses import Loss, classes_of, likelihood_of
+from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
@@ -37,6 +38,10 @@ SINGULAR = 1e-12
 
 #: Singular values below this share of the root of SINGULAR are rounding.
 SLIGHT = 1e-4
+
+#: Equal candidates of the pass, the first of which counts. Their number has a part in the order in which BLAS and the
+#: tree add up: with these, covariances keep the bits that they have always had.
+EQUAL = 3
 
 #: Distance from the optimum, in standard errors, that a test or an interval would not show.
 AWAY = 0.1
@@ -143,25 +148,24 @@ def infer(
     names = parameter_names(run, source)
     source = passes.persist(source)
     try:
-        sums, shift = _sums_at(run, source)
+        found, shift = _sums_at(run, source)
     finally:
         passes.unpersist(source)
+    sums = found.at_query
     if not sums.weight > len(names):
         raise InvalidArgumentError(
             f"infer: {sums.weight:g} observations (the sum of the row weights) for {len(names)} parameters; there must "
             "be more observations than parameters. A row weight counts repetitions of its row."
         )
     assert sums.curvature is not None
-    deviance = sums.gradient[-1, :, 1]
-    pearson = sums.gradient[-1, :, 2]
-    if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient[:, :, 0]).all()):
+    if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient).all()):
         raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason, ""))
     # The dispersion of the logistic loss and of Poisson's is known, as others may be; else it is estimated.
     df = sums.weight - len(names)
     if likelihood_of(run.loss) == "known dispersion":
         dispersion = np.ones(source.outputs or 1)
     else:
-        dispersion = pearson / df
+        dispersion = found.pearson / df
     with one_blas_thread():
         inverse, step, noise = _normal_equations(sums, shifted(run.parameters, shift), shift, names)
     # Only at the optimum of these rows do standard errors follow from the information.
@@ -176,23 +180,22 @@ def infer(
         run,
         names,
         covariance=dispersion * _unshifted(inverse, shift),
-        totals=(dispersion, deviance, pearson),
+        totals=(dispersion, found.deviance, found.pearson),
         n=sums.weight,
         df=df,
         level=level,
     )
 
 
-def _sums_at(run: FitResult, source: Source) -> tuple[Sums, np.ndarray | None]:
+def _sums_at(run: FitResult, source: Source) -> tuple[LikelihoodSums, np.ndarray | None]:
     """Return the sums at the fit's parameters, always with an intercept, and the shift that they were taken with."""
     key = f"infer-{uuid.uuid4().hex[:8]}"
     pass_numbers = counted()
 
-    def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
-        # A candidate for each quantity that `AtOptimum` sums.
-        query = np.repeat(query, SUMMED, axis=2)
-        request = Request(EXACT, moments=True, shift=shift)
-        return passes.evaluate(source, query, AtOptimum(run.loss), request, key, next(pass_numbers))
+    def read(query: np.ndarray, shift: np.ndarray | None) -> LikelihoodSums:
+        query = np.repeat(query, EQUAL, axis=2)
+        request = Request(EXACT, moments=True, shift=shift, kernel=Likelihood())
+        return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
     return read_shifted(read, run.parameters[:, :, None], None, source.shape[1], source.dtype)
 
@@ -247,9 +250,6 @@ _AWAY = (
     "float32 features in float64.{}"
 )
 
-#: What `AtOptimum` sums.
-SUMMED = 3
-
 
 class InDoubles(Source):
     """A source whose products are taken in float64: the inverse of float32 sums has too few digits."""
@@ -258,42 +258,6 @@ class InDoubles(Source):
     def dtype(self) -> np.dtype:
         """Float64, whatever the dtype of the features."""
         return np.dtype(float)
-
-
-class AtOptimum:
-    """A loss as the kernel sees it in the pass of `infer`: sums over rows, for each output.
-
-    The curvature is the expected one. Every candidate has the same parameters and another quantity in the place of the
-    slope: the slope itself, the deviance, Pearson's residual squared. Their plain sums over the rows are in the
-    intercept's row of the gradient, which is therefore always requested.
-    """
-
-    def __init__(self, loss: Loss):
-        self.loss = loss
-        self.name = loss.name
-        self.targets = loss.targets
-        self.quadratic = loss.quadratic
-        self.smooth = loss.smooth
-        self.curvature_bound = loss.curvature_bound
-        self.inverse_link = loss.inverse_link
-        self.link = loss.link
-        self.bad_target = loss.bad_target
-        self.check_target_mean = loss.check_target_mean
-
-    def value_and_slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the loss, (n, k, 1), and the quantities to sum, (n, k, SUMMED)."""
-        # All candidates have the same parameters.
-        z = z[:, :, :1]
-        value, slope = self.loss.value_and_slope(z, y)
-        # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
-        # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
-        information = np.maximum(self.curvature(z, y), np.finfo(float).tiny)
-        pearson = slope**2 / information
-        return value, np.concatenate([slope, 2.0 * value, pearson], axis=2)
-
-    def curvature(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the expected second derivative: it is linear in the target, hence it is taken at the target's mean."""
-        return self.loss.curvature(z, self.loss.inverse_link(z))
 
 
 def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
