@@ -29,11 +29,17 @@ from threadpoolctl import threadpool_limits
 import dask_gd
 from dask_gd import passes
 from dask_gd.kernels.base import Request, combine, sums_of_rows
+from dask_gd.passes.checks import check
+from dask_gd.passes.task import AtQuery, Work, sums_of_group
 from dask_gd.sources import Source
 
 HEADER = ("codec", "what", "median s", "GB/s", "ratio to the floor", "all s")
 TARGET = 1.5
-LOSS, REQUEST, BLOCK, FEATURES, CHUNK_ROWS = dask_gd.Logistic(), Request(), 1250, 100, 50_000
+LOSS = dask_gd.Logistic()
+REQUEST = Request()
+BLOCK = 1250
+FEATURES = 100
+CHUNK_ROWS = 50_000
 _buffers = threading.local()
 
 
@@ -80,31 +86,51 @@ def breakdown(
     source: Source, path: Path, codec: str, chunks: int, query: np.ndarray
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
-    work = passes.Work(
-        source.reader, query, LOSS, REQUEST, tuple((i,) for i in range(source.partitions)), keep=None, key="floor"
-    )
-    (x, y), w = read(path, codec, 0), query[:, 0, 0]
+    groups = tuple((i,) for i in range(source.partitions))
+    work = Work(source.reader, AtQuery(query, LOSS, REQUEST), groups, key="floor")
+    x, y = read(path, codec, 0)
+    w = query[:, 0, 0]
     stats = sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST)
     rows = next(source.reader((0,)))[1]
+    columns = source.reader.bind(0, ())
 
-    def raw(read_codec: str):
+    def whole_task() -> None:
+        for i in range(source.partitions):
+            sums_of_group(work, i)
+
+    def reader() -> None:
+        for _ in source.reader(tuple(range(source.partitions))):
+            pass
+
+    def reader_of_x() -> None:
+        for start, stop in columns["x"].windows(0, source.shape[0]):
+            columns["x"].read(start, stop)
+
+    def arithmetic() -> None:
+        for _ in range(chunks):
+            sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST)
+
+    def check_and_combine() -> None:
+        for _ in range(chunks):
+            check(rows, stats, LOSS, REQUEST, lambda: columns)
+            combine(stats, stats)
+
+    def read_and_decode() -> None:
         for i in range(chunks):
-            load(path, read_codec, "x", i, (CHUNK_ROWS, FEATURES))
+            load(path, codec, "x", i, (CHUNK_ROWS, FEATURES))
+
+    def floor_arithmetic() -> None:
+        for _ in range(chunks):
+            gradient(x, y, w)
 
     return {
-        "task: all of it": lambda: [passes.gradient(work, i) for i in range(source.partitions)],
-        "task: reader (zarr read + decode, x and y)": lambda: [
-            0 for _ in source.reader(tuple(range(source.partitions)))
-        ],
-        "task: reader, x only": lambda: [source.x.read(a, b) for a, b in source.x.windows(0, source.shape[0])],
-        "task: arithmetic (sums_of_rows)": lambda: [
-            sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST) for _ in range(chunks)
-        ],
-        "task: check and combine": lambda: [
-            (passes.check(rows, stats, work, 0, ()), combine(stats, stats)) for _ in range(chunks)
-        ],
-        "floor: read + decode": lambda: raw(codec),
-        "floor: arithmetic": lambda: [gradient(x, y, w) for _ in range(chunks)],
+        "task: all of it": whole_task,
+        "task: reader (zarr read + decode, x and y)": reader,
+        "task: reader, x only": reader_of_x,
+        "task: arithmetic (sums_of_rows)": arithmetic,
+        "task: check and combine": check_and_combine,
+        "floor: read + decode": read_and_decode,
+        "floor: arithmetic": floor_arithmetic,
     }
 
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import L2, Logistic, Poisson, Squared
 from dask_gd.errors import DataError
-from dask_gd.kernels import base as stats
+from dask_gd.kernels import base, products
 from dask_gd.kernels.base import BOUND, EXACT, Request, combine, sums_of_rows, zero_sums
 from dask_gd.model.losses import Loss
 from dask_gd.solvers.objective import Quadratic, gradient_cosine, objective
@@ -24,7 +24,10 @@ ALL = Request(EXACT, moments=True)
 @pytest.fixture(autouse=True)
 def _many_cache_blocks(monkeypatch):
     """Sixteen rows at a time, so that few rows make several sweeps."""
-    monkeypatch.setattr(stats, "BLOCK_BYTES", 1)
+    for module in (base, products):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(module, "BLOCK_ROWS", 16)
+    assert products.block_rows(p=100, itemsize=8) == 16
 
 
 class Case(NamedTuple):
@@ -63,13 +66,13 @@ def dense(c, curvature):
         if curvature == EXACT or unbounded
         else np.full(c.y.shape, c.loss.curvature_bound)
     )
-    return stats.Sums(
+    return base.Sums(
         n,
         s.sum(),
         np.einsum("n,nkm->m", s, value),
         np.einsum("n,nq,nkm->qkm", s, x, slope),
         np.einsum("n,nk,nq,nr->qrk", s, h[:, :1] if c.loss.quadratic else h, x, x),
-        stats.Moments(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, np.zeros(1), s @ (h if unbounded else 0 * h)),
+        base.Moments(s @ x, s @ x**2, s @ slope[:, :, 0] ** 2, s @ c.y, np.zeros(1), s @ (h if unbounded else 0 * h)),
     )
 
 

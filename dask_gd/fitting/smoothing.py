@@ -108,20 +108,28 @@ def merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     total = a[0] + b[0]
     share = np.divide(b[0], total, out=np.zeros_like(total), where=total > 0)
     apart = b[1] - a[1]
-    found = a + b
-    found[1] = a[1] + share * apart
-    found[2] += a[0] * share * apart**2
-    return found
+    both = a + b
+    both[1] = a[1] + share * apart
+    both[2] += a[0] * share * apart**2
+    return both
 
 
 def summary_of(local: np.ndarray) -> Summary:
     """Return the means over all partitions, (`SUMS`, k, partitions)."""
-    found = local[:, :, :1]
+    total = local[:, :, :1]
     for i in range(1, local.shape[2]):
-        found = merged(found, local[:, :, i : i + 1])
-    weight, mean, scatter, size, loss, gap, bias, within = found[:, :, 0]
+        total = merged(total, local[:, :, i : i + 1])
+    weight, mean, scatter, size, loss, gap, bias, within = total[:, :, 0]
     weight = np.where(weight > 0, weight, 1.0)
-    return Summary(mean, np.sqrt(scatter / weight), size / weight, loss / weight, gap / weight, bias / weight, within)
+    return Summary(
+        mean=mean,
+        spread=np.sqrt(scatter / weight),
+        size=size / weight,
+        pinball=loss / weight,
+        gap=gap / weight,
+        bias=bias / weight,
+        within=within,
+    )
 
 
 class Smoothing(NamedTuple):
@@ -147,35 +155,56 @@ class Smoothing(NamedTuple):
 
     def asked(self) -> Residuals:
         """Return what to ask a pass for."""
-        return Residuals(self.quantile, np.where(self.widths > 0, self.widths, 1.0))
+        widths = np.where(self.widths > 0, self.widths, 1.0)
+        return Residuals(self.quantile, widths)
 
-    def begin(self, seen: Summary, centred: bool, dtype: np.dtype, batched: bool) -> Smoothing:
+    def begin(
+        self,
+        residuals: Summary,
+        centred: bool,
+        dtype: np.dtype,
+        batched: bool,
+    ) -> Smoothing:
         """Return the first widths, from the residuals at the start; about their mean if that can be ``centred``."""
-        if centred:
-            spread = seen.spread
-        else:
-            spread = np.hypot(seen.spread, seen.mean)
-        rounding = 16 * np.finfo(float).eps * seen.size
+        spread = residuals.spread
+        if not centred:
+            spread = np.hypot(spread, residuals.mean)
+        rounding = 16 * np.finfo(float).eps * residuals.size
         spread = np.maximum(spread, rounding)
         spread = np.where(spread > 0, spread, 1.0)
-        least = (LEAST_SINGLE if dtype == np.float32 else LEAST) * spread + rounding
+        widths = spread
+        if batched:
+            widths = spread * FIXED
         return self._replace(
-            widths=spread * FIXED if batched else spread, least=least, settled=np.array(float(batched))
+            widths=widths,
+            least=least_share(dtype) * spread + rounding,
+            settled=np.array(float(batched)),
         )
 
     def again(self, widths: np.ndarray, dtype: np.dtype) -> Smoothing:
         """Return these widths, of a fit that ended with them."""
-        least = LEAST_SINGLE if dtype == np.float32 else LEAST
-        return self._replace(widths=widths, least=least * widths)
+        return self._replace(widths=widths, least=least_share(dtype) * widths)
 
-    def sharpen(self, seen: Summary, parameters: int) -> Smoothing:
+    def sharpen(self, residuals: Summary, parameters: int) -> Smoothing:
         """Return narrower widths of the outputs that need them, from the residuals at the smoothed loss's minimum."""
         # A minimum of the pinball loss may meet as many rows as there are parameters, which no width tells apart.
-        is_negligible = seen.gap <= NEGLIGIBLE_GAP * seen.pinball
-        placed = (np.abs(seen.bias) <= BIAS) | (seen.within <= 2 * parameters) | is_negligible
-        done = ((seen.gap <= GAP * seen.pinball) & placed) | (self.widths <= self.least)
-        widths = np.where(done, self.widths, np.maximum(self.widths / SHRINK, self.least))
-        return self._replace(widths=widths, settled=np.array(float(done.all())))
+        is_negligible = residuals.gap <= NEGLIGIBLE_GAP * residuals.pinball
+        is_placed = (np.abs(residuals.bias) <= BIAS) | (residuals.within <= 2 * parameters) | is_negligible
+        is_near = residuals.gap <= GAP * residuals.pinball
+        is_narrowest = self.widths <= self.least
+        done = (is_near & is_placed) | is_narrowest
+        narrower = np.maximum(self.widths / SHRINK, self.least)
+        return self._replace(
+            widths=np.where(done, self.widths, narrower),
+            settled=np.array(float(done.all())),
+        )
+
+
+def least_share(dtype: np.dtype) -> float:
+    """Return the least width as a share of the spread, for features of this dtype."""
+    if dtype == np.float32:
+        return LEAST_SINGLE
+    return LEAST
 
 
 def smoothing_of(loss: Loss, outputs: int) -> Smoothing | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..errors import InvalidArgumentError
 from ..kernels.base import GRAM_LIMIT
 from ..model.losses import Loss, Model, classes_of
-from ..model.penalties import Penalty, capabilities, has_own_part, is_nonsmooth
+from ..model.penalties import Penalty, capabilities, has_own_part
 from ..validate import choose
 from .base import Solver
 from .first_order import SGD, Adam, GradientDescent, Momentum, Nesterov
@@ -52,13 +52,14 @@ def as_solver(
     L-BFGS takes many steps, up to `WIDEST_NONSMOOTH`. Wider data is solved by L-BFGS. All classes' weights share one
     curvature.
     """
+    there = capabilities(penalty)
     # A penalty with corners is for weights of features; what the parameters of a model are is not known.
-    if isinstance(loss, Model) and is_nonsmooth(penalty):
+    if isinstance(loss, Model) and "smooth" not in there:
         raise InvalidArgumentError(f"penalty={penalty!r} bends where a weight is 0; models take None or L2(alpha).")
 
     # A name becomes a solver with its defaults; anything else that is no solver is refused with the names.
     if isinstance(solver, str):
-        auto = _automatic(loss, penalty, q)
+        auto = _automatic(loss, there, q)
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
@@ -69,9 +70,9 @@ def as_solver(
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
-    _check_needs(solver, penalty)
+    _check_needs(solver, there, penalty)
     if loss.curvature_bound is None:
-        _check_unbounded(solver, loss, penalty)
+        _check_unbounded(solver, loss, there)
     return solver
 
 
@@ -80,11 +81,11 @@ def _has_curvature(loss: Loss) -> bool:
     return not isinstance(loss, Model)
 
 
-def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
-    """Return the class of the solver that "auto" chooses."""
+def _automatic(loss: Loss, there: frozenset[str], q: int) -> type[Solver]:
+    """Return the class of the solver that "auto" chooses for a loss and a penalty with these capabilities."""
     classes = classes_of(loss) or 0
     width = q * (classes or 1)
-    if is_nonsmooth(penalty):
+    if "smooth" not in there:
         widest = WIDEST_NONSMOOTH
     elif loss.quadratic or classes:
         widest = GRAM_LIMIT
@@ -92,15 +93,14 @@ def _automatic(loss: Loss, penalty: Penalty, q: int) -> type[Solver]:
         widest = NEWTON_WIDTH
     if width <= widest and classes <= NEWTON_CLASSES and _has_curvature(loss):
         return Newton
-    if LBFGS.needs in capabilities(penalty):
+    if LBFGS.needs in there:
         return LBFGS
     return Nesterov
 
 
-def _check_needs(solver: Solver, penalty: Penalty) -> None:
-    """Refuse a solver that needs what the penalty does not have."""
+def _check_needs(solver: Solver, there: frozenset[str], penalty: Penalty) -> None:
+    """Refuse a solver that needs what is not among the capabilities of the penalty."""
     needed = getattr(solver, "needs", "smooth")
-    there = capabilities(penalty)
     if needed in there:
         return
     why = f"does not serve {penalty!r}, which bends where a weight is 0"
@@ -115,7 +115,7 @@ def _check_needs(solver: Solver, penalty: Penalty) -> None:
     )
 
 
-def _check_unbounded(solver: Solver, loss: Loss, penalty: Penalty) -> None:
+def _check_unbounded(solver: Solver, loss: Loss, there: frozenset[str]) -> None:
     """Refuse a solver that needs a bound of the curvature, for a loss that has none."""
     automatic = getattr(solver, "learning_rate", None) == "auto"
     if not automatic and not isinstance(solver, ADMM):
@@ -124,7 +124,7 @@ def _check_unbounded(solver: Solver, loss: Loss, penalty: Penalty) -> None:
     if automatic:
         number = "give learning_rate a number, or "
     alternative = "auto"
-    if LBFGS.needs not in capabilities(penalty):
+    if LBFGS.needs not in there:
         # What "auto" takes for wide data is then Nesterov, which needs a bound.
         alternative = "newton"
     raise InvalidArgumentError(
