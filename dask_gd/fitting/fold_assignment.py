@@ -13,7 +13,6 @@ from ..errors import InvalidArgumentError
 from ..model.losses import Loss, classes_of, target_kind_of
 from ..sources import Source
 from ..sources.columns import as_rows, check_shapes
-from ..sources.dataset_column import DatasetColumn
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows, label_rows, unique
 from .folds import Assignment, Folds, classes_before
@@ -64,13 +63,6 @@ def _is_list_of_pairs(folds: Any) -> bool:
     return isinstance(folds, list) and all(isinstance(pair, tuple) for pair in folds)
 
 
-def _fields_of(source: Source) -> Any:
-    """Return the variables of a Dataset's features, or None for rows that are no Dataset's."""
-    if isinstance(source.x, DatasetColumn):
-        return source.x.fields
-    return None
-
-
 def _assign_by_rule(source: Source, folds: Folds, loss: Loss) -> Assignment:
     """Return the assignment by the rows' numbers, or by their numbers within each class."""
     n = source.shape[0]
@@ -78,7 +70,7 @@ def _assign_by_rule(source: Source, folds: Folds, loss: Loss) -> Assignment:
     if folds.count > n:
         raise InvalidArgumentError(f"{folds.count} folds need as many rows at least; there is n_samples={n}.")
     if folds.by != "class":
-        return Assignment(folds, n, first, fields=_fields_of(source))
+        return Assignment(folds, n, first, fields=source.x.fields)
     # The losses of two classes do not count them.
     count = classes_of(loss)
     if target_kind_of(loss) == "two classes":
@@ -109,10 +101,10 @@ def _assign_by_column(
 
     # A Dataset's variable is among the source's columns already.
     in_dataset = source.by_role.get("fold")
-    if isinstance(in_dataset, DatasetColumn):
+    if in_dataset is not None and in_dataset.fields is not None:
         (variable,) = in_dataset.arrays
         return source, _with_values(assignment, folds, variable)
-    if _fields_of(source) is not None:
+    if source.x.fields is not None:
         raise InvalidArgumentError(f"{column} beside a Dataset: the name of a variable, or a DataArray.")
 
     # An array becomes one, in the source's partitions.

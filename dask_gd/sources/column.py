@@ -165,6 +165,11 @@ class Column(Protocol):
         """The NumPy array behind it, with all of its rows; None if the values are no NumPy array."""
         ...
 
+    @property
+    def stored(self) -> Any:
+        """The Zarr array that tasks read; None if they read none."""
+        ...
+
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return the rows of an aligned column as a Dask array."""
         ...
@@ -219,6 +224,16 @@ class Column(Protocol):
         """The attributes that describe the variable, its names and units, where it is the only variable."""
         ...
 
+    @property
+    def fields(self) -> Any:
+        """The layout of the variables in the grid of the sample dimensions, a `DatasetSpec`; None if it is none's."""
+        ...
+
+    @property
+    def arrays(self) -> tuple[da.Array, ...]:
+        """The variables as they lie in their own dimensions, packed where they are; none if it is no Dataset's."""
+        ...
+
 
 class ArrayColumn:
     """The part that columns have in common that are arrays, and no variables of a Dataset."""
@@ -242,6 +257,18 @@ class ArrayColumn:
     @property
     def attrs(self) -> dict[str, str]:
         return {}
+
+    @property
+    def fields(self) -> Any:
+        return None
+
+    @property
+    def arrays(self) -> tuple[da.Array, ...]:
+        return ()
+
+    @property
+    def stored(self) -> Any:
+        return None
 
     def layout(self, bounds: tuple[int, ...]) -> tuple:
         return bounds

@@ -87,6 +87,10 @@ class DatasetColumn:
         return self.fields.read_rows
 
     @property
+    def stored(self) -> None:
+        return None
+
+    @property
     def sample_dims(self) -> tuple[str, ...]:
         return self.fields.dims
 

@@ -20,11 +20,11 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from ..errors import DataError
+from .column import Column
 from .grid import all_of, key_edges, overlapping
 from .presence import chunk_key
 from .source import Source
 from .stores import innermost, place
-from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
 
@@ -65,16 +65,16 @@ class Stamps:
     def __init__(self, source: Source):
         self.start = source.bounds[0]
         self.stop = source.bounds[-1]
-        self.columns: list[tuple[ZarrColumn, Sequence[Any]]] = []
+        self.columns: list[tuple[Column, Sequence[Any]]] = []
         # Passes that had been made at the last comparison.
         self.passes = 0
 
         # A store that does not answer cannot be compared; reading it will name the fault.
-        columns = [column for column in source.columns if isinstance(column, ZarrColumn)]
+        columns = [column for column in source.columns if column.stored is not None]
         forget_listings(columns)
         for column in columns:
             try:
-                stamps = stamps_of(column.array, self.start, self.stop)
+                stamps = stamps_of(column.stored, self.start, self.stop)
             except Exception as error:
                 logger.debug("What holds the chunks of array %r cannot be listed: %s", column.name, error)
                 stamps = ()
@@ -108,7 +108,7 @@ class Stamps:
         forget_listings([column for column, _ in self.columns])
         for column, before in self.columns:
             try:
-                now = stamps_of(column.array, self.start, self.stop)
+                now = stamps_of(column.stored, self.start, self.stop)
             except Exception as error:
                 logger.warning(
                     "Array %r: whether chunks have been overwritten in the %s could not be seen, since its store "
@@ -128,7 +128,7 @@ class Stamps:
 
     def _message(
         self,
-        column: ZarrColumn,
+        column: Column,
         changed: list[int],
         gone: bool,
         what: str,
@@ -136,7 +136,7 @@ class Stamps:
     ) -> str:
         """Say which chunks have changed, what became of the fit, and what to do."""
         # Which chunk, and which rows it holds.
-        array = column.array
+        array = column.stored
         index = next(islice(chunks_of(array, self.start, self.stop), changed[0], None))
         edges = key_edges(array)[0]
         first = edges[index[0]]
@@ -162,14 +162,14 @@ class Stamps:
         )
 
 
-def forget_listings(columns: Sequence[ZarrColumn]) -> None:
+def forget_listings(columns: Sequence[Column]) -> None:
     """Let fsspec's file systems list anew, since the objects that they have listed before may have changed.
 
     Do it for all of them before the first is listed: where a file system knows an object from a listing it reads it
     without a question of its own.
     """
     for column in columns:
-        store = innermost(column.array.store)
+        store = innermost(column.stored.store)
         if isinstance(store, FsspecStore):
             # A file system that is not asynchronous is wrapped in an asynchronous one.
             file_system = getattr(store.fs, "sync_fs", store.fs)

@@ -9,7 +9,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-from .dataset_column import DatasetColumn
+from .column import Column
 from .lazy import column
 from .present import Present
 from .source import Source
@@ -67,7 +67,7 @@ def _note_absent(absent: list[int], names: tuple | None, others: int) -> None:
 
 def _absent(source: Source) -> list[int]:
     """Return the columns of the target that are NaN in all rows."""
-    if isinstance(source.y, DatasetColumn):
+    if source.y.fields is not None:
         return _absent_variables(source.y)
     y = column(source, "y")
     if y.dtype.kind != "f":
@@ -81,7 +81,7 @@ def _absent(source: Source) -> list[int]:
     return suspects[is_absent].tolist()
 
 
-def _absent_variables(y: DatasetColumn) -> list[int]:
+def _absent_variables(y: Column) -> list[int]:
     """Return the numbers of the variables that are NaN at all points."""
     variables = []
     for array, packing in zip(y.arrays, y.fields.packings, strict=True):

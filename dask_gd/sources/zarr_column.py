@@ -67,6 +67,10 @@ class ZarrColumn(ArrayColumn):
         return self.array.path or self.role
 
     @property
+    def stored(self) -> zarr.Array:
+        return self.array
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
@@ -204,8 +208,7 @@ class ZarrColumn(ArrayColumn):
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return rows ``start`` to ``stop``, in ``out`` or valid until this thread next reads the same role."""
         if out is None:
-            shape = (stop - start, *self.shape[1:])
-            out = thread_buffer(self.role, shape, self.dtype)
+            out = thread_buffer(self.role, (stop - start, *self.shape[1:]), self.dtype)
         context_meter.digest_metric("read", out.nbytes, "bytes")
         # Packed numbers have memory of their own, from which they are decoded.
         stored = out
@@ -274,10 +277,9 @@ class ZarrColumn(ArrayColumn):
         if not absent:
             return
         first, edges = absent[0]
+        more = f"more than {MANY_CHUNKS - 1:,}"
         if len(absent) <= MANY_CHUNKS:
             more = f"{len(absent) - 1:,}"
-        else:
-            more = f"more than {MANY_CHUNKS - 1:,}"
         first_row, last_row = self._rows_of(edges, first[0])
         raise MissingChunkError(
             f"Array {self.name!r} lacks chunk {first} (rows {first_row}-{last_row}) and {more} more; "
