@@ -69,7 +69,7 @@ class ResidualsKernel(Kernel):
         residual = target - z
         loss = pinball(residual, self.quantile)
         _, slope = self.smoothed.value_and_slope(z, target)
-        exact = np.where(residual > 0, -self.quantile, 1 - self.quantile)
+        steep = np.where(residual > 0, -self.quantile, 1 - self.quantile)
         within = (self.smoothed.curvature(z, target) > 0) & (s > 0)[:, None]
         total = s.sum()
         mean = s @ residual / (total or 1.0)
@@ -80,7 +80,7 @@ class ResidualsKernel(Kernel):
             s @ np.abs(target),
             s @ loss,
             s @ (loss + slope * residual),
-            s @ (slope - exact),
+            s @ (slope - steep),
             within.sum(axis=0),
         )
         self.found = merged(self.found, np.stack(terms)[:, :, None])

@@ -139,7 +139,7 @@ class Kernel:
             rows = BLOCK_BYTES // row_bytes // 16 * 16
             self.step = min(self.step, max(BLOCK_ROWS, rows))
         # The sums of a quadratic loss describe the objective everywhere, also far from here.
-        self.exact = request.moments and loss.quadratic and row_format.dtype != float
+        self.sums_in_float64 = request.moments and loss.quadratic and row_format.dtype != float
         # Added to the predictions of all rows: the intercept, or the part that the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
@@ -210,7 +210,7 @@ class Kernel:
             self._add_curvature(block, target, z, s)
 
         # Loss and gradient are those of all candidates.
-        if self.exact:
+        if self.sums_in_float64:
             slope = self._add_mean_slope(block, slope, s)
         if s is not None:
             value = s[:, None, None] * value
@@ -265,7 +265,7 @@ class Kernel:
                 h[:, output],
                 intercept=len(self.query) > self.p,
                 shift=self.request.shift,
-                exact=self.exact,
+                in_float64=self.sums_in_float64,
             )
 
     def _add_mean_slope(self, block: Block, slope, s) -> np.ndarray:
@@ -337,19 +337,19 @@ def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> 
         moments.curvatures[:] += s @ curvature
 
 
-def add_curvature(total, block: Block, h, intercept, shift, exact) -> None:
+def add_curvature(total, block: Block, h, intercept, shift, in_float64) -> None:
     """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q); the block is x less the shift, if there is one.
 
-    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``exact``: sums of columns are in float64.
+    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``in_float64``: sums of columns are.
     """
     # The intercept's row and the shift's products both need the weighted column sums ``x^T h``.
     needs_sums = intercept or shift is not None
-    gram, cross = block.gram(h, with_sums=needs_sums and not exact)
+    gram, cross = block.gram(h, with_sums=needs_sums and not in_float64)
     p = len(gram)
     total[:p, :p] += gram
     if not needs_sums:
         return
-    if exact:
+    if in_float64:
         cross = block.sums(h)
     if intercept:
         total[:p, p] += cross

@@ -91,7 +91,7 @@ class DenseBlock:
     def __init__(self, rows: np.ndarray, workspace: DenseWorkspace):
         self.rows = rows
         self.workspace = workspace
-        self._exact: np.ndarray | None = None
+        self._in_float64: np.ndarray | None = None
 
     def times(self, weights: tuple[np.ndarray, float]) -> np.ndarray:
         """Return ``X w``, (n, c)."""
@@ -117,22 +117,22 @@ class DenseBlock:
 
     def sums(self, s: np.ndarray) -> np.ndarray:
         """Return ``X^T s``, (p,)."""
-        return s @ self.exact
+        return s @ self.in_float64
 
     def squares(self, s: np.ndarray | None) -> np.ndarray:
         """Return the sums of the columns' squares, (p,)."""
-        exact = self.exact
+        values = self.in_float64
         # Without weights there is no need of a block of squares.
         if s is None:
-            return np.einsum("ij,ij->j", exact, exact)
-        return s @ (exact * exact)
+            return np.einsum("ij,ij->j", values, values)
+        return s @ (values * values)
 
     @property
-    def exact(self) -> np.ndarray:
+    def in_float64(self) -> np.ndarray:
         """The rows in float64."""
-        if self._exact is None:
-            self._exact = self.rows.astype(np.float64, copy=False)
-        return self._exact
+        if self._in_float64 is None:
+            self._in_float64 = self.rows.astype(np.float64, copy=False)
+        return self._in_float64
 
 
 def cast(a: np.ndarray, dtype: np.dtype, memory: Memory) -> np.ndarray:

@@ -106,18 +106,18 @@ class BasisKernel(Kernel):
     def _add_orthogonal(self, x, y, weight, offset) -> None:
         """Add the sums in the basis over the rows of one block."""
         # The rows ``[x 1]``, in extended precision where the gradient is refined.
-        exact = x
+        extended = x
         if self.gradient is not None:
-            exact = x.astype(np.longdouble)
+            extended = x.astype(np.longdouble)
         if len(self.r) > self.p:
             # Without an intercept the sums are of the rows as they are.
             if self.request.shift is not None:
-                exact = exact - self.request.shift
-            exact = np.column_stack([exact, np.ones(len(exact), exact.dtype)])
-        block = exact.astype(float, copy=False)
+                extended = extended - self.request.shift
+            extended = np.column_stack([extended, np.ones(len(extended), extended.dtype)])
+        block = extended.astype(float, copy=False)
 
         # The slopes at the query, and their gradient.
-        z = np.einsum("nq,qkm->nkm", exact, self.query)
+        z = np.einsum("nq,qkm->nkm", extended, self.query)
         if offset is not None:
             z += offset[:, None, None]
         slope = self.loss.value_and_slope(z, y[:, :, None])[1]
@@ -126,7 +126,7 @@ class BasisKernel(Kernel):
         else:
             s = weight
         if self.gradient is not None:
-            self.gradient += np.einsum("nq,n,nkm->qkm", exact, s, slope)
+            self.gradient += np.einsum("nq,n,nkm->qkm", extended, s, slope)
 
         # The rows in the basis, ``B^T``, and their products with themselves and with the slopes.
         root = np.sqrt(s)[:, None]
