@@ -319,3 +319,20 @@ def test_outputs_in_one_column_have_the_same_part(penalty):
     assert_array_equal(flat.prox(column, 0.5), part.prox(u, 0.5).reshape(15, 1, 2))
     assert_array_equal(flat.steepest(column, slope), part.steepest(u, g).reshape(15, 1, 2))
     assert_allclose(part.change(u[:, :, :1], g), part.value(u[:, :, :1] + g) - part.value(u[:, :, :1]))
+
+
+@pytest.mark.parametrize("flags", [{"nonsmooth": True}, {"nonsmooth": False}, {"orthants": False}])
+def test_names_that_a_penalty_has_for_something_else_change_nothing(flags):
+    """A user's penalty from before there were capabilities may have such an attribute."""
+
+    class Flagged(dask_gd.ElasticNet):
+        pass
+
+    for name, value in flags.items():
+        setattr(Flagged, name, value)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    y = x @ [1.0, 0.0, -1.0] + rng.normal(size=200)
+    for solver in ("newton", "lbfgs", "nesterov"):
+        flagged = dask_gd.fit(x, y, penalty=Flagged(0.1), solver=solver)
+        assert_array_equal(flagged.weights, dask_gd.fit(x, y, penalty=dask_gd.ElasticNet(0.1), solver=solver).weights)

@@ -183,3 +183,41 @@ def test_the_dispersion_of_a_count_and_of_a_class_is_known():
     known = {name for name in LOSSES if likelihood_of(LOSSES[name]()) == "known dispersion"}
     assert known == {"logistic", "poisson", "softmax"}
     assert {name for name in LOSSES if is_log_loss(LOSSES[name]())} == {"logistic", "softmax"}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A loss of classes that a user has written before there were traits: targets are the classes' shares, (n, k)."""
+
+    classes: int = 3
+    name = "shares"
+    targets = "shares"
+    quadratic = False
+    smooth = True
+    curvature_bound = 0.5
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name in ("target_kind", "likelihood"):
+            raise AttributeError(name)
+        return getattr(Softmax(3), name)
+
+    def indicators(self, y):
+        return y
+
+
+def test_a_loss_of_classes_may_have_indicators_of_its_own():
+    """It says no more than the number of classes, and takes a column of targets for each."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    y = rng.integers(0, 3, 300)
+    shares = dask_gd.fit(x, np.eye(3)[y], loss=Shares(), solver="lbfgs")
+    classes = dask_gd.fit(x, y, loss="softmax", solver="lbfgs")
+    np.testing.assert_array_equal(shares.weights, classes.weights)
+
+
+def test_classes_that_cannot_be_counted_are_refused():
+    class NoField(Own):
+        target_kind = "classes"
+
+    with pytest.raises(InvalidArgumentError, match="give it an attribute `classes`"):
+        dask_gd.fit(np.ones((4, 1)), np.arange(4.0), loss=NoField(Squared()))

@@ -74,3 +74,23 @@ def test_first_order_steps_are_all_looked_at():
     x, _, y = problem()
     for solver in ("lbfgs", "nesterov"):
         assert (dask_gd.fit(x, y, loss="logistic", solver=solver, tol=1e-3).history.passes > 0).all()
+
+
+def test_a_look_at_where_a_fit_had_ended_without_is_committed_and_told(tmp_path):
+    """More is asked of a fit that had ended without a pass: its last iteration is looked at, under the same number."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 6))
+    y = (x @ [0.5, -1.0, 0.0, 0.0, 0.25, 1.5] + rng.logistic(size=4000) > 0).astype(float)
+    x = da.from_array(x, chunks=(200, -1))
+    first = dask_gd.fit(x, y, loss="logistic", store=tmp_path)
+    assert first.history.passes[-1] == 0
+    told = []
+    tol = float(first.history.grad_norm[-1]) / 2
+    again = dask_gd.fit(x, y, loss="logistic", store=tmp_path, tol=tol, callbacks=[told.append])
+    steps = [event for event in told if isinstance(event, dask_gd.events.IterationEnded)]
+    assert [step.iteration for step in steps] == list(range(first.n_iter, again.n_iter + 1))
+    assert steps[0].passes == 1
+    assert again.history.passes[first.n_iter] == 1
+    stored = dask_gd.load(tmp_path)
+    assert stored.history.identical(again.history)
+    assert stored.weights.identical(again.weights)

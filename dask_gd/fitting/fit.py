@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
-from ..model.losses import Loss, Model, as_loss, classes_of, target_kind_of
+from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features
 from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
@@ -255,15 +255,22 @@ def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.nd
 
 def for_targets(loss: Loss, source: Source) -> Loss:
     """Return the loss; classes that it has and was not told the number of are counted."""
-    if target_kind_of(loss) == "classes":
-        if source.outputs is not None:
-            raise InvalidArgumentError(
-                f"y has {source.outputs} columns; the {loss.name} loss takes one, with the classes' numbers "
-                "(y.argmax(axis=1) of indicators)."
-            )
-        if classes_of(loss) is None:
-            return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
-    return loss
+    # A loss that says no more than its number of classes may take indicators of its own.
+    if getattr(loss, "target_kind", None) != "classes":
+        return loss
+    if source.outputs is not None:
+        raise InvalidArgumentError(
+            f"y has {source.outputs} columns; the {loss.name} loss takes one, with the classes' numbers "
+            "(y.argmax(axis=1) of indicators)."
+        )
+    if classes_of(loss) is not None:
+        return loss
+    if not is_dataclass(loss) or "classes" not in {field.name for field in fields(loss)}:
+        raise InvalidArgumentError(
+            f"loss={loss!r} says that its targets are classes, and not how many: give it an attribute `classes`, their "
+            "number. To have them counted make it a frozen dataclass with a field `classes`, which may be None."
+        )
+    return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
 
 
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:

@@ -24,8 +24,6 @@ class FitRun:
     def __init__(self, track: FitTrack, stopping: Stopping):
         self.track = track
         self.stopping = stopping
-        # Steps that have been committed and told of.
-        self.committed = track.iteration
 
     def run(self) -> FitResult:
         """Return the result at the end of the track, of which its callbacks hear."""
@@ -52,9 +50,8 @@ class FitRun:
     def end_round(self) -> None:
         """Commit a step, and tell of it; a look that led to none leaves nothing."""
         track = self.track
-        if track.iteration == self.committed:
+        if not track.has_stepped:
             return
-        self.committed = track.iteration
         # The end is committed only if the data has stayed as it was.
         if track.reason is not None:
             track.engine.check_stamps("fit")

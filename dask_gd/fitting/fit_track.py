@@ -23,12 +23,15 @@ class FitTrack(FitState):
     began = 0.0
     #: The gradient's bound at the query, infinite where nothing is foretold.
     bound = np.inf
+    #: The last round has led to a step, and not only away from a query where nothing is finite.
+    has_stepped = False
 
     # Find the sums at the query.
 
     def evaluate(self, stopping: Stopping) -> Evaluated | None:
         """Return the sums at the query, or None where the step there is the last and needs no look."""
         self.began = time.perf_counter()
+        self.has_stepped = False
         if self.ended_without_pass:
             self._look_after_all()
         if self.smoothing is not None and not self.smoothing.begun:
@@ -204,6 +207,7 @@ class FitTrack(FitState):
 
     def _note(self, **row: float) -> None:
         """Append a step to the history, and the seconds that it has taken."""
+        self.has_stepped = True
         row["seconds"] = time.perf_counter() - self.began
         for name in HISTORY:
             self.history[name].append(row[name])

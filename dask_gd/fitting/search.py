@@ -110,14 +110,14 @@ def search(
         "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum", "adam" or "sgd", whose steps read
         the same partitions for all candidates.
     max_iter, tol
-        As for `fit`, for each trial.
+        As for `fit`, for each of its fits.
     initial_weights : array or FitResult, optional
-        Where all trials begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
+        Where all fits begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
         others where `fit` begins.
     seed : int
         Of that fit, and of the partitions that SGD draws.
     store : path or Store, optional
-        A directory where the trials are committed after each pass that they share; a search of the same data and
+        A directory where the fits are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
     callbacks : callables
         Each takes a `dask_gd.events.SearchStarted`, a `RoundEnded` after each of these passes, and a `SearchEnded`. One

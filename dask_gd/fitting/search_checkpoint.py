@@ -155,7 +155,7 @@ def _check_resumable(engine: SearchEngine, stored: Checkpoint) -> None:
         numbers(stored, "widths", start.shape[1:2])
     for i, (candidate, fold, _, _) in enumerate(fields["trials"]):
         if not (fold == ALL or 0 <= fold < engine.count):
-            raise ValueError(f"track {i} is of fold {fold}")
+            raise ValueError(f"trial {i} is of fold {fold}")
         state = engine.solvers[candidate].init(start, 0.0)
         check_state(stored, f"trials/{i}-state-", state)
 

@@ -135,7 +135,7 @@ class SearchEngine(Engine):
         The first step is taken from the first pass, which has evaluated the start. Others take a pass, and another one
         for curvatures, where tracks ask for them. Steps that read a sample of the partitions take none from all.
         """
-        if not tracks[0].losses and not self.batched:
+        if not self.batched and not any(track.losses for track in tracks):
             return self._from_first_pass(tracks)
         # One query of all, over a sample of the partitions where solvers take one.
         queries = [track.state.query for track in tracks]

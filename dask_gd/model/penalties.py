@@ -277,7 +277,7 @@ def _groups_of(penalty: Penalty) -> Any:
 
 def has_own_part(penalty: Penalty) -> bool:
     """Return whether the penalty makes its nonsmooth part itself, where others have a sum of norms."""
-    return hasattr(penalty, "nonsmooth")
+    return callable(getattr(penalty, "nonsmooth", None))
 
 
 def is_nonsmooth(penalty: Penalty) -> bool:
@@ -298,8 +298,11 @@ def capabilities(penalty: Penalty) -> frozenset[str]:
     """
     if not is_nonsmooth(penalty):
         return frozenset({"smooth", "prox", "orthants"})
-    of_single_weights = not has_own_part(penalty) and _groups_of(penalty) is None
-    if getattr(penalty, "orthants", of_single_weights):
+    # Norms of single weights are linear in an orthant; of a part of its own the penalty says whether it is.
+    has_orthants = _groups_of(penalty) is None
+    if has_own_part(penalty):
+        has_orthants = getattr(penalty, "orthants", False)
+    if has_orthants:
         return frozenset({"prox", "orthants"})
     return frozenset({"prox"})
 

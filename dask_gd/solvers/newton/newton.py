@@ -59,7 +59,6 @@ class Newton:
     name = "newton"
     from_statistics = False
     searches = True
-    needs = "prox"
     #: A step that promises little of the loss lands where the next is much smaller.
     samples = (0.2, 0.03)
     needs = "prox"
