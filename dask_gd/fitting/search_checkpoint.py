@@ -167,7 +167,7 @@ def restore(engine: SearchEngine, stored: Checkpoint, start: np.ndarray) -> list
     attributes = stored.attributes["dask_gd"]["trials"]
     for i, (candidate, fold, reason, grad_norm) in enumerate(attributes):
         # A new track has all that the store does not, and the names of its state.
-        weight = engine.all_but(engine.folds, fold).weight
+        weight = engine.weight_without(fold)
         track = engine.track(candidate, fold, start, weight)
         state = {}
         for name in track.state._fields:

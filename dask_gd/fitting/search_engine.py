@@ -239,6 +239,10 @@ class SearchEngine(Engine):
         others = [part for f, part in enumerate(parts) if f != fold]
         return reduce(combine, others)
 
+    def weight_without(self, fold: int) -> float:
+        """Return the weight of all rows but the fold's."""
+        return sum(part.weight for f, part in enumerate(self.folds) if f != fold)
+
     def score_holdout(self, tracks: list[FoldTrack]) -> None:
         """Give tracks that took no pass their loss and score on the rows held out, which takes a pass."""
         query = np.concatenate([track.state.weights for track in tracks], axis=2)

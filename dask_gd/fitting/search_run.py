@@ -121,7 +121,7 @@ class SearchRun:
         begun = {track.candidate for track in self.tracks}
         # What each fold's fit sees, and what the fit to all rows sees.
         folds = (ALL, *range(engine.count))
-        weights = {fold: engine.all_but(engine.folds, fold).weight for fold in folds}
+        weights = {fold: engine.weight_without(fold) for fold in folds}
         for batch in engine.batches(start):
             for c in batch:
                 if c not in begun:
