@@ -144,7 +144,7 @@ class EarlyStopping(Listener):
             request = Request(moments=needs_moments, shift=shift)
             return passes.evaluate(self.source, query, result.loss, request, self.run, self.passes)
 
-        sums, self._shift = read_shifted(read, query, self._shift, p, self.source.dtype)
+        sums, self._shift = read_shifted(read, query, self._shift, self.source.row_format)
         if sums.weight <= 0:
             raise InvalidArgumentError("EarlyStopping: the weights of the rows held out sum to 0.")
         return float(sums.loss[0] / sums.weight)

@@ -205,6 +205,10 @@ class Differences(NamedTuple):
     features: int
     block_rows = 48
 
+    @property
+    def can_shift(self):
+        return np.ones(self.features, bool)
+
     def nbytes(self, count):
         return 8 * count * self.features
 
@@ -245,6 +249,22 @@ class DifferencesWorkspace:
             steps[0] -= self.shift
         return DifferencesBlock(steps)
 
+    def gram_sum(self, gram, sums):
+        return DifferencesGramSum(gram, sums)
+
+
+class DifferencesGramSum:
+    def __init__(self, gram, sums):
+        self.gram, self.sums = gram, sums
+
+    def add(self, block, h):
+        self.gram += block.gram(h)
+        if self.sums is not None:
+            self.sums += block.sums(h)
+
+    def flush(self):
+        pass
+
 
 class DifferencesBlock:
     def __init__(self, steps):
@@ -253,21 +273,21 @@ class DifferencesBlock:
     def times(self, weights):
         return np.cumsum(self.steps @ weights, axis=0)
 
-    def transposed_times(self, slopes):
-        # A step is in its own row and in all that follow.
-        return self.steps.T @ np.cumsum(slopes[::-1], axis=0)[::-1]
+    def add_transposed_times(self, slopes, total):
+        total += self.sums(slopes)
 
-    def gram(self, h, with_sums):
+    def gram(self, h):
         position = np.arange(len(h))
         following = np.cumsum(h[::-1])[::-1]
         both = following[np.maximum.outer(position, position)]
-        return self.steps.T @ both @ self.steps, self.transposed_times(h) if with_sums else None
+        return self.steps.T @ both @ self.steps
 
     def sums(self, s):
-        return self.transposed_times(s)
+        # A step is in its own row and in all that follow.
+        return self.steps.T @ np.cumsum(s[::-1], axis=0)[::-1]
 
     def squares(self, s):
-        return np.diagonal(self.gram(np.ones(len(self.steps)) if s is None else s, with_sums=False)[0])
+        return np.diagonal(self.gram(np.ones(len(self.steps)) if s is None else s))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _slope_with_intercept(engine: SearchEngine, start: np.ndarray) -> tuple[np.n
             step = -2
         return passes.evaluate(engine.source, query, engine.loss, request, engine.name, step)
 
-    sums, _ = read_shifted(read, query, None, p, engine.source.dtype)
+    sums, _ = read_shifted(read, query, None, engine.source.row_format)
     return sums.gradient[:p, :, 0], sums.weight
 
 

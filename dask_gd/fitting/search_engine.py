@@ -88,7 +88,7 @@ class SearchEngine(Engine):
             return reduce(combine, self.folds)
 
         p = self.source.shape[1]
-        sums, _ = read_shifted(read, start, None, p, self.source.dtype)
+        sums, _ = read_shifted(read, start, None, self.source.row_format)
         self.all_rows = about_mean(sums, self.loss, p)
         self.moments = self.all_rows.moments
         self.weight = self.all_rows.weight

@@ -160,9 +160,8 @@ def shift_columns(track: FitState, sums: Sums) -> bool:
     better = better_shift(
         sums,
         shift=engine.shift,
-        p=engine.width,
+        row_format=track.source.row_format,
         fit_intercept=track.fit_intercept,
-        dtype=track.source.dtype,
     )
     if better is None:
         return False

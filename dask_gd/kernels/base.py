@@ -52,7 +52,6 @@ __all__ = [
     "PartitionSums",
     "Request",
     "Sums",
-    "add_curvature",
     "add_moments",
     "block_rows",
     "candidates",
@@ -116,11 +115,13 @@ class Kernel:
         self.row_format = row_format
         self.p = p
         self.classes = classes_of(loss)
-        self.total = zero_sums(query, loss, request)
         # Products are those of the rows less the shift, so that they keep their digits.
         if workspace is None:
             workspace = row_format.workspace(request.shift)
         self.workspace = workspace
+        # The sums of a quadratic loss describe the objective everywhere, also far from here.
+        self.sums_in_float64 = bool(request.moments and loss.quadratic and row_format.dtype != float)
+        self.begin_sums(query)
         # A model takes its rows whole, and multiplies them itself.
         if isinstance(loss, Model):
             return
@@ -138,14 +139,30 @@ class Kernel:
             row_bytes = 8 * max(k * m, curvatures(k, loss, request))
             rows = BLOCK_BYTES // row_bytes // 16 * 16
             self.step = min(self.step, max(BLOCK_ROWS, rows))
-        # The sums of a quadratic loss describe the objective everywhere, also far from here.
-        self.sums_in_float64 = request.moments and loss.quadratic and row_format.dtype != float
         # Added to the predictions of all rows: the intercept, or the part that the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
             self.constant = query[p]
         elif request.shift is not None:
             self.constant = np.tensordot(request.shift, query, axes=1)
+
+    def begin_sums(self, query: np.ndarray) -> None:
+        """Begin with sums of 0 at a query, which may have fewer candidates than the kernel's."""
+        total = zero_sums(query, self.loss, self.request)
+        self.total = total
+        #: Adds up the curvature of each output that has a matrix.
+        self.curvature_sums: list[CurvatureSum] = []
+        if total.curvature is not None:
+            for output in range(total.curvature.shape[2]):
+                self.curvature_sums.append(
+                    CurvatureSum(
+                        total.curvature[:, :, output],
+                        self.workspace,
+                        self.p,
+                        shift=self.request.shift,
+                        in_float64=self.sums_in_float64,
+                    )
+                )
 
     def add_rows(self, rows: Any) -> None:
         """Add the sums over rows as a source reads them."""
@@ -171,6 +188,8 @@ class Kernel:
                     take(weight, rows),
                     take(offset, rows),
                 )
+        for curvature_sum in self.curvature_sums:
+            curvature_sum.flush()
         self.total = self.total._replace(
             rows=self.total.rows + len(y),
             weight=self.total.weight + total,
@@ -259,14 +278,7 @@ class Kernel:
         if s is not None:
             h = h * s[:, None]
         for output in range(outputs):
-            add_curvature(
-                curvature[:, :, output],
-                block,
-                h[:, output],
-                intercept=len(self.query) > self.p,
-                shift=self.request.shift,
-                in_float64=self.sums_in_float64,
-            )
+            self.curvature_sums[output].add(block, h[:, output])
 
     def _add_mean_slope(self, block: Block, slope, s) -> np.ndarray:
         """Add the gradient of the mean of slopes (rows, k, m), and return the slopes less the mean.
@@ -300,8 +312,8 @@ class Kernel:
         """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""
         p = self.p
         gradient = self.total.gradient
-        product = block.transposed_times(slope.reshape(len(slope), -1))
-        gradient[:p] += product.reshape(gradient[:p].shape)
+        columns = gradient[:p].reshape(p, -1)
+        block.add_transposed_times(slope.reshape(len(slope), -1), columns)
         # The intercept has a gradient of its own; without one the shift's share is added back.
         if len(gradient) > p:
             gradient[p] += slope.sum(axis=0)
@@ -337,24 +349,57 @@ def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> 
         moments.curvatures[:] += s @ curvature
 
 
-def add_curvature(total, block: Block, h, intercept, shift, in_float64) -> None:
-    """Add ``[x 1]^T diag(h) [x 1]`` of one block to ``total`` (q, q); the block is x less the shift, if there is one.
+class CurvatureSum:
+    """The sum of ``[x 1]^T diag(h) [x 1]``, (q, q), over blocks, which are x less the shift, if there is one.
 
-    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. ``in_float64``: sums of columns are.
+    Without an intercept it is ``x^T diag(h) x`` of the rows as they are.
     """
-    # The intercept's row and the shift's products both need the weighted column sums ``x^T h``.
-    needs_sums = intercept or shift is not None
-    gram, cross = block.gram(h, with_sums=needs_sums and not in_float64)
-    p = len(gram)
-    total[:p, :p] += gram
-    if not needs_sums:
-        return
-    if in_float64:
-        cross = block.sums(h)
-    if intercept:
-        total[:p, p] += cross
-        total[p, :p] += cross
-        total[p, p] += h.sum()
-    else:
-        half = np.outer(shift, cross + 0.5 * h.sum() * shift)
-        total += half + half.T
+
+    def __init__(
+        self,
+        total: np.ndarray,
+        workspace: Workspace,
+        p: int,
+        shift: np.ndarray | None,
+        in_float64: bool,
+    ):
+        self.total = total
+        self.p = p
+        self.shift = shift
+        self.in_float64 = in_float64
+        self.has_intercept = len(total) > p
+        # The intercept's row and the shift's products both need the weighted column sums ``x^T h``.
+        self.sums: np.ndarray | None = None
+        if self.has_intercept or shift is not None:
+            self.sums = np.zeros(p)
+        self.weight = 0.0
+        summed = self.sums
+        if in_float64:
+            summed = None
+        self.gram_sum = workspace.gram_sum(total[:p, :p], summed)
+
+    def add(self, block: Block, h: np.ndarray) -> None:
+        """Add the sums over the rows of a block, with second derivatives h (n,)."""
+        self.gram_sum.add(block, h)
+        if self.sums is None:
+            return
+        self.weight += h.sum()
+        if self.in_float64:
+            self.sums += block.sums(h)
+
+    def flush(self) -> None:
+        """Bring the total up to date."""
+        self.gram_sum.flush()
+        if self.sums is None:
+            return
+        p = self.p
+        if self.has_intercept:
+            self.total[:p, p] = self.sums
+            self.total[p, :p] = self.sums
+            self.total[p, p] = self.weight
+            return
+        assert self.shift is not None
+        half = np.outer(self.shift, self.sums + 0.5 * self.weight * self.shift)
+        self.total[:p, :p] += half + half.T
+        self.sums[:] = 0.0
+        self.weight = 0.0

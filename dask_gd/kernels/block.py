@@ -23,6 +23,7 @@ class BadValue(NamedTuple):
     row: int
     column: int | None  # None where there is a single one
     value: float
+    why: str = ""  # what is wrong with a finite value
 
 
 class RowFormat(Protocol):
@@ -40,6 +41,11 @@ class RowFormat(Protocol):
     @property
     def features(self) -> int:
         """The number of features, p."""
+        ...
+
+    @property
+    def can_shift(self) -> np.ndarray:
+        """Which features the workspace can shift, (p,) bool; the others have a shift of 0."""
         ...
 
     @property
@@ -87,6 +93,22 @@ class Workspace(Protocol):
         """Return rows, less the shift, as they are multiplied; valid until the next."""
         ...
 
+    def gram_sum(self, gram: np.ndarray, sums: np.ndarray | None) -> GramSum:
+        """Return what adds ``X^T diag(h) X`` to ``gram`` (p, p) and ``X^T h`` to ``sums`` (p,), if there are any."""
+        ...
+
+
+class GramSum(Protocol):
+    """The sum of ``X^T diag(h) X``, and of ``X^T h``, over blocks of a workspace."""
+
+    def add(self, block: Any, h: np.ndarray) -> None:
+        """Add a block's, for h (n,) of 0 or more."""
+        ...
+
+    def flush(self) -> None:
+        """Bring gram and sums up to date: a format may add up several blocks before it does."""
+        ...
+
 
 class Block(Protocol):
     """Rows X (n, p), less a shift, that a kernel multiplies at once. All products are given in float64."""
@@ -95,12 +117,8 @@ class Block(Protocol):
         """Return ``X w``, (n, c), with weights that the workspace has prepared."""
         ...
 
-    def transposed_times(self, slopes: np.ndarray) -> np.ndarray:
-        """Return ``X^T s`` of slopes (n, c): (p, c)."""
-        ...
-
-    def gram(self, h: np.ndarray, with_sums: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return ``X^T diag(h) X``, (p, p), for h (n,) of 0 or more, and ``X^T h``, (p,), if it is asked for."""
+    def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
+        """Add ``X^T s`` of slopes (n, c) to a total (p, c), which may be a view."""
         ...
 
     def sums(self, s: np.ndarray) -> np.ndarray:

@@ -17,6 +17,11 @@ class DenseRows(NamedTuple):
     features: int
 
     @property
+    def can_shift(self) -> np.ndarray:
+        """All features can be shifted."""
+        return np.ones(self.features, bool)
+
+    @property
     def block_rows(self) -> int:
         """The rows of a cache block."""
         return block_rows(self.features, self.dtype.itemsize)
@@ -78,6 +83,10 @@ class DenseWorkspace:
             rows = self.near(rows)
         return DenseBlock(rows, self)
 
+    def gram_sum(self, gram: np.ndarray, sums: np.ndarray | None) -> DenseGramSum:
+        """Return what adds ``X^T diag(h) X`` and ``X^T h``."""
+        return DenseGramSum(gram, sums)
+
     def scratch_of(self, count: int) -> np.ndarray:
         """Return memory for this number of rows, the same each time."""
         if len(self.scratch) < count:
@@ -98,22 +107,10 @@ class DenseBlock:
         narrowed, unit = weights
         return scaled_back(self.rows @ narrowed, unit)
 
-    def transposed_times(self, slopes: np.ndarray) -> np.ndarray:
-        """Return ``X^T s``, (p, c)."""
+    def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
+        """Add ``X^T s`` to a total (p, c)."""
         narrowed, unit = narrow(slopes, self.rows.dtype)
-        return scaled_back(self.rows.T @ narrowed, unit)
-
-    def gram(self, h: np.ndarray, with_sums: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return ``X^T diag(h) X``, and ``X^T h`` if it is asked for, both from the rows times the roots of h."""
-        root, unit = narrow(np.sqrt(h), self.rows.dtype)
-        scratch = self.workspace.scratch_of(len(self.rows))
-        scaled = np.multiply(self.rows, root[:, None], out=scratch)
-        # NumPy recognises A.T @ A and does half the work (a symmetric rank-k update).
-        gram = scaled_back(scaled.T @ scaled, unit**2)
-        sums = None
-        if with_sums:
-            sums = scaled_back(scaled.T @ root, unit**2)
-        return gram, sums
+        total += scaled_back(self.rows.T @ narrowed, unit)
 
     def sums(self, s: np.ndarray) -> np.ndarray:
         """Return ``X^T s``, (p,)."""
@@ -133,6 +130,27 @@ class DenseBlock:
         if self._in_float64 is None:
             self._in_float64 = self.rows.astype(np.float64, copy=False)
         return self._in_float64
+
+
+class DenseGramSum:
+    """The sums of ``X^T diag(h) X`` and ``X^T h``, block by block, both from the rows times the roots of h."""
+
+    def __init__(self, gram: np.ndarray, sums: np.ndarray | None):
+        self.gram = gram
+        self.sums = sums
+
+    def add(self, block: DenseBlock, h: np.ndarray) -> None:
+        """Add a block's."""
+        root, unit = narrow(np.sqrt(h), block.rows.dtype)
+        scratch = block.workspace.scratch_of(len(block.rows))
+        scaled = np.multiply(block.rows, root[:, None], out=scratch)
+        # NumPy recognises A.T @ A and does half the work (a symmetric rank-k update).
+        self.gram += scaled_back(scaled.T @ scaled, unit**2)
+        if self.sums is not None:
+            self.sums += scaled_back(scaled.T @ root, unit**2)
+
+    def flush(self) -> None:
+        """Do nothing: every block is in the sums."""
 
 
 def cast(a: np.ndarray, dtype: np.dtype, memory: Memory) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import Kernel
-from .sums import Part, Sums, zero_sums
+from .sums import Part, Sums
 
 
 class Likelihood(NamedTuple):
@@ -43,8 +43,7 @@ class LikelihoodKernel(Kernel):
 
     def __init__(self, part: Part):
         super().__init__(part)
-        first = part.query[:, :, :1]
-        self.total = zero_sums(first, part.loss, part.request)
+        self.begin_sums(part.query[:, :, :1])
         # The deviance and Pearson's statistic are summed as one array, as their bits depend on its shape too.
         self.statistics = np.zeros((part.query.shape[1], 2))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .block import RowFormat
 from .sums import Sums
 
 #: Means that are more spreads than this from 0 are shifted. In float32 a gradient has then lost a digit; in float64 a
@@ -43,15 +44,15 @@ def unshifted(parameters: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
     return shifted(parameters, -shift)
 
 
-def better_shift(
-    sums: Sums, shift: np.ndarray | None, p: int, fit_intercept: bool, dtype: np.dtype
-) -> np.ndarray | None:
+def better_shift(sums: Sums, shift: np.ndarray | None, row_format: RowFormat, fit_intercept: bool) -> np.ndarray | None:
     """Return the shift (p,) to take in place of the present one, or None where the present one serves.
 
     Where one column's mean, less the present shift, is far from 0 beside its spread, all get their means that are
     more than a spread away; others keep what they have. ``sums`` have moments, of the rows less the present shift, or
     without an intercept of the rows as they are.
     """
+    p = row_format.features
+    dtype = row_format.dtype
     # Without an intercept the curvature is that of the rows as they are, so that in float64 there is nothing to gain.
     gains = dtype in FAR and (fit_intercept or dtype == np.float32)
     if not gains or sums.moments is None or not sums.weight > 0:
@@ -71,7 +72,7 @@ def better_shift(
 
     # Of a constant column there may be no more than rounding left, which is no reason for a shift.
     rounding = 4 * np.finfo(dtype).eps * np.abs(present + away)
-    counts = np.isfinite(spread) & (np.abs(away) > rounding)
+    counts = row_format.can_shift & np.isfinite(spread) & (np.abs(away) > rounding)
     away = np.where(counts, away, 0.0)
     if not (np.abs(away) > FAR[dtype] * spread).any():
         return None
@@ -85,8 +86,7 @@ def read_shifted(
     read: Callable[[np.ndarray, np.ndarray | None], Any],
     parameters: np.ndarray,
     shift: np.ndarray | None,
-    p: int,
-    dtype: np.dtype,
+    row_format: RowFormat,
 ) -> tuple[Any, np.ndarray | None]:
     """Return the sums at these parameters (q, k, m) of the rows as they are, and the shift that they were taken with.
 
@@ -95,7 +95,8 @@ def read_shifted(
     """
     sums = read(shifted(parameters, shift), shift)
     # The moments of this reading tell whether products have lost digits.
-    better = better_shift(sums.at_query, shift, p, fit_intercept=len(parameters) > p, dtype=dtype)
+    fit_intercept = len(parameters) > row_format.features
+    better = better_shift(sums.at_query, shift, row_format, fit_intercept)
     if better is None:
         return sums, shift
     sums = read(shifted(parameters, better), better)

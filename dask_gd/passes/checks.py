@@ -95,7 +95,7 @@ def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) 
 
 
 def _not_finite(row: int, bad: BadValue, column: TaskColumn, drop: bool) -> NonFiniteError:
-    """Return the error that names the row of a value that is not finite, and says what to do."""
+    """Return the error that names the row of a value that is not finite, or is no code, and says what to do."""
     at = ""
     if bad.column is not None:
         at = f", column {bad.column}"
@@ -106,4 +106,6 @@ def _not_finite(row: int, bad: BadValue, column: TaskColumn, drop: bool) -> NonF
     elif np.isnan(bad.value):
         remedy += ", or leave such rows out with nan='drop'"
     where = column.where(row, bad.column or 0)
+    if bad.why:
+        return NonFiniteError(f"{bad.value} in row {row}{at} of {where} {bad.why}.")
     return NonFiniteError(f"{bad.value} in row {row}{at} of {where}. {remedy}.")

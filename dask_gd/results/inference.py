@@ -197,7 +197,7 @@ def _sums_at(run: FitResult, source: Source) -> tuple[LikelihoodSums, np.ndarray
         request = Request(EXACT, moments=True, shift=shift, kernel=Likelihood())
         return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
-    return read_shifted(read, run.parameters[:, :, None], None, source.shape[1], source.dtype)
+    return read_shifted(read, run.parameters[:, :, None], None, source.row_format)
 
 
 def _normal_equations(

@@ -1,0 +1,325 @@
+"""Products of rows of numbers and codes, see `codes`: tables with an entry for each level, or for several at once.
+
+Tables have one entry more than their factor has levels. It stands for all codes that are none, and is NaN in a table of
+weights: such a row makes the sums NaN, and the check that follows names it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .factors import CodedColumns, Factor
+
+#: Factors whose levels have no more combinations than this are looked up together, by one key.
+MERGED = 256
+
+
+class Key(NamedTuple):
+    """Factors that are looked up by one key: that of a row is made of its codes, the last the fastest."""
+
+    #: The columns of the factors.
+    columns: tuple[int, ...]
+    #: The entries of each one's table: its levels, and the entry for codes that are none.
+    entries: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The entries of a table for all combinations."""
+        return int(np.prod(self.entries))
+
+
+def make_keys(row_format: CodedColumns) -> tuple[Key, ...]:
+    """Return the keys by which factors are looked up: small factors, smallest first, share one as far as `MERGED`."""
+    entries = {i: row_format.columns[i].levels + 1 for i in row_format.factors}  # type: ignore[union-attr]
+    keys: list[Key] = []
+    for i in sorted(entries, key=lambda i: entries[i]):
+        if keys and keys[-1].size * entries[i] <= MERGED:
+            last = keys.pop()
+            keys.append(Key((*last.columns, i), (*last.entries, entries[i])))
+        else:
+            keys.append(Key((i,), (entries[i],)))
+    return tuple(keys)
+
+
+class CodedWeights(NamedTuple):
+    """Weights (p, c) as blocks take them."""
+
+    numbers: np.ndarray  # (c, numbers)
+    tables: tuple[np.ndarray, ...]  # of each key (size, c)
+
+
+class CodedWorkspace:
+    """The memory for the numbers and keys of a block, and the places of features in tables."""
+
+    def __init__(self, row_format: CodedColumns, shift: np.ndarray | None):
+        self.row_format = row_format
+        self.keys = make_keys(row_format)
+        self.number_features = np.array([row_format.starts[i] for i in row_format.numbers], int)
+        self.shift: np.ndarray | None = None
+        if shift is not None and len(self.number_features):
+            self.shift = shift[self.number_features]
+        rows = row_format.block_rows
+        self.number_memory = np.empty((len(self.number_features), rows))
+        self.key_memory = [np.empty(rows, np.intp) for _ in self.keys]
+        self.code_memory = np.empty(rows, np.intp)
+        self.found_memory = np.empty(0)
+
+    def weights(self, columns: np.ndarray) -> CodedWeights:
+        """Return weights (p, c), with a table for each key."""
+        tables = tuple(self.table(key, columns) for key in self.keys)
+        return CodedWeights(np.ascontiguousarray(columns[self.number_features].T), tables)
+
+    def table(self, key: Key, columns: np.ndarray) -> np.ndarray:
+        """Return the sums of the factors' weights for each combination of their levels, (size, c)."""
+        count = columns.shape[1]
+        table = np.zeros((1, count))
+        for i, entries in zip(key.columns, key.entries, strict=True):
+            of_factor = np.zeros((entries, count))
+            factor, features = self.features_of(i)
+            of_factor[factor.drop_first : -1] = columns[features]
+            of_factor[-1] = np.nan
+            table = (table[:, None] + of_factor).reshape(-1, count)
+        return table
+
+    def features_of(self, i: int) -> tuple[Factor, slice]:
+        """Return the factor of a column, and its features."""
+        factor = self.row_format.columns[i]
+        assert factor is not None
+        starts = self.row_format.starts
+        return factor, slice(starts[i], starts[i + 1])
+
+    def found_of(self, count: int, columns: int) -> np.ndarray:
+        """Return memory for the entries that are looked up in a table, (count, columns)."""
+        if self.found_memory.size < count * columns:
+            self.found_memory = np.empty(count * columns)
+        return self.found_memory[: count * columns].reshape(count, columns)
+
+    def unmerged(self, key: Key, table: np.ndarray) -> list[tuple[slice, np.ndarray]]:
+        """Return for each factor of a key its features, and a table (size, ...) summed over the others' levels.
+
+        Entries that have no feature are left out.
+        """
+        by_factor = table.reshape(*key.entries, *table.shape[1:])
+        axes = range(len(key.columns))
+        found = []
+        for axis, i in enumerate(key.columns):
+            others = tuple(other for other in axes if other != axis)
+            factor, features = self.features_of(i)
+            of_factor = by_factor
+            if others:
+                of_factor = by_factor.sum(axis=others)
+            found.append((features, of_factor[factor.drop_first : -1]))
+        return found
+
+    def block(self, rows: tuple[np.ndarray, ...]) -> CodedBlock:
+        """Return rows as they are multiplied, valid until the next."""
+        return CodedBlock(rows, self)
+
+    def gram_sum(self, gram: np.ndarray, sums: np.ndarray | None) -> CodedGramSum:
+        """Return what adds ``X^T diag(h) X`` and ``X^T h``."""
+        return CodedGramSum(self, gram, sums)
+
+    def numbers_of(self, rows: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Return the numbers of rows less the shift, (numbers, n)."""
+        numbers = self.number_memory[:, : len(rows[0])]
+        for j, i in enumerate(self.row_format.numbers):
+            values = self.row_format.column(rows, i)
+            if self.shift is None:
+                numbers[j] = values
+            else:
+                np.subtract(values, self.shift[j], out=numbers[j])
+        return numbers
+
+    def keys_of(self, rows: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        """Return each row's keys, (n,) each."""
+        count = len(rows[0])
+        found = []
+        for key, memory in zip(self.keys, self.key_memory, strict=True):
+            out = memory[:count]
+            self.codes_of(rows, key.columns[0], out)
+            for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
+                codes = self.code_memory[:count]
+                self.codes_of(rows, i, codes)
+                out *= entries
+                out += codes
+            found.append(out)
+        return found
+
+    def codes_of(self, rows: tuple[np.ndarray, ...], i: int, out: np.ndarray) -> None:
+        """Write the codes of a column; all that are none are those of the last entry."""
+        values = self.row_format.column(rows, i)
+        factor, _ = self.features_of(i)
+        if values.dtype.kind == "f":
+            # NaN and too large a number, then numbers below 0.
+            np.copyto(out, np.fmin(values, factor.levels), casting="unsafe")
+            out[out < 0] = factor.levels
+            return
+        # As whole numbers without a sign those below 0 are the largest.
+        values = values.view(f"u{values.dtype.itemsize}")
+        if factor.levels <= np.iinfo(values.dtype).max:
+            np.minimum(values, values.dtype.type(factor.levels), out=out, casting="unsafe")
+        else:
+            np.copyto(out, values, casting="unsafe")
+
+
+class CodedBlock:
+    """Rows of numbers and codes, in float64."""
+
+    def __init__(self, rows: tuple[np.ndarray, ...], workspace: CodedWorkspace):
+        self.count = len(rows[0])
+        self.workspace = workspace
+        self.numbers = workspace.numbers_of(rows)
+        self.keys = workspace.keys_of(rows)
+
+    def times(self, weights: CodedWeights) -> np.ndarray:
+        """Return ``X w``, (n, c)."""
+        # A single number for each row is no product of matrices.
+        if self.numbers.shape[0] == 1 and len(weights.numbers) == 1:
+            product = (weights.numbers[0] * self.numbers[0])[:, None]
+        else:
+            product = np.ascontiguousarray((weights.numbers @ self.numbers).T)
+        found = self.workspace.found_of(*product.shape)
+        for key, table in zip(self.keys, weights.tables, strict=True):
+            product += np.take(table, key, axis=0, out=found, mode="clip")
+        return product
+
+    def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
+        """Add ``X^T s`` to a total (p, c)."""
+        workspace = self.workspace
+        # A column at a time: sums of several at once are slower.
+        columns = np.ascontiguousarray(slopes.T)
+        if len(workspace.number_features):
+            total[workspace.number_features] += self.numbers @ columns.T
+        for key, codes in zip(workspace.keys, self.keys, strict=True):
+            table = np.empty((key.size, len(columns)))
+            for c, column in enumerate(columns):
+                table[:, c] = np.bincount(codes, column, key.size)
+            for features, of_factor in workspace.unmerged(key, table):
+                total[features] += of_factor
+
+    def sums(self, s: np.ndarray) -> np.ndarray:
+        """Return ``X^T s``, (p,)."""
+        total = np.zeros((self.workspace.row_format.features, 1))
+        self.add_transposed_times(s[:, None], total)
+        return total[:, 0]
+
+    def squares(self, s: np.ndarray | None) -> np.ndarray:
+        """Return the sums of the columns' squares, (p,): those of indicators are their sums."""
+        if s is None:
+            s = np.ones(self.count)
+        total = self.sums(s)
+        total[self.workspace.number_features] = self.numbers**2 @ s
+        return total
+
+
+class CodedGramSum:
+    """The sums of ``X^T diag(h) X`` and ``X^T h``: tables for each pair of keys, until they are flushed."""
+
+    def __init__(self, workspace: CodedWorkspace, gram: np.ndarray, sums: np.ndarray | None):
+        self.workspace = workspace
+        self.gram = gram
+        self.sums = sums
+        sizes = [key.size for key in workspace.keys]
+        numbers = len(workspace.number_features)
+        self.with_numbers = [np.zeros((numbers, size)) for size in sizes]
+        self.of_numbers = np.zeros((numbers, numbers))
+        self.sums_of_numbers = np.zeros(numbers)
+        self.of_pair: dict[tuple[int, int], np.ndarray] = {}
+        for b in range(len(sizes)):
+            for a in range(b):
+                self.of_pair[a, b] = np.zeros(sizes[a] * sizes[b])
+        # The sums for a key are those of its pair with another, if there is one.
+        self.of_only_key: np.ndarray | None = None
+        if len(sizes) == 1:
+            self.of_only_key = np.zeros(sizes[0])
+        self.pair_memory = np.empty(workspace.row_format.block_rows, np.intp)
+
+    def add(self, block: CodedBlock, h: np.ndarray) -> None:
+        """Add a block's."""
+        weighted = block.numbers * h
+        self.of_numbers += weighted @ block.numbers.T
+        self.sums_of_numbers += weighted.sum(axis=1)
+        for tables, codes in zip(self.with_numbers, block.keys, strict=True):
+            for table, values in zip(tables, weighted, strict=True):
+                np.add.at(table, codes, values)
+        if self.of_only_key is not None:
+            np.add.at(self.of_only_key, block.keys[0], h)
+        pair = self.pair_memory[: block.count]
+        for (a, b), table in self.of_pair.items():
+            np.multiply(block.keys[a], self.workspace.keys[b].size, out=pair)
+            pair += block.keys[b]
+            np.add.at(table, pair, h)
+
+    def flush(self) -> None:
+        """Add the tables to the sums, and begin anew."""
+        self._flush_numbers()
+        for a, key in enumerate(self.workspace.keys):
+            self._flush_key(key, self._table_of_key(a))
+        for (a, b), table in self.of_pair.items():
+            self._flush_pair(self.workspace.keys[a], self.workspace.keys[b], table)
+        for table in self.of_pair.values():
+            table[:] = 0.0
+        if self.of_only_key is not None:
+            self.of_only_key[:] = 0.0
+
+    def _flush_numbers(self) -> None:
+        """Add the products of numbers with numbers, and with the factors of each key."""
+        workspace = self.workspace
+        numbers = workspace.number_features
+        self.gram[np.ix_(numbers, numbers)] += self.of_numbers
+        self.of_numbers[:] = 0.0
+        if self.sums is not None:
+            self.sums[numbers] += self.sums_of_numbers
+        self.sums_of_numbers[:] = 0.0
+        for key, tables in zip(workspace.keys, self.with_numbers, strict=True):
+            for features, of_factor in workspace.unmerged(key, tables.T):
+                self.gram[features, numbers] += of_factor
+                self.gram[numbers, features] += of_factor.T
+            tables[:] = 0.0
+
+    def _table_of_key(self, a: int) -> np.ndarray:
+        """Return the sums of h for each entry of a key's table, (size,)."""
+        if self.of_only_key is not None:
+            return self.of_only_key
+        last = len(self.workspace.keys) - 1
+        pair = (0, a)
+        if a == 0:
+            pair = (0, last)
+        sizes = [self.workspace.keys[key].size for key in pair]
+        table = self.of_pair[pair].reshape(sizes)
+        return table.sum(axis=1 - pair.index(a))
+
+    def _flush_key(self, key: Key, table: np.ndarray) -> None:
+        """Add the products of a key's factors with themselves, on the diagonal, and with each other."""
+        for features, of_factor in self.workspace.unmerged(key, table):
+            every = np.arange(features.start, features.stop)
+            self.gram[every, every] += of_factor
+            if self.sums is not None:
+                self.sums[features] += of_factor
+        by_factor = table.reshape(key.entries)
+        for b in range(len(key.columns)):
+            for a in range(b):
+                others = tuple(axis for axis in range(len(key.columns)) if axis not in (a, b))
+                self._add_pair(key.columns[a], key.columns[b], by_factor.sum(axis=others))
+
+    def _flush_pair(self, first: Key, second: Key, table: np.ndarray) -> None:
+        """Add the products of one key's factors with another's."""
+        by_factor = table.reshape(*first.entries, *second.entries)
+        axes = range(by_factor.ndim)
+        for a, i in enumerate(first.columns):
+            for b, j in enumerate(second.columns, len(first.columns)):
+                others = tuple(axis for axis in axes if axis not in (a, b))
+                of_factors = by_factor
+                if others:
+                    of_factors = by_factor.sum(axis=others)
+                self._add_pair(i, j, of_factors)
+
+    def _add_pair(self, i: int, j: int, table: np.ndarray) -> None:
+        """Add a table with an entry for each pair of entries of two columns' factors."""
+        one, of_one = self.workspace.features_of(i)
+        other, of_other = self.workspace.features_of(j)
+        of_features = table[one.drop_first : -1, other.drop_first : -1]
+        self.gram[of_one, of_other] += of_features
+        self.gram[of_other, of_one] += of_features.T

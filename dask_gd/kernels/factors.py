@@ -1,0 +1,72 @@
+"""Factors, whose levels are codes, and the features that stand for them among columns of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+#: Rows of a block: its keys, predictions and slopes stay in the second-level cache. There are more where factors have
+#: so many levels that to add a block's table would cost more than to add its rows.
+BLOCK = 1 << 15
+LARGEST_BLOCK = 1 << 17
+
+
+class Factor(NamedTuple):
+    """A column of codes, 0 to ``levels - 1``."""
+
+    levels: int
+    #: The first level has no feature: it is the reference that the others are compared with.
+    drop_first: bool = False
+
+    @property
+    def features(self) -> int:
+        """The features that stand for the levels."""
+        return self.levels - self.drop_first
+
+
+@dataclass(frozen=True)
+class CodedColumns:
+    """Columns of numbers and columns of codes, in any order, and the features that stand for them.
+
+    Rows are a tuple of arrays (n, columns) side by side.
+    """
+
+    #: For each column its factor; None for a column of numbers.
+    columns: tuple[Factor | None, ...]
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The number of the first feature of each column, and at the end that of all features."""
+        widths = [1 if factor is None else factor.features for factor in self.columns]
+        return tuple(np.cumsum([0, *widths]).tolist())
+
+    @property
+    def features(self) -> int:
+        """The number of features, p."""
+        return self.starts[-1]
+
+    @property
+    def block_rows(self) -> int:
+        """The rows of a block."""
+        return min(max(BLOCK, self.features // BLOCK * BLOCK), LARGEST_BLOCK)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The columns of numbers."""
+        return tuple(i for i, factor in enumerate(self.columns) if factor is None)
+
+    @cached_property
+    def factors(self) -> tuple[int, ...]:
+        """The columns of codes."""
+        return tuple(i for i, factor in enumerate(self.columns) if factor is not None)
+
+    def column(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
+        """Return a column as it is stored, (n,)."""
+        for array in rows:
+            if i < array.shape[1]:
+                return array[:, i]
+            i -= array.shape[1]
+        raise IndexError(i)
