@@ -36,6 +36,7 @@ from .results.inference import Inference, infer
 from .results.prediction import write
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
+from .sources.categories import Categories
 from .store.store import Store
 
 __version__ = version("dask_gd")
@@ -47,6 +48,7 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adam",
+    "Categories",
     "DaskGDError",
     "ElasticNet",
     "FitResult",

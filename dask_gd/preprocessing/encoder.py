@@ -12,15 +12,12 @@ from ..errors import DataError, InvalidArgumentError
 from ..sources import Rows
 from ..sources.coercion import from_arrow
 from ..sources.column import TaskColumn
-from ..sources.kinds import product_dtype
+from ..sources.kinds import LARGEST_INTEGER, product_dtype
 from ..sources.lazy import named
 from .base import Transformer, one_pass, transformed
 
 #: The largest size of a block of the result. Where the codes' chunks are longer it has at least half of this size.
 EXPANDED_BYTES = 32 << 20
-
-#: Integers up to this size are floats.
-LARGEST_INTEGER = 2.0**53
 
 #: Arguments of scikit-learn's validation of arrays in memory.
 CHECKS: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": False}

@@ -16,6 +16,8 @@ FLOAT = np.dtype(np.float64)
 OBJECT = np.dtype(object)
 #: NumPy's kinds of real numbers.
 NUMBERS = "fiub"
+#: Integers up to this size are floats.
+LARGEST_INTEGER = 2.0**53
 #: Columns that a message names at most.
 NAMED = 5
 #: The only category of a column of Dask's whose categories are not known yet.
