@@ -76,8 +76,12 @@ class CodedRows(CodedColumns):
             if not is_bad.any():
                 continue
             row = int(np.argmax(is_bad))
+            value = values[row].item()
+            # A missing code of a data frame is no wrong one.
+            if value != value:
+                what = ""
             if first is None or row < first.row:
-                first = BadValue(row, i, values[row].item(), what)
+                first = BadValue(row, i, value, what)
         return first
 
     def dense(self, rows: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -238,6 +238,7 @@ def _columns(
     rows: tuple[int, ...],
 ) -> dict[str, FrameColumn]:
     """Return the columns of a frame by role; codes of features have no levels yet."""
+    arrays: dict[str, Any]
     if is_lazy_frame(frame):
         arrays = _lazy_arrays(frame, labels, roles, encoding, rows)
     else:

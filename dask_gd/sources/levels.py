@@ -54,7 +54,7 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     if hasattr(dtype, "categories"):
         return column.cat.codes.to_numpy(), dtype.categories.tolist()
     # A dictionary's nulls are not those of its codes alone, and its values may repeat.
-    arrow = getattr(dtype, "pyarrow_dtype", None)
+    arrow: Any = getattr(dtype, "pyarrow_dtype", None)
     if hasattr(arrow, "value_type") and hasattr(arrow, "index_type"):
         column = column.astype(pd.ArrowDtype(arrow.value_type))
     codes, uniques = pd.factorize(column, use_na_sentinel=True)
