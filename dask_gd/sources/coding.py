@@ -96,8 +96,9 @@ class CodedFactor:
                 refused.append(i)
         # A category may be one that no row has.
         for i in refused:
-            if (codes == i).any():
-                raise self.unknown_level(uniques[i], label, f"{place(values, codes, i)}{where}")
+            has_it = codes == i
+            if has_it.any():
+                raise self.unknown_level(uniques[i], label, f"{place(values, int(np.argmax(has_it)))}{where}")
         return table[codes]
 
     def unknown_level(self, value: Any, label: Any, row: str) -> DataError:
@@ -107,8 +108,8 @@ class CodedFactor:
         if len(levels) > NAMED:
             shown += f" and {len(levels) - NAMED} more"
         advice = (
-            "Take a row of the kind into the fit, or say what becomes of levels that it does not have: "
-            "dask_gd.Categories(handle_unknown='ignore')."
+            "Fit rows that have it too, or say in the fit what becomes of levels that it does not have: "
+            "categorical=dask_gd.Categories(handle_unknown='ignore')."
         )
         if isinstance(value, str) != self.is_text:
             advice = "Strings and numbers are never the same level: read the column as it was read for the fit."

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DataError, InvalidTypeError
 from .categories import Categories
 from .encoding import INFREQUENT, Encoding, FactorColumn, Level, NumberColumn
-from .kinds import LARGEST_INTEGER, UNKNOWN, remedy, value_dtype
+from .kinds import LARGEST_INTEGER, OBJECT, UNKNOWN, columns_not_numbers, remedy, value_dtype
 
 #: The kinds of values that are levels.
 TEXT = "strings"
@@ -57,7 +57,13 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     arrow: Any = getattr(dtype, "pyarrow_dtype", None)
     if hasattr(arrow, "value_type") and hasattr(arrow, "index_type"):
         column = column.astype(pd.ArrowDtype(arrow.value_type))
-    codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    try:
+        codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    except TypeError:
+        # A list, or another object that is compared with nothing, has a code of its own.
+        values = column.to_numpy(dtype=object)
+        missing = np.asarray(column.isna())
+        return np.where(missing, -1, np.arange(len(values))), values.tolist()
     return codes, uniques.tolist()
 
 
@@ -100,22 +106,30 @@ def found_in(column: Any, name: Any, where: str = "") -> Found:
         try:
             level, kind = level_of(values[i])
         except InvalidTypeError as error:
-            remedies = ""
-            if value_dtype(values[i]).kind in "mMc":
-                remedies = f" {remedy(value_dtype(values[i]), 'x', f'frame[{name!r}]')}"
-            raise InvalidTypeError(
-                f"Column {name!r} holds {error} in {place(column, codes, i)}{where}; levels are strings, booleans and "
-                f"finite numbers: frame[{name!r}].astype(str) makes strings of values.{remedies}"
-            ) from None
+            row = int(np.argmax(codes == i))
+            if column.dtype == OBJECT and TEXT not in found.kinds:
+                described = f"object: {error} at position {row}{where}"
+                raise columns_not_numbers("x", [(name, described, value_dtype(values[i]))]) from None
+            raise _no_level(name, str(error), f"{place(column, row)}{where}", values[i]) from None
         found.counts[level] = found.counts.get(level, 0) + int(counts[i + 1])
         if kind not in found.kinds:
-            found.kinds[kind] = f"{values[i]!r:.40} in {place(column, codes, i)}{where}"
+            found.kinds[kind] = f"{values[i]!r:.40} in {place(column, int(np.argmax(codes == i)))}{where}"
     return found
 
 
-def place(column: Any, codes: np.ndarray, code: int) -> str:
-    """Return the first row of a column that has a code, in words, with its label in the frame's index."""
-    row = int(np.argmax(codes == code))
+def _no_level(name: Any, described: str, where: str, value: Any) -> InvalidTypeError:
+    """Return the error about a value that is no level."""
+    advice = ""
+    if value_dtype(value).kind in "mMc":
+        advice = f" {remedy(value_dtype(value), 'x', f'frame[{name!r}]')}"
+    return InvalidTypeError(
+        f"Column {name!r} holds {described} in {where}; levels are strings, booleans and finite numbers: "
+        f"frame[{name!r}].astype(str) makes strings of values.{advice}"
+    )
+
+
+def place(column: Any, row: int) -> str:
+    """Return a row of a column in words, with its label in the frame's index."""
     return f"row {row} (index {column.index[row]!r:.40})"
 
 
