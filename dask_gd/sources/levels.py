@@ -53,10 +53,9 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     dtype = column.dtype
     if hasattr(dtype, "categories"):
         return column.cat.codes.to_numpy(), dtype.categories.tolist()
-    # A dictionary's nulls are not those of its codes alone, and its values may repeat.
     arrow: Any = getattr(dtype, "pyarrow_dtype", None)
     if hasattr(arrow, "value_type") and hasattr(arrow, "index_type"):
-        column = column.astype(pd.ArrowDtype(arrow.value_type))
+        return _of_dictionary(column)
     try:
         codes, uniques = pd.factorize(column, use_na_sentinel=True)
     except TypeError:
@@ -65,6 +64,28 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
         missing = np.asarray(column.isna())
         return np.where(missing, -1, np.arange(len(values))), values.tolist()
     return codes, uniques.tolist()
+
+
+def _of_dictionary(column: Any) -> tuple[np.ndarray, list[Any]]:
+    """Return the code of each row of Arrow's dictionary, and what codes stand for: each chunk has codes of its own."""
+    import pyarrow as pa
+
+    arrow: Any = pa.array(column.array)
+    chunks = getattr(arrow, "chunks", [arrow])
+    values: list[Any] = []
+    codes = [np.empty(0, np.intp)]
+    for chunk in chunks:
+        # Codes may be numbers without a sign.
+        is_missing = np.array(chunk.indices.is_null())
+        of_chunk = chunk.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.intp)
+        # A dictionary may hold a null too.
+        own = chunk.dictionary.to_pylist()
+        for i, value in enumerate(own):
+            if value is None:
+                is_missing |= of_chunk == i
+        codes.append(np.where(is_missing, -1, of_chunk + len(values)))
+        values += own
+    return np.concatenate(codes), values
 
 
 def level_of(value: Any) -> tuple[Level, str]:
@@ -130,7 +151,10 @@ def _no_level(name: Any, described: str, where: str, value: Any) -> InvalidTypeE
 
 def place(column: Any, row: int) -> str:
     """Return a row of a column in words, with its label in the frame's index."""
-    return f"row {row} (index {column.index[row]!r:.40})"
+    label = column.index[row]
+    if isinstance(label, np.generic):
+        label = label.item()
+    return f"row {row} (index {label!r:.40})"
 
 
 def declared_levels(dtype: Any) -> tuple[Level, ...] | None:

@@ -107,7 +107,7 @@ def open(
             categorical=categorical,
         )
     _only_beside_dataset(sample_dims=sample_dims)
-    _only_beside_columns(features=features, target=target)
+    _only_beside_columns(path, features=features, target=target)
     _only_beside_frame(categorical)
     if x is None or y is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
@@ -184,7 +184,7 @@ def as_source(
                 encoding=encoding,
             )
         else:
-            _only_beside_columns(features=features, target=target)
+            _only_beside_columns(x, features=features, target=target)
             _only_beside_frame(categorical)
             source = _of_arrays(x, y, sample_weight, offset)
         # Tasks get their columns only if the workers can be sent the stores.
@@ -234,12 +234,13 @@ def _only_beside_dataset(**arguments: Any) -> None:
             raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
 
 
-def _only_beside_columns(**arguments: Any) -> None:
+def _only_beside_columns(x: Any, **arguments: Any) -> None:
     """Refuse arguments that only Datasets and data frames take."""
     for name, value in arguments.items():
         if value is not None:
             raise InvalidArgumentError(
-                f"{name}={value!r} names variables of an xarray.Dataset or columns of a data frame; the data is none."
+                f"{name}={value!r} names variables of an xarray.Dataset or columns of a data frame (pandas, Dask, "
+                f"pyarrow, polars); the data is a {type(x).__name__}."
             )
 
 
