@@ -26,6 +26,7 @@ class CodedRows(CodedColumns):
     """
 
     dtype = np.dtype(float)
+    cheap_gram = True
 
     @property
     def can_shift(self) -> np.ndarray:
