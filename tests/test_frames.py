@@ -450,3 +450,46 @@ def test_the_result_shows_levels_by_name(flights, run):
     source = dask_gd.open(flights, features=FEATURES, target="late")
     assert "columns of a data frame" in repr(source)
     assert source.plan().bytes_read == 5 * 8 * N
+
+
+# Interactions
+
+
+def test_an_interaction_has_the_combinations_that_occur(flights):
+    pairs = flights.assign(pair=flights.origin + ":" + flights.dest)
+    expected = dask_gd.fit(pairs, features=["distance", "pair"], target="late", loss="logistic", penalty=L2)
+    for frame in (
+        flights,
+        KINDS["category"](flights),
+        KINDS["table of dictionaries"](flights),
+        KINDS["objects"](flights),
+    ):
+        run = dask_gd.fit(frame, features=["distance", "origin:dest"], target="late", loss="logistic", penalty=L2)
+        assert_array_equal(run.parameters, expected.parameters)
+        assert run.weights.feature.values[1] == "origin:dest=ATL:LAX"
+        assert_array_equal(run.predict(flights[["dest", "distance", "origin"]]), expected.predict(pairs))
+    lazy = dd.from_pandas(flights, npartitions=3)
+    of_hours = dask_gd.fit(
+        lazy,
+        features=["dest:hour", "hour"],
+        target="late",
+        categorical=["hour"],
+        penalty=L2,
+    )
+    assert of_hours.weights.sizes["feature"] == 3 * 6 + 6
+    with pytest.raises(DataError, match="Column 'dest:hour' has 'LAX:9' in row 0"):
+        of_hours.predict(flights.assign(dest="LAX", hour=9))
+    with pytest.raises(InvalidArgumentError, match=r"'dest:hour' is an interaction .* categorical=\['hour'\]"):
+        dask_gd.fit(lazy, features=["dest:hour"], target="late")
+    with pytest.raises(InvalidArgumentError, match="no column 'hours'"):
+        dask_gd.fit(lazy, features=["dest:hours"], target="late")
+
+
+def test_names_of_combinations_cannot_be_taken_for_each_other():
+    data = pd.DataFrame({"a": ["x:y", "x", "x", None], "b": ["z", "y:z", "y", "z"], "y": [1.0, 2.0, 3.0, 4.0]})
+    run = dask_gd.fit(data, features=["a:b"], target="y", nan="drop", penalty=dask_gd.L2(1e-9))
+    assert run.dropped == 1
+    assert run.weights.sizes["feature"] == 3
+    assert_allclose(run.predict(data)[:3], [1.0, 2.0, 3.0], rtol=1e-6)
+    # A column of that name is itself.
+    assert dask_gd.open(data.assign(**{"a:b": [1, 2, 3, 4]}), features=["a:b"], target="y").x.encoding is None

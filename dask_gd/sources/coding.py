@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError, InvalidTypeError
 from .encoding import Encoding, FactorColumn, Level, NumberColumn
 from .kinds import FLOAT
-from .levels import TEXT, factorized, level_of, place
+from .levels import TEXT, column_of, factorized, level_of, place
 from .pandas_values import column_values, common_dtype
 
 #: The code of a level that the encoding does not have.
@@ -113,7 +113,9 @@ class CodedFactor:
         )
         if isinstance(value, str) != self.is_text:
             advice = "Strings and numbers are never the same level: read the column as it was read for the fit."
-        return DataError(f"Column {label!r} has {value!r:.60} in {row}, which is none of its levels {shown}. {advice}")
+        return DataError(
+            f"Column {str(label)!r} has {value!r:.60} in {row}, which is none of its levels {shown}. {advice}"
+        )
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,10 @@ class FrameCoder:
         """Return the columns of a frame of pandas, (n, columns) in float64; ``where`` names the part for messages."""
         out = np.empty((len(part), len(self.labels) + len(self.others)))
         for j, (label, factor) in enumerate(zip(self.labels, self.factors, strict=True)):
-            column = part[label]
             if factor is None:
-                out[:, j] = number_values(column, label, "x")
+                out[:, j] = number_values(part[label], label, "x")
             else:
-                out[:, j] = factor.encoded(column, label, where)
+                out[:, j] = factor.encoded(column_of(part, label), label, where)
         for j, (label, role) in enumerate(self.others, len(self.labels)):
             out[:, j] = number_values(part[label], label, role)
         return out

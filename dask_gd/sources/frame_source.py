@@ -6,131 +6,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 
-from ..cluster import compute
-from ..errors import DataError, InvalidArgumentError
-from .categories import Categories, as_categories
+from ..errors import InvalidArgumentError
+from .categories import as_categories
+from .census import encoding_of_frame, listed, taken
 from .coding import FrameCoder, lenient, number_values
 from .coercion import is_lazy_frame, numbers
 from .column import Column
 from .columns import as_rows, check_shapes
 from .dask_column import DaskColumn
-from .encoding import Encoding, FactorColumn, NumberColumn
+from .encoding import Encoding, NumberColumn
 from .frame_column import FrameColumn, encoding_in_fit
-from .frames import empty_of, frame_of, kind_of, labels_of
-from .levels import Found, declared_levels, factor_of, found_in, is_factor
+from .frames import columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
 from .source import Source
-
-#: Partitions whose counts are added up at once.
-FAN_IN = 16
-
-
-@dataclass
-class Census:
-    """What occurs in some of the rows of a frame: the columns' levels, and the numbers of rows of partitions."""
-
-    columns: dict[Any, Found]
-    rows: tuple[int, ...]
-
-    def plus(self, other: Census) -> Census:
-        """Return what occurs in the rows of both, those of the other after one's own."""
-        columns = {name: found.plus(other.columns[name]) for name, found in self.columns.items()}
-        return Census(columns, self.rows + other.rows)
-
-
-def census_of(part: Any, labels: list[Any], where: str = "") -> Census:
-    """Return what occurs in a frame of pandas."""
-    return Census({label: found_in(part[label], label, where) for label in labels}, (len(part),))
-
-
-def added(*parts: Census) -> Census:
-    """Return what occurs in the rows of all parts, in their order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.plus(part)
-    return total
-
-
-def taken(frame: Any, labels: list[Any]) -> Census:
-    """Return the levels in these columns of a frame: of Dask's in one reduction over its partitions, as it is read."""
-    if not is_lazy_frame(frame):
-        return census_of(frame, labels)
-    # A single column of those that are read at any rate tells the numbers of rows.
-    needed = labels or [frame.columns[0]]
-    parts = frame[needed].to_delayed()
-    census = dask.delayed(census_of, pure=True)
-    counted = [census(part, labels, f" of partition {i}") for i, part in enumerate(parts)]
-    while len(counted) > 1:
-        groups = [counted[i : i + FAN_IN] for i in range(0, len(counted), FAN_IN)]
-        counted = [dask.delayed(added, pure=True)(*group) for group in groups]
-    [total] = compute(*counted, what="the levels of the frame's columns")
-    return total
-
-
-def encoding_of_frame(frame: Any, labels: list[Any], options: Categories) -> tuple[Encoding | None, tuple[int, ...]]:
-    """Return the encoding of a frame's columns, None where all are numbers, and the partitions' numbers of rows.
-
-    Raises
-    ------
-    DataError, InvalidTypeError
-        Naming a column that holds neither numbers nor levels, or both.
-    """
-    dtypes = empty_of(frame)[labels].dtypes
-    unnamed = [name for name in options.columns if name not in labels]
-    if unnamed:
-        raise InvalidArgumentError(f"categorical: {unnamed[0]!r} is none of the features {_listed(labels)}.")
-    kinds = {label: kind_of(dtype) for label, dtype in zip(labels, dtypes, strict=True)}
-    kinds.update(dict.fromkeys(options.columns, "factor"))
-    # Dates and the like are refused before any row is read.
-    plain = [label for label in labels if kinds[label] == "number"]
-    common_dtype(empty_of(frame)[plain], "x")
-
-    census = taken(frame, [label for label in labels if kinds[label] != "number"])
-    columns: list[NumberColumn | FactorColumn] = []
-    for label, dtype in zip(labels, dtypes, strict=True):
-        if kinds[label] == "undecided" and not is_factor(census.columns[label], label):
-            kinds[label] = "number"
-        if kinds[label] == "number":
-            columns.append(NumberColumn(str(label)))
-            continue
-        declared = declared_levels(dtype)
-        columns.append(factor_of(census.columns[label], str(label), declared, options, sum(census.rows)))
-    encoding = Encoding(tuple(columns))
-    check_names(encoding)
-    if not encoding.has_factors:
-        return None, census.rows
-    return encoding, census.rows
 
 
 def check_columns(encoding: Encoding, labels: list[Any]) -> None:
     """Refuse other features than those of the fit whose encoding it is."""
     fitted = [column.name for column in encoding.columns]
     if fitted != [str(label) for label in labels]:
-        raise InvalidArgumentError(f"features: these are {_listed(labels)}; the fit had {_listed(fitted)}.")
-
-
-def check_names(encoding: Encoding) -> None:
-    """Refuse features of one name, which could not be told apart."""
-    names = encoding.feature_names
-    if len(set(names)) == len(names):
-        return
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"Two features are named {name!r}: rename a column, or a level.")
-        seen.add(name)
-
-
-def _listed(labels: list[Any], most: int = 10) -> str:
-    """Return names in words, the first of them where there are many."""
-    shown = ", ".join(map(repr, labels[:most]))
-    if len(labels) > most:
-        shown += f" and {len(labels) - most} more"
-    return shown
+        raise InvalidArgumentError(f"features: these are {listed(labels)}; the fit had {listed(fitted)}.")
 
 
 def frame_source(
@@ -223,8 +121,8 @@ def _features(frame: Any, features: Any, roles: dict[str, Named]) -> list[Any]:
     used = {label for role in roles.values() for label in role.labels}
     if features is None:
         features = [label for label in empty_of(frame).columns if label not in used]
-    labels = labels_of(frame, features, "features")
-    for label in labels:
+    labels = features_named(frame, features, "features")
+    for label in columns_of(labels):
         if label in used:
             raise InvalidArgumentError(f"features: {label!r} is the target, the weight or the offset too.")
     return labels
@@ -311,13 +209,13 @@ def _lazy_arrays(
 
 def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Array:
     """Return the columns of a frame of Dask's as an array; the partitions' numbers of rows are unknown if None."""
-    labels = [*coder.labels, *(label for label, _ in coder.others)]
+    needed = columns_of([*coder.labels, *(label for label, _ in coder.others)])
     meta = frame._meta
-    empty = type(meta)(np.empty((0, len(labels))), index=meta.index[:0])
+    empty = type(meta)(np.empty((0, len(coder.labels) + len(coder.others))), index=meta.index[:0])
     lengths = None
     if rows is not None:
         lengths = list(rows)
-    return frame[labels].map_partitions(coder.frame, meta=empty).to_dask_array(lengths=lengths)
+    return frame[needed].map_partitions(coder.frame, meta=empty).to_dask_array(lengths=lengths)
 
 
 def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
@@ -375,7 +273,7 @@ def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]
     DataError
         Naming a level that the fit did not have; of a frame of Dask's, where the array is computed.
     """
-    labels = tuple(labels_of(frame, [column.name for column in encoding.columns], "predict"))
+    labels = tuple(features_named(frame, [column.name for column in encoding.columns], "predict"))
     coder = FrameCoder(encoding, labels, predicts=True)
     if is_lazy_frame(frame):
         return coded(frame, coder, None), lenient(encoding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidArgumentError
@@ -98,6 +99,57 @@ def is_text(dtype: Any) -> bool:
     """Return whether this is a dtype of strings, of pandas or Arrow."""
     arrow = str(getattr(dtype, "pyarrow_dtype", ""))
     return str(dtype) in ("str", "string") or arrow in ("string", "large_string", "string_view")
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Columns whose levels are taken together: each combination that occurs is a level."""
+
+    labels: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.labels))
+
+
+def columns_of(labels: Sequence[Any]) -> list[Any]:
+    """Return the labels of the columns that are needed, each once; those of an interaction in its place."""
+    needed: dict[Any, None] = {}
+    for label in labels:
+        if isinstance(label, Interaction):
+            needed.update(dict.fromkeys(label.labels))
+        else:
+            needed[label] = None
+    return list(needed)
+
+
+def features_named(frame: Any, names: Any, argument: str) -> list[Any]:
+    """Return the labels of features, which may be interactions, such as "origin:destination".
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming a column that is not there.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        names = [names]
+    columns = {str(column) for column in empty_of(frame).columns}
+    labels: list[Any] = []
+    plain: list[Any] = []
+    for name in names:
+        parts = str(name).split(":")
+        if str(name) in columns or len(parts) == 1 or not all(parts):
+            plain.append(name)
+            labels.append(None)
+        else:
+            labels.append(Interaction(tuple(labels_of(frame, parts, argument))))
+    # The others are there, and named once.
+    found = iter(())
+    if plain or not labels:
+        found = iter(labels_of(frame, plain, argument))
+    labels = [next(found) if label is None else label for label in labels]
+    if len(set(labels)) < len(labels):
+        raise InvalidArgumentError(f"{argument}={list(names)!r}: an interaction is named twice.")
+    return labels
 
 
 def labels_of(frame: Any, names: Any, argument: str) -> list[Any]:

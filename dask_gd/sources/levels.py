@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import DataError, InvalidTypeError
 from .categories import Categories
-from .encoding import INFREQUENT, Encoding, FactorColumn, Level, NumberColumn
+from .encoding import INFREQUENT, Encoding, FactorColumn, Level, NumberColumn, level_name
+from .frames import Interaction
 from .kinds import LARGEST_INTEGER, OBJECT, UNKNOWN, columns_not_numbers, remedy, value_dtype
 
 #: The kinds of values that are levels.
@@ -43,6 +44,68 @@ class Found:
         return Found(counts, {**other.kinds, **self.kinds})
 
 
+@dataclass
+class Crossed:
+    """The columns of an interaction, in a frame of pandas."""
+
+    columns: list[Any]
+    dtype = None
+
+    @property
+    def index(self) -> Any:
+        """The labels of the rows."""
+        return self.columns[0].index
+
+
+def column_of(part: Any, label: Any) -> Any:
+    """Return a column of a frame of pandas, or the columns of an interaction."""
+    if isinstance(label, Interaction):
+        return Crossed([part[each] for each in label.labels])
+    return part[label]
+
+
+def _crossed(columns: list[Any]) -> tuple[np.ndarray, list[Any]]:
+    """Return the code of each row's combination of levels, -1 where one is missing, and the combinations' names.
+
+    The names of levels are joined by colons; colons in names have a backslash before them, so that no two are the same.
+    """
+    codes = np.zeros(len(columns[0]), np.intp)
+    names = [""]
+    for column in columns:
+        own, values = factorized(column)
+        # Only the combinations that occur: those of all levels could be far more.
+        pair = codes * len(values) + own
+        pair[(codes == -1) | (own == -1)] = -1
+        pairs, codes = np.unique(pair, return_inverse=True)
+        last = _names_of(column, values, np.unique(pairs[pairs >= 0] % max(1, len(values))))
+        joined = []
+        for each in pairs.tolist():
+            if each == -1:
+                codes -= 1
+            else:
+                joined.append(f"{names[each // len(values)]}:{last[each % len(values)]}")
+        names = joined
+    return codes, [name.removeprefix(":") for name in names]
+
+
+def _names_of(column: Any, values: list[Any], occurring: np.ndarray) -> dict[int, str]:
+    """Return the names of the values of a column in an interaction, of those that occur, by their codes."""
+    names = {}
+    kinds = set()
+    for i in occurring.tolist():
+        try:
+            level, kind = level_of(values[i])
+        except InvalidTypeError as error:
+            raise _no_level(column.name, str(error), "an interaction", values[i]) from None
+        kinds.add(kind == TEXT)
+        names[i] = level_name(level).replace("\\", "\\\\").replace(":", "\\:")
+    if len(kinds) > 1:
+        raise DataError(
+            f"Column {column.name!r} holds strings and numbers; the levels of an interaction are of one kind."
+        )
+    return names
+
+
 def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     """Return the code of each row of a pandas column, (n,), -1 where a value is missing, and what each code stands for.
 
@@ -50,6 +113,8 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     """
     import pandas as pd
 
+    if isinstance(column, Crossed):
+        return _crossed(column.columns)
     dtype = column.dtype
     if hasattr(dtype, "categories"):
         return column.cat.codes.to_numpy(), dtype.categories.tolist()
@@ -144,7 +209,7 @@ def _no_level(name: Any, described: str, where: str, value: Any) -> InvalidTypeE
     if value_dtype(value).kind in "mMc":
         advice = f" {remedy(value_dtype(value), 'x', f'frame[{name!r}]')}"
     return InvalidTypeError(
-        f"Column {name!r} holds {described} in {where}; levels are strings, booleans and finite numbers: "
+        f"Column {str(name)!r} holds {described} in {where}; levels are strings, booleans and finite numbers: "
         f"frame[{name!r}].astype(str) makes strings of values.{advice}"
     )
 
@@ -187,9 +252,9 @@ def check_kinds(found: Found, name: Any) -> None:
     if TEXT in found.kinds and len(found.kinds) > 1:
         other = next(kind for kind in found.kinds if kind != TEXT)
         raise DataError(
-            f"Column {name!r} holds {TEXT} ({found.kinds[TEXT]}) and {other} ({found.kinds[other]}): a file that is "
-            "read in parts may give numbers in one part and text in another. Read it with a dtype, or make all of them "
-            f"strings (frame[{name!r}].astype(str)) or numbers."
+            f"Column {str(name)!r} holds {TEXT} ({found.kinds[TEXT]}) and {other} ({found.kinds[other]}): a file that "
+            "is read in parts may give numbers in one part and text in another. Read it with a dtype, or make all of "
+            f"them strings (frame[{name!r}].astype(str)) or numbers."
         )
 
 
