@@ -55,10 +55,15 @@ def taken(frame: Any, labels: list[Any]) -> Census:
     parts = frame[needed].to_delayed()
     census = dask.delayed(census_of, pure=True)
     counted = [census(part, labels, f" of partition {i}") for i, part in enumerate(parts)]
-    while len(counted) > 1:
-        groups = [counted[i : i + FAN_IN] for i in range(0, len(counted), FAN_IN)]
-        counted = [dask.delayed(added, pure=True)(*group) for group in groups]
-    [total] = compute(*counted, what="the levels of the frame's columns")
+    return total_of(counted, added, "the levels of the frame's columns")
+
+
+def total_of(parts: list[Any], add: Any, what: str) -> Any:
+    """Return the total of delayed parts, which ``add`` adds up in their order, `FAN_IN` at once."""
+    while len(parts) > 1:
+        groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+        parts = [dask.delayed(add, pure=True)(*group) for group in groups]
+    [total] = compute(*parts, what=what)
     return total
 
 

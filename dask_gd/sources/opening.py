@@ -92,7 +92,8 @@ def open(
         if (x, y, rows, missing, drop) != (None, None, slice(None), "error", None):
             raise InvalidArgumentError(
                 "x, y, rows, missing and drop are for Zarr groups; of a Dataset or a table give features and target, "
-                "and select rows beforehand. The reference levels of a table are Categories(drop=...)."
+                "and select rows beforehand, such as with dataset.isel(...). The reference levels of a table are "
+                "Categories(drop=...)."
             )
         data = path
         if frame is not None:
