@@ -220,6 +220,14 @@ def test_columns_that_are_no_factors_are_refused_by_name(frame):
         fitted(frame.assign(level=pd.Categorical([1, "a"] * (N // 2))), None)
 
 
+def test_coefficients_of_other_levels_are_no_start(frame):
+    run = fitted(frame, None)
+    assert fitted(frame, None, initial_weights=run).n_iter == 0
+    other = frame.assign(level=frame.level.replace("a", "z"))
+    with pytest.raises(InvalidArgumentError, match="initial_weights: column 'level' has 6 levels.* code 0 is 'b'"):
+        fitted(other, None, initial_weights=run)
+
+
 def test_names_that_cannot_be_told_apart_are_refused(frame):
     with pytest.raises(DataError, match="Two features are named 'level=a'"):
         fitted(frame.assign(**{"level=a": 1.0}), None, features=["level", "level=a"])

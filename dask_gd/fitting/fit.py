@@ -16,6 +16,7 @@ from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
+from ..results.features import check_encoding
 from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
 from ..sources import Source, as_source
@@ -210,6 +211,7 @@ def fit(
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, categorical=categorical, **data)
     source = in_fit(source, penalises(penalty), fit_intercept)
+    check_levels(initial_weights, source)
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
@@ -280,6 +282,13 @@ def for_targets(loss: Loss, source: Source) -> Loss:
             "number. To have them counted make it a frozen dataclass with a field `classes`, which may be None."
         )
     return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
+
+
+def check_levels(initial_weights: Any, source: Source) -> None:
+    """Refuse the coefficients of another fit if they are those of other levels."""
+    before = getattr(initial_weights, "encoding", None)
+    if before is not None and source.x.encoding is not None:
+        check_encoding(source.x.encoding, before, "initial_weights")
 
 
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:

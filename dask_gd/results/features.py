@@ -34,8 +34,8 @@ def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, 
     return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
 
 
-def check_encoding(encoding: Encoding, fitted: Encoding) -> None:
-    """Refuse columns whose codes stand for other levels than in the fit."""
+def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)") -> None:
+    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for."""
     pairs = zip(encoding.columns, fitted.columns, strict=False)
     for own, of_fit in pairs:
         own_levels = getattr(own, "levels", None)
@@ -44,7 +44,7 @@ def check_encoding(encoding: Encoding, fitted: Encoding) -> None:
             continue
         found = described(own_levels)
         raise InvalidArgumentError(
-            f"predict(x): column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
+            f"{what}: column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
             f"{first_difference(own_levels, levels)}. Codes must be those of the fit: see run.encoding."
         )
 

@@ -52,12 +52,12 @@ class Categories:
     --------
     >>> import pandas as pd
     >>> flights = pd.DataFrame({"origin": ["ATL", "BOS", "ATL", "JFK"] * 5, "hour": [7, 8, 8, 7] * 5})
-    >>> flights["delay"] = (flights.origin == "BOS") + 2.0 * (flights.hour == 8)
+    >>> flights["delay"] = (flights.origin == "BOS") + 3.0 * (flights.origin == "JFK") + 2.0 * (flights.hour == 8)
     >>> run = dask_gd.fit(flights, features=["origin", "hour"], target="delay", categorical=["hour"])
     >>> run.weights.feature.values.tolist()
     ['origin=BOS', 'origin=JFK', 'hour=8']
     >>> run.weights.values.round(6).tolist()
-    [1.0, 0.0, 2.0]
+    [1.0, 3.0, 2.0]
     >>> options = dask_gd.Categories(["hour"], drop=None, min_frequency=6)
     >>> run = dask_gd.fit(flights, features=["origin", "hour"], target="delay", categorical=options, max_iter=0)
     >>> run.weights.feature.values.tolist()

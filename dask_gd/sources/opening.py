@@ -107,8 +107,8 @@ def open(
             offset=offset,
             categorical=categorical,
         )
-    _only_beside_dataset(sample_dims=sample_dims)
     _only_beside_columns(path, features=features, target=target)
+    _only_beside_dataset(sample_dims=sample_dims)
     _only_beside_frame(categorical)
     if x is None or y is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
