@@ -224,7 +224,7 @@ def test_coefficients_of_other_levels_are_no_start(frame):
     run = fitted(frame, None)
     assert fitted(frame, None, initial_weights=run).n_iter == 0
     other = frame.assign(level=frame.level.replace("a", "z"))
-    with pytest.raises(InvalidArgumentError, match="initial_weights: column 'level' has 6 levels.* code 0 is 'b'"):
+    with pytest.raises(InvalidArgumentError, match=r"initial_weights: column 'level' has 6 levels.* code 0 is 'b'"):
         fitted(other, None, initial_weights=run)
 
 
