@@ -7,14 +7,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import linear_model
 from sklearn import preprocessing as peers
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError
 from dask_gd.estimators import LogisticRegression
-from dask_gd.preprocessing import OrdinalEncoder, TargetEncoder
+from dask_gd.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 from dask_gd.preprocessing.target_encoder import folds_of
+from dask_gd.sources.coded_table import CodedTable
 
 N = 400
 COLUMNS = ["origin", "size"]
@@ -157,3 +159,56 @@ def test_targets_and_parameters_that_cannot_be_are_refused(lazy, frame):
     dates = frame.assign(origin=pd.Timestamp("2000"))
     with pytest.raises(InvalidTypeError, match="'origin' holds Timestamp"):
         encoder.fit(dd.from_pandas(dates, npartitions=2) if lazy else dates)
+
+
+# OneHotEncoder of levels
+
+
+OPTIONS = [{}, {"drop": "first"}, {"handle_unknown": "ignore"}, {"min_frequency": 60}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_indicators_of_levels_are_scikit_learns_and_stay_codes_in_a_pipeline(options, frame, monkeypatch):
+    x = frame[["origin"]].assign(size=frame["size"].map({1: "s", 2: "m", 3: "l"}).astype("category"))
+    late = frame.y > 2
+    theirs = peers.OneHotEncoder(sparse_output=False, **options).fit(x)
+    expected = theirs.transform(x)
+    for data in kinds_of(x):
+        one_hot = OneHotEncoder(**options).fit(data)
+        table = one_hot.transform(data)
+        assert_array_equal(np.asarray(table), expected)
+        assert_array_equal(table.to_dask_array(), expected)
+        assert one_hot.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+        for own, of_theirs in zip(one_hot.categories_, theirs.categories_, strict=True):
+            pd.testing.assert_series_equal(pd.Series(own), pd.Series(of_theirs), check_dtype=False)
+    # Estimators of scikit-learn get the array, those of dask_gd the codes.
+    peer = make_pipeline(OneHotEncoder(**options), linear_model.LogisticRegression(tol=1e-10)).fit(x, late)
+    monkeypatch.setattr(CodedTable, "written_out", lambda *_: pytest.fail("indicators were written out"))
+    model = make_pipeline(OneHotEncoder(**options), LogisticRegression()).fit(x, late)
+    assert model[-1].coef_.shape == peer[-1].coef_.shape
+    assert_allclose(model[-1].coef_, peer[-1].coef_, atol=1e-3)
+    lazy = dd.from_pandas(x, npartitions=3)
+    other = clone(model).fit(lazy, dd.from_pandas(late, npartitions=3))
+    assert_allclose(other[-1].coef_, model[-1].coef_, rtol=1e-8)
+    assert isinstance(other.predict(lazy), da.Array)
+    assert_array_equal(other.predict(lazy), model.predict(x))
+    assert other.score(x, late) == model.score(x, late)
+
+
+def test_numbers_beside_levels_stay_and_unknown_levels_are_refused(frame):
+    x = frame[["x", "origin"]].dropna()
+    one_hot = OneHotEncoder(columns=["origin"]).fit(x)
+    assert_array_equal(np.asarray(one_hot.transform(x))[:, 0], x.x)
+    assert one_hot.get_feature_names_out().tolist() == [
+        "x",
+        *(f"origin_{name}" for name in ["ATL", "BOS", "JFK", "ZRH"]),
+    ]
+    with pytest.raises(DataError, match="'origin' has 'Q' in row 0"):
+        one_hot.transform(x.assign(origin="Q"))
+    strings = np.array([["a", "x"], ["b", "y"]])
+    assert_array_equal(OneHotEncoder().fit_transform(strings), [[1, 0, 1, 0], [0, 1, 0, 1]])
+    with pytest.raises(InvalidArgumentError, match="integer codes are not pooled"):
+        OneHotEncoder(min_frequency=3).fit(frame[["size"]])
+    model = LogisticRegression().fit(one_hot.transform(x), x.x > 0)
+    with pytest.raises(InvalidArgumentError, match="column 'origin' has 3 levels"):
+        model.predict(OneHotEncoder(columns=["origin"]).fit(x[x.origin != "ATL"]).transform(x[x.origin != "ATL"]))

@@ -23,6 +23,7 @@ from ..model.penalties import Penalty
 from ..results.fit_result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
+from ..sources.coded_table import CodedTable
 from ..sources.coercion import checkable, numbers
 from ..sources.frames import frame_of
 from ..sources.lazy import is_lazy
@@ -319,7 +320,9 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
         """Return the mean of the target, or with the squared loss the linear prediction. It is lazy for lazy rows."""
         check_is_fitted(self)
         frame = frame_of(X)
-        if self.result_.encoding is not None and not isinstance(X, Source):
+        if isinstance(X, CodedTable):
+            pass
+        elif self.result_.encoding is not None and not isinstance(X, Source):
             if frame is None:
                 raise self._no_frame(X)
             if not is_lazy(frame):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_X_
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..results.fit_result import FitResult
 from ..sources import Source, as_source
+from ..sources.coded_table import CodedTable
 from ..sources.coercion import checkable
 from ..sources.frames import frame_of, may_have_factors
 from ..sources.lazy import is_lazy
@@ -29,11 +30,13 @@ class OfFrames:
     __sklearn_tags__: Callable
 
     def _frame_with_factors(self, X: Any, goes_on: bool) -> Any:
-        """Return a frame of pandas or Dask whose columns may be factors; None for all other data.
+        """Return a frame of pandas or Dask whose columns may be factors, or a table of codes; None for all other data.
 
         A fit goes on with the factors that the first had.
         """
         frame = frame_of(X)
+        if isinstance(X, CodedTable):
+            return X
         if self.categorical is not None and frame is None:
             raise InvalidTypeError(
                 f"{type(self).__name__}(categorical={self.categorical!r:.80}) is for data frames; X is a "
@@ -60,10 +63,14 @@ class OfFrames:
         encoding = None
         if (goes_on or self.warm_start) and hasattr(self, "result_"):
             encoding = self.result_.encoding
+        if isinstance(frame, CodedTable):
+            encoding = None
+        elif encoding is not None:
             self._check_columns(frame)
         if not is_lazy(frame, y, sample_weight, offset):
             # scikit-learn looks at the names, and at all but the features.
-            validate_data(self, frame, reset=encoding is None, skip_check_array=True)
+            if not isinstance(frame, CodedTable):
+                validate_data(self, frame, reset=encoding is None, skip_check_array=True)
             y, sample_weight, offset = self._validated_beside(len(frame), y, sample_weight, offset)
         else:
             y = array_unless_lazy(y)

@@ -13,6 +13,7 @@ from ..errors import InvalidArgumentError, NotFittedError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
+from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
@@ -21,7 +22,14 @@ from ..sources.frames import column_named, frame_of, with_columns_of_fit
 from ..sources.kinds import product_dtype
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
-from .features import check_features, features_of_array, features_of_source, linear_of_codes, offset_array
+from .features import (
+    check_features,
+    codes_of_table,
+    features_of_array,
+    features_of_source,
+    linear_of_codes,
+    offset_array,
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,8 @@ class FitResult:
                 array, encoding = coded_for_prediction(frame, self.encoding)
                 return replace(self, encoding=encoding).predict(array, offset)
             x = with_columns_of_fit(frame, self.column_names)
+        if isinstance(x, CodedTable):
+            x = codes_of_table(x, self.encoding)
         # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
             return self._predict_with_offset(x, offset)

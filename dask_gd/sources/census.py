@@ -67,8 +67,15 @@ def total_of(parts: list[Any], add: Any, what: str) -> Any:
     return total
 
 
-def encoding_of_frame(frame: Any, labels: list[Any], options: Categories) -> tuple[Encoding | None, tuple[int, ...]]:
+def encoding_of_frame(
+    frame: Any,
+    labels: list[Any],
+    options: Categories,
+    declared_order: bool = True,
+) -> tuple[Encoding | None, tuple[int, ...]]:
     """Return the encoding of a frame's columns, None where all are numbers, and the partitions' numbers of rows.
+
+    Without ``declared_order`` categories are sorted as all else is.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def encoding_of_frame(frame: Any, labels: list[Any], options: Categories) -> tup
             columns.append(NumberColumn(str(label)))
             continue
         declared = None
-        if not isinstance(label, Interaction):
+        if declared_order and not isinstance(label, Interaction):
             declared = declared_levels(dtypes[label])
         columns.append(factor_of(census.columns[label], str(label), declared, options, sum(census.rows)))
     encoding = Encoding(tuple(columns))

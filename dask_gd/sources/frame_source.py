@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from .categories import as_categories
 from .census import encoding_of_frame, listed, taken
+from .coded_table import CodedTable
 from .coding import FrameCoder, lenient, number_values
 from .coercion import is_lazy_frame, numbers
 from .column import Column
@@ -86,6 +87,25 @@ def frame_source(
         output_names = tuple(map(str, y.columns))
     aligned = {role: column.aligned(bounds) for role, column in columns.items()}
     return Source(aligned, bounds, feature_names=names, output_names=output_names)
+
+
+def coded_source(table: CodedTable, y: Any, sample_weight: Any = None, offset: Any = None) -> Source:
+    """Return a source of rows that are coded already."""
+    if y is None:
+        raise InvalidArgumentError("fit(x, y) needs a target y.")
+    made = as_rows(table.codes, "x")
+    assert isinstance(made, DaskColumn)
+    names = tuple(column.name for column in table.encoding.columns)
+    x = FrameColumn(made.array, "x", made.memory, names=names, levels=table.encoding)
+    columns: dict[str, Column] = {"x": x}
+    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+    for role, (argument, values) in beside.items():
+        if values is not None:
+            columns[role] = as_rows(values, argument)
+    check_shapes(x, columns["y"], columns.get("weight"), columns.get("offset"))
+    bounds = x.partition_bounds(0, x.shape[0])
+    aligned = {role: column.aligned(bounds) for role, column in columns.items()}
+    return Source(aligned, bounds, feature_names=table.encoding.feature_names)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
+from .coded_table import CodedTable
 from .column import Column
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .encoding import Encoding
-from .frame_source import frame_source
+from .frame_source import coded_source, frame_source
 from .frames import frame_of, frame_of_parquet, may_have_factors
 from .metadata import named_array, understood
 from .source import Source
@@ -174,7 +175,11 @@ def as_source(
         _only_beside_dataset(sample_dims=sample_dims)
         frame = frame_of(x)
         is_named = not (features is None and target is None and categorical is None)
-        if frame is not None and (is_named or encoding is not None or may_have_factors(frame)):
+        if isinstance(x, CodedTable):
+            _only_beside_columns(x, features=features, target=target)
+            _only_beside_frame(categorical)
+            source = coded_source(x, y, sample_weight, offset)
+        elif frame is not None and (is_named or encoding is not None or may_have_factors(frame)):
             source = frame_source(
                 frame,
                 y,
