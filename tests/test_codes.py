@@ -356,7 +356,7 @@ def test_rows_without_a_target_are_predicted_and_not_fitted(tmp_path):
     for refused in (
         lambda: dask_gd.fit(rows),
         lambda: dask_gd.search(rows, Cs=[1.0]),
-        lambda: dask_gd.infer(run, rows),
+        lambda: dask_gd.infer(dask_gd.fit(source, loss="logistic", tol=1e-4), rows),
     ):
         with pytest.raises(InvalidArgumentError, match="no target"):
             refused()
