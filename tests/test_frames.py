@@ -152,17 +152,28 @@ def test_workers_change_no_bit(flights, in_threads, two):
     same_bits(dask_gd.fit(flights, **MODEL), dask_gd.fit(KINDS["category"](flights), **MODEL))
 
 
-def test_partitions_are_read_once_for_their_levels_and_once_for_each_pass(flights):
+@pytest.mark.parametrize("rows", [200, 6])
+def test_partitions_are_read_once_for_their_levels_and_once_for_each_pass(rows, flights):
     reads = []
 
     def read(i):
         reads.append(i)
-        return flights.iloc[i * 200 : (i + 1) * 200]
+        return flights.iloc[i * rows : (i + 1) * rows]
 
-    lazy = dd.from_map(read, range(3), meta=flights.iloc[:0])
+    count = N // rows
+    lazy = dd.from_map(read, range(count), meta=flights.iloc[:0])
     with dask.config.set(scheduler="sync"):
         run = dask_gd.fit(lazy, **MODEL, sample_weight="weight", penalty=L2)
-    assert len(reads) == 3 * (1 + run.history.passes.values.sum())
+    assert len(reads) == pytest.approx(count * (1 + run.history.passes.values.sum()))
+
+
+def test_partitions_without_rows_change_nothing(flights, run):
+    lazy = dd.from_pandas(flights, npartitions=4)
+    gap = lazy.partitions[1:2]
+    with_gap = dd.concat([lazy.partitions[:2], gap[gap.distance > 1e9], lazy.partitions[2:]])
+    other = dask_gd.fit(with_gap, **MODEL, penalty=L2)
+    assert_allclose(other.parameters, run.parameters, rtol=1e-10)
+    assert_allclose(other.predict(with_gap), run.predict(flights), rtol=1e-10)
 
 
 def test_categories_keep_the_order_that_is_declared(flights):
@@ -373,6 +384,17 @@ def test_other_estimators_take_levels_too(flights):
     with pytest.raises(DataError, match="Column 'origin' has 'Q' in row 0"):
         model.partial_fit(x[:9].assign(origin="Q"), y[:9])
     assert LogisticRegression(warm_start=True).fit(x, y).fit(x, y).n_iter_ == 0
+
+
+def test_columns_without_names_are_numbered(flights):
+    x = flights[["distance", "origin"]]
+    unnamed = x.set_axis([0, 1], axis=1)
+    model = LogisticRegression().fit(unnamed, flights.late)
+    assert_array_equal(model.coef_, LogisticRegression().fit(x, flights.late).coef_)
+    assert not hasattr(model, "feature_names_in_")
+    assert model.n_features_in_ == 2
+    assert model.result_.weights.feature.values[1] == "1=ATL"
+    assert_array_equal(model.predict(unnamed), LogisticRegression().fit(x, flights.late).predict(x))
 
 
 # Bad input

@@ -66,7 +66,7 @@ class FitResult:
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
         The columns beside the features, by argument of `fit` ("target", "sample_weight", "offset"): the names of the
-        variables for a Dataset, else True.
+        variables for a Dataset, of the columns for a data frame, else True.
     encoding : Encoding or None
         The columns of numbers and codes that the features stand for, with the levels of each; None where the features
         are columns themselves.

@@ -24,6 +24,8 @@ class FrameColumn(DaskColumn):
 
     #: The columns' names.
     names: tuple[str, ...] = ()
+    #: Whether the frame has texts for names, as features that are told apart by names have.
+    has_names: bool = True
     #: The levels that codes stand for; None where all are numbers.
     levels: Encoding | None = field(default=None, repr=False)
     #: Whether there is a reference level in each factor if there is no penalty, see `Categories`.

@@ -20,7 +20,7 @@ from .columns import as_rows, check_shapes
 from .dask_column import DaskColumn
 from .encoding import Encoding, NumberColumn
 from .frame_column import FrameColumn, encoding_in_fit
-from .frames import columns_of, empty_of, features_named, frame_of, labels_of
+from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
 from .source import Source
 
@@ -69,7 +69,8 @@ def frame_source(
 
     # The columns of the frame, and those that were given beside it.
     columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
-    columns["x"] = replace(columns["x"], levels=encoding, drops=drops)  # type: ignore[type-var]
+    has_names = all(isinstance(label, str | Interaction) for label in labels)
+    columns["x"] = replace(columns["x"], levels=encoding, drops=drops, has_names=has_names)  # type: ignore[type-var]
     beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
     for role, (argument, values) in beside.items():
         if role not in roles and values is not None:

@@ -173,27 +173,8 @@ def as_source(
         )
     else:
         _only_beside_dataset(sample_dims=sample_dims)
-        frame = frame_of(x)
-        is_named = not (features is None and target is None and categorical is None)
-        if isinstance(x, CodedTable):
-            _only_beside_columns(x, features=features, target=target)
-            _only_beside_frame(categorical)
-            source = coded_source(x, y, sample_weight, offset)
-        elif frame is not None and (is_named or encoding is not None or may_have_factors(frame)):
-            source = frame_source(
-                frame,
-                y,
-                sample_weight,
-                offset,
-                features=features,
-                target=target,
-                categorical=categorical,
-                encoding=encoding,
-            )
-        else:
-            _only_beside_columns(x, features=features, target=target)
-            _only_beside_frame(categorical)
-            source = _of_arrays(x, y, sample_weight, offset)
+        named = {"features": features, "target": target, "categorical": categorical, "encoding": encoding}
+        source = _of_rows(x, y, sample_weight, offset, named)
         # Tasks get their columns only if the workers can be sent the stores.
         for column in source.columns:
             column.check_sendable()
@@ -232,6 +213,19 @@ def dataset_source(
         feature_names=x.fields.names,
         output_names=output_names,
     )
+
+
+def _of_rows(x: Any, y: Any, sample_weight: Any, offset: Any, named: dict[str, Any]) -> Source:
+    """Return a source of columns of a data frame if any of ``named`` is given, or if it has factors; else of arrays."""
+    frame = frame_of(x)
+    is_named = any(value is not None for value in named.values())
+    if frame is not None and (is_named or may_have_factors(frame)):
+        return frame_source(frame, y, sample_weight, offset, **named)
+    _only_beside_columns(x, features=named["features"], target=named["target"])
+    _only_beside_frame(named["categorical"])
+    if isinstance(x, CodedTable):
+        return coded_source(x, y, sample_weight, offset)
+    return _of_arrays(x, y, sample_weight, offset)
 
 
 def _only_beside_dataset(**arguments: Any) -> None:
