@@ -4,7 +4,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import OneHotEncoder
@@ -160,6 +160,9 @@ def test_the_reference_level_follows_from_the_penalty_unless_it_is_told(frame):
         run = fitted(frame, penalty=None, **options)
         assert np.isfinite(run.parameters).all()
         assert_allclose(run.predict(frame), expected, rtol=1e-6)
+    run = fitted(frame, Categories(drop=None), penalty=None)
+    with pytest.raises(InvalidArgumentError, match=r"do not determine the coefficients of level=a, level=b"):
+        dask_gd.infer(run, frame)
 
 
 def test_levels_in_one_partition_only_are_found(frame):
@@ -171,6 +174,7 @@ def test_levels_in_one_partition_only_are_found(frame):
     assert_allclose(other.parameters, run.parameters, rtol=1e-9)
 
 
+@settings(max_examples=10)
 @given(st.lists(st.sampled_from(["x", "y", "z", "", "ä", "missing"]), min_size=12, max_size=12), st.integers(1, 5))
 def test_levels_are_those_that_occur_in_order_whatever_the_partitions(values, partitions):
     data = pd.DataFrame({"level": values, "y": np.arange(12.0)})

@@ -152,7 +152,7 @@ def test_workers_change_no_bit(flights, in_threads, two):
     same_bits(dask_gd.fit(flights, **MODEL), dask_gd.fit(KINDS["category"](flights), **MODEL))
 
 
-@pytest.mark.parametrize("rows", [200, 6])
+@pytest.mark.parametrize("rows", [200, 9])
 def test_partitions_are_read_once_for_their_levels_and_once_for_each_pass(rows, flights):
     reads = []
 
@@ -160,10 +160,10 @@ def test_partitions_are_read_once_for_their_levels_and_once_for_each_pass(rows, 
         reads.append(i)
         return flights.iloc[i * rows : (i + 1) * rows]
 
-    count = N // rows
+    count = -(-N // rows)
     lazy = dd.from_map(read, range(count), meta=flights.iloc[:0])
     with dask.config.set(scheduler="sync"):
-        run = dask_gd.fit(lazy, **MODEL, sample_weight="weight", penalty=L2)
+        run = dask_gd.fit(lazy, **MODEL, sample_weight="weight", penalty=L2, max_iter=1)
     assert len(reads) == pytest.approx(count * (1 + run.history.passes.values.sum()))
 
 
@@ -279,6 +279,20 @@ def test_inference_without_a_penalty_has_reference_levels(flights):
         assert_allclose(dask_gd.infer(run, data).covariance, found.covariance, rtol=1e-7)
     # Predictions are those of all levels.
     assert_allclose(run.predict(flights), theirs.predict(flights), rtol=1e-6)
+
+
+def test_inference_takes_the_columns_of_the_fit(flights):
+    frame = flights.assign(exposure=np.log(flights.weight))
+    columns = {"sample_weight": "weight", "offset": "exposure"}
+    run = dask_gd.fit(frame, features=["origin", "hour"], target="late", loss="poisson", **columns)
+    found = dask_gd.infer(run, frame)
+    names = run.weights.feature.values.tolist()
+    x = pd.get_dummies(frame[["origin", "hour"]]).astype(float)[[name.replace("=", "_") for name in names]]
+    beside = {"sample_weight": frame.weight, "offset": frame.exposure}
+    dense = dask_gd.fit(x, frame.late, loss="poisson", **beside)
+    assert_allclose(found.covariance, dask_gd.infer(dense, x, frame.late, **beside).covariance, rtol=1e-5)
+    with pytest.raises(InvalidArgumentError, match=r"features: these are 'hour'; the fit had 'origin', 'hour'"):
+        dask_gd.infer(run, frame, features=["hour"])
 
 
 def test_without_an_intercept_the_first_factor_keeps_all_levels(flights):

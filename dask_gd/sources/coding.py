@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError, InvalidTypeError
 from .encoding import Encoding, FactorColumn, Level, NumberColumn
-from .kinds import FLOAT
+from .kinds import FLOAT, is_plain
 from .levels import TEXT, column_of, factorized, level_of, place
 from .pandas_values import column_values, common_dtype
 
@@ -167,6 +167,8 @@ def number_values(column: Any, label: Any, role: str) -> np.ndarray:
     InvalidTypeError
         Naming a column that holds something else.
     """
+    if is_plain(column.dtype):
+        return column.to_numpy(dtype=FLOAT)
     # The frame of a single column names it in errors.
     common_dtype(column.to_frame(label), role)
     return column_values(column, FLOAT, role, label)
