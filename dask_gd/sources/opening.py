@@ -17,6 +17,7 @@ from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .metadata import named_array, understood
 from .source import Source
+from .sparse_group import is_sparse_group
 from .table import table_of
 from .table_column import TableColumn
 
@@ -41,7 +42,8 @@ def open(
     ----------
     path : path, URL, zarr.Group or xarray.Dataset
     x : str or list of str
-        The name of an array of features (n, p) in the group, or of columns of numbers and codes of levels in the order
+        The name of an array of features (n, p) in the group, or of a group of sparse rows as anndata writes them, see
+        `write_sparse`; or of columns of numbers and codes of levels in the order
         of the features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never
         written out. `sources.table` says how codes and levels are stored.
     y, sample_weight, offset : str
@@ -107,16 +109,26 @@ def open(
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     # Arrays that were named must be there.
-    table = table_of(group, x, path, drop, missing)
+    arrays: dict[str, Any] = {"x": _stored_features(group, x, path, drop, missing)}
     names = {"y": y, "sample_weight": sample_weight, "offset": offset}
-    arrays: dict[str, Any] = {"x": table}
-    if table is None:
-        assert isinstance(x, str)
-        arrays["x"] = named_array(group, "x", x, path)
     for argument, name in names.items():
         if name is not None:
             arrays[argument] = named_array(group, argument, name, path)
     return make_source(**arrays, rows=rows, missing=missing)
+
+
+def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
+    """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
+    if isinstance(x, str):
+        with understood(f"array {x!r} in {path}", OSError):
+            member = group.get(x)
+        if is_sparse_group(member):
+            return member
+    table = table_of(group, x, path, drop, missing)
+    if table is None:
+        assert isinstance(x, str)
+        return named_array(group, "x", x, path)
+    return table
 
 
 def as_source(
