@@ -26,7 +26,9 @@ def test_a_sparse_group_says_that_it_is_one_found_24(tmp_path):
     kind.create_array("codes", data=np.arange(3))
     kind.create_array("categories", data=np.arange(3))
     group.create_array("y", data=np.ones(3))
-    with pytest.raises(InvalidTypeError, match=r"x='X' is a group .*a sparse matrix \(csc_matrix.*dask_gd.write_sparse"):
+    with pytest.raises(
+        InvalidTypeError, match=r"x='X' is a group .*a sparse matrix \(csc_matrix.*dask_gd.write_sparse"
+    ):
         dask_gd.open(tmp_path / "adata.zarr", x="X", y="y")
     with pytest.raises(InvalidTypeError, match=r"categorical column; its numbers are x='kind/codes', with -1"):
         dask_gd.open(tmp_path / "adata.zarr", x="y", y="kind")

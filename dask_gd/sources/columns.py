@@ -22,7 +22,7 @@ from .gate import is_sparse
 from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
 from .sparse_column import SparseColumn, sparse_column
-from .sparse_group import SparseGroup, is_sparse_group, sparse_group
+from .sparse_group import SparseGroup, is_sparse_group, shape_of_group, sparse_group
 from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
@@ -157,7 +157,7 @@ def feature_names_of(x: Any) -> tuple | None:
         width = x.shape[1]
     if isinstance(x, zarr.Group):
         names = x.attrs.get("feature_names")
-        width = x.attrs.get("shape", (0, 0))[1]
+        _, width = shape_of_group(x)
     elif isinstance(x, zarr.Array):
         names = stored_names(x)
     elif isinstance(x, xr.DataArray):

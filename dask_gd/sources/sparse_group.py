@@ -299,12 +299,7 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
         For values that are no real numbers.
     """
     name = group.path or role
-    shape = group.attrs.get("shape")
-    is_shape = isinstance(shape, list | tuple) and len(shape) == 2
-    if not is_shape or not all(isinstance(size, int) and size >= 0 for size in shape):  # type: ignore[union-attr]
-        raise DataError(
-            f"Group {name!r} has the attribute shape={shape!r:.60}; sparse rows have the numbers of rows and features."
-        )
+    rows, features = shape_of_group(group)
     # Each array is read into memory of its own.
     columns = {}
     for part in ARRAYS:
@@ -316,7 +311,6 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
         if part != "indptr":
             kind = EntriesColumn
         columns[part] = kind(array, f"{role} {part}", missing)
-    rows, features = shape  # type: ignore[misc]
     if columns["data"].dtype.kind not in NUMBERS:
         raise InvalidTypeError(f"{name!r} has values of {columns['data'].dtype}; only real numbers can be fitted.")
     lengths = {part: column.shape[0] for part, column in columns.items()}
@@ -332,6 +326,19 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
     return SparseGroup(name, (rows, features), **columns, role=role)
 
 
-def names_of_group(group: zarr.Group) -> Any:
-    """Return the names of the features: the attribute ``feature_names``, None if there is none."""
-    return group.attrs.get("feature_names")
+def shape_of_group(group: zarr.Group) -> tuple[int, int]:
+    """Return the numbers of rows and features of a group.
+
+    Raises
+    ------
+    DataError
+        If its attribute is none.
+    """
+    shape: Any = group.attrs.get("shape")
+    is_pair = isinstance(shape, list | tuple) and len(shape) == 2
+    if not is_pair or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise DataError(
+            f"Group {group.path!r} has the attribute shape={shape!r:.60}; sparse rows have two whole numbers there, "
+            "those of rows and features. Write it again."
+        )
+    return shape[0], shape[1]

@@ -78,7 +78,9 @@ def layout_of(pieces: Iterable[np.ndarray], start: int, rows: int, first: int, l
     before: int | None = None
     for piece in pieces:
         # A row is in the window in which its last byte is.
-        bytes_up_to = ENTRY_BYTES * (piece.astype(np.int64) - first) + ROW_BYTES * np.arange(done + 1, done + len(piece) + 1)
+        bytes_up_to = ENTRY_BYTES * (piece.astype(np.int64) - first) + ROW_BYTES * np.arange(
+            done + 1, done + len(piece) + 1
+        )
         window = np.minimum(((bytes_up_to - 1) * (windows / total)).astype(np.int64), windows - 1)
         if before is None:
             before = int(window[0])
