@@ -161,7 +161,7 @@ def test_every_entrance_refuses_such_blocks(data, entrance, lie):
 
 @pytest.mark.parametrize("make", [scipy.sparse.csr_matrix, scipy.sparse.coo_array])
 def test_sparse_blocks_that_are_no_features_are_refused_before_the_first_task(data, make):
-    x, y = data
+    x, _ = data
     begun = []
 
     def block(b):

@@ -103,7 +103,7 @@ def test_products_are_the_same_without_the_routines_below_scipys_operators(monke
 @pytest.mark.parametrize("index", [np.int32, np.int64, np.uint16])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i2", "u1", "?"])
 def test_values_and_indices_of_any_dtype_are_taken_for_what_they_are(dtype, index):
-    x, _, y = problem()
+    x, _, _ = problem()
     stored = rows_of(x)
     stored = Compressed((stored.data * 3).astype(dtype), stored.indices.astype(index), stored.indptr)
     row_format = SparseRows(P)
@@ -120,7 +120,7 @@ def test_rows_are_taken_by_slices_and_at_positions_and_written_out():
     rows = rows_of(x)
     for which in (slice(3, 40), slice(600, 10_000), slice(5, 5), np.array([0, 4, 17, 699]), np.array([], int)):
         part = row_format.take(row_format.take(rows, slice(0, N)), which)
-        assert part.count == len(dense[which])
+        assert part.length == len(dense[which])
         assert_array_equal(row_format.dense(part), dense[which])
     # Rows that lie among others: their own entries alone are looked at.
     middle = row_format.take(rows, slice(100, 300))
@@ -129,7 +129,7 @@ def test_rows_are_taken_by_slices_and_at_positions_and_written_out():
 
 
 def test_values_that_are_not_finite_are_found_with_their_row_and_column():
-    x, dense, _ = problem()
+    x, _, _ = problem()
     row_format = SparseRows(P)
     assert row_format.first_bad(rows_of(x)) is None
     entry = int(x.indptr[60])
@@ -214,7 +214,7 @@ def test_collinear_columns_are_refined_a_few_rows_at_a_time(monkeypatch):
     y = dense @ [1.0, -1.0, 0.5, 2.0, 1.0] + 1e-3 * rng.normal(size=N)
     written = []
     dense_of = SparseRows.dense
-    monkeypatch.setattr(SparseRows, "dense", lambda self, rows: written.append(rows.count) or dense_of(self, rows))
+    monkeypatch.setattr(SparseRows, "dense", lambda self, rows: written.append(rows.length) or dense_of(self, rows))
     ours = dask_gd.fit(sp.csr_array(dense), y)
     assert_allclose(dense @ ours.weights.values, dense @ np.linalg.lstsq(dense, y)[0], atol=1e-2)
     assert_allclose(ours.parameters, dask_gd.fit(dense, y).parameters, rtol=1e-6, atol=1e-8)

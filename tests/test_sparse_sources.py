@@ -1,5 +1,7 @@
 """Sparse rows in Zarr, in Dask's blocks and in svmlight files: what is read is what was written, or refused by name."""
 
+from itertools import pairwise
+
 import dask
 import dask.array as da
 import numpy as np
@@ -104,7 +106,7 @@ def test_a_chunk_is_decoded_once_in_a_partition(tmp_path, small, monkeypatch):
         rows.read(*window)
     # Each value was read once, in spans that follow one another.
     assert len(read) > 1
-    assert all(before[1] == after[0] for before, after in zip(read[:-1], read[1:], strict=True))
+    assert all(before[1] == after[0] for before, after in pairwise(read))
 
 
 def test_some_rows_of_a_group_are_those_rows(tmp_path, small):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class SideBySide:
     def features_of(self) -> tuple[slice, ...]:
         """The features of each part."""
         ends = list(accumulate((part.features for part in self.parts), initial=0))
-        return tuple(slice(start, stop) for start, stop in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(start, stop) for start, stop in pairwise(ends))
 
     @property
     def features(self) -> int:

@@ -66,8 +66,9 @@ class SparseRows(NamedTuple):
             indptr = indptr - own.start
         index_dtype = self.index_dtype
         if data.dtype == FLOAT and indices.dtype == index_dtype:
-            flags = ["C", "A"]
-            return Compressed(np.require(data, requirements=flags), np.require(indices, requirements=flags), indptr)
+            data = np.require(data, requirements=["C", "A"])
+            indices = np.require(indices, requirements=["C", "A"])
+            return Compressed(data, indices, indptr)
         # Both into one piece of memory that the thread keeps, the values first.
         count = len(data)
         room = memory((count * (FLOAT.itemsize + index_dtype.itemsize),), np.dtype(np.uint8))
@@ -80,7 +81,7 @@ class SparseRows(NamedTuple):
     def take(self, rows: Compressed, which: slice | np.ndarray, room: Any = None) -> Compressed:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
         if isinstance(which, slice):
-            start, stop, _ = which.indices(rows.count)
+            start, stop, _ = which.indices(rows.length)
             return rows._replace(indptr=rows.indptr[start : max(start, stop) + 1])
         if not len(which):
             return rows._replace(indptr=rows.indptr[:1])
@@ -95,7 +96,7 @@ class SparseRows(NamedTuple):
 
     def with_nan(self, rows: Compressed) -> np.ndarray:
         """Return which rows have NaN, (n,) bool."""
-        found = np.zeros(rows.count, bool)
+        found = np.zeros(rows.length, bool)
         own = rows.entries
         found[row_of(rows, own.start + np.flatnonzero(np.isnan(rows.data[own])))] = True
         return found
@@ -112,8 +113,8 @@ class SparseRows(NamedTuple):
     def dense(self, rows: Compressed) -> np.ndarray:
         """Return rows written out, (n, p): for a few of them."""
         data, indices, indptr = rows.compact
-        out = np.zeros((rows.count, self.features))
-        out[np.repeat(np.arange(rows.count), np.diff(indptr)), indices] = data
+        out = np.zeros((rows.length, self.features))
+        out[np.repeat(np.arange(rows.length), np.diff(indptr)), indices] = data
         return out
 
     def workspace(self, shift: np.ndarray | None) -> SparseWorkspace:
@@ -154,7 +155,7 @@ class SparseBlock:
 
     def times(self, weights: np.ndarray) -> np.ndarray:
         """Return ``X w``, (n, c)."""
-        product = np.zeros((self.rows.count, weights.shape[1]))
+        product = np.zeros((self.rows.length, weights.shape[1]))
         add_times(self.rows, weights, product)
         return product
 
@@ -171,7 +172,7 @@ class SparseBlock:
     def squares(self, s: np.ndarray | None) -> np.ndarray:
         """Return the sums of the columns' squares, (p,)."""
         if s is None:
-            s = np.ones(self.rows.count)
+            s = np.ones(self.rows.length)
         total = np.zeros((self.features, 1))
         squared = self.rows._replace(data=self.rows.data**2)
         add_transposed_times(squared, s[:, None], total)

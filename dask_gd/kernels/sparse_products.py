@@ -33,7 +33,7 @@ class Compressed(NamedTuple):
     indptr: np.ndarray
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         """The number of rows."""
         return len(self.indptr) - 1
 
@@ -55,7 +55,7 @@ class Compressed(NamedTuple):
     def matrix(self, features: int) -> csr_array:
         """Return the rows as SciPy has them, without a copy of data and indices."""
         data, indices, indptr = self.compact
-        return csr_array((data, indices, indptr), shape=(self.count, features))
+        return csr_array((data, indices, indptr), shape=(self.length, features))
 
 
 def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
@@ -64,10 +64,10 @@ def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
     if not HAS_ROUTINES:
         total += rows.matrix(features) @ weights
     elif columns == 1:
-        routines.csr_matvec(rows.count, features, rows.indptr, rows.indices, rows.data, weights[:, 0], total[:, 0])
+        routines.csr_matvec(rows.length, features, rows.indptr, rows.indices, rows.data, weights[:, 0], total[:, 0])
     else:
         routines.csr_matvecs(
-            rows.count, features, columns, rows.indptr, rows.indices, rows.data, weights.ravel(), total.ravel()
+            rows.length, features, columns, rows.indptr, rows.indices, rows.data, weights.ravel(), total.ravel()
         )
 
 
@@ -86,12 +86,12 @@ def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray
     elif columns == 1:
         # The rows are the columns of their transpose.
         routines.csc_matvec(
-            features, rows.count, rows.indptr, rows.indices, rows.data, slopes.reshape(-1), total.reshape(-1)
+            features, rows.length, rows.indptr, rows.indices, rows.data, slopes.reshape(-1), total.reshape(-1)
         )
     else:
         routines.csc_matvecs(
             features,
-            rows.count,
+            rows.length,
             columns,
             rows.indptr,
             rows.indices,

@@ -120,9 +120,10 @@ class FitResult:
         Returns
         -------
         array (n,) or (n, k), float32 for features of float32 or float16, else float64
-            NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
-            rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample dimensions, and any
-            other dimensions that its variables have, with its coordinates; not yet computed, in their chunks, if one of
+            NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the
+            coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample
+            dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed, in
+            their chunks, if one of
             them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the target's.
 
         Raises

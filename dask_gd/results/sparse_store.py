@@ -27,14 +27,13 @@ from ..sources.lazy import in_dask
 from ..sources.sparse_gate import gated_rows
 from ..sources.sparse_group import CSR, TYPE, VERSION
 from .beside import beside, check_not_read, check_place
+from .prediction import URL
 
 #: Entries and rows of a chunk.
 CHUNK_ENTRIES = 1 << 19
 CHUNK_ROWS = 1 << 19
 #: Rows of a matrix in memory that are written at a time.
 ROWS_AT_ONCE = 1 << 16
-
-CODECS = {"compressors": [Crc32cCodec()], "config": {"write_empty_chunks": True}}
 
 
 def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite: bool = False, **columns: Any) -> str:
@@ -68,7 +67,7 @@ def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite:
 
     Notes
     -----
-    The group has arrays ``data``, ``indices`` and ``indptr`` (int64), and the attributes ``encoding-type`` "csr_matrix",
+    The group has arrays ``data``, ``indices`` and ``indptr`` (int64), and attributes ``encoding-type`` "csr_matrix",
     ``encoding-version`` "0.1.0" and ``shape``. ``dask_gd.open(path, x="X", y=...)`` and ``anndata.io.read_elem`` read
     it. Chunks have checksums (crc32c), and are there also where they hold nothing but zeros.
 
@@ -87,6 +86,8 @@ def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite:
             f"write_sparse(x): a {type(x).__name__}; give a sparse matrix of scipy, or a Dask array of such blocks. Of "
             "dense rows make some with array.map_blocks(scipy.sparse.csr_array)."
         )
+    if URL.match(os.fspath(path)):
+        raise InvalidArgumentError(f"write_sparse(path={path!r}): sparse rows are written to a path on this machine.")
     if name in columns or "/" in name or not name:
         raise InvalidArgumentError(f"write_sparse(name={name!r}): a name of its own, without a slash.")
     # Rows and what stands beside them in the same blocks.
@@ -187,7 +188,8 @@ class _Growing:
             chunks=(chunk, *(max(1, size) for size in shape)),
             dtype=_stored_dtype(dtype),
             attributes={TYPE: "array", "encoding-version": "0.2.0"},
-            **CODECS,
+            compressors=[Crc32cCodec()],
+            config={"write_empty_chunks": True},
         )
         self.chunk = chunk
         self.length = 0

@@ -18,6 +18,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.highlevelgraph import HighLevelGraph
+from dask.typing import Key
 from scipy.sparse import csr_array
 from sklearn.datasets import load_svmlight_file
 
@@ -129,7 +130,7 @@ def _stacked(parsed: list[Any], part: int, chunks: tuple, meta: Any) -> da.Array
     """Return the first or the second part of what is parsed as a Dask array, a block for each piece."""
     name = f"dask_gd-svmlight-{uuid.uuid4().hex}"
     below = (0,) * (len(chunks) - 1)
-    layer = {(name, number, *below): (getitem, each.key, part) for number, each in enumerate(parsed)}
+    layer: dict[Key, Any] = {(name, number, *below): (getitem, each.key, part) for number, each in enumerate(parsed)}
     graph = HighLevelGraph.from_collections(name, layer, dependencies=parsed)
     return da.Array(graph, name, chunks, meta=meta, dtype=meta.dtype)
 
@@ -183,7 +184,7 @@ def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtyp
         x, y = load_svmlight_file(io.BytesIO(lines), n_features=features, dtype=dtype, zero_based=zero_based)
     except ValueError as error:
         raise DataError(
-            f"{piece.file}, in the lines that begin between the bytes {piece.start} and {piece.stop}: {error}. A row is "
-            "'target index:value index:value ...', with whole indices that ascend."
+            f"{piece.file}, in the lines that begin between the bytes {piece.start} and {piece.stop}: {error}. A row "
+            "is 'target index:value index:value ...', with whole indices that ascend."
         ) from error
     return csr_array(x), y

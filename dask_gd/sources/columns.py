@@ -73,8 +73,8 @@ def _sparse_rows(a: Any, role: str, missing: str, lengths: bool) -> SparseColumn
     """Return sparse rows as a column; only features can be sparse."""
     if role != "x" and not role.startswith("x "):
         raise InvalidTypeError(
-            f"{role} is sparse; only features x can be. Make it dense with toarray(), or array.map_blocks(lambda block: "
-            "block.toarray())."
+            f"{role} is sparse; only features x can be. Make it dense with toarray(), or array.map_blocks(lambda "
+            "block: block.toarray())."
         )
     if isinstance(a, zarr.Group):
         return sparse_group(a, role, missing)

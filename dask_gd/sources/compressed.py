@@ -48,7 +48,7 @@ def csr_of(matrix: Any, name: str) -> Any:
 
 
 def memory_rows(matrix: Any, role: str) -> Compressed:
-    """Return the rows of a SciPy matrix in memory, checked; a format other than CSR is converted, with a line in the log.
+    """Return the rows of a SciPy matrix in memory, checked; other formats are converted, with a line in the log.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def memory_rows(matrix: Any, role: str) -> Compressed:
     if len(rows.data) != len(rows.indices):
         raise DataError(f"{role} has {len(rows.data)} values for {len(rows.indices)} columns; they must agree.")
     # Some rows at a time, so that what the checks need stays small.
-    for start in range(0, rows.count, CHECKED_ROWS):
+    for start in range(0, rows.length, CHECKED_ROWS):
         part = rows._replace(indptr=rows.indptr[start : start + CHECKED_ROWS + 1])
         check_entries(part, matrix.shape[1], role, start)
     return rows
@@ -119,9 +119,10 @@ def check_entries(rows: Compressed, features: int, name: str, first_row: int) ->
         unsigned = indices.view(f"u{indices.dtype.itemsize}")
     if unsigned.max() >= features:
         entry = int(np.argmax(unsigned >= features))
+        row = _row_at(rows, own.start + entry, first_row)
         raise DataError(
-            f"{name}: row {_row_at(rows, own.start + entry, first_row)} has a value in column {indices[entry]}; columns "
-            f"are 0 to {features - 1}."
+            f"{name}: row {row} has a value in column {indices[entry]}; columns are 0 to {features - 1}. Write the "
+            "rows again."
         )
 
     # Each column is above the one before it, but where a row begins.

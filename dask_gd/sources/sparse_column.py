@@ -1,4 +1,4 @@
-"""Sparse rows that arrive as blocks: Dask arrays whose blocks are SciPy's sparse matrices, and such a matrix in memory."""
+"""Sparse rows that arrive as blocks: Dask arrays of SciPy's sparse matrices, and such a matrix in memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SparseColumn(ArrayColumn):
         """Entries of a row on average; of a Dask array nobody knows before its blocks are there."""
         if self.held is None:
             return ROW_ENTRIES
-        return mean_entries(len(self.held.data), self.held.count)
+        return mean_entries(len(self.held.data), self.held.length)
 
     def row_format(self, dtype: np.dtype) -> SparseRows:
         """Return the format of sparse rows."""
@@ -193,11 +193,11 @@ class BoundSparse:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.block.count, self.features
+        return self.block.length, self.features
 
     def nbytes(self, rows: int) -> int:
         """Return the bytes of this number of rows."""
-        return rows * (ENTRY_BYTES * mean_entries(len(self.block.data), self.block.count) + ROW_BYTES)
+        return rows * (ENTRY_BYTES * mean_entries(len(self.block.data), self.block.length) + ROW_BYTES)
 
     def room(self, rows: int, memory: Any) -> None:
         """Return nothing: the rows are in memory."""
@@ -210,7 +210,7 @@ class BoundSparse:
         """Return the block of a value, for messages about it."""
         if self.whole:
             return repr(self.role)
-        last = self.start + self.block.count - 1
+        last = self.start + self.block.length - 1
         return f"{self.role!r}, the block with rows {self.start}-{last}"
 
     def read(self, start: int, stop: int, out: Any = None) -> Compressed:
@@ -233,7 +233,7 @@ def mean_entries(entries: int, rows: int) -> int:
 def layout_of_rows(rows: Compressed, features: int, start: int = 0) -> Layout:
     """Return where partitions and windows of rows in memory begin."""
     own = rows.entries
-    return layout_of([rows.indptr[1:]], start, rows.count, first=own.start, last=own.stop, features=features)
+    return layout_of([rows.indptr[1:]], start, rows.length, first=own.start, last=own.stop, features=features)
 
 
 def sparse_column(a: Any, role: str) -> SparseColumn:
@@ -251,7 +251,7 @@ def sparse_column(a: Any, role: str) -> SparseColumn:
 
 def in_memory(rows: Compressed, features: int, role: str, bounds: tuple[int, ...] | None = None) -> SparseColumn:
     """Return a column of rows in memory, in partitions that follow from their entries, or in these."""
-    if not rows.count:
+    if not rows.length:
         raise InvalidTypeError(f"{role} is a sparse matrix without rows.")
     layout = layout_of_rows(rows, features)
     if bounds is None:

@@ -10,7 +10,6 @@ import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import dask.array as da
@@ -323,7 +322,14 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
     for part in ("indices", "indptr"):
         if columns[part].dtype.kind not in "iu":
             raise DataError(f"Array '{name}/{part}' has dtype {columns[part].dtype}; it must have whole numbers.")
-    return SparseGroup(name, (rows, features), **columns, role=role)
+    return SparseGroup(
+        name,
+        (rows, features),
+        data=columns["data"],
+        indices=columns["indices"],
+        indptr=columns["indptr"],
+        role=role,
+    )
 
 
 def shape_of_group(group: zarr.Group) -> tuple[int, int]:
