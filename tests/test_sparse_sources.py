@@ -409,3 +409,32 @@ def test_estimators_take_sparse_rows_of_all_kinds(tmp_path):
         assert_array_equal(np.asarray(model.predict(given[0])), dense.predict(x.toarray()))
         assert model.score(*given) == pytest.approx(dense.score(x.toarray(), y))
     assert_array_equal(SGDClassifier(max_iter=3).fit(x, y).predict(x).shape, (N,))
+
+
+# Beside other columns
+
+
+def test_sparse_rows_stand_beside_numbers_and_codes_in_the_order_of_their_names(tmp_path, small):
+    x, y = problem()
+    rng = np.random.default_rng(2)
+    group = as_group(tmp_path / "g.zarr", x, y)
+    distance = rng.normal(size=N) + 5
+    hour = rng.integers(0, 4, N).astype("i1")
+    codec = [zarr.codecs.Crc32cCodec()]
+    group.create_array("distance", data=distance, chunks=(270,), compressors=codec)
+    group.create_array("hour", data=hour, chunks=(1100,), compressors=codec, attributes={"levels": list("abcd")})
+    source = dask_gd.open(tmp_path / "g.zarr", x=["distance", "X", "hour"], y="y")
+    dense = np.hstack([distance[:, None], x.toarray(), np.eye(4)[hour]])
+    for options in (OPTIONS, OPTIONS | {"solver": "newton"}, OPTIONS | {"penalty": dask_gd.L1(0.01)}):
+        run = dask_gd.fit(source, **options)
+        assert_allclose(run.parameters, dask_gd.fit(dense, y, **options).parameters, atol=1e-6)
+    names = run.weights.coords["feature"].values.tolist()
+    assert names[:2] + names[-2:] == ["distance", "X[0]", "hour=c", "hour=d"]
+    assert_allclose(run.predict(source).compute(), run.predict(dense), rtol=1e-9)
+    # Faults are named by their feature.
+    group["hour"][77] = 9
+    broken = dask_gd.open(tmp_path / "g.zarr", x=["distance", "X", "hour"], y="y")
+    with pytest.raises(DataError, match=r"9 in row 77.*the feature 'hour=a' is no code of a level"):
+        dask_gd.fit(broken, **OPTIONS)
+    with pytest.raises(DataError, match=r"9 in row 77.*the feature 'hour=a' is no code of a level"):
+        run.predict(broken).compute()

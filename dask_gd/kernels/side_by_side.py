@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
-from .block import BadValue, Block, GramSum, Memory, RowFormat, Workspace
+from .block import BadValue, Block, GramSum, Memory, Workspace
 from .codes import CodedRows
 from .sparse import SparseRows
 from .sparse_products import Compressed, cross_product
@@ -45,6 +45,11 @@ class SideBySide:
     def can_shift(self) -> np.ndarray:
         """Which features can be shifted, (p,) bool: those that their parts can shift."""
         return np.concatenate([part.can_shift for part in self.parts])
+
+    @property
+    def cheap_gram(self) -> bool:
+        """Whether a gram costs little: no part's does."""
+        return False
 
     @property
     def block_rows(self) -> int:
@@ -183,7 +188,7 @@ class SideBySideGramSum:
         """Add a block's."""
         for part, own in zip(self.parts, block.parts, strict=True):
             part.add(own, h)
-        matrices = self._matrices(block)
+        matrices = matrices_of(self.workspace.row_format, block.rows, self.workspace.shift)
         for number, total in enumerate(self.crossed):
             after = csr_array(hstack(matrices[number + 1 :], format="csr"))
             cross_product(matrices[number], h, after, total)
@@ -197,19 +202,24 @@ class SideBySideGramSum:
             self.gram[features.stop :, features] += total.T
             total[:] = 0.0
 
-    def _matrices(self, block: SideBySideBlock) -> list[csr_array]:
-        """Return the parts of a block as sparse matrices: a row of codes has an entry for each of its columns."""
-        row_format = self.workspace.row_format
-        found = []
-        for part, own, features in zip(row_format.parts, block.rows, row_format.features_of, strict=True):
-            if isinstance(part, SparseRows):
-                found.append(own.matrix(part.features))
-            else:
-                shift = None
-                if self.workspace.shift is not None:
-                    shift = self.workspace.shift[features]
-                found.append(entries_of_codes(part, own, shift).matrix(part.features))
-        return found
+
+def matrices_of(row_format: SideBySide, rows: tuple, shift: np.ndarray | None) -> list[csr_array]:
+    """Return the parts of rows less a shift (p,) as sparse matrices: a row of codes has an entry for each column."""
+    found = []
+    for part, own, features in zip(row_format.parts, rows, row_format.features_of, strict=True):
+        if isinstance(part, SparseRows):
+            found.append(own.matrix(part.features))
+            continue
+        own_shift = None
+        if shift is not None:
+            own_shift = shift[features]
+        found.append(entries_of_codes(part, own, own_shift).matrix(part.features))
+    return found
+
+
+def matrix_of(row_format: SideBySide, rows: tuple, shift: np.ndarray | None) -> csr_array:
+    """Return rows less a shift (p,) as one sparse matrix (n, p)."""
+    return csr_array(hstack(matrices_of(row_format, rows, shift), format="csr"))
 
 
 def entries_of_codes(part: CodedRows, rows: tuple[np.ndarray, ...], shift: np.ndarray | None) -> Compressed:
@@ -239,10 +249,3 @@ def entries_of_codes(part: CodedRows, rows: tuple[np.ndarray, ...], shift: np.nd
         indices[:, i] = first + np.maximum(codes, 0)
     indptr = np.arange(0, count * width + 1, width)
     return Compressed(data.reshape(-1), indices.reshape(-1), indptr)
-
-
-def as_row_format(parts: tuple[PartFormat, ...]) -> RowFormat:
-    """Return the format of these parts side by side, which of a single part is its own."""
-    if len(parts) == 1:
-        return parts[0]
-    return SideBySide(parts)

@@ -41,6 +41,11 @@ class SparseRows(NamedTuple):
         return np.dtype(np.int64)
 
     @property
+    def cheap_gram(self) -> bool:
+        """A gram costs a product of each two entries of a row."""
+        return False
+
+    @property
     def can_shift(self) -> np.ndarray:
         """No feature can be shifted: less a shift, no value would be 0."""
         return np.zeros(self.features, bool)

@@ -123,8 +123,8 @@ class FitResult:
             NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the
             coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample
             dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed, in
-            their chunks, if one of
-            them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the target's.
+            their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the
+            target's.
 
         Raises
         ------

@@ -16,6 +16,7 @@ from .column import Column
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .metadata import named_array, understood
+from .side_by_side_column import SideBySideColumn, side_by_side
 from .source import Source
 from .sparse_group import is_sparse_group
 from .table import table_of
@@ -43,9 +44,9 @@ def open(
     path : path, URL, zarr.Group or xarray.Dataset
     x : str or list of str
         The name of an array of features (n, p) in the group, or of a group of sparse rows as anndata writes them, see
-        `write_sparse`; or of columns of numbers and codes of levels in the order
-        of the features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never
-        written out. `sources.table` says how codes and levels are stored.
+        `write_sparse`; or names of columns of numbers and codes of levels, and of sparse rows, in the order of the
+        features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never written
+        out. `sources.table` says how codes and levels are stored.
     y, sample_weight, offset : str
         Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,).
     features, target, sample_dims, sample_weight, offset
@@ -124,10 +125,19 @@ def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop:
             member = group.get(x)
         if is_sparse_group(member):
             return member
+    elif x is not None and any(isinstance(name, str) and is_sparse_group(group.get(name)) for name in x):
+        return side_by_side(group, x, lambda names: _table(group, names, path, drop, missing), missing)
     table = table_of(group, x, path, drop, missing)
     if table is None:
         assert isinstance(x, str)
         return named_array(group, "x", x, path)
+    return table
+
+
+def _table(group: zarr.Group, names: list[str], path: Any, drop: str | None, missing: str) -> TableColumn:
+    """Return columns of numbers and codes by a list of their names."""
+    table = table_of(group, names, path, drop, missing)
+    assert table is not None
     return table
 
 
@@ -237,6 +247,8 @@ def make_source(
     # Names and labels, which arrays of numbers no longer have.
     if isinstance(x, TableColumn):
         names: tuple | None = x.encoding.feature_names
+    elif isinstance(x, SideBySideColumn):
+        names = x.feature_names
     else:
         names = feature_names_of(x)
     output_names = None
@@ -254,7 +266,7 @@ def make_source(
     }
     columns: dict[str, Column] = {}
     for role, (argument, values) in arguments.items():
-        if isinstance(values, TableColumn):
+        if isinstance(values, TableColumn | SideBySideColumn):
             columns[role] = values
         elif values is not None or role in ("x", "y"):
             columns[role] = as_rows(values, argument, missing)
