@@ -9,12 +9,15 @@ import numpy as np
 from .block import BadValue, Memory
 from .sparse_products import Compressed, add_times, add_transposed_times, cross_product
 
-#: Entries of a block at least: its values and columns stay in the second-level cache. Wider rows have larger blocks, of
-#: an entry for each feature, so that what is as wide as the features is small beside them.
+#: Entries of a block at least: its values and columns stay in the second-level cache. Wide rows have larger blocks, of
+#: some entries for each feature: a product with the weights and one with the slopes take turns, and each time what is
+#: as wide as the features comes into the cache anew. And the entries of a block at most.
 BLOCK_ENTRIES = 1 << 17
+ENTRIES_A_FEATURE = 5
+MOST_ENTRIES = 1 << 22
 #: The rows of a block.
 FEWEST_ROWS = 64
-MOST_ROWS = 1 << 16
+MOST_ROWS = 1 << 17
 #: Entries of a row where nobody knows how many there are.
 ROW_ENTRIES = 32
 
@@ -53,7 +56,8 @@ class SparseRows(NamedTuple):
     @property
     def block_rows(self) -> int:
         """The rows of a block: a multiple of 16."""
-        rows = max(BLOCK_ENTRIES, self.features) // self.row_entries
+        entries = max(BLOCK_ENTRIES, min(ENTRIES_A_FEATURE * self.features, MOST_ENTRIES))
+        rows = entries // self.row_entries
         return min(max(FEWEST_ROWS, rows // 16 * 16), MOST_ROWS)
 
     def nbytes(self, count: int) -> int:

@@ -221,9 +221,10 @@ def read_block(column: SideBySideColumn, start: int, stop: int) -> csr_array:
     row_format = column.row_format(column.dtype)
     rows = row_format.cast(bound.read(start, stop), np.empty)
     for part, own, features in zip(row_format.parts, rows, row_format.features_of, strict=True):
-        bad = None
-        if isinstance(part, CodedRows):
-            bad = part.first_bad(own)
+        # What is not finite is not finite in what is predicted; a code that is none would stand for a level.
+        if not isinstance(part, CodedRows):
+            continue
+        bad = part.first_bad(own)
         if bad is not None and bad.why:
             feature = features.start + part.starts[bad.column or 0]
             raise DataError(f"{bad.value} in row {start + bad.row} of {bound.where(bad.row, feature)} {bad.why}.")
@@ -257,9 +258,9 @@ def side_by_side(
         for name in together:
             member = group[name]
             assert isinstance(member, zarr.Group)
-            part = sparse_group(member, f"x {name}", missing)
-            parts.append(part)
-            features.extend(feature_names_of(member) or (f"{name}[{i}]" for i in range(part.shape[1])))
+            rows = sparse_group(member, f"x {name}", missing)
+            parts.append(rows)
+            features.extend(feature_names_of(member) or (f"{name}[{i}]" for i in range(rows.shape[1])))
     for part in parts[1:]:
         if part.shape[0] != parts[0].shape[0]:
             raise InvalidArgumentError(

@@ -18,9 +18,9 @@ from .zarr_column import READ_BYTES
 #: Bytes of an entry, a value and its column, and of a row, its position. Constants, whatever the dtypes in the store.
 ENTRY_BYTES = 12
 ROW_BYTES = 8
-#: Bytes of a window for each feature: what is as wide as the features, such as the check of a gradient, is small beside
-#: it. And the bytes of a window at most.
-BYTES_A_FEATURE = 16
+#: Bytes of a window for each feature: those of a block of the kernel, beside which what is as wide as the features,
+#: such as the check of a gradient, is small. And the bytes of a window at most.
+BYTES_A_FEATURE = 64
 MOST_BYTES = 64 << 20
 #: Bytes of a partition for each feature at least: its sums, which are as wide, are small beside it.
 PARTITION_BYTES_A_FEATURE = 32
