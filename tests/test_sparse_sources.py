@@ -168,7 +168,7 @@ def test_blocks_stay_sparse_and_are_fitted(form, columns):
 
 def test_small_blocks_are_put_together_and_unknown_sizes_are_computed():
     x, y = problem()
-    blocks = da.from_array(x.toarray(), chunks=(20, P)).map_blocks(sp.csr_matrix, dtype=float)
+    blocks = da.from_array(x.toarray(), chunks=(60, P)).map_blocks(sp.csr_matrix, dtype=float)
     run = dask_gd.fit(blocks, y, **OPTIONS)
     assert_allclose(run.parameters, dask_gd.fit(x, y, **OPTIONS).parameters, atol=1e-7)
     unknown = blocks[:]

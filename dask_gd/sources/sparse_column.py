@@ -58,7 +58,8 @@ class SparseColumn(ArrayColumn):
         """Entries of a row on average; of a Dask array nobody knows before its blocks are there."""
         if self.held is None:
             return ROW_ENTRIES
-        return mean_entries(len(self.held.data), self.held.length)
+        own = self.held.entries
+        return mean_entries(own.stop - own.start, self.held.length)
 
     def row_format(self, dtype: np.dtype) -> SparseRows:
         """Return the format of sparse rows."""
