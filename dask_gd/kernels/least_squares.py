@@ -93,13 +93,13 @@ class BasisKernel(Kernel):
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over more rows, at the query and in the basis."""
         super().add(x, y, weight, offset)
-        # Extended precision is for arrays alone: rows that are none are written out, a few at a time.
-        step = min(self.step, block_rows(self.p, self.row_format.dtype.itemsize))
+        # Extended precision is for arrays alone: few rows are written out at a time.
+        step = min(self.step, block_rows(self.p, np.dtype(float).itemsize))
         for start in range(0, len(y), step):
             rows = slice(start, start + step)
-            part = self.row_format.take(x, rows)
+            of_step = self.row_format.take(x, rows)
             self._add_orthogonal(
-                dense_rows(self.row_format, part, "Least squares of ill-conditioned features"),
+                dense_rows(self.row_format, of_step, "Least squares of ill-conditioned features"),
                 y[rows],
                 weight=take(weight, rows),
                 offset=take(offset, rows),
