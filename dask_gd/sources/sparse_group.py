@@ -104,7 +104,8 @@ class SparseGroup(ArrayColumn):
     @property
     def buffer_bytes(self) -> int:
         """The bytes of memory that a thread needs at most, but for rows that are larger than a window."""
-        return window_bytes(self.shape[1]) + sum(part.buffer_bytes + part.window_bytes for part in self.parts)
+        window = min(window_bytes(self.shape[1]), self.nbytes(self.shape[0]))
+        return window + sum(part.buffer_bytes + part.window_bytes for part in self.parts)
 
     def nbytes(self, rows: int) -> int:
         """Return the stored bytes of this number of rows, decoded."""
