@@ -6,8 +6,8 @@
 400,000 rows of 39 entries of 1 in 2^20 columns, as hashed categories have them: columns follow a power law and are
 scattered. First a gradient pass of a logistic loss, in millions of entries a second: `X @ w` and `X.T @ r` of SciPy on
 one thread; the kernel on the same rows in memory on one thread; and passes over the rows in Zarr, on 1 and on 2
-workers, timed from within a fit. Then whole fits with an L2 penalty: scikit-learn's liblinear, which has the rows in memory, and
-dask_gd from Zarr on 2 workers, to the same objective.
+workers, timed from within a fit. Then whole fits with an L2 penalty: scikit-learn's liblinear, which has the rows in
+memory, and dask_gd from Zarr on 2 workers, to the same objective.
 
 liblinear penalises the intercept, so that both fit without one. A fit ends where its objective is within 1e-7 of the
 best that was found.

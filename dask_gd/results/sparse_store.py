@@ -29,9 +29,9 @@ from ..sources.sparse_group import CSR, TYPE, VERSION
 from .beside import beside, check_not_read, check_place
 from .prediction import URL
 
-#: Entries and rows of a chunk.
-CHUNK_ENTRIES = 1 << 19
-CHUNK_ROWS = 1 << 19
+#: Entries and rows of a chunk: 2 MB of values. Where a partition begins or ends within a chunk, two tasks decode it.
+CHUNK_ENTRIES = 1 << 18
+CHUNK_ROWS = 1 << 17
 #: Rows of a matrix in memory that are written at a time.
 ROWS_AT_ONCE = 1 << 16
 
