@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -19,7 +20,6 @@ from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
 from ..sources.frame_source import coded_for_prediction
 from ..sources.frames import column_named, frame_of, with_columns_of_fit
-from ..sources.kinds import product_dtype
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 from .features import (
@@ -29,6 +29,7 @@ from .features import (
     features_of_source,
     linear_of_codes,
     offset_array,
+    prediction_dtype,
 )
 
 
@@ -114,8 +115,9 @@ class FitResult:
         Parameters
         ----------
         x : array (n, p), data frame, Dataset or Source
-            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; a data frame that has them
-            among its columns, in any order; or a Dataset that has them as variables or coordinates.
+            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; sparse rows of SciPy, of a
+            Zarr group, or Dask's blocks of them; a data frame that has the features among its columns, in any order; or
+            a Dataset that has them as variables or coordinates.
         offset : array (n,), optional
             Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray; of a data frame
             the name of a column, or an array. A Source has its own.
@@ -123,11 +125,11 @@ class FitResult:
         Returns
         -------
         array (n,) or (n, k), float32 for features of float32 or float16, else float64
-            NumPy for NumPy and data frames in memory. Dask, not yet computed, for Dask, Zarr and Source. A DataArray
-            with the coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the
-            sample dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed,
-            in their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the
-            target's.
+            NumPy for NumPy, SciPy and data frames in memory. Dask, not yet computed, for Dask, Zarr and Source. A
+            DataArray with the coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray
+            over the sample dimensions, and any other dimensions that its variables have, with its coordinates; not yet
+            computed, in their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units``
+            are the target's.
 
         Raises
         ------
@@ -173,11 +175,11 @@ class FitResult:
             names = feature_names_of(x)
             array = features_of_array(x)
         self._check_features(array, names)
-        if isinstance(array, np.ndarray):
+        if not isinstance(array, da.Array):
             return self._mean(array)
         # A lazy array is predicted block by block, each block with all features of its rows.
         array = array.rechunk({1: -1})
-        dtype = product_dtype(array.dtype)
+        dtype = prediction_dtype(array)
         meta = np.empty((0,) * self.weights.ndim, dtype)
         if self.weights.ndim == 1:
             return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=meta, name=None)
@@ -275,7 +277,7 @@ class FitResult:
         else:
             z = linear_of_codes(self.encoding, block, weights, intercept)
         prediction = self.loss.inverse_link(z)
-        return prediction.astype(product_dtype(block.dtype), copy=False)
+        return prediction.astype(prediction_dtype(block), copy=False)
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""
