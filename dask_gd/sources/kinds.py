@@ -159,7 +159,7 @@ def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
         return f"Divide by a unit first: {this} / np.timedelta64(1, 'D')."
     if kind == "c":
         return "Give real and imaginary parts as columns of their own."
-    if role == "y":
+    if role in ("y", "target"):
         return "Labels of classes are for the classifiers of dask_gd.estimators; dask_gd.fit takes the classes' codes."
     return (
         "Fits take strings and categories as levels in the columns of a data frame. Encode them as numbers elsewhere, "
