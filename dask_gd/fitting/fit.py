@@ -211,7 +211,7 @@ def fit(
         outputs = classes_of(loss) or source.outputs or 1
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
         check_features(penalty, source.shape[1])
-    solver = as_solver(solver, loss, penalty, len(start))
+    solver = as_solver(solver, loss, penalty, len(start), source.row_format, outputs=start.shape[1])
 
     # The fit's track, at its start or where the store has it.
     engine = Engine(source, loss)

@@ -169,9 +169,22 @@ class CodedBlock:
 
     def __init__(self, rows: tuple[np.ndarray, ...], workspace: CodedWorkspace):
         self.count = len(rows[0])
+        self.rows = rows
         self.workspace = workspace
         self.numbers = workspace.numbers_of(rows)
         self.keys = workspace.keys_of(rows)
+
+    def codes_by_factor(self) -> list[np.ndarray]:
+        """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
+        alone = {key.columns: codes for key, codes in zip(self.workspace.keys, self.keys, strict=True)}
+        found = []
+        for i in self.workspace.row_format.factors:
+            codes = alone.get((i,))
+            if codes is None:
+                codes = np.empty(self.count, np.intp)
+                self.workspace.codes_of(self.rows, i, codes)
+            found.append(codes)
+        return found
 
     def times(self, weights: CodedWeights) -> np.ndarray:
         """Return ``X w``, (n, c)."""

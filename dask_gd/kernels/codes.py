@@ -15,6 +15,7 @@ import numpy as np
 
 from .block import BadValue, Memory
 from .coded_block import CodedWorkspace
+from .coded_parts import CodedPartsSum
 from .factors import CodedColumns
 
 
@@ -98,3 +99,7 @@ class CodedRows(CodedColumns):
     def workspace(self, shift: np.ndarray | None) -> CodedWorkspace:
         """Return what a kernel needs to multiply rows less a shift (p,), which only numbers have."""
         return CodedWorkspace(self, shift)
+
+    def parts_sum(self, workspace: CodedWorkspace) -> CodedPartsSum:
+        """Return what adds up the curvature of a workspace's blocks in parts, see `curvature_parts`."""
+        return CodedPartsSum(workspace)

@@ -1,0 +1,230 @@
+"""Linear systems with a curvature in parts: the largest factor is eliminated exactly.
+
+Let D be the diagonal block of that factor's levels, R the block of all other features and C what they have in common.
+With ``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement ``S = R - C^T D^-1 C`` for the other
+features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix C.4). S is factorised where it is narrow;
+else conjugate gradients, scaled by its diagonal, solve with it, and it is never formed (Guimaraes and Portugal, 2010, "A
+simple feasible procedure to fit models with high-dimensional fixed effects", on such systems).
+
+Without a penalty there are directions along which no prediction changes, for example a number added to all levels of a
+factor and taken from the intercept. Along these nothing moves, by a convention that depends on the data only, see
+`pinned_features`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
+from scipy.sparse import csr_array, diags_array, hstack, vstack
+
+from ...kernels.curvature_parts import CurvatureParts
+from .pins import largest_factor, pinned_features
+
+#: Features beside the eliminated factor up to which their Schur complement is factorised.
+DENSE = 4096
+
+#: Pivots of the complement, its diagonal before the elimination scaled to 1, that are rounding.
+ROUNDING = 1e-11
+
+#: The residual, as a share of the right side's, at which conjugate gradients end; and the steps that they may take.
+RESIDUAL = 1e-11
+MOST_STEPS = 5000
+
+
+class Elimination:
+    """A curvature in parts with that of a penalty (q,), arranged for its Schur complement.
+
+    The rest, all features but those of the eliminated factor, is in this order: other factors' levels, numbers, and the
+    intercept where there is one.
+    """
+
+    def __init__(self, parts: CurvatureParts, ridge: np.ndarray):
+        columns = parts.columns
+        starts = columns.starts
+        p = columns.features
+        has_intercept = len(ridge) > p
+        largest = largest_factor(columns)
+        others = [f for f in range(len(columns.factors)) if f != largest]
+
+        # Where the features are among all of them.
+        def features_of(f: int) -> np.ndarray:
+            i = columns.factors[f]
+            return np.arange(starts[i], starts[i + 1])
+
+        number_features = [starts[i] for i in columns.numbers]
+        if has_intercept:
+            number_features.append(p)
+        dense = np.arange(len(number_features))
+        self.levels = features_of(largest)
+        self.rest = np.concatenate([*map(features_of, others), number_features]).astype(int)
+        self.width = len(self.rest) - len(dense)
+
+        # The parts, without the entries for codes that are none and for levels that have no feature.
+        kept = [slice(columns.columns[i].drop_first, -1) for i in columns.factors]  # type: ignore[union-attr]
+        by_level = [table[:, each] for table, each in zip(parts.levels, kept, strict=True)]
+        pairs = [(i, j) for j in range(len(kept)) for i in range(j)]
+        tables = {}
+        for (i, j), table in zip(pairs, parts.tables, strict=True):
+            tables[i, j] = table[kept[i], kept[j]]
+            tables[j, i] = tables[i, j].T
+
+        # D, C and R, with C and R in columns of levels, which are sparse, and columns of numbers, which are not.
+        self.d = by_level[largest][-1] + ridge[self.levels]
+        self.c_levels = _beside([tables[largest, f] for f in others], len(self.d))
+        self.c_numbers = by_level[largest][dense].T
+        rows = []
+        for f in others:
+            row = [tables[f, g] if f != g else diags_array(by_level[f][-1]) for g in others]
+            rows.append(_beside(row, len(features_of(f))))
+        self.r_levels = csr_array((0, 0))
+        self.r_across = np.zeros((0, len(dense)))
+        if others:
+            self.r_levels = csr_array(vstack(rows)) + diags_array(ridge[self.rest[: self.width]])
+            self.r_across = np.concatenate([by_level[f][dense] for f in others], axis=1).T
+        self.r_numbers = parts.numbers[np.ix_(dense, dense)] + np.diag(ridge[self.rest[self.width :]])
+
+        # What moves: not the pinned features, nor those that have no curvature at all.
+        diagonal = np.concatenate([self.r_levels.diagonal(), np.diagonal(self.r_numbers)])
+        is_pinned = pinned_features(parts, ridge)
+        self.moves = ~is_pinned[self.rest] & (diagonal > 0)
+        self.unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        self.inverse_d = np.zeros_like(self.d)
+        np.divide(1.0, self.d, out=self.inverse_d, where=self.d > 0)
+
+    @property
+    def is_dense(self) -> bool:
+        """Return whether the Schur complement is formed."""
+        return len(self.rest) <= DENSE
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """Return ``H^-1 b`` of right sides b (q, k), 0 along what does not move."""
+        of_levels = right[self.levels]
+        scaled = self.inverse_d[:, None] * of_levels
+        reduced = right[self.rest] - self._c_transposed(scaled)
+        reduced[~self.moves] = 0.0
+        if self.is_dense:
+            of_rest = self.solve_dense(reduced)
+        else:
+            of_rest = np.stack([self._conjugate_gradients(column) for column in reduced.T], axis=1)
+        solution = np.zeros_like(right)
+        solution[self.rest] = of_rest
+        solution[self.levels] = self.inverse_d[:, None] * (of_levels - self._c(of_rest))
+        return solution
+
+    def _c(self, u: np.ndarray) -> np.ndarray:
+        """Return ``C u``, (levels, k)."""
+        return self.c_levels @ u[: self.width] + self.c_numbers @ u[self.width :]
+
+    def _c_transposed(self, v: np.ndarray) -> np.ndarray:
+        """Return ``C^T v``, (rest, k)."""
+        return np.concatenate([self.c_levels.T @ v, self.c_numbers.T @ v])
+
+    # The complement as a matrix.
+
+    @cached_property
+    def complement(self) -> np.ndarray:
+        """The Schur complement of all of the rest, scaled by ``unit``."""
+        root = np.sqrt(self.inverse_d)
+        numbers = root[:, None] * self.c_numbers
+        # Both sides of the product are the same, so that it is symmetric.
+        each = np.repeat(root, np.diff(self.c_levels.indptr))
+        levels = csr_array(
+            (each * self.c_levels.data, self.c_levels.indices, self.c_levels.indptr), shape=self.c_levels.shape
+        )
+        transposed = levels.T.tocsr()
+        width = self.width
+        found = np.empty((len(self.rest), len(self.rest)))
+        found[:width, :width] = (self.r_levels - transposed @ levels).toarray()
+        found[:width, width:] = self.r_across - transposed @ numbers
+        found[width:, :width] = found[:width, width:].T
+        found[width:, width:] = self.r_numbers - numbers.T @ numbers
+        found /= self.unit
+        found /= self.unit[:, None]
+        return found
+
+    @cached_property
+    def factor(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lower Cholesky factor of the complement, and the numbers of the rest that it is of.
+
+        Where the complement is singular even so, those that come last by their pivots have no part.
+        """
+        moving = np.flatnonzero(self.moves)
+        matrix = self.complement[np.ix_(moving, moving)]
+        if not len(moving):
+            return matrix, moving
+        try:
+            factor = cholesky(matrix, lower=True, check_finite=False)
+            if (np.diagonal(factor) ** 2).min() > ROUNDING:
+                return factor, moving
+        except LinAlgError:
+            pass
+        factor, order, rank, _ = lapack.dpstrf(matrix, tol=ROUNDING, lower=1)
+        return np.tril(factor[:rank, :rank]), moving[order[:rank] - 1]
+
+    def solve_dense(self, right: np.ndarray) -> np.ndarray:
+        """Return ``S^-1 b`` of right sides b (rest, k)."""
+        factor, kept = self.factor
+        solution = np.zeros_like(right)
+        if len(kept):
+            scaled = right[kept] / self.unit[kept, None]
+            solution[kept] = cho_solve((factor, True), scaled, check_finite=False) / self.unit[kept, None]
+        return solution
+
+    # The complement as a product.
+
+    def _times_complement(self, u: np.ndarray) -> np.ndarray:
+        """Return ``S u`` of u (rest,), 0 along what does not move."""
+        levels = u[: self.width]
+        numbers = u[self.width :]
+        through = self.inverse_d * (self.c_levels @ levels + self.c_numbers @ numbers)
+        found = np.empty_like(u)
+        found[: self.width] = self.r_levels @ levels + self.r_across @ numbers - self.c_levels.T @ through
+        found[self.width :] = self.r_across.T @ levels + self.r_numbers @ numbers - self.c_numbers.T @ through
+        found[~self.moves] = 0.0
+        return found
+
+    @cached_property
+    def _complement_diagonal(self) -> np.ndarray:
+        """The diagonal of the complement, and the curvature where it is rounding."""
+        squares = self.c_levels.copy()
+        squares.data **= 2
+        through = np.concatenate([squares.T @ self.inverse_d, (self.c_numbers**2).T @ self.inverse_d])
+        before = self.unit**2
+        after = before - through
+        return np.where(after > ROUNDING * before, after, before)
+
+    def _conjugate_gradients(self, right: np.ndarray) -> np.ndarray:
+        """Return ``S^-1 b`` of b (rest,) by conjugate gradients scaled by the diagonal."""
+        scale = 1.0 / self._complement_diagonal
+        solution = np.zeros_like(right)
+        residual = right.copy()
+        scaled = scale * residual
+        direction = scaled.copy()
+        size = residual @ scaled
+        enough = RESIDUAL**2 * size
+        for _ in range(MOST_STEPS):
+            if size <= enough:
+                break
+            image = self._times_complement(direction)
+            curved = direction @ image
+            # Rounding has used up all that there is.
+            if not curved > 0:
+                break
+            step = size / curved
+            solution += step * direction
+            residual -= step * image
+            scaled = scale * residual
+            before = size
+            size = residual @ scaled
+            direction *= size / before
+            direction += scaled
+        return solution
+
+
+def _beside(tables: list, rows: int) -> csr_array:
+    """Return sparse tables side by side; of none a table without columns."""
+    if not tables:
+        return csr_array((rows, 0))
+    return csr_array(hstack(tables, format="csr"))
