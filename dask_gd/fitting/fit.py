@@ -296,6 +296,9 @@ def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present:
     of_result = isinstance(initial_weights, FitResult)
     if of_result:
         values = initial_weights.parameters[: len(start)]
+        # Levels that the other fit has left out.
+        if len(initial_weights.dropped_levels):
+            values = np.nan_to_num(values)
     else:
         values = np.asarray(initial_weights, dtype=float)
         if values.ndim == 1:

@@ -172,6 +172,8 @@ class Kernel:
         """Add the sums over more rows; ``x`` has them as the row format does, and the others are arrays."""
         if not len(y):
             return
+        if self.request.left_out is not None:
+            weight = self.row_format.without_levels(x, weight, self.request.left_out)  # type: ignore[attr-defined]
         if weight is None:
             total = float(len(y))
         else:

@@ -138,30 +138,14 @@ class CodedWorkspace:
         found = []
         for key, memory in zip(self.keys, self.key_memory, strict=True):
             out = memory[:count]
-            self.codes_of(rows, key.columns[0], out)
+            self.row_format.codes_of(rows, key.columns[0], out)
             for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
                 codes = self.code_memory[:count]
-                self.codes_of(rows, i, codes)
+                self.row_format.codes_of(rows, i, codes)
                 out *= entries
                 out += codes
             found.append(out)
         return found
-
-    def codes_of(self, rows: tuple[np.ndarray, ...], i: int, out: np.ndarray) -> None:
-        """Write the codes of a column; all that are none are those of the last entry."""
-        values = self.row_format.column(rows, i)
-        factor, _ = self.features_of(i)
-        if values.dtype.kind == "f":
-            # NaN and too large a number, then numbers below 0.
-            np.copyto(out, np.fmin(values, factor.levels), casting="unsafe")
-            out[out < 0] = factor.levels
-            return
-        # As whole numbers without a sign those below 0 are the largest.
-        values = values.view(f"u{values.dtype.itemsize}")
-        if factor.levels <= np.iinfo(values.dtype).max:
-            np.minimum(values, values.dtype.type(factor.levels), out=out, casting="unsafe")
-        else:
-            np.copyto(out, values, casting="unsafe")
 
 
 class CodedBlock:
@@ -182,7 +166,7 @@ class CodedBlock:
             codes = alone.get((i,))
             if codes is None:
                 codes = np.empty(self.count, np.intp)
-                self.workspace.codes_of(self.rows, i, codes)
+                self.workspace.row_format.codes_of(self.rows, i, codes)
             found.append(codes)
         return found
 

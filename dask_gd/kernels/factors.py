@@ -70,3 +70,20 @@ class CodedColumns:
                 return array[:, i]
             i -= array.shape[1]
         raise IndexError(i)
+
+    def codes_of(self, rows: tuple[np.ndarray, ...], i: int, out: np.ndarray) -> None:
+        """Write the codes of a column; all that are none are those of the last entry."""
+        values = self.column(rows, i)
+        factor = self.columns[i]
+        assert factor is not None
+        if values.dtype.kind == "f":
+            # NaN and too large a number, then numbers below 0.
+            np.copyto(out, np.fmin(values, factor.levels), casting="unsafe")
+            out[out < 0] = factor.levels
+            return
+        # As whole numbers without a sign those below 0 are the largest.
+        values = values.view(f"u{values.dtype.itemsize}")
+        if factor.levels <= np.iinfo(values.dtype).max:
+            np.minimum(values, values.dtype.type(factor.levels), out=out, casting="unsafe")
+        else:
+            np.copyto(out, values, casting="unsafe")

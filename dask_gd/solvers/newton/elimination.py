@@ -1,10 +1,10 @@
 """Linear systems with a curvature in parts: the largest factor is eliminated exactly.
 
-Let D be the diagonal block of that factor's levels, R the block of all other features and C what they have in common.
-With ``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement ``S = R - C^T D^-1 C`` for the other
+Let D be the diagonal block of that factor, R the block of all other features and C what they have in common. With
+``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement ``S = R - C^T D^-1 C`` for the other
 features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix C.4). S is factorised where it is narrow;
-else conjugate gradients, scaled by its diagonal, solve with it, and it is never formed (Guimaraes and Portugal, 2010, "A
-simple feasible procedure to fit models with high-dimensional fixed effects", on such systems).
+else conjugate gradients, scaled by its diagonal, solve with it, and it is never formed (Guimaraes and Portugal, 2010,
+"A simple feasible procedure to fit models with high-dimensional fixed effects", on such systems).
 
 Without a penalty there are directions along which no prediction changes, for example a number added to all levels of a
 factor and taken from the intercept. Along these nothing moves, by a convention that depends on the data only, see
@@ -171,6 +171,34 @@ class Elimination:
             scaled = right[kept] / self.unit[kept, None]
             solution[kept] = cho_solve((factor, True), scaled, check_finite=False) / self.unit[kept, None]
         return solution
+
+    @property
+    def rank(self) -> int:
+        """The number of parameters that move, as far as is known without a factor."""
+        of_levels = int(np.count_nonzero(self.d > 0))
+        if self.is_dense:
+            return of_levels + len(self.factor[1])
+        return of_levels + int(self.moves.sum())
+
+    def inverse(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return features, and the block of ``H^-1`` that is theirs, NaN along what does not move.
+
+        They are the rest where the complement is dense, else numbers and the intercept.
+        """
+        if self.is_dense:
+            factor, kept = self.factor
+            found = np.full((len(self.rest), len(self.rest)), np.nan)
+            scaled = cho_solve((factor, True), np.eye(len(kept)), check_finite=False)
+            found[np.ix_(kept, kept)] = scaled / np.outer(self.unit[kept], self.unit[kept])
+            return self.rest, found
+        features = self.rest[self.width :]
+        right = np.zeros((len(self.d) + len(self.rest), len(features)))
+        right[features, np.arange(len(features))] = 1.0
+        found = self.solve(right)[features]
+        does_not_move = ~self.moves[self.width :]
+        found[does_not_move] = np.nan
+        found[:, does_not_move] = np.nan
+        return features, found
 
     # The complement as a product.
 
