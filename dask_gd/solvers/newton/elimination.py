@@ -2,9 +2,10 @@
 
 Let D be the diagonal block of that factor, R the block of all other features and C what they have in common. With
 ``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement ``S = R - C^T D^-1 C`` for the other
-features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix C.4). S is factorised where it is narrow;
-else conjugate gradients, scaled by its diagonal, solve with it, and it is never formed (Guimaraes and Portugal, 2010,
-"A simple feasible procedure to fit models with high-dimensional fixed effects", on such systems).
+features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix C.4). S is factorised where it is narrow,
+or a narrow band. Else conjugate gradients solve with it, which are fast where factors are well connected, and it is
+never formed (Guimaraes and Portugal, 2010, "A simple feasible procedure to fit models with high-dimensional fixed
+effects", on such systems); where they are not fast, it is factorised while that can be done.
 
 Without a penalty there are directions along which no prediction changes, for example a number added to all levels of a
 factor and taken from the intercept. Along these nothing moves, by a convention that depends on the data only, see
@@ -20,17 +21,23 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
 from scipy.sparse import csr_array, diags_array, hstack, vstack
 
 from ...kernels.curvature_parts import CurvatureParts
+from .banded import Band, band_of
+from .iterative import conjugate_gradients
 from .pins import largest_factor, pinned_features
 
-#: Features beside the eliminated factor up to which their Schur complement is factorised.
+#: Features beside the eliminated factor up to which their Schur complement is factorised at once, and up to which it is
+#: where conjugate gradients have not ended after `FEW_STEPS`.
+NARROW = 1024
 DENSE = 4096
+FEW_STEPS = 100
+MOST_STEPS = 5000
+
+#: Products of two entries in the rows of C, for each entry, up to which a sparse complement is formed, to see whether it
+#: is a band: it costs some tens of steps of conjugate gradients.
+FEW_PRODUCTS = 8
 
 #: Pivots of the complement, its diagonal before the elimination scaled to 1, that are rounding.
 ROUNDING = 1e-11
-
-#: The residual, as a share of the right side's, at which conjugate gradients end; and the steps that they may take.
-RESIDUAL = 1e-11
-MOST_STEPS = 5000
 
 
 class Elimination:
@@ -95,7 +102,7 @@ class Elimination:
 
     @property
     def is_dense(self) -> bool:
-        """Return whether the Schur complement is formed."""
+        """Return whether the Schur complement may be formed."""
         return len(self.rest) <= DENSE
 
     def solve(self, right: np.ndarray) -> np.ndarray:
@@ -104,14 +111,28 @@ class Elimination:
         scaled = self.inverse_d[:, None] * of_levels
         reduced = right[self.rest] - self._c_transposed(scaled)
         reduced[~self.moves] = 0.0
-        if self.is_dense:
-            of_rest = self.solve_dense(reduced)
-        else:
-            of_rest = np.stack([self._conjugate_gradients(column) for column in reduced.T], axis=1)
+        of_rest = self._solve_rest(reduced)
         solution = np.zeros_like(right)
         solution[self.rest] = of_rest
         solution[self.levels] = self.inverse_d[:, None] * (of_levels - self._c(of_rest))
         return solution
+
+    def _solve_rest(self, right: np.ndarray) -> np.ndarray:
+        """Return ``S^-1 b`` of right sides b (rest, k), by whichever way is fast."""
+        if len(self.rest) <= NARROW:
+            return self.solve_dense(right)
+        if self.band is not None:
+            return self._solve_banded(self.band, right)
+        steps = MOST_STEPS
+        if self.is_dense:
+            steps = FEW_STEPS
+        solutions = []
+        for column in right.T:
+            solution, is_exact = conjugate_gradients(self._times_complement, self._complement_diagonal, column, steps)
+            if self.is_dense and not is_exact:
+                return self.solve_dense(right)
+            solutions.append(solution)
+        return np.stack(solutions, axis=1)
 
     def _c(self, u: np.ndarray) -> np.ndarray:
         """Return ``C u``, (levels, k)."""
@@ -124,15 +145,18 @@ class Elimination:
     # The complement as a matrix.
 
     @cached_property
+    def _scaled_levels(self) -> csr_array:
+        """The columns of levels in ``D^(-1/2) C``: both sides of a product with them are the same."""
+        table = self.c_levels
+        each = np.repeat(np.sqrt(self.inverse_d), np.diff(table.indptr))
+        return csr_array((each * table.data, table.indices, table.indptr), shape=table.shape)
+
+    @cached_property
     def complement(self) -> np.ndarray:
         """The Schur complement of all of the rest, scaled by ``unit``."""
         root = np.sqrt(self.inverse_d)
         numbers = root[:, None] * self.c_numbers
-        # Both sides of the product are the same, so that it is symmetric.
-        each = np.repeat(root, np.diff(self.c_levels.indptr))
-        levels = csr_array(
-            (each * self.c_levels.data, self.c_levels.indices, self.c_levels.indptr), shape=self.c_levels.shape
-        )
+        levels = self._scaled_levels
         transposed = levels.T.tocsr()
         width = self.width
         found = np.empty((len(self.rest), len(self.rest)))
@@ -150,26 +174,13 @@ class Elimination:
 
         Where the complement is singular even so, those that come last by their pivots have no part.
         """
-        moving = np.flatnonzero(self.moves)
-        matrix = self.complement[np.ix_(moving, moving)]
-        if not len(moving):
-            return matrix, moving
-        try:
-            factor = cholesky(matrix, lower=True, check_finite=False)
-            if (np.diagonal(factor) ** 2).min() > ROUNDING:
-                return factor, moving
-        except LinAlgError:
-            pass
-        factor, order, rank, _ = lapack.dpstrf(matrix, tol=ROUNDING, lower=1)
-        return np.tril(factor[:rank, :rank]), moving[order[:rank] - 1]
+        return pivoted_factor(self.complement, np.flatnonzero(self.moves))
 
     def solve_dense(self, right: np.ndarray) -> np.ndarray:
         """Return ``S^-1 b`` of right sides b (rest, k)."""
         factor, kept = self.factor
         solution = np.zeros_like(right)
-        if len(kept):
-            scaled = right[kept] / self.unit[kept, None]
-            solution[kept] = cho_solve((factor, True), scaled, check_finite=False) / self.unit[kept, None]
+        solution[kept] = solve_factored(factor, right[kept], self.unit[kept])
         return solution
 
     @property
@@ -188,8 +199,7 @@ class Elimination:
         if self.is_dense:
             factor, kept = self.factor
             found = np.full((len(self.rest), len(self.rest)), np.nan)
-            scaled = cho_solve((factor, True), np.eye(len(kept)), check_finite=False)
-            found[np.ix_(kept, kept)] = scaled / np.outer(self.unit[kept], self.unit[kept])
+            found[np.ix_(kept, kept)] = solve_factored(factor, np.eye(len(kept)), self.unit[kept])
             return self.rest, found
         features = self.rest[self.width :]
         right = np.zeros((len(self.d) + len(self.rest), len(features)))
@@ -199,6 +209,42 @@ class Elimination:
         found[does_not_move] = np.nan
         found[:, does_not_move] = np.nan
         return features, found
+
+    # The complement as a band.
+
+    @cached_property
+    def band(self) -> Band | None:
+        """The factor of the complement of the levels that move, where it is a narrow band."""
+        in_rows = np.diff(self.c_levels.indptr).astype(float)
+        if (in_rows**2).sum() > FEW_PRODUCTS * in_rows.sum():
+            return None
+        moving = np.flatnonzero(self.moves[: self.width])
+        levels = self._scaled_levels
+        matrix = self.r_levels - levels.T.tocsr() @ levels
+        unit = diags_array(1.0 / self.unit[moving])
+        return band_of(csr_array(unit @ matrix[moving][:, moving] @ unit), ROUNDING)
+
+    def _solve_banded(self, band: Band, right: np.ndarray) -> np.ndarray:
+        """Return ``S^-1 b`` of right sides b (rest, k): the band is eliminated, too."""
+        width = self.width
+        moving = np.flatnonzero(self.moves[:width])
+        unit = self.unit[moving, None]
+        through = self.inverse_d[:, None] * self.c_numbers
+        across = (self.r_across - self.c_levels.T @ through)[moving] / unit
+        of_numbers = self.r_numbers - self.c_numbers.T @ through
+        solved = band.solve(np.hstack([across, right[moving] / unit]))
+        count = across.shape[1]
+        # What is left is as narrow as the numbers are few, and may be singular.
+        left = of_numbers - across.T @ solved[:, :count]
+        left_right = right[width:] - across.T @ solved[:, count:]
+        unit_of_numbers = self.unit[width:]
+        numbers = np.flatnonzero(self.moves[width:])
+        factor, kept = pivoted_factor(left / np.outer(unit_of_numbers, unit_of_numbers), numbers)
+        solution = np.zeros_like(right)
+        solution[width + kept] = solve_factored(factor, left_right[kept], unit_of_numbers[kept])
+        of_levels = solved[:, count:] - solved[:, :count] @ solution[width:]
+        solution[moving] = of_levels / unit
+        return solution
 
     # The complement as a product.
 
@@ -223,36 +269,34 @@ class Elimination:
         after = before - through
         return np.where(after > ROUNDING * before, after, before)
 
-    def _conjugate_gradients(self, right: np.ndarray) -> np.ndarray:
-        """Return ``S^-1 b`` of b (rest,) by conjugate gradients scaled by the diagonal."""
-        scale = 1.0 / self._complement_diagonal
-        solution = np.zeros_like(right)
-        residual = right.copy()
-        scaled = scale * residual
-        direction = scaled.copy()
-        size = residual @ scaled
-        enough = RESIDUAL**2 * size
-        for _ in range(MOST_STEPS):
-            if size <= enough:
-                break
-            image = self._times_complement(direction)
-            curved = direction @ image
-            # Rounding has used up all that there is.
-            if not curved > 0:
-                break
-            step = size / curved
-            solution += step * direction
-            residual -= step * image
-            scaled = scale * residual
-            before = size
-            size = residual @ scaled
-            direction *= size / before
-            direction += scaled
-        return solution
-
 
 def _beside(tables: list, rows: int) -> csr_array:
     """Return sparse tables side by side; of none a table without columns."""
     if not tables:
         return csr_array((rows, 0))
     return csr_array(hstack(tables, format="csr"))
+
+
+def pivoted_factor(matrix: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower Cholesky factor of some rows and columns of a matrix, and the numbers of those that it is of.
+
+    The diagonal is 1 or less. Where the matrix is singular, those that come last by their pivots have no part.
+    """
+    matrix = matrix[np.ix_(moving, moving)]
+    if not len(moving):
+        return matrix, moving
+    try:
+        factor = cholesky(matrix, lower=True, check_finite=False)
+        if (np.diagonal(factor) ** 2).min() > ROUNDING:
+            return factor, moving
+    except LinAlgError:
+        pass
+    factor, order, rank, _ = lapack.dpstrf(matrix, tol=ROUNDING, lower=1)
+    return np.tril(factor[:rank, :rank]), moving[order[:rank] - 1]
+
+
+def solve_factored(factor: np.ndarray, right: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return the solutions of right sides (n, k) with a matrix that is factorised after a division by units (n,)."""
+    if not len(unit):
+        return right
+    return cho_solve((factor, True), right / unit[:, None], check_finite=False) / unit[:, None]
