@@ -34,7 +34,7 @@ from .reports import report
 from .results.fit_result import FitResult, load
 from .results.inference import Inference, infer
 from .results.prediction import write
-from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
+from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton, NewtonSchur
 from .sources import Source, open
 from .store.store import Store
 
@@ -63,6 +63,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Newton",
+    "NewtonSchur",
     "Poisson",
     "Progress",
     "Quantile",

@@ -37,6 +37,8 @@ def band_of(matrix: csr_array, rounding: float) -> Band | None:
     None too where a pivot is no more than ``rounding``.
     """
     n = matrix.shape[0]
+    if not n:
+        return None
     order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
     place = np.empty(n, int)
     place[order] = np.arange(n)
