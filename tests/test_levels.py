@@ -32,7 +32,8 @@ def rows(loss="squared", levels=LEVELS, n=N, seed=0, chunk=230, connected=None, 
     if connected == "apart":
         codes[:, 1] -= (codes[:, 1] - codes[:, 0]) % 2
         codes[:, 1] %= levels[1]
-    x = rng.normal(size=(n, 2)) + [0.0, 30.0]
+    x = rng.normal(size=(n, 2))
+    x[:, 1] += 30.0
     z = x @ [0.7, -0.5] + 15.0 + 0.5 * rng.normal(size=levels[0])[codes[:, 0]]
     y = z + rng.normal(size=n)
     if loss == "logistic":
@@ -158,7 +159,7 @@ def test_several_outputs_of_a_squared_loss_are_each_fitted_as_alone():
 
 
 def separated_reference(codes, y, both_classes):
-    """Return which rows are left after levels with a single row, or targets of one kind, are left out again and again."""
+    """Return which rows are left, and which levels are not, one by one: those of a single row or one kind of targets."""
     kept = np.ones(len(y), bool)
     gone = set()
     while True:
@@ -287,7 +288,7 @@ def test_dense_rows_and_searches_are_refused_by_name():
     source, y = rows("logistic")
     with pytest.raises(InvalidArgumentError, match=r"NewtonSchur.*factors"):
         dask_gd.fit(written_out(source), y, solver="newton_schur")
-    with pytest.raises(InvalidArgumentError, match=r"NewtonSchur.*search"):
+    with pytest.raises(InvalidArgumentError, match=r"newton_schur.*search takes newton"):
         dask_gd.search(source, loss="logistic", alphas=[1e-3, 1e-2], folds=2, solver="newton_schur")
     wide, _ = rows(levels=(5000,))
     with pytest.raises(InvalidArgumentError, match="5,002 features"):

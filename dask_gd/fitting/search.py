@@ -357,8 +357,8 @@ def _solver(
             )
         solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
     chosen = as_solver(solver, loss, penalty, q)
-    # These take steps of their own on each partition, which tracks cannot share.
-    if chosen.name in ("admm", "local_sgd"):
+    # These have sums of their own in each partition, which tracks cannot share.
+    if chosen.name in ("admm", "local_sgd", "newton_schur"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )

@@ -80,7 +80,7 @@ def as_solver(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
     _check_needs(solver, there, penalty)
-    if isinstance(solver, NewtonSchur):
+    if isinstance(solver, NewtonSchur) and row_format is not None:
         refusal = _refusal_of_schur(loss, there, row_format, outputs)
         if refusal is not None:
             raise InvalidArgumentError(f"solver={solver!r} {refusal}; choose auto, newton or lbfgs.")
@@ -103,8 +103,8 @@ def _refusal_of_schur(
     """Return why `NewtonSchur` does not serve a loss, a penalty or rows, in words; None where it does."""
     if not has_parts(row_format):
         return (
-            f"eliminates the largest of 1 to {MOST_FACTORS} factors of a fit, beside at most {MOST_NUMBERS} columns of "
-            "numbers; these rows have others, or it is a search"
+            f"eliminates the largest of 1 to {MOST_FACTORS} factors, beside at most {MOST_NUMBERS} columns of numbers; "
+            "these rows have others"
         )
     if not _has_curvature(loss) or classes_of(loss) or not loss.smooth:
         return f"needs a loss of one prediction with a continuous curvature, which {loss!r} is not"
