@@ -87,7 +87,7 @@ def breakdown(
 ) -> dict[str, Callable[[], object]]:
     """The parts of the tasks' work, each over all the data on one thread."""
     groups = tuple((i,) for i in range(source.partitions))
-    work = Work(source.reader, AtQuery(query, LOSS, REQUEST), groups, key="floor")
+    work = Work(source.reader, AtQuery(query, LOSS, REQUEST), groups, key="floor", add=combine)
     x, y = read(path, codec, 0)
     w = query[:, 0, 0]
     stats = sums_of_rows(x, y[:, None], None, query, LOSS, REQUEST)

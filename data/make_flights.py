@@ -1,11 +1,12 @@
 """Make the flights example: which US flights arrive late, given distance, hour, weekday and airports?
 
-    python data/make_flights.py flights-3m.parquet         # data/flights.zarr: small, for tests
-    python data/make_flights.py flights-3m.parquet --full  # ./flights-full.zarr: 5.8 GB decoded
+    python data/make_flights.py flights-3m.parquet                 # data/flights.zarr: small, for tests
+    python data/make_flights.py flights-3m.parquet --full          # ./flights-full.zarr: 48 MB decoded
+    python data/make_flights.py flights-3m.parquet --full --dense  # and its dense rows: 5.8 GB decoded
 
-Both are Zarr v3 groups of three arrays over the same rows, in date order: X (dense float32 features), late
-(0 or 1) and delay (minutes). README.md describes them and says where to get the parquet file. Needs pandas
-and pyarrow (the extra `data`).
+These are Zarr v3 groups of arrays over the same rows, in date order: distance, the codes of hour, weekday, origin and
+destination, late (0 or 1) and delay (minutes), and X, the same features as dense float32 rows. README.md describes them
+and says where to get the parquet file. Needs pandas and pyarrow (the extra `data`).
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -29,10 +30,15 @@ CODECS = {
 }
 
 
+def busiest_first(codes: pd.Series) -> list[str]:
+    """All airports, busiest first."""
+    counts = codes.value_counts().to_dict()
+    return sorted(counts, key=lambda airport: (-counts[airport], airport))
+
+
 def airports(codes: pd.Series, top: int | None) -> list[str]:
     """The airports that get a column, busiest first: the `top` busiest, or (None) all but the busiest."""
-    counts = codes.value_counts().to_dict()
-    ranked = sorted(counts, key=lambda airport: (-counts[airport], airport))
+    ranked = busiest_first(codes)
     return ranked[1:] if top is None else ranked[:top]
 
 
@@ -52,9 +58,25 @@ def encode(flights: pd.DataFrame, top: int | None) -> tuple[list[str], np.ndarra
     return names, np.stack(ones, axis=1)
 
 
-def write(flights: pd.DataFrame, output: Path, top: int | None, chunk: int, codec: str) -> zarr.Array:
-    """Write the store, with X in chunks of `chunk` rows, and return X."""
-    names, ones = encode(flights, top)
+def codes_of(flights: pd.DataFrame) -> dict[str, tuple[list, np.ndarray]]:
+    """The levels of each factor, the reference first, and the code of each row's level."""
+    hours = [REFERENCE_HOUR, *(hour for hour in range(24) if hour != REFERENCE_HOUR)]
+    factors = {
+        "hour": (flights["date"].dt.hour, hours),
+        "weekday": (flights["date"].dt.day_of_week.map(dict(enumerate(WEEKDAYS))), WEEKDAYS),
+        "origin": (flights["origin"], busiest_first(flights["origin"])),
+        "destination": (flights["destination"], busiest_first(flights["destination"])),
+    }
+    return {
+        name: (levels, pd.Index(levels).get_indexer(values).astype("uint8"))
+        for name, (values, levels) in factors.items()
+    }
+
+
+def write(
+    flights: pd.DataFrame, output: Path, top: int | None, chunk: int, codes_chunk: int, codec: str, dense: bool
+) -> zarr.Group:
+    """Write the store, with X in chunks of `chunk` rows and codes in chunks of `codes_chunk`, and return it."""
     distance = flights["distance"].to_numpy() / 1000
     delay = flights["delay"].to_numpy()
 
@@ -65,6 +87,9 @@ def write(flights: pd.DataFrame, output: Path, top: int | None, chunk: int, code
             "title": "US flights, January to June 2001, and which of them arrived late",
             "source": "US Bureau of Transportation Statistics; flights-3m.parquet of npm vega-datasets 3.2.1",
             "licence": "US government reporting data (14 CFR Part 234), open",
+            "distance": "in thousands of miles",
+            "hour, weekday": "of departure, codes; the attribute levels has what they stand for",
+            "origin, destination": "airports, codes; the attribute levels has what they stand for",
             "X": "distance in thousands of miles, then 0/1 columns factor=level (hour, weekday of departure)",
             "late": f"1 where the flight arrived {LATE} minutes late or more, else 0",
             "delay": "delay on arrival in minutes, negative where early",
@@ -77,6 +102,24 @@ def write(flights: pd.DataFrame, output: Path, top: int | None, chunk: int, code
     for name, target in {"late": (delay >= LATE).astype("int8"), "delay": delay.astype("float32")}.items():
         group.create_array(name, data=target, chunks=(TARGET_CHUNK,), dimension_names=("row",), **options)
 
+    columns = {"distance": (None, distance.astype("float32")), **codes_of(flights)}
+    for name, (levels, values) in columns.items():
+        attributes = {} if levels is None else {"levels": levels}
+        group.create_array(
+            name, data=values, chunks=(codes_chunk,), dimension_names=("row",), attributes=attributes, **options
+        )
+    if dense:
+        write_dense(group, flights, top, chunk, distance, options)
+    else:
+        del group.attrs["X"]
+    return group
+
+
+def write_dense(
+    group: zarr.Group, flights: pd.DataFrame, top: int | None, chunk: int, distance: np.ndarray, options: dict
+) -> None:
+    """Write the features as dense rows."""
+    names, ones = encode(flights, top)
     X = group.create_array(
         "X",
         shape=(len(flights), len(names)),
@@ -94,28 +137,29 @@ def write(flights: pd.DataFrame, output: Path, top: int | None, chunk: int, code
         row, factor = np.nonzero(columns >= 0)
         block[row, columns[row, factor]] = 1
         X[rows] = block
-    return X
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("parquet", type=Path, help="flights-3m.parquet")
     parser.add_argument("--full", action="store_true", help="all flights and airports, not a sample")
+    parser.add_argument("--dense", action="store_true", help="with --full: the dense rows too, which the small one has")
     parser.add_argument("--output", type=Path, help="where to write (default: as above)")
     parser.add_argument("--codec", choices=CODECS, default="zstd", help="compression (default: %(default)s)")
     parser.add_argument("--rows", type=int, help="only the first so many of the rows")
     args = parser.parse_args()
 
     if args.full:
-        output, every, top, chunk = Path("flights-full.zarr"), 1, None, 5_000
+        output, every, top, chunk, codes_chunk = Path("flights-full.zarr"), 1, None, 5_000, 100_000
     else:
-        output, every, top, chunk = Path(__file__).with_name("flights.zarr"), 10, 40, 10_000
+        output, every, top, chunk, codes_chunk = Path(__file__).with_name("flights.zarr"), 10, 40, 10_000, 10_000
     output = args.output or output
     flights = pd.read_parquet(args.parquet).iloc[::every].iloc[: args.rows]
-    X = write(flights, output, top, chunk, args.codec)
+    group = write(flights, output, top, chunk, codes_chunk, args.codec, args.dense or not args.full)
 
     stored = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    print(f"{output}: X {X.shape}, chunks {X.chunks}, {X.nbytes / 1e6:.0f} MB; stored {stored / 1e6:.1f} MB")
+    decoded = sum(array.nbytes for _, array in group.arrays())
+    print(f"{output}: {len(flights):,} flights, {decoded / 1e6:.0f} MB; stored {stored / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_several_outputs_of_a_squared_loss_are_each_fitted_as_alone():
 
 
 def separated_reference(codes, y, both_classes):
-    """Return which rows are left, and which levels are not, one by one: those of a single row or one kind of targets."""
+    """Return which rows are left, and which levels are not, of a single row or one kind of targets."""
     kept = np.ones(len(y), bool)
     gone = set()
     while True:

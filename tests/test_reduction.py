@@ -46,8 +46,8 @@ def reduced(source, summation, groups=None, add=operator.add, **options):
     reader, blocks = source.tasks
     if groups is None:
         groups = tuple((i,) for i in range(source.partitions))
-    work = passes.Work(reader, summation, groups, key=f"{uuid.uuid4().hex[:8]}-1")
-    return passes.reduce_rows(work, blocks, add=add, name="gd-test", data="x", what="a test", **options)
+    work = passes.Work(reader, summation, groups, key=f"{uuid.uuid4().hex[:8]}-1", add=add)
+    return passes.reduce_rows(work, blocks, name="gd-test", data="x", what="a test", **options)
 
 
 def check_numbers(source, found):

@@ -204,6 +204,7 @@ class Differences(NamedTuple):
     dtype: np.dtype
     features: int
     block_rows = 48
+    cheap_gram = False
 
     @property
     def can_shift(self):

@@ -14,6 +14,7 @@ from ..model.losses import Loss
 from ..model.penalties import Penalty, penalises
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
+from ..sources.encoding import Encoding
 from .fit import fit
 from .fold_track import FoldTrack
 from .grid import PARAMETERS
@@ -64,6 +65,7 @@ class SearchResult:
     dropped: int = 0
     sample_dims: tuple[str, ...] | None = None
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
+    encoding: Encoding | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, tracks: list[FoldTrack], engine: SearchEngine, scoring: str) -> SearchResult:
@@ -96,6 +98,7 @@ class SearchResult:
             dropped=source.shape[0] - all_rows.rows,
             sample_dims=source.sample_dims,
             target_attrs=source.target_attrs,
+            encoding=source.x.encoding,
         )
 
     @property
@@ -309,6 +312,7 @@ class SearchResult:
             dropped=self.dropped,
             sample_dims=self.sample_dims,
             target_attrs=self.target_attrs,
+            encoding=self.encoding,
         )
 
 

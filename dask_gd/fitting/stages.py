@@ -134,7 +134,7 @@ def take_more_rows(track: FitState, rows: int) -> None:
         state,
         weights=weights,
         rounding=track.engine.rounding,
-        last=not track.samples,
+        last=not track.samples and not track.source.row_format.cheap_gram,
     )
     # The weights remain those whose loss is known, until the next pass.
     track.state = begun._replace(weights=state.weights)

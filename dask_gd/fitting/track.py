@@ -89,6 +89,7 @@ class Track:
                 loss=engine.smoothed,
                 p=engine.width,
                 own=found.own,
+                cheap_curvature=engine.source.row_format.cheap_gram,
             )
         finite = np.isfinite(at_query.loss) & np.isfinite(at_query.gradient).all(axis=(0, 1))
         return at_query, finite

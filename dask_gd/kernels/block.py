@@ -53,6 +53,11 @@ class RowFormat(Protocol):
         """The rows of a block: a constant of the format, as it decides the order of the sums."""
         ...
 
+    @property
+    def cheap_gram(self) -> bool:
+        """Whether ``X^T diag(h) X`` costs no more than reading the rows again, however many features there are."""
+        ...
+
     def nbytes(self, count: int) -> int:
         """Return the bytes of memory that this number of rows takes."""
         ...

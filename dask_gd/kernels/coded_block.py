@@ -235,6 +235,9 @@ class CodedGramSum:
 
     def add(self, block: CodedBlock, h: np.ndarray) -> None:
         """Add a block's."""
+        # Where an array that was unpickled has been among the factors, its dtype is equal to NumPy's and not the same
+        # object, and `np.add.at` then takes 40 times as long.
+        h = h.view(np.float64)
         weighted = block.numbers * h
         self.of_numbers += weighted @ block.numbers.T
         self.sums_of_numbers += weighted.sum(axis=1)

@@ -23,6 +23,8 @@ class CodedPartsSum:
 
     def add(self, block: CodedBlock, h: np.ndarray) -> None:
         """Add a block's, for h (n,) of 0 or more."""
+        # See `coded_block.CodedGramSum.add`: `np.add.at` is slow for a dtype that was unpickled.
+        h = h.view(np.float64)
         # The numbers among themselves, and with the constant.
         numbers = block.numbers
         weighted = numbers * h

@@ -16,7 +16,7 @@ import numpy as np
 from .block import BadValue, Memory
 from .coded_block import CodedWorkspace
 from .coded_parts import CodedPartsSum
-from .factors import CodedColumns
+from .factors import CodedColumns, Factor
 
 
 class CodedRows(CodedColumns):
@@ -27,6 +27,7 @@ class CodedRows(CodedColumns):
     """
 
     dtype = np.dtype(float)
+    cheap_gram = True
 
     @property
     def can_shift(self) -> np.ndarray:
@@ -70,15 +71,13 @@ class CodedRows(CodedColumns):
             values = self.column(rows, i)
             if factor is None:
                 is_bad = ~np.isfinite(values)
-                what = ""
             else:
                 is_bad = ~((values >= 0) & (values < factor.levels))
-                what = f"is no code of a level; codes are 0 to {factor.levels - 1}, and -1 where a value is missing"
             if not is_bad.any():
                 continue
             row = int(np.argmax(is_bad))
             if first is None or row < first.row:
-                first = BadValue(row, i, values[row].item(), what)
+                first = bad_value(row, i, values[row].item(), factor)
         return first
 
     def dense(self, rows: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -119,3 +118,13 @@ class CodedRows(CodedColumns):
         if weight is None:
             weight = np.ones(len(is_out))
         return np.where(is_out, 0.0, weight)
+
+
+def bad_value(row: int, column: int, value: float, factor: Factor | None) -> BadValue:
+    """Return a number that is not finite, or a code that is none; a missing code counts as NaN."""
+    if factor is None or np.isnan(value):
+        return BadValue(row, column, value)
+    if value == -1:
+        return BadValue(row, column, float("nan"))
+    why = f"is no code of a level; codes are 0 to {factor.levels - 1}, and -1 where a value is missing"
+    return BadValue(row, column, value, why)

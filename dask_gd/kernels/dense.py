@@ -17,6 +17,11 @@ class DenseRows(NamedTuple):
     features: int
 
     @property
+    def cheap_gram(self) -> bool:
+        """A gram costs as many gradients as there are features, or half as many."""
+        return False
+
+    @property
     def can_shift(self) -> np.ndarray:
         """All features can be shifted."""
         return np.ones(self.features, bool)

@@ -94,9 +94,9 @@ def evaluate(
         threads = threads_of(client, run)
         compare_versions(client, threads, run, ("zarr",) if reads_zarr(reader) else ())
 
-    # Small partitions share a task, where the sums of all of them fit into the memory of a single worker.
+    # Small partitions share a task, which adds up their sums as far as they are neighbours.
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
-    if blocks is None and len(partitions) * nbytes <= FAN_IN_BYTES:
+    if blocks is None:
         groups = group_into_tasks(source, partitions, sum(threads.values()))
 
     # Rows that a worker has kept are read there again.
@@ -108,19 +108,19 @@ def evaluate(
         if preferred:
             annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
 
-    work = Work(reader, AtQuery(query, loss, request), groups=groups, key=key, keep=keep_as)
+    work = Work(reader, AtQuery(query, loss, request), groups=groups, key=key, add=combine, keep=keep_as)
     # Dask advises against graphs that hold this much; here it is sent once.
     large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
     with dask.config.set(large):
         sums = reduce_rows(
             work,
             blocks,
-            add=combine,
             name="gd-gradient",
             data=source.x.name,
             what=f"pass {key}",
             run=run,
             width=fan_in(nbytes),
+            at_once=blocks is None and len(groups) * nbytes <= FAN_IN_BYTES,
             literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
             annotations=annotations,
         )

@@ -7,7 +7,6 @@ key carries the run and the step: Dask would otherwise hand back an old result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import dask
@@ -17,6 +16,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from ..sources.blocks import Blocks
+from .summation import added_up
 
 
 def sum_of_tasks(
@@ -25,6 +25,7 @@ def sum_of_tasks(
     work: Any,
     numbers: Sequence[int],
     blocks: Blocks | None,
+    count: int,
     width: int,
     literal: bool,
     at_once: bool,
@@ -39,7 +40,7 @@ def sum_of_tasks(
     key : str
         Names the pass.
     task : callable
-        Returns a list, with the sums of each of its partitions.
+        Returns a list with the sums of its partitions, as `summation.Subtree`.
     work : Any
         The part that all tasks have in common. It is a node of the graph, which each worker gets once, or with
         ``literal`` a part of every task.
@@ -47,10 +48,12 @@ def sum_of_tasks(
         Of the tasks; with ``blocks`` those of the partitions.
     blocks : Blocks or None
         Values that the tasks do not read but are given.
+    count : int
+        The number of partitions, of all tasks.
     width : int
-        How many sums are added up at a time, in the order of the tasks.
+        Of how many tasks the sums are added up at a time.
     at_once : bool
-        Add up in a single task, in the same order.
+        Add up in a single task.
     annotations : dict
         Dask's, for these tasks, beside those that hold where this is called.
     add : callable
@@ -78,7 +81,9 @@ def sum_of_tasks(
         if blocks is not None:
             node = blocks.nodes[number]
         parts[of_tasks, i] = Task((of_tasks, i), task, work_node, i, node)
-    sums, root = tree(list(parts), key, width, at_once, add)
+    if at_once:
+        width = max(2, len(parts))
+    sums, root = tree(list(parts), key, count, width, add)
 
     # Annotations are the tasks' alone, so that these have a layer of their own.
     of_blocks = f"gd-blocks-{key}"
@@ -100,33 +105,26 @@ def sum_of_tasks(
 def tree(
     level: list[Key],
     key: str,
+    count: int,
     width: int,
-    at_once: bool,
     add: Callable,
 ) -> tuple[dict[Key, GraphNode], Key]:
-    """Return the nodes that add up sums, ``width`` at a time in their order, and the key of the last of them."""
+    """Return the nodes that add up sums, those of ``width`` nodes at a time, and the key of the last of them."""
     nodes: dict[Key, GraphNode] = {}
     depth = 0
-    # Once also over a single task, whose partitions' sums are still apart.
+    # Once also over a single task, whose partitions' sums may still be apart.
     while len(level) > 1 or depth == 0:
-        size = width
-        if at_once:
-            size = len(level)
         above: list[Key] = []
-        for i in range(0, len(level), size):
-            root = (f"gd-sum-{key}-{depth}", i // size)
-            parts = List(*(TaskRef(part) for part in level[i : i + size]))
-            nodes[root] = Task(root, add_up, parts, width, add)
+        for i in range(0, len(level), width):
+            root = (f"gd-sum-{key}-{depth}", i // width)
+            parts = List(*(TaskRef(part) for part in level[i : i + width]))
+            nodes[root] = Task(root, add_up, parts, count, add)
             above.append(root)
         level = above
         depth += 1
     return nodes, level[0]
 
 
-def add_up(parts: list[list], width: int, add: Callable) -> list:
-    """Return the sums of partitions, added up ``width`` at a time, left to right."""
-    level = [total for part in parts for total in part]
-    while len(level) > 1:
-        runs = [level[i : i + width] for i in range(0, len(level), width)]
-        level = [reduce(add, run) for run in runs]
-    return level
+def add_up(parts: list[list], count: int, add: Callable) -> list:
+    """Return the sums of partitions, added up as far as they are neighbours in the tree over all of them."""
+    return added_up((subtree for part in parts for subtree in part), count, add)

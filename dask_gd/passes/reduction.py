@@ -30,12 +30,12 @@ def reduce_rows(
     work: Work,
     blocks: Blocks | None,
     *,
-    add: Callable,
     name: str,
     data: str,
     what: str,
     run: str = "",
     width: int = FAN_IN,
+    at_once: bool = False,
     literal: bool = True,
     annotations: dict[str, Any] | None = None,
 ) -> Any:
@@ -44,19 +44,17 @@ def reduce_rows(
     Parameters
     ----------
     work : Work
-        The rows and the function that sums over a partition. Its groups may have several partitions where no blocks
-        are given; their order is that of the sums.
+        The rows, the function that sums over a partition, and the function that adds up the sums of two. Its groups
+        may have several partitions where no blocks are given.
     blocks : Blocks or None
         Values that the tasks do not read but are given.
-    add : callable
-        Adds up the sums of two partitions.
     name : str
         Of the tasks, on Dask's dashboard.
     data, what : str
         Of the features and of the pass, for messages.
     run : str
         The fit or search whose span the tasks belong to, see `passes_of`.
-    width, literal, annotations
+    width, at_once, literal, annotations
         See `sum_of_tasks`.
 
     Raises
@@ -75,16 +73,17 @@ def reduce_rows(
         work=work,
         numbers=[group[0] for group in groups],
         blocks=blocks,
+        count=partitions,
         width=width,
         literal=literal,
-        at_once=len(groups) < partitions,
+        at_once=at_once,
         annotations=annotations or {},
-        add=add,
+        add=work.add,
         name=name,
     )
     try:
         with dask.annotate(**_spans.get(run, {})):
-            [[sums]] = compute(
+            [[subtree]] = compute(
                 total,
                 run=run,
                 what=what,
@@ -93,7 +92,7 @@ def reduce_rows(
             )
     finally:
         del _running[work.key]
-    return sums
+    return subtree.sums
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from ..sources.cache import cache
 from ..sources.column import TaskColumn
 from ..worker_env import keep_pages, one_blas_thread, relieve
 from .checks import check
+from .summation import Subtree, added_up
 
 #: The passes that this process has asked for: the number of tasks, and an entry for each task that has ended in it.
 _running: dict[str, tuple[int, list[None]]] = {}
@@ -54,14 +55,21 @@ class Work(NamedTuple):
     groups: tuple[tuple[int, ...], ...]
     #: Names the pass.
     key: str
+    #: Adds up the sums of two partitions.
+    add: Callable[[Any, Any], Any]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None = None
 
 
 def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
-    """Return the sums over each partition of a group, whose rows are read a few chunks at a time: the task."""
+    """Return the sums over the partitions of a group, whose rows are read a few chunks at a time: the task.
+
+    They are `Subtree`, as few as the group's part of the tree over all partitions has.
+    """
     reader = work.reader
-    sums = []
+    count = sum(map(len, work.groups))
+    position = sum(map(len, work.groups[:number]))
+    sums: list[Subtree] = []
     keep_pages()
     # A value that overflows or is undefined shows in the sums, and checks of these say it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
@@ -69,7 +77,9 @@ def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
     with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of_group) as windows:
         for partition, windows_of_partition in groupby(windows, itemgetter(0)):
             rows = PartitionRows(partition, windows_of_partition, reader, blocks)
-            sums.append(work.summation(rows))
+            of_partition = Subtree(0, position, work.summation(rows))
+            sums = added_up([*sums, of_partition], count, work.add)
+            position += 1
     # The worker's memory is given back before the next task. Dask counts memory that is kept as used, and may pause
     # the worker for it.
     if work.keep is not None:

@@ -212,13 +212,14 @@ def one_pass(
     # Tasks read stored columns themselves, and are given the blocks of others.
     reader, blocks = task_input(columns, bounds, x.row_format(x.dtype))
     each_alone = tuple((i,) for i in range(len(bounds) - 1))
-    work = passes.Work(reader, partial(summed, summary=summary, add=add), each_alone, uuid.uuid4().hex)
+    summation = partial(summed, summary=summary, add=add)
+    work = passes.Work(reader, summation, each_alone, key=uuid.uuid4().hex, add=add)
     # Rows in memory are not sent to a cluster.
     settings = {}
     if x.memory is not None:
         settings = {"scheduler": "threads"}
     with dask.config.set(settings):
-        return passes.reduce_rows(work, blocks, add=add, name="gd-rows", data=x.name, what="a pass over X")
+        return passes.reduce_rows(work, blocks, name="gd-rows", data=x.name, what="a pass over X")
 
 
 def summed(rows_of_partition: passes.PartitionRows, summary: Callable, add: Callable) -> Any:

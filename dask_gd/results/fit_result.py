@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -14,11 +13,13 @@ from ..errors import InvalidArgumentError, NotFittedError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
-from ..sources.columns import as_rows, check_stored, feature_names_of
+from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
+from ..sources.encoding import Encoding, encoding_of
 from ..sources.kinds import product_dtype
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
+from .features import check_features, features_of_array, features_of_source, linear_of_codes, offset_array
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class FitResult:
     roles : dict
         The columns beside the features, by argument of `fit` ("target", "sample_weight", "offset"): the names of the
         variables for a Dataset, else True.
+    encoding : Encoding or None
+        The columns of numbers and codes that the features stand for, with the levels of each; None where the features
+        are columns themselves.
     smoothing : tuple of float, or None
         For a quantile without a ``smoothing`` of its own: the width, for each output, over which the corner of the
         loss was rounded at the end.
@@ -76,6 +80,7 @@ class FitResult:
     dropped: int = 0
     sample_dims: tuple[str, ...] | None = None
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
+    encoding: Encoding | None = field(default=None, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
     dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
@@ -143,10 +148,10 @@ class FitResult:
             return self._predict_dataarray(x)
         # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
-            array, names = _features_of_source(x)
+            array, names = features_of_source(x, self.encoding)
         else:
             names = feature_names_of(x)
-            array = _features_of_array(x)
+            array = features_of_array(x)
         self._check_features(array, names)
         if isinstance(array, np.ndarray):
             return self._mean(array)
@@ -205,7 +210,7 @@ class FitResult:
             if isinstance(offset, str):
                 offset = data[offset]
         else:
-            offset = _offset_array(offset, x, z)
+            offset = offset_array(offset, x, z)
         return self.loss.inverse_link(z + offset).astype(z.dtype)
 
     def _predict_dataarray(self, x: xr.DataArray) -> xr.DataArray:
@@ -243,57 +248,26 @@ class FitResult:
 
     def _mean(self, block: np.ndarray) -> np.ndarray:
         """Return the mean of the target for the rows of a block."""
-        z = linear(block, self.weights.values, self.intercept.values)
+        weights = self.weights.values
+        intercept = self.intercept.values
+        if self.encoding is None:
+            z = linear(block, weights, intercept)
+        else:
+            z = linear_of_codes(self.encoding, block, weights, intercept)
         prediction = self.loss.inverse_link(z)
         return prediction.astype(product_dtype(block.dtype), copy=False)
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""
-        p = self.weights.shape[0]
-        if x.ndim != 2 or x.shape[1] != p:
-            raise InvalidArgumentError(f"predict(x): x must have shape (rows, {p}), as in the fit; it has {x.shape}.")
-        # The names, where both have them.
-        if names is not None and "feature" in self.weights.coords:
-            fitted = tuple(self.weights.coords["feature"].values.tolist())
-            if names != fitted:
-                i = next(i for i in range(p) if names[i] != fitted[i])
-                raise InvalidArgumentError(
-                    f"predict(x): feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
-                    "select and order the features as in the fit."
-                )
-
-
-def _features_of_source(source: Source) -> tuple[Any, tuple | None]:
-    """Return the features of a Source as an array, and their names if they have any."""
-    return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), source.feature_names
-
-
-def _features_of_array(x: Any) -> Any:
-    """Return the features as a NumPy array if they are in memory, else as a Dask array."""
-    rows = as_rows(x, "x", lengths=False)
-    check_stored(rows, "error", 0, rows.shape[0])
-    if rows.memory is None:
-        return rows.lazy_rows(0, rows.shape[0])
-    return rows.memory
-
-
-def _offset_array(offset: Any, x: Any, z: Any) -> Any:
-    """Return the offset as an array that can be added to the linear predictions z of the rows x."""
-    # As lazy as the predictions.
-    if offset.memory is None or isinstance(z, da.Array):
-        bounds = x.bounds if isinstance(x, Source) else (0, offset.shape[0])
-        array = offset.lazy_rows(bounds[0], bounds[-1])
-    else:
-        array = offset.memory
-    # Sizes that are unknown are NaN.
-    known = not np.isnan([*array.shape, z.shape[0]]).any()
-    if known and array.shape != z.shape[:1]:
-        raise InvalidArgumentError(
-            f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {array.shape}; one for each row."
-        )
-    if z.ndim != 1:
-        array = array[:, None]
-    return array
+        fitted = None
+        if self.encoding is not None:
+            fitted = tuple(column.name for column in self.encoding.columns)
+            width = len(fitted)
+        else:
+            width = self.weights.shape[0]
+            if "feature" in self.weights.coords:
+                fitted = tuple(self.weights.coords["feature"].values.tolist())
+        check_features(x, width, names, fitted)
 
 
 def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
@@ -325,6 +299,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     sample_dims = run.get("sample_dims")
     if sample_dims is not None:
         sample_dims = tuple(sample_dims)
+    encoding = run.get("encoding")
+    if encoding is not None:
+        encoding = encoding_of(encoding)
     smoothing = None
     if "smoothing/widths" in arrays:
         smoothing = tuple(arrays["smoothing/widths"][1].tolist())
@@ -340,6 +317,7 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         dropped=dropped,
         sample_dims=sample_dims,
         target_attrs=run.get("target_attrs", {}),
+        encoding=encoding,
         roles=run.get("roles", {}),
         smoothing=smoothing,
         dropped_levels=dropped_levels,

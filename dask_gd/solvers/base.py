@@ -47,7 +47,8 @@ class Solver(Protocol):
 
         The solver goes on to more rows when the next step, taken without a pass, promises no more than the sample's
         share of the loss. Its State then has ``promise`` (1,), the decrease that the next step promises, and
-        ``carry(state, weights, rounding, last) -> State`` begins again on more rows, or, if ``last``, on all.
+        ``carry(state, weights, rounding, last) -> State`` begins again on more rows. With ``last`` these are all rows,
+        and the curvature of fewer may serve, where to compute it costs more than to read them again.
         """
         ...
 

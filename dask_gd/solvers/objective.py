@@ -32,6 +32,7 @@ class Objective(NamedTuple):
     features: int  # parameters that are no intercepts, which come last
     quadratic: bool  # J without its nonsmooth part
     own: Any = None  # the sums of the kernel that the solver asked for, see `own_steps` and `least_squares`
+    cheap_curvature: bool = False  # the curvature costs no more than reading the rows again
 
 
 def objective(
@@ -41,6 +42,7 @@ def objective(
     loss: Loss,
     p: int,
     own: Any = None,
+    cheap_curvature: bool = False,
 ) -> Objective:
     """Divide the sums once and add the penalty to the first p rows, the coefficients.
 
@@ -86,6 +88,7 @@ def objective(
         features=p,
         quadratic=loss.quadratic,
         own=own,
+        cheap_curvature=cheap_curvature,
     )
 
 

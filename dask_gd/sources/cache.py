@@ -13,6 +13,7 @@ import mmap
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,9 +32,17 @@ IDLE = 60.0
 class Kept:
     """Rows that are kept, with the pass and the time of their last use."""
 
-    rows: np.ndarray
+    #: An array, or a tuple of arrays.
+    rows: Any
     step: int
     used: float
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the rows."""
+        if isinstance(self.rows, tuple):
+            return sum(array.nbytes for array in self.rows)
+        return self.rows.nbytes
 
 
 class Cache:
@@ -44,7 +53,7 @@ class Cache:
         self.lock = threading.Lock()
         self.timer: threading.Timer | None = None
 
-    def get(self, run: str, step: int, key: tuple) -> np.ndarray | None:
+    def get(self, run: str, step: int, key: tuple) -> Any:
         """Return the rows kept under this key, or None."""
         kept = self.kept.get((run, *key))
         if kept is None:
@@ -76,7 +85,7 @@ class Cache:
             if excess > 0:
                 stale = [key for key, kept in self.kept.items() if key[0] == run and kept.step < step - 1]
                 for key in stale:
-                    excess -= self.kept.pop(key).rows.nbytes
+                    excess -= self.kept.pop(key).nbytes
             if excess > 0:
                 return None
             return _mapped(shape, dtype)
@@ -86,7 +95,7 @@ class Cache:
         run: str,
         step: int,
         key: tuple,
-        rows: np.ndarray,
+        rows: Any,
     ) -> None:
         """Keep rows that were read into memory from `room`."""
         with self.lock:

@@ -6,7 +6,7 @@ The protocols of a column are here, so that no other module needs to know which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import dask.array as da
@@ -15,6 +15,10 @@ import xarray as xr
 
 from ..kernels.block import RowFormat
 from ..kernels.dense import DenseRows
+from .encoding import Encoding
+
+#: Gives memory of a shape and a dtype in which rows may stay; None where there is none left.
+Room = Callable[[tuple[int, ...], np.dtype], np.ndarray | None]
 
 
 class TaskColumn(Protocol):
@@ -49,8 +53,19 @@ class TaskColumn(Protocol):
         """Yield the windows, rows that are read at a time, that ``start`` to ``stop`` are cut into."""
         ...
 
-    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return rows, in ``out`` if it is given; else they are valid until this thread next reads the same role."""
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows, as they are read."""
+        ...
+
+    def room(self, rows: int, memory: Room) -> Any:
+        """Return memory for this number of rows, which `read` takes as ``out``; None where ``memory`` has none."""
+        ...
+
+    def read(self, start: int, stop: int, out: Any = None) -> Any:
+        """Return rows, in ``out`` if it is given; else they are valid until this thread next reads the same role.
+
+        They are an array, or what the column's row format takes in its place.
+        """
         ...
 
     def where(self, row: int, column: int = 0) -> str:
@@ -111,6 +126,16 @@ class Column(Protocol):
 
     def row_format(self, dtype: np.dtype) -> RowFormat:
         """Return how tasks have its rows where they are the features, and products are taken in this dtype."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The columns of numbers and codes that it reads; None where it reads the features themselves."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Column, ...]:
+        """The columns that it is made of, itself if it is not made of others."""
         ...
 
     # The layout of the rows in chunks and partitions.
@@ -243,6 +268,10 @@ class ArrayColumn:
         raise NotImplementedError
 
     @property
+    def dtype(self) -> np.dtype:
+        raise NotImplementedError
+
+    @property
     def sample_dims(self) -> tuple[str, ...] | None:
         return None
 
@@ -269,6 +298,18 @@ class ArrayColumn:
     @property
     def stored(self) -> Any:
         return None
+
+    @property
+    def encoding(self) -> Encoding | None:
+        return None
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self,)
+
+    def room(self, rows: int, memory: Room) -> Any:
+        """Return memory for rows of an array."""
+        return memory((rows, *self.shape[1:]), self.dtype)
 
     def layout(self, bounds: tuple[int, ...]) -> tuple:
         return bounds

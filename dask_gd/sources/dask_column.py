@@ -170,6 +170,13 @@ class BoundRows:
     def dtype(self) -> np.dtype:
         return self.block.dtype
 
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows."""
+        return rows * self.block.nbytes // max(1, len(self.block))
+
+    def room(self, rows: int, memory: Any) -> None:
+        """Return nothing: the rows are in memory."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.block.shape

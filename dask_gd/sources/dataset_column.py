@@ -91,6 +91,14 @@ class DatasetColumn:
         return None
 
     @property
+    def encoding(self) -> None:
+        return None
+
+    @property
+    def parts(self) -> tuple[DatasetColumn, ...]:
+        return (self,)
+
+    @property
     def sample_dims(self) -> tuple[str, ...]:
         return self.fields.dims
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .chunk_files import thread_buffer
+from .column import Room
 from .packing import Packing
 from .zarr_column import READ_BYTES, READ_ROWS
 
@@ -108,6 +109,14 @@ class BoundFields:
     def shape(self) -> tuple[int, ...]:
         """The shape of the rows of the partition."""
         return prod(self.box), len(self.pieces)
+
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows."""
+        return rows * len(self.pieces) * self.dtype.itemsize
+
+    def room(self, rows: int, memory: Room) -> Any:
+        """Return memory for this number of rows."""
+        return memory((rows, len(self.pieces)), self.dtype)
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return the rows ``start`` to ``stop``, valid until this thread next reads the same role, or in ``out``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .metadata import named_array, understood
 from .source import Source
+from .table import table_of
+from .table_column import TableColumn
 
 
 def open(
     path: str | os.PathLike | zarr.Group | xr.Dataset,
     *,
-    x: str | None = None,
+    x: str | Sequence[str] | None = None,
     y: str | None = None,
     features: Any = None,
     target: Any = None,
@@ -30,14 +33,19 @@ def open(
     offset: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
+    drop: str | None = None,
 ) -> Source:
     """Open the arrays of a Zarr group, or the variables of an xarray Dataset, as a source of rows.
 
     Parameters
     ----------
     path : path, URL, zarr.Group or xarray.Dataset
-    x, y, sample_weight, offset : str
-        Names of the arrays in the group: features (n, p), targets (n,) or (n, k), row weights (n,), offsets (n,).
+    x : str or list of str
+        The name of an array of features (n, p) in the group, or of columns of numbers and codes of levels in the order
+        of the features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never
+        written out. `sources.table` says how codes and levels are stored.
+    y, sample_weight, offset : str
+        Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,).
     features, target, sample_dims, sample_weight, offset
         Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
     rows : slice
@@ -45,11 +53,14 @@ def open(
     missing : {"error", "fill"}
         What to do about a chunk that is not in the store: refuse, or take it as the array's fill value, which is right
         where the writer dropped chunks that hold nothing else.
+    drop : {None, "first"}
+        Whether the first level of each column of codes has a feature, or is the reference that the others are compared
+        with. Without a penalty, an intercept and the features of all levels are not determined.
 
     Returns
     -------
     Source
-        Features are named by ``x``'s attribute ``feature_names``, where it has one.
+        Features are named by ``x``'s attribute ``feature_names``, where it has one; those of levels ``column=level``.
 
     Raises
     ------
@@ -68,10 +79,10 @@ def open(
     """
     # A Dataset's variables are named by other arguments than a group's arrays.
     if isinstance(path, xr.Dataset):
-        if (x, y, rows, missing) != (None, None, slice(None), "error"):
+        if (x, y, rows, missing, drop) != (None, None, slice(None), "error", None):
             raise InvalidArgumentError(
-                "x, y, rows and missing are for Zarr groups; of a Dataset give features, target and sample_dims, and "
-                "select with dataset.isel(...)."
+                "x, y, rows, missing and drop are for Zarr groups; of a Dataset give features, target and sample_dims, "
+                "and select with dataset.isel(...)."
             )
         return dataset_source(
             path,
@@ -96,8 +107,12 @@ def open(
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     # Arrays that were named must be there.
-    names = {"x": x, "y": y, "sample_weight": sample_weight, "offset": offset}
-    arrays: dict[str, Any] = {}
+    table = table_of(group, x, path, drop, missing)
+    names = {"y": y, "sample_weight": sample_weight, "offset": offset}
+    arrays: dict[str, Any] = {"x": table}
+    if table is None:
+        assert isinstance(x, str)
+        arrays["x"] = named_array(group, "x", x, path)
     for argument, name in names.items():
         if name is not None:
             arrays[argument] = named_array(group, argument, name, path)
@@ -208,7 +223,10 @@ def make_source(
 ) -> Source:
     """Check shapes and dtypes, align the columns and fix the partitions."""
     # Names and labels, which arrays of numbers no longer have.
-    names = feature_names_of(x)
+    if isinstance(x, TableColumn):
+        names: tuple | None = x.encoding.feature_names
+    else:
+        names = feature_names_of(x)
     output_names = None
     check_coordinates(x=x, y=y, sample_weight=sample_weight, offset=offset)
     is_labelled = isinstance(y, xr.DataArray) or hasattr(y, "columns")
@@ -224,7 +242,9 @@ def make_source(
     }
     columns: dict[str, Column] = {}
     for role, (argument, values) in arguments.items():
-        if values is not None or role in ("x", "y"):
+        if isinstance(values, TableColumn):
+            columns[role] = values
+        elif values is not None or role in ("x", "y"):
             columns[role] = as_rows(values, argument, missing)
     rows_of_x = columns["x"].shape[0]
     check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))

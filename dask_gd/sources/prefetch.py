@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from typing import Any
 
 import numpy as np
 
+from ..kernels.block import Memory
 from .chunk_files import thread_buffer
 from .column import TaskColumn
 from .zarr_column import AHEAD_BYTES
@@ -29,14 +32,13 @@ class Ahead:
         self.waiting: deque[tuple[tuple[int, int], Future]] = deque()
 
         # As many at once as the store answers together, and memory allows.
-        row_bytes = int(np.prod(column.shape[1:])) * column.dtype.itemsize
         lengths = (stop - start for start, stop in spans)
-        largest = max(lengths, default=1) * row_bytes
+        largest = max(1, column.nbytes(max(lengths, default=1)))
         fitting = max(1, AHEAD_BYTES // largest)
         self.count = min(column.ahead, fitting)
         self.pool = ThreadPoolExecutor(self.count)
 
-    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, start: int, stop: int, out: Any = None) -> Any:
         """Return rows, as `ZarrColumn.read` does."""
         # Spans that were passed over are waited for, so that their memory can be used again.
         self._ask()
@@ -50,7 +52,11 @@ class Ahead:
         self._ask()
         if out is None:
             return rows
-        np.copyto(out, rows)
+        if isinstance(out, tuple):
+            for of_part, values in zip(out, rows, strict=True):
+                np.copyto(of_part, values)
+        else:
+            np.copyto(out, rows)
         return out
 
     def _ask(self) -> None:
@@ -58,14 +64,13 @@ class Ahead:
         column = self.column
         while self.left and len(self.waiting) < self.count:
             number, (start, stop) = self.left.popleft()
-            shape = (stop - start, *column.shape[1:])
             # A buffer more than there are spans on their way: the last rows returned are still in use.
             buffer = number % (self.count + 1)
-            memory = thread_buffer(f"{column.role} {buffer}", shape, column.dtype)
+            memory = column.room(stop - start, _buffers(f"{column.role} {buffer}"))
             rows = self.pool.submit(column.read, start, stop, memory)
             self.waiting.append(((start, stop), rows))
 
-    def _next(self) -> np.ndarray:
+    def _next(self) -> Any:
         """Return the rows of the oldest span on its way."""
         _, rows = self.waiting.popleft()
         return rows.result()
@@ -75,3 +80,13 @@ class Ahead:
 
     def __exit__(self, *error: object) -> None:
         self.pool.shutdown(cancel_futures=True)
+
+
+def _buffers(name: str) -> Memory:
+    """Return what gives this thread's memory, other memory at each call."""
+    numbers = count()
+
+    def memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return thread_buffer(f"{name} {next(numbers)}", shape, dtype)
+
+    return memory

@@ -243,8 +243,7 @@ def _kept(
     rows = cache.get(run, step, key)
     if rows is None:
         # Rows to keep are read where they stay, and all else into the thread's buffer.
-        shape = (stop - start, *x.shape[1:])
-        room = cache.room(run, step, shape, x.dtype)
+        room = x.room(stop - start, partial(cache.room, run, step))
         rows = read(start, stop, out=room)
         if room is not None:
             cache.put(run, step, key, room)

@@ -70,7 +70,8 @@ class Stamps:
         self.passes = 0
 
         # A store that does not answer cannot be compared; reading it will name the fault.
-        columns = [column for column in source.columns if column.stored is not None]
+        parts = [part for column in source.columns for part in column.parts]
+        columns = [part for part in parts if part.stored is not None]
         forget_listings(columns)
         for column in columns:
             try:

@@ -55,6 +55,9 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     for name in ("fit_intercept", "penalised"):
         require(isinstance(fields.get(name), bool), f"{name} is neither true nor false")
     _check_loss(fields.get("loss"))
+    encoding = fields.get("encoding")
+    is_encoding = encoding is None or (isinstance(encoding, list) and all(isinstance(each, dict) for each in encoding))
+    require(is_encoding, "its encoding is no list of columns")
     sample_dims = fields.get("sample_dims")
     attrs = fields.get("target_attrs", {})
     require(sample_dims is None or texts(sample_dims), "its sample_dims are no names")

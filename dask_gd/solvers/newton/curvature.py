@@ -113,7 +113,7 @@ def serves_again(state: NewtonState, before: NewtonState, objective: Objective) 
     """
     q = len(state.weights)
     is_flat = state.promise[0] <= FLAT * abs(state.loss[0])
-    if is_cheap(q) or not is_flat:
+    if is_cheap(q) or objective.cheap_curvature or not is_flat:
         return False
     is_first = np.isinf(before.loss[0])
     if is_first or objective.curvature is not None:

@@ -32,8 +32,8 @@ DENSE = 4096
 FEW_STEPS = 100
 MOST_STEPS = 5000
 
-#: Products of two entries in the rows of C, for each entry, up to which a sparse complement is formed to see whether it is
-#: a band: it costs some tens of steps of conjugate gradients.
+#: Products of two entries in the rows of C, for each entry, up to which a sparse complement is formed to see whether it
+#: is a band, at the cost of some tens of steps of conjugate gradients.
 FEW_PRODUCTS = 8
 
 #: Pivots of the complement, its diagonal before the elimination scaled to 1, that are rounding.

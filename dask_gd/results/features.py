@@ -1,0 +1,143 @@
+"""The features of rows that a fit is to predict: as arrays, checked, and multiplied with the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..errors import DataError, InvalidArgumentError
+from ..sources import Source
+from ..sources.columns import as_rows, check_stored
+from ..sources.encoding import Encoding, FactorColumn
+
+
+def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, tuple | None]:
+    """Return the features of a Source as an array, codes as codes, and the names of its columns if they have any.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If codes do not stand for the levels that they stood for in the fit.
+    """
+    names = source.feature_names
+    of_source = source.x.encoding
+    if (encoding is None) != (of_source is None):
+        has = {True: "columns of codes", False: "the features themselves"}
+        raise InvalidArgumentError(
+            f"predict(x): the fit had {has[encoding is not None]}, this source has {has[of_source is not None]}."
+        )
+    if encoding is not None and of_source is not None:
+        check_encoding(of_source, encoding)
+        names = tuple(column.name for column in of_source.columns)
+    return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
+
+
+def check_encoding(encoding: Encoding, fitted: Encoding) -> None:
+    """Refuse columns whose codes stand for other levels than in the fit."""
+    pairs = zip(encoding.columns, fitted.columns, strict=False)
+    for own, of_fit in pairs:
+        own_levels = getattr(own, "levels", None)
+        levels = getattr(of_fit, "levels", None)
+        if own_levels == levels:
+            continue
+        found = described(own_levels)
+        raise InvalidArgumentError(
+            f"predict(x): column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
+            f"{first_difference(own_levels, levels)}. Codes must be those of the fit: see run.encoding."
+        )
+
+
+def described(levels: tuple | None) -> str:
+    """Return what a column of these levels has, in words."""
+    if levels is None:
+        return "numbers"
+    return f"{len(levels)} levels"
+
+
+def first_difference(levels: tuple | None, fitted: tuple | None) -> str:
+    """Return the first code with another level than in the fit, in words; nothing if there is none."""
+    for code, (level, of_fit) in enumerate(zip(levels or (), fitted or (), strict=False)):
+        if level != of_fit:
+            return f", and code {code} is {level!r} where it was {of_fit!r}"
+    return ""
+
+
+def features_of_array(x: Any) -> Any:
+    """Return the features as a NumPy array if they are in memory, else as a Dask array."""
+    rows = as_rows(x, "x", lengths=False)
+    check_stored(rows, "error", 0, rows.shape[0])
+    if rows.memory is None:
+        return rows.lazy_rows(0, rows.shape[0])
+    return rows.memory
+
+
+def check_features(x: Any, width: int, names: tuple | None, fitted: tuple | None) -> None:
+    """Refuse columns whose number is not that of the fit, or whose names are others, where both have names."""
+    if x.ndim != 2 or x.shape[1] != width:
+        raise InvalidArgumentError(f"predict(x): x must have shape (rows, {width}), as in the fit; it has {x.shape}.")
+    if names is None or fitted is None or names == fitted:
+        return
+    i = next(i for i in range(width) if names[i] != fitted[i])
+    raise InvalidArgumentError(
+        f"predict(x): feature {i} is named {names[i]!r} but the fit had {fitted[i]!r} there; "
+        "select and order the features as in the fit."
+    )
+
+
+def linear_of_codes(encoding: Encoding, block: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
+    """Return ``x w + b`` for rows (n, columns) of numbers and codes: (n, k), or (n,) for weights (p,).
+
+    It is NaN where a value is missing.
+
+    Raises
+    ------
+    DataError
+        Naming the column, for a code that stands for no level.
+    """
+    row_format = encoding.row_format
+    check_codes(encoding, block)
+    rows = row_format.cast(block, np.empty)
+    workspace = row_format.workspace(None)
+    prepared = workspace.weights(weights.reshape(len(weights), -1))
+    predictions = np.empty((len(block), *weights.shape[1:]))
+    for start in range(0, len(block), row_format.block_rows):
+        part = slice(start, start + row_format.block_rows)
+        product = workspace.block(row_format.take(rows, part)).times(prepared)
+        predictions[part] = product.reshape(-1, *weights.shape[1:]) + constant
+    return predictions
+
+
+def check_codes(encoding: Encoding, block: np.ndarray) -> None:
+    """Refuse codes that stand for no level; a missing one is NaN, or -1."""
+    for i, column in enumerate(encoding.columns):
+        if not isinstance(column, FactorColumn):
+            continue
+        codes = block[:, i]
+        with np.errstate(invalid="ignore"):
+            is_bad = (codes < -1) | (codes >= len(column.levels)) | (codes != np.trunc(codes)) & ~np.isnan(codes)
+        if is_bad.any():
+            raise DataError(
+                f"predict(x): {codes[is_bad][0]:g} in column {column.name!r} is no code of a level; the fit had "
+                f"{len(column.levels)} levels, codes 0 to {len(column.levels) - 1}, and -1 stands for a missing value."
+            )
+
+
+def offset_array(offset: Any, x: Any, z: Any) -> Any:
+    """Return the offset as an array that can be added to the linear predictions z of the rows x."""
+    # As lazy as the predictions.
+    if offset.memory is None or isinstance(z, da.Array):
+        bounds = x.bounds if isinstance(x, Source) else (0, offset.shape[0])
+        array = offset.lazy_rows(bounds[0], bounds[-1])
+    else:
+        array = offset.memory
+    # Sizes that are unknown are NaN.
+    known = not np.isnan([*array.shape, z.shape[0]]).any()
+    if known and array.shape != z.shape[:1]:
+        raise InvalidArgumentError(
+            f"predict(x, offset): x has {z.shape[0]} rows, offset the shape {array.shape}; one for each row."
+        )
+    if z.ndim != 1:
+        array = array[:, None]
+    return array
