@@ -8,9 +8,10 @@ from each other are connected through all that are between them. Squared loss wi
 well, and logistic loss with L2(1e-6), and without a penalty, where levels with one class are left out. "long chain" has
 100,000 workers and 20,000 firms, for which no matrix of the firms is formed.
 
-"ns a row" is the CPU time of a pass with the curvature in parts, in this process; memory is a worker's peak above what it
-held before, and the client's. CPU is that of the client and of the workers together. ``--peers`` is the Python of an environment with pyfixest, hdfe-stream and
-pyarrow; their seconds are of a second fit, from a frame in memory or from Parquet, unpenalised.
+"ns a row" is the CPU time of a pass with the curvature in parts, in this process; memory is a worker's peak above what
+it held before, and the client's. CPU is that of the client and of the workers together. ``--peers`` is the Python of an
+environment with pyfixest, hdfe-stream and pyarrow; their seconds are of a second fit, from a frame in memory or from
+Parquet, unpenalised.
 
 Targets: 1.5 s squared and 4 s logistic for random pairs, 2 s and 6 s for the chain, 500 MB for a worker, 170 ns a row.
 """

@@ -21,6 +21,15 @@ N = 800
 LEVELS = (50, 7, 3)
 LOSSES = ("squared", "logistic", "poisson")
 
+#: The ways to solve for what is left beside the eliminated factor, by limits of `elimination` with which each is taken.
+WAYS = {
+    "dense": {},
+    "band": {"NARROW": 0, "CHEAP": 0, "FEW_PRODUCTS": 1000},
+    "iterative": {"NARROW": 0, "FEW_PRODUCTS": 0, "FEW_STEPS": 5000},
+    "dense after iterative": {"NARROW": 0, "FEW_PRODUCTS": 0, "FEW_STEPS": 1},
+    "iterative only": {"NARROW": 0, "DENSE": 0, "FEW_PRODUCTS": 0},
+}
+
 
 def rows(loss="squared", levels=LEVELS, n=N, seed=0, chunk=230, connected=None, **options):
     """Return a source of two numbers, the second far from 0, and a factor for each of ``levels``; and its target."""
@@ -71,8 +80,7 @@ def test_the_parts_solve_what_the_whole_curvature_solves(levels, drop_first, mon
     ridge = np.append(rng.uniform(0.5, 2.0, source.shape[1]), 0.0)
     right = rng.normal(size=(len(ridge), 2))
     expected = np.linalg.solve(whole.curvature[:, :, 0] + np.diag(ridge), right)
-    ways = {"dense": {}, "band": {"NARROW": 0}, "iterative": {"NARROW": 0, "DENSE": 0, "FEW_PRODUCTS": 0}}
-    for limits in ways.values():
+    for limits in WAYS.values():
         for name, value in limits.items():
             monkeypatch.setattr(elimination, name, value)
         system = elimination.Elimination(found.parts, ridge)
@@ -114,7 +122,7 @@ def test_predictions_are_those_of_the_dense_fit(loss, penalty, fit_intercept):
 
 
 @pytest.mark.parametrize("connected", [None, "chain", "apart"])
-@pytest.mark.parametrize("limits", [{}, {"NARROW": 0}, {"NARROW": 0, "DENSE": 0, "FEW_PRODUCTS": 0}])
+@pytest.mark.parametrize("limits", WAYS.values(), ids=list(WAYS))
 def test_badly_connected_factors_are_fitted_in_a_step_whichever_way_the_rest_is_solved(connected, limits, monkeypatch):
     for name, value in limits.items():
         monkeypatch.setattr(elimination, name, value)

@@ -25,15 +25,17 @@ from .banded import Band, band_of
 from .iterative import conjugate_gradients
 from .pins import largest_factor, pinned_features
 
-#: Features beside the eliminated factor up to which their Schur complement is factorised at once, and up to which it is
-#: where conjugate gradients have not ended after `FEW_STEPS`.
-NARROW = 1024
+#: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is where
+#: it is cheap to form, see `FEW_PRODUCTS`; and up to which it is where conjugate gradients have not ended after
+#: `FEW_STEPS`.
+NARROW = 128
+CHEAP = 1024
 DENSE = 4096
 FEW_STEPS = 100
 MOST_STEPS = 5000
 
-#: Products of two entries in the rows of C, for each entry, up to which a sparse complement is formed to see whether it
-#: is a band, at the cost of some tens of steps of conjugate gradients.
+#: Products of two entries in the rows of C, for each entry, up to which a complement is cheap to form: it costs as much as
+#: some tens of steps of conjugate gradients.
 FEW_PRODUCTS = 8
 
 #: Pivots of the complement, its diagonal before the elimination scaled to 1, that are rounding.
@@ -119,7 +121,10 @@ class Elimination:
 
     def _solve_rest(self, right: np.ndarray) -> np.ndarray:
         """Return ``S^-1 b`` of right sides b (rest, k), by whichever way is fast."""
-        if len(self.rest) <= NARROW:
+        widest = NARROW
+        if self.is_cheap:
+            widest = CHEAP
+        if len(self.rest) <= widest:
             return self.solve_dense(right)
         if self.band is not None:
             return self._solve_banded(self.band, right)
@@ -184,6 +189,12 @@ class Elimination:
         return solution
 
     @property
+    def is_cheap(self) -> bool:
+        """Return whether the complement takes few products to form."""
+        in_rows = np.diff(self.c_levels.indptr).astype(float)
+        return bool((in_rows**2).sum() <= FEW_PRODUCTS * in_rows.sum())
+
+    @property
     def rank(self) -> int:
         """The number of parameters that move, as far as is known without a factor."""
         of_levels = int(np.count_nonzero(self.d > 0))
@@ -215,8 +226,7 @@ class Elimination:
     @cached_property
     def band(self) -> Band | None:
         """The factor of the complement of the levels that move, where it is a narrow band."""
-        in_rows = np.diff(self.c_levels.indptr).astype(float)
-        if (in_rows**2).sum() > FEW_PRODUCTS * in_rows.sum():
+        if not self.is_cheap:
             return None
         moving = np.flatnonzero(self.moves[: self.width])
         levels = self._scaled_levels
