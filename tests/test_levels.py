@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import statsmodels.api as sm
+import zarr
 from coded_rows import coded_source, written_out
 from dask.distributed import Client
 from numpy.testing import assert_allclose, assert_array_equal
@@ -331,6 +332,46 @@ def test_another_fit_begins_where_one_has_ended_with_levels_left_out():
     again = schur(source, "logistic", initial_weights=run)
     assert again.n_iter == 0
     assert_array_equal(again.weights, run.weights)
+
+
+def test_a_fit_goes_on_from_the_weights_of_another_without_beginning_anew():
+    source, _ = rows("poisson", levels=(60, 8))
+    penalty = dask_gd.L2(1e-3)
+    near = schur(source, "poisson", penalty=penalty)
+    further = schur(source, "poisson", penalty=dask_gd.L2(1.1e-3), initial_weights=near)
+    assert further.n_iter <= 2
+    assert_allclose(further.weights, schur(source, "poisson", penalty=dask_gd.L2(1.1e-3)).weights, atol=1e-8)
+
+
+def test_codes_in_zarr_are_fitted_predicted_and_inferred_by_the_names_of_their_levels(tmp_path, clusters):
+    rng = np.random.default_rng(5)
+    n = 6000
+    worker = rng.integers(0, 900, n, dtype=np.int16)
+    firm = rng.integers(0, 40, n, dtype=np.uint8)
+    x = rng.normal(size=n)
+    z = x + rng.normal(size=900)[worker] + rng.normal(size=40)[firm]
+    y = (rng.random(n) < 1 / (1 + np.exp(-z))).astype(float)
+    group = zarr.open_group(tmp_path / "rows.zarr", mode="w")
+    for name, values in {"x": x, "worker": worker, "firm": firm, "y": y}.items():
+        group.create_array(name, data=values, chunks=(1000,), compressors=[zarr.codecs.Crc32cCodec()])
+    group["worker"].attrs["levels"] = [f"w{i}" for i in range(900)]
+    group["firm"].attrs["levels"] = [f"f{i}" for i in range(40)]
+    source = dask_gd.open(tmp_path / "rows.zarr", x=["x", "worker", "firm"], y="y")
+    with Client(clusters(2)):
+        run = dask_gd.fit(source, loss="logistic", tol=1e-9, store=tmp_path / "run")
+    assert run.converged
+    assert run.history.sizes["iteration"] < 10
+    # The levels that are left out have no coefficients, and their rows no predictions.
+    names = [f"worker=w{code}" for _, code in run.dropped_levels.tolist()]
+    assert len(names) > 5
+    assert np.isnan(run.weights.sel(feature=names)).all()
+    prediction = run.predict(source).compute()
+    assert_array_equal(np.isnan(prediction), np.isin(worker, run.dropped_levels[:, 1]))
+    kept = ~np.isnan(prediction)
+    assert_allclose(prediction[kept].mean(), y[kept].mean(), atol=1e-8)
+    table = dask_gd.infer(dask_gd.load(tmp_path / "run"), source).table
+    assert table.parameter.values.tolist() == ["x", *(f"firm=f{i}" for i in range(40)), "(intercept)"]
+    assert_array_equal(np.isnan(table.standard_error), [False, True, *[False] * 39, True])
 
 
 def test_the_number_of_workers_changes_no_bit(clusters):

@@ -167,8 +167,9 @@ class PartsKernel(Kernel):
 
 
 def halfway(loss: Loss, z: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the predictions whose means are halfway between those of z and the targets."""
-    return loss.link(0.5 * (loss.inverse_link(z) + target))
+    """Return the predictions whose means are halfway between those of z and the targets; z where a loss has no link."""
+    found = loss.link(0.5 * (loss.inverse_link(z) + target))
+    return np.where(np.isfinite(found), found, z)
 
 
 class LikelihoodInParts(NamedTuple):

@@ -25,7 +25,7 @@ from .banded import Band, band_of
 from .iterative import conjugate_gradients
 from .pins import largest_factor, pinned_features
 
-#: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is where
+#: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is if
 #: it is cheap to form, see `FEW_PRODUCTS`; and up to which it is where conjugate gradients have not ended after
 #: `FEW_STEPS`.
 NARROW = 128
@@ -34,7 +34,7 @@ DENSE = 4096
 FEW_STEPS = 100
 MOST_STEPS = 5000
 
-#: Products of two entries in the rows of C, for each entry, up to which a complement is cheap to form: it costs as much as
+#: Products of two entries in the rows of C, for each entry, up to which a complement is cheap to form, as cheap as
 #: some tens of steps of conjugate gradients.
 FEW_PRODUCTS = 8
 

@@ -87,7 +87,10 @@ class NewtonSchur:
     def request(self, state):
         if state.asked in (LAST, SHORTER, SHORTEST):
             return Request()
-        return Request(kernel=InParts(from_targets=bool(state.asked == START)))
+        # A start that is no more than an intercept tells less than the targets do.
+        is_blank = np.count_nonzero(state.weights) <= state.weights.shape[1]
+        from_targets = bool(state.asked == START) and bool(is_blank)
+        return Request(kernel=InParts(from_targets=from_targets))
 
     def step(self, state, objective):
         is_first = bool(np.isinf(state.loss[0]))
