@@ -47,8 +47,12 @@ def with_hdfe_stream(directory: Path, loss: str):
     columns_of(directory).to_parquet(path, row_group_size=100_000)
     options = {"workdir": str(directory / "hdfe"), "vcov": "iid"}
     if loss == "squared":
-        return lambda: np.asarray(hdfe_stream.feols_stream(FORMULA, str(path), **options).coef)
-    return lambda: np.asarray(hdfe_stream.feglm_stream(FORMULA, str(path), family="logit", **options).coef)
+        return lambda: values_of(hdfe_stream.feols_stream(FORMULA, str(path), **options).coef())
+    return lambda: values_of(hdfe_stream.feglm_stream(FORMULA, str(path), family="logit", **options).coef())
+
+
+def values_of(coefficients: dict[str, float]) -> np.ndarray:
+    return np.array(list(coefficients.values()))
 
 
 def main() -> None:

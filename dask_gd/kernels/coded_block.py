@@ -63,7 +63,6 @@ class CodedWorkspace:
         rows = row_format.block_rows
         self.number_memory = np.empty((len(self.number_features), rows))
         self.key_memory = [np.empty(rows, np.intp) for _ in self.keys]
-        self.code_memory = np.empty(rows, np.intp)
         self.found_memory = np.empty(0)
 
     def weights(self, columns: np.ndarray) -> CodedWeights:
@@ -134,16 +133,17 @@ class CodedWorkspace:
 
     def keys_of(self, rows: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """Return each row's keys, (n,) each."""
-        count = len(rows[0])
         found = []
         for key, memory in zip(self.keys, self.key_memory, strict=True):
-            out = memory[:count]
-            self.row_format.codes_of(rows, key.columns[0], out)
+            out = memory[: len(rows[0])]
+            keys = self.row_format.codes_of(rows, key.columns[0])
+            # Small whole numbers are worked with as they are, and made indices at the end.
+            if len(key.columns) > 1:
+                keys = keys.astype(np.uint16)
             for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
-                codes = self.code_memory[:count]
-                self.row_format.codes_of(rows, i, codes)
-                out *= entries
-                out += codes
+                keys *= np.uint16(entries)
+                keys += self.row_format.codes_of(rows, i).astype(np.uint16, copy=False)
+            np.copyto(out, keys, casting="unsafe")
             found.append(out)
         return found
 
@@ -165,8 +165,7 @@ class CodedBlock:
         for i in self.workspace.row_format.factors:
             codes = alone.get((i,))
             if codes is None:
-                codes = np.empty(self.count, np.intp)
-                self.workspace.row_format.codes_of(self.rows, i, codes)
+                codes = self.workspace.row_format.codes_of(self.rows, i).astype(np.intp)
             found.append(codes)
         return found
 
@@ -185,16 +184,16 @@ class CodedBlock:
     def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
         """Add ``X^T s`` to a total (p, c)."""
         workspace = self.workspace
-        # A column at a time: sums of several at once are slower.
-        columns = np.ascontiguousarray(slopes.T)
         if len(workspace.number_features):
-            total[workspace.number_features] += self.numbers @ columns.T
-        for key, codes in zip(workspace.keys, self.keys, strict=True):
-            table = np.empty((key.size, len(columns)))
-            for c, column in enumerate(columns):
-                table[:, c] = np.bincount(codes, column, key.size)
-            for features, of_factor in workspace.unmerged(key, table):
-                total[features] += of_factor
+            total[workspace.number_features] += self.numbers @ slopes
+        # A column at a time: sums of several at once are slower.
+        for c in range(slopes.shape[1]):
+            column = np.ascontiguousarray(slopes[:, c])
+            sums = total[:, c]
+            for key, codes in zip(workspace.keys, self.keys, strict=True):
+                table = np.bincount(codes, column, key.size)
+                for features, of_factor in workspace.unmerged(key, table):
+                    sums[features] += of_factor
 
     def sums(self, s: np.ndarray) -> np.ndarray:
         """Return ``X^T s``, (p,)."""

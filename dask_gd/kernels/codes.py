@@ -106,15 +106,13 @@ class CodedRows(CodedColumns):
     def without_levels(self, rows: tuple[np.ndarray, ...], weight: np.ndarray | None, marks: np.ndarray) -> np.ndarray:
         """Return the weights of rows, 0 where a row has a level that is marked, see `level_counts`."""
         is_out = np.zeros(len(rows[0]), bool)
-        codes = np.empty(len(rows[0]), np.intp)
         start = 0
         for i in self.factors:
             size = self.columns[i].levels + 1  # type: ignore[union-attr]
             of_factor = marks[start : start + size]
             start += size
             if of_factor.any():
-                self.codes_of(rows, i, codes)
-                is_out |= of_factor[codes]
+                is_out |= of_factor[self.codes_of(rows, i).astype(np.intp)]
         if weight is None:
             weight = np.ones(len(is_out))
         return np.where(is_out, 0.0, weight)

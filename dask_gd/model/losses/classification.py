@@ -70,15 +70,24 @@ class Logistic(TwoClasses):
     def value_and_slope(self, z, y):
         """Return ``log(1 + exp(z)) - y z`` and ``sigmoid(z) - y``, in the broadcast shape of ``z`` and ``y``."""
         # exp(-|z|) never overflows, and serves both the value and the sigmoid of the slope.
-        small = np.exp(-np.abs(z))
-        value = np.log1p(small) + (np.maximum(z, 0.0) - y * z)
-        sigmoid = np.where(z >= 0, 1.0, small) / (1.0 + small)
-        return value, sigmoid - y
+        small = np.abs(z)
+        np.negative(small, out=small)
+        np.exp(small, out=small)
+        value = np.maximum(z, 0.0) - y * z
+        value += np.log1p(small)
+        slope = np.where(z >= 0, 1.0, small)
+        small += 1.0
+        slope /= small
+        slope -= y
+        return value, slope
 
     def curvature(self, z, y):
         """Return ``sigmoid(z) (1 - sigmoid(z))``, at most 1/4."""
         small = np.exp(-np.abs(z))
-        return small / (1.0 + small) ** 2
+        square = 1.0 + small
+        square *= square
+        small /= square
+        return small
 
     def inverse_link(self, z):
         """Return the sigmoid, the probability of class 1. Lazy for Dask arrays."""
