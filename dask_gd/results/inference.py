@@ -26,7 +26,7 @@ from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
 from .fit_result import FitResult
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
-from .inference_levels import AWAY, AWAY_MESSAGE, infer_in_parts, infers_in_parts
+from .inference_levels import AWAY, AWAY_MESSAGE, check_observations, infer_in_parts, infers_in_parts
 from .inference_table import Inference, tabulated
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
@@ -158,11 +158,7 @@ def infer(
     finally:
         passes.unpersist(source)
     sums = found.at_query
-    if not sums.weight > len(names):
-        raise InvalidArgumentError(
-            f"infer: {sums.weight:g} observations (the sum of the row weights) for {len(names)} parameters; there must "
-            "be more observations than parameters. A row weight counts repetitions of its row."
-        )
+    check_observations(sums.weight, len(names))
     assert sums.curvature is not None
     if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient).all()):
         raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))

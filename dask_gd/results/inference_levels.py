@@ -56,16 +56,14 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
     finally:
         passes.unpersist(source)
     sums = found.at_query
+    if not (np.isfinite(sums.gradient).all() and np.isfinite(found.parts.numbers).all()):
+        raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))
     with one_blas_thread():
         system = Elimination(found.parts, np.zeros(len(parameters)))
         rank = system.rank
         features, inverse = system.inverse()
         step = system.solve(sums.gradient[:, :, 0])[features, 0]
-    if not sums.weight > rank:
-        raise InvalidArgumentError(
-            f"infer: {sums.weight:g} observations (the sum of the row weights) for {rank} parameters; there must be "
-            "more observations than parameters. A row weight counts repetitions of its row."
-        )
+    check_observations(sums.weight, rank)
     df = sums.weight - rank
     dispersion = found.pearson / df
     if likelihood_of(run.loss) == "known dispersion":
@@ -101,6 +99,15 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
         level=level,
         coefficient=coefficient,
     )
+
+
+def check_observations(weight: float, parameters: int) -> None:
+    """Refuse no more observations than parameters."""
+    if not weight > parameters:
+        raise InvalidArgumentError(
+            f"infer: {weight:g} observations (the sum of the row weights) for {parameters} parameters; there must be "
+            "more observations than parameters. A row weight counts repetitions of its row."
+        )
 
 
 def _sums_at(run: FitResult, source: Source, parameters: np.ndarray) -> tuple[LikelihoodSumsInParts, np.ndarray | None]:
