@@ -36,7 +36,7 @@ from .results.inference import Inference, infer
 from .results.prediction import write
 from .results.sparse_store import write_sparse
 from .results.svmlight import convert_svmlight
-from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
+from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton, NewtonSchur
 from .sources import Source, open
 from .store.store import Store
 
@@ -65,6 +65,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Newton",
+    "NewtonSchur",
     "Poisson",
     "Progress",
     "Quantile",

@@ -173,6 +173,8 @@ class Kernel:
         """Add the sums over more rows; ``x`` has them as the row format does, and the others are arrays."""
         if not len(y):
             return
+        if self.request.left_out is not None:
+            weight = self.row_format.without_levels(x, weight, self.request.left_out)  # type: ignore[attr-defined]
         if weight is None:
             total = float(len(y))
         else:
@@ -239,8 +241,7 @@ class Kernel:
         # Moments, and curvature where it is asked for, are those of the first candidate.
         if self.total.moments is not None:
             self._add_moments(rows, block, target, z, slope, s, offset)
-        if self.total.curvature is not None:
-            self._add_curvature(block, target, z, s)
+        self._add_curvature(block, target, z, s)
 
         # Loss and gradient are those of all candidates.
         if self.sums_in_float64:
@@ -278,9 +279,10 @@ class Kernel:
         )
 
     def _add_curvature(self, block: Block, target, z, s) -> None:
-        """Add a block's curvature, or its bound, for each output that has a matrix."""
+        """Add a block's curvature, or its bound, for each output that has a matrix, where there are any."""
         curvature = self.total.curvature
-        assert curvature is not None
+        if curvature is None:
+            return
         outputs = curvature.shape[2]
         # The second derivatives (rows, outputs) of the loss in the predictions.
         if self.request.curvature == BOUND and self.loss.curvature_bound is not None:

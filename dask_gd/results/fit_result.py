@@ -59,6 +59,9 @@ class FitResult:
         Whether there is an intercept, and a penalty.
     dropped : int
         Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
+    dropped_levels : array (levels, 2)
+        The levels of factors that were left out with their rows, as no rows determine their coefficients, which are
+        NaN: the column of each, and its code. See `docs/levels.md`.
     sample_dims : tuple of str, or None
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
@@ -87,6 +90,7 @@ class FitResult:
     encoding: Encoding | None = field(default=None, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
+    dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -297,6 +301,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     dropped = 0
     if "dropped" in arrays:
         dropped = int(arrays["dropped"][1])
+    dropped_levels = np.zeros((0, 2), int)
+    if "dropped_levels" in arrays:
+        dropped_levels = arrays["dropped_levels"][1]
     sample_dims = run.get("sample_dims")
     if sample_dims is not None:
         sample_dims = tuple(sample_dims)
@@ -321,6 +328,7 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         encoding=encoding,
         roles=run.get("roles", {}),
         smoothing=smoothing,
+        dropped_levels=dropped_levels,
     )
 
 
