@@ -38,6 +38,7 @@ from .results.sparse_store import write_sparse
 from .results.svmlight import convert_svmlight
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton, NewtonSchur
 from .sources import Source, open
+from .sources.categories import Categories
 from .store.store import Store
 
 __version__ = version("dask_gd")
@@ -49,6 +50,7 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adam",
+    "Categories",
     "DaskGDError",
     "ElasticNet",
     "FitResult",

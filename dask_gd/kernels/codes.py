@@ -9,6 +9,7 @@ entry for each pair of levels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class CodedRows(CodedColumns):
         """Return rows as they are stored: a block takes from them what it needs."""
         if not isinstance(stored, tuple):
             stored = (stored,)
-        return tuple(array.reshape(len(array), -1) for array in stored)
+        return tuple(array.reshape(len(array), math.prod(array.shape[1:])) for array in stored)
 
     def take(self, rows: tuple[np.ndarray, ...], which: Any, room: Any = None) -> tuple[np.ndarray, ...]:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""

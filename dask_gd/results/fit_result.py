@@ -14,13 +14,17 @@ from ..errors import InvalidArgumentError, NotFittedError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
+from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
+from ..sources.frame_source import coded_for_prediction
+from ..sources.frames import column_named, frame_of, with_columns_of_fit
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 from .features import (
     check_features,
+    codes_of_table,
     features_of_array,
     features_of_source,
     linear_of_codes,
@@ -66,7 +70,7 @@ class FitResult:
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
         The columns beside the features, by argument of `fit` ("target", "sample_weight", "offset"): the names of the
-        variables for a Dataset, else True.
+        variables for a Dataset, of the columns for a data frame, else True.
     encoding : Encoding or None
         The columns of numbers and codes that the features stand for, with the levels of each; None where the features
         are columns themselves.
@@ -114,26 +118,30 @@ class FitResult:
 
         Parameters
         ----------
-        x : array (n, p), Dataset or Source
+        x : array (n, p), data frame, Dataset or Source
             NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; sparse rows of SciPy, of a
-            Zarr group, or Dask's blocks of them; or a Dataset that has the features as variables or coordinates.
+            Zarr group, or Dask's blocks of them; a data frame that has the features among its columns, in any order; or
+            a Dataset that has them as variables or coordinates.
         offset : array (n,), optional
-            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray. A Source has its
-            own.
+            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray; of a data frame
+            the name of a column, or an array. A Source has its own.
 
         Returns
         -------
         array (n,) or (n, k), float32 for features of float32 or float16, else float64
-            NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the
-            coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample
-            dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed, in
-            their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the
-            target's.
+            NumPy for NumPy, SciPy and data frames in memory. Dask, not yet computed, for Dask, Zarr and Source. A
+            DataArray with the coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray
+            over the sample dimensions, and any other dimensions that its variables have, with its coordinates; not yet
+            computed, in their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units``
+            are the target's.
 
         Raises
         ------
         InvalidArgumentError
-            If the width or the feature names are not those of the fit, or a Dataset lacks some.
+            If the width or the feature names are not those of the fit, or a Dataset or a data frame lacks some.
+        DataError
+            Naming the column, the row and the level where a level is none of the fit's, see `Categories`; of a lazy
+            data frame where the prediction is computed.
 
         Examples
         --------
@@ -145,6 +153,16 @@ class FitResult:
         # A model is no pointwise loss: it has no linear prediction.
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        # A data frame is read by the names of its columns, and its levels become codes.
+        frame = frame_of(x)
+        if frame is not None:
+            offset = column_named(frame, offset, "offset")
+            if self.encoding is not None:
+                array, encoding = coded_for_prediction(frame, self.encoding)
+                return replace(self, encoding=encoding).predict(array, offset)
+            x = with_columns_of_fit(frame, self.column_names)
+        if isinstance(x, CodedTable):
+            x = codes_of_table(x, self.encoding)
         # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
             return self._predict_with_offset(x, offset)
@@ -267,15 +285,19 @@ class FitResult:
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""
-        fitted = None
+        width = self.weights.shape[0]
         if self.encoding is not None:
-            fitted = tuple(column.name for column in self.encoding.columns)
-            width = len(fitted)
-        else:
-            width = self.weights.shape[0]
-            if "feature" in self.weights.coords:
-                fitted = tuple(self.weights.coords["feature"].values.tolist())
-        check_features(x, width, names, fitted)
+            width = len(self.encoding.columns)
+        check_features(x, width, names, self.column_names)
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The names of the columns that the features stand for, or None where they have no names."""
+        if self.encoding is not None:
+            return tuple(column.name for column in self.encoding.columns)
+        if "feature" in self.weights.coords:
+            return tuple(self.weights.coords["feature"].values.tolist())
+        return None
 
 
 def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:

@@ -22,6 +22,7 @@ from ..kernels.likelihood import Likelihood, LikelihoodSums
 from ..kernels.shift import read_shifted, shifted
 from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
+from ..sources.frame_source import with_encoding
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
 from .fit_result import FitResult
@@ -78,7 +79,8 @@ def infer(
     offset : array (n,), optional
         The offset of the fit, which is needed again where the fit had an offset.
     features, target, sample_dims
-        Of a Dataset; by default those of the fit, as are variables named as weights and offset.
+        Of a Dataset or a data frame; by default those of the fit, as are variables or columns named as weights and
+        offset.
     nan : {"error", "drop"}
         That of the fit.
     level : float
@@ -141,7 +143,8 @@ def infer(
         "target": target,
         "sample_dims": sample_dims,
     }
-    rows = with_values(as_source(x, y, **as_in_fit(run, x, arguments), nan=nan))
+    rows = with_values(as_source(x, y, **as_in_fit(run, x, y, arguments), nan=nan))
+    rows = with_encoding(rows, run.encoding)
     columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
     source: Source = InDoubles(**columns)
     if source.present is not None:
