@@ -31,8 +31,9 @@ from .model.losses import (
 )
 from .model.penalties import L1, L2, ElasticNet, GroupLasso
 from .reports import report
-from .results.fit_result import FitResult, load
+from .results.fit_result import FitResult
 from .results.inference import Inference, infer
+from .results.loading import load
 from .results.prediction import write
 from .results.sparse_store import write_sparse
 from .results.svmlight import convert_svmlight
