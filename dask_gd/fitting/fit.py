@@ -96,9 +96,11 @@ def fit(
     penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
         Or a `dask_gd.penalties.Penalty` of your own.
     solver : str or Solver
-        "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd", "admm"; or "auto",
-        which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
-        group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
+        "newton", "newton_schur", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd",
+        "admm"; or "auto", which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters,
+        else L-BFGS, for a group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
+        For wide rows with factors and a penalty that does not bend it takes Newton with the largest factor eliminated,
+        "newton_schur".
     fit_intercept : bool
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default. Of a data frame also the name of a column. Of a Dataset also the
@@ -179,6 +181,10 @@ def fit(
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
 
+    Rows with factors whose coefficients nothing decides without a penalty, as all rows of a level have one class or
+    counts of 0, are left out by "newton_schur", which says so; ``dropped_levels`` of the result has the levels, whose
+    coefficients are NaN.
+
     Where Newton's method stalls short of a minimum, L-BFGS goes on from its weights, and the other way round for data
     narrow enough.
 
@@ -222,7 +228,7 @@ def fit(
         outputs = classes_of(loss) or source.outputs or 1
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
         check_features(penalty, source.shape[1])
-    solver = as_solver(solver, loss, penalty, len(start))
+    solver = as_solver(solver, loss, penalty, len(start), source.row_format, outputs=start.shape[1])
 
     # The fit's track, at its start or where the store has it.
     engine = Engine(source, loss)
@@ -314,6 +320,9 @@ def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present:
     of_result = isinstance(initial_weights, FitResult)
     if of_result:
         values = initial_weights.parameters[: len(start)]
+        # Levels that the other fit has left out.
+        if len(initial_weights.dropped_levels):
+            values = np.nan_to_num(values)
     else:
         values = np.asarray(initial_weights, dtype=float)
         if values.ndim == 1:

@@ -15,10 +15,11 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
+from ..kernels.curvature_parts import has_parts
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
 from ..model.penalties import Penalty, check_features, penalises
-from ..solvers import SOLVERS, Newton, Solver, as_solver
+from ..solvers import SOLVERS, WIDEST_NONSMOOTH, Newton, Solver, as_solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
 from ..sources.frame_source import in_fit
@@ -320,7 +321,8 @@ def _begin(
         engine.smoothed = SmoothedPinball(smoothing.quantile, np.array(of_all.smoothing))
     if has_start or (is_smoothed and not begins_anywhere):
         return start
-    return of_all.parameters[: len(start), :, None]
+    # Levels that the fit has left out begin at 0.
+    return np.nan_to_num(of_all.parameters[: len(start), :, None])
 
 
 def _solvers(
@@ -335,6 +337,13 @@ def _solvers(
     penalties = [candidate.of(float(n)) for candidate in candidates]
     for penalty in penalties:
         check_features(penalty, p)
+    # Folds of a squared loss have curvatures that are added up.
+    if loss.quadratic and p > WIDEST_NONSMOOTH and has_parts(source.row_format):
+        raise InvalidArgumentError(
+            f"search of a squared loss sums a curvature of all pairs of {p:,} features in each fold; rows with factors "
+            f"are served up to {WIDEST_NONSMOOTH:,}. Compare penalties by dask_gd.fit on some rows, and "
+            "FitResult.predict on the others."
+        )
     solvers = []
     for penalty, candidate in zip(penalties, candidates, strict=True):
         rate = candidate.learning_rate
@@ -362,8 +371,8 @@ def _solver(
             )
         solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
     chosen = as_solver(solver, loss, penalty, q)
-    # These take steps of their own on each partition, which tracks cannot share.
-    if chosen.name in ("admm", "local_sgd"):
+    # These have sums of their own in each partition, which tracks cannot share.
+    if chosen.name in ("admm", "local_sgd", "newton_schur"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )

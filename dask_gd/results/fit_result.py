@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..errors import InvalidArgumentError, NotFittedError
+from ..errors import InvalidArgumentError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
@@ -20,8 +19,8 @@ from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
 from ..sources.frame_source import coded_for_prediction
 from ..sources.frames import column_named, frame_of, with_columns_of_fit
-from ..store.content import HISTORY, check_content
-from ..store.store import Checkpoint, Store
+from ..store.content import HISTORY
+from ..store.store import Checkpoint
 from .features import (
     check_features,
     codes_of_table,
@@ -63,6 +62,9 @@ class FitResult:
         Whether there is an intercept, and a penalty.
     dropped : int
         Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
+    dropped_levels : array (levels, 2)
+        The levels of factors that were left out with their rows, as no rows determine their coefficients, which are
+        NaN: the column of each, and its code. See `docs/levels.md`.
     sample_dims : tuple of str, or None
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
@@ -91,6 +93,7 @@ class FitResult:
     encoding: Encoding | None = field(default=None, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
+    dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -319,6 +322,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     dropped = 0
     if "dropped" in arrays:
         dropped = int(arrays["dropped"][1])
+    dropped_levels = np.zeros((0, 2), int)
+    if "dropped_levels" in arrays:
+        dropped_levels = arrays["dropped_levels"][1]
     sample_dims = run.get("sample_dims")
     if sample_dims is not None:
         sample_dims = tuple(sample_dims)
@@ -343,56 +349,5 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         encoding=encoding,
         roles=run.get("roles", {}),
         smoothing=smoothing,
+        dropped_levels=dropped_levels,
     )
-
-
-def latest_of_fit(store: Store) -> Checkpoint:
-    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search."""
-    checkpoint = store.latest(check_content)
-    path = store.path
-    if checkpoint is None:
-        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
-    if "trials" in checkpoint.attributes["dask_gd"]:
-        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
-    return checkpoint
-
-
-def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
-    """Load a stored run as the result of its newest readable iteration.
-
-    Parameters
-    ----------
-    path : path or Store
-        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
-    loss : Loss or pair of functions, optional
-        Only for a run with a loss of your own, which is not stored.
-
-    Raises
-    ------
-    NotFittedError
-        If there is no iteration at ``path``.
-    InvalidArgumentError
-        If the run's loss is none of dask_gd's, and ``loss`` is None.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp()
-    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]), store=path)
-    >>> dask_gd.load(path).weights.identical(run.weights)
-    True
-    """
-    if isinstance(path, Store):
-        store = path
-    else:
-        store = Store(path)
-    # A loss of the user's own is not stored.
-    checkpoint = latest_of_fit(store)
-    stored = checkpoint.attributes["dask_gd"]["loss"]
-    if loss is None and loss_of(stored) is None:
-        raise InvalidArgumentError(
-            f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
-        )
-    if loss is None:
-        return result_of(checkpoint)
-    return result_of(checkpoint, as_loss(loss))

@@ -139,6 +139,9 @@ def open(
 
 def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
     """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
+    # A list of a single name is that name.
+    if not isinstance(x, str) and len(x) == 1:
+        return _stored_features(group, x[0], path, drop, missing)
     if isinstance(x, str):
         with understood(f"array {x!r} in {path}", OSError):
             member = group.get(x)
