@@ -1,6 +1,6 @@
 """What do factors of very many levels (fixed effects) cost?
 
-    python benchmarks/levels.py [--peers PYTHON]
+    python benchmarks/levels.py [--peers PYTHON] [--alone]
 
 1,000,000 rows with 50,000 workers, 1,000 firms and 5 numbers, as codes in Zarr on 2 workers of one thread. "random" has
 all pairs of workers and firms alike. In "chain" a worker has been with three neighbouring firms only, so that firms far
@@ -116,14 +116,14 @@ def fit_of(path: Path, loss: str, **options) -> tuple[dask_gd.FitResult, float]:
     return run, time.perf_counter() - began
 
 
-def measure(directory: Path, kind: str, loss: str) -> tuple[list[tuple], dict[str, float]]:
+def measure(directory: Path, kind: str, loss: str, others: bool) -> tuple[list[tuple], dict[str, float]]:
     """The rows of a case, and its seconds by solver and penalty."""
     path = make_levels(directory, kind, loss)
     penalty = None if loss == "squared" else dask_gd.L2(1e-6)
     cases = [("auto", penalty, {})]
     if loss == "logistic":
         cases.append(("auto", None, {}))
-    if kind != "long chain":
+    if others and kind != "long chain":
         cases.append(("lbfgs", penalty, {"max_iter": 200}))
     rows, seconds = [], {}
     for solver, strength, options in cases:
@@ -169,13 +169,14 @@ def peers(python: str, path: Path, loss: str) -> list[tuple]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--peers", help="the Python of an environment with pyfixest, hdfe-stream and pyarrow")
+    parser.add_argument("--alone", action="store_true", help="leave out L-BFGS")
     parser.add_argument("--kinds", nargs="+", default=list(LEVELS))
     args = parser.parse_args()
     table, verdicts = [], {}
     with scratch(args.directory) as directory:
         for kind in args.kinds:
             for loss in ("squared", "logistic"):
-                rows, seconds = measure(directory, kind, loss)
+                rows, seconds = measure(directory, kind, loss, not args.alone)
                 table += rows
                 verdicts |= {name: share <= 1 for name, share in seconds.items()}
                 path = make_levels(directory, kind, loss)
