@@ -274,7 +274,7 @@ def data_of(
             offset=offset,
             rows=rows or slice(None),
             missing=missing or "error",
-            drop=drop,
+            drop=drop or "auto",
         )
         return {"x": opened, "nan": nan}
     # Variables of a Dataset.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class FrameColumn(DaskColumn):
     @property
     def encoding(self) -> Encoding | None:
         return self.levels
+
+    def with_levels(self, encoding: Encoding) -> FrameColumn:
+        """Return the column with the encoding of a fit, which has decided which levels have a feature."""
+        return replace(self, levels=encoding, drops=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

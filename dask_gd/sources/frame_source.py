@@ -23,6 +23,7 @@ from .frame_column import FrameColumn, encoding_in_fit
 from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
 from .source import Source
+from .table_column import TableColumn
 
 
 def check_columns(encoding: Encoding, labels: list[Any]) -> None:
@@ -259,11 +260,11 @@ def in_fit(source: Source, is_penalised: bool, fit_intercept: bool) -> Source:
 
 
 def with_encoding(source: Source, encoding: Encoding | None) -> Source:
-    """Return a source of a frame with the encoding of a fit, where it has not been decided which levels to drop."""
+    """Return a source of codes with the encoding of a fit, where it has not been decided which levels to drop."""
     x = source.x
-    if encoding is None or not isinstance(x, FrameColumn) or not x.drops:
+    if encoding is None or not isinstance(x, FrameColumn | TableColumn) or not x.drops:
         return source
-    by_role = {**source.by_role, "x": replace(x, levels=encoding, drops=False)}
+    by_role: dict[str, Column] = {**source.by_role, "x": x.with_levels(encoding)}
     return replace(source, by_role=by_role, feature_names=encoding.feature_names)
 
 

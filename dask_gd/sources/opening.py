@@ -39,7 +39,7 @@ def open(
     offset: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
-    drop: str | None = None,
+    drop: str | None = "auto",
     categorical: Any = None,
 ) -> Source:
     """Open the arrays of a Zarr group, the variables of an xarray Dataset, or the columns of a table as a source.
@@ -65,9 +65,10 @@ def open(
     missing : {"error", "fill"}
         What to do about a chunk that is not in the store: refuse, or take it as the array's fill value, which is right
         where the writer dropped chunks that hold nothing else.
-    drop : {None, "first"}
-        Whether the first level of each column of codes has a feature, or is the reference that the others are compared
-        with. Without a penalty, an intercept and the features of all levels are not determined.
+    drop : {"auto", "first", None}
+        Whether the first level of each column of codes has a feature (None), or is the reference that the others are
+        compared with ("first"). Without a penalty, an intercept and the features of all levels are not determined:
+        "auto" then has references, as `Categories` has for data frames.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def open(
     if frame is None:
         frame = frame_of(path)
     if frame is not None or isinstance(path, xr.Dataset):
-        if (x, y, rows, missing, drop) != (None, None, slice(None), "error", None):
+        if (x, y, rows, missing, drop) != (None, None, slice(None), "error", "auto"):
             raise InvalidArgumentError(
                 "x, y, rows, missing and drop are for Zarr groups; of a Dataset or a table give features and target, "
                 "and select rows beforehand, such as with dataset.isel(...). The reference levels of a table are "
