@@ -337,6 +337,8 @@ def test_codes_of_other_levels_are_not_predicted(tmp_path):
         run.predict(dask_gd.open(tmp_path / "other", x=X, y="y"))
     with pytest.raises(InvalidArgumentError, match=r"feature 0 is named 'height'"):
         run.predict(dask_gd.open(tmp_path / "g", x=["height", "hour and day", "distance", "airport"], y="y"))
+    with pytest.raises(InvalidArgumentError, match="an array does not tell which level a number is"):
+        run.predict(np.zeros((3, 5)))
     with pytest.raises(InvalidArgumentError, match="has numbers, but the fit had 4 levels"):
         run.predict(dask_gd.open(tmp_path / "g", x=["distance", "height"], y="y"))
 

@@ -356,7 +356,7 @@ def test_codes_in_zarr_are_fitted_predicted_and_inferred_by_the_names_of_their_l
         group.create_array(name, data=values, chunks=(2000,), compressors=[zarr.codecs.Crc32cCodec()])
     group["worker"].attrs["levels"] = [f"w{i}" for i in range(600)]
     group["firm"].attrs["levels"] = [f"f{i}" for i in range(40)]
-    source = dask_gd.open(tmp_path / "rows.zarr", x=["x", "worker", "firm"], y="y")
+    source = dask_gd.open(tmp_path / "rows.zarr", x=["x", "worker", "firm"], y="y", drop=None)
     with Client(clusters(2)):
         run = dask_gd.fit(source, loss="logistic", tol=1e-9, store=tmp_path / "run")
     assert run.converged

@@ -81,6 +81,16 @@ def first_difference(levels: tuple | None, fitted: tuple | None) -> str:
     return ""
 
 
+def refuse_codes(encoding: Encoding | None) -> None:
+    """Refuse an array in the place of columns of levels: nobody knows what its numbers stand for."""
+    if encoding is not None and encoding.has_factors:
+        name = next(column.name for column in encoding.columns if isinstance(column, FactorColumn))
+        raise InvalidArgumentError(
+            f"predict(x): the fit had columns of levels, such as {name!r}, and an array does not tell which level a "
+            "number is. Give a data frame, or a source from dask_gd.open."
+        )
+
+
 def features_of_array(x: Any) -> Any:
     """Return the features as a NumPy array or SciPy matrix if they are in memory, else as a Dask array."""
     if is_scipy(x):

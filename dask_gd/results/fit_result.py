@@ -29,6 +29,7 @@ from .features import (
     linear_of_codes,
     offset_array,
     prediction_dtype,
+    refuse_codes,
 )
 
 
@@ -158,10 +159,8 @@ class FitResult:
             offset = column_named(frame, offset, "offset")
             if self.encoding is not None:
                 array, encoding = coded_for_prediction(frame, self.encoding)
-                return replace(self, encoding=encoding).predict(array, offset)
+                return replace(self, encoding=encoding).predict(CodedTable(array, encoding, array.dtype), offset)
             x = with_columns_of_fit(frame, self.column_names)
-        if isinstance(x, CodedTable):
-            x = codes_of_table(x, self.encoding)
         # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
             return self._predict_with_offset(x, offset)
@@ -174,7 +173,11 @@ class FitResult:
         # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
             array, names = features_of_source(x, self.encoding)
+        elif isinstance(x, CodedTable):
+            names = None
+            array = features_of_array(codes_of_table(x, self.encoding))
         else:
+            refuse_codes(self.encoding)
             names = feature_names_of(x)
             array = features_of_array(x)
         self._check_features(array, names)

@@ -20,7 +20,6 @@ import numpy as np
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 from scipy.sparse import csr_array
-from sklearn.datasets import load_svmlight_file
 
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
@@ -179,6 +178,9 @@ def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtyp
     ------
     DataError
     """
+    # Of all the package the estimators and this alone need scikit-learn.
+    from sklearn.datasets import load_svmlight_file
+
     lines = _lines(piece)
     try:
         x, y = load_svmlight_file(io.BytesIO(lines), n_features=features, dtype=dtype, zero_based=zero_based)
