@@ -186,11 +186,11 @@ def test_arguments_that_cannot_be_exit_with_2_before_any_pass(data, no_pass, arg
     [
         (["fit", "nowhere.zarr", "-x", "x", "-y", "y"], "nowhere.zarr: no such Zarr group"),
         (["fit", "nowhere.zarr", "--features", "a", "--target", "t", "--sample-dims", "d"], "nowhere.zarr"),
-        (["fit", FLIGHTS, "-x", "XX", "-y", "late"], "it has X, delay, late"),
+        (["fit", FLIGHTS, "-x", "XX", "-y", "late"], "it has X, delay, destination, distance"),
         (["fit", FLIGHTS, "-x", "X", "-y", "late", "--scheduler", "127.0.0.1:1"], "No Dask scheduler answers"),
         (["show", "nowhere"], "nowhere holds no finished iteration"),
         (["predict", "nowhere", FLIGHTS, "-x", "X", "-o", "out.zarr"], "nowhere holds no finished iteration"),
-        (["doctor", FLIGHTS, "-x", "XX"], "it has X, delay, late"),
+        (["doctor", FLIGHTS, "-x", "XX"], "it has X, delay, destination, distance"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_1(no_pass, monkeypatch, arguments, message):

@@ -4,10 +4,12 @@ import dask
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from helpers import EVERY, to_zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
+from dask_gd.cli import main
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError
 from dask_gd.kernels.base import BOUND, EXACT, Kernel, Part, Request
 from dask_gd.kernels.codes import CodedRows
@@ -344,3 +346,34 @@ def test_codes_that_are_overwritten_while_a_fit_reads_them_are_noticed(tmp_path)
 
     with pytest.raises(DataError, match="overwritten"):
         dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3), callbacks=[overwrite])
+
+
+def test_rows_without_a_target_are_predicted_and_not_fitted(tmp_path):
+    source, _, _ = opened(tmp_path, dask_gd.Logistic())
+    run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3))
+    rows = dask_gd.open(tmp_path / "g", x=X)
+    assert_array_equal(run.predict(rows).compute(), run.predict(source).compute())
+    for refused in (
+        lambda: dask_gd.fit(rows),
+        lambda: dask_gd.search(rows, Cs=[1.0]),
+        lambda: dask_gd.infer(dask_gd.fit(source, loss="logistic", tol=1e-4), rows),
+    ):
+        with pytest.raises(InvalidArgumentError, match="no target"):
+            refused()
+    assert "900 rows" in repr(rows)
+    assert rows.plan().rows > 0
+
+
+@pytest.mark.parametrize("drop", [[], ["--drop", "first"]])
+def test_the_command_line_takes_columns_of_codes(drop, tmp_path):
+    source, _, _ = opened(tmp_path, dask_gd.Logistic(), "first" if drop else None)
+    group, columns = str(tmp_path / "g"), ",".join(X)
+    fit = ["fit", group, "-x", columns, "-y", "y", "--loss", "logistic", "--penalty", "l2:1e-3", *drop]
+    for command in (
+        [*fit, "--store", str(tmp_path / "run")],
+        ["predict", str(tmp_path / "run"), group, "-x", columns, "-o", str(tmp_path / "out.zarr")],
+    ):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+    run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3))
+    assert_allclose(zarr.open_array(tmp_path / "out.zarr", mode="r")[:], run.predict(source).compute(), atol=1e-6)

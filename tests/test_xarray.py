@@ -461,7 +461,7 @@ def test_open_makes_a_source_of_a_dataset():
     with pytest.raises(InvalidArgumentError, match=r"features=.*the data is none"):
         dask_gd.open("data/flights.zarr", **NAMES)
     with pytest.raises(InvalidArgumentError, match="needs the names of its arrays"):
-        dask_gd.open("data/flights.zarr", x="X")
+        dask_gd.open("data/flights.zarr", y="late")
 
 
 # Rows with NaN

@@ -98,7 +98,19 @@ def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
     cluster = {name: options.pop(name) for name in ("scheduler", "workers", "threads", "memory")}
     check_cluster(**cluster)
     # All other options are arguments by the same name.
-    names = ("source", "x", "y", "rows", "missing", "features", "target", "sample_dims", "sample_weight", "offset")
+    names = (
+        "source",
+        "x",
+        "y",
+        "rows",
+        "missing",
+        "drop",
+        "features",
+        "target",
+        "sample_dims",
+        "sample_weight",
+        "offset",
+    )
     data = {name: options.pop(name) for name in (*names, "nan")}
     fit_intercept = not options.pop("no_intercept")
     arguments = {**data_of(**data), **options, "fit_intercept": fit_intercept}

@@ -181,12 +181,13 @@ def _together(*options: Callable) -> Callable:
 
 data_options = _together(
     click.argument("source"),
-    click.option("-x", "--x", metavar="NAME", help="The group's array of features (n, p)."),
+    click.option("-x", "--x", type=Names(), help="The group's features: an array (n, p), or columns, codes too."),
     click.option("-y", "--y", metavar="NAME", help="Its array of targets."),
     click.option("--rows", type=Rows(), help="Only these rows of the arrays."),
     click.option(
         "--missing", type=click.Choice(["error", "fill"]), help="Absent chunks: refuse, or take the fill value."
     ),
+    click.option("--drop", type=click.Choice(["first"]), help="No feature for the first level of columns of codes."),
     click.option("--features", type=Names(), help="Of an xarray Dataset: variables or coordinates."),
     click.option("--target", type=Names(), help="Of a Dataset: the variable to fit."),
     click.option("--sample-dims", type=Names(), help="Of a Dataset: the dimensions whose points are the rows."),
@@ -245,10 +246,11 @@ output_options = _together(
 
 def data_of(
     source: str,
-    x: str | None,
+    x: list[str] | None,
     y: str | None,
     rows: slice | None,
     missing: str | None,
+    drop: str | None,
     features: Any,
     target: Any,
     sample_dims: Any,
@@ -266,17 +268,20 @@ def data_of(
             )
         opened = open_group(
             source,
-            x=x,
+            x=one_or_list(x),
             y=y,
             sample_weight=sample_weight,
             offset=offset,
             rows=rows or slice(None),
             missing=missing or "error",
+            drop=drop,
         )
         return {"x": opened, "nan": nan}
     # Variables of a Dataset.
-    if (x, y, rows, missing) != (None,) * 4:
-        raise click.UsageError("--x, --y, --rows and --missing are for arrays of a Zarr group, not beside --features.")
+    if (x, y, rows, missing, drop) != (None,) * 5:
+        raise click.UsageError(
+            "--x, --y, --rows, --missing and --drop are for arrays of a Zarr group, not beside --features."
+        )
     if features is None or target is None or sample_dims is None:
         raise click.UsageError("Of an xarray Dataset give all three: --features, --target and --sample-dims.")
     if len(target) == 1:
@@ -290,6 +295,13 @@ def data_of(
         "offset": offset,
         "nan": nan,
     }
+
+
+def one_or_list(names: list[str]) -> str | list[str]:
+    """Return a single name as it is."""
+    if len(names) == 1:
+        return names[0]
+    return names
 
 
 def dataset_of(source: str) -> xr.Dataset:

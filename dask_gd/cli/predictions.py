@@ -10,17 +10,18 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
-from ..results.fit_result import load
+from ..results.fit_result import FitResult, load
 from ..results.prediction import write
+from ..sources import open as open_group
 from ..sources.opening import group_location
-from .options import Rows, check_cluster, check_output, cluster_of, cluster_options, dataset_of
+from .options import Names, Rows, check_cluster, check_output, cluster_of, cluster_options, dataset_of
 from .terminal import Command, say
 
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path())
 @click.argument("source")
-@click.option("-x", "--x", metavar="NAME", help="The group's array of features; not for a fit to a Dataset.")
+@click.option("-x", "--x", type=Names(), help="The group's features, as in the fit; not for a fit to a Dataset.")
 @click.option("--offset", metavar="NAME", help="What is added to each prediction.")
 @click.option("--rows", type=Rows(), help="Only these rows of the array.")
 @click.option("-o", "--output", required=True, metavar="OUT.zarr", help="Where to write.")
@@ -30,7 +31,7 @@ from .terminal import Command, say
 def predict(
     run: str,
     source: str,
-    x: str | None,
+    x: list[str] | None,
     offset: str | None,
     rows: slice | None,
     output: str,
@@ -58,14 +59,26 @@ def predict(
         if is_of_dataset:
             prediction: da.Array | xr.DataArray = fitted.predict(dataset_of(source), offset=offset)
         else:
-            group = group_of(source)
-            prediction = fitted.predict(array_of(group, source, x), array_of(group, source, offset))
+            prediction = fitted.predict(rows_of(source, x, fitted), array_of(group_of(source), source, offset))
             if rows is not None:
                 prediction = prediction[rows]
         place = write(prediction, path, overwrite=overwrite)
     if not quiet:
         shape = " x ".join(map(str, prediction.shape))
         say(f"wrote {place}, {shape}")
+
+
+def rows_of(source: str, names: list[str] | None, fitted: FitResult) -> Any:
+    """Return the rows of features in a group: columns of numbers and codes where the fit had these."""
+    assert names is not None
+    if fitted.encoding is None:
+        return array_of(group_of(source), source, ",".join(names))
+    # Of the first level of each column there is a feature, or there is none.
+    drop = None
+    if any(getattr(column, "drop_first", False) for column in fitted.encoding.columns):
+        drop = "first"
+    group_of(source)
+    return open_group(source, x=names, drop=drop)
 
 
 def group_of(source: str) -> zarr.Group:

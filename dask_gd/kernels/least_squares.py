@@ -17,6 +17,7 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from .base import Kernel, take
 from .block import dense_rows
+from .products import block_rows
 from .sums import Part, Sums
 
 #: Smallest eigenvalue of the curvature, its diagonal scaled to 1, over the largest, below which these passes are worth
@@ -92,12 +93,13 @@ class BasisKernel(Kernel):
     def add(self, x, y, weight, offset=None) -> None:
         """Add the sums over more rows, at the query and in the basis."""
         super().add(x, y, weight, offset)
-        # Extended precision is for arrays alone.
-        x = dense_rows(self.row_format, x, "Least squares of ill-conditioned features")
-        for start in range(0, len(y), self.step):
-            rows = slice(start, start + self.step)
+        # Extended precision is for arrays alone: few rows are written out at a time.
+        step = min(self.step, block_rows(self.p, np.dtype(float).itemsize))
+        for start in range(0, len(y), step):
+            rows = slice(start, start + step)
+            of_step = self.row_format.take(x, rows)
             self._add_orthogonal(
-                x[rows],
+                dense_rows(self.row_format, of_step, "Least squares of ill-conditioned features"),
                 y[rows],
                 weight=take(weight, rows),
                 offset=take(offset, rows),

@@ -45,7 +45,8 @@ def open(
         of the features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never
         written out. `sources.table` says how codes and levels are stored.
     y, sample_weight, offset : str
-        Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,).
+        Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,). Rows to predict need no
+        targets.
     features, target, sample_dims, sample_weight, offset
         Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
     rows : slice
@@ -93,7 +94,7 @@ def open(
             offset=offset,
         )
     _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
-    if x is None or y is None:
+    if x is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     # A store that answers in its own words is explained.
     try:
@@ -201,6 +202,8 @@ def _of_arrays(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
     if isinstance(x, Source):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Source, which has its own target; leave y out.")
+        if not x.has_target:
+            raise InvalidArgumentError("This source has no target to fit: name it, dask_gd.open(..., y='...').")
         # These take the place of the source's own weights and offsets.
         if sample_weight is not None:
             x = x.with_columns(weight=_beside_source(x, "weight", "sample_weight", sample_weight))
@@ -214,7 +217,7 @@ def _of_arrays(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:
 
 def make_source(
     x,
-    y,
+    y=None,
     sample_weight=None,
     offset=None,
     *,
@@ -244,10 +247,10 @@ def make_source(
     for role, (argument, values) in arguments.items():
         if isinstance(values, TableColumn):
             columns[role] = values
-        elif values is not None or role in ("x", "y"):
+        elif values is not None or role == "x":
             columns[role] = as_rows(values, argument, missing)
     rows_of_x = columns["x"].shape[0]
-    check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
+    check_shapes(columns["x"], columns.get("y", columns["x"]), columns.get("weight"), columns.get("offset"))
     start, stop, step = rows.indices(rows_of_x)
     if step != 1 or start >= stop:
         raise InvalidArgumentError(f"rows={rows}: must be consecutive rows of {rows_of_x}, at least one.")

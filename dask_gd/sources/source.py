@@ -44,7 +44,7 @@ class Source:
         Partition i holds rows ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
-    #: The columns by role: "x", "y", and where there are such columns "weight", "offset", "fold" and any others.
+    #: The columns by role: "x", and where there are such columns "y", "weight", "offset", "fold" and any others.
     by_role: dict[str, Column]
     bounds: tuple[int, ...]
     feature_names: tuple | None = None
@@ -63,6 +63,11 @@ class Source:
     def y(self) -> Column:
         """The targets."""
         return self.by_role["y"]
+
+    @property
+    def has_target(self) -> bool:
+        """Whether there are targets: rows to predict may come without."""
+        return "y" in self.by_role
 
     @property
     def offset(self) -> Column | None:
@@ -112,7 +117,7 @@ class Source:
     def outputs(self) -> int | None:
         if self.present is not None:
             return len(self.present.columns)
-        if len(self.y.shape) == 2 and self.y.shape[1] > 1:
+        if self.has_target and len(self.y.shape) == 2 and self.y.shape[1] > 1:
             return self.y.shape[1]
         return None
 
