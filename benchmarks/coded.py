@@ -132,8 +132,8 @@ class Objective:
         return value
 
 
-def copy_rows(store: Path, path: Path, rows: int) -> Path:
-    """A store of the first rows of another one, in the same codecs, in at least eight chunks."""
+def copy_rows(store: Path, path: Path, rows: int, chunk: int | None = None) -> Path:
+    """A store of the first rows of another one, in the same codecs; in at least eight chunks, unless they are given."""
     if path.exists() and zarr.open_group(path, mode="r").attrs.get("complete"):
         return path
     source = zarr.open_group(store, mode="r")
@@ -143,7 +143,7 @@ def copy_rows(store: Path, path: Path, rows: int) -> Path:
         group.create_array(
             name,
             data=array[:rows],
-            chunks=(min(array.chunks[0], max(1, rows // 8)),),
+            chunks=(chunk or min(array.chunks[0], max(1, rows // 8)),),
             compressors=array.compressors,
             attributes=dict(array.attrs),
             config={"write_empty_chunks": True},
