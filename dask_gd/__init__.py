@@ -34,6 +34,8 @@ from .reports import report
 from .results.fit_result import FitResult, load
 from .results.inference import Inference, infer
 from .results.prediction import write
+from .results.sparse_store import write_sparse
+from .results.svmlight import convert_svmlight
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
 from .sources import Source, open
 from .store.store import Store
@@ -75,6 +77,7 @@ __all__ = [
     "Tweedie",
     "accessor",
     "callbacks",
+    "convert_svmlight",
     "errors",
     "events",
     "fit",
@@ -86,4 +89,5 @@ __all__ = [
     "report",
     "search",
     "write",
+    "write_sparse",
 ]

@@ -19,14 +19,16 @@ class DatetimeNoLeap:
 
 def test_a_sparse_group_says_that_it_is_one_found_24(tmp_path):
     group = zarr.open_group(tmp_path / "adata.zarr", mode="w")
-    sparse = group.create_group("X", attributes={"encoding-type": "csr_matrix"})
+    sparse = group.create_group("X", attributes={"encoding-type": "csc_matrix"})
     for name in ("data", "indices", "indptr"):
         sparse.create_array(name, data=np.arange(3))
     kind = group.create_group("kind", attributes={"encoding-type": "categorical"})
     kind.create_array("codes", data=np.arange(3))
     kind.create_array("categories", data=np.arange(3))
     group.create_array("y", data=np.ones(3))
-    with pytest.raises(InvalidTypeError, match=r"x='X' is a group .*a sparse matrix \(csr_matrix.*dense array"):
+    with pytest.raises(
+        InvalidTypeError, match=r"x='X' is a group .*a sparse matrix \(csc_matrix.*dask_gd.write_sparse"
+    ):
         dask_gd.open(tmp_path / "adata.zarr", x="X", y="y")
     with pytest.raises(InvalidTypeError, match=r"categorical column; its numbers are x='kind/codes', with -1"):
         dask_gd.open(tmp_path / "adata.zarr", x="y", y="kind")

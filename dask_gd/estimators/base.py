@@ -87,6 +87,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     store: str | os.PathLike | Store | None = None
     callbacks: Iterable[Callback] = ()
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     #: The check of the targets' values: they are numbers, or labels of classes.
     _target_values = staticmethod(numbers)
 
@@ -96,7 +101,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like (n, p), or Source
-            Dask arrays and data frames, Zarr and DataArrays are never loaded whole. Datasets are for `dask_gd.fit`.
+            Dask arrays and data frames, Zarr and DataArrays are never loaded whole. Sparse rows stay sparse. Datasets
+            are for `dask_gd.fit`.
         y : array-like (n,), or (n, k) where several targets are taken
             Leave out with a Source.
         sample_weight : array-like (n,), optional
@@ -237,6 +243,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             y,
             reset=is_first,
             dtype=list(TOLERANCES),
+            accept_sparse="csr",
             multi_output=tags.target_tags.multi_output,
             y_numeric=tags.estimator_type == "regressor",
         )
@@ -305,7 +312,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         # Lazy columns are checked when they are read.
         if not is_lazy(X):
-            X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES))
+            X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES), accept_sparse="csr")
         if offset is not None and not is_lazy(offset):
             offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
         # The loss determines the inverse link.

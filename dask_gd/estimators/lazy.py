@@ -10,8 +10,10 @@ import numpy as np
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, NonFiniteError
+from ..kernels.sparse import SparseRows
 from ..sources import Source, as_source
-from ..sources.columns import as_rows, sized
+from ..sources.columns import as_rows, holds_sparse, sized
+from ..sources.compressed import rows_of
 from ..sources.lazy import column, dask_rows, in_dask, rows
 
 
@@ -38,12 +40,22 @@ def kept_rows(source: Source) -> da.Array | None:
     if source.present is not None:
         present = list(source.present.columns)
         columns["y"] = columns["y"][:, present]
-    arrays = [dask_rows(values) for values in columns.values() if values is not None]
     missing: Any = 0
-    for array in arrays:
-        is_missing = da.isnan(array.reshape(len(array), -1))
-        missing = missing + is_missing.sum(axis=1)
+    for values in columns.values():
+        if values is None:
+            continue
+        if holds_sparse(values):
+            is_missing = da.map_blocks(_with_nan, values, drop_axis=1, dtype=bool, meta=np.empty(0, bool))
+            missing = missing + is_missing
+        else:
+            array = dask_rows(values)
+            missing = missing + da.isnan(array.reshape(len(array), -1)).sum(axis=1)
     return missing == 0
+
+
+def _with_nan(block: Any) -> np.ndarray:
+    """Return which rows of a sparse block have NaN, (n,)."""
+    return SparseRows(block.shape[1]).with_nan(rows_of(block))
 
 
 def total_weight(source: Source) -> float:

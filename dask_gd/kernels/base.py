@@ -178,7 +178,7 @@ class Kernel:
             total = float(weight.sum())
         # A model sums over all of the rows itself; a loss sees them block by block.
         if isinstance(self.loss, Model):
-            self._add_model(x, y, weight, total)
+            self._add_rows_of_model(x, y, weight)
         else:
             for start in range(0, len(y), self.step):
                 rows = slice(start, start + self.step)
@@ -199,9 +199,22 @@ class Kernel:
         """Return the sums when all rows have been added."""
         return self.total
 
-    def _add_model(self, x, y, weight, total: float) -> None:
+    def _add_rows_of_model(self, x, y, weight) -> None:
+        """Add a model's sums over rows, which it takes as an array; those that are none are written out in parts."""
+        step = len(y)
+        if not isinstance(x, np.ndarray):
+            step = block_rows(self.p, 8)
+        for start in range(0, len(y), step):
+            part = slice(start, start + step)
+            array = dense_rows(self.row_format, self.row_format.take(x, part), repr(self.loss))
+            self._add_model(array, y[part], take(weight, part))
+
+    def _add_model(self, x: np.ndarray, y, weight) -> None:
         """Add a model's sums over rows. Its scale is a block's largest mean slope, the same for all parameters."""
-        x = dense_rows(self.row_format, x, repr(self.loss))
+        if weight is None:
+            total = float(len(y))
+        else:
+            total = float(weight.sum())
         moments = self.total.moments
         for i in range(self.query.shape[2]):
             value, slope = self.loss.sums(self.query[:, 0, i], x, y, weight)  # type: ignore[attr-defined]

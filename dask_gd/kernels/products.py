@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from scipy.sparse import issparse
 
 #: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
 #: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
@@ -43,8 +46,13 @@ def scaled_back(product: np.ndarray, unit: float) -> np.ndarray:
     return product * unit
 
 
-def linear(x: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
-    """Return ``x w + b`` in float64 for rows (n, p) of any dtype: (n, k), or (n,) for weights (p,)."""
+def linear(x: Any, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
+    """Return ``x w + b`` in float64 for rows (n, p) of any dtype, dense or SciPy's sparse: (n, k), or (n,).
+
+    (n,) is for weights (p,).
+    """
+    if issparse(x):
+        return x @ weights + constant
     predictions = np.empty((len(x), *weights.shape[1:]))
     # Block by block, so that rows of another dtype are never copied as a whole.
     step = block_rows(x.shape[1], predictions.itemsize)

@@ -18,7 +18,7 @@ from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources import Source
 from ..sources.coercion import checkable, is_lazy_frame, numbers
 from ..sources.column import Column
-from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of
+from ..sources.columns import as_rows, check_shapes, check_stored, feature_names_of, holds_sparse
 from ..sources.lazy import is_lazy
 from ..sources.source import task_input
 from ..validate import is_whole
@@ -47,6 +47,8 @@ class Transformer(TransformerMixin, BaseEstimator):
         owner = type(self).__name__
         if isinstance(X, Source):
             raise InvalidTypeError(f"{owner} was given a Source; give its features, such as group['X'].")
+        if holds_sparse(X):
+            raise InvalidTypeError(f"{owner} was given sparse rows; it takes dense ones, such as X[:1000].toarray().")
         rows = as_rows(X, "X", lengths=lengths)
         if len(rows.shape) != 2:
             raise InvalidArgumentError(

@@ -10,7 +10,10 @@ import numpy as np
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Source
 from ..sources.columns import as_rows, check_stored
+from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
+from ..sources.gate import is_sparse
+from ..sources.kinds import product_dtype
 
 
 def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, tuple | None]:
@@ -65,12 +68,21 @@ def first_difference(levels: tuple | None, fitted: tuple | None) -> str:
 
 
 def features_of_array(x: Any) -> Any:
-    """Return the features as a NumPy array if they are in memory, else as a Dask array."""
+    """Return the features as a NumPy array or SciPy matrix if they are in memory, else as a Dask array."""
+    if is_scipy(x):
+        return memory_rows(x, "x").matrix(x.shape[1])
     rows = as_rows(x, "x", lengths=False)
     check_stored(rows, "error", 0, rows.shape[0])
     if rows.memory is None:
         return rows.lazy_rows(0, rows.shape[0])
     return rows.memory
+
+
+def prediction_dtype(x: Any) -> np.dtype:
+    """Return the dtype of the predictions of features: that of their products, which sparse rows have in float64."""
+    if is_sparse(x) or is_sparse(getattr(x, "_meta", None)):
+        return np.dtype(float)
+    return product_dtype(x.dtype)
 
 
 def check_features(x: Any, width: int, names: tuple | None, fitted: tuple | None) -> None:

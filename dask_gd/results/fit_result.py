@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -16,10 +17,16 @@ from ..sources import Source
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
-from ..sources.kinds import product_dtype
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
-from .features import check_features, features_of_array, features_of_source, linear_of_codes, offset_array
+from .features import (
+    check_features,
+    features_of_array,
+    features_of_source,
+    linear_of_codes,
+    offset_array,
+    prediction_dtype,
+)
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,8 @@ class FitResult:
         Parameters
         ----------
         x : array (n, p), Dataset or Source
-            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; or a Dataset that has them
-            as variables or coordinates.
+            NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; sparse rows of SciPy, of a
+            Zarr group, or Dask's blocks of them; or a Dataset that has the features as variables or coordinates.
         offset : array (n,), optional
             Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray. A Source has its
             own.
@@ -113,10 +120,11 @@ class FitResult:
         Returns
         -------
         array (n,) or (n, k), float32 for features of float32 or float16, else float64
-            NumPy for NumPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the coordinates of the
-            rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample dimensions, and any
-            other dimensions that its variables have, with its coordinates; not yet computed, in their chunks, if one of
-            them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the target's.
+            NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the
+            coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample
+            dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed, in
+            their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the
+            target's.
 
         Raises
         ------
@@ -149,11 +157,11 @@ class FitResult:
             names = feature_names_of(x)
             array = features_of_array(x)
         self._check_features(array, names)
-        if isinstance(array, np.ndarray):
+        if not isinstance(array, da.Array):
             return self._mean(array)
         # A lazy array is predicted block by block, each block with all features of its rows.
         array = array.rechunk({1: -1})
-        dtype = product_dtype(array.dtype)
+        dtype = prediction_dtype(array)
         meta = np.empty((0,) * self.weights.ndim, dtype)
         if self.weights.ndim == 1:
             return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=meta, name=None)
@@ -251,7 +259,7 @@ class FitResult:
         else:
             z = linear_of_codes(self.encoding, block, weights, intercept)
         prediction = self.loss.inverse_link(z)
-        return prediction.astype(product_dtype(block.dtype), copy=False)
+        return prediction.astype(prediction_dtype(block), copy=False)
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""

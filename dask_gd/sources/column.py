@@ -195,6 +195,10 @@ class Column(Protocol):
         """The Zarr array that tasks read; None if they read none."""
         ...
 
+    def positions(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where in the stored array the values of rows are, first and end."""
+        ...
+
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return the rows of an aligned column as a Dask array."""
         ...
@@ -306,6 +310,10 @@ class ArrayColumn:
     @property
     def parts(self) -> tuple[Any, ...]:
         return (self,)
+
+    def positions(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the rows' numbers."""
+        return start, stop
 
     def room(self, rows: int, memory: Room) -> Any:
         """Return memory for rows of an array."""

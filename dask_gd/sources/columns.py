@@ -15,10 +15,14 @@ import zarr
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .coercion import from_arrow, is_lazy_frame, numbers
 from .column import Column
+from .compressed import is_scipy
 from .dask_column import DaskColumn
 from .dataset_column import decoded
+from .gate import is_sparse
 from .metadata import attributes_of, check_metadata
 from .plan import PARTITION_BYTES, PARTITIONS
+from .sparse_column import SparseColumn, sparse_column
+from .sparse_group import SparseGroup, is_sparse_group, shape_of_group, sparse_group
 from .zarr_column import ZarrColumn
 
 logger = logging.getLogger("dask_gd")
@@ -29,7 +33,7 @@ def as_rows(
     role: str,
     missing: str = "error",
     lengths: bool = True,
-) -> ZarrColumn | DaskColumn:
+) -> ZarrColumn | DaskColumn | SparseColumn | SparseGroup:
     """Return an array as a column of streamed or materialised rows, its dtype checked.
 
     Without ``lengths`` the sizes of chunks need not be known.
@@ -37,12 +41,14 @@ def as_rows(
     # Arrays and data frames of all libraries become arrays of numbers.
     if isinstance(a, xr.DataArray):
         a = decoded(a, role).data
+    if holds_sparse(a):
+        return _sparse_rows(a, role, missing, lengths)
     if isinstance(a, str | os.PathLike):
         raise InvalidTypeError(f"{role} is a path, {str(a)!r}: open it with dask_gd.open(path, x=..., y=...).")
     if not (isinstance(a, da.Array) or hasattr(a, "__array__") or is_lazy_frame(a)):
         raise InvalidTypeError(
             f"{role} is a {type(a).__name__}; it must be a dask, NumPy, xarray or Zarr array, a data frame, or a "
-            "dask_gd.Source."
+            "dask_gd.Source; features may be sparse rows of scipy too."
         )
     a = numbers(a, role)
     # Zarr is streamed by the tasks; all else comes to them as blocks.
@@ -54,6 +60,27 @@ def as_rows(
     if lengths:
         a = sized(a, role)
     return DaskColumn(a, role)
+
+
+def holds_sparse(a: Any) -> bool:
+    """Return whether these are sparse rows: SciPy's, blocks that are declared as sparse, or a group in Zarr."""
+    if isinstance(a, da.Array):
+        return is_sparse(a._meta)
+    return is_scipy(a) or is_sparse_group(a)
+
+
+def _sparse_rows(a: Any, role: str, missing: str, lengths: bool) -> SparseColumn | SparseGroup:
+    """Return sparse rows as a column; only features can be sparse."""
+    if role != "x" and not role.startswith("x "):
+        raise InvalidTypeError(
+            f"{role} is sparse; only features x can be. Make it dense with toarray(), or array.map_blocks(lambda "
+            "block: block.toarray())."
+        )
+    if isinstance(a, zarr.Group):
+        return sparse_group(a, role, missing)
+    if isinstance(a, da.Array) and lengths:
+        a = sized(a, role)
+    return sparse_column(a, role)
 
 
 def _in_blocks(a: np.ndarray) -> da.Array:
@@ -125,7 +152,13 @@ def feature_names_of(x: Any) -> tuple | None:
     """
     x = from_arrow(x)
     names: Any = None
-    if isinstance(x, zarr.Array):
+    width = 0
+    if len(getattr(x, "shape", ())) == 2:
+        width = x.shape[1]
+    if isinstance(x, zarr.Group):
+        names = x.attrs.get("feature_names")
+        _, width = shape_of_group(x)
+    elif isinstance(x, zarr.Array):
         names = stored_names(x)
     elif isinstance(x, xr.DataArray):
         if x.ndim == 2 and x.dims[1] in x.coords:
@@ -138,9 +171,6 @@ def feature_names_of(x: Any) -> tuple | None:
     if isinstance(names, str) or not np.iterable(names):
         raise DataError(f"The feature names are {names!r:.80}; there must be a list of them, one for each feature.")
     names = tuple(str(name) for name in names)
-    width = 0
-    if len(x.shape) == 2:
-        width = x.shape[1]
     # A file's names may belong to another version of the array.
     if len(names) != width:
         raise DataError(f"There are {len(names)} feature names for {width} features.")

@@ -98,6 +98,10 @@ class DatasetColumn:
     def parts(self) -> tuple[DatasetColumn, ...]:
         return (self,)
 
+    def positions(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the rows' numbers."""
+        return start, stop
+
     @property
     def sample_dims(self) -> tuple[str, ...]:
         return self.fields.dims

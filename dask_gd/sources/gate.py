@@ -15,8 +15,11 @@ import numpy as np
 from ..errors import DataError, InvalidTypeError
 from .stored_inside import check_seen, made_safe
 
-#: What to do about sparse blocks.
-DENSE = "dask_gd takes dense rows: make them dense with array.map_blocks(lambda block: block.toarray())"
+#: What to do about sparse blocks where dense ones are declared, or where only these can serve.
+DENSE = (
+    "make them dense with array.map_blocks(lambda block: block.toarray()), or for sparse features x of a fit declare "
+    "sparse blocks, with meta=scipy.sparse.csr_array((0, p))"
+)
 
 
 class Declared(NamedTuple):
@@ -98,19 +101,22 @@ def admit(block: Any, declared: Declared, block_id: tuple[int, ...] = ()) -> np.
             "Make arrays of the blocks, for example with array.map_blocks(np.asarray)."
         )
 
-    # Nobody knows the lengths that are NaN.
     shape = declared.shape(block_id)
-    fits = block.ndim == len(shape)
-    if fits:
-        pairs = zip(block.shape, shape, strict=True)
-        fits = all(n == expected or np.isnan(expected) for n, expected in pairs)
-    if not fits or not is_convertible(block.dtype, declared.dtype):
+    if not fits(block.shape, shape) or not is_convertible(block.dtype, declared.dtype):
         raise DataError(
             f"{declared.block(block_id)} is not what its array declares: declared {described(shape, declared.dtype)}, "
             f"found {described(block.shape, block.dtype)}. Give the array its true chunks and dtype where it is made "
             "(da.from_delayed, map_blocks), or call compute_chunk_sizes()."
         )
     return without_mask(block)
+
+
+def fits(found: tuple[int, ...], declared: tuple[float, ...]) -> bool:
+    """Return whether a block has the declared shape. Nobody knows the lengths that are NaN."""
+    if len(found) != len(declared):
+        return False
+    pairs = zip(found, declared, strict=True)
+    return all(n == expected or np.isnan(expected) for n, expected in pairs)
 
 
 def without_mask(array: np.ndarray) -> np.ndarray:

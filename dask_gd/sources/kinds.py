@@ -189,10 +189,12 @@ def group_remedy(group: zarr.Group, name: str) -> str:
     # Sparse matrices and categorical columns are groups of arrays with known names.
     if {"data", "indices", "indptr"} <= members:
         form = str(group.attrs.get("encoding-type", "csr_matrix or csc_matrix"))
-        return (
-            f"a sparse matrix ({form}: data, indices, indptr). dask_gd takes dense rows: write some rows at a time as "
-            "a dense array, with scipy.sparse's toarray(), into the same group, and open that."
-        )
+        if form != "csr_matrix":
+            return (
+                f"a sparse matrix ({form}: data, indices, indptr). dask_gd reads rows, a group whose encoding-type is "
+                "csr_matrix: write matrix.tocsr() with dask_gd.write_sparse."
+            )
+        return "sparse rows, which only features x can be, by themselves."
     if {"codes", "categories"} <= members:
         return f"a categorical column; its numbers are x='{name}/codes', with -1 where a value is missing."
     columns = ", ".join(sorted(members)) or "nothing"

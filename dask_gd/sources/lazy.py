@@ -17,6 +17,7 @@ from .columns import check_stored, dimension_names, feature_names_of
 from .dataset_column import decoded
 from .kinds import is_plain
 from .source import Source
+from .sparse_group import is_sparse_group
 from .zarr_column import ZarrColumn
 
 LAZY = (Source, da.Array, zarr.Array, xr.DataArray)
@@ -47,7 +48,7 @@ def is_lazy(*arrays: Any) -> bool:
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
             )
-    return any(isinstance(a, LAZY) or is_lazy_frame(a) for a in arrays)
+    return any(isinstance(a, LAZY) or is_lazy_frame(a) or is_sparse_group(a) for a in arrays)
 
 
 def opened(a: Any, role: str = "rows") -> Any:

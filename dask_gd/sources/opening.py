@@ -16,7 +16,9 @@ from .column import Column
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .metadata import named_array, understood
+from .side_by_side_column import SideBySideColumn, side_by_side
 from .source import Source
+from .sparse_group import is_sparse_group
 from .table import table_of
 from .table_column import TableColumn
 
@@ -41,9 +43,10 @@ def open(
     ----------
     path : path, URL, zarr.Group or xarray.Dataset
     x : str or list of str
-        The name of an array of features (n, p) in the group, or of columns of numbers and codes of levels in the order
-        of the features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never
-        written out. `sources.table` says how codes and levels are stored.
+        The name of an array of features (n, p) in the group, or of a group of sparse rows as anndata writes them, see
+        `write_sparse`; or names of columns of numbers and codes of levels, and of sparse rows, in the order of the
+        features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never written
+        out. `sources.table` says how codes and levels are stored.
     y, sample_weight, offset : str
         Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,). Rows to predict need no
         targets.
@@ -108,16 +111,35 @@ def open(
     if missing not in ("error", "fill"):
         raise InvalidArgumentError(f"missing={missing!r}: choose 'error' or 'fill'.")
     # Arrays that were named must be there.
-    table = table_of(group, x, path, drop, missing)
+    arrays: dict[str, Any] = {"x": _stored_features(group, x, path, drop, missing)}
     names = {"y": y, "sample_weight": sample_weight, "offset": offset}
-    arrays: dict[str, Any] = {"x": table}
-    if table is None:
-        assert isinstance(x, str)
-        arrays["x"] = named_array(group, "x", x, path)
     for argument, name in names.items():
         if name is not None:
             arrays[argument] = named_array(group, argument, name, path)
     return make_source(**arrays, rows=rows, missing=missing)
+
+
+def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
+    """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
+    if isinstance(x, str):
+        with understood(f"array {x!r} in {path}", OSError):
+            member = group.get(x)
+        if is_sparse_group(member):
+            return member
+    elif x is not None and any(isinstance(name, str) and is_sparse_group(group.get(name)) for name in x):
+        return side_by_side(group, x, lambda names: _table(group, names, path, drop, missing), missing)
+    table = table_of(group, x, path, drop, missing)
+    if table is None:
+        assert isinstance(x, str)
+        return named_array(group, "x", x, path)
+    return table
+
+
+def _table(group: zarr.Group, names: list[str], path: Any, drop: str | None, missing: str) -> TableColumn:
+    """Return columns of numbers and codes by a list of their names."""
+    table = table_of(group, names, path, drop, missing)
+    assert table is not None
+    return table
 
 
 def as_source(
@@ -228,6 +250,8 @@ def make_source(
     # Names and labels, which arrays of numbers no longer have.
     if isinstance(x, TableColumn):
         names: tuple | None = x.encoding.feature_names
+    elif isinstance(x, SideBySideColumn):
+        names = x.feature_names
     else:
         names = feature_names_of(x)
     output_names = None
@@ -245,7 +269,7 @@ def make_source(
     }
     columns: dict[str, Column] = {}
     for role, (argument, values) in arguments.items():
-        if isinstance(values, TableColumn):
+        if isinstance(values, TableColumn | SideBySideColumn):
             columns[role] = values
         elif values is not None or role == "x":
             columns[role] = as_rows(values, argument, missing)

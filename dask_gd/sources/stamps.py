@@ -75,7 +75,7 @@ class Stamps:
         forget_listings(columns)
         for column in columns:
             try:
-                stamps = stamps_of(column.stored, self.start, self.stop)
+                stamps = stamps_of(column.stored, *column.positions(self.start, self.stop))
             except Exception as error:
                 logger.debug("What holds the chunks of array %r cannot be listed: %s", column.name, error)
                 stamps = ()
@@ -109,7 +109,7 @@ class Stamps:
         forget_listings([column for column, _ in self.columns])
         for column, before in self.columns:
             try:
-                now = stamps_of(column.stored, self.start, self.stop)
+                now = stamps_of(column.stored, *column.positions(self.start, self.stop))
             except Exception as error:
                 logger.warning(
                     "Array %r: whether chunks have been overwritten in the %s could not be seen, since its store "
@@ -138,7 +138,8 @@ class Stamps:
         """Say which chunks have changed, what became of the fit, and what to do."""
         # Which chunk, and which rows it holds.
         array = column.stored
-        index = next(islice(chunks_of(array, self.start, self.stop), changed[0], None))
+        positions = column.positions(self.start, self.stop)
+        index = next(islice(chunks_of(array, *positions), changed[0], None))
         edges = key_edges(array)[0]
         first = edges[index[0]]
         last = min(edges[index[0] + 1], array.shape[0]) - 1

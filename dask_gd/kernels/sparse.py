@@ -1,0 +1,209 @@
+"""Sparse rows: of each row only the values that are not 0, which SciPy multiplies; nowhere written out as a whole."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .block import BadValue, Memory
+from .sparse_products import Compressed, add_times, add_transposed_times, cross_product
+
+#: Entries of a block at least: its values and columns stay in the second-level cache. Wide rows have larger blocks, of
+#: some entries for each feature: a product with the weights and one with the slopes take turns, and each time what is
+#: as wide as the features comes into the cache anew. And the entries of a block at most.
+BLOCK_ENTRIES = 1 << 17
+ENTRIES_A_FEATURE = 5
+MOST_ENTRIES = 1 << 22
+#: The rows of a block.
+FEWEST_ROWS = 64
+MOST_ROWS = 1 << 17
+#: Entries of a row where nobody knows how many there are.
+ROW_ENTRIES = 32
+
+FLOAT = np.dtype(float)
+
+
+class SparseRows(NamedTuple):
+    """The format of compressed sparse rows (CSR): `Compressed`, in float64. Columns are never shifted."""
+
+    features: int
+    #: Entries of a row on average, as far as known, at least 1. A constant of the data: the blocks follow from it.
+    row_entries: int = ROW_ENTRIES
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Products are taken in float64, whatever the dtype of the values."""
+        return FLOAT
+
+    @property
+    def index_dtype(self) -> np.dtype:
+        """The dtype of the entries' columns."""
+        if self.features <= np.iinfo(np.int32).max:
+            return np.dtype(np.int32)
+        return np.dtype(np.int64)
+
+    @property
+    def cheap_gram(self) -> bool:
+        """A gram costs a product of each two entries of a row."""
+        return False
+
+    @property
+    def can_shift(self) -> np.ndarray:
+        """No feature can be shifted: less a shift, no value would be 0."""
+        return np.zeros(self.features, bool)
+
+    @property
+    def block_rows(self) -> int:
+        """The rows of a block: a multiple of 16."""
+        entries = max(BLOCK_ENTRIES, min(ENTRIES_A_FEATURE * self.features, MOST_ENTRIES))
+        rows = entries // self.row_entries
+        return min(max(FEWEST_ROWS, rows // 16 * 16), MOST_ROWS)
+
+    def nbytes(self, count: int) -> int:
+        """Return the bytes of this number of rows, as a block has them."""
+        entry = FLOAT.itemsize + self.index_dtype.itemsize
+        return count * (8 + entry * self.row_entries)
+
+    def cast(self, stored: Compressed, memory: Memory) -> Compressed:
+        """Return rows with values of float64, and with their own entries alone."""
+        own = stored.entries
+        data = stored.data[own]
+        indices = stored.indices[own]
+        indptr = stored.indptr
+        if own.start:
+            indptr = indptr - own.start
+        index_dtype = self.index_dtype
+        if data.dtype == FLOAT and indices.dtype == index_dtype:
+            data = np.require(data, requirements=["C", "A"])
+            indices = np.require(indices, requirements=["C", "A"])
+            return Compressed(data, indices, indptr)
+        # Both into one piece of memory that the thread keeps, the values first.
+        count = len(data)
+        room = memory((count * (FLOAT.itemsize + index_dtype.itemsize),), np.dtype(np.uint8))
+        values = room[: count * FLOAT.itemsize].view(FLOAT)
+        columns = room[count * FLOAT.itemsize :].view(index_dtype)
+        np.copyto(values, data, casting="unsafe")
+        np.copyto(columns, indices, casting="unsafe")
+        return Compressed(values, columns, indptr)
+
+    def take(self, rows: Compressed, which: slice | np.ndarray, room: Any = None) -> Compressed:
+        """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
+        if isinstance(which, slice):
+            start, stop, _ = which.indices(rows.length)
+            return rows._replace(indptr=rows.indptr[start : max(start, stop) + 1])
+        if not len(which):
+            return rows._replace(indptr=rows.indptr[:1])
+        # No more of the rows than lie between the first and the last.
+        first = int(which[0])
+        between = self.take(rows, slice(first, int(which[-1]) + 1))
+        taken = between.matrix(self.features)[which - first]
+        return Compressed(taken.data, taken.indices, taken.indptr)
+
+    def room(self, count: int) -> None:
+        """Return nothing: how much memory rows take is not known before they are there."""
+
+    def with_nan(self, rows: Compressed) -> np.ndarray:
+        """Return which rows have NaN, (n,) bool."""
+        found = np.zeros(rows.length, bool)
+        own = rows.entries
+        found[row_of(rows, own.start + np.flatnonzero(np.isnan(rows.data[own])))] = True
+        return found
+
+    def first_bad(self, rows: Compressed) -> BadValue | None:
+        """Return the first stored value that is not finite, or None."""
+        own = rows.entries
+        is_finite = np.isfinite(rows.data[own])
+        if is_finite.all():
+            return None
+        entry = own.start + int(np.argmin(is_finite))
+        return BadValue(int(row_of(rows, entry)), int(rows.indices[entry]), float(rows.data[entry]))
+
+    def dense(self, rows: Compressed) -> np.ndarray:
+        """Return rows written out, (n, p): for a few of them."""
+        data, indices, indptr = rows.compact
+        out = np.zeros((rows.length, self.features))
+        out[np.repeat(np.arange(rows.length), np.diff(indptr)), indices] = data
+        return out
+
+    def workspace(self, shift: np.ndarray | None) -> SparseWorkspace:
+        """Return what a kernel needs to multiply rows; the shift is 0."""
+        return SparseWorkspace(self)
+
+
+def row_of(rows: Compressed, entries: Any) -> Any:
+    """Return the rows that have these entries, counted from the first row."""
+    return np.searchsorted(rows.indptr, entries, side="right") - 1
+
+
+class SparseWorkspace:
+    """The constants of the products of sparse rows."""
+
+    def __init__(self, row_format: SparseRows):
+        self.row_format = row_format
+
+    def weights(self, columns: np.ndarray) -> np.ndarray:
+        """Return weights (p, c) as SciPy takes them."""
+        return np.ascontiguousarray(columns, FLOAT)
+
+    def block(self, rows: Compressed) -> SparseBlock:
+        """Return rows as they are multiplied."""
+        return SparseBlock(rows.compact, self.row_format.features)
+
+    def gram_sum(self, gram: np.ndarray, sums: np.ndarray | None) -> SparseGramSum:
+        """Return what adds ``X^T diag(h) X`` and ``X^T h``."""
+        return SparseGramSum(gram, sums)
+
+
+class SparseBlock:
+    """Sparse rows, multiplied in float64."""
+
+    def __init__(self, rows: Compressed, features: int):
+        self.rows = rows
+        self.features = features
+
+    def times(self, weights: np.ndarray) -> np.ndarray:
+        """Return ``X w``, (n, c)."""
+        product = np.zeros((self.rows.length, weights.shape[1]))
+        add_times(self.rows, weights, product)
+        return product
+
+    def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
+        """Add ``X^T s`` to a total (p, c), row after row: the same bits for rows in any blocks."""
+        add_transposed_times(self.rows, slopes, total)
+
+    def sums(self, s: np.ndarray) -> np.ndarray:
+        """Return ``X^T s``, (p,)."""
+        total = np.zeros((self.features, 1))
+        add_transposed_times(self.rows, s[:, None], total)
+        return total[:, 0]
+
+    def squares(self, s: np.ndarray | None) -> np.ndarray:
+        """Return the sums of the columns' squares, (p,)."""
+        if s is None:
+            s = np.ones(self.rows.length)
+        total = np.zeros((self.features, 1))
+        squared = self.rows._replace(data=self.rows.data**2)
+        add_transposed_times(squared, s[:, None], total)
+        return total[:, 0]
+
+
+class SparseGramSum:
+    """The sums of ``X^T diag(h) X`` and ``X^T h``: a sparse product for each block, added up in memory of its own."""
+
+    def __init__(self, gram: np.ndarray, sums: np.ndarray | None):
+        self.gram = gram
+        self.sums = sums
+        self.total = np.zeros(gram.shape)
+
+    def add(self, block: SparseBlock, h: np.ndarray) -> None:
+        """Add a block's."""
+        matrix = block.rows.matrix(block.features)
+        cross_product(matrix, h, matrix, self.total)
+        if self.sums is not None:
+            self.sums += block.sums(h)
+
+    def flush(self) -> None:
+        """Add what has been added up, and begin anew."""
+        self.gram += self.total
+        self.total[:] = 0.0

@@ -1,0 +1,116 @@
+"""Products of compressed sparse rows (CSR) that add to memory which is there.
+
+SciPy's own operators return a new array, which for ``X^T s`` is as wide as the features: of a million of them, to make
+and to add it costs more than the rows of a block do. The routines below the operators add to what they are given. They
+are not public: where a version of SciPy has none, the operators serve.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+
+try:
+    from scipy.sparse import _sparsetools as routines
+except ImportError:  # pragma: no cover - every SciPy so far has them
+    routines = None
+
+#: The routines that are used.
+NEEDED = ("csr_matvec", "csr_matvecs", "csc_matvec", "csc_matvecs", "csr_todense")
+HAS_ROUTINES = all(hasattr(routines, name) for name in NEEDED)
+
+
+class Compressed(NamedTuple):
+    """Sparse rows (n, p): row i has ``data[indptr[i]:indptr[i + 1]]`` in the columns ``indices[...]``.
+
+    The columns of a row ascend, and none is there twice. ``indptr`` (n + 1,) may begin anywhere in data and indices.
+    """
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """The number of rows."""
+        return len(self.indptr) - 1
+
+    @property
+    def entries(self) -> slice:
+        """The entries of these rows among data and indices."""
+        return slice(int(self.indptr[0]), int(self.indptr[-1]))
+
+    @property
+    def compact(self) -> Compressed:
+        """The rows with their own entries alone, the first at 0, and positions in the dtype of the indices."""
+        own = self.entries
+        indptr = self.indptr
+        if own.start:
+            indptr = indptr - own.start
+        indices = self.indices[own]
+        return Compressed(self.data[own], indices, indptr.astype(indices.dtype, copy=False))
+
+    def matrix(self, features: int) -> csr_array:
+        """Return the rows as SciPy has them, without a copy of data and indices."""
+        data, indices, indptr = self.compact
+        return csr_array((data, indices, indptr), shape=(self.length, features))
+
+
+def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
+    """Add ``X w`` of compact rows, for weights (p, c), to a total (n, c). Both are C-contiguous and of float64."""
+    features, columns = weights.shape
+    if not HAS_ROUTINES:
+        total += rows.matrix(features) @ weights
+    elif columns == 1:
+        routines.csr_matvec(rows.length, features, rows.indptr, rows.indices, rows.data, weights[:, 0], total[:, 0])
+    else:
+        routines.csr_matvecs(
+            rows.length, features, columns, rows.indptr, rows.indices, rows.data, weights.ravel(), total.ravel()
+        )
+
+
+def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray) -> None:
+    """Add ``X^T s`` of compact rows, for slopes (n, c), to a total (p, c), both of float64, row after row."""
+    features, columns = total.shape
+    slopes = np.ascontiguousarray(slopes)
+    if not HAS_ROUTINES:
+        total += rows.matrix(features).T @ slopes
+        return
+    # A view with gaps is no memory that can be added to.
+    if not total.flags.c_contiguous:
+        own = np.zeros(total.shape)
+        add_transposed_times(rows, slopes, own)
+        total += own
+    elif columns == 1:
+        # The rows are the columns of their transpose.
+        routines.csc_matvec(
+            features, rows.length, rows.indptr, rows.indices, rows.data, slopes.reshape(-1), total.reshape(-1)
+        )
+    else:
+        routines.csc_matvecs(
+            features,
+            rows.length,
+            columns,
+            rows.indptr,
+            rows.indices,
+            rows.data,
+            slopes.reshape(-1),
+            total.reshape(-1),
+        )
+
+
+def add_product(left: csr_array, right: csr_array, total: np.ndarray) -> None:
+    """Add the product of two sparse matrices to a dense total, C-contiguous and of float64."""
+    product = left @ right
+    if HAS_ROUTINES:
+        routines.csr_todense(*total.shape, product.indptr, product.indices, product.data, total)
+    else:
+        total += product.toarray()
+
+
+def cross_product(left: csr_array, h: np.ndarray, right: csr_array, total: np.ndarray) -> None:
+    """Add ``A^T diag(h) B`` of rows A (n, a) and B (n, b), with h (n,), to a dense total (a, b)."""
+    weighted = csr_array((left.data * np.repeat(h, np.diff(left.indptr)), left.indices, left.indptr), left.shape)
+    add_product(weighted.T.tocsr(), right, total)

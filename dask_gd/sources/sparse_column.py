@@ -1,0 +1,276 @@
+"""Sparse rows that arrive as blocks: Dask arrays of SciPy's sparse matrices, and such a matrix in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from scipy.sparse import csr_array
+
+from ..errors import InvalidTypeError
+from ..kernels.sparse import ROW_ENTRIES, SparseRows
+from ..kernels.sparse_products import Compressed
+from .column import ArrayColumn, ColumnInTasks
+from .compressed import memory_rows, rows_of
+from .dask_column import WHOLE_BYTES, digest
+from .partitions import bounds_of_blocks
+from .sparse_gate import gated_rows
+from .sparse_layout import ENTRY_BYTES, ROW_BYTES, Layout, layout_of, windows_of
+
+
+@dataclass(frozen=True)
+class SparseColumn(ArrayColumn):
+    """Sparse rows in blocks, which are the source's partitions: of a Dask array, or of a matrix in memory."""
+
+    kind = "sparse blocks"
+    memory = None
+
+    #: Its blocks are of SciPy's class csr_array, with checked rows.
+    array: da.Array = field(repr=False)
+    role: str
+    #: The rows in memory, which a cluster should receive once and keep.
+    held: Compressed | None = field(default=None, repr=False)
+    #: Where the windows of the rows in memory begin.
+    cuts: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.role
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype in which values are multiplied."""
+        return np.dtype(float)
+
+    @cached_property
+    def row_entries(self) -> int:
+        """Entries of a row on average; of a Dask array nobody knows before its blocks are there."""
+        if self.held is None:
+            return ROW_ENTRIES
+        own = self.held.entries
+        return mean_entries(own.stop - own.start, self.held.length)
+
+    def row_format(self, dtype: np.dtype) -> SparseRows:
+        """Return the format of sparse rows."""
+        return SparseRows(self.shape[1], self.row_entries)
+
+    @property
+    def read_rows(self) -> int:
+        """The rows of the largest block, which is whole in memory."""
+        return max(self.array.chunks[0])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The bytes of the largest block."""
+        return self.nbytes(self.read_rows)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The bytes of memory that a thread needs at most: a block, and the blocks that it is made of."""
+        return 2 * self.chunk_bytes
+
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows, as far as known."""
+        return rows * (ENTRY_BYTES * self.row_entries + ROW_BYTES)
+
+    def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
+        """Return where partitions begin: at the blocks."""
+        sizes = self.array.chunks[0]
+        if self.held is not None:
+            return tuple(np.cumsum([0, *sizes]).tolist())
+        return bounds_of_blocks(sizes, self.nbytes(self.shape[0]))
+
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        return self.array.chunks[0] == tuple(np.diff(bounds).tolist())
+
+    def aligned(self, bounds: tuple[int, ...]) -> SparseColumn:
+        """Return the rows of these partitions, a block for each; blocks are paired by number ever after."""
+        if bounds[0] == 0 and self.is_aligned(bounds):
+            return self
+        if self.held is not None:
+            rows = self.held._replace(indptr=self.held.indptr[bounds[0] : bounds[-1] + 1])
+            own_bounds = tuple(bound - bounds[0] for bound in bounds)
+            return in_memory(rows, self.shape[1], self.role, own_bounds)
+        sizes = tuple(int(size) for size in np.diff(bounds))
+        return replace(self, array=self.array[bounds[0] : bounds[-1]].rechunk((sizes, -1)))
+
+    def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
+        """Return the rows if tasks of this process can read them where they are, else a substitute for blocks."""
+        if in_process and self.held is not None:
+            return BoundSparse(self.held, self.shape[1], self.role, 0, self.cuts, whole=True)
+        return GivenSparse(self.shape[1], self.role, self.cuts)
+
+    def blocks(self) -> da.Array:
+        """Return the array as `map_blocks` takes it."""
+        return self.array
+
+    def lazy_rows(self, start: int, stop: int) -> da.Array:
+        """Return the array, which has these rows once it is aligned; its blocks are sparse."""
+        return self.array
+
+    def persisted(self) -> SparseColumn | None:
+        """Return the column with its rows in memory sent to the cluster; None if there are none in memory."""
+        if self.held is None:
+            return None
+        return replace(self, array=self.array.persist())
+
+    @property
+    def persistent(self) -> list[da.Array]:
+        if self.held is None:
+            return []
+        return [self.array]
+
+    def check(self, missing: str, start: int, stop: int) -> None:
+        """Refuse nothing: rows in memory are checked when the column is made, and blocks when they are there."""
+
+    def check_sendable(self) -> None:
+        """Refuse nothing: blocks can be sent."""
+
+    def content(self) -> str:
+        """Return a hash of all rows in memory or of a small array, else of the first, middle and last block."""
+        if self.held is not None:
+            return digest_of(self.held)
+        blocks = list(range(self.array.numblocks[0]))
+        if not self.known_whole:
+            blocks = sorted({0, len(blocks) // 2, len(blocks) - 1})
+        found = [digest_of(rows_of(self.array.blocks[number].compute())) for number in blocks]
+        return hashlib.blake2b("".join(found).encode(), digest_size=16).hexdigest()
+
+    @property
+    def known_whole(self) -> bool:
+        """Return whether `content` has all of the values."""
+        return self.held is not None or self.nbytes(self.shape[0]) <= WHOLE_BYTES
+
+
+@dataclass(frozen=True)
+class GivenSparse:
+    """The substitute that travels to tasks in place of sparse blocks, which they are given."""
+
+    features: int
+    role: str
+    cuts: np.ndarray | None = None
+    takes_block = True
+    worth_keeping = False
+    needs_zarr = False
+
+    def bind(self, block: Any, partition: int, start: int) -> BoundSparse:
+        """Return a partition's block as the rows from ``start`` on."""
+        return BoundSparse(rows_of(block), self.features, self.role, start, self.cuts)
+
+
+@dataclass(frozen=True)
+class BoundSparse:
+    """The sparse rows of a block inside a task, or all rows in memory, addressed by the rows of the whole array."""
+
+    takes_block = False
+    worth_keeping = False
+    needs_zarr = False
+    ahead = 0
+    dtype = np.dtype(float)
+
+    block: Compressed
+    features: int
+    role: str
+    start: int
+    #: Where windows begin; None: at the bytes of this block.
+    cuts: np.ndarray | None = None
+    whole: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.role
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.block.length, self.features
+
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows."""
+        return rows * (ENTRY_BYTES * mean_entries(len(self.block.data), self.block.length) + ROW_BYTES)
+
+    def room(self, rows: int, memory: Any) -> None:
+        """Return nothing: the rows are in memory."""
+
+    def bind(self, block: Any, partition: int, start: int) -> BoundSparse:
+        """Return the rows themselves, which are those of all partitions."""
+        return self
+
+    def where(self, row: int, column: int = 0) -> str:
+        """Return the block of a value, for messages about it."""
+        if self.whole:
+            return repr(self.role)
+        last = self.start + self.block.length - 1
+        return f"{self.role!r}, the block with rows {self.start}-{last}"
+
+    def read(self, start: int, stop: int, out: Any = None) -> Compressed:
+        """Return rows as they are in memory."""
+        return self.block._replace(indptr=self.block.indptr[start - self.start : stop - self.start + 1])
+
+    def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the windows, which are those of the same rows in a store."""
+        cuts = self.cuts
+        if cuts is None:
+            cuts = layout_of_rows(self.block, self.features, self.start).cuts
+        return windows_of(cuts, start, stop)
+
+
+def mean_entries(entries: int, rows: int) -> int:
+    """Return the entries of a row on average, rounded up, at least 1."""
+    return max(1, -(-entries // max(1, rows)))
+
+
+def layout_of_rows(rows: Compressed, features: int, start: int = 0) -> Layout:
+    """Return where partitions and windows of rows in memory begin."""
+    own = rows.entries
+    return layout_of([rows.indptr[1:]], start, rows.length, first=own.start, last=own.stop, features=features)
+
+
+def sparse_column(a: Any, role: str) -> SparseColumn:
+    """Return a column of a SciPy matrix in memory, or of a Dask array of such blocks.
+
+    Raises
+    ------
+    InvalidTypeError, DataError
+        Where the matrix in memory is none that can be fitted, see `memory_rows`, or the Dask array's dtype is not.
+    """
+    if isinstance(a, da.Array):
+        return SparseColumn(gated_rows(a, role), role)
+    return in_memory(memory_rows(a, role), a.shape[1], role)
+
+
+def in_memory(rows: Compressed, features: int, role: str, bounds: tuple[int, ...] | None = None) -> SparseColumn:
+    """Return a column of rows in memory, in partitions that follow from their entries, or in these."""
+    if not rows.length:
+        raise InvalidTypeError(f"{role} is a sparse matrix without rows.")
+    layout = layout_of_rows(rows, features)
+    if bounds is None:
+        bounds = layout.bounds
+    # A block is a part of the memory, not a copy.
+    name = f"dask_gd-sparse-{uuid.uuid4().hex}"
+    graph = {}
+    for number, (start, stop) in enumerate(pairwise(bounds)):
+        part = rows._replace(indptr=rows.indptr[start : stop + 1])
+        graph[name, number, 0] = part.matrix(features)
+    chunks = (tuple(np.diff(bounds).tolist()), (features,))
+    array = da.Array(graph, name, chunks, meta=csr_array((0, features)), dtype=float)
+    return SparseColumn(array, role, rows, layout.cuts)
+
+
+def digest_of(rows: Compressed) -> str:
+    """Return a hash of all entries of rows, and of where they are."""
+    own = rows.compact
+    lengths = np.diff(own.indptr).astype(np.int64)
+    parts = (str(rows.data.dtype), digest(own.data), digest(own.indices.astype(np.int64)), digest(lengths))
+    return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
