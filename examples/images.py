@@ -1,6 +1,6 @@
 """Images: which digit is it? A softmax over the pixels of scikit-learn's digits, 8 x 8 each, beside two baselines.
 
-    python examples/images.py
+python examples/images.py
 """
 
 import numpy as np

@@ -94,3 +94,14 @@ def test_recommendation():
     # What is left of the ratings' variance: each is better by more than the error of the estimates, about 0.006.
     assert ours < of_lecturer - 0.025
     assert of_lecturer < of_all - 0.05
+
+
+def test_languages():
+    printed = run("examples/languages.py")
+    assert "6,797 x 16,384, 56 entries a row, 12 languages" in printed
+    assert "sparse" in printed
+    assert "converged" in printed
+    ours, words, frequent = shares(printed).values()
+    # The standard error of a share of 1,352 is at most 1.4 %.
+    assert ours > words + 4
+    assert words > frequent + 50
