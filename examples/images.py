@@ -16,7 +16,8 @@ def main() -> None:
     # The first digits are for training; those after them were written by others.
     x, y = load_digits(return_X_y=True)
     x = x / x.max()
-    train, test = slice(0, TRAIN), slice(TRAIN, None)
+    train = slice(0, TRAIN)
+    test = slice(TRAIN, None)
 
     # One set of weights for each digit, fitted together. Prediction gives a probability for each.
     run = dask_gd.fit(x[train], y[train], loss="softmax", penalty=dask_gd.L2(ALPHA), callbacks=[print])

@@ -25,7 +25,9 @@ def read() -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """The languages; of each three words the text, the number of its language, and whether its article is held out."""
     lines = [line.split("\t") for line in DECLARATION.read_text(encoding="utf-8").splitlines()]
     languages = sorted({language for language, _, _ in lines})
-    texts, classes, held_out = [], [], []
+    texts = []
+    classes = []
+    held_out = []
     for language, article, text in lines:
         words = text.split()
         for first in range(0, len(words) - WORDS + 1, WORDS):

@@ -16,7 +16,8 @@ import dask_gd
 
 LECTURES = Path(__file__).parents[1] / "data" / "lectures.zarr"
 COLUMNS = ["student", "lecturer", "semester x department", "age x service"]
-TRAIN, TEST = slice(0, 60_000), slice(60_000, None)
+TRAIN = slice(0, 60_000)
+TEST = slice(60_000, None)
 #: A student or lecturer is moved towards the mean as if by so many ratings that are average.
 AVERAGE_RATINGS = 10
 

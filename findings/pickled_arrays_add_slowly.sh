@@ -66,8 +66,8 @@ values = {
 }
 times = {name: adding(array) for name, array in values.items()}
 for name, array in values.items():
-    own = "NumPy's own" if array.dtype is FLOAT else "another"
-    print(f"np.add.at of values {name:22s} {times[name]:6.1f} ns an element, dtype object: {own}")
+    own = array.dtype is FLOAT
+    print(f"np.add.at of values {name:22s} {times[name]:6.1f} ns an element, NumPy's own dtype object: {own}")
 fast, slow = times["made here"], times["came through pickle"]
 
 to_sent_table = adding(made, sent(table))
@@ -80,7 +80,8 @@ others = {
 }
 ratios = {}
 for name, function in others.items():
-    of_made, of_came = (nanoseconds(lambda array=array: function(array)) for array in (made, came))
+    of_made = nanoseconds(lambda: function(made))
+    of_came = nanoseconds(lambda: function(came))
     ratios[name] = of_came / of_made
     print(f"{name:14s} {of_made:6.1f} made here, {of_came:6.1f} came through pickle: {ratios[name]:.1f} times")
 
@@ -94,8 +95,10 @@ for name in ("and viewed as float64", "and astype float64"):
     assert values[name].dtype is FLOAT
     assert times[name] < 3 * fast
 assert ratios["np.bincount"] < 3
-np.add.at(first := np.zeros(ENTRIES), keys, made)
-np.add.at(second := np.zeros(ENTRIES), keys, came)
+first = np.zeros(ENTRIES)
+second = np.zeros(ENTRIES)
+np.add.at(first, keys, made)
+np.add.at(second, keys, came)
 assert (first == second).all()
 PY
 cd "$folder"
