@@ -268,7 +268,7 @@ def data_of(
             )
         opened = open_group(
             source,
-            x=one_or_list(x),
+            x=x,
             y=y,
             sample_weight=sample_weight,
             offset=offset,
@@ -295,13 +295,6 @@ def data_of(
         "offset": offset,
         "nan": nan,
     }
-
-
-def one_or_list(names: list[str]) -> str | list[str]:
-    """Return a single name as it is."""
-    if len(names) == 1:
-        return names[0]
-    return names
 
 
 def dataset_of(source: str) -> xr.Dataset:

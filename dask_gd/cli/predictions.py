@@ -10,7 +10,8 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
-from ..results.fit_result import FitResult, load
+from ..results.fit_result import FitResult
+from ..results.loading import load
 from ..results.prediction import write
 from ..sources import open as open_group
 from ..sources.opening import group_location

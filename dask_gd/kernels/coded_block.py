@@ -136,30 +136,16 @@ class CodedWorkspace:
         found = []
         for key, memory in zip(self.keys, self.key_memory, strict=True):
             out = memory[: len(rows[0])]
-            keys = self.codes_of(rows, key.columns[0])
+            keys = self.row_format.codes_of(rows, key.columns[0])
             # Small whole numbers are worked with as they are, and made indices at the end.
             if len(key.columns) > 1:
                 keys = keys.astype(np.uint16)
             for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
                 keys *= np.uint16(entries)
-                keys += self.codes_of(rows, i).astype(np.uint16, copy=False)
+                keys += self.row_format.codes_of(rows, i).astype(np.uint16, copy=False)
             np.copyto(out, keys, casting="unsafe")
             found.append(out)
         return found
-
-    def codes_of(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
-        """Return the codes of a column; all that are none are those of the last entry."""
-        values = self.row_format.column(rows, i)
-        factor, _ = self.features_of(i)
-        if values.dtype.kind == "f":
-            # NaN and too large a number, then numbers below 0.
-            codes = np.fmin(values, factor.levels)
-            return np.where(codes < 0, factor.levels, codes)
-        # As whole numbers without a sign those below 0 are the largest.
-        values = values.view(f"u{values.dtype.itemsize}")
-        if factor.levels > np.iinfo(values.dtype).max:
-            return values
-        return np.minimum(values, values.dtype.type(factor.levels))
 
 
 class CodedBlock:
@@ -167,9 +153,21 @@ class CodedBlock:
 
     def __init__(self, rows: tuple[np.ndarray, ...], workspace: CodedWorkspace):
         self.count = len(rows[0])
+        self.rows = rows
         self.workspace = workspace
         self.numbers = workspace.numbers_of(rows)
         self.keys = workspace.keys_of(rows)
+
+    def codes_by_factor(self) -> list[np.ndarray]:
+        """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
+        alone = {key.columns: codes for key, codes in zip(self.workspace.keys, self.keys, strict=True)}
+        found = []
+        for i in self.workspace.row_format.factors:
+            codes = alone.get((i,))
+            if codes is None:
+                codes = self.workspace.row_format.codes_of(self.rows, i).astype(np.intp)
+            found.append(codes)
+        return found
 
     def times(self, weights: CodedWeights) -> np.ndarray:
         """Return ``X w``, (n, c)."""
