@@ -191,15 +191,15 @@ class Kernel:
                     take(weight, rows),
                     take(offset, rows),
                 )
-        for curvature_sum in self.curvature_sums:
-            curvature_sum.flush()
         self.total = self.total._replace(
             rows=self.total.rows + len(y),
             weight=self.total.weight + total,
         )
 
     def sums(self) -> Sums:
-        """Return the sums when all rows have been added."""
+        """Return the sums when all rows have been added: until then the curvature may lack some of them."""
+        for curvature_sum in self.curvature_sums:
+            curvature_sum.flush()
         return self.total
 
     def _add_rows_of_model(self, x, y, weight) -> None:
@@ -319,10 +319,10 @@ class Kernel:
         """Return ``x w + b`` and the offset, (rows, k, m) in float64."""
         z = block.times(self.weights).reshape(-1, *self.query.shape[1:])
         if self.constant is not None:
-            z = z + self.constant
-        if offset is None:
-            return z
-        return z + offset[:, None, None]
+            z += self.constant
+        if offset is not None:
+            z += offset[:, None, None]
+        return z
 
     def add_gradient(self, block: Block, slope) -> None:
         """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""

@@ -74,4 +74,4 @@ class LikelihoodKernel(Kernel):
 
     def sums(self) -> LikelihoodSums:  # type: ignore[override]
         deviance, pearson = self.statistics.T
-        return LikelihoodSums(self.total, deviance, pearson)
+        return LikelihoodSums(super().sums(), deviance, pearson)
