@@ -164,12 +164,7 @@ def search(
     )
 
     # The rows.
-    if isinstance(groups, str) or isinstance(folds, str):
-        frame = frame_of(x)
-        if frame is not None:
-            x = frame
-            groups = column_named(frame, groups, "groups")
-            folds = column_named(frame, folds, "folds")
+    x, folds, groups = _folds_in_frame(x, folds, groups)
     source = as_source(
         x,
         y,
@@ -219,6 +214,16 @@ def search(
         is_path=isinstance(alphas, int | np.integer),
         has_start=initial_weights is not None,
     )
+
+
+def _folds_in_frame(x: Any, folds: Any, groups: Any) -> tuple[Any, Any, Any]:
+    """Return data, folds and groups, with columns in the place of their names where the data is a frame."""
+    if not isinstance(groups, str) and not isinstance(folds, str):
+        return x, folds, groups
+    frame = frame_of(x)
+    if frame is None:
+        return x, folds, groups
+    return frame, column_named(frame, folds, "folds"), column_named(frame, groups, "groups")
 
 
 def _fold_column(x: Any, folds: Any, groups: Any) -> Any:
