@@ -234,7 +234,12 @@ class CodedBlock:
 class CodedGramSum:
     """The sums of ``X^T diag(h) X`` and ``X^T h``: tables for each pair of keys, until they are flushed."""
 
-    def __init__(self, workspace: CodedWorkspace, gram: np.ndarray, sums: np.ndarray | None):
+    def __init__(
+        self,
+        workspace: CodedWorkspace,
+        gram: np.ndarray,
+        sums: np.ndarray | None,
+    ):
         self.workspace = workspace
         self.gram = gram
         self.sums = sums

@@ -47,7 +47,12 @@ class CodedRows(CodedColumns):
             stored = (stored,)
         return tuple(array.reshape(len(array), math.prod(array.shape[1:])) for array in stored)
 
-    def take(self, rows: tuple[np.ndarray, ...], which: Any, room: Any = None) -> tuple[np.ndarray, ...]:
+    def take(
+        self,
+        rows: tuple[np.ndarray, ...],
+        which: Any,
+        room: Any = None,
+    ) -> tuple[np.ndarray, ...]:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
         return tuple(array[which] for array in rows)
 
@@ -104,7 +109,12 @@ class CodedRows(CodedColumns):
         """Return what adds up the curvature of a workspace's blocks in parts, see `curvature_parts`."""
         return CodedPartsSum(workspace)
 
-    def without_levels(self, rows: tuple[np.ndarray, ...], weight: np.ndarray | None, marks: np.ndarray) -> np.ndarray:
+    def without_levels(
+        self,
+        rows: tuple[np.ndarray, ...],
+        weight: np.ndarray | None,
+        marks: np.ndarray,
+    ) -> np.ndarray:
         """Return the weights of rows, 0 where a row has a level that is marked, see `level_counts`."""
         is_out = np.zeros(len(rows[0]), bool)
         start = 0

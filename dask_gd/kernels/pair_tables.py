@@ -14,7 +14,12 @@ COLLECTED = 1 << 17
 MOST_COLLECTED = 1 << 20
 
 
-def pair_table(first: np.ndarray, second: np.ndarray, h: np.ndarray, shape: tuple[int, int]) -> csr_array:
+def pair_table(
+    first: np.ndarray,
+    second: np.ndarray,
+    h: np.ndarray,
+    shape: tuple[int, int],
+) -> csr_array:
     """Return the sums of h (n,) for each pair of codes (n,), (n,) that occurs; columns ascend within each row."""
     every = np.arange(len(h) + 1, dtype=np.int32)
     # Two sorts by counting, the second of which keeps the order of the first.

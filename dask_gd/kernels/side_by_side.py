@@ -170,7 +170,12 @@ class SideBySideBlock:
 class SideBySideGramSum:
     """The sums of ``X^T diag(h) X`` and ``X^T h``: each part's own, and the products of each two parts."""
 
-    def __init__(self, workspace: SideBySideWorkspace, gram: np.ndarray, sums: np.ndarray | None):
+    def __init__(
+        self,
+        workspace: SideBySideWorkspace,
+        gram: np.ndarray,
+        sums: np.ndarray | None,
+    ):
         self.workspace = workspace
         self.gram = gram
         features_of = workspace.row_format.features_of

@@ -87,7 +87,12 @@ class SparseRows(NamedTuple):
         np.copyto(columns, indices, casting="unsafe")
         return Compressed(values, columns, indptr)
 
-    def take(self, rows: Compressed, which: slice | np.ndarray, room: Any = None) -> Compressed:
+    def take(
+        self,
+        rows: Compressed,
+        which: slice | np.ndarray,
+        room: Any = None,
+    ) -> Compressed:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
         if isinstance(which, slice):
             start, stop, _ = which.indices(rows.length)

@@ -41,7 +41,13 @@ class LevelTable:
         return out
 
 
-def level_table(name: Any, levels: tuple[Level, ...], values: np.ndarray, refuses: bool, missing: float) -> LevelTable:
+def level_table(
+    name: Any,
+    levels: tuple[Level, ...],
+    values: np.ndarray,
+    refuses: bool,
+    missing: float,
+) -> LevelTable:
     """Return the values of levels; unknown ones are refused, or have the first of the values."""
     column = FactorColumn(str(name), levels, unknown="ignore")
     factor = CodedFactor(column, predicts=True)
@@ -52,7 +58,13 @@ def level_table(name: Any, levels: tuple[Level, ...], values: np.ndarray, refuse
     return LevelTable(factor, values, missing)
 
 
-def with_values(part: Any, tables: dict[int, LevelTable], names: list[Any], dtype: np.dtype, where: str = "") -> Any:
+def with_values(
+    part: Any,
+    tables: dict[int, LevelTable],
+    names: list[Any],
+    dtype: np.dtype,
+    where: str = "",
+) -> Any:
     """Return a frame of pandas with values in the place of the levels of columns, by their positions."""
     columns = {}
     for j, label in enumerate(names):

@@ -97,7 +97,16 @@ class TargetEncoder(LeveledTransformer):
     [2.0, 2.0, 5.0, 5.0]
     """
 
-    def __init__(self, *, columns=None, target_type="auto", smooth="auto", cv=5, random_state=0, dtype=np.float64):
+    def __init__(
+        self,
+        *,
+        columns=None,
+        target_type="auto",
+        smooth="auto",
+        cv=5,
+        random_state=0,
+        dtype=np.float64,
+    ):
         # Unchecked and unchanged, so that scikit-learn can clone the encoder; `fit` checks.
         self.columns = columns
         self.target_type = target_type
@@ -144,7 +153,12 @@ class TargetEncoder(LeveledTransformer):
 
         firsts = np.cumsum([0, *lengths])[:-1].tolist()
         starts = from_map(first_row, firsts, meta=first_row(0))
-        out = frame.map_partitions(crossed, starts, meta=crossed(frame._meta, first_row(0)), align_dataframes=False)
+        out = frame.map_partitions(
+            crossed,
+            starts,
+            meta=crossed(frame._meta, first_row(0)),
+            align_dataframes=False,
+        )
         return in_form_of(X, out)
 
     def transform(self, X: Any) -> Any:
@@ -248,17 +262,35 @@ class TargetEncoder(LeveledTransformer):
         """Return what the rows of a fold are encoded by: the numbers that follow from all other rows."""
         return self._encodings([other for other in range(self.cv) if other != fold])
 
-    def _tables(self, frame: Any, encodings: list[np.ndarray], mean: float) -> dict[int, Any]:
+    def _tables(
+        self,
+        frame: Any,
+        encodings: list[np.ndarray],
+        mean: float,
+    ) -> dict[int, Any]:
         """Return the tables of the encoded columns, by position."""
         tables = {}
         columns = zip(self.columns_.tolist(), self._levels, encodings, strict=True)
         for j, levels, values in columns:
             with_unknown = np.append(mean, values)
-            tables[j] = level_table(frame.columns[j], levels, with_unknown, refuses=False, missing=mean)
+            tables[j] = level_table(
+                frame.columns[j],
+                levels,
+                with_unknown,
+                refuses=False,
+                missing=mean,
+            )
         return tables
 
 
-def moments_of(part: Any, y: Any, start: int, coders: list[CodedFactor], folds: int, seed: int) -> TargetMoments:
+def moments_of(
+    part: Any,
+    y: Any,
+    start: int,
+    coders: list[CodedFactor],
+    folds: int,
+    seed: int,
+) -> TargetMoments:
     """Return the moments of the targets of each level of each column, and of all rows last, for each fold."""
     y = np.asarray(y, float)
     if len(y) != len(part):
@@ -316,7 +348,14 @@ def first_row(number: int) -> Any:
     return pd.Series([number])
 
 
-def cross_fitted(part: Any, start: Any, tables: list[Any], names: list[Any], dtype: np.dtype, seed: int) -> Any:
+def cross_fitted(
+    part: Any,
+    start: Any,
+    tables: list[Any],
+    names: list[Any],
+    dtype: np.dtype,
+    seed: int,
+) -> Any:
     """Return a part of a frame, whose rows have the numbers of their folds."""
     fold = folds_of(seed, int(start.iloc[0]), len(part), len(tables))
     by_fold = [with_values(part, of_fold, names, dtype) for of_fold in tables]

@@ -122,7 +122,12 @@ def check_features(x: Any, width: int, names: tuple | None, fitted: tuple | None
     )
 
 
-def linear_of_codes(encoding: Encoding, block: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
+def linear_of_codes(
+    encoding: Encoding,
+    block: np.ndarray,
+    weights: np.ndarray,
+    constant: np.ndarray,
+) -> np.ndarray:
     """Return ``x w + b`` for rows (n, columns) of numbers and codes: (n, k), or (n,) for weights (p,).
 
     It is NaN where a value is missing.

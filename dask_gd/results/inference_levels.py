@@ -119,7 +119,12 @@ def _sums_at(run: FitResult, source: Source, parameters: np.ndarray) -> tuple[Li
         left_out = marks_of(source.row_format, run.dropped_levels)  # type: ignore[arg-type]
 
     def read(query: np.ndarray, shift: np.ndarray | None) -> LikelihoodSumsInParts:
-        request = Request(moments=True, shift=shift, kernel=LikelihoodInParts(), left_out=left_out)
+        request = Request(
+            moments=True,
+            shift=shift,
+            kernel=LikelihoodInParts(),
+            left_out=left_out,
+        )
         return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
     return read_shifted(read, parameters[:, :, None], None, source.row_format)

@@ -71,7 +71,12 @@ def frame_source(
     # The columns of the frame, and those that were given beside it.
     columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
     has_names = all(isinstance(label, str | Interaction) for label in labels)
-    columns["x"] = replace(columns["x"], levels=encoding, drops=drops, has_names=has_names)  # type: ignore[type-var]
+    columns["x"] = replace(  # type: ignore[type-var]
+        columns["x"],
+        levels=encoding,
+        drops=drops,
+        has_names=has_names,
+    )
     beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
     for role, (argument, values) in beside.items():
         if role not in roles and values is not None:
@@ -91,7 +96,12 @@ def frame_source(
     return Source(aligned, bounds, feature_names=names, output_names=output_names)
 
 
-def coded_source(table: CodedTable, y: Any, sample_weight: Any = None, offset: Any = None) -> Source:
+def coded_source(
+    table: CodedTable,
+    y: Any,
+    sample_weight: Any = None,
+    offset: Any = None,
+) -> Source:
     """Return a source of rows that are coded already."""
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y.")
@@ -120,7 +130,13 @@ class Named:
     is_single: bool
 
 
-def _roles(frame: Any, y: Any, target: Any, sample_weight: Any, offset: Any) -> dict[str, Named]:
+def _roles(
+    frame: Any,
+    y: Any,
+    target: Any,
+    sample_weight: Any,
+    offset: Any,
+) -> dict[str, Named]:
     """Return the roles that columns of the frame have beside the features."""
     if y is not None and target is not None:
         raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
@@ -243,10 +259,25 @@ def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Arr
 def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
     """Return a column, or some columns, of an array in blocks of rows."""
     if isinstance(columns, int):
-        return da.map_blocks(_columns_of, array, columns=columns, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+        return da.map_blocks(
+            _columns_of,
+            array,
+            columns=columns,
+            dtype=dtype,
+            drop_axis=1,
+            meta=np.empty(0, dtype),
+        )
     chunks = (array.chunks[0], (columns.stop - columns.start,))
     empty = np.empty((0, 0), dtype)
-    return da.map_blocks(_columns_of, array, columns=columns, out=dtype, dtype=dtype, chunks=chunks, meta=empty)
+    return da.map_blocks(
+        _columns_of,
+        array,
+        columns=columns,
+        out=dtype,
+        dtype=dtype,
+        chunks=chunks,
+        meta=empty,
+    )
 
 
 def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np.ndarray:
@@ -268,7 +299,12 @@ def with_encoding(source: Source, encoding: Encoding | None) -> Source:
     return replace(source, by_role=by_role, feature_names=encoding.feature_names)
 
 
-def with_encoding_of(encoding: Encoding, x: Any, y: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def with_encoding_of(
+    encoding: Encoding,
+    x: Any,
+    y: Any,
+    options: dict[str, Any],
+) -> tuple[Any, Any, dict[str, Any]]:
     """Return a frame, and what `fit` takes to read it, as a source with the encoding of a search; all else as it is."""
     frame = frame_of(x)
     if frame is None:

@@ -128,7 +128,13 @@ class SideBySideColumn(ArrayColumn):
         graph = {(name, number, 0): (read_block, self, *window) for number, window in enumerate(windows)}
         sizes = tuple(end - first for first, end in windows)
         features = self.shape[1]
-        return da.Array(graph, name, (sizes, (features,)), meta=csr_array((0, features)), dtype=float)
+        return da.Array(
+            graph,
+            name,
+            (sizes, (features,)),
+            meta=csr_array((0, features)),
+            dtype=float,
+        )
 
     def persisted(self) -> None:
         """Return nothing: there is nothing in memory."""

@@ -109,7 +109,14 @@ class SparseColumn(ArrayColumn):
     def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
         """Return the rows if tasks of this process can read them where they are, else a substitute for blocks."""
         if in_process and self.held is not None:
-            return BoundSparse(self.held, self.shape[1], self.role, 0, self.cuts, whole=True)
+            return BoundSparse(
+                self.held,
+                self.shape[1],
+                self.role,
+                0,
+                self.cuts,
+                whole=True,
+            )
         return GivenSparse(self.shape[1], self.role, self.cuts)
 
     def blocks(self) -> da.Array:
@@ -234,7 +241,14 @@ def mean_entries(entries: int, rows: int) -> int:
 def layout_of_rows(rows: Compressed, features: int, start: int = 0) -> Layout:
     """Return where partitions and windows of rows in memory begin."""
     own = rows.entries
-    return layout_of([rows.indptr[1:]], start, rows.length, first=own.start, last=own.stop, features=features)
+    return layout_of(
+        [rows.indptr[1:]],
+        start,
+        rows.length,
+        first=own.start,
+        last=own.stop,
+        features=features,
+    )
 
 
 def sparse_column(a: Any, role: str) -> SparseColumn:
@@ -250,7 +264,12 @@ def sparse_column(a: Any, role: str) -> SparseColumn:
     return in_memory(memory_rows(a, role), a.shape[1], role)
 
 
-def in_memory(rows: Compressed, features: int, role: str, bounds: tuple[int, ...] | None = None) -> SparseColumn:
+def in_memory(
+    rows: Compressed,
+    features: int,
+    role: str,
+    bounds: tuple[int, ...] | None = None,
+) -> SparseColumn:
     """Return a column of rows in memory, in partitions that follow from their entries, or in these."""
     if not rows.length:
         raise InvalidTypeError(f"{role} is a sparse matrix without rows.")

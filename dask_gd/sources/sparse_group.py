@@ -122,7 +122,14 @@ class SparseGroup(ArrayColumn):
         """
         first, last = self.entries_of(start, stop)
         pieces = self._pieces(start, stop)
-        return layout_of(pieces, start, stop - start, first=first, last=last, features=self.shape[1])
+        return layout_of(
+            pieces,
+            start,
+            stop - start,
+            first=first,
+            last=last,
+            features=self.shape[1],
+        )
 
     def entries_of(self, start: int, stop: int) -> tuple[int, int]:
         """Return the positions of the first entry of rows, and after their last."""
@@ -183,7 +190,13 @@ class SparseGroup(ArrayColumn):
         name = f"dask_gd-sparse-rows-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, column, *window) for number, window in enumerate(windows)}
         sizes = tuple(end - first for first, end in windows)
-        return da.Array(graph, name, (sizes, (self.shape[1],)), meta=csr_array((0, self.shape[1])), dtype=float)
+        return da.Array(
+            graph,
+            name,
+            (sizes, (self.shape[1],)),
+            meta=csr_array((0, self.shape[1])),
+            dtype=float,
+        )
 
     def persisted(self) -> None:
         """Return nothing: there is nothing in memory."""

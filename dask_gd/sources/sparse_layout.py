@@ -54,7 +54,14 @@ class Layout(NamedTuple):
         return windows_of(self.cuts, start, stop)
 
 
-def layout_of(pieces: Iterable[np.ndarray], start: int, rows: int, first: int, last: int, features: int) -> Layout:
+def layout_of(
+    pieces: Iterable[np.ndarray],
+    start: int,
+    rows: int,
+    first: int,
+    last: int,
+    features: int,
+) -> Layout:
     """Return where partitions and windows of consecutive rows begin.
 
     Parameters

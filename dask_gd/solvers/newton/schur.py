@@ -110,7 +110,11 @@ class NewtonSchur:
 
         # The step needs the curvature there.
         if objective.own is None:
-            return state._replace(query=state.weights, asked=np.array(SAME), steps=np.zeros(1))
+            return state._replace(
+                query=state.weights,
+                asked=np.array(SAME),
+                steps=np.zeros(1),
+            )
         return full_step(state, objective)
 
 
