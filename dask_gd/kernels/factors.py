@@ -51,7 +51,8 @@ class CodedColumns:
     @property
     def block_rows(self) -> int:
         """The rows of a block."""
-        return min(max(BLOCK, self.features // BLOCK * BLOCK), LARGEST_BLOCK)
+        whole_blocks = self.features // BLOCK * BLOCK
+        return min(max(BLOCK, whole_blocks), LARGEST_BLOCK)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
@@ -65,6 +66,7 @@ class CodedColumns:
 
     def column(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
         """Return a column as it is stored, (n,)."""
+        # Arrays lie side by side, so that a column's number goes on from one to the next.
         for array in rows:
             if i < array.shape[1]:
                 return array[:, i]

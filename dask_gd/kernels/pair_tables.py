@@ -45,6 +45,7 @@ class PairTables:
         self.count = 0
         if not self.pairs:
             return
+        # Rows are collected until the memory may be too small for another block.
         room = min(max(COLLECTED, max(sizes)), MOST_COLLECTED) + block_rows
         self.full = room - block_rows
         self.codes = np.empty((len(sizes), room), np.int32)
@@ -58,6 +59,7 @@ class PairTables:
             counted = h != 0
             codes = [column[counted] for column in codes]
             h = h[counted]
+        # Behind the rows that are there already.
         rows = slice(self.count, self.count + len(h))
         for memory, column in zip(self.codes, codes, strict=True):
             memory[rows] = column
@@ -70,6 +72,7 @@ class PairTables:
         """Add the rows that have been collected to the tables."""
         if not self.count:
             return
+        # The rows make a table for each pair of factors, which is added to that of the rows before.
         rows = slice(self.count)
         for number, (i, j) in enumerate(self.pairs):
             shape = (self.sizes[i], self.sizes[j])

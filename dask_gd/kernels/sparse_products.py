@@ -138,5 +138,7 @@ def cross_product(
     total: np.ndarray,
 ) -> None:
     """Add ``A^T diag(h) B`` of rows A (n, a) and B (n, b), with h (n,), to a dense total (a, b)."""
-    weighted = csr_array((left.data * np.repeat(h, np.diff(left.indptr)), left.indices, left.indptr), left.shape)
+    # Each entry is weighted by the h of its row.
+    data = left.data * np.repeat(h, np.diff(left.indptr))
+    weighted = csr_array((data, left.indices, left.indptr), left.shape)
     add_product(weighted.T.tocsr(), right, total)

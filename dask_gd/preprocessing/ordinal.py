@@ -87,6 +87,7 @@ class OrdinalEncoder(LeveledTransformer):
         self._check_parameters()
         frame = self._frame(X, reset=True)
         self.columns_ = self._positions(self.columns)
+        # The levels are learnt from the rows, or set by the user.
         if isinstance(self.categories, str):
             census = self._census(frame)
             labels = [frame.columns[j] for j in self.columns_]

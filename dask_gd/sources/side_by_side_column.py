@@ -123,7 +123,8 @@ class SideBySideColumn(ArrayColumn):
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array of sparse blocks, in which a code is the indicator of its level."""
         self.check_sendable()
-        windows = list(self.leading.layout_of(start, stop).windows(start, stop))
+        layout = self.leading.layout_of(start, stop)
+        windows = list(layout.windows(start, stop))
         name = f"dask_gd-side-by-side-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, self, *window) for number, window in enumerate(windows)}
         sizes = tuple(end - first for first, end in windows)
@@ -177,6 +178,7 @@ class BoundSideBySide:
         self.role = column.role
         self.name = column.name
         self.shape = column.shape
+        # Each part is read in its order, into memory of its own.
         self.readers: list[Callable[[int, int], Any]] = []
         for part in column.side_by_side:
             if isinstance(part, SparseGroup):
@@ -224,6 +226,7 @@ def read_block(column: SideBySideColumn, start: int, stop: int) -> csr_array:
         Naming the row and the column of a code that stands for no level.
     """
     bound = column.bind(None, 0, start)
+    # The rows of each part, as a fit reads and casts them.
     row_format = column.row_format(column.dtype)
     rows = row_format.cast(bound.read(start, stop), np.empty)
     for part, own, features in zip(row_format.parts, rows, row_format.features_of, strict=True):
@@ -267,6 +270,7 @@ def side_by_side(
             rows = sparse_group(member, f"x {name}", missing)
             parts.append(rows)
             features.extend(feature_names_of(member) or (f"{name}[{i}]" for i in range(rows.shape[1])))
+    # All have the same rows, and no two features the same name.
     for part in parts[1:]:
         if part.shape[0] != parts[0].shape[0]:
             raise InvalidArgumentError(

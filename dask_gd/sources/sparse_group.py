@@ -110,7 +110,8 @@ class SparseGroup(ArrayColumn):
     def nbytes(self, rows: int) -> int:
         """Return the stored bytes of this number of rows, decoded."""
         entry = self.data.dtype.itemsize + self.indices.dtype.itemsize
-        return rows * entry * self.data.shape[0] // self.shape[0] + rows * self.indptr.dtype.itemsize
+        of_entries = rows * entry * self.data.shape[0] // self.shape[0]
+        return of_entries + rows * self.indptr.dtype.itemsize
 
     def layout_of(self, start: int, stop: int) -> Layout:
         """Return where partitions and windows of rows begin; all their positions are read, some at a time.
@@ -133,11 +134,13 @@ class SparseGroup(ArrayColumn):
 
     def entries_of(self, start: int, stop: int) -> tuple[int, int]:
         """Return the positions of the first entry of rows, and after their last."""
+        # Two positions tell how many entries there are between them.
         found = []
         for position in (start, stop):
             [value] = self.indptr.read(position, position + 1, np.empty(1, self.indptr.dtype)).tolist()
             found.append(int(value))
         first, last = found
+        # All rows have all entries, and some rows have a part of them.
         entries = self.data.shape[0]
         whole = (start, stop) == (0, self.shape[0])
         if not 0 <= first <= last <= entries or (whole and (first, last) != (0, entries)):
@@ -270,6 +273,7 @@ class BoundGroup:
         DataError
             Naming row and column, where the entries are out of order or out of range.
         """
+        # Positions first: they tell which entries the rows have.
         name = repr(self.name)
         indptr = self.indptr.read(start, stop + 1)
         check_indptr(indptr, self.column.data.shape[0], name, start)
@@ -326,6 +330,7 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
         columns[part] = kind(array, f"{role} {part}", missing)
     if columns["data"].dtype.kind not in NUMBERS:
         raise InvalidTypeError(f"{name!r} has values of {columns['data'].dtype}; only real numbers can be fitted.")
+    # The arrays belong together if their lengths do.
     lengths = {part: column.shape[0] for part, column in columns.items()}
     if lengths["data"] != lengths["indices"] or lengths["indptr"] != rows + 1:
         raise DataError(
@@ -354,6 +359,7 @@ def shape_of_group(group: zarr.Group) -> tuple[int, int]:
     DataError
         If its attribute is none.
     """
+    # The attribute is whatever another program has written.
     shape: Any = group.attrs.get("shape")
     is_pair = isinstance(shape, list | tuple) and len(shape) == 2
     if not is_pair or not all(isinstance(size, int) and size >= 0 for size in shape):

@@ -85,15 +85,18 @@ def layout_of(
     before: int | None = None
     for piece in pieces:
         # A row is in the window in which its last byte is.
-        bytes_up_to = ENTRY_BYTES * (piece.astype(np.int64) - first) + ROW_BYTES * np.arange(
-            done + 1, done + len(piece) + 1
-        )
-        window = np.minimum(((bytes_up_to - 1) * (windows / total)).astype(np.int64), windows - 1)
+        entries_up_to = piece.astype(np.int64) - first
+        rows_up_to = np.arange(done + 1, done + len(piece) + 1)
+        bytes_up_to = ENTRY_BYTES * entries_up_to + ROW_BYTES * rows_up_to
+        window = ((bytes_up_to - 1) * (windows / total)).astype(np.int64)
+        window = np.minimum(window, windows - 1)
         if before is None:
             before = int(window[0])
+        # Windows begin where their number changes, and partitions where theirs does.
         begins = np.flatnonzero(np.diff(window, prepend=before))
         cuts.append(start + done + begins)
-        begins = np.flatnonzero(np.diff(window // in_partition, prepend=before // in_partition))
+        partition = window // in_partition
+        begins = np.flatnonzero(np.diff(partition, prepend=before // in_partition))
         bounds.extend((start + done + begins).tolist())
         before = int(window[-1])
         done += len(piece)
@@ -103,8 +106,9 @@ def layout_of(
 
 def windows_of(cuts: np.ndarray, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield the windows of the rows ``start`` to ``stop``, cut at ``cuts``."""
-    inside = cuts[np.searchsorted(cuts, start, side="right") : np.searchsorted(cuts, stop)]
-    edges = [start, *inside.tolist(), stop]
+    first_inside = np.searchsorted(cuts, start, side="right")
+    last_inside = np.searchsorted(cuts, stop)
+    edges = [start, *cuts[first_inside:last_inside].tolist(), stop]
     for first, end in pairwise(edges):
         if first < end:
             yield first, end
