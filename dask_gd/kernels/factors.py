@@ -40,7 +40,12 @@ class CodedColumns:
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """The number of the first feature of each column, and at the end that of all features."""
-        widths = [1 if factor is None else factor.features for factor in self.columns]
+        widths = []
+        for factor in self.columns:
+            if factor is None:
+                widths.append(1)
+            else:
+                widths.append(factor.features)
         return tuple(np.cumsum([0, *widths]).tolist())
 
     @property

@@ -131,7 +131,8 @@ class OrdinalEncoder(LeveledTransformer):
         for j, levels in zip(self.columns_.tolist(), self._levels, strict=True):
             # A missing value is no level here, wherever it is in the categories.
             known = tuple(level for level in levels if level is not None)
-            values = np.array([unknown, *range(len(known))], float)
+            numbers = range(len(known))
+            values = np.array([unknown, *numbers], float)
             tables[j] = level_table(
                 frame.columns[j],
                 known,

@@ -206,7 +206,8 @@ class TargetEncoder(LeveledTransformer):
         summary = partial(moments_of, coders=coders, folds=self.cv, seed=self._seed)
         if is_lazy_frame(frame):
             starts = np.cumsum([0, *census.rows]).tolist()
-            pieces = zip(frame[labels].to_delayed(), targets.to_delayed().ravel(), starts, strict=False)
+            of_targets = targets.to_delayed().ravel()
+            pieces = zip(frame[labels].to_delayed(), of_targets, starts, strict=False)
             parts = [dask.delayed(summary)(part, piece, start) for part, piece, start in pieces]
             self._moments = total_of(parts, added, "the means of the targets of each level")
         else:

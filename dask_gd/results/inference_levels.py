@@ -80,7 +80,8 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
         back = np.eye(len(features))
         back[-1, :-1] = -shift[features[:-1]]
         unknown = np.isnan(np.diagonal(inverse))
-        inverse = back @ np.where(np.isnan(inverse), 0.0, inverse) @ back.T
+        known = np.where(np.isnan(inverse), 0.0, inverse)
+        inverse = back @ known @ back.T
         inverse[unknown] = np.nan
         inverse[:, unknown] = np.nan
     # An error tells nothing of coefficients that are not at the optimum.

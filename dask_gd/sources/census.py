@@ -130,7 +130,8 @@ def kinds_of(frame: Any, labels: list[Any], options: Categories) -> dict[Any, st
         raise InvalidArgumentError(f"categorical: {unnamed[0]!r} is none of the features {listed(labels)}.")
     # A column is what its dtype says, or what the user says.
     kinds = {label: kind_of(dtypes[label]) for label in parts}
-    kinds.update(dict.fromkeys(options.columns, "factor"))
+    for name in options.columns:
+        kinds[name] = "factor"
     # An interaction is of levels only.
     for label in labels:
         if isinstance(label, Interaction):

@@ -45,6 +45,7 @@ def frame_of_parquet(path: Any) -> Any:
     if not isinstance(path, str | os.PathLike):
         return None
     place = os.fspath(path)
+    # A directory of such files counts as well.
     is_parquet = place.rstrip("/").endswith(PARQUET)
     if not is_parquet and "://" not in place and os.path.isdir(place):
         is_parquet = any(name.endswith(PARQUET) for name in os.listdir(place))

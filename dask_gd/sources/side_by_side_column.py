@@ -103,7 +103,12 @@ class SideBySideColumn(ArrayColumn):
     def aligned(self, bounds: tuple[int, ...]) -> SideBySideColumn:
         """Return the column with the windows of these rows."""
         leading = self.leading
-        parts = [part.aligned(bounds) if part is leading else part for part in self.side_by_side]
+        parts: list[Part] = []
+        for part in self.side_by_side:
+            if part is leading:
+                parts.append(leading.aligned(bounds))
+            else:
+                parts.append(part)
         return replace(self, side_by_side=tuple(parts))
 
     # The ways in which tasks and callers get its values.
@@ -264,6 +269,7 @@ def side_by_side(
             parts.append(columns)
             features.extend(columns.encoding.feature_names)
             continue
+        # Each group of sparse rows is a part of its own.
         for name in together:
             member = group[name]
             assert isinstance(member, zarr.Group)

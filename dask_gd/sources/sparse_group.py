@@ -94,7 +94,8 @@ class SparseGroup(ArrayColumn):
         """The largest number of rows that are read at a time, as far as known."""
         if self.cuts is not None:
             return int(np.diff(self.cuts).max())
-        return max(1, window_bytes(self.shape[1]) // (ENTRY_BYTES * self.row_entries + ROW_BYTES))
+        row_bytes = ENTRY_BYTES * self.row_entries + ROW_BYTES
+        return max(1, window_bytes(self.shape[1]) // row_bytes)
 
     @property
     def chunk_bytes(self) -> int:
@@ -105,7 +106,8 @@ class SparseGroup(ArrayColumn):
     def buffer_bytes(self) -> int:
         """The bytes of memory that a thread needs at most, but for rows that are larger than a window."""
         window = min(window_bytes(self.shape[1]), self.nbytes(self.shape[0]))
-        return window + sum(part.buffer_bytes + part.window_bytes for part in self.parts)
+        of_parts = sum(part.buffer_bytes + part.window_bytes for part in self.parts)
+        return window + of_parts
 
     def nbytes(self, rows: int) -> int:
         """Return the stored bytes of this number of rows, decoded."""
@@ -188,7 +190,8 @@ class SparseGroup(ArrayColumn):
         """Return rows as a Dask array of sparse blocks, each read as a fit reads it."""
         self.check_sendable()
         # Blocks are windows, which the tasks are told.
-        windows = list(self.layout_of(start, stop).windows(start, stop))
+        layout = self.layout_of(start, stop)
+        windows = list(layout.windows(start, stop))
         column = replace(self, cuts=None)
         name = f"dask_gd-sparse-rows-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, column, *window) for number, window in enumerate(windows)}

@@ -34,9 +34,12 @@ def window_bytes(features: int) -> int:
 def partition_count(rows: int, entries: int, features: int) -> int:
     """Return into how many partitions rows are cut, of nearly the same bytes each."""
     nbytes = ENTRY_BYTES * entries + ROW_BYTES * rows
-    fewest_bytes = max(1 << 20, min(PARTITION_BYTES, PARTITION_BYTES_A_FEATURE * features))
+    wide_bytes = min(PARTITION_BYTES, PARTITION_BYTES_A_FEATURE * features)
+    fewest_bytes = max(1 << 20, wide_bytes)
     # At least as many as there are to share out, if they are not too small for it.
-    count = max(1, min(nbytes // fewest_bytes, PARTITIONS), -(-nbytes // PARTITION_BYTES))
+    to_share_out = min(nbytes // fewest_bytes, PARTITIONS)
+    of_whole_size = -(-nbytes // PARTITION_BYTES)
+    count = max(1, to_share_out, of_whole_size)
     # A few partitions are shared out evenly if they are a power of two.
     if count < PARTITIONS:
         count = 1 << (count.bit_length() - 1)

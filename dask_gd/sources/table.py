@@ -46,7 +46,10 @@ def table_of(
         raise InvalidArgumentError(f"drop={drop!r}: choose 'auto', 'first' or None.")
     # A list names each array once.
     is_single = isinstance(names, str)
-    listed = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        listed = [names]
+    else:
+        listed = list(names)
     if not listed or not all(isinstance(name, str) for name in listed):
         raise InvalidArgumentError(f"x={names!r}: give the name of an array, or a list of such names.")
     if len(set(listed)) < len(listed):

@@ -85,7 +85,9 @@ class Elimination:
         self.c_numbers = by_level[largest][dense].T
         rows = []
         for f in others:
-            row = [tables[f, g] if f != g else diags_array(by_level[f][-1]) for g in others]
+            # A factor's own levels are a diagonal.
+            tables[f, f] = diags_array(by_level[f][-1])
+            row = [tables[f, g] for g in others]
             rows.append(_beside(row, len(features_of(f))))
         self.r_levels = csr_array((0, 0))
         self.r_across = np.zeros((0, len(dense)))
@@ -115,9 +117,10 @@ class Elimination:
         reduced = right[self.rest] - self._c_transposed(scaled)
         reduced[~self.moves] = 0.0
         of_rest = self._solve_rest(reduced)
+        remaining = of_levels - self._c(of_rest)
         solution = np.zeros_like(right)
         solution[self.rest] = of_rest
-        solution[self.levels] = self.inverse_d[:, None] * (of_levels - self._c(of_rest))
+        solution[self.levels] = self.inverse_d[:, None] * remaining
         return solution
 
     def _solve_rest(self, right: np.ndarray) -> np.ndarray:
