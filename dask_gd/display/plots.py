@@ -67,7 +67,14 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
     gradient = drawable(history["grad_norm"].values)
     _plot_history(axes[0], kinds, x=iteration, y=loss, label="loss", log=spans_decades(loss))
     has_positive = bool((gradient > 0).any())
-    _plot_history(axes[1], kinds, x=iteration, y=gradient, label="gradient over its scale", log=has_positive)
+    _plot_history(
+        axes[1],
+        kinds,
+        x=iteration,
+        y=gradient,
+        label="gradient over its scale",
+        log=has_positive,
+    )
     # The legend only where there is more than a single kind.
     if not kinds["all rows"][1].all():
         axes[0].legend(frameon=False)
@@ -183,7 +190,14 @@ def _plot_scores(result: Any, axes: Any) -> None:
         deviation = spread[chosen]
         (line,) = axes.plot(line_x, mean, marker="o", label=label)
         colour = line.get_color()
-        axes.fill_between(line_x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            line_x,
+            mean - deviation,
+            mean + deviation,
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
     # The best candidate, if any has a score on all folds.
     if not data.score.isnull().any("fold").all():
         axes.axvline(x[result.best_index], color="grey", linestyle=":")

@@ -79,7 +79,14 @@ class OfFrames:
         y, weight = self._encoded(frame, y, sample_weight, goes_on)
         if y is None:
             raise InvalidArgumentError("fit(X, y) needs a target y, or a Source.")
-        source = as_source(frame, y, weight, offset=offset, categorical=self.categorical, encoding=encoding)
+        source = as_source(
+            frame,
+            y,
+            weight,
+            offset=offset,
+            categorical=self.categorical,
+            encoding=encoding,
+        )
         return with_values(source)
 
     def _validated_beside(self, rows: int, y: Any, sample_weight: Any, offset: Any) -> tuple:

@@ -45,7 +45,13 @@ def kept_rows(source: Source) -> da.Array | None:
         if values is None:
             continue
         if holds_sparse(values):
-            is_missing = da.map_blocks(_with_nan, values, drop_axis=1, dtype=bool, meta=np.empty(0, bool))
+            is_missing = da.map_blocks(
+                _with_nan,
+                values,
+                drop_axis=1,
+                dtype=bool,
+                meta=np.empty(0, bool),
+            )
             missing = missing + is_missing
         else:
             array = dask_rows(values)

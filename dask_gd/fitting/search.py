@@ -188,9 +188,8 @@ def search(
     source, assignment = assign_folds(source, folds, groups, loss)
 
     # The tracks: where they begin, their solvers, and what they share.
-    p = source.shape[1]
     k = classes_of(loss) or source.outputs or 1
-    start = start_of(initial_weights, p, k, fit_intercept)
+    start = start_of(initial_weights, source.shape[1], k, fit_intercept)
     solvers = _solvers(solver, loss, candidates, start, source)
     engine = SearchEngine(
         source=source,

@@ -42,6 +42,7 @@ def leave_out_separated(track: FitState) -> None:
     query = np.zeros((len(track.start), 1, 1))
     marks = np.zeros(len(is_open), bool)
     before: int | None = None
+    # Rows that go with a level are missing from others, which are counted anew.
     while True:
         found = track.read(query, Request(kernel=LevelCounts())).own
         rows = _rows(columns, found)
@@ -60,6 +61,7 @@ def is_undetermined(counts: LevelCountSums, loss: Loss) -> np.ndarray:
     """Return which levels have a single row, or rows that all have the same class or a target of 0."""
     rows = counts.rows
     found = (rows == 1) | ((rows > 0) & (counts.zeros == rows))
+    # All rows of the other class.
     if target_kind_of(loss) == "two classes":
         found |= (rows > 0) & (counts.zeros == 0)
     return found
@@ -91,6 +93,7 @@ def _tell(track: FitState, levels: np.ndarray, before: int, after: int) -> None:
     """Say how many levels and rows are left out, and name the first levels."""
     columns: CodedColumns = track.source.row_format  # type: ignore[assignment]
     names = track.source.feature_names
+    # The first levels by the names of their features.
     named = []
     for level in levels[:NAMED]:
         features = features_of(columns, level[None])

@@ -44,6 +44,7 @@ def make_key(row_format: CodedColumns, columns: tuple[int, ...]) -> Key:
     entries = []
     places = []
     axes = range(len(columns))
+    # The table of a key has an axis for each of its factors.
     for axis, i in enumerate(columns):
         factor = row_format.columns[i]
         assert factor is not None
@@ -60,6 +61,7 @@ def make_key(row_format: CodedColumns, columns: tuple[int, ...]) -> Key:
 
 def make_keys(row_format: CodedColumns) -> tuple[Key, ...]:
     """Return the keys by which factors are looked up: small factors, smallest first, share one as far as `MERGED`."""
+    # Each factor joins the key before it while the two have few combinations.
     alone = [make_key(row_format, (i,)) for i in row_format.factors]
     keys: list[Key] = []
     for key in sorted(alone, key=lambda key: key.size):
@@ -83,11 +85,13 @@ class CodedWorkspace:
 
     def __init__(self, row_format: CodedColumns, shift: np.ndarray | None):
         self.row_format = row_format
+        # Where keys and numbers are among the features.
         self.keys = make_keys(row_format)
         self.number_features = np.array([row_format.starts[i] for i in row_format.numbers], int)
         self.shift: np.ndarray | None = None
         if shift is not None and len(self.number_features):
             self.shift = shift[self.number_features]
+        # Memory that all blocks use, one after the other.
         rows = row_format.block_rows
         self.number_memory = np.empty((len(self.number_features), rows))
         self.key_memory = [np.empty(rows, np.intp) for _ in self.keys]
@@ -102,6 +106,7 @@ class CodedWorkspace:
         """Return the sums of the factors' weights for each combination of their levels, (size, c)."""
         count = columns.shape[1]
         table = np.zeros((1, count))
+        # Each factor repeats the table for each of its entries; codes that are none make it NaN.
         for place, entries in zip(key.places, key.entries, strict=True):
             of_factor = np.zeros((entries, count))
             of_factor[place.kept] = columns[place.features]
@@ -181,6 +186,7 @@ class CodedBlock:
 
     def codes_by_factor(self) -> list[np.ndarray]:
         """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
+        # A factor with a key of its own has its codes there.
         alone = {key.columns: codes for key, codes in zip(self.workspace.keys, self.keys, strict=True)}
         found = []
         for i in self.workspace.row_format.factors:
@@ -197,6 +203,7 @@ class CodedBlock:
             product = (weights.numbers[0] * self.numbers[0])[:, None]
         else:
             product = np.ascontiguousarray((weights.numbers @ self.numbers).T)
+        # The weights of the levels, looked up by key.
         found = self.workspace.found_of(*product.shape)
         for key, table in zip(self.keys, weights.tables, strict=True):
             product += np.take(table, key, axis=0, out=found, mode="clip")
@@ -205,6 +212,7 @@ class CodedBlock:
     def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
         """Add ``X^T s`` to a total (p, c)."""
         workspace = self.workspace
+        # Numbers with all columns of slopes in one product.
         if len(workspace.number_features):
             total[workspace.number_features] += self.numbers @ slopes
         # A column at a time: sums of several at once are slower.
@@ -234,10 +242,16 @@ class CodedBlock:
 class CodedGramSum:
     """The sums of ``X^T diag(h) X`` and ``X^T h``: tables for each pair of keys, until they are flushed."""
 
-    def __init__(self, workspace: CodedWorkspace, gram: np.ndarray, sums: np.ndarray | None):
+    def __init__(
+        self,
+        workspace: CodedWorkspace,
+        gram: np.ndarray,
+        sums: np.ndarray | None,
+    ):
         self.workspace = workspace
         self.gram = gram
         self.sums = sums
+        # Tables of numbers with keys, of numbers with each other, and of each pair of keys.
         sizes = [key.size for key in workspace.keys]
         numbers = len(workspace.number_features)
         self.with_numbers = [np.zeros((numbers, size)) for size in sizes]
@@ -258,6 +272,7 @@ class CodedGramSum:
         # Where an array that was unpickled has been among the factors, its dtype is equal to NumPy's and not the same
         # object, and `np.add.at` then takes 40 times as long.
         h = h.view(np.float64)
+        # The numbers with each other, and with each key.
         weighted = block.numbers * h
         self.of_numbers += weighted @ block.numbers.T
         self.sums_of_numbers += weighted.sum(axis=1)
@@ -266,6 +281,7 @@ class CodedGramSum:
                 np.add.at(table, codes, values)
         if self.of_only_key is not None:
             np.add.at(self.of_only_key, block.keys[0], h)
+        # Each pair of keys, by the place of both in a table of all combinations.
         pair = self.pair_memory[: block.count]
         for (a, b), table in self.of_pair.items():
             np.multiply(block.keys[a], self.workspace.keys[b].size, out=pair)
@@ -279,6 +295,7 @@ class CodedGramSum:
             self._flush_key(key, self._table_of_key(a))
         for (a, b), table in self.of_pair.items():
             self._flush_pair(self.workspace.keys[a], self.workspace.keys[b], table)
+        # The tables begin anew at 0.
         for table in self.of_pair.values():
             table[:] = 0.0
         if self.of_only_key is not None:
@@ -288,11 +305,13 @@ class CodedGramSum:
         """Add the products of numbers with numbers, and with the factors of each key."""
         workspace = self.workspace
         numbers = workspace.number_features
+        # The numbers with each other.
         self.gram[np.ix_(numbers, numbers)] += self.of_numbers
         self.of_numbers[:] = 0.0
         if self.sums is not None:
             self.sums[numbers] += self.sums_of_numbers
         self.sums_of_numbers[:] = 0.0
+        # The numbers with the levels of each factor, on both sides of the diagonal.
         for key, tables in zip(workspace.keys, self.with_numbers, strict=True):
             for features, of_factor in workspace.unmerged(key, tables.T):
                 self.gram[features, numbers] += of_factor
@@ -303,6 +322,7 @@ class CodedGramSum:
         """Return the sums of h for each entry of a key's table, (size,)."""
         if self.of_only_key is not None:
             return self.of_only_key
+        # Any pair that has the key will do, summed over its other key.
         last = len(self.workspace.keys) - 1
         pair = (0, a)
         if a == 0:
@@ -313,11 +333,13 @@ class CodedGramSum:
 
     def _flush_key(self, key: Key, table: np.ndarray) -> None:
         """Add the products of a key's factors with themselves, on the diagonal, and with each other."""
+        # The diagonal: a row has one level of a factor.
         for features, of_factor in self.workspace.unmerged(key, table):
             every = np.arange(features.start, features.stop)
             self.gram[every, every] += of_factor
             if self.sums is not None:
                 self.sums[features] += of_factor
+        # The key's factors with each other, summed over all others of the key.
         by_factor = table.reshape(key.entries)
         for b in range(len(key.columns)):
             for a in range(b):

@@ -16,6 +16,7 @@ class CodedPartsSum:
         row_format = workspace.row_format
         self.workspace = workspace
         self.sizes = tuple(workspace.features_of(i)[0].levels + 1 for i in row_format.factors)
+        # The last row of each table, beside those of numbers, is that of the constant.
         count = len(row_format.numbers)
         self.numbers = np.zeros((count + 1, count + 1))
         self.levels = tuple(np.zeros((count + 1, size)) for size in self.sizes)
@@ -42,6 +43,7 @@ class CodedPartsSum:
     def parts(self) -> CurvatureParts:
         """Return the sums over all blocks."""
         self.pair_tables.flush()
+        # Numbers with the constant have been summed on one side only.
         self.numbers[:-1, -1] = self.numbers[-1, :-1]
         return CurvatureParts(
             columns=self.workspace.row_format,

@@ -43,11 +43,17 @@ class CodedRows(CodedColumns):
 
     def cast(self, stored: Any, memory: Memory) -> tuple[np.ndarray, ...]:
         """Return rows as they are stored: a block takes from them what it needs."""
+        # A single array is one of a tuple, and a single column one of an array.
         if not isinstance(stored, tuple):
             stored = (stored,)
         return tuple(array.reshape(len(array), math.prod(array.shape[1:])) for array in stored)
 
-    def take(self, rows: tuple[np.ndarray, ...], which: Any, room: Any = None) -> tuple[np.ndarray, ...]:
+    def take(
+        self,
+        rows: tuple[np.ndarray, ...],
+        which: Any,
+        room: Any = None,
+    ) -> tuple[np.ndarray, ...]:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
         return tuple(array[which] for array in rows)
 
@@ -59,6 +65,7 @@ class CodedRows(CodedColumns):
         found = np.zeros(len(rows[0]), bool)
         for i, factor in enumerate(self.columns):
             values = self.column(rows, i)
+            # Numbers and floating codes lack a value as NaN, other codes as -1.
             if values.dtype.kind == "f":
                 found |= np.isnan(values)
             elif factor is not None and values.dtype.kind == "i":
@@ -91,6 +98,7 @@ class CodedRows(CodedColumns):
             if factor is None:
                 out[:, first] = values
                 continue
+            # A reference level has no feature.
             codes = values.astype(np.intp) - factor.drop_first
             known = codes >= 0
             out[every[known], first + codes[known]] = 1.0
@@ -104,8 +112,14 @@ class CodedRows(CodedColumns):
         """Return what adds up the curvature of a workspace's blocks in parts, see `curvature_parts`."""
         return CodedPartsSum(workspace)
 
-    def without_levels(self, rows: tuple[np.ndarray, ...], weight: np.ndarray | None, marks: np.ndarray) -> np.ndarray:
+    def without_levels(
+        self,
+        rows: tuple[np.ndarray, ...],
+        weight: np.ndarray | None,
+        marks: np.ndarray,
+    ) -> np.ndarray:
         """Return the weights of rows, 0 where a row has a level that is marked, see `level_counts`."""
+        # Marks of all factors lie behind one another.
         is_out = np.zeros(len(rows[0]), bool)
         start = 0
         for i in self.factors:

@@ -144,6 +144,7 @@ class PartsKernel(Kernel):
         """Add a block's curvature in parts."""
         first = z[:, :, 0]
         if self.from_targets:
+            # The slope at z of the quadratic that touches the loss halfway to the target.
             working = halfway(self.loss, first, target)
             h = self.loss.curvature(working, target)
             slope = self.loss.value_and_slope(working, target)[1] + h * (first - working)
@@ -153,6 +154,7 @@ class PartsKernel(Kernel):
             self.working_gradient[self.p :] += slope.sum(axis=0)
         else:
             h = self.loss.curvature(first, target)
+        # Several outputs have a squared loss, and the same curvature.
         h = h[:, 0]
         if s is not None:
             h = s * h

@@ -40,7 +40,12 @@ class CodedColumns:
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """The number of the first feature of each column, and at the end that of all features."""
-        widths = [1 if factor is None else factor.features for factor in self.columns]
+        widths = []
+        for factor in self.columns:
+            if factor is None:
+                widths.append(1)
+            else:
+                widths.append(factor.features)
         return tuple(np.cumsum([0, *widths]).tolist())
 
     @property
@@ -51,7 +56,8 @@ class CodedColumns:
     @property
     def block_rows(self) -> int:
         """The rows of a block."""
-        return min(max(BLOCK, self.features // BLOCK * BLOCK), LARGEST_BLOCK)
+        whole_blocks = self.features // BLOCK * BLOCK
+        return min(max(BLOCK, whole_blocks), LARGEST_BLOCK)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
@@ -65,6 +71,7 @@ class CodedColumns:
 
     def column(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
         """Return a column as it is stored, (n,)."""
+        # Arrays lie side by side, so that a column's number goes on from one to the next.
         for array in rows:
             if i < array.shape[1]:
                 return array[:, i]

@@ -53,6 +53,7 @@ class LevelCountsKernel(Kernel):
         counts = np.ones(len(target), int)
         if s is not None:
             counts = (s > 0).astype(int)
+        # Both counts are sums of whole numbers by code.
         is_zero = counts * (target[:, 0] == 0)
         for first, codes in zip(self.firsts, block.codes_by_factor(), strict=True):
             np.add.at(self.rows[first:], codes, counts)
@@ -65,25 +66,31 @@ class LevelCountsKernel(Kernel):
 
 def ends_of(columns: CodedColumns) -> np.ndarray:
     """Return where the entries of each factor end."""
-    return np.cumsum([columns.columns[i].levels + 1 for i in columns.factors])  # type: ignore[union-attr]
+    entries = [columns.columns[i].levels + 1 for i in columns.factors]  # type: ignore[union-attr]
+    return np.cumsum(entries)
 
 
 def levels_of(columns: CodedColumns, marks: np.ndarray) -> np.ndarray:
     """Return the column and the code of each level that is marked, (levels, 2)."""
     ends = ends_of(columns)
     entries = np.flatnonzero(marks)
+    # The factor in whose entries each mark lies.
     factors = np.searchsorted(ends, entries, side="right")
     firsts = np.concatenate([[0], ends[:-1]])
-    return np.column_stack([np.array(columns.factors)[factors], entries - firsts[factors]])
+    of_columns = np.array(columns.factors)[factors]
+    codes = entries - firsts[factors]
+    return np.column_stack([of_columns, codes])
 
 
 def marks_of(columns: CodedColumns, levels: np.ndarray) -> np.ndarray:
     """Return the marks of levels that `levels_of` has named."""
     ends = ends_of(columns)
     marks = np.zeros(ends[-1], bool)
+    # Columns of numbers have no entries, and nobody asks for theirs.
     firsts = np.zeros(len(columns.columns), int)
     firsts[list(columns.factors)] = np.concatenate([[0], ends[:-1]])
-    marks[firsts[levels[:, 0]] + levels[:, 1]] = True
+    entries = firsts[levels[:, 0]] + levels[:, 1]
+    marks[entries] = True
     return marks
 
 
@@ -91,5 +98,8 @@ def features_of(columns: CodedColumns, levels: np.ndarray) -> np.ndarray:
     """Return the features of levels (levels, 2), of a column and a code each, that have a feature."""
     starts = np.array(columns.starts)
     drops = np.array([factor is not None and factor.drop_first for factor in columns.columns])
-    codes = levels[:, 1] - drops[levels[:, 0]]
-    return (starts[levels[:, 0]] + codes)[codes >= 0]
+    # Behind a reference level, which has no feature, all others move up by one.
+    of_columns = levels[:, 0]
+    places = levels[:, 1] - drops[of_columns]
+    features = starts[of_columns] + places
+    return features[places >= 0]

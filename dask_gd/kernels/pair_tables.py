@@ -14,7 +14,12 @@ COLLECTED = 1 << 17
 MOST_COLLECTED = 1 << 20
 
 
-def pair_table(first: np.ndarray, second: np.ndarray, h: np.ndarray, shape: tuple[int, int]) -> csr_array:
+def pair_table(
+    first: np.ndarray,
+    second: np.ndarray,
+    h: np.ndarray,
+    shape: tuple[int, int],
+) -> csr_array:
     """Return the sums of h (n,) for each pair of codes (n,), (n,) that occurs; columns ascend within each row."""
     every = np.arange(len(h) + 1, dtype=np.int32)
     # Two sorts by counting, the second of which keeps the order of the first.
@@ -40,6 +45,7 @@ class PairTables:
         self.count = 0
         if not self.pairs:
             return
+        # Rows are collected until the memory may be too small for another block.
         room = min(max(COLLECTED, max(sizes)), MOST_COLLECTED) + block_rows
         self.full = room - block_rows
         self.codes = np.empty((len(sizes), room), np.int32)
@@ -53,6 +59,7 @@ class PairTables:
             counted = h != 0
             codes = [column[counted] for column in codes]
             h = h[counted]
+        # Behind the rows that are there already.
         rows = slice(self.count, self.count + len(h))
         for memory, column in zip(self.codes, codes, strict=True):
             memory[rows] = column
@@ -65,6 +72,7 @@ class PairTables:
         """Add the rows that have been collected to the tables."""
         if not self.count:
             return
+        # The rows make a table for each pair of factors, which is added to that of the rows before.
         rows = slice(self.count)
         for number, (i, j) in enumerate(self.pairs):
             shape = (self.sizes[i], self.sizes[j])

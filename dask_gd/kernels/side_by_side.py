@@ -62,10 +62,11 @@ class SideBySide:
 
     def cast(self, stored: tuple, memory: Memory) -> tuple:
         """Return each part's rows as it multiplies them."""
-        return tuple(
-            part.cast(rows, _memory_of_part(number, memory))
-            for number, (part, rows) in enumerate(zip(self.parts, stored, strict=True))
-        )
+        found = []
+        for number, (part, rows) in enumerate(zip(self.parts, stored, strict=True)):
+            own_memory = _memory_of_part(number, memory)
+            found.append(part.cast(rows, own_memory))
+        return tuple(found)
 
     def take(self, rows: tuple, which: slice | np.ndarray, room: Any = None) -> tuple:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
@@ -83,6 +84,7 @@ class SideBySide:
         """Return the first value that is not finite, or the first code that is none, by its feature; or None."""
         first: BadValue | None = None
         for part, own, features in zip(self.parts, rows, self.features_of, strict=True):
+            # The first row counts, and among those of one row the first part.
             found = part.first_bad(own)
             if found is None or (first is not None and first.row <= found.row):
                 continue
@@ -115,6 +117,7 @@ class SideBySideWorkspace:
     def __init__(self, row_format: SideBySide, shift: np.ndarray | None):
         self.row_format = row_format
         self.shift = shift
+        # Each part has its own piece of the shift.
         self.parts: list[Workspace] = []
         for part, features in zip(row_format.parts, row_format.features_of, strict=True):
             own_shift = None
@@ -148,6 +151,7 @@ class SideBySideBlock:
     def times(self, weights: tuple) -> np.ndarray:
         """Return ``X w``, (n, c): the sum of the parts' products."""
         products = (part.times(own) for part, own in zip(self.parts, weights, strict=True))
+        # The first product is memory of its own, to which the others are added.
         total = next(products)
         for product in products:
             total += product
@@ -170,10 +174,16 @@ class SideBySideBlock:
 class SideBySideGramSum:
     """The sums of ``X^T diag(h) X`` and ``X^T h``: each part's own, and the products of each two parts."""
 
-    def __init__(self, workspace: SideBySideWorkspace, gram: np.ndarray, sums: np.ndarray | None):
+    def __init__(
+        self,
+        workspace: SideBySideWorkspace,
+        gram: np.ndarray,
+        sums: np.ndarray | None,
+    ):
         self.workspace = workspace
         self.gram = gram
         features_of = workspace.row_format.features_of
+        # A part's own products go to its own square of the gram.
         self.parts: list[GramSum] = []
         for part, features in zip(workspace.parts, features_of, strict=True):
             own_sums = None
@@ -182,12 +192,14 @@ class SideBySideGramSum:
             self.parts.append(part.gram_sum(gram[features, features], own_sums))
         # A part's products with all parts after it, (features, features after them).
         p = workspace.row_format.features
-        self.crossed = [np.zeros((features.stop - features.start, p - features.stop)) for features in features_of[:-1]]
+        shapes = [(features.stop - features.start, p - features.stop) for features in features_of[:-1]]
+        self.crossed = [np.zeros(shape) for shape in shapes]
 
     def add(self, block: SideBySideBlock, h: np.ndarray) -> None:
         """Add a block's."""
         for part, own in zip(self.parts, block.parts, strict=True):
             part.add(own, h)
+        # Each part with all after it, as sparse products.
         matrices = matrices_of(self.workspace.row_format, block.rows, self.workspace.shift)
         for number, total in enumerate(self.crossed):
             after = csr_array(hstack(matrices[number + 1 :], format="csr"))
@@ -197,6 +209,7 @@ class SideBySideGramSum:
         """Add what has been added up, and begin anew."""
         for part in self.parts:
             part.flush()
+        # Products of two parts lie on both sides of the diagonal.
         for features, total in zip(self.workspace.row_format.features_of, self.crossed, strict=False):
             self.gram[features, features.stop :] += total
             self.gram[features.stop :, features] += total.T
@@ -207,6 +220,7 @@ def matrices_of(row_format: SideBySide, rows: tuple, shift: np.ndarray | None) -
     """Return the parts of rows less a shift (p,) as sparse matrices: a row of codes has an entry for each column."""
     found = []
     for part, own, features in zip(row_format.parts, rows, row_format.features_of, strict=True):
+        # Sparse rows are such a matrix already.
         if isinstance(part, SparseRows):
             found.append(own.matrix(part.features))
             continue
@@ -242,10 +256,13 @@ def entries_of_codes(part: CodedRows, rows: tuple[np.ndarray, ...], shift: np.nd
             continue
         # Whatever is no code makes the sums NaN, and the check that follows names it.
         is_code = (values >= 0) & (values < factor.levels)
-        codes = np.where(is_code, values, 0).astype(np.int32) - np.int32(factor.drop_first)
+        known = np.where(is_code, values, 0)
+        places = known.astype(np.int32) - np.int32(factor.drop_first)
         data[~is_code, i] = np.nan
         # The reference has no feature.
-        data[is_code & (codes < 0), i] = 0.0
-        indices[:, i] = first + np.maximum(codes, 0)
+        is_reference = is_code & (places < 0)
+        data[is_reference, i] = 0.0
+        indices[:, i] = first + np.maximum(places, 0)
+    # All rows have as many entries.
     indptr = np.arange(0, count * width + 1, width)
     return Compressed(data.reshape(-1), indices.reshape(-1), indptr)

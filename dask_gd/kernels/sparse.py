@@ -57,6 +57,7 @@ class SparseRows(NamedTuple):
     def block_rows(self) -> int:
         """The rows of a block: a multiple of 16."""
         entries = max(BLOCK_ENTRIES, min(ENTRIES_A_FEATURE * self.features, MOST_ENTRIES))
+        # As many rows as have these entries, if there are neither very few nor very many.
         rows = entries // self.row_entries
         return min(max(FEWEST_ROWS, rows // 16 * 16), MOST_ROWS)
 
@@ -74,6 +75,7 @@ class SparseRows(NamedTuple):
         if own.start:
             indptr = indptr - own.start
         index_dtype = self.index_dtype
+        # Values and columns of the right dtypes are taken as they are.
         if data.dtype == FLOAT and indices.dtype == index_dtype:
             data = np.require(data, requirements=["C", "A"])
             indices = np.require(indices, requirements=["C", "A"])
@@ -87,8 +89,14 @@ class SparseRows(NamedTuple):
         np.copyto(columns, indices, casting="unsafe")
         return Compressed(values, columns, indptr)
 
-    def take(self, rows: Compressed, which: slice | np.ndarray, room: Any = None) -> Compressed:
+    def take(
+        self,
+        rows: Compressed,
+        which: slice | np.ndarray,
+        room: Any = None,
+    ) -> Compressed:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
+        # Consecutive rows need their positions only.
         if isinstance(which, slice):
             start, stop, _ = which.indices(rows.length)
             return rows._replace(indptr=rows.indptr[start : max(start, stop) + 1])
@@ -107,7 +115,8 @@ class SparseRows(NamedTuple):
         """Return which rows have NaN, (n,) bool."""
         found = np.zeros(rows.length, bool)
         own = rows.entries
-        found[row_of(rows, own.start + np.flatnonzero(np.isnan(rows.data[own])))] = True
+        missing = own.start + np.flatnonzero(np.isnan(rows.data[own]))
+        found[row_of(rows, missing)] = True
         return found
 
     def first_bad(self, rows: Compressed) -> BadValue | None:
@@ -117,13 +126,16 @@ class SparseRows(NamedTuple):
         if is_finite.all():
             return None
         entry = own.start + int(np.argmin(is_finite))
-        return BadValue(int(row_of(rows, entry)), int(rows.indices[entry]), float(rows.data[entry]))
+        row = int(row_of(rows, entry))
+        column = int(rows.indices[entry])
+        return BadValue(row, column, float(rows.data[entry]))
 
     def dense(self, rows: Compressed) -> np.ndarray:
         """Return rows written out, (n, p): for a few of them."""
         data, indices, indptr = rows.compact
         out = np.zeros((rows.length, self.features))
-        out[np.repeat(np.arange(rows.length), np.diff(indptr)), indices] = data
+        rows_of_entries = np.repeat(np.arange(rows.length), np.diff(indptr))
+        out[rows_of_entries, indices] = data
         return out
 
     def workspace(self, shift: np.ndarray | None) -> SparseWorkspace:
@@ -183,6 +195,7 @@ class SparseBlock:
         if s is None:
             s = np.ones(self.rows.length)
         total = np.zeros((self.features, 1))
+        # The sums of columns whose values are squares.
         squared = self.rows._replace(data=self.rows.data**2)
         add_transposed_times(squared, s[:, None], total)
         return total[:, 0]

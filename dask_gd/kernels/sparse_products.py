@@ -64,10 +64,25 @@ def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
     if not HAS_ROUTINES:
         total += rows.matrix(features) @ weights
     elif columns == 1:
-        routines.csr_matvec(rows.length, features, rows.indptr, rows.indices, rows.data, weights[:, 0], total[:, 0])
+        routines.csr_matvec(
+            rows.length,
+            features,
+            rows.indptr,
+            rows.indices,
+            rows.data,
+            weights[:, 0],
+            total[:, 0],
+        )
     else:
         routines.csr_matvecs(
-            rows.length, features, columns, rows.indptr, rows.indices, rows.data, weights.ravel(), total.ravel()
+            rows.length,
+            features,
+            columns,
+            rows.indptr,
+            rows.indices,
+            rows.data,
+            weights.ravel(),
+            total.ravel(),
         )
 
 
@@ -86,7 +101,13 @@ def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray
     elif columns == 1:
         # The rows are the columns of their transpose.
         routines.csc_matvec(
-            features, rows.length, rows.indptr, rows.indices, rows.data, slopes.reshape(-1), total.reshape(-1)
+            features,
+            rows.length,
+            rows.indptr,
+            rows.indices,
+            rows.data,
+            slopes.reshape(-1),
+            total.reshape(-1),
         )
     else:
         routines.csc_matvecs(
@@ -110,7 +131,14 @@ def add_product(left: csr_array, right: csr_array, total: np.ndarray) -> None:
         total += product.toarray()
 
 
-def cross_product(left: csr_array, h: np.ndarray, right: csr_array, total: np.ndarray) -> None:
+def cross_product(
+    left: csr_array,
+    h: np.ndarray,
+    right: csr_array,
+    total: np.ndarray,
+) -> None:
     """Add ``A^T diag(h) B`` of rows A (n, a) and B (n, b), with h (n,), to a dense total (a, b)."""
-    weighted = csr_array((left.data * np.repeat(h, np.diff(left.indptr)), left.indices, left.indptr), left.shape)
+    # Each entry is weighted by the h of its row.
+    data = left.data * np.repeat(h, np.diff(left.indptr))
+    weighted = csr_array((data, left.indices, left.indptr), left.shape)
     add_product(weighted.T.tocsr(), right, total)

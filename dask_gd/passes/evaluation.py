@@ -108,7 +108,14 @@ def evaluate(
         if preferred:
             annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
 
-    work = Work(reader, AtQuery(query, loss, request), groups=groups, key=key, add=combine, keep=keep_as)
+    work = Work(
+        reader,
+        AtQuery(query, loss, request),
+        groups=groups,
+        key=key,
+        add=combine,
+        keep=keep_as,
+    )
     # Dask advises against graphs that hold this much; here it is sent once.
     large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
     with dask.config.set(large):

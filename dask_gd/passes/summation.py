@@ -39,6 +39,7 @@ def added_up(parts: Iterable[Subtree], count: int, add: Callable) -> list[Subtre
     found: list[Subtree] = []
     for subtree in parts:
         found.append(subtree)
+        # A subtree is added to its neighbour as soon as both are there, and goes up alone where it has none.
         while not found[-1].is_whole(count):
             last = found[-1]
             if len(found) > 1 and found[-2].parent == last.parent:

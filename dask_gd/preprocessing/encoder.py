@@ -155,7 +155,10 @@ class OneHotEncoder(LeveledTransformer):
             kind = getattr(getattr(X, "dtype", None), "kind", "")
             if not hasattr(X, "dtype") and isinstance(X, list):
                 kind = np.asarray(X).dtype.kind
-            return kind in ("U", "T") or (kind == "O" and isinstance(X, np.ndarray) and not are_numbers(X.ravel()))
+            if kind == "O" and isinstance(X, np.ndarray):
+                return not are_numbers(X.ravel())
+            return kind in ("U", "T")
+        # Columns are encoded by position or name.
         dtypes = list(empty_of(frame).dtypes)
         names = [str(name) for name in empty_of(frame).columns]
         encoded = list(range(len(names)))

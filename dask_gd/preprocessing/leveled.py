@@ -34,6 +34,7 @@ class LevelTable:
     def __call__(self, column: Any, label: Any, where: str) -> np.ndarray:
         """Return the values of a pandas column, (n,)."""
         codes = self.factor.encoded(column, label, where)
+        # Missing values have no code: the first stands in for it until they have a value of their own.
         is_missing = np.isnan(codes)
         codes[is_missing] = 0
         out = self.values[codes.astype(np.intp)]
@@ -41,8 +42,15 @@ class LevelTable:
         return out
 
 
-def level_table(name: Any, levels: tuple[Level, ...], values: np.ndarray, refuses: bool, missing: float) -> LevelTable:
+def level_table(
+    name: Any,
+    levels: tuple[Level, ...],
+    values: np.ndarray,
+    refuses: bool,
+    missing: float,
+) -> LevelTable:
     """Return the values of levels; unknown ones are refused, or have the first of the values."""
+    # The code 0 is that of unknown levels.
     column = FactorColumn(str(name), levels, unknown="ignore")
     factor = CodedFactor(column, predicts=True)
     if refuses:
@@ -52,7 +60,13 @@ def level_table(name: Any, levels: tuple[Level, ...], values: np.ndarray, refuse
     return LevelTable(factor, values, missing)
 
 
-def with_values(part: Any, tables: dict[int, LevelTable], names: list[Any], dtype: np.dtype, where: str = "") -> Any:
+def with_values(
+    part: Any,
+    tables: dict[int, LevelTable],
+    names: list[Any],
+    dtype: np.dtype,
+    where: str = "",
+) -> Any:
     """Return a frame of pandas with values in the place of the levels of columns, by their positions."""
     columns = {}
     for j, label in enumerate(names):
@@ -75,6 +89,7 @@ class LeveledTransformer(Transformer):
         if not reset:
             check_is_fitted(self)
         owner = type(self).__name__
+        # All lazy arrays but Dask's are of numbers.
         is_array_of_numbers = isinstance(X, LAZY) and not isinstance(X, da.Array)
         if is_array_of_numbers or isinstance(X, xr.Dataset):
             raise InvalidTypeError(
@@ -87,6 +102,7 @@ class LeveledTransformer(Transformer):
             frame = _frame_of_array(X, owner)
         elif all(isinstance(name, str) for name in frame.columns):
             names = tuple(frame.columns)
+        # A fit learns the columns, all else has to have the same.
         if reset:
             self._learn_features(len(frame.columns), names)
         else:
@@ -107,6 +123,7 @@ class LeveledTransformer(Transformer):
         dtype = np.dtype(self.dtype)
         if not is_lazy_frame(frame):
             return in_form_of(X, with_values(frame, tables, names, dtype))
+        # Dask is told the columns of the result by a frame without rows.
         meta = empty_of(frame)
         meta = with_values(meta, tables, names, dtype)
         where = " of its partition"

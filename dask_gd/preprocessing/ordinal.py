@@ -87,6 +87,7 @@ class OrdinalEncoder(LeveledTransformer):
         self._check_parameters()
         frame = self._frame(X, reset=True)
         self.columns_ = self._positions(self.columns)
+        # The levels are learnt from the rows, or set by the user.
         if isinstance(self.categories, str):
             census = self._census(frame)
             labels = [frame.columns[j] for j in self.columns_]
@@ -130,7 +131,8 @@ class OrdinalEncoder(LeveledTransformer):
         for j, levels in zip(self.columns_.tolist(), self._levels, strict=True):
             # A missing value is no level here, wherever it is in the categories.
             known = tuple(level for level in levels if level is not None)
-            values = np.array([unknown, *range(len(known))], float)
+            numbers = range(len(known))
+            values = np.array([unknown, *numbers], float)
             tables[j] = level_table(
                 frame.columns[j],
                 known,

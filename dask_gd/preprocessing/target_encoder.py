@@ -39,11 +39,9 @@ class TargetMoments(NamedTuple):
         total = self.rows + other.rows
         share = np.divide(other.rows, total, out=np.zeros_like(total), where=total > 0)
         apart = other.mean - self.mean
-        return TargetMoments(
-            total,
-            self.mean + share * apart,
-            self.squares + other.squares + self.rows * share * apart**2,
-        )
+        mean = self.mean + share * apart
+        squares = self.squares + other.squares + self.rows * share * apart**2
+        return TargetMoments(total, mean, squares)
 
 
 class TargetEncoder(LeveledTransformer):
@@ -97,7 +95,16 @@ class TargetEncoder(LeveledTransformer):
     [2.0, 2.0, 5.0, 5.0]
     """
 
-    def __init__(self, *, columns=None, target_type="auto", smooth="auto", cv=5, random_state=0, dtype=np.float64):
+    def __init__(
+        self,
+        *,
+        columns=None,
+        target_type="auto",
+        smooth="auto",
+        cv=5,
+        random_state=0,
+        dtype=np.float64,
+    ):
         # Unchecked and unchanged, so that scikit-learn can clone the encoder; `fit` checks.
         self.columns = columns
         self.target_type = target_type
@@ -128,7 +135,10 @@ class TargetEncoder(LeveledTransformer):
         """Fit, and return the rows with numbers that their own targets have no part in: lazy for lazy X."""
         frame, lengths = self._learn(X, y)
         # Each fold has tables of its own.
-        tables = [self._tables(frame, encodings, mean) for encodings, mean in map(self._without, range(self.cv))]
+        tables = []
+        for fold in range(self.cv):
+            encodings, mean = self._without(fold)
+            tables.append(self._tables(frame, encodings, mean))
         names = list(frame.columns)
         crossed = partial(
             cross_fitted,
@@ -144,7 +154,8 @@ class TargetEncoder(LeveledTransformer):
 
         firsts = np.cumsum([0, *lengths])[:-1].tolist()
         starts = from_map(first_row, firsts, meta=first_row(0))
-        out = frame.map_partitions(crossed, starts, meta=crossed(frame._meta, first_row(0)), align_dataframes=False)
+        meta = crossed(frame._meta, first_row(0))
+        out = frame.map_partitions(crossed, starts, meta=meta, align_dataframes=False)
         return in_form_of(X, out)
 
     def transform(self, X: Any) -> Any:
@@ -182,6 +193,7 @@ class TargetEncoder(LeveledTransformer):
         self._check_parameters()
         frame = self._frame(X, reset=True)
         self.columns_ = self._positions(self.columns)
+        # The levels, in a reduction over the rows, and targets in blocks of the same rows.
         census = self._census(frame)
         labels = [frame.columns[j] for j in self.columns_]
         self._levels = [sorted_levels(census.columns[label], keep_missing=True) for label in labels]
@@ -194,7 +206,8 @@ class TargetEncoder(LeveledTransformer):
         summary = partial(moments_of, coders=coders, folds=self.cv, seed=self._seed)
         if is_lazy_frame(frame):
             starts = np.cumsum([0, *census.rows]).tolist()
-            pieces = zip(frame[labels].to_delayed(), targets.to_delayed().ravel(), starts, strict=False)
+            of_targets = targets.to_delayed().ravel()
+            pieces = zip(frame[labels].to_delayed(), of_targets, starts, strict=False)
             parts = [dask.delayed(summary)(part, piece, start) for part, piece, start in pieces]
             self._moments = total_of(parts, added, "the means of the targets of each level")
         else:
@@ -204,12 +217,15 @@ class TargetEncoder(LeveledTransformer):
 
     def _targets(self, y: Any, lengths: tuple[int, ...], is_lazy: bool) -> Any:
         """Return targets as numbers, in blocks of these lengths if the rows are a frame of Dask's."""
+        # A single column of targets counts as (n,).
         values = label_rows(y)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.ndim != 1:
             raise InvalidArgumentError(f"TargetEncoder: y must have shape (n,); it has {values.shape}.")
-        is_binary = self.target_type == "binary" or not is_plain(values.dtype) or values.dtype.kind == "b"
+        # Two classes are 0 and 1; numbers are taken as they are.
+        has_labels = not is_plain(values.dtype) or values.dtype.kind == "b"
+        is_binary = self.target_type == "binary" or has_labels
         if self.target_type != "continuous" and is_binary:
             self.classes_ = unique(values)
             if len(self.classes_) != 2:
@@ -221,6 +237,7 @@ class TargetEncoder(LeveledTransformer):
         else:
             values = rows(y, "y")
             values = values.reshape(-1)
+        # Every row has a target, and lazy ones have it in a block of the same rows.
         n = sum(lengths)
         if isinstance(values, da.Array):
             values = sized(values, "y")
@@ -232,47 +249,75 @@ class TargetEncoder(LeveledTransformer):
 
     def _encodings(self, folds: Any) -> tuple[list[np.ndarray], float]:
         """Return the numbers of each column's levels, from the rows of these folds, and the mean of their targets."""
+        # The moments of these folds together, with those of all rows last.
         of_folds = [TargetMoments(*(values[fold] for values in self._moments)) for fold in folds]
         moments = reduce(TargetMoments.plus, of_folds)
         mean = float(moments.mean[-1])
         variance = moments.squares[-1] / moments.rows[-1]
         encodings = []
         start = 0
+        # Each column has its levels in a piece of the moments.
         for levels in self._levels:
-            own = TargetMoments(*(values[start : start + len(levels)] for values in moments))
+            piece = slice(start, start + len(levels))
+            own = TargetMoments(*(values[piece] for values in moments))
             encodings.append(smoothed(own, mean, variance, self.smooth))
-            start += len(levels)
+            start = piece.stop
         return encodings, mean
 
     def _without(self, fold: int) -> tuple[list[np.ndarray], float]:
         """Return what the rows of a fold are encoded by: the numbers that follow from all other rows."""
-        return self._encodings([other for other in range(self.cv) if other != fold])
+        others = [other for other in range(self.cv) if other != fold]
+        return self._encodings(others)
 
-    def _tables(self, frame: Any, encodings: list[np.ndarray], mean: float) -> dict[int, Any]:
+    def _tables(
+        self,
+        frame: Any,
+        encodings: list[np.ndarray],
+        mean: float,
+    ) -> dict[int, Any]:
         """Return the tables of the encoded columns, by position."""
         tables = {}
         columns = zip(self.columns_.tolist(), self._levels, encodings, strict=True)
         for j, levels, values in columns:
             with_unknown = np.append(mean, values)
-            tables[j] = level_table(frame.columns[j], levels, with_unknown, refuses=False, missing=mean)
+            tables[j] = level_table(
+                frame.columns[j],
+                levels,
+                with_unknown,
+                refuses=False,
+                missing=mean,
+            )
         return tables
 
 
-def moments_of(part: Any, y: Any, start: int, coders: list[CodedFactor], folds: int, seed: int) -> TargetMoments:
+def moments_of(
+    part: Any,
+    y: Any,
+    start: int,
+    coders: list[CodedFactor],
+    folds: int,
+    seed: int,
+) -> TargetMoments:
     """Return the moments of the targets of each level of each column, and of all rows last, for each fold."""
     y = np.asarray(y, float)
     if len(y) != len(part):
         raise DataError(f"TargetEncoder: rows {start} on of X are {len(part)}, of y {len(y)}; they must agree.")
-    if not np.isfinite(y).all():
-        row = int(np.argmin(np.isfinite(y)))
+    is_finite = np.isfinite(y)
+    if not is_finite.all():
+        row = int(np.argmin(is_finite))
         raise NonFiniteError(f"{y[row]} in row {start + row} of 'y'. Remove or fill it before fitting.")
+    # A row counts for its fold and its level.
     fold = folds_of(seed, start, len(y), folds)
     found = []
     for i, coder in enumerate(coders):
         codes = coder.encoded(part.iloc[:, i], part.columns[i], "").astype(np.intp)
-        found.append(_by_key(fold * len(coder.column.levels) + codes, y, folds, len(coder.column.levels)))
+        levels = len(coder.column.levels)
+        key = fold * levels + codes
+        found.append(_by_key(key, y, folds, levels))
+    # All rows, as of a column with a single level.
     found.append(_by_key(fold, y, folds, 1))
-    return TargetMoments(*(np.concatenate(values, axis=1) for values in zip(*found, strict=True)))
+    joined = [np.concatenate(values, axis=1) for values in zip(*found, strict=True)]
+    return TargetMoments(*joined)
 
 
 def _by_key(key: np.ndarray, y: np.ndarray, folds: int, levels: int) -> TargetMoments:
@@ -281,8 +326,11 @@ def _by_key(key: np.ndarray, y: np.ndarray, folds: int, levels: int) -> TargetMo
     count = np.bincount(key, minlength=size).astype(float)
     total = np.bincount(key, y, size)
     mean = np.divide(total, count, out=np.zeros(size), where=count > 0)
-    squares = np.bincount(key, (y - mean[key]) ** 2, size)
-    return TargetMoments(*(values.reshape(folds, levels) for values in (count, mean, squares)))
+    # About each mean, so that no large squares are subtracted.
+    deviation = y - mean[key]
+    squares = np.bincount(key, deviation**2, size)
+    by_fold = [values.reshape(folds, levels) for values in (count, mean, squares)]
+    return TargetMoments(*by_fold)
 
 
 def added(*parts: TargetMoments) -> TargetMoments:
@@ -292,7 +340,8 @@ def added(*parts: TargetMoments) -> TargetMoments:
 
 def folds_of(seed: int, start: int, count: int, folds: int) -> np.ndarray:
     """Return the fold of each of the rows from ``start`` on, (n,)."""
-    return (row_hashes(seed, start, start + count) % np.uint64(folds)).astype(np.intp)
+    hashes = row_hashes(seed, start, start + count)
+    return (hashes % np.uint64(folds)).astype(np.intp)
 
 
 def smoothed(own: TargetMoments, mean: float, variance: float, smooth: Any) -> np.ndarray:
@@ -316,12 +365,21 @@ def first_row(number: int) -> Any:
     return pd.Series([number])
 
 
-def cross_fitted(part: Any, start: Any, tables: list[Any], names: list[Any], dtype: np.dtype, seed: int) -> Any:
+def cross_fitted(
+    part: Any,
+    start: Any,
+    tables: list[Any],
+    names: list[Any],
+    dtype: np.dtype,
+    seed: int,
+) -> Any:
     """Return a part of a frame, whose rows have the numbers of their folds."""
     fold = folds_of(seed, int(start.iloc[0]), len(part), len(tables))
+    # All rows by the table of each fold, of which each row has that of its own.
     by_fold = [with_values(part, of_fold, names, dtype) for of_fold in tables]
     out = by_fold[0].copy()
+    every = np.arange(len(part))
     for j in tables[0]:
         columns = np.stack([each.iloc[:, j].to_numpy() for each in by_fold])
-        out.isetitem(j, columns[fold, np.arange(len(part))])
+        out.isetitem(j, columns[fold, every])
     return out

@@ -193,7 +193,13 @@ def _at(array: zarr.Array, store: Store) -> zarr.Array:
     """Return the same array in another store, which need not have its metadata yet."""
     place = StorePath(store, array.path)
     metadata = cast(ArrayV3Metadata, array.metadata)
-    return zarr.Array(AsyncArray(metadata=metadata, store_path=place, config={"write_empty_chunks": True}))
+    return zarr.Array(
+        AsyncArray(
+            metadata=metadata,
+            store_path=place,
+            config={"write_empty_chunks": True},
+        )
+    )
 
 
 def count_chunks(arrays: list[zarr.Array], where: Where) -> None:

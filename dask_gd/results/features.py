@@ -122,7 +122,12 @@ def check_features(x: Any, width: int, names: tuple | None, fitted: tuple | None
     )
 
 
-def linear_of_codes(encoding: Encoding, block: np.ndarray, weights: np.ndarray, constant: np.ndarray) -> np.ndarray:
+def linear_of_codes(
+    encoding: Encoding,
+    block: np.ndarray,
+    weights: np.ndarray,
+    constant: np.ndarray,
+) -> np.ndarray:
     """Return ``x w + b`` for rows (n, columns) of numbers and codes: (n, k), or (n,) for weights (p,).
 
     It is NaN where a value is missing.
@@ -134,13 +139,15 @@ def linear_of_codes(encoding: Encoding, block: np.ndarray, weights: np.ndarray, 
     """
     row_format = encoding.row_format
     check_codes(encoding, block)
+    # As a fit reads and multiplies them, a block at a time.
     rows = row_format.cast(block, np.empty)
     workspace = row_format.workspace(None)
     prepared = workspace.weights(weights.reshape(len(weights), -1))
     predictions = np.empty((len(block), *weights.shape[1:]))
     for start in range(0, len(block), row_format.block_rows):
         part = slice(start, start + row_format.block_rows)
-        product = workspace.block(row_format.take(rows, part)).times(prepared)
+        block_of_rows = workspace.block(row_format.take(rows, part))
+        product = block_of_rows.times(prepared)
         predictions[part] = product.reshape(-1, *weights.shape[1:]) + constant
     return predictions
 
@@ -152,7 +159,9 @@ def check_codes(encoding: Encoding, block: np.ndarray) -> None:
             continue
         codes = block[:, i]
         with np.errstate(invalid="ignore"):
-            is_bad = (codes < -1) | (codes >= len(column.levels)) | (codes != np.trunc(codes)) & ~np.isnan(codes)
+            is_outside = (codes < -1) | (codes >= len(column.levels))
+            is_broken = (codes != np.trunc(codes)) & ~np.isnan(codes)
+        is_bad = is_outside | is_broken
         if is_bad.any():
             raise DataError(
                 f"predict(x): {codes[is_bad][0]:g} in column {column.name!r} is no code of a level; the fit had "
@@ -164,8 +173,12 @@ def offset_array(offset: Any, x: Any, z: Any) -> Any:
     """Return the offset as an array that can be added to the linear predictions z of the rows x."""
     # As lazy as the predictions.
     if offset.memory is None or isinstance(z, da.Array):
-        bounds = x.bounds if isinstance(x, Source) else (0, offset.shape[0])
-        array = offset.lazy_rows(bounds[0], bounds[-1])
+        start = 0
+        stop = offset.shape[0]
+        if isinstance(x, Source):
+            start = x.bounds[0]
+            stop = x.bounds[-1]
+        array = offset.lazy_rows(start, stop)
     else:
         array = offset.memory
     # Sizes that are unknown are NaN.

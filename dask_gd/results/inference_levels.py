@@ -48,6 +48,7 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
     """Return the coefficients of all but the largest factor, with their errors; see `inference.infer`."""
     if run.weights.ndim > 1:
         raise InvalidArgumentError("infer: beside factors of very many levels there may be a single output.")
+    # The sums at the coefficients, which count as 0 where a level was left out.
     p = len(run.weights)
     parameters = np.nan_to_num(run.parameters[: p + run.fit_intercept])
     source = passes.persist(source)
@@ -58,12 +59,14 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
     sums = found.at_query
     if not (np.isfinite(sums.gradient).all() and np.isfinite(found.parts.numbers).all()):
         raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))
+    # The inverse of the information, and a step of Newton's method.
     with one_blas_thread():
         system = Elimination(found.parts, np.zeros(len(parameters)))
         rank = system.rank
         features, inverse = system.inverse()
         step = system.solve(sums.gradient[:, :, 0])[features, 0]
     check_observations(sums.weight, rank)
+    # The dispersion is known, or estimated by Pearson's statistic.
     df = sums.weight - rank
     dispersion = found.pearson / df
     if likelihood_of(run.loss) == "known dispersion":
@@ -77,9 +80,11 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
         back = np.eye(len(features))
         back[-1, :-1] = -shift[features[:-1]]
         unknown = np.isnan(np.diagonal(inverse))
-        inverse = back @ np.where(np.isnan(inverse), 0.0, inverse) @ back.T
+        known = np.where(np.isnan(inverse), 0.0, inverse)
+        inverse = back @ known @ back.T
         inverse[unknown] = np.nan
         inverse[:, unknown] = np.nan
+    # An error tells nothing of coefficients that are not at the optimum.
     names = _names(run, source, features)
     coefficient = parameters[features]
     error = np.sqrt(dispersion * np.diagonal(inverse))
@@ -119,7 +124,12 @@ def _sums_at(run: FitResult, source: Source, parameters: np.ndarray) -> tuple[Li
         left_out = marks_of(source.row_format, run.dropped_levels)  # type: ignore[arg-type]
 
     def read(query: np.ndarray, shift: np.ndarray | None) -> LikelihoodSumsInParts:
-        request = Request(moments=True, shift=shift, kernel=LikelihoodInParts(), left_out=left_out)
+        request = Request(
+            moments=True,
+            shift=shift,
+            kernel=LikelihoodInParts(),
+            left_out=left_out,
+        )
         return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
     return read_shifted(read, parameters[:, :, None], None, source.row_format)

@@ -74,7 +74,12 @@ def _arrive(state: DescentState, objective: Objective) -> DescentState:
     rate = state.rate
     if np.isnan(rate).any():
         rate = np.full_like(rate, safe_rate(lipschitz(objective)))
-    return state._replace(weights=state.query, loss=objective.loss, gradient=objective.gradient, rate=rate)
+    return state._replace(
+        weights=state.query,
+        loss=objective.loss,
+        gradient=objective.gradient,
+        rate=rate,
+    )
 
 
 def safe_rate(bound: float) -> float:
@@ -196,7 +201,12 @@ class Momentum:
         state = _arrive(state, objective)
         velocity = self.momentum * state.memory - state.rate * state.gradient
         query = state.weights + velocity
-        return state._replace(query=query, step_size=state.rate, memory=velocity, taken=state.taken + 1)
+        return state._replace(
+            query=query,
+            step_size=state.rate,
+            memory=velocity,
+            taken=state.taken + 1,
+        )
 
 
 @dataclass(frozen=True)
@@ -285,7 +295,13 @@ class Adam:
         mean = first / (1 - self.beta1**taken)
         square = second / (1 - self.beta2**taken)
         query = state.weights - state.rate * mean / (np.sqrt(square) + self.epsilon)
-        return state._replace(query=query, step_size=state.rate, memory=first, second=second, taken=taken)
+        return state._replace(
+            query=query,
+            step_size=state.rate,
+            memory=first,
+            second=second,
+            taken=taken,
+        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,11 @@ class Census:
 
 def census_of(part: Any, labels: list[Any], where: str = "") -> Census:
     """Return what occurs in a frame of pandas."""
-    return Census({label: found_in(column_of(part, label), label, where) for label in labels}, (len(part),))
+    columns = {}
+    for label in labels:
+        column = column_of(part, label)
+        columns[label] = found_in(column, label, where)
+    return Census(columns, (len(part),))
 
 
 def added(*parts: Census) -> Census:
@@ -88,7 +92,10 @@ def encoding_of_frame(
     plain = [label for label in labels if kinds[label] == "number"]
     common_dtype(empty_of(frame)[plain], "x")
 
-    census = taken(frame, [label for label in labels if kinds[label] != "number"])
+    # All others are counted, and what their dtypes leave open their values decide.
+    counted = [label for label in labels if kinds[label] != "number"]
+    census = taken(frame, counted)
+    total = sum(census.rows)
     columns: list[NumberColumn | FactorColumn] = []
     for label in labels:
         if kinds[label] == "undecided" and not is_factor(census.columns[label], label):
@@ -99,7 +106,8 @@ def encoding_of_frame(
         declared = None
         if declared_order and not isinstance(label, Interaction):
             declared = declared_levels(dtypes[label])
-        columns.append(factor_of(census.columns[label], str(label), declared, options, sum(census.rows)))
+        factor = factor_of(census.columns[label], str(label), declared, options, total)
+        columns.append(factor)
     encoding = Encoding(tuple(columns))
     check_names(encoding)
     if not encoding.has_factors:
@@ -120,8 +128,11 @@ def kinds_of(frame: Any, labels: list[Any], options: Categories) -> dict[Any, st
     unnamed = [name for name in options.columns if name not in parts]
     if unnamed:
         raise InvalidArgumentError(f"categorical: {unnamed[0]!r} is none of the features {listed(labels)}.")
+    # A column is what its dtype says, or what the user says.
     kinds = {label: kind_of(dtypes[label]) for label in parts}
-    kinds.update(dict.fromkeys(options.columns, "factor"))
+    for name in options.columns:
+        kinds[name] = "factor"
+    # An interaction is of levels only.
     for label in labels:
         if isinstance(label, Interaction):
             kinds[label] = "factor"

@@ -78,6 +78,7 @@ class CodedFactor:
         DataError
             Naming a level that is not there, its column and its row.
         """
+        # A code for each value that occurs, which is looked up by all rows.
         codes, uniques = factorized(values)
         table = np.full(len(uniques) + 1, self.code_of_unknown)
         # The last entry is that of code -1.
@@ -98,7 +99,8 @@ class CodedFactor:
         for i in refused:
             has_it = codes == i
             if has_it.any():
-                raise self.unknown_level(uniques[i], label, f"{place(values, int(np.argmax(has_it)))}{where}")
+                row = place(values, int(np.argmax(has_it)))
+                raise self.unknown_level(uniques[i], label, f"{row}{where}")
         return table[codes]
 
     def unknown_level(self, value: Any, label: Any, row: str) -> DataError:
@@ -143,12 +145,14 @@ class FrameCoder:
 
     def __call__(self, part: Any, where: str = "") -> np.ndarray:
         """Return the columns of a frame of pandas, (n, columns) in float64; ``where`` names the part for messages."""
-        out = np.empty((len(part), len(self.labels) + len(self.others)))
+        width = len(self.labels) + len(self.others)
+        out = np.empty((len(part), width))
         for j, (label, factor) in enumerate(zip(self.labels, self.factors, strict=True)):
             if factor is None:
                 out[:, j] = number_values(part[label], label, "x")
             else:
                 out[:, j] = factor.encoded(column_of(part, label), label, where)
+        # Targets, row weights and offsets behind the features.
         for j, (label, role) in enumerate(self.others, len(self.labels)):
             out[:, j] = number_values(part[label], label, role)
         return out

@@ -113,6 +113,7 @@ def encoding_of(attributes: Sequence[dict[str, Any]]) -> Encoding:
     """
     columns: list[NumberColumn | FactorColumn] = []
     try:
+        # Numbers have no levels.
         for column in attributes:
             if "levels" in column:
                 columns.append(

@@ -81,6 +81,7 @@ class FrameColumn(DaskColumn):
 
     def content(self) -> str:
         """Return a hash of the values, and of the levels that codes stand for."""
+        # The same codes stand for other rows where the levels are others.
         total = hashlib.blake2b(digest_size=16)
         total.update(repr((self.names, self.levels)).encode())
         total.update(super().content().encode())

@@ -53,6 +53,7 @@ def frame_source(
     InvalidTypeError, DataError
         Naming a column that holds neither numbers nor levels.
     """
+    # What the columns are for: targets, weights and offsets, and all others are features.
     options = as_categories(categorical)
     roles = _roles(frame, y, target, sample_weight, offset)
     if encoding is not None and features is None:
@@ -60,6 +61,7 @@ def frame_source(
     labels = _features(frame, features, roles)
     if encoding is not None:
         check_columns(encoding, labels)
+    # The levels are those of an earlier fit, or what occurs in the rows.
     rows: tuple[int, ...] = ()
     drops = False
     if encoding is None:
@@ -71,14 +73,20 @@ def frame_source(
     # The columns of the frame, and those that were given beside it.
     columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
     has_names = all(isinstance(label, str | Interaction) for label in labels)
-    columns["x"] = replace(columns["x"], levels=encoding, drops=drops, has_names=has_names)  # type: ignore[type-var]
+    columns["x"] = replace(  # type: ignore[type-var]
+        columns["x"],
+        levels=encoding,
+        drops=drops,
+        has_names=has_names,
+    )
     beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
     for role, (argument, values) in beside.items():
         if role not in roles and values is not None:
             columns[role] = as_rows(values, argument)
     columns = {role: columns[role] for role in ("x", "y", "weight", "offset") if role in columns}
     check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
-    bounds = columns["x"].partition_bounds(0, columns["x"].shape[0])
+
+    # The names of features and outputs.
     names = tuple(map(str, labels))
     if encoding is not None:
         names = encoding.feature_names
@@ -87,19 +95,29 @@ def frame_source(
         output_names = tuple(map(str, roles["y"].labels))
     elif hasattr(y, "columns") and len(columns["y"].shape) == 2:
         output_names = tuple(map(str, y.columns))
+
+    # All roles in the partitions of the features.
+    bounds = columns["x"].partition_bounds(0, columns["x"].shape[0])
     aligned = {role: column.aligned(bounds) for role, column in columns.items()}
     return Source(aligned, bounds, feature_names=names, output_names=output_names)
 
 
-def coded_source(table: CodedTable, y: Any, sample_weight: Any = None, offset: Any = None) -> Source:
+def coded_source(
+    table: CodedTable,
+    y: Any,
+    sample_weight: Any = None,
+    offset: Any = None,
+) -> Source:
     """Return a source of rows that are coded already."""
     if y is None:
         raise InvalidArgumentError("fit(x, y) needs a target y.")
     made = as_rows(table.codes, "x")
     assert isinstance(made, DaskColumn)
+    # Codes are columns of a frame, whose levels are known.
     names = tuple(column.name for column in table.encoding.columns)
     x = FrameColumn(made.array, "x", made.memory, names=names, levels=table.encoding)
     columns: dict[str, Column] = {"x": x}
+    # What was given beside the codes, in their partitions.
     beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
     for role, (argument, values) in beside.items():
         if values is not None:
@@ -120,12 +138,19 @@ class Named:
     is_single: bool
 
 
-def _roles(frame: Any, y: Any, target: Any, sample_weight: Any, offset: Any) -> dict[str, Named]:
+def _roles(
+    frame: Any,
+    y: Any,
+    target: Any,
+    sample_weight: Any,
+    offset: Any,
+) -> dict[str, Named]:
     """Return the roles that columns of the frame have beside the features."""
     if y is not None and target is not None:
         raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
     if y is None and target is None:
         raise InvalidArgumentError("fit(frame, ...) needs a target: target='...', the name of its column, or y.")
+    # A name stands for a column of the frame, anything else is an array beside it.
     named: dict[str, Any] = {"y": ("target", target)}
     for role, argument, value in (("weight", "sample_weight", sample_weight), ("offset", "offset", offset)):
         if isinstance(value, str):
@@ -143,6 +168,7 @@ def _features(frame: Any, features: Any, roles: dict[str, Named]) -> list[Any]:
     used = {label for role in roles.values() for label in role.labels}
     if features is None:
         features = [label for label in empty_of(frame).columns if label not in used]
+    # No column may be a feature and have another role.
     labels = features_named(frame, features, "features")
     for label in columns_of(labels):
         if label in used:
@@ -166,13 +192,14 @@ def _columns(
     columns = {}
     for role, array in arrays.items():
         argument = "x"
-        names = tuple(labels)
+        own_labels = tuple(labels)
         if role != "x":
             argument = roles[role].argument
-            names = roles[role].labels
+            own_labels = roles[role].labels
         made = as_rows(array, argument)
         assert isinstance(made, DaskColumn)
-        columns[role] = FrameColumn(made.array, argument, made.memory, names=tuple(map(str, names)))
+        names = tuple(map(str, own_labels))
+        columns[role] = FrameColumn(made.array, argument, made.memory, names=names)
     return columns
 
 
@@ -205,6 +232,7 @@ def _lazy_arrays(
     rows: tuple[int, ...],
 ) -> dict[str, da.Array]:
     """Return the columns of a frame of Dask's as arrays by role, whose blocks are all cut from the same block."""
+    # What is no number is refused by the dtypes alone.
     meta = frame._meta
     dtype = np.dtype(float)
     if encoding is None:
@@ -221,32 +249,52 @@ def _lazy_arrays(
     arrays = {"x": cut(slice(0, len(labels)), dtype)}
     start = len(labels)
     for role, named in roles.items():
+        stop = start + len(named.labels)
         if named.is_single:
             arrays[role] = cut(start, np.dtype(float))
         else:
-            arrays[role] = cut(slice(start, start + len(named.labels)), np.dtype(float))
-        start += len(named.labels)
+            arrays[role] = cut(slice(start, stop), np.dtype(float))
+        start = stop
     return arrays
 
 
 def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Array:
     """Return the columns of a frame of Dask's as an array; the partitions' numbers of rows are unknown if None."""
-    needed = columns_of([*coder.labels, *(label for label, _ in coder.others)])
+    other_labels = [label for label, _ in coder.others]
+    needed = columns_of([*coder.labels, *other_labels])
+    # Dask is told the columns of the result by a frame without rows.
     meta = frame._meta
-    empty = type(meta)(np.empty((0, len(coder.labels) + len(coder.others))), index=meta.index[:0])
+    width = len(coder.labels) + len(other_labels)
+    empty = type(meta)(np.empty((0, width)), index=meta.index[:0])
     lengths = None
     if rows is not None:
         lengths = list(rows)
-    return frame[needed].map_partitions(coder.frame, meta=empty).to_dask_array(lengths=lengths)
+    in_codes = frame[needed].map_partitions(coder.frame, meta=empty)
+    return in_codes.to_dask_array(lengths=lengths)
 
 
 def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
     """Return a column, or some columns, of an array in blocks of rows."""
     if isinstance(columns, int):
-        return da.map_blocks(_columns_of, array, columns=columns, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+        return da.map_blocks(
+            _columns_of,
+            array,
+            columns=columns,
+            dtype=dtype,
+            drop_axis=1,
+            meta=np.empty(0, dtype),
+        )
     chunks = (array.chunks[0], (columns.stop - columns.start,))
     empty = np.empty((0, 0), dtype)
-    return da.map_blocks(_columns_of, array, columns=columns, out=dtype, dtype=dtype, chunks=chunks, meta=empty)
+    return da.map_blocks(
+        _columns_of,
+        array,
+        columns=columns,
+        out=dtype,
+        dtype=dtype,
+        chunks=chunks,
+        meta=empty,
+    )
 
 
 def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np.ndarray:
@@ -268,7 +316,12 @@ def with_encoding(source: Source, encoding: Encoding | None) -> Source:
     return replace(source, by_role=by_role, feature_names=encoding.feature_names)
 
 
-def with_encoding_of(encoding: Encoding, x: Any, y: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def with_encoding_of(
+    encoding: Encoding,
+    x: Any,
+    y: Any,
+    options: dict[str, Any],
+) -> tuple[Any, Any, dict[str, Any]]:
     """Return a frame, and what `fit` takes to read it, as a source with the encoding of a search; all else as it is."""
     frame = frame_of(x)
     if frame is None:
@@ -277,6 +330,7 @@ def with_encoding_of(encoding: Encoding, x: Any, y: Any, options: dict[str, Any]
         return x, y, options
     if "categorical" in options:
         raise InvalidArgumentError("refit(categorical=...): the levels are those of the search.")
+    # What is about the frame's columns goes to the source, and all else to the fit.
     arguments = ("sample_weight", "offset", "features", "target")
     given = {name: value for name, value in options.items() if name in arguments}
     rest = {name: value for name, value in options.items() if name not in arguments}

@@ -45,6 +45,7 @@ def frame_of_parquet(path: Any) -> Any:
     if not isinstance(path, str | os.PathLike):
         return None
     place = os.fspath(path)
+    # A directory of such files counts as well.
     is_parquet = place.rstrip("/").endswith(PARQUET)
     if not is_parquet and "://" not in place and os.path.isdir(place):
         is_parquet = any(name.endswith(PARQUET) for name in os.listdir(place))
@@ -132,6 +133,7 @@ def features_named(frame: Any, names: Any, argument: str) -> list[Any]:
     """
     if isinstance(names, str) or not isinstance(names, Sequence):
         names = [names]
+    # A name with a colon is an interaction, unless there is a column of this name.
     columns = {str(column) for column in empty_of(frame).columns}
     labels: list[Any] = []
     plain: list[Any] = []
@@ -168,6 +170,7 @@ def labels_of(frame: Any, names: Any, argument: str) -> list[Any]:
     # Columns that have numbers for labels are named by these.
     by_name = {str(column): column for column in columns}
     names = [name if name in columns else by_name.get(name, name) for name in names]
+    # Each is there once.
     for name in names:
         if name not in columns:
             raise InvalidArgumentError(f"{argument}: the frame has no column {name!r}{_similar(name, columns)}.")

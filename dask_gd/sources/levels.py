@@ -77,7 +77,9 @@ def _crossed(columns: list[Any]) -> tuple[np.ndarray, list[Any]]:
         pair = codes * len(values) + own
         pair[(codes == -1) | (own == -1)] = -1
         pairs, codes = np.unique(pair, return_inverse=True)
-        last = _names_of(column, values, np.unique(pairs[pairs >= 0] % max(1, len(values))))
+        occurring = np.unique(pairs[pairs >= 0] % max(1, len(values)))
+        last = _names_of(column, values, occurring)
+        # A pair that lacks a level comes first and has the code -1.
         joined = []
         for each in pairs.tolist():
             if each == -1:
@@ -116,6 +118,7 @@ def factorized(column: Any) -> tuple[np.ndarray, list[Any]]:
     if isinstance(column, Crossed):
         return _crossed(column.columns)
     dtype = column.dtype
+    # Categories of pandas, and dictionaries of Arrow, have codes already.
     if hasattr(dtype, "categories"):
         return column.cat.codes.to_numpy(), dtype.categories.tolist()
     arrow: Any = getattr(dtype, "pyarrow_dtype", None)
@@ -183,11 +186,13 @@ def found_in(column: Any, name: Any, where: str = "") -> Found:
     InvalidTypeError
         Naming the column and the row of a value that is no level.
     """
+    # Each value once, with its rows; the code -1 is that of missing values.
     codes, values = factorized(column)
     counts = np.bincount(codes.astype(np.intp) + 1, minlength=len(values) + 1)
     found = Found()
     if counts[0]:
         found.counts[None] = int(counts[0])
+    # Equal values of several codes are one level.
     for i in np.flatnonzero(counts[1:]).tolist():
         try:
             level, kind = level_of(values[i])

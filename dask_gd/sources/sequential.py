@@ -32,8 +32,10 @@ class Sequential:
 
     def _fetch(self, start: int, stop: int) -> None:
         """Read up to the end of the window in which ``stop`` is, and keep what is at hand from ``start`` on."""
+        # What is to be read begins behind what is at hand, or anew with the window of ``start``.
         cuts = self.column.cuts
-        end = min(cuts[bisect_left(cuts, stop)], self.column.shape[0])
+        next_cut = cuts[bisect_left(cuts, stop)]
+        end = min(next_cut, self.column.shape[0])
         kept = self.values[:0]
         begin = cuts[find(cuts, start)]
         if self.start <= start < self.start + len(self.values):

@@ -103,7 +103,12 @@ class SideBySideColumn(ArrayColumn):
     def aligned(self, bounds: tuple[int, ...]) -> SideBySideColumn:
         """Return the column with the windows of these rows."""
         leading = self.leading
-        parts = [part.aligned(bounds) if part is leading else part for part in self.side_by_side]
+        parts: list[Part] = []
+        for part in self.side_by_side:
+            if part is leading:
+                parts.append(leading.aligned(bounds))
+            else:
+                parts.append(part)
         return replace(self, side_by_side=tuple(parts))
 
     # The ways in which tasks and callers get its values.
@@ -123,12 +128,19 @@ class SideBySideColumn(ArrayColumn):
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array of sparse blocks, in which a code is the indicator of its level."""
         self.check_sendable()
-        windows = list(self.leading.layout_of(start, stop).windows(start, stop))
+        layout = self.leading.layout_of(start, stop)
+        windows = list(layout.windows(start, stop))
         name = f"dask_gd-side-by-side-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, self, *window) for number, window in enumerate(windows)}
         sizes = tuple(end - first for first, end in windows)
         features = self.shape[1]
-        return da.Array(graph, name, (sizes, (features,)), meta=csr_array((0, features)), dtype=float)
+        return da.Array(
+            graph,
+            name,
+            (sizes, (features,)),
+            meta=csr_array((0, features)),
+            dtype=float,
+        )
 
     def persisted(self) -> None:
         """Return nothing: there is nothing in memory."""
@@ -171,6 +183,7 @@ class BoundSideBySide:
         self.role = column.role
         self.name = column.name
         self.shape = column.shape
+        # Each part is read in its order, into memory of its own.
         self.readers: list[Callable[[int, int], Any]] = []
         for part in column.side_by_side:
             if isinstance(part, SparseGroup):
@@ -218,6 +231,7 @@ def read_block(column: SideBySideColumn, start: int, stop: int) -> csr_array:
         Naming the row and the column of a code that stands for no level.
     """
     bound = column.bind(None, 0, start)
+    # The rows of each part, as a fit reads and casts them.
     row_format = column.row_format(column.dtype)
     rows = row_format.cast(bound.read(start, stop), np.empty)
     for part, own, features in zip(row_format.parts, rows, row_format.features_of, strict=True):
@@ -255,12 +269,14 @@ def side_by_side(
             parts.append(columns)
             features.extend(columns.encoding.feature_names)
             continue
+        # Each group of sparse rows is a part of its own.
         for name in together:
             member = group[name]
             assert isinstance(member, zarr.Group)
             rows = sparse_group(member, f"x {name}", missing)
             parts.append(rows)
             features.extend(feature_names_of(member) or (f"{name}[{i}]" for i in range(rows.shape[1])))
+    # All have the same rows, and no two features the same name.
     for part in parts[1:]:
         if part.shape[0] != parts[0].shape[0]:
             raise InvalidArgumentError(

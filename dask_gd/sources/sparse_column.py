@@ -100,16 +100,26 @@ class SparseColumn(ArrayColumn):
         if bounds[0] == 0 and self.is_aligned(bounds):
             return self
         if self.held is not None:
-            rows = self.held._replace(indptr=self.held.indptr[bounds[0] : bounds[-1] + 1])
+            indptr = self.held.indptr[bounds[0] : bounds[-1] + 1]
+            rows = self.held._replace(indptr=indptr)
             own_bounds = tuple(bound - bounds[0] for bound in bounds)
             return in_memory(rows, self.shape[1], self.role, own_bounds)
+        # Blocks of Dask's are cut and joined where the partitions are others.
         sizes = tuple(int(size) for size in np.diff(bounds))
-        return replace(self, array=self.array[bounds[0] : bounds[-1]].rechunk((sizes, -1)))
+        array = self.array[bounds[0] : bounds[-1]].rechunk((sizes, -1))
+        return replace(self, array=array)
 
     def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
         """Return the rows if tasks of this process can read them where they are, else a substitute for blocks."""
         if in_process and self.held is not None:
-            return BoundSparse(self.held, self.shape[1], self.role, 0, self.cuts, whole=True)
+            return BoundSparse(
+                self.held,
+                self.shape[1],
+                self.role,
+                0,
+                self.cuts,
+                whole=True,
+            )
         return GivenSparse(self.shape[1], self.role, self.cuts)
 
     def blocks(self) -> da.Array:
@@ -142,10 +152,14 @@ class SparseColumn(ArrayColumn):
         """Return a hash of all rows in memory or of a small array, else of the first, middle and last block."""
         if self.held is not None:
             return digest_of(self.held)
+        # A large array is known by three of its blocks.
         blocks = list(range(self.array.numblocks[0]))
         if not self.known_whole:
             blocks = sorted({0, len(blocks) // 2, len(blocks) - 1})
-        found = [digest_of(rows_of(self.array.blocks[number].compute())) for number in blocks]
+        found = []
+        for number in blocks:
+            block = self.array.blocks[number].compute()
+            found.append(digest_of(rows_of(block)))
         return hashlib.blake2b("".join(found).encode(), digest_size=16).hexdigest()
 
     @property
@@ -198,7 +212,8 @@ class BoundSparse:
 
     def nbytes(self, rows: int) -> int:
         """Return the bytes of this number of rows."""
-        return rows * (ENTRY_BYTES * mean_entries(len(self.block.data), self.block.length) + ROW_BYTES)
+        row_entries = mean_entries(len(self.block.data), self.block.length)
+        return rows * (ENTRY_BYTES * row_entries + ROW_BYTES)
 
     def room(self, rows: int, memory: Any) -> None:
         """Return nothing: the rows are in memory."""
@@ -216,10 +231,12 @@ class BoundSparse:
 
     def read(self, start: int, stop: int, out: Any = None) -> Compressed:
         """Return rows as they are in memory."""
-        return self.block._replace(indptr=self.block.indptr[start - self.start : stop - self.start + 1])
+        indptr = self.block.indptr[start - self.start : stop - self.start + 1]
+        return self.block._replace(indptr=indptr)
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the windows, which are those of the same rows in a store."""
+        # A block of Dask's has windows that follow from its own entries.
         cuts = self.cuts
         if cuts is None:
             cuts = layout_of_rows(self.block, self.features, self.start).cuts
@@ -234,7 +251,14 @@ def mean_entries(entries: int, rows: int) -> int:
 def layout_of_rows(rows: Compressed, features: int, start: int = 0) -> Layout:
     """Return where partitions and windows of rows in memory begin."""
     own = rows.entries
-    return layout_of([rows.indptr[1:]], start, rows.length, first=own.start, last=own.stop, features=features)
+    return layout_of(
+        [rows.indptr[1:]],
+        start,
+        rows.length,
+        first=own.start,
+        last=own.stop,
+        features=features,
+    )
 
 
 def sparse_column(a: Any, role: str) -> SparseColumn:
@@ -250,10 +274,16 @@ def sparse_column(a: Any, role: str) -> SparseColumn:
     return in_memory(memory_rows(a, role), a.shape[1], role)
 
 
-def in_memory(rows: Compressed, features: int, role: str, bounds: tuple[int, ...] | None = None) -> SparseColumn:
+def in_memory(
+    rows: Compressed,
+    features: int,
+    role: str,
+    bounds: tuple[int, ...] | None = None,
+) -> SparseColumn:
     """Return a column of rows in memory, in partitions that follow from their entries, or in these."""
     if not rows.length:
         raise InvalidTypeError(f"{role} is a sparse matrix without rows.")
+    # Partitions follow from the entries, unless they are those of another column.
     layout = layout_of_rows(rows, features)
     if bounds is None:
         bounds = layout.bounds
@@ -270,7 +300,9 @@ def in_memory(rows: Compressed, features: int, role: str, bounds: tuple[int, ...
 
 def digest_of(rows: Compressed) -> str:
     """Return a hash of all entries of rows, and of where they are."""
+    # The same rows have the same hash, whatever the dtype of their positions.
     own = rows.compact
+    columns = own.indices.astype(np.int64)
     lengths = np.diff(own.indptr).astype(np.int64)
-    parts = (str(rows.data.dtype), digest(own.data), digest(own.indices.astype(np.int64)), digest(lengths))
+    parts = (str(rows.data.dtype), digest(own.data), digest(columns), digest(lengths))
     return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()

@@ -94,7 +94,8 @@ class SparseGroup(ArrayColumn):
         """The largest number of rows that are read at a time, as far as known."""
         if self.cuts is not None:
             return int(np.diff(self.cuts).max())
-        return max(1, window_bytes(self.shape[1]) // (ENTRY_BYTES * self.row_entries + ROW_BYTES))
+        row_bytes = ENTRY_BYTES * self.row_entries + ROW_BYTES
+        return max(1, window_bytes(self.shape[1]) // row_bytes)
 
     @property
     def chunk_bytes(self) -> int:
@@ -105,12 +106,14 @@ class SparseGroup(ArrayColumn):
     def buffer_bytes(self) -> int:
         """The bytes of memory that a thread needs at most, but for rows that are larger than a window."""
         window = min(window_bytes(self.shape[1]), self.nbytes(self.shape[0]))
-        return window + sum(part.buffer_bytes + part.window_bytes for part in self.parts)
+        of_parts = sum(part.buffer_bytes + part.window_bytes for part in self.parts)
+        return window + of_parts
 
     def nbytes(self, rows: int) -> int:
         """Return the stored bytes of this number of rows, decoded."""
         entry = self.data.dtype.itemsize + self.indices.dtype.itemsize
-        return rows * entry * self.data.shape[0] // self.shape[0] + rows * self.indptr.dtype.itemsize
+        of_entries = rows * entry * self.data.shape[0] // self.shape[0]
+        return of_entries + rows * self.indptr.dtype.itemsize
 
     def layout_of(self, start: int, stop: int) -> Layout:
         """Return where partitions and windows of rows begin; all their positions are read, some at a time.
@@ -122,15 +125,24 @@ class SparseGroup(ArrayColumn):
         """
         first, last = self.entries_of(start, stop)
         pieces = self._pieces(start, stop)
-        return layout_of(pieces, start, stop - start, first=first, last=last, features=self.shape[1])
+        return layout_of(
+            pieces,
+            start,
+            stop - start,
+            first=first,
+            last=last,
+            features=self.shape[1],
+        )
 
     def entries_of(self, start: int, stop: int) -> tuple[int, int]:
         """Return the positions of the first entry of rows, and after their last."""
+        # Two positions tell how many entries there are between them.
         found = []
         for position in (start, stop):
             [value] = self.indptr.read(position, position + 1, np.empty(1, self.indptr.dtype)).tolist()
             found.append(int(value))
         first, last = found
+        # All rows have all entries, and some rows have a part of them.
         entries = self.data.shape[0]
         whole = (start, stop) == (0, self.shape[0])
         if not 0 <= first <= last <= entries or (whole and (first, last) != (0, entries)):
@@ -178,12 +190,19 @@ class SparseGroup(ArrayColumn):
         """Return rows as a Dask array of sparse blocks, each read as a fit reads it."""
         self.check_sendable()
         # Blocks are windows, which the tasks are told.
-        windows = list(self.layout_of(start, stop).windows(start, stop))
+        layout = self.layout_of(start, stop)
+        windows = list(layout.windows(start, stop))
         column = replace(self, cuts=None)
         name = f"dask_gd-sparse-rows-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, column, *window) for number, window in enumerate(windows)}
         sizes = tuple(end - first for first, end in windows)
-        return da.Array(graph, name, (sizes, (self.shape[1],)), meta=csr_array((0, self.shape[1])), dtype=float)
+        return da.Array(
+            graph,
+            name,
+            (sizes, (self.shape[1],)),
+            meta=csr_array((0, self.shape[1])),
+            dtype=float,
+        )
 
     def persisted(self) -> None:
         """Return nothing: there is nothing in memory."""
@@ -257,6 +276,7 @@ class BoundGroup:
         DataError
             Naming row and column, where the entries are out of order or out of range.
         """
+        # Positions first: they tell which entries the rows have.
         name = repr(self.name)
         indptr = self.indptr.read(start, stop + 1)
         check_indptr(indptr, self.column.data.shape[0], name, start)
@@ -313,6 +333,7 @@ def sparse_group(group: zarr.Group, role: str, missing: str = "error") -> Sparse
         columns[part] = kind(array, f"{role} {part}", missing)
     if columns["data"].dtype.kind not in NUMBERS:
         raise InvalidTypeError(f"{name!r} has values of {columns['data'].dtype}; only real numbers can be fitted.")
+    # The arrays belong together if their lengths do.
     lengths = {part: column.shape[0] for part, column in columns.items()}
     if lengths["data"] != lengths["indices"] or lengths["indptr"] != rows + 1:
         raise DataError(
@@ -341,6 +362,7 @@ def shape_of_group(group: zarr.Group) -> tuple[int, int]:
     DataError
         If its attribute is none.
     """
+    # The attribute is whatever another program has written.
     shape: Any = group.attrs.get("shape")
     is_pair = isinstance(shape, list | tuple) and len(shape) == 2
     if not is_pair or not all(isinstance(size, int) and size >= 0 for size in shape):

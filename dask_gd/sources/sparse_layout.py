@@ -34,9 +34,12 @@ def window_bytes(features: int) -> int:
 def partition_count(rows: int, entries: int, features: int) -> int:
     """Return into how many partitions rows are cut, of nearly the same bytes each."""
     nbytes = ENTRY_BYTES * entries + ROW_BYTES * rows
-    fewest_bytes = max(1 << 20, min(PARTITION_BYTES, PARTITION_BYTES_A_FEATURE * features))
+    wide_bytes = min(PARTITION_BYTES, PARTITION_BYTES_A_FEATURE * features)
+    fewest_bytes = max(1 << 20, wide_bytes)
     # At least as many as there are to share out, if they are not too small for it.
-    count = max(1, min(nbytes // fewest_bytes, PARTITIONS), -(-nbytes // PARTITION_BYTES))
+    to_share_out = min(nbytes // fewest_bytes, PARTITIONS)
+    of_whole_size = -(-nbytes // PARTITION_BYTES)
+    count = max(1, to_share_out, of_whole_size)
     # A few partitions are shared out evenly if they are a power of two.
     if count < PARTITIONS:
         count = 1 << (count.bit_length() - 1)
@@ -54,7 +57,14 @@ class Layout(NamedTuple):
         return windows_of(self.cuts, start, stop)
 
 
-def layout_of(pieces: Iterable[np.ndarray], start: int, rows: int, first: int, last: int, features: int) -> Layout:
+def layout_of(
+    pieces: Iterable[np.ndarray],
+    start: int,
+    rows: int,
+    first: int,
+    last: int,
+    features: int,
+) -> Layout:
     """Return where partitions and windows of consecutive rows begin.
 
     Parameters
@@ -78,15 +88,18 @@ def layout_of(pieces: Iterable[np.ndarray], start: int, rows: int, first: int, l
     before: int | None = None
     for piece in pieces:
         # A row is in the window in which its last byte is.
-        bytes_up_to = ENTRY_BYTES * (piece.astype(np.int64) - first) + ROW_BYTES * np.arange(
-            done + 1, done + len(piece) + 1
-        )
-        window = np.minimum(((bytes_up_to - 1) * (windows / total)).astype(np.int64), windows - 1)
+        entries_up_to = piece.astype(np.int64) - first
+        rows_up_to = np.arange(done + 1, done + len(piece) + 1)
+        bytes_up_to = ENTRY_BYTES * entries_up_to + ROW_BYTES * rows_up_to
+        window = ((bytes_up_to - 1) * (windows / total)).astype(np.int64)
+        window = np.minimum(window, windows - 1)
         if before is None:
             before = int(window[0])
+        # Windows begin where their number changes, and partitions where theirs does.
         begins = np.flatnonzero(np.diff(window, prepend=before))
         cuts.append(start + done + begins)
-        begins = np.flatnonzero(np.diff(window // in_partition, prepend=before // in_partition))
+        partition = window // in_partition
+        begins = np.flatnonzero(np.diff(partition, prepend=before // in_partition))
         bounds.extend((start + done + begins).tolist())
         before = int(window[-1])
         done += len(piece)
@@ -96,8 +109,9 @@ def layout_of(pieces: Iterable[np.ndarray], start: int, rows: int, first: int, l
 
 def windows_of(cuts: np.ndarray, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield the windows of the rows ``start`` to ``stop``, cut at ``cuts``."""
-    inside = cuts[np.searchsorted(cuts, start, side="right") : np.searchsorted(cuts, stop)]
-    edges = [start, *inside.tolist(), stop]
+    first_inside = np.searchsorted(cuts, start, side="right")
+    last_inside = np.searchsorted(cuts, stop)
+    edges = [start, *cuts[first_inside:last_inside].tolist(), stop]
     for first, end in pairwise(edges):
         if first < end:
             yield first, end

@@ -44,8 +44,12 @@ def table_of(
     """
     if drop not in DROPS:
         raise InvalidArgumentError(f"drop={drop!r}: choose 'auto', 'first' or None.")
+    # A list names each array once.
     is_single = isinstance(names, str)
-    listed = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        listed = [names]
+    else:
+        listed = list(names)
     if not listed or not all(isinstance(name, str) for name in listed):
         raise InvalidArgumentError(f"x={names!r}: give the name of an array, or a list of such names.")
     if len(set(listed)) < len(listed):
@@ -60,6 +64,7 @@ def table_of(
         assert isinstance(column, ZarrColumn)
         arrays.append(column)
         columns.extend(described)
+    # A single array of numbers is read as such.
     encoding = Encoding(tuple(columns))
     if is_single and not encoding.has_factors:
         return None

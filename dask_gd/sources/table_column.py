@@ -164,12 +164,14 @@ class TableColumn(ArrayColumn):
 
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array (n, columns) of numbers and codes in float64."""
+        # Each array as numbers (n, columns).
         columns = []
         for part in self.arrays_in_order:
             rows = part.lazy_rows(start, stop).astype(float)
             if rows.ndim == 1:
                 rows = rows[:, None]
             columns.append(rows)
+        # Blocks of all arrays are those of the array with the longest.
         longest = max(columns, key=lambda rows: max(rows.chunks[0]))
         aligned = [rows.rechunk((longest.chunks[0], -1)) for rows in columns]
         return da.concatenate(aligned, axis=1).rechunk({1: -1})

@@ -39,6 +39,7 @@ def band_of(matrix: csr_array, rounding: float) -> Band | None:
     n = matrix.shape[0]
     if not n:
         return None
+    # Where each entry lies in an order that brings neighbours together.
     order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
     place = np.empty(n, int)
     place[order] = np.arange(n)
@@ -47,7 +48,9 @@ def band_of(matrix: csr_array, rounding: float) -> Band | None:
     columns = place[entries.col]
     below = rows - columns
     width = int(below.max(initial=0))
-    if n * (width + 1) > MOST_NUMBERS or n * (width + 1.0) ** 2 > MOST_OPERATIONS:
+    numbers = n * (width + 1)
+    operations = n * (width + 1.0) ** 2
+    if numbers > MOST_NUMBERS or operations > MOST_OPERATIONS:
         return None
     # Each diagonal is a row of the band.
     band = np.zeros((width + 1, n))
@@ -57,6 +60,8 @@ def band_of(matrix: csr_array, rounding: float) -> Band | None:
         factor = cholesky_banded(band, lower=True, check_finite=False)
     except LinAlgError:
         return None
-    if (factor[0] ** 2).min() <= rounding:
+    # The first row of the factor is its diagonal.
+    pivots = factor[0] ** 2
+    if pivots.min() <= rounding:
         return None
     return Band(factor, order)

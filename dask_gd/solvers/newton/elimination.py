@@ -85,7 +85,9 @@ class Elimination:
         self.c_numbers = by_level[largest][dense].T
         rows = []
         for f in others:
-            row = [tables[f, g] if f != g else diags_array(by_level[f][-1]) for g in others]
+            # A factor's own levels are a diagonal.
+            tables[f, f] = diags_array(by_level[f][-1])
+            row = [tables[f, g] for g in others]
             rows.append(_beside(row, len(features_of(f))))
         self.r_levels = csr_array((0, 0))
         self.r_across = np.zeros((0, len(dense)))
@@ -109,25 +111,30 @@ class Elimination:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Return ``H^-1 b`` of right sides b (q, k), 0 along what does not move."""
+        # Eliminate the levels from the right side, solve for the rest, and divide for the levels.
         of_levels = right[self.levels]
         scaled = self.inverse_d[:, None] * of_levels
         reduced = right[self.rest] - self._c_transposed(scaled)
         reduced[~self.moves] = 0.0
         of_rest = self._solve_rest(reduced)
+        remaining = of_levels - self._c(of_rest)
         solution = np.zeros_like(right)
         solution[self.rest] = of_rest
-        solution[self.levels] = self.inverse_d[:, None] * (of_levels - self._c(of_rest))
+        solution[self.levels] = self.inverse_d[:, None] * remaining
         return solution
 
     def _solve_rest(self, right: np.ndarray) -> np.ndarray:
         """Return ``S^-1 b`` of right sides b (rest, k), by whichever way is fast."""
+        # A narrow complement is factorised, and a wider one where it is cheap to form.
         widest = NARROW
         if self.is_cheap:
             widest = CHEAP
         if len(self.rest) <= widest:
             return self.solve_dense(right)
+        # So is a band, whatever its length.
         if self.band is not None:
             return self._solve_banded(self.band, right)
+        # For all others there are conjugate gradients, for as long as there is no better way.
         steps = MOST_STEPS
         if self.is_dense:
             steps = FEW_STEPS
@@ -159,11 +166,13 @@ class Elimination:
     @cached_property
     def complement(self) -> np.ndarray:
         """The Schur complement of all of the rest, scaled by ``unit``."""
+        # C is scaled by the root of D, so that the product with itself is symmetric.
         root = np.sqrt(self.inverse_d)
         numbers = root[:, None] * self.c_numbers
         levels = self._scaled_levels
         transposed = levels.T.tocsr()
         width = self.width
+        # Each block of R, less the product of its columns in C.
         found = np.empty((len(self.rest), len(self.rest)))
         found[:width, :width] = (self.r_levels - transposed @ levels).toarray()
         found[:width, width:] = self.r_across - transposed @ numbers
@@ -192,7 +201,9 @@ class Elimination:
     def is_cheap(self) -> bool:
         """Return whether the complement takes few products to form."""
         in_rows = np.diff(self.c_levels.indptr).astype(float)
-        return bool((in_rows**2).sum() <= FEW_PRODUCTS * in_rows.sum())
+        products = (in_rows**2).sum()
+        entries = in_rows.sum()
+        return bool(products <= FEW_PRODUCTS * entries)
 
     @property
     def rank(self) -> int:
@@ -207,11 +218,13 @@ class Elimination:
 
         They are the rest where the complement is dense, else numbers and the intercept.
         """
+        # A dense complement has the inverse of all of the rest.
         if self.is_dense:
             factor, kept = self.factor
             found = np.full((len(self.rest), len(self.rest)), np.nan)
             found[np.ix_(kept, kept)] = solve_factored(factor, np.eye(len(kept)), self.unit[kept])
             return self.rest, found
+        # Else there is a system for each number, of which there are few.
         features = self.rest[self.width :]
         right = np.zeros((len(self.d) + len(self.rest), len(features)))
         right[features, np.arange(len(features))] = 1.0
@@ -231,28 +244,37 @@ class Elimination:
         moving = np.flatnonzero(self.moves[: self.width])
         levels = self._scaled_levels
         matrix = self.r_levels - levels.T.tocsr() @ levels
+        of_moving = matrix[moving][:, moving]
         unit = diags_array(1.0 / self.unit[moving])
-        return band_of(csr_array(unit @ matrix[moving][:, moving] @ unit), ROUNDING)
+        scaled = csr_array(unit @ of_moving @ unit)
+        return band_of(scaled, ROUNDING)
 
     def _solve_banded(self, band: Band, right: np.ndarray) -> np.ndarray:
         """Return ``S^-1 b`` of right sides b (rest, k): the band is eliminated, too."""
         width = self.width
         moving = np.flatnonzero(self.moves[:width])
         unit = self.unit[moving, None]
+        # The blocks of the complement that belong to numbers: across to the levels, and their own.
         through = self.inverse_d[:, None] * self.c_numbers
         across = (self.r_across - self.c_levels.T @ through)[moving] / unit
         of_numbers = self.r_numbers - self.c_numbers.T @ through
-        solved = band.solve(np.hstack([across, right[moving] / unit]))
+        # The band is eliminated from both sides at once.
+        scaled_right = right[moving] / unit
+        solved = band.solve(np.hstack([across, scaled_right]))
         count = across.shape[1]
+        solved_across = solved[:, :count]
+        solved_right = solved[:, count:]
         # What is left is as narrow as the numbers are few, and may be singular.
-        left = of_numbers - across.T @ solved[:, :count]
-        left_right = right[width:] - across.T @ solved[:, count:]
+        left = of_numbers - across.T @ solved_across
+        left_right = right[width:] - across.T @ solved_right
         unit_of_numbers = self.unit[width:]
+        units = np.outer(unit_of_numbers, unit_of_numbers)
         numbers = np.flatnonzero(self.moves[width:])
-        factor, kept = pivoted_factor(left / np.outer(unit_of_numbers, unit_of_numbers), numbers)
+        factor, kept = pivoted_factor(left / units, numbers)
         solution = np.zeros_like(right)
         solution[width + kept] = solve_factored(factor, left_right[kept], unit_of_numbers[kept])
-        of_levels = solved[:, count:] - solved[:, :count] @ solution[width:]
+        # The levels follow from the numbers.
+        of_levels = solved_right - solved_across @ solution[width:]
         solution[moving] = of_levels / unit
         return solution
 
@@ -262,6 +284,7 @@ class Elimination:
         """Return ``S u`` of u (rest,), 0 along what does not move."""
         levels = u[: self.width]
         numbers = u[self.width :]
+        # D^-1 C u, whose product with C^T the elimination subtracts.
         through = self.inverse_d * (self.c_levels @ levels + self.c_numbers @ numbers)
         found = np.empty_like(u)
         found[: self.width] = self.r_levels @ levels + self.r_across @ numbers - self.c_levels.T @ through
@@ -274,7 +297,9 @@ class Elimination:
         """The diagonal of the complement, and the curvature where it is rounding."""
         squares = self.c_levels.copy()
         squares.data **= 2
-        through = np.concatenate([squares.T @ self.inverse_d, (self.c_numbers**2).T @ self.inverse_d])
+        of_levels = squares.T @ self.inverse_d
+        of_numbers = (self.c_numbers**2).T @ self.inverse_d
+        through = np.concatenate([of_levels, of_numbers])
         before = self.unit**2
         after = before - through
         return np.where(after > ROUNDING * before, after, before)
@@ -297,16 +322,22 @@ def pivoted_factor(matrix: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, 
         return matrix, moving
     try:
         factor = cholesky(matrix, lower=True, check_finite=False)
-        if (np.diagonal(factor) ** 2).min() > ROUNDING:
+        # The diagonal was 1 at most: a pivot near 0 is rounding.
+        pivots = np.diagonal(factor) ** 2
+        if pivots.min() > ROUNDING:
             return factor, moving
     except LinAlgError:
         pass
+    # A singular matrix is factorised in the order of its pivots, which LAPACK counts from 1.
     factor, order, rank, _ = lapack.dpstrf(matrix, tol=ROUNDING, lower=1)
-    return np.tril(factor[:rank, :rank]), moving[order[:rank] - 1]
+    kept = moving[order[:rank] - 1]
+    return np.tril(factor[:rank, :rank]), kept
 
 
 def solve_factored(factor: np.ndarray, right: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """Return the solutions of right sides (n, k) with a matrix that is factorised after a division by units (n,)."""
     if not len(unit):
         return right
-    return cho_solve((factor, True), right / unit[:, None], check_finite=False) / unit[:, None]
+    scaled = right / unit[:, None]
+    solved = cho_solve((factor, True), scaled, check_finite=False)
+    return solved / unit[:, None]

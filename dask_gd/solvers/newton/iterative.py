@@ -34,9 +34,11 @@ def conjugate_gradients(
         # Rounding has used up all that there is.
         if not curved > 0:
             return solution, False
+        # The least value along the direction.
         step = size / curved
         solution += step * direction
         residual -= step * image
+        # The next direction is conjugate to all before it.
         scaled = residual / diagonal
         before = size
         size = residual @ scaled

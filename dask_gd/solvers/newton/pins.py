@@ -33,6 +33,7 @@ def pinned_features(parts: CurvatureParts, ridge: np.ndarray) -> np.ndarray:
     starts = columns.starts
     is_pinned = np.zeros(len(ridge), bool)
     largest = largest_factor(columns)
+    # Which factors have no penalty, and whether one of these has the intercept among its levels.
     is_open = []
     for i in columns.factors:
         is_open.append(not ridge[starts[i] : starts[i + 1]].any())
@@ -42,18 +43,22 @@ def pinned_features(parts: CurvatureParts, ridge: np.ndarray) -> np.ndarray:
     if not is_open[largest]:
         return is_pinned
 
+    # The components of each other factor with the largest.
+    largest_drops = columns.columns[columns.factors[largest]].drop_first  # type: ignore[union-attr]
     pairs = [(i, j) for j in range(len(is_open)) for i in range(j)]
     for pair, table in zip(pairs, parts.tables, strict=True):
         if largest not in pair:
             continue
         (other,) = set(pair) - {largest}
-        if is_open[other]:
-            if other < largest:
-                table = table.T.tocsr()
-            i = columns.factors[other]
-            drop_first = [columns.columns[columns.factors[f]].drop_first for f in (largest, other)]  # type: ignore[union-attr]
-            staying = first_of_components(table, *drop_first)
-            is_pinned[starts[i] + staying - drop_first[1]] = True
+        if not is_open[other]:
+            continue
+        # The rows of the table are the levels of the largest factor.
+        if other < largest:
+            table = table.T.tocsr()
+        i = columns.factors[other]
+        other_drops = columns.columns[i].drop_first  # type: ignore[union-attr]
+        staying = first_of_components(table, largest_drops, other_drops)
+        is_pinned[starts[i] + staying - other_drops] = True
     return is_pinned
 
 
@@ -61,8 +66,10 @@ def components(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
     """Return the connected component of each row and of each column of a table of pairs that occur."""
     rows, columns = table.shape
     # The graph's nodes are the rows and then the columns.
+    nodes = rows + columns
+    neighbours = table.indices + rows
     indptr = np.concatenate([table.indptr, np.full(columns, table.indptr[-1])])
-    graph = csr_array((table.data, table.indices + rows, indptr), shape=(rows + columns, rows + columns))
+    graph = csr_array((table.data, neighbours, indptr), shape=(nodes, nodes))
     _, labels = connected_components(graph, directed=False)
     return labels[:rows], labels[rows:]
 
@@ -73,6 +80,7 @@ def first_of_components(table: csr_array, largest_drops: bool, other_drops: bool
     Columns that do not occur are left out.
     """
     of_rows, of_columns = components(table)
+    # The first column of each component, of those that occur.
     occurs = np.zeros(len(of_columns), bool)
     occurs[table.indices] = True
     present = np.flatnonzero(occurs)
@@ -83,4 +91,5 @@ def first_of_components(table: csr_array, largest_drops: bool, other_drops: bool
         grounded.append(of_rows[0])
     if other_drops:
         grounded.append(of_columns[0])
-    return present[first[~np.isin(labels, grounded)]]
+    is_grounded = np.isin(labels, grounded)
+    return present[first[~is_grounded]]

@@ -110,12 +110,17 @@ class NewtonSchur:
 
         # The step needs the curvature there.
         if objective.own is None:
-            return state._replace(query=state.weights, asked=np.array(SAME), steps=np.zeros(1))
+            return state._replace(
+                query=state.weights,
+                asked=np.array(SAME),
+                steps=np.zeros(1),
+            )
         return full_step(state, objective)
 
 
 def take(state: SchurState, objective: Objective, accepted: int) -> SchurState:
     """Return the state at the accepted trial."""
+    # The first query, and one for the curvature alone, are no steps.
     stalled = state.stalled
     step_size = np.zeros(1)
     if np.isfinite(state.loss[0]) and state.asked != SAME:
@@ -132,6 +137,7 @@ def take(state: SchurState, objective: Objective, accepted: int) -> SchurState:
 
 def full_step(state: SchurState, objective: Objective) -> SchurState:
     """Return the state that asks for the full step."""
+    # The minimum of the quadratic that has the loss's gradient and curvature.
     own = objective.own
     system = Elimination(own.parts, objective.ridge[:, 0, 0])
     gradient = state.gradient[:, :, 0] + own.correction
@@ -151,6 +157,7 @@ def full_step(state: SchurState, objective: Objective) -> SchurState:
 
 def shorter_steps(state: SchurState) -> SchurState:
     """Return the state that asks for shorter steps along the one that failed, or has exhausted the arithmetic."""
+    # Where the shortest steps have failed too, only the arithmetic can be at fault.
     if state.asked == SHORTEST:
         return state._replace(
             query=state.weights,
@@ -158,6 +165,7 @@ def shorter_steps(state: SchurState) -> SchurState:
             steps=np.zeros(1),
             stalled=np.full(1, line.STALLED),
         )
+    # Several shares of the shortest step so far, in one pass.
     asked = SHORTER
     if state.asked == SHORTER:
         asked = SHORTEST
