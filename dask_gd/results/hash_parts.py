@@ -1,0 +1,272 @@
+"""Parts of hashed rows on disk: each partition's matrix in a file, which is there whole or not at all.
+
+Where the entries of a partition begin in the store only the partitions before it tell. So tasks write parts, at once
+and in any order, and the client puts these one after the other into the store. A writer that was killed goes on from
+the parts that are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+from scipy.sparse import csr_array
+
+from ..cluster import active_client, compute
+from ..errors import ClusterError, DataError, InvalidArgumentError, InvalidTypeError
+from ..worker_env import process_name
+from .hash_rows import HashedRows, read_partition, values_beside
+from .hashing import Hashing
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no advisory locks
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("dask_gd")
+
+SETTINGS = "settings.json"
+#: Before the name of a column beside the rows, in a part.
+BESIDE = "beside "
+#: What a file raises that is no whole part.
+NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class Part(NamedTuple):
+    """The rows of a partition: their matrix, and the values beside them."""
+
+    matrix: csr_array
+    beside: dict[str, np.ndarray]
+
+
+class Parts:
+    """The directory of the parts of a store that is being written."""
+
+    def __init__(self, directory: Path, count: int):
+        self.directory = directory
+        self.count = count
+
+    def file(self, number: int) -> Path:
+        """Return the file of a partition's part."""
+        return self.directory / f"part-{number:07d}.npz"
+
+    def whole(self) -> list[int]:
+        """Return the partitions whose parts are there and whole: they are read, and their checksums compared."""
+        there = [number for number in range(self.count) if self.file(number).exists()]
+        checks = compute(
+            *(dask.delayed(_is_whole)(str(self.file(number))) for number in there),
+            what="a look at the parts of hash_features",
+        )
+        return [number for number, is_whole in zip(there, checks, strict=True) if is_whole]
+
+    def hash(self, rows: HashedRows, hashing: Hashing) -> None:
+        """Hash the partitions that have no part yet, on the cluster."""
+        done = set(self.whole())
+        if done:
+            logger.info("hash_features goes on: %d of %d parts are there.", len(done), self.count)
+        missing = [number for number in range(self.count) if number not in done]
+        # Rows in memory are sent, some partitions at a time; Dask advises against graphs that hold them.
+        at_once = max(1, len(missing))
+        client = active_client()
+        if rows.in_memory and client is not None:
+            at_once = 2 * sum(client.nthreads().values())
+        for first in range(0, len(missing), at_once):
+            tasks = []
+            for number in missing[first : first + at_once]:
+                partition = rows.partitions[number]
+                # Dask looks into lists for tasks; rows are none.
+                values = partition.values
+                if rows.in_memory:
+                    values = dask.delayed(values, traverse=False, pure=False)
+                task = dask.delayed(write_part)(values, partition.place, hashing, rows.beside, str(self.file(number)))
+                tasks.append(task)
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 40}):
+                compute(*tasks, what="hash_features")
+
+    def lengths(self) -> list[int]:
+        """Return the numbers of rows of all parts, which are read from the heads of their files."""
+        return [rows_in(self.file(number)) for number in range(self.count)]
+
+    def read(self) -> Iterator[Part]:
+        """Yield the parts, in the order of the partitions.
+
+        Raises
+        ------
+        DataError
+            Naming the file, where a part is not whole.
+        """
+        for number in range(self.count):
+            yield read_part(self.file(number))
+
+
+@contextlib.contextmanager
+def parts_at(directory: Path, identity: dict[str, Any], count: int, resume: bool) -> Iterator[Parts]:
+    """Yield the directory of the parts: that of a writer that was killed, or a new one.
+
+    It is removed at the end, and where the rows cannot be hashed. After any other error it stays, to go on from.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming what differs, if the parts there are of other rows or settings; and if another process writes them.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgumentError(f"Cannot write {directory}: {error.strerror}. Choose a writable place.") from error
+    with open(directory / "lock", "w") as lock:
+        if not _is_ours(lock):
+            raise InvalidArgumentError(
+                f"hash_features: another process is writing {directory}. Wait for it, or end it and call again."
+            )
+        _prepare(directory, identity, resume)
+        try:
+            yield Parts(directory, count)
+        except (DataError, InvalidTypeError):
+            # Rows have to change first.
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prepare(directory: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Refuse parts of something else, and remove what is no part."""
+    settings = directory / SETTINGS
+    before = None
+    if resume:
+        with contextlib.suppress(OSError, ValueError):
+            before = json.loads(settings.read_text())
+    if before is not None:
+        found = difference(before, json.loads(json.dumps(identity)))
+        if found:
+            raise InvalidArgumentError(
+                f"hash_features: {directory} has parts of a call that did not end, with {found}. Call with the same to "
+                "go on, or with resume=False to begin anew."
+            )
+    for entry in list(directory.iterdir()):
+        is_part = entry.suffix == ".npz" and before is not None
+        if not (is_part or entry.name in ("lock", SETTINGS)):
+            entry.unlink(missing_ok=True)
+    if before is None:
+        _write_whole(settings, lambda file: file.write(json.dumps(identity, indent=1).encode()))
+
+
+def difference(before: Any, now: Any, name: str = "") -> str:
+    """Return the first difference of two settings, with its name; an empty text if there is none."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            found = difference(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+            if found:
+                return found
+        return ""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (old, new) in enumerate(zip(before, now, strict=True)):
+            found = difference(old, new, f"{name}[{i}]")
+            if found:
+                return found
+        return ""
+    if before == now:
+        return ""
+    return f"{name} = {before!r:.200} where this call has {now!r:.200}"
+
+
+def write_part(values: Any, place: Any, hashing: Hashing, beside: dict, path: str) -> tuple[int, int]:
+    """Hash a partition and write its part, in a task; return the number of its rows and of its entries."""
+    rows = read_partition(values)
+    matrix = hashing.matrix(rows, place)
+    arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    for key, column in values_beside(rows, beside).items():
+        arrays[BESIDE + key] = column
+    file = Path(path)
+    # A worker on another disk would write where nobody looks.
+    if not (file.parent / SETTINGS).exists():
+        raise ClusterError(
+            f"{process_name()} does not see {file.parent}, where hash_features writes its parts; it must be on a disk "
+            "that all workers share."
+        )
+    try:
+        _write_whole(file, lambda opened: np.savez(opened, **arrays))
+    except OSError as error:
+        raise ClusterError(f"{process_name()} cannot write {file}: {error}. What is there already is kept.") from error
+    return matrix.shape[0], matrix.nnz
+
+
+def read_part(file: Path) -> Part:
+    """Return a part, whose checksums are compared.
+
+    Raises
+    ------
+    DataError
+        Naming the file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except NOT_WHOLE as error:
+        raise _unreadable(file, error) from error
+    beside = {name.removeprefix(BESIDE): arrays[name] for name in arrays if name.startswith(BESIDE)}
+    indptr = arrays["indptr"]
+    # As wide as it need be: the whole matrix has the number of features.
+    width = int(arrays["indices"].max(initial=-1)) + 1
+    matrix = csr_array((arrays["data"], arrays["indices"], indptr), shape=(len(indptr) - 1, width))
+    return Part(matrix, beside)
+
+
+def rows_in(file: Path) -> int:
+    """Return the number of rows of a part."""
+    try:
+        with zipfile.ZipFile(file) as stored, stored.open("indptr.npy") as array:
+            np.lib.format.read_magic(array)
+            (length,), _, _ = np.lib.format.read_array_header_1_0(array)
+    except NOT_WHOLE as error:
+        raise _unreadable(file, error) from error
+    return length - 1
+
+
+def _unreadable(file: Path, error: BaseException) -> DataError:
+    return DataError(f"{file} cannot be read any more: {error}. Call hash_features again.")
+
+
+def _is_whole(path: str) -> bool:
+    """Return whether a file is a part whose checksums are right."""
+    try:
+        read_part(Path(path))
+    except DataError:
+        return False
+    return True
+
+
+def _write_whole(file: Path, write: Any) -> None:
+    """Write a file that is there whole or not at all, after a loss of power too."""
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with open(temporary, "wb") as opened:
+            write(opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_ours(lock: Any) -> bool:
+    """Return whether no other process has the lock; where a disk knows no locks, nobody can tell."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
