@@ -210,7 +210,8 @@ def read_part(file: Path) -> Part:
         Naming the file.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # What np.load opens itself stays open if it is no part.
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except NOT_WHOLE as error:
         raise _unreadable(file, error) from error
@@ -225,7 +226,7 @@ def read_part(file: Path) -> Part:
 def rows_in(file: Path) -> int:
     """Return the number of rows of a part."""
     try:
-        with zipfile.ZipFile(file) as stored, stored.open("indptr.npy") as array:
+        with open(file, "rb") as opened, zipfile.ZipFile(opened) as stored, stored.open("indptr.npy") as array:
             np.lib.format.read_magic(array)
             (length,), _, _ = np.lib.format.read_array_header_1_0(array)
     except NOT_WHOLE as error:

@@ -70,7 +70,7 @@ def rows_to_hash(rows: Any, hashing: Hashing, beside: Mapping[str, str]) -> Hash
     rows = _understood(rows)
 
     # Frames have columns, and everything else has none.
-    if hasattr(rows, "columns"):
+    if has_columns(rows):
         if needed is None:
             raise InvalidArgumentError(
                 "hash_features(features=...): rows are a data frame; name its columns: features={'text': hasher}, of "
@@ -191,7 +191,7 @@ def _understood(rows: Any) -> Any:
             f"hash_features(rows=...): a {type(rows).__name__}; give a data frame or a bag of Dask, a frame or a "
             "column of pandas, an array or a list of text, or the path of Parquet or text files."
         )
-    if hasattr(rows, "columns"):
+    if has_columns(rows):
         return rows
     if getattr(rows, "ndim", 1) != 1:
         raise InvalidArgumentError(f"hash_features(rows=...): the shape is {rows.shape}; rows are (n,).")
