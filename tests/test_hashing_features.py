@@ -214,9 +214,9 @@ def test_missing_values_are_refused_by_row_or_hash_nothing(tmp_path, monkeypatch
     rows = ["good", "bad", "so", None, "not"]
     with pytest.raises(DataError, match="row 3 has no value"):
         dask_gd.hash_features(rows, tmp_path / "a.zarr", TEXT)
-    assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match="row 1 of partition 1 has no value"):
         dask_gd.hash_features(db.from_sequence(rows, partition_size=2), tmp_path / "a.zarr", TEXT)
+    assert not (tmp_path / "a.zarr").exists()
     path = dask_gd.hash_features([*rows, float("nan"), pd.NA], tmp_path / "a.zarr", TEXT, missing="empty")
     same_matrix(stored(path), TEXT.transform([*rows[:3], "", "not", "", ""]))
 
@@ -283,33 +283,55 @@ def test_a_writer_that_was_killed_goes_on_to_the_same_bytes(request, tmp_path, c
     (tmp_path / "gate").unlink(missing_ok=True)
     with caplog.at_level("INFO", "dask_gd"):
         path = dask_gd.hash_features(gated(tmp_path), tmp_path / "a.zarr", TEXT, y=np.arange(451))
-    assert f"goes on: {len(there) - 2} of 10 parts are there" in caplog.text
+    assert f"went on: {len(there) - 2} of 10 parts were there" in caplog.text
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
     other = dask_gd.hash_features(gated(tmp_path), tmp_path / "b.zarr", TEXT, y=np.arange(451))
     assert files(path) == files(other)
 
 
-def test_a_writer_goes_on_with_the_same_rows_and_settings_only(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise KeyboardInterrupt
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 
+
+def test_a_writer_goes_on_with_the_same_settings_only(tmp_path, monkeypatch):
     rows = texts()
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "write_blocks", fail)
+        patch.setattr(writing, "write_blocks", interrupt)
         with pytest.raises(KeyboardInterrupt):
             dask_gd.hash_features(rows, tmp_path / "a.zarr", TEXT)
     wider = HashingVectorizer(n_features=2**19, ngram_range=(1, 2), norm=None)
     with pytest.raises(InvalidArgumentError, match=r"hasher.n_features = 262144 where this call has 524288.*resume=Fa"):
         dask_gd.hash_features(rows, tmp_path / "a.zarr", wider)
-    with pytest.raises(InvalidArgumentError, match="rows = "):
-        dask_gd.hash_features([*rows[:-1], "other"], tmp_path / "a.zarr", TEXT)
     path = dask_gd.hash_features(rows, tmp_path / "a.zarr", wider, resume=False)
     same_matrix(stored(path), wider.transform(rows))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
 
 
+def test_what_has_changed_since_is_hashed_again_and_only_that(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(hash_rows, "ROWS_AT_ONCE", 100)
+    table = frame()
+    features = {"text": TEXT, "hour": FeatureHasher(64)}
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "write_blocks", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            dask_gd.hash_features(table, tmp_path / "a.zarr", features, y="late")
+    table.loc[120, "hour"] += 1
+    table.loc[220, "late"] += 1
+    table.loc[320, "text"] = None
+    with pytest.raises(DataError, match="row 320 has no value in the column 'text'"):
+        dask_gd.hash_features(table, tmp_path / "a.zarr", features, y="late")
+    # A part without missing values serves whatever would be done about them.
+    table.loc[130, "hour"] += 1
+    table.loc[230, "late"] += 1
+    with caplog.at_level("INFO", "dask_gd"):
+        path = dask_gd.hash_features(table, tmp_path / "a.zarr", features, y="late", missing="empty")
+    assert "went on: 1 of 4 parts were there" in caplog.text
+    expected = dask_gd.hash_features(table, tmp_path / "b.zarr", features, y="late", missing="empty")
+    assert files(path) == files(expected)
+
+
 def test_a_worker_that_does_not_see_the_directory_says_so(tmp_path):
-    rows = hash_rows.HashedRows([hash_rows.Partition(["a"], writing.rows_to_hash)], 1, "", {})
+    rows = hash_rows.HashedRows([hash_rows.Partition(["a"], None)], 1, {})
     hashing = writing.hashing_of(TEXT, "error")
     with pytest.raises(dask_gd.errors.ClusterError, match="does not see"):
         hash_parts.Parts(tmp_path / "elsewhere", 1).hash(rows, hashing)
@@ -375,6 +397,13 @@ def test_columns_beside_the_rows_are_checked(tmp_path):
         dask_gd.hash_features(frame(5), tmp_path / "a.zarr", {"text": TEXT}, y="origin")
     with pytest.raises(InvalidArgumentError, match="no column 'delay'"):
         dask_gd.hash_features(frame(5), tmp_path / "a.zarr", {"text": TEXT}, y="delay")
+    twice = pd.concat([frame(5), frame(5)[["late"]]], axis=1)
+    with pytest.raises(InvalidArgumentError, match="more than one column 'late'"):
+        dask_gd.hash_features(twice, tmp_path / "a.zarr", {"text": TEXT}, y="late")
+    lazy = dd.from_pandas(frame(40), npartitions=2)
+    untrue = lazy.map_partitions(lambda part: part.assign(late=0.5), meta=lazy._meta)
+    with pytest.raises(DataError, match=r"'late' has dtype float64 in partition [01], and its frame declares int64"):
+        dask_gd.hash_features(untrue, tmp_path / "c.zarr", {"text": TEXT}, y="late")
     # Of a bag the number of rows is known in the end, and what has been hashed is kept.
     bag = db.from_sequence(["a", "b"], npartitions=2)
     with pytest.raises(InvalidArgumentError, match="there are 2 rows"):

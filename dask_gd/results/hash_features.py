@@ -63,7 +63,8 @@ def hash_features(
     name : str
         Of the group of the rows within the group.
     resume : bool
-        Go on from the parts that a call with the same arguments has left that did not end. False: begin anew.
+        Go on from the parts that a call with the same settings has left that did not end. Rows are read again, and
+        those of a partition hashed again if they have changed. False: begin anew.
     overwrite : bool
         Replace the Zarr that is there; nothing else is replaced.
     **columns : str, or array (n,) or (n, k)
@@ -78,7 +79,7 @@ def hash_features(
     ------
     InvalidArgumentError, InvalidTypeError
         Before anything is hashed: a place that is taken, columns that are not there, hashers with more than 2^31 - 1
-        columns together or with settings that cannot be stored, and parts there of other rows or settings, by name.
+        columns together or with settings that cannot be stored, and parts there of other settings, by name.
     DataError, InvalidTypeError
         Naming row and column, where a value is missing or is neither text nor a category.
 
@@ -218,15 +219,13 @@ def _check_length(array: Any, name: str, rows: int) -> None:
 
 
 def _identity(hashed: HashedRows, hashing: Hashing) -> dict[str, Any]:
-    """Return all that parts depend on: a call with the same may go on from them."""
+    """Return all that parts depend on, beside their rows: a call with the same may go on from them."""
     import sklearn
 
     return {
-        "hashers": hashing.settings(),
+        "hashers": hashing.settings()["groups"],
         "columns": {key: [column, str(dtype)] for key, (column, dtype) in hashed.beside.items()},
         "scikit-learn": sklearn.__version__,
-        "partitions": len(hashed.partitions),
-        "rows": hashed.token,
     }
 
 

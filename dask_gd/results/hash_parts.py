@@ -1,8 +1,9 @@
 """Parts of hashed rows on disk: each partition's matrix in a file, which is there whole or not at all.
 
 Where the entries of a partition begin in the store only the partitions before it tell. So tasks write parts, at once
-and in any order, and the client puts these one after the other into the store. A writer that was killed goes on from
-the parts that are there.
+and in any order, and the client puts these one after the other into the store. A part knows of which rows it was made:
+a writer that goes on where another was killed reads the rows again, but hashes only those that have no part, or have
+changed since.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..cluster import active_client, compute
-from ..errors import ClusterError, DataError, InvalidArgumentError, InvalidTypeError
+from ..errors import ClusterError, DataError, InvalidArgumentError
 from ..worker_env import process_name
-from .hash_rows import HashedRows, read_partition, values_beside
-from .hashing import Hashing
+from .hash_rows import HashedRows, digest_of, read_partition, values_beside
+from .hashing import Hashing, Place
 
 try:
     import fcntl
@@ -38,6 +39,8 @@ logger = logging.getLogger("dask_gd")
 SETTINGS = "settings.json"
 #: Before the name of a column beside the rows, in a part.
 BESIDE = "beside "
+#: The array of a part that says of which rows it was made.
+SOURCE = "source"
 #: What a file raises that is no whole part.
 NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
@@ -60,38 +63,27 @@ class Parts:
         """Return the file of a partition's part."""
         return self.directory / f"part-{number:07d}.npz"
 
-    def whole(self) -> list[int]:
-        """Return the partitions whose parts are there and whole: they are read, and their checksums compared."""
-        there = [number for number in range(self.count) if self.file(number).exists()]
-        checks = compute(
-            *(dask.delayed(_is_whole)(str(self.file(number))) for number in there),
-            what="a look at the parts of hash_features",
-        )
-        return [number for number, is_whole in zip(there, checks, strict=True) if is_whole]
-
     def hash(self, rows: HashedRows, hashing: Hashing) -> None:
-        """Hash the partitions that have no part yet, on the cluster."""
-        done = set(self.whole())
-        if done:
-            logger.info("hash_features goes on: %d of %d parts are there.", len(done), self.count)
-        missing = [number for number in range(self.count) if number not in done]
+        """Hash the partitions, on the cluster, but for those whose parts are there already."""
         # Rows in memory are sent, some partitions at a time; Dask advises against graphs that hold them.
-        at_once = max(1, len(missing))
+        at_once = self.count
         client = active_client()
         if rows.in_memory and client is not None:
-            at_once = 2 * sum(client.nthreads().values())
-        for first in range(0, len(missing), at_once):
+            at_once = 2 * max(1, sum(client.nthreads().values()))
+        made: list[bool] = []
+        for first in range(0, self.count, at_once):
             tasks = []
-            for number in missing[first : first + at_once]:
-                partition = rows.partitions[number]
+            for number in range(first, min(first + at_once, self.count)):
+                values, place = rows.partitions[number]
                 # Dask looks into lists for tasks; rows are none.
-                values = partition.values
                 if rows.in_memory:
                     values = dask.delayed(values, traverse=False, pure=False)
-                task = dask.delayed(write_part)(values, partition.place, hashing, rows.beside, str(self.file(number)))
-                tasks.append(task)
+                file = str(self.file(number))
+                tasks.append(dask.delayed(make_part)(values, place, hashing, rows.beside, file))
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 40}):
-                compute(*tasks, what="hash_features")
+                made += compute(*tasks, what="hash_features")
+        if not all(made):
+            logger.info("hash_features went on: %d of %d parts were there.", self.count - sum(made), self.count)
 
     def lengths(self) -> list[int]:
         """Return the numbers of rows of all parts, which are read from the heads of their files."""
@@ -113,12 +105,12 @@ class Parts:
 def parts_at(directory: Path, identity: dict[str, Any], count: int, resume: bool) -> Iterator[Parts]:
     """Yield the directory of the parts: that of a writer that was killed, or a new one.
 
-    It is removed at the end, and where the rows cannot be hashed. After any other error it stays, to go on from.
+    It is removed at the end. After an error it stays if there are parts, to go on from.
 
     Raises
     ------
     InvalidArgumentError
-        Naming what differs, if the parts there are of other rows or settings; and if another process writes them.
+        Naming what differs, if the parts there are of other settings; and if another process writes them.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -132,9 +124,9 @@ def parts_at(directory: Path, identity: dict[str, Any], count: int, resume: bool
         _prepare(directory, identity, resume)
         try:
             yield Parts(directory, count)
-        except (DataError, InvalidTypeError):
-            # Rows have to change first.
-            shutil.rmtree(directory, ignore_errors=True)
+        except BaseException:
+            if not any(directory.glob("*.npz")):
+                shutil.rmtree(directory, ignore_errors=True)
             raise
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -180,13 +172,8 @@ def difference(before: Any, now: Any, name: str = "") -> str:
     return f"{name} = {before!r:.200} where this call has {now!r:.200}"
 
 
-def write_part(values: Any, place: Any, hashing: Hashing, beside: dict, path: str) -> tuple[int, int]:
-    """Hash a partition and write its part, in a task; return the number of its rows and of its entries."""
-    rows = read_partition(values)
-    matrix = hashing.matrix(rows, place)
-    arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
-    for key, column in values_beside(rows, beside).items():
-        arrays[BESIDE + key] = column
+def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: str) -> bool:
+    """Hash a partition and write its part, in a task; return False if the part of the same rows is there."""
     file = Path(path)
     # A worker on another disk would write where nobody looks.
     if not (file.parent / SETTINGS).exists():
@@ -194,11 +181,22 @@ def write_part(values: Any, place: Any, hashing: Hashing, beside: dict, path: st
             f"{process_name()} does not see {file.parent}, where hash_features writes its parts; it must be on a disk "
             "that all workers share."
         )
+    rows = read_partition(values)
+    columns = values_beside(rows, beside, place)
+    digest = digest_of(rows, hashing.columns, columns)
+    # Where nothing was missing, it does not matter what would have been done about it.
+    if _source(file) in ((digest, "error"), (digest, hashing.missing)):
+        return False
+    matrix = hashing.matrix(rows, place)
+    arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    for key, column in columns.items():
+        arrays[BESIDE + key] = column
+    arrays[SOURCE] = np.array([digest, hashing.missing])
     try:
         _write_whole(file, lambda opened: np.savez(opened, **arrays))
     except OSError as error:
         raise ClusterError(f"{process_name()} cannot write {file}: {error}. What is there already is kept.") from error
-    return matrix.shape[0], matrix.nnz
+    return True
 
 
 def read_part(file: Path) -> Part:
@@ -209,18 +207,23 @@ def read_part(file: Path) -> Part:
     DataError
         Naming the file.
     """
-    try:
-        # What np.load opens itself stays open if it is no part.
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except NOT_WHOLE as error:
-        raise _unreadable(file, error) from error
+    arrays = _arrays(file)
     beside = {name.removeprefix(BESIDE): arrays[name] for name in arrays if name.startswith(BESIDE)}
     indptr = arrays["indptr"]
     # As wide as it need be: the whole matrix has the number of features.
     width = int(arrays["indices"].max(initial=-1)) + 1
     matrix = csr_array((arrays["data"], arrays["indices"], indptr), shape=(len(indptr) - 1, width))
     return Part(matrix, beside)
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of a part."""
+    try:
+        # What np.load opens itself stays open if it is no part.
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except NOT_WHOLE as error:
+        raise _unreadable(file, error) from error
 
 
 def rows_in(file: Path) -> int:
@@ -238,13 +241,16 @@ def _unreadable(file: Path, error: BaseException) -> DataError:
     return DataError(f"{file} cannot be read any more: {error}. Call hash_features again.")
 
 
-def _is_whole(path: str) -> bool:
-    """Return whether a file is a part whose checksums are right."""
+def _source(file: Path) -> tuple[str, str] | None:
+    """Return the digest of the rows that a part was made of, and how missing values were treated.
+
+    Return None if it is not there, or not whole: it is read, and its checksums are compared.
+    """
     try:
-        read_part(Path(path))
-    except DataError:
-        return False
-    return True
+        digest, missing = _arrays(file)[SOURCE].tolist()
+    except (DataError, *NOT_WHOLE):
+        return None
+    return digest, missing
 
 
 def _write_whole(file: Path, write: Any) -> None:

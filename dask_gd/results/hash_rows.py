@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ..errors import InvalidArgumentError, InvalidTypeError
+from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..sources.coercion import is_lazy_frame, numbers
-from ..sources.gate import is_sparse
+from ..sources.gate import is_convertible, is_sparse
 from ..sources.lazy import opened
 from ..sources.pandas_values import has_columns, is_pandas
 from .hashing import Hashing, Place, check_categories, is_text_hasher, list_of
@@ -23,6 +24,8 @@ from .text_files import Piece, lines_of, pieces_of
 
 #: Rows of a partition, where they are in memory.
 ROWS_AT_ONCE = 1 << 14
+#: Rows of which a digest is taken at a time.
+DIGESTED_ROWS = 1 << 10
 #: Names of files that are Parquet; so is a directory.
 PARQUET = (".parquet", ".parq", ".pq")
 
@@ -40,8 +43,6 @@ class HashedRows(NamedTuple):
     partitions: list[Partition]
     #: How many they are, where that is known before they are read.
     length: int | None
-    #: By which rows that have changed are told from rows that have not.
-    token: str
     #: The columns of a frame that are written beside the hashed rows, and their dtypes, by the names of their arrays.
     beside: dict[str, tuple[str, np.dtype]]
 
@@ -92,9 +93,46 @@ def read_partition(values: Any) -> Any:
     return list_of(values)
 
 
-def values_beside(frame: Any, beside: Mapping[str, tuple[str, np.dtype]]) -> dict[str, np.ndarray]:
-    """Return the columns of a partition that are written beside the hashed rows."""
-    return {key: np.asarray(numbers(frame[name], key)).astype(dtype) for key, (name, dtype) in beside.items()}
+def values_beside(frame: Any, beside: Mapping[str, tuple[str, np.dtype]], place: Place) -> dict[str, np.ndarray]:
+    """Return the columns of a partition that are written beside the hashed rows.
+
+    Raises
+    ------
+    DataError
+        Naming column and partition, where a partition has another dtype than its frame declares.
+    """
+    columns = {}
+    for key, (name, dtype) in beside.items():
+        values = np.asarray(numbers(frame[name], key))
+        if len(values) and not is_convertible(values.dtype, dtype):
+            raise DataError(
+                f"hash_features: the column {name!r} has dtype {values.dtype} in {place.name}, and its frame declares "
+                f"{dtype}. Give all partitions the same by frame.astype."
+            )
+        columns[key] = values.astype(dtype)
+    return columns
+
+
+def digest_of(rows: Any, hashed: list[str] | None, beside: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of all that a partition's part is made of."""
+    digest = hashlib.blake2b(digest_size=16)
+    columns = [rows]
+    if hashed is not None:
+        columns = [list_of(rows[name]) for name in hashed]
+    for column in columns:
+        for start in range(0, len(column), DIGESTED_ROWS):
+            part = [_spelled(value) for value in column[start : start + DIGESTED_ROWS]]
+            digest.update(repr(part).encode(errors="surrogatepass"))
+    for values in beside.values():
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _spelled(row: Any) -> Any:
+    """Return a row as what is written out whole."""
+    if isinstance(row, str | dict | list | tuple) or not np.iterable(row):
+        return row
+    return list(row)
 
 
 # Files
@@ -137,9 +175,7 @@ def _of_text(files: list[Path], hashing: Hashing, beside: Mapping[str, str]) -> 
     """Return the lines of text files."""
     _check_without_columns(hashing.columns, beside, "lines of text")
     pieces = [piece for file in files for piece in pieces_of(file, "hash_features")]
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    partitions = [Partition(piece, Place(str(piece))) for piece in pieces]
-    return HashedRows(partitions, None, dask.base.tokenize(states), {})
+    return HashedRows([Partition(piece, Place(str(piece))) for piece in pieces], None, {})
 
 
 # Data frames
@@ -152,6 +188,8 @@ def _of_frame(frame: Any, needed: list[str], hashing: Hashing, beside: Mapping[s
             raise InvalidArgumentError(
                 f"hash_features: there is no column {name!r} in rows, but {_some(frame.columns)}."
             )
+        if list(frame.columns).count(name) > 1:
+            raise InvalidArgumentError(f"hash_features: rows have more than one column {name!r}.")
     for group in hashing.groups:
         for name in [name for entry in group.entries or () for name in entry]:
             if not is_text_hasher(group.hasher):
@@ -206,16 +244,11 @@ def _of_blocks(rows: Any) -> HashedRows:
     if isinstance(parts, np.ndarray):
         parts = parts.ravel().tolist()
     partitions = [Partition(values, Place(f"partition {i}")) for i, values in enumerate(parts)]
-    return HashedRows(partitions, None, dask.base.tokenize(rows), {})
+    return HashedRows(partitions, None, {})
 
 
 def _of_memory(rows: Any) -> HashedRows:
     """Return rows in memory, some in each partition."""
-    token = rows
-    if isinstance(rows, list | tuple):
-        # Dask hashes an array of text at once.
-        token = np.empty(len(rows), object)
-        token[:] = rows
     partitions = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
@@ -223,7 +256,7 @@ def _of_memory(rows: Any) -> HashedRows:
         if is_pandas(rows):
             values = rows.iloc[part]
         partitions.append(Partition(values, Place("rows", start)))
-    return HashedRows(partitions, len(rows), dask.base.tokenize(token), {})
+    return HashedRows(partitions, len(rows), {})
 
 
 def _some(names: Any) -> str:

@@ -57,7 +57,7 @@ class Hashing(NamedTuple):
     @property
     def features(self) -> int:
         """The number of columns of the matrix."""
-        return sum(group.hasher.n_features for group in self.groups)
+        return int(sum(group.hasher.n_features for group in self.groups))
 
     @property
     def dtype(self) -> np.dtype:
@@ -112,6 +112,7 @@ class Hashing(NamedTuple):
                     f"hash_features: {type(group.hasher).__name__} does not take the rows of {place.name}: {error}"
                 ) from error
             blocks.append(csr_array(hashed))
+        assert all(block.shape[0] == len(values) for block in blocks)
         if len(blocks) == 1:
             return blocks[0]
         return csr_array(scipy.sparse.hstack(blocks, format="csr", dtype=self.dtype))
