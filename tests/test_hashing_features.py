@@ -351,6 +351,7 @@ class Own(HashingVectorizer):
         ([b"a"], TEXT, InvalidTypeError, "row 0 has a bytes"),
         ([], TEXT, InvalidArgumentError, "no rows"),
         ("nowhere.txt", TEXT, InvalidArgumentError, "is not there"),
+        ("s3://bucket/a.parquet", TEXT, InvalidArgumentError, "read_parquet"),
         (np.array([["a"]]), TEXT, InvalidArgumentError, r"shape is \(1, 1\)"),
         ((text for text in "ab"), TEXT, InvalidTypeError, "a generator"),
         (["a"], {"text": TEXT}, InvalidArgumentError, "without columns"),

@@ -20,6 +20,7 @@ from ..sources.gate import is_convertible, is_sparse
 from ..sources.lazy import opened
 from ..sources.pandas_values import has_columns, is_pandas
 from .hashing import Hashing, Place, check_categories, is_text_hasher, list_of
+from .prediction import URL
 from .text_files import Piece, lines_of, pieces_of
 
 #: Rows of a partition, where they are in memory.
@@ -141,6 +142,11 @@ def _spelled(row: Any) -> Any:
 def _files(rows: Any) -> list[Path]:
     """Return the files that rows are given as: a path, or a list of `pathlib.Path`; a list of str is text."""
     if isinstance(rows, str | os.PathLike):
+        if URL.match(os.fspath(rows)):
+            raise InvalidArgumentError(
+                f"hash_features(rows={rows!r}): paths are those of this machine; read others by "
+                "dask.dataframe.read_parquet(...) or dask.bag.read_text(...).map(str.rstrip, '\\n')."
+            )
         return [Path(os.path.abspath(rows))]
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, os.PathLike) for row in rows):
         return [Path(os.path.abspath(row)) for row in rows]
