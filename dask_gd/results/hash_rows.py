@@ -117,12 +117,13 @@ def values_beside(frame: Any, beside: Mapping[str, tuple[str, np.dtype]], place:
 def digest_of(rows: Any, hashed: list[str] | None, beside: Mapping[str, np.ndarray]) -> str:
     """Return a hash of all that a partition's part is made of."""
     digest = hashlib.blake2b(digest_size=16)
-    columns = [rows]
-    if hashed is not None:
+    if hashed is None:
+        columns = [[_spelled(row) for row in rows]]
+    else:
         columns = [list_of(rows[name]) for name in hashed]
     for column in columns:
         for start in range(0, len(column), DIGESTED_ROWS):
-            part = [_spelled(value) for value in column[start : start + DIGESTED_ROWS]]
+            part = column[start : start + DIGESTED_ROWS]
             digest.update(repr(part).encode(errors="surrogatepass"))
     for values in beside.values():
         digest.update(np.ascontiguousarray(values).tobytes())

@@ -6,7 +6,7 @@ written, and rows to predict are hashed by the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ MOST_FEATURES = int(np.iinfo(np.int32).max)
 MISSING = ("error", "empty")
 #: Between the crossed columns of a token.
 CROSS = " & "
+#: Types of categories.
+CATEGORIES = (str, int, bool)
 
 
 class Place(NamedTuple):
@@ -132,9 +134,9 @@ class Hashing(NamedTuple):
         tokens: list[list[str]] = [[] for _ in range(len(values))]
         levels = {name: self._levels(values[name], place, name) for name in self._names(group)}
         for entry in group.entries:
-            for row, parts in zip(tokens, zip(*(levels[name] for name in entry), strict=True), strict=True):
-                if None not in parts:
-                    row.append(CROSS.join(parts))
+            for row, token in zip(tokens, crossed([levels[name] for name in entry]), strict=True):
+                if token is not None:
+                    row.append(token)
         return tokens
 
     def _names(self, group: Group) -> list[str]:
@@ -169,7 +171,7 @@ class Hashing(NamedTuple):
         check_categories(column.dtype, name)
         tokens: list[str | None] = []
         for i, value in enumerate(list_of(column)):
-            if isinstance(value, str | bool | int | np.integer | np.bool_):
+            if type(value) in CATEGORIES or isinstance(value, str | np.integer | np.bool_):
                 tokens.append(f"{name}={value}")
             elif is_lacking(value):
                 tokens.append(self._for_missing(None, place.row(i), name))
@@ -190,6 +192,19 @@ class Hashing(NamedTuple):
             f"hash_features: {row} has no value{_in(name)}. missing='empty' hashes nothing there; or fill it, or leave "
             "the row out."
         )
+
+
+def crossed(columns: list[list[str | None]]) -> Iterable[str | None]:
+    """Return the tokens of columns joined row by row; None where one is missing."""
+    if len(columns) == 1:
+        return columns[0]
+    tokens: list[str | None] = []
+    for parts in zip(*columns, strict=True):
+        if None in parts:
+            tokens.append(None)
+        else:
+            tokens.append(CROSS.join(parts))
+    return tokens
 
 
 def hashing_of(features: Any, missing: str) -> Hashing:
