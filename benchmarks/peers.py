@@ -15,6 +15,11 @@ model that goes over the blocks, with the steps that served it best.
 
 scikit-learn and glum load all rows into memory, and have as many threads as the others have workers.
 
+On the flights as codes (coded.py) dask_gd reads the codes. glum has a data frame of categories, of which it makes its
+own matrix within its time. scikit-learn has sparse rows (CSR) that its encoder makes, within the time to load. Spark
+encodes by its own pipeline, within its time. "dense rows" is dask_gd on the same features written out, where the store
+has them.
+
 Spark has as many threads, and half of the machine's memory. It reads its own vectors, in float64, from parquet files
 that are written outside the clock: it reads no Zarr. Its session is started, but nothing fitted, before the first fit;
 the second in the same session finds the JVM warm. "persisted" holds the table in memory and on disk from the first fit
@@ -38,7 +43,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from common import cluster
+from coded import COLUMNS, Flights, Objective, fit_spark_pipeline
+from common import cluster, objective, optimum
 
 MAX_STEPS = 2000
 PACKAGES = {"Spark": "pyspark"}  # where it is not the peer's first word
@@ -58,10 +64,14 @@ class Problem:
     memory: str = "1GB"
     options: dict | None = None
     alpha: float = 0.0
+    #: The flights as codes, with an L2 penalty of alpha; else it is an L1 penalty.
+    coded: bool = False
 
     @property
     def kind(self) -> str:
-        """What the ladders are for: the loss, or the lasso."""
+        """What the ladders are for: the loss, the lasso, or the flights as codes."""
+        if self.coded:
+            return "codes"
         return "lasso" if self.alpha else self.loss
 
     @property
@@ -70,24 +80,54 @@ class Problem:
         return f"{self.store} {self.kind}" + (f" {self.alpha:g}" if self.alpha else "")
 
     @property
+    def flights(self) -> Flights:
+        return Flights(self.store, self.y)
+
+    @property
+    def rows(self) -> int:
+        return zarr.open_group(self.store, mode="r")[self.y].shape[0]
+
+    def objective(self) -> Callable[[np.ndarray], float]:
+        """The objective at parameters, the intercept last."""
+        if self.coded:
+            return Objective(self.flights, self.alpha)
+        x, y = self.arrays
+        return lambda parameters: float(objective(x, y, self.loss, parameters, self.alpha))
+
+    def optimum(self) -> float:
+        """The least objective."""
+        if self.coded:
+            return Objective(self.flights, self.alpha).optimum()
+        return optimum(*self.arrays, self.loss, self.alpha)
+
+    @property
     def arrays(self) -> tuple[zarr.Array, zarr.Array]:
         group = zarr.open_group(self.store, mode="r")
         return group[self.x], group[self.y]
 
     @property
+    def stored_dtype(self) -> np.dtype:
+        """That of the features; of codes, that of the products."""
+        if self.coded:
+            return np.dtype(float)
+        return self.arrays[0].dtype
+
+    @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.options.get("dtype", self.arrays[0].dtype))
+        return np.dtype(self.options.get("dtype", self.stored_dtype))
 
     def warm_up(self) -> Problem:
+        if self.coded:
+            return replace(self, store=self.tiny)
         return replace(self, store=self.tiny, x="x", y={"logistic": "y", "softmax": "c"}.get(self.loss, "z"))
 
 
 Fitted = tuple[np.ndarray, float, float, dict]
 
 
-def timed(function: Callable, *arguments) -> tuple[Any, float]:
+def timed(function: Callable, *arguments, **options) -> tuple[Any, float]:
     began = time.perf_counter()
-    result = function(*arguments)
+    result = function(*arguments, **options)
     return result, time.perf_counter() - began
 
 
@@ -98,13 +138,22 @@ def on_cluster(fit: Callable[[Problem], Any], problem: Problem) -> tuple[Any, fl
         return timed(fit, problem)
 
 
-def fit_dask_gd(problem: Problem, solver: str) -> Fitted:
+def fit_dask_gd(problem: Problem, solver: str, dense: bool = False) -> Fitted:
     import dask_gd
 
     def fit(problem: Problem):
-        source = dask_gd.open(problem.store, x=problem.x, y=problem.y)
-        options = {"loss": problem.loss, "penalty": dask_gd.L1(problem.alpha) if problem.alpha else None}
-        return dask_gd.fit(source, solver=solver, max_iter=MAX_STEPS, **options, **problem.options)
+        penalty = None
+        if problem.coded:
+            penalty = dask_gd.L2(problem.alpha)
+        elif problem.alpha:
+            penalty = dask_gd.L1(problem.alpha)
+        # The tiny problem has no dense rows.
+        if problem.coded and not (dense and problem.store != problem.tiny):
+            source = dask_gd.open(problem.store, x=list(COLUMNS), y=problem.y, drop="first")
+        else:
+            source = dask_gd.open(problem.store, x=problem.x, y=problem.y)
+        options = {"loss": problem.loss, "penalty": penalty, "solver": solver, "max_iter": MAX_STEPS}
+        return dask_gd.fit(source, **options, **problem.options)
 
     run, seconds = on_cluster(fit, problem)
     passes = run.history.passes.values
@@ -182,10 +231,12 @@ def coefficients(model) -> np.ndarray:
     return np.append(np.ravel(model.coef_), model.intercept_)
 
 
-def fit_in_memory(problem: Problem, make_model: Callable) -> Fitted:
+def fit_in_memory(problem: Problem, make_model: Callable, read: Callable[[Flights], Any]) -> Fitted:
     from threadpoolctl import threadpool_limits
 
-    def load(problem: Problem) -> list[np.ndarray]:
+    def load(problem: Problem) -> list:
+        if problem.coded:
+            return [read(problem.flights), problem.flights.target]
         return [array[:].astype(problem.dtype, copy=False) for array in problem.arrays]
 
     make_model(problem).fit(*load(problem.warm_up()))
@@ -204,7 +255,10 @@ def make_scikit_learn(problem: Problem, solver: str):
         return LinearRegression(copy_X=False)
     if solver == "cholesky":
         return Ridge(alpha=0.0, solver=solver, copy_X=False)
-    return LogisticRegression(C=np.inf, solver=solver, max_iter=MAX_STEPS, tol=problem.options["tol"])
+    strength = np.inf
+    if problem.coded:
+        strength = 1 / (problem.alpha * problem.rows)
+    return LogisticRegression(C=strength, solver=solver, max_iter=MAX_STEPS, tol=problem.options["tol"])
 
 
 def make_glum(problem: Problem):
@@ -212,6 +266,8 @@ def make_glum(problem: Problem):
 
     family, tol = {"logistic": "binomial", "squared": "normal"}[problem.loss], problem.options["tol"]
     options = {"family": family, "gradient_tol": tol, "max_iter": MAX_STEPS, "copy_X": False}
+    if problem.coded:
+        return GeneralizedLinearRegressor(alpha=problem.alpha, l1_ratio=0.0, drop_first=True, **options)
     return GeneralizedLinearRegressor(alpha=problem.alpha, l1_ratio=float(problem.alpha > 0), **options)
 
 
@@ -229,6 +285,13 @@ def fit_spark(problem: Problem, persist: bool = False) -> Fitted:
     session = builder.config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1").getOrCreate()
     session.range(1).count()
     schema = StructType([StructField("features", VectorUDT()), StructField("label", DoubleType())])
+    if problem.coded:
+        table = session.read.parquet(problem.parquet)
+        arguments = (fit_spark_pipeline, table, problem.alpha, MAX_STEPS)
+        (parameters, steps), first = timed(*arguments, **problem.options)
+        _, again = timed(*arguments, **problem.options)
+        session.stop()
+        return parameters, 0.0, first, {"steps": steps, "again": again}
     estimator = LinearRegression if problem.loss == "squared" else LogisticRegression
 
     def fit():
@@ -254,6 +317,9 @@ def write_parquet(problem: Problem, files: int = 16) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if problem.coded:
+        problem.flights.write_parquet(Path(problem.parquet))
+        return
     path, (x, y) = Path(problem.parquet), problem.arrays
     if (path / "complete").exists():
         return
@@ -279,8 +345,14 @@ def write_parquet(problem: Problem, files: int = 16) -> None:
     (path / "complete").touch()
 
 
+def scikit_learn(solver: str) -> Callable[[Problem], Fitted]:
+    """scikit-learn's contestant of this solver; codes become sparse rows."""
+    return partial(fit_in_memory, make_model=partial(make_scikit_learn, solver=solver), read=Flights.indicators)
+
+
 PEERS: dict[str, Callable[[Problem], Fitted]] = {
     "dask_gd auto": partial(fit_dask_gd, solver="auto"),
+    "dask_gd dense rows": partial(fit_dask_gd, solver="auto", dense=True),
     "dask_gd newton": partial(fit_dask_gd, solver="newton"),
     "dask_gd lbfgs": partial(fit_dask_gd, solver="lbfgs"),
     "dask-glm newton": partial(fit_dask_glm, solver="newton"),
@@ -288,18 +360,22 @@ PEERS: dict[str, Callable[[Problem], Fitted]] = {
     "dask-glm lbfgs": partial(fit_dask_glm, solver="lbfgs"),
     "dask-glm lbfgs, persisted": partial(fit_dask_glm, solver="lbfgs", persist=True),
     "dask-ml Incremental": fit_dask_ml,
-    "scikit-learn lbfgs": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="lbfgs")),
-    "scikit-learn newton-cholesky": partial(
-        fit_in_memory, make_model=partial(make_scikit_learn, solver="newton-cholesky")
-    ),
-    "scikit-learn Ridge": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="cholesky")),
-    "scikit-learn Lasso": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="descent")),
-    "scikit-learn LinearRegression": partial(fit_in_memory, make_model=partial(make_scikit_learn, solver="lstsq")),
-    "glum": partial(fit_in_memory, make_model=make_glum),
+    "scikit-learn lbfgs": scikit_learn("lbfgs"),
+    "scikit-learn newton-cholesky": scikit_learn("newton-cholesky"),
+    "scikit-learn newton-cg": scikit_learn("newton-cg"),
+    "scikit-learn saga": scikit_learn("saga"),
+    "scikit-learn Ridge": scikit_learn("cholesky"),
+    "scikit-learn Lasso": scikit_learn("descent"),
+    "scikit-learn LinearRegression": scikit_learn("lstsq"),
+    "glum": partial(fit_in_memory, make_model=make_glum, read=Flights.frame),
     "Spark MLlib": fit_spark,
     "Spark MLlib, persisted": partial(fit_spark, persist=True),
     "Spark MLlib normal": fit_spark,
 }
+
+#: Those that have the rows of codes written out, and those that do not take part where there are codes.
+DENSE = ("dask_gd dense rows",)
+NOT_OF_CODES = ("Spark MLlib, persisted",)
 
 
 def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list[dict]:
@@ -310,6 +386,7 @@ def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list
 
 FIRST_ORDER = (1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
 NEWTON = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
+SAGA = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # the largest change of a coefficient, of the largest
 LASSO = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 SPARK = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
@@ -321,9 +398,11 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
         "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8),
         "lasso": rungs(1e-2, 1e-4, 1e-6, 1e-8),
         "softmax": rungs(*FIRST_ORDER),
+        "codes": rungs(*FIRST_ORDER),
     },
+    "dask_gd dense rows": {"codes": rungs(*FIRST_ORDER)},
     "dask_gd newton": {"logistic": rungs(*FIRST_ORDER), "squared": rungs(1e-2, 1e-4, 1e-6, 1e-8)},
-    "dask_gd lbfgs": {loss: rungs(*FIRST_ORDER) for loss in ("logistic", "squared", "softmax")},
+    "dask_gd lbfgs": {loss: rungs(*FIRST_ORDER) for loss in ("logistic", "squared", "softmax", "codes")},
     "dask-glm newton": {  # the largest change of a coefficient
         "logistic": rungs(1.0, 0.5, 0.2, 0.1, 1e-2, 1e-3, 1e-5, double=(0.1, 1e-2, 1e-3)),
         "squared": rungs(1e9, 1.0, 1e-3, double=(1e9, 1.0)),
@@ -333,17 +412,29 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
         "squared": rungs(500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 1.0, 1e-4, double=(100.0, 10.0, 1e-4)),
     },
     "dask-ml Incremental": {loss: [{"epochs": n} for n in (1, 4, 16)] for loss in ("logistic", "squared")},
-    "scikit-learn lbfgs": {loss: rungs(*FIRST_ORDER, double=FIRST_ORDER[4:]) for loss in ("logistic", "softmax")},
-    "scikit-learn newton-cholesky": {loss: rungs(*NEWTON, double=NEWTON[2:]) for loss in ("logistic", "softmax")},
+    "scikit-learn lbfgs": {
+        **{loss: rungs(*FIRST_ORDER, double=FIRST_ORDER[4:]) for loss in ("logistic", "softmax")},
+        "codes": rungs(*FIRST_ORDER),
+    },
+    "scikit-learn newton-cholesky": {
+        **{loss: rungs(*NEWTON, double=NEWTON[2:]) for loss in ("logistic", "softmax")},
+        "codes": rungs(*NEWTON),
+    },
+    "scikit-learn newton-cg": {"codes": rungs(*NEWTON)},
+    "scikit-learn saga": {"codes": rungs(*SAGA)},
     "scikit-learn Ridge": {"squared": rungs(1e-4, double=(1e-4,))},  # direct: no tolerance is used
     "scikit-learn LinearRegression": {"squared": rungs(1e-4, double=(1e-4,))},
     "scikit-learn Lasso": {"lasso": rungs(*LASSO)},  # the duality gap, of the targets' sum of squares
-    "glum": {kind: rungs(*NEWTON, double=NEWTON[2:]) for kind in ("logistic", "squared", "lasso")},
+    "glum": {
+        **{kind: rungs(*NEWTON, double=NEWTON[2:]) for kind in ("logistic", "squared", "lasso")},
+        "codes": rungs(*NEWTON),
+    },
     "Spark MLlib": {
         "logistic": rungs(*SPARK),
         "softmax": rungs(*SPARK),
         "squared": rungs(*SPARK, solver="l-bfgs"),
         "lasso": rungs(*SPARK, solver="l-bfgs"),
+        "codes": rungs(*SPARK),
     },
     "Spark MLlib normal": {"squared": rungs(1e-6, solver="normal")},
 }

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py --quick
     python benchmarks/run.py --directory scratch --output result.json --picture result.png
+    python benchmarks/run.py --directory scratch --flights flights-full.zarr --cases flights
     python benchmarks/run.py --directory scratch --flights flights-full.zarr --cases flights-logistic flights-squared
 
 Every contestant of peers.py in every case, each fit in a process of its own, taken in turns, in medians of --repeat,
@@ -16,9 +17,11 @@ how each peer is run.
 Cases:
 
 logistic  1,000,000 x 100 float64, 20 chunks of 40 MB, 2 workers of 1 GB
+flights   late, of the store made by `python data/make_flights.py flights-3m.parquet --full`: 3,000,000 rows of a number
+          and the codes of four categories, with an L2 penalty of 1e-5; peers in memory have categories or sparse rows
 flights-logistic, flights-squared
-          late and delay of the store made by `python data/make_flights.py flights-3m.parquet --full`: 3,000,000 x 485
-          float32, more than the workers' 2 GB
+          late and delay, of the dense rows that --dense adds to that store: 3,000,000 x 485 float32, more than the
+          workers' 2 GB
 rows      62,500 to 1,000,000 rows x 100: does the time grow more than the data?
 workers   dask_gd on logistic's data with 1 and with 2 workers
 lasso     the squared loss on logistic's features, with a penalty of 0.05 times the coefficients' absolute values
@@ -41,7 +44,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -49,14 +52,19 @@ from statistics import median
 import numpy as np
 import overhead
 import zarr
-from common import arguments, finish, make_classes, make_problem, objective, optimum, scratch, table
-from peers import LADDERS, PEERS, Problem, family, write_parquet
+from coded import Flights, copy_rows
+from common import arguments, finish, make_classes, make_problem, scratch, table
+from peers import DENSE, LADDERS, NOT_OF_CODES, PEERS, Problem, family, write_parquet
 
 SUBOPTIMALITY, AUTO = 1e-8, "dask_gd auto"
 #: At least this many times dask_gd auto's seconds, in the case logistic; the fastest of those whose name starts so.
 TARGETS = {"dask-glm": 7.0, "Spark MLlib, second fit": 8.0, "scikit-learn lbfgs": 1.0}
+#: And in the case flights, of all in memory.
+FLIGHTS_TARGETS = {"glum": 3.0, "scikit-learn newton-cg": 10.0}
 PASSES = {"dask_gd newton": 3.0, "dask_gd lbfgs": 10.0}
-SLOPE, TOO_LONG, LASSO = 1.0, "more than", 0.05
+SLOPE, TOO_LONG, LASSO, RIDGE = 1.0, "more than", 0.05, 1e-5
+SMALL_FLIGHTS = Path(__file__).parents[1] / "data" / "flights.zarr"
+QUICK_ROWS = 40_000
 HEADER = (
     "case",
     "fit",
@@ -70,7 +78,7 @@ HEADER = (
     "note",
 )
 FLIGHTS = {"flights-logistic": ("logistic", "late"), "flights-squared": ("squared", "delay")}
-CASES = ("logistic", "lasso", "softmax", *FLIGHTS, "rows", "workers", "chunks")
+CASES = ("logistic", "lasso", "softmax", "flights", *FLIGHTS, "rows", "workers", "chunks")
 IN_WORKERS = ("dask-glm newton, persisted", "dask-glm lbfgs, persisted")
 GROWTH = (AUTO, "scikit-learn lbfgs")
 QUICK = (
@@ -79,6 +87,7 @@ QUICK = (
     "dask-glm newton",
     "dask-ml",
     "scikit-learn lbfgs",
+    "scikit-learn newton-cg",
     "scikit-learn Ridge",
     "scikit-learn Lasso",
     "glum",
@@ -113,18 +122,21 @@ class Bench:
         self.file = directory / "found.json"
         self.found: dict = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.reached: dict[tuple, float] = {}
+        self.objectives: dict[str, Callable] = {}
 
     def write(self) -> None:
         self.file.write_text(json.dumps(self.found, indent=2) + "\n")
 
     def suboptimality(self, problem: Problem, parameters: np.ndarray) -> float:
-        key, arrays = f"optimum {problem.key}", problem.arrays
+        key = f"optimum {problem.key}"
         if key not in self.found:
-            self.found[key] = optimum(*arrays, problem.loss, problem.alpha)
+            self.found[key] = problem.optimum()
             self.write()
         fit = (key, parameters.tobytes())  # most give the same bits in each run
         if fit not in self.reached:
-            value = float(objective(*arrays, problem.loss, parameters.astype(float), problem.alpha))
+            if key not in self.objectives:
+                self.objectives = {key: problem.objective()}
+            value = self.objectives[key](parameters.astype(float))
             self.reached[fit] = value / self.found[key] - 1
         return self.reached[fit]
 
@@ -174,7 +186,7 @@ class Bench:
 
     def tune(self, entry: Entry) -> dict | None:
         """The loosest options of the entry's ladder that reach the suboptimality, or the tightest; None if all fail."""
-        dtype = str(entry.problem.arrays[0].dtype)
+        dtype = str(entry.problem.stored_dtype)
         ladder = [r for r in LADDERS[family(entry.peer)][entry.problem.kind] if r.get("dtype") != dtype]
         best: dict | None = None
         for wider in (None, "float64"):
@@ -302,7 +314,7 @@ def growth(compared: list[Entry]) -> dict[str, dict]:
     found = {}
     for peer in GROWTH:
         points = [
-            (entry.problem.arrays[0].shape[0], median(run["total"] for run in entry.runs))
+            (entry.problem.rows, median(run["total"] for run in entry.runs))
             for entry in compared
             if entry.peer == peer and entry.comparable
         ]
@@ -322,14 +334,20 @@ def speedups(compared: list[Entry]) -> dict[str, float]:
     }
 
 
-def logistic_verdicts(compared: list[Entry]) -> dict[str, bool]:
-    """The targets of the case logistic; peers that did not take part have none."""
-    found, verdicts = ratios(compared).get("logistic", {}), {}
-    for peer, target in TARGETS.items():
+def peer_verdicts(compared: list[Entry], case: str, targets: dict[str, float]) -> dict[str, bool]:
+    """The targets of a case; peers that did not take part have none."""
+    found, verdicts = ratios(compared).get(case, {}), {}
+    for peer, target in targets.items():
         of_peer = [ratio for name, ratio in found.items() if name.startswith(peer)]
         if of_peer:
-            text = f"logistic: the fastest {peer} takes {min(of_peer):.2f} times as long, target >= {target:g}"
+            text = f"{case}: the fastest {peer} takes {min(of_peer):.2f} times as long, target >= {target:g}"
             verdicts[text] = min(of_peer) >= target
+    return verdicts
+
+
+def logistic_verdicts(compared: list[Entry]) -> dict[str, bool]:
+    """The targets of the case logistic, in time and in passes."""
+    verdicts = peer_verdicts(compared, "logistic", TARGETS)
     for entry in compared:
         if entry.peer in PASSES and entry.runs:
             full, passes = (max(run[name] for run in entry.runs) for name in ("full", "passes"))
@@ -371,8 +389,10 @@ def draw(compared: list[Entry], grown: dict[str, dict], path: Path) -> None:
 class Cases:
     """The cases, each with the problems that it is made of."""
 
-    def __init__(self, bench: Bench, size: dict, peers: list[str], flights: Path | None):
-        self.bench, self.size, self.peers, self.flights = bench, size, peers, flights
+    def __init__(self, bench: Bench, size: dict, peers: list[str], flights: Path | None, rows: int | None):
+        self.bench, self.size, self.flights, self.flights_rows = bench, size, flights, rows
+        self.every_peer = peers
+        self.peers = [peer for peer in peers if peer not in DENSE]
 
     def problem(self, store: Path, x: str, y: str, loss: str, **machine) -> Problem:
         tiny = make_problem(self.bench.directory, 2_000, zarr.open_group(store, mode="r")[x].shape[1], 500)
@@ -403,9 +423,33 @@ class Cases:
         problem = self.problem(store, "x", "c", "softmax")
         return self.bench.compare(entries("softmax", problem, self.peers))
 
-    def with_flights(self, case: str) -> list[Entry]:
+    def codes(self) -> list[Entry]:
         if self.flights is None:
-            print(f"{case}: left out, without --flights PATH; data/README.md says how to make the store.")
+            print("flights: left out, without --flights PATH; data/README.md says how to make the store.")
+            return []
+        store = self.flights
+        peers = [peer for peer in self.every_peer if peer not in NOT_OF_CODES]
+        if self.flights_rows is not None:
+            store = copy_rows(store, self.bench.directory / f"flights-{self.flights_rows}.zarr", self.flights_rows)
+        # In the small store the dense rows have other features.
+        if not Flights(store, "late").has_dense_rows:
+            peers = [peer for peer in peers if peer not in DENSE]
+        tiny = copy_rows(self.flights, self.bench.directory / "flights-tiny.zarr", 2_000)
+        problem = Problem(
+            store=str(store.resolve()),
+            x="X",
+            y="late",
+            loss="logistic",
+            tiny=str(tiny),
+            parquet=str(self.bench.directory / f"{store.stem}-codes.parquet"),
+            alpha=RIDGE,
+            coded=True,
+        )
+        return self.bench.compare(entries("flights", problem, peers))
+
+    def with_flights(self, case: str) -> list[Entry]:
+        if self.flights is None or "X" not in zarr.open_group(self.flights, mode="r"):
+            print(f"{case}: left out, without --flights PATH of dense rows; data/README.md says how to make the store.")
             return []
         loss, target = FLIGHTS[case]
         problem = self.problem(self.flights, "X", target, loss)
@@ -441,6 +485,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="small data and fewer peers: under 3 minutes")
     parser.add_argument("--flights", type=Path, help="the full flights store; without it its cases are left out")
+    parser.add_argument("--rows", type=int, help="of the case flights only so many rows; --quick takes some of data/")
     parser.add_argument("--cases", nargs="+", default=[], choices=CASES)
     parser.add_argument("--only", nargs="+", default=[], help="peers whose name holds one of these, and dask_gd auto")
     parser.add_argument("--without", nargs="+", default=[], help="not those whose name holds one of these")
@@ -461,7 +506,12 @@ def main() -> None:
         pythons = dict(pair.split("=", 1) for pair in args.python)
         rungs = slice(2, None, 3) if args.quick else slice(None)
         bench = Bench(directory.resolve(), args.limit, repeat, pythons, rungs)
-        cases = Cases(bench, SIZES["quick" if args.quick else "full"], peers, args.flights)
+        flights = args.flights
+        flights_rows = args.rows
+        if args.quick:
+            flights = flights or SMALL_FLIGHTS
+            flights_rows = flights_rows or QUICK_ROWS
+        cases = Cases(bench, SIZES["quick" if args.quick else "full"], peers, flights, flights_rows)
         of_rows: list[Entry] = []
         compared: list[Entry] = []
         verdicts: dict[str, bool] = {}
@@ -481,8 +531,12 @@ def main() -> None:
         if "softmax" in chosen:
             compared += cases.softmax()
             save()
+        if "flights" in chosen:
+            compared += cases.codes()
+            verdicts |= {} if args.quick else peer_verdicts(compared, "flights", FLIGHTS_TARGETS)
+            save()
         for case in FLIGHTS:
-            if case in chosen:
+            if case in chosen and not (args.quick and args.flights is None):
                 compared += cases.with_flights(case)
                 save()
         if "rows" in chosen:

@@ -31,14 +31,16 @@ from .model.losses import (
 )
 from .model.penalties import L1, L2, ElasticNet, GroupLasso
 from .reports import report
-from .results.fit_result import FitResult, load
+from .results.fit_result import FitResult
 from .results.hash_features import hash_features, hash_rows
 from .results.inference import Inference, infer
+from .results.loading import load
 from .results.prediction import write
 from .results.sparse_store import write_sparse
 from .results.svmlight import convert_svmlight
-from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton
+from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton, NewtonSchur
 from .sources import Source, open
+from .sources.categories import Categories
 from .store.store import Store
 
 __version__ = version("dask_gd")
@@ -50,6 +52,7 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adam",
+    "Categories",
     "DaskGDError",
     "ElasticNet",
     "FitResult",
@@ -66,6 +69,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Newton",
+    "NewtonSchur",
     "Poisson",
     "Progress",
     "Quantile",

@@ -16,7 +16,8 @@ from .display.plots import plot_fit, plot_search, pyplot
 from .errors import InvalidArgumentError, InvalidTypeError
 from .fitting.search_result import SearchResult
 from .model.losses import LOSSES, loss_of
-from .results.fit_result import FitResult, latest_of_fit, result_of
+from .results.fit_result import FitResult, result_of
+from .results.loading import latest_of_fit
 from .store.store import Checkpoint, Store
 
 #: Rows of the table of weights.

@@ -131,6 +131,18 @@ def test_codes_of_every_dtype_and_number_of_levels(dtype, levels):
     assert_allclose(sums, 2 * h @ dense, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_a_missing_code_is_none_of_very_many_levels(dtype):
+    """As a number without a sign -1 would be the last level that such a number can be."""
+    count = np.iinfo(f"u{dtype}").max + 1
+    rows = (np.array([0, -1, 5], dtype), np.arange(3))
+    coded = CodedRows((Factor(count), Factor(3)))
+    workspace = coded.workspace(None)
+    z = workspace.block(coded.cast(rows, None)).times(workspace.weights(np.ones((coded.features, 1))))
+    assert np.isnan(z[:, 0]).tolist() == [False, True, False]
+    assert coded.first_bad(coded.cast(rows, None)).row == 1
+
+
 SMOOTH = [loss for loss in EVERY if loss.smooth]
 
 
@@ -307,7 +319,7 @@ def test_levels_that_cannot_be_are_refused_before_a_row_is_read(fault, tmp_path)
         ({"x": ["distance", "distance"]}, "occurs twice"),
         ({"x": ["distance", "nothing"]}, "no such array"),
         ({"x": ["distance", "short"]}, "900 rows but 'short' has 10"),
-        ({"x": X, "drop": "last"}, "None or 'first'"),
+        ({"x": X, "drop": "last"}, "'first' or None"),
     ],
 )
 def test_names_that_cannot_be_are_refused(arguments, message, tmp_path):
@@ -325,6 +337,8 @@ def test_codes_of_other_levels_are_not_predicted(tmp_path):
         run.predict(dask_gd.open(tmp_path / "other", x=X, y="y"))
     with pytest.raises(InvalidArgumentError, match=r"feature 0 is named 'height'"):
         run.predict(dask_gd.open(tmp_path / "g", x=["height", "hour and day", "distance", "airport"], y="y"))
+    with pytest.raises(InvalidArgumentError, match="an array does not tell which level a number is"):
+        run.predict(np.zeros((3, 5)))
     with pytest.raises(InvalidArgumentError, match="has numbers, but the fit had 4 levels"):
         run.predict(dask_gd.open(tmp_path / "g", x=["distance", "height"], y="y"))
 
@@ -377,3 +391,18 @@ def test_the_command_line_takes_columns_of_codes(drop, tmp_path):
         assert result.exit_code == 0, result.output
     run = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3))
     assert_allclose(zarr.open_array(tmp_path / "out.zarr", mode="r")[:], run.predict(source).compute(), atol=1e-6)
+
+
+def test_without_a_penalty_the_first_levels_are_the_references(tmp_path):
+    """As of data frames; a search knows no other levels than its fits."""
+    _, x, y = opened(tmp_path, dask_gd.Logistic(), "first")
+    source = dask_gd.open(tmp_path / "g", x=X, y="y")
+    run = dask_gd.fit(source, loss="logistic", tol=1e-9)
+    dense = dask_gd.fit(x, y, loss="logistic", tol=1e-9)
+    assert_allclose(run.parameters, dense.parameters, atol=1e-6)
+    assert_allclose(dask_gd.infer(run, source).table.standard_error, dask_gd.infer(dense, x, y).table.standard_error)
+    assert_allclose(run.predict(source).compute(), dense.predict(x), atol=1e-8)
+    penalised = dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3))
+    assert len(penalised.weights) == len(run.weights) + 3
+    found = dask_gd.search(source, loss="logistic", Cs=[0.1, 1.0], folds=3)
+    assert len(found.refit(source).weights) == len(penalised.weights)

@@ -33,13 +33,14 @@ def test_quickstart(tmp_path):
     falling = losses(printed)
     assert printed.count("of the rows") >= 3
     assert len(falling) >= 2
-    # The features are float32, so that the last digits printed are rounding.
+    # The last is a forecast, and the last digits printed are rounding.
     assert all(after <= before + 1e-8 for before, after in itertools.pairwise(falling))
     assert falling[-1] < falling[0]
     scores = dict(re.findall(r"^(dask_gd|scikit-learn) +([\d.]+ +[\d.]+)$", printed, re.M))
     ours, theirs = ([float(v) for v in scores[name].split()] for name in ("dask_gd", "scikit-learn"))
     assert ours == pytest.approx(theirs, abs=2e-4)
     assert ours[1] > 0.65
+    assert "240,000 rows x 484 features" in printed
     assert list(tmp_path.glob("iteration-*.zarr.zip"))
 
 
@@ -68,3 +69,39 @@ def test_climate(tmp_path):
     assert predicted == pytest.approx(seen, abs=0.5)
     assert float(re.search(r"NumPy's weights, relative: (.*)", printed)[1]) < 1e-6
     assert (tmp_path / "warming.png").read_bytes()[1:4] == b"PNG"
+
+
+def shares(printed):
+    """Return the share that each way to guess has right, by its name, in the order printed."""
+    found = re.findall(r"^  (.+?) +([\d.]+)%$", printed, re.M)
+    return {name: float(share) for name, share in found}
+
+
+def test_images():
+    right = shares(run("examples/images.py"))
+    assert list(right) == ["softmax", "nearest mean of a digit", "always the most frequent"]
+    ours, nearest, frequent = right.values()
+    assert ours > nearest + 3
+    assert nearest > frequent + 50
+
+
+def test_recommendation():
+    printed = run("examples/recommendation.py")
+    assert "60,000 rows x 4,168 features" in printed
+    assert "converged" in printed
+    errors = [float(error) for error in re.findall(r"^  .+  ([\d.]{6})$", printed, re.M)]
+    ours, of_lecturer, of_all = errors
+    # What is left of the ratings' variance: each is better by more than the error of the estimates, about 0.006.
+    assert ours < of_lecturer - 0.025
+    assert of_lecturer < of_all - 0.05
+
+
+def test_languages():
+    printed = run("examples/languages.py")
+    assert "5,445 x 16,384, 57 entries a row, 12 languages" in printed
+    assert "sparse" in printed
+    assert "converged" in printed
+    ours, words, frequent = shares(printed).values()
+    # The standard error of a share of 1,352 is at most 1.4 %.
+    assert ours > words + 4
+    assert words > frequent + 50

@@ -439,7 +439,7 @@ def test_names_belong_to_a_dataset_and_a_target_array_does_not():
     x, y = stacked(ds)
     with pytest.raises(InvalidArgumentError, match=r"target='\.\.\.'"):
         dask_gd.fit(ds, y, **NAMES)
-    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is none"):
+    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is a "):
         dask_gd.fit(x, y, features=["a"])
     with pytest.raises(InvalidArgumentError, match="'time' has no points"):
         run_of(ds.isel(time=slice(0, 0)))
@@ -458,7 +458,7 @@ def test_open_makes_a_source_of_a_dataset():
             dask_gd.open(ds, **NAMES, **options)
     with pytest.raises(InvalidArgumentError, match="beside the Dataset"):
         dask_gd.fit(source, sample_weight=np.ones(220))
-    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is none"):
+    with pytest.raises(InvalidArgumentError, match=r"features=.*the data is a "):
         dask_gd.open("data/flights.zarr", **NAMES)
     with pytest.raises(InvalidArgumentError, match="needs the names of its arrays"):
         dask_gd.open("data/flights.zarr", y="late")

@@ -268,13 +268,13 @@ def data_of(
             )
         opened = open_group(
             source,
-            x=one_or_list(x),
+            x=x,
             y=y,
             sample_weight=sample_weight,
             offset=offset,
             rows=rows or slice(None),
             missing=missing or "error",
-            drop=drop,
+            drop=drop or "auto",
         )
         return {"x": opened, "nan": nan}
     # Variables of a Dataset.
@@ -295,13 +295,6 @@ def data_of(
         "offset": offset,
         "nan": nan,
     }
-
-
-def one_or_list(names: list[str]) -> str | list[str]:
-    """Return a single name as it is."""
-    if len(names) == 1:
-        return names[0]
-    return names
 
 
 def dataset_of(source: str) -> xr.Dataset:

@@ -10,7 +10,8 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
-from ..results.fit_result import FitResult, load
+from ..results.fit_result import FitResult
+from ..results.loading import load
 from ..results.prediction import write
 from ..sources import open as open_group
 from ..sources.opening import group_location
@@ -73,12 +74,8 @@ def rows_of(source: str, names: list[str] | None, fitted: FitResult) -> Any:
     assert names is not None
     if fitted.encoding is None:
         return array_of(group_of(source), source, ",".join(names))
-    # Of the first level of each column there is a feature, or there is none.
-    drop = None
-    if any(getattr(column, "drop_first", False) for column in fitted.encoding.columns):
-        drop = "first"
     group_of(source)
-    return open_group(source, x=names, drop=drop)
+    return open_group(source, x=names)
 
 
 def group_of(source: str) -> zarr.Group:

@@ -23,12 +23,15 @@ from ..model.penalties import Penalty
 from ..results.fit_result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
+from ..sources.coded_table import CodedTable
 from ..sources.coercion import checkable, numbers
+from ..sources.frames import frame_of
 from ..sources.lazy import is_lazy
 from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import positive
 from .callbacks import Adapter
+from .frames import OfFrames, array_unless_lazy
 from .lazy import source_of, total_weight
 
 #: The dtypes in which products are taken and coefficients returned, and the tolerance that suits each. With a smaller
@@ -40,7 +43,7 @@ TOLERANCES = {
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Estimator(CallbackSupportMixin, BaseEstimator):
+class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
     """The base of all estimators; their parameters are the fields of a dataclass.
 
     Parameters
@@ -62,6 +65,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     callbacks : callables
         Each takes an event of `dask_gd.events`, see `dask_gd.fit`. scikit-learn's callbacks are set with
         ``set_callbacks``.
+    categorical : names or Categories, optional
+        As for `dask_gd.fit`: the columns of a data frame whose numbers are levels too, or options for all factors.
 
     Attributes
     ----------
@@ -71,7 +76,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         Steps taken.
     n_features_in_ : int
     feature_names_in_ : array
-        Where the data names its features.
+        Where the data names its features. Those of a data frame are its columns; a column of levels has a coefficient
+        in ``coef_`` for each, whose names are the coordinate "feature" of ``result_.weights``.
     converged_ : bool
         False also where rounding kept the gradient above ``tol``; ``result_.reason`` is then "precision".
         Where the fit stalled for another reason, a `dask_gd.errors.StalledWarning` was issued.
@@ -86,6 +92,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     solver: str | Solver = "auto"
     store: str | os.PathLike | Store | None = None
     callbacks: Iterable[Callback] = ()
+    categorical: Any = None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -148,7 +155,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _with_fitted_names(self, source: Source) -> Source:
         """Return the rows with the features' names of the last fit; refuse rows with other names."""
         fitted_names = getattr(self, "feature_names_in_", None)
-        names = source.feature_names
+        names = source.column_names
         if fitted_names is None:
             return source
         if names is not None and tuple(fitted_names) != names:
@@ -156,6 +163,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"{type(self).__name__} goes on from a fit whose features are named {list(fitted_names)}, and now they "
                 f"are {list(names)}; select and order them as before."
             )
+        if source.x.encoding is not None:
+            return source
         return replace(source, feature_names=tuple(fitted_names))
 
     def _minimise(
@@ -205,13 +214,16 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         goes_on: bool = False,
     ) -> Source:
         """Return rows to fit, checked; if the fit goes on they must suit the rows that the estimator knows."""
+        frame = self._frame_with_factors(X, goes_on)
+        if frame is not None:
+            return self._source_of_frame(frame, y, sample_weight, offset, goes_on)
         if not is_lazy(X, y, sample_weight, offset):
             x, y, weight, offset = self._validated(X, y, sample_weight, offset, goes_on)
         else:
             x = X
-            y = _array_unless_lazy(y)
-            weight = _array_unless_lazy(sample_weight)
-            offset = _array_unless_lazy(offset)
+            y = array_unless_lazy(y)
+            weight = array_unless_lazy(sample_weight)
+            offset = array_unless_lazy(offset)
             if isinstance(X, Source):
                 # The columns are part of the source from here on.
                 x = as_source(X, y, weight, offset=offset)
@@ -287,9 +299,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = result.n_iter
         self.converged_ = result.converged
         self.n_features_in_ = source.shape[1]
+        # A column of levels is one column, of several features.
+        names = source.column_names
+        if source.x.encoding is not None:
+            self.n_features_in_ = len(source.x.encoding.columns)
         # Names of an earlier fit must not outlive it.
-        if source.feature_names is not None:
-            self.feature_names_in_ = np.array(source.feature_names, dtype=object)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         has_outputs = source.outputs is not None
@@ -310,11 +326,22 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _predicted(self, X: Any, loss: Any = None, offset: Any = None) -> Any:
         """Return the mean of the target, or with the squared loss the linear prediction. It is lazy for lazy rows."""
         check_is_fitted(self)
+        frame = frame_of(X)
+        if isinstance(X, CodedTable):
+            pass
+        elif self.result_.encoding is not None and not isinstance(X, Source):
+            if frame is None:
+                raise self._no_frame(X)
+            if not is_lazy(frame):
+                validate_data(self, frame, reset=False, skip_check_array=True)
+            X = frame
         # Lazy columns are checked when they are read.
-        if not is_lazy(X):
+        elif not is_lazy(X):
             X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES), accept_sparse="csr")
         if offset is not None and not is_lazy(offset):
             offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
+        if frame is not None and is_lazy(frame):
+            self._check_columns(frame)
         # The loss determines the inverse link.
         result = self.result_
         if loss is not None:
@@ -342,13 +369,6 @@ class TakesOffset(Estimator):
         self
         """
         return self._fit(X, y, sample_weight, offset)
-
-
-def _array_unless_lazy(column: Any) -> Any:
-    """Return a list as an array; arrays, lazy ones too, and None stay as they are."""
-    if column is None or hasattr(column, "__array__"):
-        return column
-    return np.asarray(column)
 
 
 def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:

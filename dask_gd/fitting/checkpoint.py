@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import passes
 from ..kernels.base import BOUND, EXACT, Moments, Request
+from ..kernels.level_counts import features_of, marks_of
 from ..kernels.shift import unshifted
 from ..model import penalties
 from ..model.identity import code_of
@@ -117,7 +118,7 @@ def check_data(track: FitState) -> None:
         track.source,
         query=last.query,
         loss=track.loss,
-        request=Request(curvature=last.curvature, shift=engine.shift),
+        request=Request(curvature=last.curvature, shift=engine.shift, left_out=engine.left_out),
         run=engine.name,
         step=0,
         partitions=tuple(last.partitions.tolist()) or None,
@@ -162,6 +163,8 @@ def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
     track.ended_without_pass = bool(arrays["fit/unseen"])
     track.drawn = arrays["fit/drawn"]
     track.dropped = int(arrays.get("dropped", 0))
+    if "dropped_levels" in arrays:
+        engine.left_out = marks_of(track.source.row_format, arrays["dropped_levels"])  # type: ignore[arg-type]
     if track.smoothing is not None:
         stored_smoothing = [arrays[f"smoothing/{name}"] for name in track.smoothing.arrays()]
         track.smoothing = Smoothing(track.smoothing.quantile, *stored_smoothing)
@@ -236,6 +239,11 @@ def _arrays_of_model(track: FitState) -> Arrays:
     query = track.state.query if track.ended_without_pass else track.state.weights
     parameters = unshifted(query[:, :, 0], engine.shift)
     coefficients = parameters[: engine.width]
+    # No rows determine the coefficients of levels that are left out.
+    dropped_levels = track.dropped_levels
+    if len(dropped_levels):
+        coefficients = coefficients.copy()
+        coefficients[features_of(source.row_format, dropped_levels)] = np.nan  # type: ignore[arg-type]
     intercept = np.zeros(parameters.shape[1])
     if len(parameters) > engine.width:
         intercept = parameters[engine.width]
@@ -245,6 +253,8 @@ def _arrays_of_model(track: FitState) -> Arrays:
         intercept = present.spread(intercept)
         output_names = present.names
     arrays: Arrays = {"dropped": ((), np.array(track.dropped))}
+    if len(dropped_levels):
+        arrays["dropped_levels"] = (("dropped_level", "place"), dropped_levels)
     if outputs is None:
         arrays["weights"] = (("feature",), coefficients[:, 0])
         arrays["intercept"] = ((), intercept[0].reshape(()))

@@ -31,6 +31,8 @@ class Engine:
         self.smoothed: Any = loss
         # Subtracted from the rows: the tracks' parameters are those of such rows.
         self.shift: np.ndarray | None = None
+        # Marks of the levels whose rows have no weight, see `separation`.
+        self.left_out: np.ndarray | None = None
         # The share of a loss that is rounding.
         self.rounding = rounding_of(source.dtype)
         # The moments and the weight of all rows, which make the tolerance free of units.
@@ -88,7 +90,7 @@ class Engine:
             self.source,
             query=query,
             loss=self.smoothed,
-            request=request._replace(targets=unchecked, shift=self.shift),
+            request=request._replace(targets=unchecked, shift=self.shift, left_out=self.left_out),
             run=self.name,
             step=self.readings,
             partitions=partitions,

@@ -15,10 +15,13 @@ from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
 from ..model.losses import Loss, Model, as_loss, classes_of
-from ..model.penalties import Penalty, as_penalty, check_features
+from ..model.penalties import Penalty, as_penalty, check_features, penalises
+from ..results.features import check_encoding
 from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
 from ..sources import Source, as_source
+from ..sources.categories import Categories
+from ..sources.frame_source import in_fit
 from ..sources.present import Present
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
@@ -42,6 +45,7 @@ def fit(
     features: Sequence[str] | str | None = None,
     target: Sequence[str] | str | None = None,
     sample_dims: Sequence[str] | str | None = None,
+    categorical: Sequence[str] | Categories | None = None,
     loss: str | Loss | tuple = "squared",
     penalty: Penalty | None = None,
     solver: str | Solver = "auto",
@@ -64,21 +68,26 @@ def fit(
 
     Parameters
     ----------
-    x : Source, array (n, p) or xarray.Dataset
+    x : Source, array (n, p), data frame or xarray.Dataset
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
-        each thread; the blocks of a Dask array must fit in a worker's memory one by one. Dask and pandas data frames
-        are served as arrays. Numbers packed after the CF conventions are decoded in the task, to the values that xarray
+        each thread; the blocks of a Dask array must fit in a worker's memory one by one, and so must the partitions of
+        a Dask data frame. Data frames are those of pandas, pyarrow and polars too. Their columns of strings and of a
+        categorical dtype are factors, with a feature for each level, such as ``origin=ATL``: see `Categories`.
+        Numbers packed after the CF conventions are decoded in the task, to the values that xarray
         decodes, in float64: where the attributes of a Zarr array, a DataArray or a Dataset's variable are
         ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value`` (both NaN) or ``_Unsigned``.
     y : array (n,) or (n, k)
         Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
-        Leave out with a Source or a Dataset.
+        Leave out with a Source or a Dataset, and with a data frame that has it.
     features, target : names
-        Of a Dataset's variables or coordinates, each over some of ``sample_dims``; several targets are several outputs.
+        Of a data frame's columns; by default all that have no other role are features. Or of a Dataset's variables or
+        coordinates, each over some of ``sample_dims``. Several targets are several outputs.
         They are broadcast inside the task, some rows at a time, and never stored so. A chunk that is missing from the
         store is what xarray reads, the fill value.
     sample_dims : names
         The dimensions of a Dataset whose points are the rows.
+    categorical : names or Categories, optional
+        The columns of a data frame whose numbers are levels too, or options for all factors: `dask_gd.Categories`.
     loss : str, Loss or pair of functions
         "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
@@ -87,16 +96,18 @@ def fit(
     penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
         Or a `dask_gd.penalties.Penalty` of your own.
     solver : str or Solver
-        "newton", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd", "admm"; or "auto",
-        which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters, else L-BFGS, for a
-        group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
+        "newton", "newton_schur", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd",
+        "admm"; or "auto", which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters,
+        else L-BFGS, for a group lasso Nesterov. These serve penalties that bend, and so do gradient descent and SGD.
+        For wide rows with factors and a penalty that does not bend it takes Newton with the largest factor eliminated,
+        "newton_schur".
     fit_intercept : bool
     sample_weight : array (n,), optional
-        Row weights s, 0 or more; 1 each by default. Of a Dataset also the name of a variable, or a DataArray, over some
-        of ``sample_dims``.
+        Row weights s, 0 or more; 1 each by default. Of a data frame also the name of a column. Of a Dataset also the
+        name of a variable, or a DataArray, over some of ``sample_dims``.
     offset : array (n,), optional
         Added to the prediction ``x w + b`` of each row, with a coefficient of 1: the log of the exposure where counts
-        are modelled. Of a Dataset as ``sample_weight`` is.
+        are modelled. Of a data frame or a Dataset as ``sample_weight`` is.
     nan : {"error", "drop"}
         What to do about rows with NaN in x, y, weight or offset: refuse, or leave them out. How many these are says
         the log, and ``dropped`` in the result. Infinity is always refused. A row is left out for all targets if one of
@@ -170,6 +181,10 @@ def fit(
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
     last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
 
+    Rows with factors whose coefficients nothing decides without a penalty, as all rows of a level have one class or
+    counts of 0, are left out by "newton_schur", which says so; ``dropped_levels`` of the result has the levels, whose
+    coefficients are NaN.
+
     Where Newton's method stalls short of a minimum, L-BFGS goes on from its weights, and the other way round for data
     narrow enough.
 
@@ -200,7 +215,9 @@ def fit(
     stopping = Stopping(max_iter, tol, target_loss)
     penalty = as_penalty(penalty)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
-    source = as_source(x, y, sample_weight, offset=offset, **data)
+    source = as_source(x, y, sample_weight, offset=offset, categorical=categorical, **data)
+    source = in_fit(source, penalises(penalty), fit_intercept)
+    check_levels(initial_weights, source)
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
@@ -211,7 +228,7 @@ def fit(
         outputs = classes_of(loss) or source.outputs or 1
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
         check_features(penalty, source.shape[1])
-    solver = as_solver(solver, loss, penalty, len(start))
+    solver = as_solver(solver, loss, penalty, len(start), source.row_format, outputs=start.shape[1])
 
     # The fit's track, at its start or where the store has it.
     engine = Engine(source, loss)
@@ -273,6 +290,13 @@ def for_targets(loss: Loss, source: Source) -> Loss:
     return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
 
 
+def check_levels(initial_weights: Any, source: Source) -> None:
+    """Refuse the coefficients of another fit if they are those of other levels."""
+    before = getattr(initial_weights, "encoding", None)
+    if before is not None and source.x.encoding is not None:
+        check_encoding(source.x.encoding, before, "initial_weights")
+
+
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
     """Refuse numbers that cannot be."""
     if not is_whole(seed, least=0):
@@ -296,6 +320,9 @@ def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present:
     of_result = isinstance(initial_weights, FitResult)
     if of_result:
         values = initial_weights.parameters[: len(start)]
+        # Levels that the other fit has left out.
+        if len(initial_weights.dropped_levels):
+            values = np.nan_to_num(values)
     else:
         values = np.asarray(initial_weights, dtype=float)
         if values.ndim == 1:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import passes
 from ..events import Callbacks
 from ..kernels.base import Request, Sums
+from ..kernels.level_counts import levels_of
 from ..model.penalties import Penalty, penalises
 from ..solvers import Solver, reliefs
 from ..solvers.objective import Quadratic, about_mean
@@ -107,6 +108,13 @@ class FitState(Track):
     def fit_intercept(self) -> bool:
         """Whether there is an intercept, the last of the parameters."""
         return len(self.start) > self.engine.width
+
+    @property
+    def dropped_levels(self) -> np.ndarray:
+        """The column and the code of each level that is left out, (levels, 2), see `separation`."""
+        if self.engine.left_out is None:
+            return np.zeros((0, 2), int)
+        return levels_of(self.source.row_format, self.engine.left_out)  # type: ignore[arg-type]
 
     @property
     def penalised(self) -> bool:

@@ -10,7 +10,7 @@ from ..errors import InvalidArgumentError, NonFiniteError
 from ..kernels.base import EXACT, GRAM_LIMIT, Sums
 from ..solvers.objective import Quadratic
 from ..store.content import HISTORY
-from . import divergence, stages
+from . import divergence, separation, stages
 from .fit_state import FitState
 from .forecast import gradient_bound
 from .track import Evaluated, Stopping
@@ -36,6 +36,8 @@ class FitTrack(FitState):
             self._look_after_all()
         if self.smoothing is not None and not self.smoothing.begun:
             stages.begin_smoothing(self)
+        if self.iteration < 0 and self.engine.left_out is None and separation.may_separate(self):
+            separation.leave_out_separated(self)
         # The last step of some solvers needs no look at where it ends.
         self.bound = gradient_bound(self)
         if self.bound <= stopping.tol:

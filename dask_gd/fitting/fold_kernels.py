@@ -124,7 +124,7 @@ class ByFoldKernel(Kernel):
     def sums(self) -> FoldSums:  # type: ignore[override]
         by_candidate = []
         for parts in self.parts:
-            by_candidate.append(tuple(part.total for part in parts))
+            by_candidate.append(tuple(part.sums() for part in parts))
         return FoldSums(tuple(by_candidate), self.targets)
 
 

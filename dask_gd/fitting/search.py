@@ -15,11 +15,15 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
+from ..kernels.curvature_parts import has_parts
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
-from ..model.penalties import Penalty, check_features
-from ..solvers import SOLVERS, Newton, Solver, as_solver
+from ..model.penalties import Penalty, check_features, penalises
+from ..solvers import SOLVERS, WIDEST_NONSMOOTH, Newton, Solver, as_solver
 from ..sources import Source, as_source
+from ..sources.categories import Categories
+from ..sources.frame_source import in_fit
+from ..sources.frames import column_named, frame_of
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
@@ -47,6 +51,7 @@ def search(
     features: Sequence[str] | str | None = None,
     target: Sequence[str] | str | None = None,
     sample_dims: Sequence[str] | str | None = None,
+    categorical: Sequence[str] | Categories | None = None,
     loss: str | Loss | tuple = "squared",
     alphas: Any = None,
     Cs: Any = None,
@@ -79,8 +84,8 @@ def search(
 
     Parameters
     ----------
-    x, y, features, target, sample_dims, sample_weight, offset, nan, fit_intercept
-        As for `fit`.
+    x, y, features, target, sample_dims, categorical, sample_weight, offset, nan, fit_intercept
+        As for `fit`. The factors of a data frame have a reference level if no candidate has a penalty.
     loss : str, Loss or pair of functions
         As for `fit`; no Model.
     alphas : floats or int, optional
@@ -101,7 +106,8 @@ def search(
         test sets.
     groups : array (n,), optional
         Rows of the same group, a number or a string, are in the same fold, and folds have as many groups, up to one.
-        Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row.
+        Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row; of a data frame the name
+        of a column.
     scoring : str
         "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
@@ -158,6 +164,7 @@ def search(
     )
 
     # The rows.
+    x, folds, groups = _folds_in_frame(x, folds, groups)
     source = as_source(
         x,
         y,
@@ -168,7 +175,10 @@ def search(
         sample_dims=sample_dims,
         nan=nan,
         fold=_fold_column(x, folds, groups),
+        categorical=categorical,
     )
+    is_penalised = any(penalises(candidate.of(float(source.shape[0]))) for candidate in candidates)
+    source = in_fit(source, is_penalised, fit_intercept)
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     source = with_values(source)
@@ -204,6 +214,16 @@ def search(
         is_path=isinstance(alphas, int | np.integer),
         has_start=initial_weights is not None,
     )
+
+
+def _folds_in_frame(x: Any, folds: Any, groups: Any) -> tuple[Any, Any, Any]:
+    """Return data, folds and groups, with columns in the place of their names where the data is a frame."""
+    if not isinstance(groups, str) and not isinstance(folds, str):
+        return x, folds, groups
+    frame = frame_of(x)
+    if frame is None:
+        return x, folds, groups
+    return frame, column_named(frame, folds, "folds"), column_named(frame, groups, "groups")
 
 
 def _fold_column(x: Any, folds: Any, groups: Any) -> Any:
@@ -306,7 +326,8 @@ def _begin(
         engine.smoothed = SmoothedPinball(smoothing.quantile, np.array(of_all.smoothing))
     if has_start or (is_smoothed and not begins_anywhere):
         return start
-    return of_all.parameters[: len(start), :, None]
+    # Levels that the fit has left out begin at 0.
+    return np.nan_to_num(of_all.parameters[: len(start), :, None])
 
 
 def _solvers(
@@ -321,6 +342,13 @@ def _solvers(
     penalties = [candidate.of(float(n)) for candidate in candidates]
     for penalty in penalties:
         check_features(penalty, p)
+    # Folds of a squared loss have curvatures that are added up.
+    if loss.quadratic and p > WIDEST_NONSMOOTH and has_parts(source.row_format):
+        raise InvalidArgumentError(
+            f"search of a squared loss sums a curvature of all pairs of {p:,} features in each fold; rows with factors "
+            f"are served up to {WIDEST_NONSMOOTH:,}. Compare penalties by dask_gd.fit on some rows, and "
+            "FitResult.predict on the others."
+        )
     solvers = []
     for penalty, candidate in zip(penalties, candidates, strict=True):
         rate = candidate.learning_rate
@@ -348,8 +376,8 @@ def _solver(
             )
         solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
     chosen = as_solver(solver, loss, penalty, q)
-    # These take steps of their own on each partition, which tracks cannot share.
-    if chosen.name in ("admm", "local_sgd"):
+    # These have sums of their own in each partition, which tracks cannot share.
+    if chosen.name in ("admm", "local_sgd", "newton_schur"):
         raise InvalidArgumentError(
             f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
         )

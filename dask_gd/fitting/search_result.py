@@ -15,6 +15,7 @@ from ..model.penalties import Penalty, penalises
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
 from ..sources.encoding import Encoding
+from ..sources.frame_source import with_encoding_of
 from .fit import fit
 from .fold_track import FoldTrack
 from .grid import PARAMETERS
@@ -260,6 +261,8 @@ class SearchResult:
             raise InvalidArgumentError(
                 f"refit({min(decided)}=...): the search has decided on that; dask_gd.fit makes any other fit."
             )
+        if self.encoding is not None:
+            x, y, options = with_encoding_of(self.encoding, x, y, options)
         # Without an intercept its row is no part of the start.
         parameters = self._fit_of(best).parameters
         if not self.fit_intercept:

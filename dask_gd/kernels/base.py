@@ -11,6 +11,7 @@ import numpy as np
 
 from ..model.losses import Loss, Model, classes_of
 from .block import Block, Workspace, dense_rows
+from .curvature_sum import CurvatureSum
 from .dense import DenseRows
 from .products import BLOCK_BYTES, BLOCK_ROWS, block_rows
 from .sums import (
@@ -172,6 +173,8 @@ class Kernel:
         """Add the sums over more rows; ``x`` has them as the row format does, and the others are arrays."""
         if not len(y):
             return
+        if self.request.left_out is not None:
+            weight = self.row_format.without_levels(x, weight, self.request.left_out)  # type: ignore[attr-defined]
         if weight is None:
             total = float(len(y))
         else:
@@ -188,15 +191,15 @@ class Kernel:
                     take(weight, rows),
                     take(offset, rows),
                 )
-        for curvature_sum in self.curvature_sums:
-            curvature_sum.flush()
         self.total = self.total._replace(
             rows=self.total.rows + len(y),
             weight=self.total.weight + total,
         )
 
     def sums(self) -> Sums:
-        """Return the sums when all rows have been added."""
+        """Return the sums when all rows have been added: until then the curvature may lack some of them."""
+        for curvature_sum in self.curvature_sums:
+            curvature_sum.flush()
         return self.total
 
     def _add_rows_of_model(self, x, y, weight) -> None:
@@ -238,8 +241,7 @@ class Kernel:
         # Moments, and curvature where it is asked for, are those of the first candidate.
         if self.total.moments is not None:
             self._add_moments(rows, block, target, z, slope, s, offset)
-        if self.total.curvature is not None:
-            self._add_curvature(block, target, z, s)
+        self._add_curvature(block, target, z, s)
 
         # Loss and gradient are those of all candidates.
         if self.sums_in_float64:
@@ -277,9 +279,10 @@ class Kernel:
         )
 
     def _add_curvature(self, block: Block, target, z, s) -> None:
-        """Add a block's curvature, or its bound, for each output that has a matrix."""
+        """Add a block's curvature, or its bound, for each output that has a matrix, where there are any."""
         curvature = self.total.curvature
-        assert curvature is not None
+        if curvature is None:
+            return
         outputs = curvature.shape[2]
         # The second derivatives (rows, outputs) of the loss in the predictions.
         if self.request.curvature == BOUND and self.loss.curvature_bound is not None:
@@ -316,10 +319,10 @@ class Kernel:
         """Return ``x w + b`` and the offset, (rows, k, m) in float64."""
         z = block.times(self.weights).reshape(-1, *self.query.shape[1:])
         if self.constant is not None:
-            z = z + self.constant
-        if offset is None:
-            return z
-        return z + offset[:, None, None]
+            z += self.constant
+        if offset is not None:
+            z += offset[:, None, None]
+        return z
 
     def add_gradient(self, block: Block, slope) -> None:
         """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""
@@ -360,59 +363,3 @@ def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> 
     moments.targets[:] += s @ target
     if curvature is not None:
         moments.curvatures[:] += s @ curvature
-
-
-class CurvatureSum:
-    """The sum of ``[x 1]^T diag(h) [x 1]``, (q, q), over blocks, which are x less the shift, if there is one.
-
-    Without an intercept it is ``x^T diag(h) x`` of the rows as they are.
-    """
-
-    def __init__(
-        self,
-        total: np.ndarray,
-        workspace: Workspace,
-        p: int,
-        shift: np.ndarray | None,
-        in_float64: bool,
-    ):
-        self.total = total
-        self.p = p
-        self.shift = shift
-        self.in_float64 = in_float64
-        self.has_intercept = len(total) > p
-        # The intercept's row and the shift's products both need the weighted column sums ``x^T h``.
-        self.sums: np.ndarray | None = None
-        if self.has_intercept or shift is not None:
-            self.sums = np.zeros(p)
-        self.weight = 0.0
-        summed = self.sums
-        if in_float64:
-            summed = None
-        self.gram_sum = workspace.gram_sum(total[:p, :p], summed)
-
-    def add(self, block: Block, h: np.ndarray) -> None:
-        """Add the sums over the rows of a block, with second derivatives h (n,)."""
-        self.gram_sum.add(block, h)
-        if self.sums is None:
-            return
-        self.weight += h.sum()
-        if self.in_float64:
-            self.sums += block.sums(h)
-
-    def flush(self) -> None:
-        """Bring the total up to date."""
-        self.gram_sum.flush()
-        if self.sums is None:
-            return
-        p = self.p
-        if self.has_intercept:
-            self.total[:p, p] = self.sums
-            self.total[p, :p] = self.sums
-            self.total[p, p] = self.weight
-            return
-        assert self.shift is not None
-        half = np.outer(self.shift, self.sums + 0.5 * self.weight * self.shift)
-        self.total[:p, :p] += half + half.T
-        self.sums[:] = 0.0
-        self.weight = 0.0

@@ -119,7 +119,7 @@ class Block(Protocol):
     """Rows X (n, p), less a shift, that a kernel multiplies at once. All products are given in float64."""
 
     def times(self, weights: Any) -> np.ndarray:
-        """Return ``X w``, (n, c), with weights that the workspace has prepared."""
+        """Return ``X w``, (n, c), with weights that the workspace has prepared, in memory of its own."""
         ...
 
     def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:

@@ -6,6 +6,7 @@ weights: such a row makes the sums NaN, and the check that follows names it.
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -23,23 +24,50 @@ class Key(NamedTuple):
     columns: tuple[int, ...]
     #: The entries of each one's table: its levels, and the entry for codes that are none.
     entries: tuple[int, ...]
+    #: The entries of a table for all combinations.
+    size: int
+    places: tuple[Place, ...]
 
-    @property
-    def size(self) -> int:
-        """The entries of a table for all combinations."""
-        return int(np.prod(self.entries))
+
+class Place(NamedTuple):
+    """Where a factor of a key is among the features, and in a table of the key."""
+
+    features: slice
+    #: The entries of the factor's table that have a feature.
+    kept: slice
+    #: The axes of the other factors in a table of the key.
+    others: tuple[int, ...]
+
+
+def make_key(row_format: CodedColumns, columns: tuple[int, ...]) -> Key:
+    """Return the key of the factors of these columns."""
+    entries = []
+    places = []
+    axes = range(len(columns))
+    for axis, i in enumerate(columns):
+        factor = row_format.columns[i]
+        assert factor is not None
+        entries.append(factor.levels + 1)
+        places.append(
+            Place(
+                features=slice(row_format.starts[i], row_format.starts[i + 1]),
+                kept=slice(int(factor.drop_first), factor.levels),
+                others=tuple(other for other in axes if other != axis),
+            )
+        )
+    return Key(columns, tuple(entries), prod(entries), tuple(places))
 
 
 def make_keys(row_format: CodedColumns) -> tuple[Key, ...]:
     """Return the keys by which factors are looked up: small factors, smallest first, share one as far as `MERGED`."""
-    entries = {i: row_format.columns[i].levels + 1 for i in row_format.factors}  # type: ignore[union-attr]
+    alone = [make_key(row_format, (i,)) for i in row_format.factors]
     keys: list[Key] = []
-    for i in sorted(entries, key=lambda i: entries[i]):
-        if keys and keys[-1].size * entries[i] <= MERGED:
+    for key in sorted(alone, key=lambda key: key.size):
+        if keys and keys[-1].size * key.size <= MERGED:
             last = keys.pop()
-            keys.append(Key((*last.columns, i), (*last.entries, entries[i])))
+            keys.append(make_key(row_format, (*last.columns, *key.columns)))
         else:
-            keys.append(Key((i,), (entries[i],)))
+            keys.append(key)
     return tuple(keys)
 
 
@@ -74,10 +102,9 @@ class CodedWorkspace:
         """Return the sums of the factors' weights for each combination of their levels, (size, c)."""
         count = columns.shape[1]
         table = np.zeros((1, count))
-        for i, entries in zip(key.columns, key.entries, strict=True):
+        for place, entries in zip(key.places, key.entries, strict=True):
             of_factor = np.zeros((entries, count))
-            factor, features = self.features_of(i)
-            of_factor[factor.drop_first : -1] = columns[features]
+            of_factor[place.kept] = columns[place.features]
             of_factor[-1] = np.nan
             table = (table[:, None] + of_factor).reshape(-1, count)
         return table
@@ -100,17 +127,11 @@ class CodedWorkspace:
 
         Entries that have no feature are left out.
         """
+        if len(key.places) == 1:
+            [place] = key.places
+            return [(place.features, table[place.kept])]
         by_factor = table.reshape(*key.entries, *table.shape[1:])
-        axes = range(len(key.columns))
-        found = []
-        for axis, i in enumerate(key.columns):
-            others = tuple(other for other in axes if other != axis)
-            factor, features = self.features_of(i)
-            of_factor = by_factor
-            if others:
-                of_factor = by_factor.sum(axis=others)
-            found.append((features, of_factor[factor.drop_first : -1]))
-        return found
+        return [(place.features, by_factor.sum(axis=place.others)[place.kept]) for place in key.places]
 
     def block(self, rows: tuple[np.ndarray, ...]) -> CodedBlock:
         """Return rows as they are multiplied, valid until the next."""
@@ -136,30 +157,16 @@ class CodedWorkspace:
         found = []
         for key, memory in zip(self.keys, self.key_memory, strict=True):
             out = memory[: len(rows[0])]
-            keys = self.codes_of(rows, key.columns[0])
+            keys = self.row_format.codes_of(rows, key.columns[0])
             # Small whole numbers are worked with as they are, and made indices at the end.
             if len(key.columns) > 1:
                 keys = keys.astype(np.uint16)
             for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
                 keys *= np.uint16(entries)
-                keys += self.codes_of(rows, i).astype(np.uint16, copy=False)
+                keys += self.row_format.codes_of(rows, i).astype(np.uint16, copy=False)
             np.copyto(out, keys, casting="unsafe")
             found.append(out)
         return found
-
-    def codes_of(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
-        """Return the codes of a column; all that are none are those of the last entry."""
-        values = self.row_format.column(rows, i)
-        factor, _ = self.features_of(i)
-        if values.dtype.kind == "f":
-            # NaN and too large a number, then numbers below 0.
-            codes = np.fmin(values, factor.levels)
-            return np.where(codes < 0, factor.levels, codes)
-        # As whole numbers without a sign those below 0 are the largest.
-        values = values.view(f"u{values.dtype.itemsize}")
-        if factor.levels > np.iinfo(values.dtype).max:
-            return values
-        return np.minimum(values, values.dtype.type(factor.levels))
 
 
 class CodedBlock:
@@ -167,9 +174,21 @@ class CodedBlock:
 
     def __init__(self, rows: tuple[np.ndarray, ...], workspace: CodedWorkspace):
         self.count = len(rows[0])
+        self.rows = rows
         self.workspace = workspace
         self.numbers = workspace.numbers_of(rows)
         self.keys = workspace.keys_of(rows)
+
+    def codes_by_factor(self) -> list[np.ndarray]:
+        """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
+        alone = {key.columns: codes for key, codes in zip(self.workspace.keys, self.keys, strict=True)}
+        found = []
+        for i in self.workspace.row_format.factors:
+            codes = alone.get((i,))
+            if codes is None:
+                codes = self.workspace.row_format.codes_of(self.rows, i).astype(np.intp)
+            found.append(codes)
+        return found
 
     def times(self, weights: CodedWeights) -> np.ndarray:
         """Return ``X w``, (n, c)."""

@@ -9,12 +9,14 @@ entry for each pair of levels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .block import BadValue, Memory
 from .coded_block import CodedWorkspace
+from .coded_parts import CodedPartsSum
 from .factors import CodedColumns, Factor
 
 
@@ -43,7 +45,7 @@ class CodedRows(CodedColumns):
         """Return rows as they are stored: a block takes from them what it needs."""
         if not isinstance(stored, tuple):
             stored = (stored,)
-        return tuple(array.reshape(len(array), -1) for array in stored)
+        return tuple(array.reshape(len(array), math.prod(array.shape[1:])) for array in stored)
 
     def take(self, rows: tuple[np.ndarray, ...], which: Any, room: Any = None) -> tuple[np.ndarray, ...]:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
@@ -97,6 +99,24 @@ class CodedRows(CodedColumns):
     def workspace(self, shift: np.ndarray | None) -> CodedWorkspace:
         """Return what a kernel needs to multiply rows less a shift (p,), which only numbers have."""
         return CodedWorkspace(self, shift)
+
+    def parts_sum(self, workspace: CodedWorkspace) -> CodedPartsSum:
+        """Return what adds up the curvature of a workspace's blocks in parts, see `curvature_parts`."""
+        return CodedPartsSum(workspace)
+
+    def without_levels(self, rows: tuple[np.ndarray, ...], weight: np.ndarray | None, marks: np.ndarray) -> np.ndarray:
+        """Return the weights of rows, 0 where a row has a level that is marked, see `level_counts`."""
+        is_out = np.zeros(len(rows[0]), bool)
+        start = 0
+        for i in self.factors:
+            size = self.columns[i].levels + 1  # type: ignore[union-attr]
+            of_factor = marks[start : start + size]
+            start += size
+            if of_factor.any():
+                is_out |= of_factor[self.codes_of(rows, i).astype(np.intp)]
+        if weight is None:
+            weight = np.ones(len(is_out))
+        return np.where(is_out, 0.0, weight)
 
 
 def bad_value(row: int, column: int, value: float, factor: Factor | None) -> BadValue:

@@ -10,7 +10,7 @@ import numpy as np
 
 #: Rows of a block: its keys, predictions and slopes stay in the second-level cache. There are more where factors have
 #: so many levels that to add a block's table would cost more than to add its rows.
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 LARGEST_BLOCK = 1 << 17
 
 
@@ -70,3 +70,22 @@ class CodedColumns:
                 return array[:, i]
             i -= array.shape[1]
         raise IndexError(i)
+
+    def codes_of(self, rows: tuple[np.ndarray, ...], i: int) -> np.ndarray:
+        """Return the codes of a column; all that are none are those of the last entry."""
+        values = self.column(rows, i)
+        factor = self.columns[i]
+        assert factor is not None
+        if values.dtype.kind == "f":
+            # NaN and too large a number, then numbers below 0.
+            codes = np.fmin(values, factor.levels)
+            return np.where(codes < 0, factor.levels, codes)
+        # A missing code is negative, and would be a level's, were there so many, as a number without a sign.
+        unsigned = np.dtype(f"u{values.dtype.itemsize}")
+        if values.dtype.kind == "i" and factor.levels > np.iinfo(unsigned).max:
+            return np.where(values < 0, factor.levels, values.astype(np.intp))
+        # As whole numbers without a sign those below 0 are the largest.
+        values = values.view(unsigned)
+        if factor.levels > np.iinfo(values.dtype).max:
+            return values
+        return np.minimum(values, values.dtype.type(factor.levels))

@@ -138,7 +138,7 @@ class BasisKernel(Kernel):
 
     def sums(self) -> OrthogonalSums:  # type: ignore[override]
         """Return the sums at the query, with the refined gradient if there is one, and those in the basis."""
-        at_query = self.total
+        at_query = super().sums()
         if self.gradient is not None:
             at_query = at_query._replace(gradient=self.gradient)
         return OrthogonalSums(at_query, self.basis)

@@ -57,8 +57,7 @@ class LikelihoodKernel(Kernel):
         mean = self.loss.inverse_link(z)
         if self.total.moments is not None:
             self._add_moments(rows, block, target, z, slope, s, offset)
-        if self.total.curvature is not None:
-            self._add_curvature(block, mean[:, :, 0], z, s)
+        self._add_curvature(block, mean[:, :, 0], z, s)
 
         # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
         # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
@@ -75,4 +74,4 @@ class LikelihoodKernel(Kernel):
 
     def sums(self) -> LikelihoodSums:  # type: ignore[override]
         deviance, pearson = self.statistics.T
-        return LikelihoodSums(self.total, deviance, pearson)
+        return LikelihoodSums(super().sums(), deviance, pearson)

@@ -90,7 +90,7 @@ class DescentKernel(Kernel):
 
     def sums(self) -> OwnSteps:  # type: ignore[override]
         """Return the sums at the query, and the parameters after the last step."""
-        return OwnSteps(self.total, with_weight(self.parameters, self.total.weight))
+        return OwnSteps(super().sums(), with_weight(self.parameters, self.total.weight))
 
 
 class Consensus(NamedTuple):
@@ -135,7 +135,7 @@ class ConsensusKernel(Kernel):
 
     def sums(self) -> OwnSteps:  # type: ignore[override]
         """Return the sums at the query, and the partition's parameters after its step."""
-        sums = self.total
+        sums = super().sums()
         parameters = self.parameters
         assert sums.curvature is not None
         # A Newton step of the partition's objective; without rows that weigh anything it stays where it is.

@@ -40,7 +40,8 @@ class Request(NamedTuple):
     and targets, and for the checks of the targets' values; the first pass of a fit has it. ``kernel`` makes
     each partition's kernel, where that is not `Kernel`: see `own_steps` and `least_squares`. ``targets`` asks for the
     checks alone, of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are
-    taken. With an intercept query and sums are those of the rows less the shift, see `shift`.
+    taken. With an intercept query and sums are those of the rows less the shift, see `shift`. ``left_out`` marks levels
+    of factors whose rows have no weight, see `level_counts`.
     """
 
     curvature: str | None = None
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     kernel: KernelSpec | None = None
     targets: bool = False
     shift: np.ndarray | None = None
+    left_out: np.ndarray | None = None
 
 
 class Moments(NamedTuple):

@@ -97,7 +97,7 @@ def evaluate(
     # Small partitions share a task, which adds up their sums as far as they are neighbours.
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
     if blocks is None:
-        groups = group_into_tasks(source, partitions, sum(threads.values()))
+        groups = group_into_tasks(source, partitions, sum(threads.values()), nbytes)
 
     # Rows that a worker has kept are read there again.
     annotations: dict[str, Any] = {}

@@ -23,21 +23,31 @@ LITERAL_BYTES = 64 << 10
 #: threads that are done early to help the others. The sums keep their order, one for each partition.
 TASKS_EACH = 4
 
+#: Bytes of the sums of all partitions from which it is worth to send fewer of them.
+LARGE_SUMS = 8 << 20
+
 
 def group_into_tasks(
     source: Source,
     partitions: tuple[int, ...],
     threads: int,
+    sums_bytes: int = 0,
 ) -> tuple[tuple[int, ...], ...]:
     """Return the partitions of each task.
 
-    There are as few tasks as give every thread the same number of them, and no task too many bytes.
+    There are as few tasks as give every thread the same number of them, and no task too many bytes. Where the sums of a
+    partition, of ``sums_bytes``, are large, tasks have whole parts of the tree over all partitions (`summation`), so
+    that each gives a single sum on.
     """
     threads = max(1, threads)  # there may be no worker yet
     nbytes = source.nbytes / source.partitions * len(partitions)
     tasks_each = max(TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
     tasks = min(len(partitions), threads * tasks_each)
-    edges = np.linspace(0, len(partitions), tasks + 1).astype(int).tolist()
+    if sums_bytes * len(partitions) > LARGE_SUMS:
+        size = 1 << round(np.log2(len(partitions) / tasks))
+        edges = [*range(0, len(partitions), size), len(partitions)]
+    else:
+        edges = np.linspace(0, len(partitions), tasks + 1).astype(int).tolist()
     return tuple(partitions[start:stop] for start, stop in pairwise(edges))
 
 

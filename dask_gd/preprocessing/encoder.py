@@ -1,4 +1,4 @@
-"""Integer codes of categories as indicator columns, made in the task that uses them."""
+"""Levels as indicator columns: those of integer codes made in the task that uses them, all others kept as codes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,38 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Rows
-from ..sources.coercion import from_arrow
+from ..sources.categories import Categories
+from ..sources.census import encoding_of_frame
+from ..sources.coded_table import CodedTable
+from ..sources.coercion import from_arrow, is_lazy_frame
 from ..sources.column import TaskColumn
-from ..sources.kinds import product_dtype
+from ..sources.encoding import INFREQUENT, Encoding, FactorColumn
+from ..sources.frame_source import coded_for_prediction
+from ..sources.frames import empty_of, frame_of, kind_of
+from ..sources.kinds import LARGEST_INTEGER, OBJECT, are_numbers, product_dtype
 from ..sources.lazy import named
-from .base import Transformer, one_pass, transformed
+from ..sources.pandas_values import common_dtype
+from .base import one_pass, transformed
+from .leveled import LeveledTransformer, as_array
 
 #: The largest size of a block of the result. Where the codes' chunks are longer it has at least half of this size.
 EXPANDED_BYTES = 32 << 20
-
-#: Integers up to this size are floats.
-LARGEST_INTEGER = 2.0**53
 
 #: Arguments of scikit-learn's validation of arrays in memory.
 CHECKS: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": False}
 
 
-class OneHotEncoder(Transformer):
-    """Columns of integer codes as indicators, one for each category: scikit-learn's `OneHotEncoder`, out of core.
+class OneHotEncoder(LeveledTransformer):
+    """Columns of levels as indicators, one for each level: scikit-learn's `OneHotEncoder`, out of core.
 
-    A categorical column is read as numbers and expanded in the task that uses the rows. The wide table is never stored:
-    chunks of codes are cut so that an expanded block has 16 to 32 MiB. Time grows with the width, as with any dense
-    features: group rare categories where there are many thousands.
+    Columns of strings, and columns of a data frame of a categorical dtype, give a
+    `dask_gd.sources.coded_table.CodedTable`, which has a code in place of a column's indicators. It stays so in a
+    pipeline whose next step is an estimator of dask_gd, and is written out where an array is asked for (``np.asarray``,
+    ``to_dask_array``). Columns of integer codes give an array, or a frame, of indicators.
+
+    A column of integer codes is read as numbers and expanded in the task that uses the rows. The wide table is never
+    stored: chunks of codes are cut so that an expanded block has 16 to 32 MiB. Time grows with the width, as with any
+    dense features: group rare categories where there are many thousands.
 
     Parameters
     ----------
@@ -42,8 +52,12 @@ class OneHotEncoder(Transformer):
         The columns of codes, by position or name. The other columns stay as they are, in their place. By default all.
     drop : None or "first"
         Leave out each column's first category, which without a penalty follows from the others and the intercept.
-    handle_unknown : "error" or "ignore"
-        With "ignore" a code that is no category, or NaN, gives zeros.
+    handle_unknown : "error", "ignore" or "infrequent_if_exist"
+        With "ignore" a level that the fit did not have, and a code that is NaN, gives zeros; with the last it counts as
+        infrequent, where there are such levels.
+    min_frequency : int or float, optional
+        Levels in fewer rows than this, or in a smaller share of them if it is below 1, share an indicator. Not for
+        integer codes.
     dtype : dtype, optional
         The dtype of the result. By default it is float32 if all columns are codes. Else it also suits the other
         columns: float32 for float32 and float16, and float64 for all other dtypes.
@@ -51,7 +65,9 @@ class OneHotEncoder(Transformer):
     Attributes
     ----------
     categories_ : list of arrays
-        The codes of each encoded column.
+        The codes or levels of each encoded column; NaN, the last, where values are missing.
+    encoding_ : Encoding or None
+        What the columns are, where they are kept as codes.
     columns_ : array of int
         The encoded columns.
     n_features_in_ : int
@@ -72,12 +88,22 @@ class OneHotEncoder(Transformer):
            [ 0.,  1., 30.]])
     """
 
-    def __init__(self, categories="auto", *, columns=None, drop=None, handle_unknown="error", dtype=None):
+    def __init__(
+        self,
+        categories="auto",
+        *,
+        columns=None,
+        drop=None,
+        handle_unknown="error",
+        min_frequency=None,
+        dtype=None,
+    ):
         # Unchecked and unchanged, so that scikit-learn can clone the encoder; `fit` checks.
         self.categories = categories
         self.columns = columns
         self.drop = drop
         self.handle_unknown = handle_unknown
+        self.min_frequency = min_frequency
         self.dtype = dtype
 
     def fit(self, X: Any, y: Any = None):
@@ -97,11 +123,19 @@ class OneHotEncoder(Transformer):
         # Wrong parameters are refused before a row is read.
         choices = (
             ("drop", self.drop, (None, "first")),
-            ("handle_unknown", self.handle_unknown, ("error", "ignore")),
+            ("handle_unknown", self.handle_unknown, ("error", "ignore", "infrequent_if_exist")),
         )
         for name, value, allowed in choices:
             if value not in allowed:
-                raise InvalidArgumentError(f"{name}={value!r}: choose {allowed[0]!r} or {allowed[1]!r}.")
+                raise InvalidArgumentError(f"{name}={value!r}: choose {' or '.join(map(repr, allowed))}.")
+        self.encoding_: Encoding | None = None
+        if self._has_levels(X):
+            return self._fit_levels(X)
+        if self.min_frequency is not None or self.handle_unknown == "infrequent_if_exist":
+            raise InvalidArgumentError(
+                f"min_frequency={self.min_frequency!r}, handle_unknown={self.handle_unknown!r}: integer codes are not "
+                "pooled; of a data frame make them levels, frame[name].astype('category')."
+            )
         x = self._rows(X, reset=True, **CHECKS)
         self.columns_ = self._positions(self.columns)
         # The categories are learnt from the rows, or set by the user.
@@ -114,19 +148,66 @@ class OneHotEncoder(Transformer):
             self.categories_ = checked_categories(self.categories, len(self.columns_))
         return self
 
+    def _has_levels(self, X: Any) -> bool:
+        """Return whether columns that are encoded hold something else than integer codes."""
+        frame = frame_of(X)
+        if frame is None:
+            kind = getattr(getattr(X, "dtype", None), "kind", "")
+            if not hasattr(X, "dtype") and isinstance(X, list):
+                kind = np.asarray(X).dtype.kind
+            return kind in ("U", "T") or (kind == "O" and isinstance(X, np.ndarray) and not are_numbers(X.ravel()))
+        dtypes = list(empty_of(frame).dtypes)
+        names = [str(name) for name in empty_of(frame).columns]
+        encoded = list(range(len(names)))
+        if self.columns is not None:
+            wanted = set(np.ravel(np.array(self.columns, dtype=object)).tolist())
+            encoded = [j for j, name in enumerate(names) if j in wanted or name in wanted]
+        return any(
+            kind_of(dtypes[j]) == "factor" or (dtypes[j] == OBJECT and not is_lazy_frame(frame)) for j in encoded
+        )
+
+    def _fit_levels(self, X: Any):
+        """Find the levels in a reduction over the partitions."""
+        frame = self._frame(X, reset=True)
+        self.columns_ = self._positions(self.columns)
+        if self.categories != "auto":  # type: ignore[comparison-overlap]
+            raise InvalidArgumentError(f"categories={self.categories!r:.60}: those of integer codes; of levels 'auto'.")
+        labels = list(frame.columns)
+        encoded = [labels[j] for j in self.columns_]
+        options = Categories(
+            encoded,
+            handle_unknown=self.handle_unknown,
+            min_frequency=self.min_frequency,
+            missing="level",
+            drop=self.drop,
+        )
+        # All other columns are numbers.
+        others = [label for label in labels if label not in encoded]
+        common_dtype(empty_of(frame)[others], "X")
+        encoding, _ = encoding_of_frame(frame, labels, options, declared_order=False)
+        assert encoding is not None
+        self.encoding_ = encoding
+        self.categories_ = [as_array(all_levels(encoding.columns[j])) for j in self.columns_]
+        return self
+
     def transform(self, X: Any) -> Any:
         """Return the indicators, beside the columns that are no codes: lazy for lazy X.
 
         A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its columns a DataArray, any other
-        input an array.
+        input an array. Levels that are no integer codes give a `CodedTable`.
 
         Raises
         ------
         DataError
-            A code that is no category, with row and column. For lazy X it is raised where the result is computed.
+            A code or a level that is no category, with row and column. For lazy X it is raised where the result is
+            computed.
         """
         # A Zarr array that names its columns keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
+        check_is_fitted(self)
+        if self.encoding_ is not None:
+            array, encoding = coded_for_prediction(self._frame(X), self.encoding_)
+            return CodedTable(array, encoding, self._dtype(np.dtype(float)))
         rows = self._rows(X, lengths=False, **CHECKS)
         names = self.get_feature_names_out()
         dtype = self._dtype(rows.dtype)
@@ -155,6 +236,8 @@ class OneHotEncoder(Transformer):
         """Return ``column_code`` for each indicator, and the names of the other columns, in order."""
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
+        if self.encoding_ is not None:
+            return np.array(names_of(self.encoding_, names), dtype=object)
         # The indicators of a column are in its place.
         names_out: list[str] = []
         for name, categories in zip(names, self._by_column(), strict=True):
@@ -182,6 +265,34 @@ class OneHotEncoder(Transformer):
         """Return the categories of each column of X, None for a column that is no codes."""
         categories = dict(zip(self.columns_.tolist(), self.categories_, strict=True))
         return [categories.get(j) for j in range(self.n_features_in_)]
+
+
+def all_levels(column: Any) -> tuple:
+    """Return the levels of a factor, those that are pooled too, sorted, with a missing one at the end."""
+    levels = [*column.levels, *column.pooled]
+    if column.pooled:
+        levels.remove(INFREQUENT)
+    found = sorted(level for level in levels if level is not None)
+    if None in levels:
+        found.append(None)
+    return tuple(found)
+
+
+def names_of(encoding: Encoding, names: Any) -> list[str]:
+    """Return the names of features as scikit-learn makes them: those of levels ``column_level``."""
+    found: list[str] = []
+    for name, column in zip(names, encoding.columns, strict=True):
+        if not isinstance(column, FactorColumn):
+            found.append(name)
+            continue
+        for level in column.levels[column.drop_first :]:
+            text = str(level)
+            if level is None:
+                text = "nan"
+            elif column.pooled and level == INFREQUENT:
+                text = "infrequent_sklearn"
+            found.append(f"{name}_{text}")
+    return found
 
 
 def checked_categories(entries: Any, count: int) -> list[np.ndarray]:

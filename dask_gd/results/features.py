@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Source
+from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, check_stored
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
@@ -37,8 +38,8 @@ def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, 
     return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
 
 
-def check_encoding(encoding: Encoding, fitted: Encoding) -> None:
-    """Refuse columns whose codes stand for other levels than in the fit."""
+def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)") -> None:
+    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for."""
     pairs = zip(encoding.columns, fitted.columns, strict=False)
     for own, of_fit in pairs:
         own_levels = getattr(own, "levels", None)
@@ -47,9 +48,22 @@ def check_encoding(encoding: Encoding, fitted: Encoding) -> None:
             continue
         found = described(own_levels)
         raise InvalidArgumentError(
-            f"predict(x): column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
+            f"{what}: column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
             f"{first_difference(own_levels, levels)}. Codes must be those of the fit: see run.encoding."
         )
+
+
+def codes_of_table(table: CodedTable, encoding: Encoding | None) -> Any:
+    """Return the codes of a table, whose levels must be those of the fit; its array for a fit to arrays."""
+    if encoding is None:
+        if table.is_lazy:
+            return table.to_dask_array()
+        return np.asarray(table)
+    names = [column.name for column in encoding.columns]
+    if [column.name for column in table.encoding.columns] != names:
+        raise InvalidArgumentError(f"predict(x): the columns of x are not those of the fit, {', '.join(names)}.")
+    check_encoding(table.encoding, encoding)
+    return table.codes
 
 
 def described(levels: tuple | None) -> str:
@@ -65,6 +79,16 @@ def first_difference(levels: tuple | None, fitted: tuple | None) -> str:
         if level != of_fit:
             return f", and code {code} is {level!r} where it was {of_fit!r}"
     return ""
+
+
+def refuse_codes(encoding: Encoding | None) -> None:
+    """Refuse an array in the place of columns of levels: nobody knows what its numbers stand for."""
+    if encoding is not None and encoding.has_factors:
+        name = next(column.name for column in encoding.columns if isinstance(column, FactorColumn))
+        raise InvalidArgumentError(
+            f"predict(x): the fit had columns of levels, such as {name!r}, and an array does not tell which level a "
+            "number is. Give a data frame, or a source from dask_gd.open."
+        )
 
 
 def features_of_array(x: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,22 +9,27 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..errors import InvalidArgumentError, NotFittedError
+from ..errors import InvalidArgumentError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
+from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
-from ..store.content import HISTORY, check_content
-from ..store.store import Checkpoint, Store
+from ..sources.frame_source import coded_for_prediction
+from ..sources.frames import column_named, frame_of, with_columns_of_fit
+from ..store.content import HISTORY
+from ..store.store import Checkpoint
 from .features import (
     check_features,
+    codes_of_table,
     features_of_array,
     features_of_source,
     linear_of_codes,
     offset_array,
     prediction_dtype,
+    refuse_codes,
 )
 
 
@@ -59,11 +63,14 @@ class FitResult:
         Whether there is an intercept, and a penalty.
     dropped : int
         Rows left out by ``nan="drop"`` of those last read, which unless the fit was cut short are all.
+    dropped_levels : array (levels, 2)
+        The levels of factors that were left out with their rows, as no rows determine their coefficients, which are
+        NaN: the column of each, and its code. See `docs/levels.md`.
     sample_dims : tuple of str, or None
         The dimensions whose points were the rows, of a Dataset.
     roles : dict
         The columns beside the features, by argument of `fit` ("target", "sample_weight", "offset"): the names of the
-        variables for a Dataset, else True.
+        variables for a Dataset, of the columns for a data frame, else True.
     encoding : Encoding or None
         The columns of numbers and codes that the features stand for, with the levels of each; None where the features
         are columns themselves.
@@ -87,6 +94,7 @@ class FitResult:
     encoding: Encoding | None = field(default=None, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
+    dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -110,26 +118,30 @@ class FitResult:
 
         Parameters
         ----------
-        x : array (n, p), Dataset or Source
+        x : array (n, p), data frame, Dataset or Source
             NumPy, Dask, Zarr or a 2-D DataArray whose second dimension holds the features; sparse rows of SciPy, of a
-            Zarr group, or Dask's blocks of them; or a Dataset that has the features as variables or coordinates.
+            Zarr group, or Dask's blocks of them; a data frame that has the features among its columns, in any order; or
+            a Dataset that has them as variables or coordinates.
         offset : array (n,), optional
-            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray. A Source has its
-            own.
+            Added to the predictions ``x w + b``; of a Dataset the name of a variable, or a DataArray; of a data frame
+            the name of a column, or an array. A Source has its own.
 
         Returns
         -------
         array (n,) or (n, k), float32 for features of float32 or float16, else float64
-            NumPy for NumPy and SciPy. Dask, not yet computed, for Dask, Zarr and Source. A DataArray with the
-            coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray over the sample
-            dimensions, and any other dimensions that its variables have, with its coordinates; not yet computed, in
-            their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units`` are the
-            target's.
+            NumPy for NumPy, SciPy and data frames in memory. Dask, not yet computed, for Dask, Zarr and Source. A
+            DataArray with the coordinates of the rows for a DataArray. For a Dataset (or a Source of one) a DataArray
+            over the sample dimensions, and any other dimensions that its variables have, with its coordinates; not yet
+            computed, in their chunks, if one of them is not in memory. ``long_name``, ``standard_name`` and ``units``
+            are the target's.
 
         Raises
         ------
         InvalidArgumentError
-            If the width or the feature names are not those of the fit, or a Dataset lacks some.
+            If the width or the feature names are not those of the fit, or a Dataset or a data frame lacks some.
+        DataError
+            Naming the column, the row and the level where a level is none of the fit's, see `Categories`; of a lazy
+            data frame where the prediction is computed.
 
         Examples
         --------
@@ -141,6 +153,14 @@ class FitResult:
         # A model is no pointwise loss: it has no linear prediction.
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        # A data frame is read by the names of its columns, and its levels become codes.
+        frame = frame_of(x)
+        if frame is not None:
+            offset = column_named(frame, offset, "offset")
+            if self.encoding is not None:
+                array, encoding = coded_for_prediction(frame, self.encoding)
+                return replace(self, encoding=encoding).predict(CodedTable(array, encoding, array.dtype), offset)
+            x = with_columns_of_fit(frame, self.column_names)
         # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
             return self._predict_with_offset(x, offset)
@@ -153,7 +173,11 @@ class FitResult:
         # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
             array, names = features_of_source(x, self.encoding)
+        elif isinstance(x, CodedTable):
+            names = None
+            array = features_of_array(codes_of_table(x, self.encoding))
         else:
+            refuse_codes(self.encoding)
             names = feature_names_of(x)
             array = features_of_array(x)
         self._check_features(array, names)
@@ -263,15 +287,19 @@ class FitResult:
 
     def _check_features(self, x: Any, names: tuple | None) -> None:
         """Refuse features whose number or names are not those of the fit."""
-        fitted = None
+        width = self.weights.shape[0]
         if self.encoding is not None:
-            fitted = tuple(column.name for column in self.encoding.columns)
-            width = len(fitted)
-        else:
-            width = self.weights.shape[0]
-            if "feature" in self.weights.coords:
-                fitted = tuple(self.weights.coords["feature"].values.tolist())
-        check_features(x, width, names, fitted)
+            width = len(self.encoding.columns)
+        check_features(x, width, names, self.column_names)
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The names of the columns that the features stand for, or None where they have no names."""
+        if self.encoding is not None:
+            return tuple(column.name for column in self.encoding.columns)
+        if "feature" in self.weights.coords:
+            return tuple(self.weights.coords["feature"].values.tolist())
+        return None
 
 
 def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
@@ -297,6 +325,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     dropped = 0
     if "dropped" in arrays:
         dropped = int(arrays["dropped"][1])
+    dropped_levels = np.zeros((0, 2), int)
+    if "dropped_levels" in arrays:
+        dropped_levels = arrays["dropped_levels"][1]
     sample_dims = run.get("sample_dims")
     if sample_dims is not None:
         sample_dims = tuple(sample_dims)
@@ -321,56 +352,5 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         encoding=encoding,
         roles=run.get("roles", {}),
         smoothing=smoothing,
+        dropped_levels=dropped_levels,
     )
-
-
-def latest_of_fit(store: Store) -> Checkpoint:
-    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search."""
-    checkpoint = store.latest(check_content)
-    path = store.path
-    if checkpoint is None:
-        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
-    if "trials" in checkpoint.attributes["dask_gd"]:
-        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
-    return checkpoint
-
-
-def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
-    """Load a stored run as the result of its newest readable iteration.
-
-    Parameters
-    ----------
-    path : path or Store
-        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
-    loss : Loss or pair of functions, optional
-        Only for a run with a loss of your own, which is not stored.
-
-    Raises
-    ------
-    NotFittedError
-        If there is no iteration at ``path``.
-    InvalidArgumentError
-        If the run's loss is none of dask_gd's, and ``loss`` is None.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp()
-    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]), store=path)
-    >>> dask_gd.load(path).weights.identical(run.weights)
-    True
-    """
-    if isinstance(path, Store):
-        store = path
-    else:
-        store = Store(path)
-    # A loss of the user's own is not stored.
-    checkpoint = latest_of_fit(store)
-    stored = checkpoint.attributes["dask_gd"]["loss"]
-    if loss is None and loss_of(stored) is None:
-        raise InvalidArgumentError(
-            f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
-        )
-    if loss is None:
-        return result_of(checkpoint)
-    return result_of(checkpoint, as_loss(loss))

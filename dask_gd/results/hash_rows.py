@@ -19,7 +19,8 @@ from ..sources.coercion import is_lazy_frame, numbers
 from ..sources.gate import is_convertible, is_sparse
 from ..sources.lazy import opened
 from ..sources.pandas_values import has_columns, is_pandas
-from .hashing import Hashing, Place, check_categories, is_text_hasher, list_of
+from .hashers import is_text_hasher
+from .hashing import Hashing, Place, check_categories, list_of
 from .prediction import URL
 from .text_files import Piece, lines_of, pieces_of
 

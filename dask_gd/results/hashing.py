@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..sources.kinds import is_missing
+from .hashers import check_hasher, hasher_from, is_text_hasher, settings_of
 
 #: Columns of the matrix at most: their numbers are int32.
 MOST_FEATURES = int(np.iinfo(np.int32).max)
@@ -278,83 +279,16 @@ def _counted(hashing: Hashing) -> Hashing:
 
 def hashing_from(settings: Mapping[str, Any], missing: str | None, name: str) -> Hashing:
     """Return the hashing that has been stored as its settings; ``name`` says where, for messages."""
-    from sklearn.feature_extraction import FeatureHasher
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    kinds = {kind.__name__: kind for kind in (FeatureHasher, HashingVectorizer)}
     groups = []
     try:
         for described in settings["groups"]:
-            parameters = dict(described["hasher"])
-            kind = kinds[parameters.pop("kind")]
-            parameters["dtype"] = np.dtype(parameters["dtype"]).type
-            if "ngram_range" in parameters:
-                parameters["ngram_range"] = tuple(parameters["ngram_range"])
             entries = described["columns"]
             if entries is not None:
                 entries = tuple(tuple(entry) for entry in entries)
-            groups.append(Group(kind(**parameters), entries))
+            groups.append(Group(hasher_from(described["hasher"]), entries))
         return Hashing(tuple(groups), missing or settings["missing"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The settings of hash_features in {name} cannot be read: {error!r}.") from error
-
-
-def settings_of(hasher: Any) -> dict[str, Any]:
-    """Return the settings of a hasher, as JSON has them.
-
-    Raises
-    ------
-    InvalidArgumentError
-        For functions, which cannot be stored.
-    """
-    settings: dict[str, Any] = {"kind": type(hasher).__name__}
-    for name, value in sorted(hasher.get_params().items()):
-        if name == "dtype":
-            value = np.dtype(value).name
-        elif callable(value):
-            raise InvalidArgumentError(
-                f"hash_features: {type(hasher).__name__}({name}={value!r}): a function cannot be stored with the rows, "
-                "and rows to predict need the same. Apply it to the text first, for example by dask.bag's map."
-            )
-        elif isinstance(value, set | frozenset):
-            value = sorted(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        elif isinstance(value, np.generic):
-            value = value.item()
-        settings[name] = value
-    return settings
-
-
-def check_hasher(hasher: Any) -> None:
-    """Refuse what is no hasher of scikit-learn, and settings that cannot be stored."""
-    from sklearn.feature_extraction import FeatureHasher
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    # A subclass may do anything, and the settings would not say it.
-    if type(hasher) not in (FeatureHasher, HashingVectorizer):
-        raise InvalidTypeError(
-            f"hash_features(features=...): {hasher!r:.80} is no hasher; give a HashingVectorizer for text or a "
-            "FeatureHasher for categories, of sklearn.feature_extraction, or a dict with one for each column."
-        )
-    if is_text_hasher(hasher) and hasher.input != "content":
-        raise InvalidArgumentError(
-            f"hash_features: HashingVectorizer(input={hasher.input!r}); rows are the text itself, input='content'."
-        )
-    # scikit-learn checks settings where they are used; an error there would come from the first task.
-    nothing: Any = {}
-    if is_text_hasher(hasher):
-        nothing = ""
-    try:
-        hasher.transform([nothing])
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"hash_features: {error}") from error
-    settings_of(hasher)
-
-
-def is_text_hasher(hasher: Any) -> bool:
-    """Return whether a hasher takes text, and not tokens."""
-    return hasattr(hasher, "ngram_range")
 
 
 def check_categories(dtype: Any, name: str) -> None:

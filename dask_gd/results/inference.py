@@ -22,10 +22,12 @@ from ..kernels.likelihood import Likelihood, LikelihoodSums
 from ..kernels.shift import read_shifted, shifted
 from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
+from ..sources.frame_source import with_encoding
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
 from .fit_result import FitResult
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
+from .inference_levels import AWAY, AWAY_MESSAGE, check_observations, infer_in_parts, infers_in_parts
 from .inference_table import Inference, tabulated
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
@@ -42,9 +44,6 @@ SLIGHT = 1e-4
 #: Equal candidates of the pass, the first of which counts. Their number has a part in the order in which BLAS and the
 #: tree add up: with these, covariances keep the bits that they have always had.
 EQUAL = 3
-
-#: Distance from the optimum, in standard errors, that a test or an interval would not show.
-AWAY = 0.1
 
 
 def infer(
@@ -80,7 +79,8 @@ def infer(
     offset : array (n,), optional
         The offset of the fit, which is needed again where the fit had an offset.
     features, target, sample_dims
-        Of a Dataset; by default those of the fit, as are variables named as weights and offset.
+        Of a Dataset or a data frame; by default those of the fit, as are variables or columns named as weights and
+        offset.
     nan : {"error", "drop"}
         That of the fit.
     level : float
@@ -108,6 +108,11 @@ def infer(
     losses, else Pearson's statistic by ``n - q`` (McCullagh and Nelder, "Generalized Linear Models", 1989). This
     takes the variance's dependence on the mean, and the rows' independence, from the model: there are no robust or
     clustered standard errors.
+
+    Of rows with factors of very many levels the largest factor is eliminated from the information: the table has the
+    coefficients of all else, numbers and other factors' levels (numbers alone where these are more than 4,096), with
+    the errors that they have beside its levels; of its levels there are none. Those of the intercept, and of levels
+    that the rows do not determine, are NaN, see `docs/levels.md`.
 
     Products are taken in float64, also of float32 features, and of columns far from 0 less their means.
 
@@ -138,12 +143,16 @@ def infer(
         "target": target,
         "sample_dims": sample_dims,
     }
-    rows = with_values(as_source(x, y, **as_in_fit(run, x, arguments), nan=nan))
+    rows = with_values(as_source(x, y, **as_in_fit(run, x, y, arguments), nan=nan))
+    rows = with_encoding(rows, run.encoding)
     columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
     source: Source = InDoubles(**columns)
     if source.present is not None:
         run = with_targets(run, list(source.present.columns))
     check_data(run, source)
+    if infers_in_parts(run, source):
+        return infer_in_parts(run, source, level)
+    _check_size(run)
     # Sum over the rows at the fit's parameters.
     names = parameter_names(run, source)
     source = passes.persist(source)
@@ -152,14 +161,10 @@ def infer(
     finally:
         passes.unpersist(source)
     sums = found.at_query
-    if not sums.weight > len(names):
-        raise InvalidArgumentError(
-            f"infer: {sums.weight:g} observations (the sum of the row weights) for {len(names)} parameters; there must "
-            "be more observations than parameters. A row weight counts repetitions of its row."
-        )
+    check_observations(sums.weight, len(names))
     assert sums.curvature is not None
     if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient).all()):
-        raise InvalidArgumentError(_AWAY.format("the loss is not finite", run.reason, ""))
+        raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))
     # The dispersion of the logistic loss and of Poisson's is known, as others may be; else it is estimated.
     df = sums.weight - len(names)
     if likelihood_of(run.loss) == "known dispersion":
@@ -175,7 +180,7 @@ def infer(
         i, output = np.argwhere(is_away)[0]
         distance = abs(step[i, output] / error[i, output])
         finding = f"a step to it moves the coefficient of {names[i]} by {distance:.2g} standard errors"
-        raise InvalidArgumentError(_AWAY.format(finding, run.reason, differing_roles(run, source)))
+        raise InvalidArgumentError(AWAY_MESSAGE.format(finding, run.reason, differing_roles(run, source)))
     return tabulated(
         run,
         names,
@@ -244,13 +249,6 @@ def _unshifted(covariance: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
     return np.einsum("ai,ijk,bj->abk", back, covariance, back)
 
 
-_AWAY = (
-    "infer: the coefficients are not at the optimum of these rows: {}. The fit ended with the reason {!r}. Give the "
-    "rows, row weights and offset of the fit; if they are, fit again with a smaller tol or a larger max_iter, or "
-    "float32 features in float64.{}"
-)
-
-
 class InDoubles(Source):
     """A source whose products are taken in float64: the inverse of float32 sums has too few digits."""
 
@@ -302,7 +300,7 @@ def _refuse_undetermined(names: list[str], is_undetermined: np.ndarray) -> None:
 
 
 def _check_run(run: FitResult, level: float) -> None:
-    """Refuse a fit without standard errors, a level that is no probability, and covariances that are too large."""
+    """Refuse a fit without standard errors, and a level that is no probability."""
     # Only the coefficients of greatest likelihood have these standard errors.
     if not isinstance(run, FitResult):
         raise InvalidTypeError(f"infer(run, x, y): run is a {type(run).__name__}; give the FitResult of dask_gd.fit.")
@@ -318,7 +316,10 @@ def _check_run(run: FitResult, level: float) -> None:
         )
     if not 0 < level < 1:
         raise InvalidArgumentError(f"infer(level={level!r}): a number between 0 and 1, such as 0.95.")
-    # Each partition has sums as large as all covariances.
+
+
+def _check_size(run: FitResult) -> None:
+    """Refuse covariances that are too large: each partition has sums of their size."""
     q = len(run.weights) + run.fit_intercept
     k = run.weights.sizes.get("output", 1)
     if q * q * k > LARGEST:

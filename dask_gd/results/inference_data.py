@@ -12,6 +12,7 @@ import xarray as xr
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..names import default_name
 from ..sources import Source
+from ..sources.frames import frame_of
 from .fit_result import FitResult
 from .inference_table import INTERCEPT
 
@@ -27,8 +28,8 @@ def refuse_unknown(name: str, known: list[str]) -> None:
     raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
 
 
-def as_in_fit(run: FitResult, x: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `as_source`, with the names that the fit had where a Dataset comes without.
+def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `as_source`, with the names that the fit had where a Dataset or a frame comes without.
 
     Raises
     ------
@@ -36,15 +37,23 @@ def as_in_fit(run: FitResult, x: Any, arguments: dict[str, Any]) -> dict[str, An
         Where the fit had an offset, and there is none.
     """
     arguments = dict(arguments)
-    # A Dataset is taken by the names of the fit.
+    in_fit: dict[str, Any] = {}
     if isinstance(x, xr.Dataset):
-        features = None
+        in_fit = {**run.roles, "features": None, "sample_dims": run.sample_dims}
         if "feature" in run.weights.coords:
-            features = run.weights.coords["feature"].values.tolist()
-        in_fit = {**run.roles, "features": features, "sample_dims": run.sample_dims}
-        for name, value in in_fit.items():
-            if arguments.get(name) is None and value is not True:
-                arguments[name] = value
+            in_fit["features"] = run.weights.coords["feature"].values.tolist()
+    elif frame_of(x) is not None:
+        in_fit = dict(run.roles)
+        # The target may be beside the frame, which then may have all columns of the fit's frame or the features only.
+        if y is not None:
+            in_fit.pop("target", None)
+        if run.column_names is not None and (run.encoding is not None or "target" in in_fit):
+            in_fit["features"] = list(run.column_names)
+        if run.encoding is not None:
+            arguments["encoding"] = run.encoding
+    for name, value in in_fit.items():
+        if arguments.get(name) is None and value is not True:
+            arguments[name] = value
     # Coefficients without the offset would be others.
     source_has_offset = isinstance(x, Source) and x.offset is not None
     if "offset" in run.roles and arguments["offset"] is None and not source_has_offset:

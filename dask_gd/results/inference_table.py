@@ -103,16 +103,19 @@ def tabulated(
     n: float,
     df: float,
     level: float,
+    coefficient: np.ndarray | None = None,
 ) -> Inference:
     """Return coefficients and covariances by name, with tests and intervals.
 
     ``totals`` are the dispersion, the deviance and Pearson's statistic of each output, n the sum of the row weights.
+    The coefficients (q, k) are by default the first of the fit.
     """
     # Not imported at the top: that takes half a second, and a fit has no need of it.
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     # The statistic, its p-value, and the half width of the interval in standard errors.
-    coefficient = run.parameters[: len(names)]
+    if coefficient is None:
+        coefficient = run.parameters[: len(names)]
     error = np.sqrt(np.einsum("qqk->qk", covariance))
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = coefficient / error

@@ -138,7 +138,7 @@ def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtyp
     ------
     DataError
     """
-    # An extra of the package, which only this function and estimators need.
+    # Of all the package the estimators and this alone need scikit-learn.
     from sklearn.datasets import load_svmlight_file
 
     lines = bytes_of(piece)

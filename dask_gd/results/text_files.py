@@ -20,7 +20,7 @@ class Piece(NamedTuple):
     stop: int
 
     def __str__(self) -> str:
-        return f"{self.file}, the lines that begin between the bytes {self.start} and {self.stop}"
+        return f"{self.file}, in the lines that begin between the bytes {self.start} and {self.stop}"
 
 
 def pieces_of(path: str | os.PathLike, caller: str) -> list[Piece]:

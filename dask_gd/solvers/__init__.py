@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from ..errors import InvalidArgumentError
 from ..kernels.base import GRAM_LIMIT
+from ..kernels.block import RowFormat
+from ..kernels.curvature_parts import MOST_FACTORS, MOST_NUMBERS, has_parts
 from ..model.losses import Loss, Model, classes_of
 from ..model.penalties import Penalty, capabilities, has_own_part
 from ..validate import choose
@@ -16,6 +18,7 @@ from .lbfgs import LBFGS
 from .line_search import STALLED
 from .local import ADMM, LocalSGD
 from .newton.newton import Newton
+from .newton.schur import NewtonSchur
 
 SOLVERS = {
     "gradient_descent": GradientDescent,
@@ -27,6 +30,7 @@ SOLVERS = {
     "admm": ADMM,
     "lbfgs": LBFGS,
     "newton": Newton,
+    "newton_schur": NewtonSchur,
 }
 
 #: Width up to which Newton's few passes repay a curvature whose cost grows with the square of the width.
@@ -44,13 +48,16 @@ def as_solver(
     loss: Loss,
     penalty: Penalty,
     q: int,
+    row_format: RowFormat | None = None,
+    outputs: int = 1,
 ) -> Solver:
-    """Return a solver, from its name or itself, that serves the loss and the penalty.
+    """Return a solver, from its name or itself, that serves the loss, the penalty and the rows.
 
     "auto" chooses by these and the width q. A smooth objective is solved by Newton while its (q, q) curvature is cheap.
     For a quadratic loss, whose curvature is computed once, that is up to `GRAM_LIMIT`; with a nonsmooth penalty, where
-    L-BFGS takes many steps, up to `WIDEST_NONSMOOTH`. Wider data is solved by L-BFGS. All classes' weights share one
-    curvature.
+    L-BFGS takes many steps, up to `WIDEST_NONSMOOTH`. Wider data is solved by Newton with the largest factor
+    eliminated, where the rows have factors, else by L-BFGS. All classes' weights share one curvature. Without a row
+    format the rows have no factors.
     """
     there = capabilities(penalty)
     # A penalty with corners is for weights of features; what the parameters of a model are is not known.
@@ -60,17 +67,23 @@ def as_solver(
     # A name becomes a solver with its defaults; anything else that is no solver is refused with the names.
     if isinstance(solver, str):
         auto = _automatic(loss, there, q)
+        if auto is LBFGS and _refusal_of_schur(loss, there, row_format, outputs) is None:
+            auto = NewtonSchur
         solver = choose("solver", solver, {**SOLVERS, "auto": auto})()
     elif isinstance(solver, type) or not isinstance(solver, Solver):
         choose("solver", repr(solver), {**SOLVERS, "auto": None})
     assert isinstance(solver, Solver)
 
     # A pair that does not fit is refused before any row is read.
-    if not _has_curvature(loss) and isinstance(solver, Newton | ADMM):
+    if not _has_curvature(loss) and isinstance(solver, Newton | NewtonSchur | ADMM):
         raise InvalidArgumentError(
             f"solver={solver!r} needs a curvature, of which {loss!r} has none; choose lbfgs or auto."
         )
     _check_needs(solver, there, penalty)
+    if isinstance(solver, NewtonSchur) and row_format is not None:
+        refusal = _refusal_of_schur(loss, there, row_format, outputs)
+        if refusal is not None:
+            raise InvalidArgumentError(f"solver={solver!r} {refusal}; choose auto, newton or lbfgs.")
     if loss.curvature_bound is None:
         _check_unbounded(solver, loss, there)
     return solver
@@ -79,6 +92,27 @@ def as_solver(
 def _has_curvature(loss: Loss) -> bool:
     """Return whether second derivatives are known: a model is no pointwise loss, and gives its gradient only."""
     return not isinstance(loss, Model)
+
+
+def _refusal_of_schur(
+    loss: Loss,
+    there: frozenset[str],
+    row_format: RowFormat | None,
+    outputs: int,
+) -> str | None:
+    """Return why `NewtonSchur` does not serve a loss, a penalty or rows, in words; None where it does."""
+    if not has_parts(row_format):
+        return (
+            f"eliminates the largest of 1 to {MOST_FACTORS} factors, beside at most {MOST_NUMBERS} columns of numbers; "
+            "these rows have others"
+        )
+    if not _has_curvature(loss) or classes_of(loss) or not loss.smooth:
+        return f"needs a loss of one prediction with a continuous curvature, which {loss!r} is not"
+    if outputs > 1 and not loss.quadratic:
+        return f"takes a single output for {loss!r}, and there are {outputs}"
+    if NewtonSchur.needs not in there:
+        return "takes penalties without corners"
+    return None
 
 
 def _automatic(loss: Loss, there: frozenset[str], q: int) -> type[Solver]:
@@ -144,7 +178,7 @@ def reliefs(
     ``size`` is the number of parameters. A solver that knows the whole curvature and a solver that remembers a few
     steps need not stall at the same point.
     """
-    if isinstance(solver, Newton):
+    if isinstance(solver, Newton | NewtonSchur):
         if LBFGS.needs in capabilities(penalty):
             return (LBFGS(),)
         return ()
@@ -165,6 +199,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Newton",
+    "NewtonSchur",
     "Solver",
     "as_solver",
     "reliefs",

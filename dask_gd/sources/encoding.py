@@ -15,14 +15,24 @@ from ..kernels.factors import Factor
 Level = str | int | float | bool | None
 
 
+#: The names of rare levels together, and of missing values, where they are levels.
+INFREQUENT = "infrequent"
+MISSING = "missing"
+
+
 @dataclass(frozen=True)
 class FactorColumn:
     """A column of codes: its name, and the level that each code from 0 on stands for."""
 
     name: str
+    #: None is a missing value that counts as a level.
     levels: tuple[Level, ...]
     #: The first level has no feature: it is the reference that the others are compared with.
     drop_first: bool = False
+    #: Rare levels that share a code, that of the last level, `INFREQUENT`.
+    pooled: tuple[Level, ...] = ()
+    #: The treatment of a level that is none of these, see `categories.Categories`.
+    unknown: str = "error"
 
     @property
     def factor(self) -> Factor:
@@ -32,7 +42,7 @@ class FactorColumn:
     @property
     def feature_names(self) -> list[str]:
         """The names of the features, such as ``origin=ATL``."""
-        return [f"{self.name}={level}" for level in self.levels[self.drop_first :]]
+        return [f"{self.name}={level_name(level)}" for level in self.levels[self.drop_first :]]
 
 
 @dataclass(frozen=True)
@@ -73,11 +83,24 @@ class Encoding:
         """Return the encoding as JSON holds it; `encoding_of` reads it back."""
         found: list[dict[str, Any]] = []
         for column in self.columns:
-            if isinstance(column, FactorColumn):
-                found.append({"name": column.name, "levels": list(column.levels), "drop_first": column.drop_first})
-            else:
+            if not isinstance(column, FactorColumn):
                 found.append({"name": column.name})
+                continue
+            described = {"name": column.name, "levels": list(column.levels), "drop_first": column.drop_first}
+            # What only factors of data frames have.
+            if column.pooled:
+                described["pooled"] = list(column.pooled)
+            if column.unknown != "error":
+                described["unknown"] = column.unknown
+            found.append(described)
         return found
+
+
+def level_name(level: Level) -> str:
+    """Return the name of a level, as features have it."""
+    if level is None:
+        return MISSING
+    return str(level)
 
 
 def encoding_of(attributes: Sequence[dict[str, Any]]) -> Encoding:
@@ -92,7 +115,15 @@ def encoding_of(attributes: Sequence[dict[str, Any]]) -> Encoding:
     try:
         for column in attributes:
             if "levels" in column:
-                columns.append(FactorColumn(column["name"], tuple(column["levels"]), bool(column["drop_first"])))
+                columns.append(
+                    FactorColumn(
+                        column["name"],
+                        levels=tuple(column["levels"]),
+                        drop_first=bool(column["drop_first"]),
+                        pooled=tuple(column.get("pooled", ())),
+                        unknown=str(column.get("unknown", "error")),
+                    )
+                )
             else:
                 columns.append(NumberColumn(column["name"]))
     except (KeyError, TypeError) as error:

@@ -16,6 +16,8 @@ FLOAT = np.dtype(np.float64)
 OBJECT = np.dtype(object)
 #: NumPy's kinds of real numbers.
 NUMBERS = "fiub"
+#: Integers up to this size are floats.
+LARGEST_INTEGER = 2.0**53
 #: Columns that a message names at most.
 NAMED = 5
 #: The only category of a column of Dask's whose categories are not known yet.
@@ -157,12 +159,12 @@ def remedy(dtype: Any, role: str = "", this: str = "column") -> str:
         return f"Divide by a unit first: {this} / np.timedelta64(1, 'D')."
     if kind == "c":
         return "Give real and imaginary parts as columns of their own."
-    if role == "y":
+    if role in ("y", "target"):
         return "Labels of classes are for the classifiers of dask_gd.estimators; dask_gd.fit takes the classes' codes."
     return (
-        f"Encode categories as numbers first: {this}.astype('category').cat.codes are codes (-1 where missing), of "
-        "which dask_gd.preprocessing.OneHotEncoder makes indicators. Text of numbers becomes numbers with "
-        "astype(float); Dask makes text of objects unless its setting dataframe.convert-string is False."
+        "Fits take strings and categories as levels in the columns of a data frame. Encode them as numbers elsewhere, "
+        "by OneHotEncoder, OrdinalEncoder or TargetEncoder of dask_gd.preprocessing. Text of numbers becomes numbers "
+        f"with {this}.astype(float); Dask makes text of objects unless its setting dataframe.convert-string is False."
     )
 
 

@@ -12,6 +12,7 @@ import zarr
 
 from ..cluster import compute
 from ..errors import InvalidTypeError
+from .coded_table import CodedTable
 from .coercion import is_lazy_frame, labels, numbers
 from .columns import check_stored, dimension_names, feature_names_of
 from .dataset_column import decoded
@@ -48,7 +49,12 @@ def is_lazy(*arrays: Any) -> bool:
             raise InvalidTypeError(
                 f"A lazy {type(a).__name__} was given; give arrays, such as frame.to_dask_array(lengths=True)."
             )
-    return any(isinstance(a, LAZY) or is_lazy_frame(a) or is_sparse_group(a) for a in arrays)
+    return any(isinstance(a, LAZY) or is_lazy_frame(a) or is_sparse_group(a) or _has_lazy_codes(a) for a in arrays)
+
+
+def _has_lazy_codes(a: Any) -> bool:
+    """Return whether this is a table of codes that are not computed yet."""
+    return isinstance(a, CodedTable) and a.is_lazy
 
 
 def opened(a: Any, role: str = "rows") -> Any:

@@ -12,9 +12,13 @@ import xarray as xr
 import zarr
 
 from ..errors import InvalidArgumentError
+from .coded_table import CodedTable
 from .column import Column
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
+from .encoding import Encoding
+from .frame_source import coded_source, frame_source
+from .frames import frame_of, frame_of_parquet, may_have_factors
 from .metadata import named_array, understood
 from .side_by_side_column import SideBySideColumn, side_by_side
 from .source import Source
@@ -24,7 +28,7 @@ from .table_column import TableColumn
 
 
 def open(
-    path: str | os.PathLike | zarr.Group | xr.Dataset,
+    path: Any,
     *,
     x: str | Sequence[str] | None = None,
     y: str | None = None,
@@ -35,13 +39,16 @@ def open(
     offset: Any = None,
     rows: slice = slice(None),
     missing: str = "error",
-    drop: str | None = None,
+    drop: str | None = "auto",
+    categorical: Any = None,
 ) -> Source:
-    """Open the arrays of a Zarr group, or the variables of an xarray Dataset, as a source of rows.
+    """Open the arrays of a Zarr group, the variables of an xarray Dataset, or the columns of a table as a source.
 
     Parameters
     ----------
-    path : path, URL, zarr.Group or xarray.Dataset
+    path : path, URL, zarr.Group, xarray.Dataset or data frame
+        The path of a Zarr group, or of Parquet: a file or a pattern of files that end in ``.parquet`` or ``.pq``, or a
+        directory of such files. Parquet is read by Dask, a part at a time.
     x : str or list of str
         The name of an array of features (n, p) in the group, or of a group of sparse rows as anndata writes them, see
         `write_sparse`; or names of columns of numbers and codes of levels, and of sparse rows, in the order of the
@@ -50,16 +57,18 @@ def open(
     y, sample_weight, offset : str
         Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,). Rows to predict need no
         targets.
-    features, target, sample_dims, sample_weight, offset
-        Of a Dataset, see `fit`. The arguments below are for groups; of a Dataset select with its own ``isel``.
+    features, target, sample_dims, sample_weight, offset, categorical
+        Of a Dataset or a table, see `fit`. The arguments below are for groups; of a Dataset select with its own
+        ``isel``.
     rows : slice
         Consecutive rows to use, such as ``slice(0, 240_000)`` for training and the rest for testing.
     missing : {"error", "fill"}
         What to do about a chunk that is not in the store: refuse, or take it as the array's fill value, which is right
         where the writer dropped chunks that hold nothing else.
-    drop : {None, "first"}
-        Whether the first level of each column of codes has a feature, or is the reference that the others are compared
-        with. Without a penalty, an intercept and the features of all levels are not determined.
+    drop : {"auto", "first", None}
+        Whether the first level of each column of codes has a feature (None), or is the reference that the others are
+        compared with ("first"). Without a penalty, an intercept and the features of all levels are not determined:
+        "auto" then has references, as `Categories` has for data frames.
 
     Returns
     -------
@@ -81,22 +90,32 @@ def open(
     >>> source.shape[0], source.dtype
     (240000, dtype('float32'))
     """
-    # A Dataset's variables are named by other arguments than a group's arrays.
-    if isinstance(path, xr.Dataset):
-        if (x, y, rows, missing, drop) != (None, None, slice(None), "error", None):
+    # Variables and columns are named by other arguments than a group's arrays.
+    frame = frame_of_parquet(path)
+    if frame is None:
+        frame = frame_of(path)
+    if frame is not None or isinstance(path, xr.Dataset):
+        if (x, y, rows, missing, drop) != (None, None, slice(None), "error", "auto"):
             raise InvalidArgumentError(
-                "x, y, rows, missing and drop are for Zarr groups; of a Dataset give features, target and sample_dims, "
-                "and select with dataset.isel(...)."
+                "x, y, rows, missing and drop are for Zarr groups; of a Dataset or a table give features and target, "
+                "and select rows beforehand, such as with dataset.isel(...). The reference levels of a table are "
+                "Categories(drop=...)."
             )
-        return dataset_source(
-            path,
+        data = path
+        if frame is not None:
+            data = frame
+        return as_source(
+            data,
             features=features,
             target=target,
             sample_dims=sample_dims,
             sample_weight=sample_weight,
             offset=offset,
+            categorical=categorical,
         )
-    _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
+    _only_beside_columns(path, features=features, target=target)
+    _only_beside_dataset(sample_dims=sample_dims)
+    _only_beside_frame(categorical)
     if x is None:
         raise InvalidArgumentError("open(group, ...) needs the names of its arrays: x='...', y='...'.")
     # A store that answers in its own words is explained.
@@ -121,6 +140,9 @@ def open(
 
 def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
     """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
+    # A list of a single name is that name.
+    if not isinstance(x, str) and len(x) == 1:
+        return _stored_features(group, x[0], path, drop, missing)
     if isinstance(x, str):
         with understood(f"array {x!r} in {path}", OSError):
             member = group.get(x)
@@ -153,13 +175,19 @@ def as_source(
     offset: Any = None,
     nan: str = "error",
     fold: Any = None,
+    categorical: Any = None,
+    encoding: Encoding | None = None,
 ) -> Source:
-    """Return a source of whatever `fit` accepts, see `fit`. ``fold`` is for a Dataset, as ``sample_weight`` is."""
+    """Return a source of whatever `fit` accepts, see `fit`.
+
+    ``fold`` is for a Dataset, as ``sample_weight`` is; an ``encoding`` for a frame, that of an earlier fit.
+    """
     if nan not in ("error", "drop"):
         raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
     if isinstance(x, xr.Dataset):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
+        _only_beside_frame(categorical)
         source = dataset_source(
             x,
             features=features,
@@ -170,8 +198,9 @@ def as_source(
             fold=fold,
         )
     else:
-        _only_beside_dataset(features=features, target=target, sample_dims=sample_dims)
-        source = _of_arrays(x, y, sample_weight, offset)
+        _only_beside_dataset(sample_dims=sample_dims)
+        named = {"features": features, "target": target, "categorical": categorical, "encoding": encoding}
+        source = _of_rows(x, y, sample_weight, offset, named)
         # Tasks get their columns only if the workers can be sent the stores.
         for column in source.columns:
             column.check_sendable()
@@ -212,11 +241,40 @@ def dataset_source(
     )
 
 
+def _of_rows(x: Any, y: Any, sample_weight: Any, offset: Any, named: dict[str, Any]) -> Source:
+    """Return a source of columns of a data frame if any of ``named`` is given, or if it has factors; else of arrays."""
+    frame = frame_of(x)
+    is_named = any(value is not None for value in named.values())
+    if frame is not None and (is_named or may_have_factors(frame)):
+        return frame_source(frame, y, sample_weight, offset, **named)
+    _only_beside_columns(x, features=named["features"], target=named["target"])
+    _only_beside_frame(named["categorical"])
+    if isinstance(x, CodedTable):
+        return coded_source(x, y, sample_weight, offset)
+    return _of_arrays(x, y, sample_weight, offset)
+
+
 def _only_beside_dataset(**arguments: Any) -> None:
     """Refuse arguments that only a Dataset takes."""
     for name, value in arguments.items():
         if value is not None:
             raise InvalidArgumentError(f"{name}={value!r} is for an xarray.Dataset; the data is none.")
+
+
+def _only_beside_columns(x: Any, **arguments: Any) -> None:
+    """Refuse arguments that only Datasets and data frames take."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise InvalidArgumentError(
+                f"{name}={value!r} names variables of an xarray.Dataset or columns of a data frame (pandas, Dask, "
+                f"pyarrow, polars); the data is a {type(x).__name__}."
+            )
+
+
+def _only_beside_frame(categorical: Any) -> None:
+    """Refuse options for the columns of a data frame."""
+    if categorical is not None:
+        raise InvalidArgumentError(f"categorical={categorical!r:.80} is for a data frame; the data is none.")
 
 
 def _of_arrays(x: Any, y: Any, sample_weight: Any, offset: Any) -> Source:

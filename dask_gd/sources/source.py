@@ -114,6 +114,16 @@ class Source:
         return self.x.row_format(self.dtype)
 
     @property
+    def column_names(self) -> tuple | None:
+        """The names of the columns that the features stand for: those of the features unless there are levels."""
+        encoding = self.x.encoding
+        if not getattr(self.x, "has_names", True):
+            return None
+        if encoding is None:
+            return self.feature_names
+        return tuple(column.name for column in encoding.columns)
+
+    @property
     def outputs(self) -> int | None:
         if self.present is not None:
             return len(self.present.columns)

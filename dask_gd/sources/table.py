@@ -24,14 +24,14 @@ from .table_column import TableColumn, width_of
 from .zarr_column import ZarrColumn
 
 #: The ways to treat the first level of each factor.
-DROPS = (None, "first")
+DROPS = ("auto", "first", None)
 
 
 def table_of(
     group: zarr.Group,
     names: str | Sequence[str],
     path: Any,
-    drop: str | None = None,
+    drop: str | None = "auto",
     missing: str = "error",
 ) -> TableColumn | None:
     """Return the columns of these names as features; None for a single array of numbers, which has no codes.
@@ -43,7 +43,7 @@ def table_of(
         should be.
     """
     if drop not in DROPS:
-        raise InvalidArgumentError(f"drop={drop!r}: choose None or 'first'.")
+        raise InvalidArgumentError(f"drop={drop!r}: choose 'auto', 'first' or None.")
     is_single = isinstance(names, str)
     listed = [names] if isinstance(names, str) else list(names)
     if not listed or not all(isinstance(name, str) for name in listed):
@@ -65,7 +65,7 @@ def table_of(
         return None
     check_lengths(arrays, listed)
     check_names(columns)
-    return TableColumn(tuple(arrays), encoding)
+    return TableColumn(tuple(arrays), encoding, drops=drop == "auto")
 
 
 def described_columns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
@@ -31,10 +31,16 @@ class TableColumn(ArrayColumn):
     arrays_in_order: tuple[ZarrColumn, ...]
     described: Encoding
     role: str = "x"
+    #: Whether there is a reference level in each factor if there is no penalty.
+    drops: bool = False
 
     @property
     def encoding(self) -> Encoding:
         return self.described
+
+    def with_levels(self, encoding: Encoding) -> TableColumn:
+        """Return the column with the encoding of a fit, which has decided which levels have a feature."""
+        return replace(self, described=encoding, drops=False)
 
     @property
     def name(self) -> str:

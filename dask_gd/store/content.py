@@ -84,6 +84,10 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
         require(checkpoint.arrays[name][0] == ("iteration",), f"{name} has no dimension 'iteration'")
     if "dropped" in checkpoint.arrays:
         numbers(checkpoint, "dropped", ())
+    if "dropped_levels" in checkpoint.arrays:
+        levels = numbers(checkpoint, "dropped_levels")
+        are_levels = levels.ndim == 2 and levels.shape[1] == 2 and levels.dtype.kind == "i"
+        require(are_levels and bool((levels >= 0).all()), "its dropped_levels are none")
 
 
 def _check_loss(loss: Any) -> None:

@@ -1,0 +1,63 @@
+"""Load stored runs as results."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import InvalidArgumentError, NotFittedError
+from ..model.losses import Loss, as_loss, loss_of
+from ..store.content import check_content
+from ..store.store import Checkpoint, Store
+from .fit_result import FitResult, result_of
+
+
+def latest_of_fit(store: Store) -> Checkpoint:
+    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search."""
+    checkpoint = store.latest(check_content)
+    path = store.path
+    if checkpoint is None:
+        raise NotFittedError(f"{path} holds no finished iteration of a fit.")
+    if "trials" in checkpoint.attributes["dask_gd"]:
+        raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
+    return checkpoint
+
+
+def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
+    """Load a stored run as the result of its newest readable iteration.
+
+    Parameters
+    ----------
+    path : path or Store
+        A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
+    loss : Loss or pair of functions, optional
+        Only for a run with a loss of your own, which is not stored.
+
+    Raises
+    ------
+    NotFittedError
+        If there is no iteration at ``path``.
+    InvalidArgumentError
+        If the run's loss is none of dask_gd's, and ``loss`` is None.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp()
+    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]), store=path)
+    >>> dask_gd.load(path).weights.identical(run.weights)
+    True
+    """
+    if isinstance(path, Store):
+        store = path
+    else:
+        store = Store(path)
+    # A loss of the user's own is not stored.
+    checkpoint = latest_of_fit(store)
+    stored = checkpoint.attributes["dask_gd"]["loss"]
+    if loss is None and loss_of(stored) is None:
+        raise InvalidArgumentError(
+            f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
+        )
+    if loss is None:
+        return result_of(checkpoint)
+    return result_of(checkpoint, as_loss(loss))

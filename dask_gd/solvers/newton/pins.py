@@ -1,0 +1,86 @@
+"""The convention for coefficients that rows with factors leave open: which of them stay where they are.
+
+A row has a single level of each factor, so that the levels' indicators add up to the constant. Without a penalty a
+number can be added to all levels of a factor and taken from the intercept, or from another factor, and no prediction
+changes. The same holds within each connected component of two factors' levels, which are connected where a row has both
+(Abowd, Creecy and Kramarz, 2002, "Computing person and firm effects using linked longitudinal employer-employee data").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from ...kernels.curvature_parts import CurvatureParts
+from ...kernels.factors import CodedColumns
+
+
+def largest_factor(columns: CodedColumns) -> int:
+    """Return the number among the factors of that with the most features, the first of them."""
+    sizes = [columns.columns[i].features for i in columns.factors]  # type: ignore[union-attr]
+    return int(np.argmax(sizes))
+
+
+def pinned_features(parts: CurvatureParts, ridge: np.ndarray) -> np.ndarray:
+    """Return which features stay where they are, (q,) bool, for the curvature of a penalty (q,).
+
+    The intercept stays, where a factor without a penalty has all of its levels as features. Of each other factor the
+    first level in each connected component with the largest factor stays.
+    """
+    columns = parts.columns
+    p = columns.features
+    starts = columns.starts
+    is_pinned = np.zeros(len(ridge), bool)
+    largest = largest_factor(columns)
+    is_open = []
+    for i in columns.factors:
+        is_open.append(not ridge[starts[i] : starts[i + 1]].any())
+        factor = columns.columns[i]
+        assert factor is not None
+        is_pinned[p:] |= is_open[-1] and not factor.drop_first
+    if not is_open[largest]:
+        return is_pinned
+
+    pairs = [(i, j) for j in range(len(is_open)) for i in range(j)]
+    for pair, table in zip(pairs, parts.tables, strict=True):
+        if largest not in pair:
+            continue
+        (other,) = set(pair) - {largest}
+        if is_open[other]:
+            if other < largest:
+                table = table.T.tocsr()
+            i = columns.factors[other]
+            drop_first = [columns.columns[columns.factors[f]].drop_first for f in (largest, other)]  # type: ignore[union-attr]
+            staying = first_of_components(table, *drop_first)
+            is_pinned[starts[i] + staying - drop_first[1]] = True
+    return is_pinned
+
+
+def components(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the connected component of each row and of each column of a table of pairs that occur."""
+    rows, columns = table.shape
+    # The graph's nodes are the rows and then the columns.
+    indptr = np.concatenate([table.indptr, np.full(columns, table.indptr[-1])])
+    graph = csr_array((table.data, table.indices + rows, indptr), shape=(rows + columns, rows + columns))
+    _, labels = connected_components(graph, directed=False)
+    return labels[:rows], labels[rows:]
+
+
+def first_of_components(table: csr_array, largest_drops: bool, other_drops: bool) -> np.ndarray:
+    """Return the columns that are the first of their component; none of a component that has a level without feature.
+
+    Columns that do not occur are left out.
+    """
+    of_rows, of_columns = components(table)
+    occurs = np.zeros(len(of_columns), bool)
+    occurs[table.indices] = True
+    present = np.flatnonzero(occurs)
+    labels, first = np.unique(of_columns[present], return_index=True)
+    # The level without a feature is the reference of its component.
+    grounded = []
+    if largest_drops:
+        grounded.append(of_rows[0])
+    if other_drops:
+        grounded.append(of_columns[0])
+    return present[first[~np.isin(labels, grounded)]]

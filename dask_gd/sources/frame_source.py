@@ -1,0 +1,302 @@
+"""Sources of data frames: features, targets, weights and offsets are columns, and columns of strings are factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..errors import InvalidArgumentError
+from .categories import as_categories
+from .census import encoding_of_frame, listed, taken
+from .coded_table import CodedTable
+from .coding import FrameCoder, lenient, number_values
+from .coercion import is_lazy_frame, numbers
+from .column import Column
+from .columns import as_rows, check_shapes
+from .dask_column import DaskColumn
+from .encoding import Encoding, NumberColumn
+from .frame_column import FrameColumn, encoding_in_fit
+from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
+from .pandas_values import common_dtype
+from .source import Source
+from .table_column import TableColumn
+
+
+def check_columns(encoding: Encoding, labels: list[Any]) -> None:
+    """Refuse other features than those of the fit whose encoding it is."""
+    fitted = [column.name for column in encoding.columns]
+    if fitted != [str(label) for label in labels]:
+        raise InvalidArgumentError(f"features: these are {listed(labels)}; the fit had {listed(fitted)}.")
+
+
+def frame_source(
+    frame: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    offset: Any = None,
+    *,
+    features: Any = None,
+    target: Any = None,
+    categorical: Any = None,
+    encoding: Encoding | None = None,
+) -> Source:
+    """Return a source of columns of a frame; see `fit`. An ``encoding`` is that of an earlier fit.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A column that is not there, a target that is missing or given twice.
+    InvalidTypeError, DataError
+        Naming a column that holds neither numbers nor levels.
+    """
+    options = as_categories(categorical)
+    roles = _roles(frame, y, target, sample_weight, offset)
+    if encoding is not None and features is None:
+        features = [column.name for column in encoding.columns]
+    labels = _features(frame, features, roles)
+    if encoding is not None:
+        check_columns(encoding, labels)
+    rows: tuple[int, ...] = ()
+    drops = False
+    if encoding is None:
+        encoding, rows = encoding_of_frame(frame, labels, options)
+        drops = encoding is not None and options.drop == "auto"
+    elif is_lazy_frame(frame):
+        rows = taken(frame, []).rows
+
+    # The columns of the frame, and those that were given beside it.
+    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
+    has_names = all(isinstance(label, str | Interaction) for label in labels)
+    columns["x"] = replace(columns["x"], levels=encoding, drops=drops, has_names=has_names)  # type: ignore[type-var]
+    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+    for role, (argument, values) in beside.items():
+        if role not in roles and values is not None:
+            columns[role] = as_rows(values, argument)
+    columns = {role: columns[role] for role in ("x", "y", "weight", "offset") if role in columns}
+    check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
+    bounds = columns["x"].partition_bounds(0, columns["x"].shape[0])
+    names = tuple(map(str, labels))
+    if encoding is not None:
+        names = encoding.feature_names
+    output_names = None
+    if "y" in roles and not roles["y"].is_single:
+        output_names = tuple(map(str, roles["y"].labels))
+    elif hasattr(y, "columns") and len(columns["y"].shape) == 2:
+        output_names = tuple(map(str, y.columns))
+    aligned = {role: column.aligned(bounds) for role, column in columns.items()}
+    return Source(aligned, bounds, feature_names=names, output_names=output_names)
+
+
+def coded_source(table: CodedTable, y: Any, sample_weight: Any = None, offset: Any = None) -> Source:
+    """Return a source of rows that are coded already."""
+    if y is None:
+        raise InvalidArgumentError("fit(x, y) needs a target y.")
+    made = as_rows(table.codes, "x")
+    assert isinstance(made, DaskColumn)
+    names = tuple(column.name for column in table.encoding.columns)
+    x = FrameColumn(made.array, "x", made.memory, names=names, levels=table.encoding)
+    columns: dict[str, Column] = {"x": x}
+    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+    for role, (argument, values) in beside.items():
+        if values is not None:
+            columns[role] = as_rows(values, argument)
+    check_shapes(x, columns["y"], columns.get("weight"), columns.get("offset"))
+    bounds = x.partition_bounds(0, x.shape[0])
+    aligned = {role: column.aligned(bounds) for role, column in columns.items()}
+    return Source(aligned, bounds, feature_names=table.encoding.feature_names)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The columns of a frame that a role beside the features has."""
+
+    argument: str
+    labels: tuple[Any, ...]
+    #: A single column without an axis of columns.
+    is_single: bool
+
+
+def _roles(frame: Any, y: Any, target: Any, sample_weight: Any, offset: Any) -> dict[str, Named]:
+    """Return the roles that columns of the frame have beside the features."""
+    if y is not None and target is not None:
+        raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
+    if y is None and target is None:
+        raise InvalidArgumentError("fit(frame, ...) needs a target: target='...', the name of its column, or y.")
+    named: dict[str, Any] = {"y": ("target", target)}
+    for role, argument, value in (("weight", "sample_weight", sample_weight), ("offset", "offset", offset)):
+        if isinstance(value, str):
+            named[role] = (argument, value)
+    roles = {}
+    for role, (argument, names) in named.items():
+        if names is not None:
+            is_single = not isinstance(names, list | tuple)
+            roles[role] = Named(argument, tuple(labels_of(frame, names, argument)), is_single)
+    return roles
+
+
+def _features(frame: Any, features: Any, roles: dict[str, Named]) -> list[Any]:
+    """Return the labels of the features: by default all columns that have no other role."""
+    used = {label for role in roles.values() for label in role.labels}
+    if features is None:
+        features = [label for label in empty_of(frame).columns if label not in used]
+    labels = features_named(frame, features, "features")
+    for label in columns_of(labels):
+        if label in used:
+            raise InvalidArgumentError(f"features: {label!r} is the target, the weight or the offset too.")
+    return labels
+
+
+def _columns(
+    frame: Any,
+    labels: list[Any],
+    roles: dict[str, Named],
+    encoding: Encoding | None,
+    rows: tuple[int, ...],
+) -> dict[str, FrameColumn]:
+    """Return the columns of a frame by role; codes of features have no levels yet."""
+    arrays: dict[str, Any]
+    if is_lazy_frame(frame):
+        arrays = _lazy_arrays(frame, labels, roles, encoding, rows)
+    else:
+        arrays = _arrays(frame, labels, roles, encoding)
+    columns = {}
+    for role, array in arrays.items():
+        argument = "x"
+        names = tuple(labels)
+        if role != "x":
+            argument = roles[role].argument
+            names = roles[role].labels
+        made = as_rows(array, argument)
+        assert isinstance(made, DaskColumn)
+        columns[role] = FrameColumn(made.array, argument, made.memory, names=tuple(map(str, names)))
+    return columns
+
+
+def _arrays(
+    frame: Any,
+    labels: list[Any],
+    roles: dict[str, Named],
+    encoding: Encoding | None,
+) -> dict[str, np.ndarray]:
+    """Return the columns of a frame in memory as arrays by role."""
+    arrays = {}
+    if encoding is None:
+        arrays["x"] = numbers(frame[labels], "x")
+    else:
+        arrays["x"] = FrameCoder(encoding, tuple(labels))(frame)
+    for role, named in roles.items():
+        columns = [number_values(frame[label], label, named.argument) for label in named.labels]
+        if named.is_single:
+            arrays[role] = columns[0]
+        else:
+            arrays[role] = np.stack(columns, axis=1)
+    return arrays
+
+
+def _lazy_arrays(
+    frame: Any,
+    labels: list[Any],
+    roles: dict[str, Named],
+    encoding: Encoding | None,
+    rows: tuple[int, ...],
+) -> dict[str, da.Array]:
+    """Return the columns of a frame of Dask's as arrays by role, whose blocks are all cut from the same block."""
+    meta = frame._meta
+    dtype = np.dtype(float)
+    if encoding is None:
+        encoding = Encoding(tuple(NumberColumn(str(label)) for label in labels))
+        dtype = common_dtype(meta[labels], "x")
+    others = [(label, named.argument) for named in roles.values() for label in named.labels]
+    for label, argument in others:
+        common_dtype(meta[[label]], argument)
+    coder = FrameCoder(encoding, tuple(labels), others=tuple(others))
+    array = coded(frame, coder, rows)
+
+    # Each role has some of the columns, so that a partition is read once for all of them.
+    cut = partial(_cut, array)
+    arrays = {"x": cut(slice(0, len(labels)), dtype)}
+    start = len(labels)
+    for role, named in roles.items():
+        if named.is_single:
+            arrays[role] = cut(start, np.dtype(float))
+        else:
+            arrays[role] = cut(slice(start, start + len(named.labels)), np.dtype(float))
+        start += len(named.labels)
+    return arrays
+
+
+def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Array:
+    """Return the columns of a frame of Dask's as an array; the partitions' numbers of rows are unknown if None."""
+    needed = columns_of([*coder.labels, *(label for label, _ in coder.others)])
+    meta = frame._meta
+    empty = type(meta)(np.empty((0, len(coder.labels) + len(coder.others))), index=meta.index[:0])
+    lengths = None
+    if rows is not None:
+        lengths = list(rows)
+    return frame[needed].map_partitions(coder.frame, meta=empty).to_dask_array(lengths=lengths)
+
+
+def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
+    """Return a column, or some columns, of an array in blocks of rows."""
+    if isinstance(columns, int):
+        return da.map_blocks(_columns_of, array, columns=columns, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+    chunks = (array.chunks[0], (columns.stop - columns.start,))
+    empty = np.empty((0, 0), dtype)
+    return da.map_blocks(_columns_of, array, columns=columns, out=dtype, dtype=dtype, chunks=chunks, meta=empty)
+
+
+def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np.ndarray:
+    """Return a column, or some columns, of a block."""
+    return np.ascontiguousarray(block[:, columns], dtype=out)
+
+
+def in_fit(source: Source, is_penalised: bool, fit_intercept: bool) -> Source:
+    """Return a source whose factors have a reference level where their coefficients would not be determined."""
+    return with_encoding(source, encoding_in_fit(source.x, is_penalised, fit_intercept))
+
+
+def with_encoding(source: Source, encoding: Encoding | None) -> Source:
+    """Return a source of codes with the encoding of a fit, where it has not been decided which levels to drop."""
+    x = source.x
+    if encoding is None or not isinstance(x, FrameColumn | TableColumn) or not x.drops:
+        return source
+    by_role: dict[str, Column] = {**source.by_role, "x": x.with_levels(encoding)}
+    return replace(source, by_role=by_role, feature_names=encoding.feature_names)
+
+
+def with_encoding_of(encoding: Encoding, x: Any, y: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return a frame, and what `fit` takes to read it, as a source with the encoding of a search; all else as it is."""
+    frame = frame_of(x)
+    if frame is None:
+        if isinstance(x, Source):
+            x = with_encoding(x, encoding)
+        return x, y, options
+    if "categorical" in options:
+        raise InvalidArgumentError("refit(categorical=...): the levels are those of the search.")
+    arguments = ("sample_weight", "offset", "features", "target")
+    given = {name: value for name, value in options.items() if name in arguments}
+    rest = {name: value for name, value in options.items() if name not in arguments}
+    return frame_source(frame, y, **given, encoding=encoding), None, rest
+
+
+def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]:
+    """Return the columns of a frame as an array of numbers and codes, and the encoding that says what these are.
+
+    Columns are found by their names, and others are ignored.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming a column that is not there.
+    DataError
+        Naming a level that the fit did not have; of a frame of Dask's, where the array is computed.
+    """
+    labels = tuple(features_named(frame, [column.name for column in encoding.columns], "predict"))
+    coder = FrameCoder(encoding, labels, predicts=True)
+    if is_lazy_frame(frame):
+        return coded(frame, coder, None), lenient(encoding)
+    return coder(frame), lenient(encoding)
