@@ -330,11 +330,38 @@ def test_what_has_changed_since_is_hashed_again_and_only_that(tmp_path, monkeypa
     assert files(path) == files(expected)
 
 
+def test_a_task_of_a_killed_writer_that_ends_late_changes_nothing(tmp_path, monkeypatch):
+    def late(hashed, hashing, file):
+        hash_parts.make_part(*hashed.partitions[0], hashing, {}, str(file))
+
+    # One of other settings writes another file.
+    def of_other_settings(self, hashed, hashing):
+        hash_all(self, hashed, hashing)
+        other = writing.hashing_of(HashingVectorizer(n_features=4), "error")
+        late(hashed, other, hash_parts.Parts(self.directory, "other", 1).file(0))
+
+    hash_all = hash_parts.Parts.hash
+    expected = files(dask_gd.hash_features(texts(), tmp_path / "a.zarr", TEXT))
+    with monkeypatch.context() as patch:
+        patch.setattr(hash_parts.Parts, "hash", of_other_settings)
+        assert files(dask_gd.hash_features(texts(), tmp_path / "b.zarr", TEXT)) == expected
+
+    # One of other rows is found out.
+    def of_other_rows(self, hashed, hashing):
+        hash_all(self, hashed, hashing)
+        late(hash_rows.HashedRows([hash_rows.Partition(["other"] * 400, None)], 400, {}), hashing, self.file(0))
+
+    monkeypatch.setattr(hash_parts.Parts, "hash", of_other_rows)
+    with pytest.raises(DataError, match="written anew meanwhile"):
+        dask_gd.hash_features(texts(), tmp_path / "c.zarr", TEXT)
+    assert not (tmp_path / "c.zarr").exists()
+
+
 def test_a_worker_that_does_not_see_the_directory_says_so(tmp_path):
     rows = hash_rows.HashedRows([hash_rows.Partition(["a"], None)], 1, {})
     hashing = writing.hashing_of(TEXT, "error")
     with pytest.raises(dask_gd.errors.ClusterError, match="does not see"):
-        hash_parts.Parts(tmp_path / "elsewhere", 1).hash(rows, hashing)
+        hash_parts.Parts(tmp_path / "elsewhere", "settings", 1).hash(rows, hashing)
 
 
 # Bad input

@@ -9,6 +9,7 @@ changed since.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -53,15 +54,22 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """The directory of the parts of a store that is being written."""
+    """The directory of the parts of a store that is being written.
 
-    def __init__(self, directory: Path, count: int):
+    ``settings`` is a digest of the settings. Workers may end a task after their client was killed: what they write is
+    never taken for a part of other settings, or of other rows.
+    """
+
+    def __init__(self, directory: Path, settings: str, count: int):
         self.directory = directory
+        self.settings = settings
         self.count = count
+        #: The digests of the rows of all partitions, once they are hashed.
+        self.digests: list[str] = []
 
     def file(self, number: int) -> Path:
         """Return the file of a partition's part."""
-        return self.directory / f"part-{number:07d}.npz"
+        return self.directory / f"{self.settings}-{number:07d}.npz"
 
     def hash(self, rows: HashedRows, hashing: Hashing) -> None:
         """Hash the partitions, on the cluster, but for those whose parts are there already."""
@@ -70,7 +78,7 @@ class Parts:
         client = active_client()
         if rows.in_memory and client is not None:
             at_once = 2 * max(1, sum(client.nthreads().values()))
-        made: list[bool] = []
+        made: list[tuple[str, bool]] = []
         for first in range(0, self.count, at_once):
             tasks = []
             for number in range(first, min(first + at_once, self.count)):
@@ -82,8 +90,10 @@ class Parts:
                 tasks.append(dask.delayed(make_part)(values, place, hashing, rows.beside, file))
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 40}):
                 made += compute(*tasks, what="hash_features")
-        if not all(made):
-            logger.info("hash_features went on: %d of %d parts were there.", self.count - sum(made), self.count)
+        self.digests = [digest for digest, _ in made]
+        there = sum(not is_new for _, is_new in made)
+        if there:
+            logger.info("hash_features went on: %d of %d parts were there.", there, self.count)
 
     def lengths(self) -> list[int]:
         """Return the numbers of rows of all parts, which are read from the heads of their files."""
@@ -95,10 +105,10 @@ class Parts:
         Raises
         ------
         DataError
-            Naming the file, where a part is not whole.
+            Naming the file, where a part is not whole, or of other rows.
         """
-        for number in range(self.count):
-            yield read_part(self.file(number))
+        for number, digest in enumerate(self.digests):
+            yield read_part(self.file(number), digest)
 
 
 @contextlib.contextmanager
@@ -123,7 +133,8 @@ def parts_at(directory: Path, identity: dict[str, Any], count: int, resume: bool
             )
         _prepare(directory, identity, resume)
         try:
-            yield Parts(directory, count)
+            spelled = json.dumps(identity, sort_keys=True).encode()
+            yield Parts(directory, hashlib.blake2b(spelled, digest_size=6).hexdigest(), count)
         except BaseException:
             if not any(directory.glob("*.npz")):
                 shutil.rmtree(directory, ignore_errors=True)
@@ -172,13 +183,16 @@ def difference(before: Any, now: Any, name: str = "") -> str:
     return f"{name} = {before!r:.200} where this call has {now!r:.200}"
 
 
-def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: str) -> bool:
-    """Hash a partition and write its part, in a task; return False if the part of the same rows is there."""
+def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: str) -> tuple[str, bool]:
+    """Hash a partition and write its part, in a task, unless the part of the same rows is there.
+
+    Return a digest of its rows, and whether the part is new.
+    """
     file = Path(path)
     # A worker on another disk would write where nobody looks.
     if not (file.parent / SETTINGS).exists():
-        raise ClusterError(
-            f"{process_name()} does not see {file.parent}, where hash_features writes its parts; it must be on a disk "
+        raise _error_here(
+            f"does not see {file.parent}, where hash_features writes its parts; it must be on a disk "
             "that all workers share."
         )
     rows = read_partition(values)
@@ -186,7 +200,7 @@ def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: s
     digest = digest_of(rows, hashing.columns, columns)
     # Where nothing was missing, it does not matter what would have been done about it.
     if _source(file) in ((digest, "error"), (digest, hashing.missing)):
-        return False
+        return digest, False
     matrix = hashing.matrix(rows, place)
     arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
     for key, column in columns.items():
@@ -195,12 +209,12 @@ def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: s
     try:
         _write_whole(file, lambda opened: np.savez(opened, **arrays))
     except OSError as error:
-        raise ClusterError(f"{process_name()} cannot write {file}: {error}. What is there already is kept.") from error
-    return True
+        raise _error_here(f"cannot write {file}: {error}. What is there already is kept.") from error
+    return digest, True
 
 
-def read_part(file: Path) -> Part:
-    """Return a part, whose checksums are compared.
+def read_part(file: Path, digest: str) -> Part:
+    """Return the part of the rows that have this digest; its checksums are compared.
 
     Raises
     ------
@@ -208,6 +222,8 @@ def read_part(file: Path) -> Part:
         Naming the file.
     """
     arrays = _arrays(file)
+    if arrays[SOURCE].tolist()[0] != digest:
+        raise DataError(f"{file} has been written anew meanwhile, by a task of an earlier call. Call again.")
     beside = {name.removeprefix(BESIDE): arrays[name] for name in arrays if name.startswith(BESIDE)}
     indptr = arrays["indptr"]
     # As wide as it need be: the whole matrix has the number of features.
@@ -224,6 +240,12 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
             return {name: stored[name] for name in stored.files}
     except NOT_WHOLE as error:
         raise _unreadable(file, error) from error
+
+
+def _error_here(message: str) -> ClusterError:
+    """Return an error about this process, whose name begins the sentence."""
+    name = process_name()
+    return ClusterError(f"{name[0].upper()}{name[1:]} {message}")
 
 
 def rows_in(file: Path) -> int:
