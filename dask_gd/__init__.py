@@ -38,6 +38,7 @@ from .results.loading import load
 from .results.prediction import write
 from .results.sparse_store import write_sparse
 from .results.svmlight import convert_svmlight
+from .results.table_store import write_table
 from .solvers import ADMM, LBFGS, SGD, Adam, GradientDescent, LocalSGD, Momentum, Nesterov, Newton, NewtonSchur
 from .sources import Source, open
 from .sources.categories import Categories
@@ -97,4 +98,5 @@ __all__ = [
     "search",
     "write",
     "write_sparse",
+    "write_table",
 ]

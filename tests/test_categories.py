@@ -4,6 +4,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -242,3 +243,37 @@ def test_names_that_cannot_be_told_apart_are_refused(frame):
     rare = frame.assign(level=frame.level.replace("a", "infrequent"))
     with pytest.raises(DataError, match="has a level named 'infrequent'"):
         fitted(rare, Categories(min_frequency=20))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "dask"])
+def test_a_table_that_is_written_is_the_frame(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": rng.normal(size=400), "b": rng.choice(["x", "y", "z"], 400), "h": rng.integers(0, 200, 400)}
+    )
+    frame["y"] = frame.a + (frame.b == "z") + 0.01 * frame.h
+    given = frame if kind == "pandas" else dd.from_pandas(frame, npartitions=3)
+    path = dask_gd.write_table(given, tmp_path / "t.zarr", categorical=["h"])
+    group = zarr.open_group(path, mode="r")
+    assert (group["b"].dtype, group["h"].dtype) == (np.int8, np.int16)
+    options = {"penalty": dask_gd.L2(1e-3), "tol": 1e-9}
+    expected = dask_gd.fit(frame, features=["a", "b", "h"], target="y", categorical=["h"], **options)
+    run = dask_gd.fit(dask_gd.open(path, x=["a", "b", "h"], y="y"), **options)
+    assert run.weights.feature.values.tolist() == expected.weights.feature.values.tolist()
+    assert_allclose(run.weights, expected.weights, atol=1e-8)
+
+
+def test_missing_values_are_written_as_such_or_as_a_level(tmp_path):
+    frame = pd.DataFrame({"b": ["x", "y", None, "x"] * 20, "y": np.arange(80.0)})
+    plain = zarr.open_group(dask_gd.write_table(frame, tmp_path / "plain"), mode="r")
+    assert plain["b"][:4].tolist() == [0, 1, -1, 0]
+    options = dask_gd.Categories(missing="level")
+    level = zarr.open_group(dask_gd.write_table(frame, tmp_path / "level", categorical=options), mode="r")
+    assert level["b"].attrs["levels"] == ["x", "y", "missing"]
+    for refused in (
+        lambda: dask_gd.write_table(frame, tmp_path / "plain"),
+        lambda: dask_gd.write_table([1], tmp_path / "l"),
+    ):
+        with pytest.raises(dask_gd.DaskGDError):
+            refused()
+    assert not (tmp_path / "l").exists()

@@ -21,7 +21,7 @@ from .likelihood import LikelihoodKernel
 from .sums import Part, Sums
 
 #: Factors and numbers up to which the curvature is kept in parts.
-MOST_FACTORS = 6
+MOST_FACTORS = 8
 MOST_NUMBERS = 256
 
 #: How many times the sums at a query the parts are, for the plan of a pass: sums by level for a few numbers, and pairs.
