@@ -429,9 +429,11 @@ def test_columns_beside_the_rows_are_checked(tmp_path):
     with pytest.raises(InvalidArgumentError, match="more than one column 'late'"):
         dask_gd.hash_features(twice, tmp_path / "a.zarr", {"text": TEXT}, y="late")
     lazy = dd.from_pandas(frame(40), npartitions=2)
-    untrue = lazy.map_partitions(lambda part: part.assign(late=0.5), meta=lazy._meta)
-    with pytest.raises(DataError, match=r"'late' has dtype float64 in partition [01], and its frame declares int64"):
-        dask_gd.hash_features(untrue, tmp_path / "c.zarr", {"text": TEXT}, y="late")
+    for late, declared in ((0.5, "float64"), (np.int64(2**40), "int64")):
+        meta = lazy._meta.astype({"late": "int32"})
+        untrue = lazy.map_partitions(lambda part, late=late: part.assign(late=late), meta=meta)
+        with pytest.raises(DataError, match=rf"'late' has dtype {declared} in partition [01], .* declares int32"):
+            dask_gd.hash_features(untrue, tmp_path / "c.zarr", {"text": TEXT}, y="late")
     # Of a bag the number of rows is known in the end, and what has been hashed is kept.
     bag = db.from_sequence(["a", "b"], npartitions=2)
     with pytest.raises(InvalidArgumentError, match="there are 2 rows"):

@@ -16,7 +16,7 @@ import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..sources.coercion import is_lazy_frame, numbers
-from ..sources.gate import is_convertible, is_sparse
+from ..sources.gate import is_sparse
 from ..sources.lazy import opened
 from ..sources.pandas_values import has_columns, is_pandas
 from .hashers import is_text_hasher
@@ -106,7 +106,8 @@ def values_beside(frame: Any, beside: Mapping[str, tuple[str, np.dtype]], place:
     columns = {}
     for key, (name, dtype) in beside.items():
         values = np.asarray(numbers(frame[name], key))
-        if len(values) and not is_convertible(values.dtype, dtype):
+        # Whole numbers that do not fit would become others.
+        if len(values) and not np.can_cast(values.dtype, dtype, casting="safe"):
             raise DataError(
                 f"hash_features: the column {name!r} has dtype {values.dtype} in {place.name}, and its frame declares "
                 f"{dtype}. Give all partitions the same by frame.astype."
