@@ -32,6 +32,7 @@ from .model.losses import (
 from .model.penalties import L1, L2, ElasticNet, GroupLasso
 from .reports import report
 from .results.fit_result import FitResult
+from .results.hash_features import hash_features, hash_rows
 from .results.inference import Inference, infer
 from .results.loading import load
 from .results.prediction import write
@@ -86,6 +87,8 @@ __all__ = [
     "errors",
     "events",
     "fit",
+    "hash_features",
+    "hash_rows",
     "infer",
     "load",
     "losses",

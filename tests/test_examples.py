@@ -98,7 +98,7 @@ def test_recommendation():
 
 def test_languages():
     printed = run("examples/languages.py")
-    assert "6,797 x 16,384, 56 entries a row, 12 languages" in printed
+    assert "5,445 x 16,384, 57 entries a row, 12 languages" in printed
     assert "sparse" in printed
     assert "converged" in printed
     ours, words, frequent = shares(printed).values()

@@ -16,7 +16,7 @@ import dask_gd
 from dask_gd import L2
 from dask_gd.errors import CorruptChunkError, DataError, InvalidArgumentError, InvalidTypeError, MissingChunkError
 from dask_gd.estimators import LogisticRegression, SGDClassifier
-from dask_gd.results import sparse_store, svmlight
+from dask_gd.results import sparse_store, text_files
 from dask_gd.sources import sparse_layout, zarr_column
 
 N, P = 3000, 40
@@ -353,7 +353,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize("zero_based", [False, True])
 def test_svmlight_files_become_the_rows_that_scikit_learn_reads(tmp_path, monkeypatch, zero_based):
-    monkeypatch.setattr(svmlight, "PIECE_BYTES", 7001)
+    monkeypatch.setattr(text_files, "PIECE_BYTES", 7001)
     x, y = problem()
     for number, part in enumerate((slice(0, 1000), slice(1000, N))):
         dump_svmlight_file(x[part], y[part], str(tmp_path / f"{number}.svm"), zero_based=zero_based, comment="made")

@@ -7,7 +7,7 @@ blocks before it tell. What is written appears whole or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,16 +128,50 @@ def _column(values: Any, name: str, rows: Any) -> Any:
 
 def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any]) -> None:
     """Write rows and the columns beside them, block by block."""
-    n, p = rows.shape
-    attributes = {TYPE: CSR, "encoding-version": VERSION, "shape": [int(n), int(p)]}
-    of_rows = group.create_group(name, attributes=attributes)
-    data = _Growing(of_rows, "data", rows.dtype, CHUNK_ENTRIES)
+    n, _ = rows.shape
+    like = {key: np.empty((0, *values.shape[1:]), values.dtype) for key, values in columns.items()}
+    written = write_blocks(group, name, rows.shape, rows.dtype, like, _blocks(rows, columns))
+    if written != n:
+        raise DataError(f"x has {n} rows, but its blocks have {written}; call compute_chunk_sizes().")
+
+
+def write_blocks(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, int],
+    dtype: Any,
+    like: dict[str, np.ndarray],
+    blocks: Iterable[tuple[csr_array, dict[str, np.ndarray]]],
+    attributes: dict[str, Any] | None = None,
+) -> int:
+    """Write blocks of rows, with the values beside them, and return how many rows they have.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        Where the group of the rows and the columns beside it are to be.
+    name : str
+        Of the group of the rows.
+    shape : (rows, features)
+    dtype : numpy.dtype
+        Of the entries.
+    like : dict of array (0, ...)
+        The dtype and the width of each column beside the rows.
+    blocks : iterable
+        Rows, and the values beside them, in their order.
+    attributes : dict, optional
+        Of the group of the rows, beside those of the layout.
+    """
+    n, p = shape
+    layout = {TYPE: CSR, "encoding-version": VERSION, "shape": [int(n), int(p)]}
+    of_rows = group.create_group(name, attributes={**layout, **(attributes or {})})
+    data = _Growing(of_rows, "data", dtype, CHUNK_ENTRIES)
     indices = _Growing(of_rows, "indices", SparseRows(p).index_dtype, CHUNK_ENTRIES)
     indptr = _Growing(of_rows, "indptr", np.dtype(np.int64), CHUNK_ROWS)
-    arrays = {key: _Growing(group, key, values.dtype, CHUNK_ROWS, values.shape[1:]) for key, values in columns.items()}
+    arrays = {key: _Growing(group, key, values.dtype, CHUNK_ROWS, values.shape[1:]) for key, values in like.items()}
     indptr.append(np.zeros(1, np.int64))
     written = 0
-    for block, parts in _blocks(rows, columns):
+    for block, parts in blocks:
         own = rows_of(block).compact
         data.append(own.data)
         indices.append(own.indices)
@@ -147,8 +181,7 @@ def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any]) -> 
             arrays[key].append(values)
     for array in (data, indices, indptr, *arrays.values()):
         array.finish()
-    if indptr.length != n + 1:
-        raise DataError(f"x has {n} rows, but its blocks have {indptr.length - 1}; call compute_chunk_sizes().")
+    return indptr.length - 1
 
 
 def _blocks(rows: Any, columns: dict[str, Any]) -> Iterator[tuple[csr_array, dict[str, np.ndarray]]]:

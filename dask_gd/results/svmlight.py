@@ -11,8 +11,7 @@ import os
 import uuid
 from collections.abc import Iterable
 from operator import getitem
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import dask
 import dask.array as da
@@ -24,17 +23,7 @@ from scipy.sparse import csr_array
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
 from .sparse_store import write_sparse
-
-#: Bytes of text that are parsed at a time.
-PIECE_BYTES = 16 << 20
-
-
-class Piece(NamedTuple):
-    """The lines of a file that begin at these bytes."""
-
-    file: str
-    start: int
-    stop: int
+from .text_files import Piece, bytes_of, pieces_of
 
 
 def convert_svmlight(
@@ -92,7 +81,7 @@ def convert_svmlight(
         files = [files]
     if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise InvalidArgumentError(f"convert_svmlight(dtype={dtype!r}): choose float64 or float32.")
-    pieces = [piece for file in files for piece in _pieces(Path(os.path.abspath(file)))]
+    pieces = [piece for file in files for piece in pieces_of(file, "convert_svmlight")]
     if not pieces:
         raise InvalidArgumentError("convert_svmlight(files=[]): give at least one file.")
 
@@ -134,35 +123,6 @@ def _stacked(parsed: list[Any], part: int, chunks: tuple, meta: Any) -> da.Array
     return da.Array(graph, name, chunks, meta=meta, dtype=meta.dtype)
 
 
-def _pieces(file: Path) -> list[Piece]:
-    """Return the pieces of a file, each with the lines that begin in it."""
-    if file.suffix in (".gz", ".bz2"):
-        raise InvalidArgumentError(f"convert_svmlight: {file} is compressed; decompress it first, to be read in parts.")
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise InvalidArgumentError(f"convert_svmlight: {file}: {error.strerror}.") from error
-    return [Piece(str(file), start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
-
-
-def _lines(piece: Piece) -> bytes:
-    """Return the lines that begin in a piece, whole."""
-    with open(piece.file, "rb") as file:
-        begin = _line_from(file, piece.start)
-        end = _line_from(file, piece.stop)
-        file.seek(begin)
-        return file.read(end - begin)
-
-
-def _line_from(file: BinaryIO, position: int) -> int:
-    """Return where the first line begins that begins at a position or after it."""
-    if position == 0:
-        return 0
-    file.seek(position - 1)
-    file.readline()
-    return file.tell()
-
-
 def _counted(piece: Piece, zero_based: bool) -> tuple[int, int]:
     """Return the rows of a piece, and the number of features that they need."""
     x, _ = _parsed(piece, None, zero_based, np.dtype(float))
@@ -181,12 +141,11 @@ def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtyp
     # Of all the package the estimators and this alone need scikit-learn.
     from sklearn.datasets import load_svmlight_file
 
-    lines = _lines(piece)
+    lines = bytes_of(piece)
     try:
         x, y = load_svmlight_file(io.BytesIO(lines), n_features=features, dtype=dtype, zero_based=zero_based)
     except ValueError as error:
         raise DataError(
-            f"{piece.file}, in the lines that begin between the bytes {piece.start} and {piece.stop}: {error}. A row "
-            "is 'target index:value index:value ...', with whole indices that ascend."
+            f"{piece}: {error}. A row is 'target index:value index:value ...', with whole indices that ascend."
         ) from error
     return csr_array(x), y
