@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_gd.passes.graph import add_up
 from dask_gd.passes.summation import Subtree, added_up
 
 
@@ -38,6 +39,11 @@ def test_every_partition_is_added_once_and_neighbours_first(count):
     shapes = added_up(leaves([str(i) for i in range(count)]), count, lambda a, b: f"({a} {b})")
     if count == 3:
         assert shapes[0].sums == "((0 1) 2)"
+
+
+def test_sums_that_have_overflowed_are_added_up_without_a_warning():
+    parts = [leaves([np.array(np.inf)]), leaves([np.array(-np.inf)], start=1)]
+    assert np.isnan(add_up(parts, 2, operator.add)[0].sums)
 
 
 def test_a_task_keeps_few_sums():

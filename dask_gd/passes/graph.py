@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask
+import numpy as np
 from dask._task_spec import DataNode, GraphNode, List, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -127,4 +128,6 @@ def tree(
 
 def add_up(parts: list[list], count: int, add: Callable) -> list:
     """Return the sums of partitions, added up as far as they are neighbours in the tree over all of them."""
-    return added_up((subtree for part in parts for subtree in part), count, add)
+    # Sums that have overflowed show what they are in their total, and checks of that say it better than a warning.
+    with np.errstate(all="ignore"):
+        return added_up((subtree for part in parts for subtree in part), count, add)
