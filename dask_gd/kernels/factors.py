@@ -10,7 +10,7 @@ import numpy as np
 
 #: Rows of a block: its keys, predictions and slopes stay in the second-level cache. There are more where factors have
 #: so many levels that to add a block's table would cost more than to add its rows.
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 LARGEST_BLOCK = 1 << 17
 
 
