@@ -296,11 +296,12 @@ def with_attribute(name, levels):
 BAD = {
     "a list of levels for one column": (with_attribute("hour and day", [LEVELS["hour"]]), DataError, "2 columns"),
     "no list": (with_attribute("hour and day", ["a", "b"]), DataError, "must be a list"),
-    "twice": (with_attribute("hour and day", [["a", "a"], ["b"]]), DataError, "'a' more than once"),
-    "1 and '1'": (with_attribute("hour and day", [[1, "1"], ["b"]]), DataError, "'1' more than once"),
-    "none": (with_attribute("hour and day", [[], ["b"]]), DataError, "at least one"),
+    "twice": (with_attribute("hour and day", [["a", "a"], ["b", "c"]]), DataError, "'a' more than once"),
+    "1 and '1'": (with_attribute("hour and day", [[1, "1"], ["b", "c"]]), DataError, "'1' more than once"),
+    "one": (with_attribute("hour and day", [["a"], ["b", "c"]]), DataError, "a single level, 'a'"),
+    "none": (with_attribute("hour and day", [[], ["b", "c"]]), DataError, "at least one"),
     "numbers with levels": (with_attribute("distance", ["a", "b"]), InvalidTypeError, "float64; codes are whole"),
-    "other levels": (with_attribute("hour and day", [[[1], [2]], ["b"]]), DataError, "names or numbers"),
+    "other levels": (with_attribute("hour and day", [[[1], [2]], ["b", "c"]]), DataError, "names or numbers"),
 }
 
 

@@ -136,12 +136,16 @@ def factor_column(name: str, levels: Any, drop_first: bool) -> FactorColumn:
     if not all(isinstance(level, str | int | float | bool | None) for level in levels):
         raise DataError(f"The levels of {name!r} must be names or numbers; they are {levels!r:.80}.")
     # 1 and "1" are two levels, whose features would have one name.
-    texts = [str(level) for level in levels]
-    if len(set(texts)) < len(texts):
-        twice = next(text for text in texts if texts.count(text) > 1)
-        raise DataError(f"The levels of {name!r} have {twice!r} more than once; each level has one code.")
-    if len(levels) == 1 and drop_first:
-        raise DataError(f"{name!r} has a single level, {texts[0]!r}: with drop='first' nothing is left of it.")
+    seen: set[str] = set()
+    for text in map(str, levels):
+        if text in seen:
+            raise DataError(f"The levels of {name!r} have {text!r} more than once; each level has one code.")
+        seen.add(text)
+    if len(levels) == 1:
+        raise DataError(
+            f"{name!r} has a single level, {str(levels[0])!r}: its coefficient cannot be told from the intercept. "
+            "Leave the column out."
+        )
     return FactorColumn(name, tuple(levels), drop_first)
 
 
