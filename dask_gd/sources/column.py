@@ -7,7 +7,7 @@ The protocols of a column are here, so that no other module needs to know which 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import dask.array as da
 import numpy as np
@@ -325,3 +325,42 @@ class ArrayColumn:
     def row_format(self, dtype: np.dtype) -> RowFormat:
         """Return the format of dense rows."""
         return DenseRows(dtype, self.shape[1])
+
+
+class StreamedColumn(ArrayColumn):
+    """The part that columns have in common whose rows tasks read from Zarr themselves, by their numbers."""
+
+    takes_block = False
+    needs_zarr = True
+
+    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
+        """Return whether tasks find the rows of these partitions in it."""
+        return self.shape[0] >= bounds[-1]
+
+    def aligned(self, bounds: tuple[int, ...]) -> Self:
+        """Return the column as it is: its rows are read by their numbers."""
+        return self
+
+    def for_tasks(self, in_process: bool = False) -> Self:
+        """Return the column itself, which tasks read."""
+        return self
+
+    def bind(self, block: Any, partition: int, start: int) -> Any:
+        """Return the column itself: it is the same in all partitions."""
+        return self
+
+    def blocks(self) -> None:
+        """Return nothing: tasks read the chunks."""
+        return None
+
+    @property
+    def memory(self) -> None:
+        return None
+
+    def persisted(self) -> None:
+        """Return nothing: there is nothing in memory."""
+        return None
+
+    @property
+    def persistent(self) -> list[da.Array]:
+        return []

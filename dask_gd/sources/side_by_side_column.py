@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from ..errors import DataError, InvalidArgumentError
 from ..kernels.codes import CodedRows
 from ..kernels.side_by_side import SideBySide, matrix_of
-from .column import ArrayColumn
+from .column import StreamedColumn
 from .columns import feature_names_of
 from .sequential import Sequential
 from .sparse_group import SparseGroup, is_sparse_group, sparse_group
@@ -30,14 +30,11 @@ Part = TableColumn | SparseGroup
 
 
 @dataclass(frozen=True)
-class SideBySideColumn(ArrayColumn):
+class SideBySideColumn(StreamedColumn):
     """Columns of numbers and codes, and groups of sparse rows, side by side; each is streamed as it is stored."""
 
     kind = "streamed from Zarr, sparse rows among others"
-    takes_block = False
-    needs_zarr = True
     worth_keeping = False
-    memory = None
 
     side_by_side: tuple[Part, ...]
     feature_names: tuple[str, ...]
@@ -96,10 +93,6 @@ class SideBySideColumn(ArrayColumn):
         """Return where partitions begin: at bytes of the leading part's entries."""
         return self.leading.partition_bounds(start, stop)
 
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.shape[0] >= bounds[-1]
-
     def aligned(self, bounds: tuple[int, ...]) -> SideBySideColumn:
         """Return the column with the windows of these rows."""
         leading = self.leading
@@ -113,17 +106,9 @@ class SideBySideColumn(ArrayColumn):
 
     # The ways in which tasks and callers get its values.
 
-    def for_tasks(self, in_process: bool = False) -> SideBySideColumn:
-        """Return the column itself, which tasks read."""
-        return self
-
     def bind(self, block: Any, partition: int, start: int) -> BoundSideBySide:
         """Return the rows as a task reads them."""
         return BoundSideBySide(self)
-
-    def blocks(self) -> None:
-        """Return nothing: tasks read the chunks."""
-        return None
 
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array of sparse blocks, in which a code is the indicator of its level."""
@@ -141,14 +126,6 @@ class SideBySideColumn(ArrayColumn):
             meta=csr_array((0, features)),
             dtype=float,
         )
-
-    def persisted(self) -> None:
-        """Return nothing: there is nothing in memory."""
-        return None
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        return []
 
     def check(self, missing: str, start: int, stop: int) -> None:
         """Refuse stores that cannot be sent, and absent chunks, before any is decoded."""

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from ..errors import DataError, InvalidTypeError
 from ..kernels.sparse import SparseRows
 from ..kernels.sparse_products import Compressed
-from .column import ArrayColumn
+from .column import StreamedColumn
 from .compressed import check_entries, check_indptr
 from .kinds import NUMBERS
 from .metadata import check_metadata, named_array
@@ -47,14 +47,11 @@ class EntriesColumn(ZarrColumn):
 
 
 @dataclass(frozen=True)
-class SparseGroup(ArrayColumn):
+class SparseGroup(StreamedColumn):
     """Sparse rows of a Zarr group, streamed: tasks read the entries of some rows at a time."""
 
     kind = "sparse rows streamed from Zarr"
-    takes_block = False
-    needs_zarr = True
     worth_keeping = False
-    memory = None
 
     name: str
     rows_and_features: tuple[int, int]
@@ -164,27 +161,15 @@ class SparseGroup(ArrayColumn):
         """Return where partitions begin: at bytes of entries."""
         return self.layout_of(start, stop).bounds
 
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.shape[0] >= bounds[-1]
-
     def aligned(self, bounds: tuple[int, ...]) -> SparseGroup:
         """Return the column with the windows of these rows."""
         return replace(self, cuts=self.layout_of(bounds[0], bounds[-1]).cuts)
 
     # The ways in which tasks and callers get its values.
 
-    def for_tasks(self, in_process: bool = False) -> SparseGroup:
-        """Return the column itself, which tasks read."""
-        return self
-
     def bind(self, block: Any, partition: int, start: int) -> BoundGroup:
         """Return the rows as a task reads them."""
         return BoundGroup(self)
-
-    def blocks(self) -> None:
-        """Return nothing: tasks read the chunks."""
-        return None
 
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array of sparse blocks, each read as a fit reads it."""
@@ -203,14 +188,6 @@ class SparseGroup(ArrayColumn):
             meta=csr_array((0, self.shape[1])),
             dtype=float,
         )
-
-    def persisted(self) -> None:
-        """Return nothing: there is nothing in memory."""
-        return None
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        return []
 
     # Checks that need no values, and the identity of the values.
 

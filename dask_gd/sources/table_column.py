@@ -11,22 +11,20 @@ import dask.array as da
 import numpy as np
 
 from ..kernels.codes import CodedRows
-from .column import ArrayColumn, Column, Room
+from .column import Column, Room, StreamedColumn
 from .encoding import Encoding
 from .partitions import bounds_of_units
 from .zarr_column import ZarrColumn
 
 
 @dataclass(frozen=True)
-class TableColumn(ArrayColumn):
+class TableColumn(StreamedColumn):
     """Arrays (n,) or (n, columns) of a Zarr group side by side, whose columns are numbers or codes of levels.
 
     Tasks get a tuple of the arrays' rows, as they are stored.
     """
 
     kind = "streamed from Zarr, numbers and codes"
-    takes_block = False
-    needs_zarr = True
 
     arrays_in_order: tuple[ZarrColumn, ...]
     described: Encoding
@@ -94,30 +92,6 @@ class TableColumn(ArrayColumn):
         """Return where partitions begin: runs of whole chunks, or shards, of the array with the longest windows."""
         return bounds_of_units(self.longest.units, self.nbytes(1), self.shape[1], start, stop)
 
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.shape[0] >= bounds[-1]
-
-    def aligned(self, bounds: tuple[int, ...]) -> TableColumn:
-        """Return the column as it is: its rows are read by their numbers."""
-        return self
-
-    def for_tasks(self, in_process: bool = False) -> TableColumn:
-        """Return the column itself, which tasks read."""
-        return self
-
-    def bind(self, block: Any, partition: int, start: int) -> TableColumn:
-        """Return the column itself: it is the same in all partitions."""
-        return self
-
-    def blocks(self) -> None:
-        """Return nothing: tasks read the chunks."""
-        return None
-
-    @property
-    def memory(self) -> None:
-        return None
-
     # Inside a task.
 
     @property
@@ -175,14 +149,6 @@ class TableColumn(ArrayColumn):
         longest = max(columns, key=lambda rows: max(rows.chunks[0]))
         aligned = [rows.rechunk((longest.chunks[0], -1)) for rows in columns]
         return da.concatenate(aligned, axis=1).rechunk({1: -1})
-
-    def persisted(self) -> None:
-        """Return nothing: there is nothing in memory."""
-        return None
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        return []
 
     def check(self, missing: str, start: int, stop: int) -> None:
         """Refuse stores that cannot be sent, and absent chunks, before any is decoded."""

@@ -23,7 +23,7 @@ from zarr.storage import LocalStore, MemoryStore, ZipStore
 from ..errors import CorruptChunkError, DataError, MissingChunkError, UnreachableStoreError, UnreadableChunkError
 from . import fingerprint, presence, stores
 from .chunk_files import ChunkError, ChunkFiles, chunk_files, thread_buffer
-from .column import ArrayColumn
+from .column import StreamedColumn
 from .grid import Edges, chunk_edges, even_edges, find, grouped, key_edges, longest
 from .marked import MarkedChunks
 from .metadata import MANY_CHUNKS
@@ -40,12 +40,10 @@ AHEAD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class ZarrColumn(ArrayColumn):
+class ZarrColumn(StreamedColumn):
     """A Zarr array of rows, streamed: tasks read it chunk by chunk."""
 
     kind = "streamed from Zarr"
-    takes_block = False
-    needs_zarr = True
 
     array: zarr.Array
     role: str
@@ -291,41 +289,9 @@ class ZarrColumn(ArrayColumn):
         """Return where partitions begin: runs of whole chunks, or shards."""
         return bounds_of_units(self.units, self.nbytes(1), self.shape[1], start, stop)
 
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.shape[0] >= bounds[-1]
-
-    def aligned(self, bounds: tuple[int, ...]) -> ZarrColumn:
-        """Return the column as it is: its rows are read by their numbers."""
-        return self
-
-    def for_tasks(self, in_process: bool = False) -> ZarrColumn:
-        """Return the column itself, which tasks read."""
-        return self
-
-    def bind(self, block: Any, partition: int, start: int) -> ZarrColumn:
-        """Return the column itself: it is the same in all partitions."""
-        return self
-
-    def blocks(self) -> None:
-        """Return nothing: tasks read the chunks."""
-        return None
-
-    @property
-    def memory(self) -> None:
-        return None
-
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array, each block read as a fit reads it."""
         return self.lazy[start:stop]
-
-    def persisted(self) -> None:
-        """Return nothing: there is nothing in memory."""
-        return None
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        return []
 
     def check(self, missing: str, start: int, stop: int) -> None:
         """Refuse a store that cannot be sent, and absent chunks, before any is decoded."""
