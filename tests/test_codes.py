@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd.cli import main
-from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError
+from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError, StoreMismatchError
 from dask_gd.kernels.base import BOUND, EXACT, Kernel, Part, Request
 from dask_gd.kernels.codes import CodedRows
 from dask_gd.kernels.dense import DenseRows
@@ -407,3 +407,12 @@ def test_without_a_penalty_the_first_levels_are_the_references(tmp_path):
     assert len(penalised.weights) == len(run.weights) + 3
     found = dask_gd.search(source, loss="logistic", Cs=[0.1, 1.0], folds=3)
     assert len(found.refit(source).weights) == len(penalised.weights)
+
+
+def test_a_run_does_not_go_on_where_codes_stand_for_other_levels(tmp_path):
+    source, _, _ = opened(tmp_path, dask_gd.Logistic())
+    options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "store": tmp_path / "run"}
+    dask_gd.fit(source, **options, callbacks=[stop_after(1)])
+    zarr.open_group(tmp_path / "g", mode="a")["hour and day"].attrs.update(levels=[[0, 6, 12, 18], LEVELS["day"]])
+    with pytest.raises(StoreMismatchError, match=r"data\.x: stored"):
+        dask_gd.fit(dask_gd.open(tmp_path / "g", x=X, y="y", drop=None), **options)
