@@ -288,8 +288,10 @@ class DifferencesBlock:
         # A step is in its own row and in all that follow.
         return self.steps.T @ np.cumsum(s[::-1], axis=0)[::-1]
 
-    def squares(self, s):
-        return np.diagonal(self.gram(np.ones(len(self.steps)) if s is None else s))
+    def sums_and_squares(self, s):
+        if s is None:
+            s = np.ones(len(self.steps))
+        return self.sums(s), np.diagonal(self.gram(s))
 
 
 @dataclass(frozen=True)

@@ -350,12 +350,12 @@ def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> 
     ``slope`` and ``curvature`` (rows, k) are unweighted, ``s`` is (rows,) or None; the curvature is None where it has a
     bound, which serves in its place.
     """
-    squares = block.squares(s)
-    p = len(squares)
+    sums, squares = block.sums_and_squares(s)
+    p = len(sums)
+    moments.sums[:p] += sums
     moments.features[:p] += squares
     if s is None:
         s = np.ones(len(target))
-    moments.sums[:p] += block.sums(s)
     # The intercept, if there is one, is a feature that is 1 in every row.
     moments.sums[p:] += s.sum()
     moments.features[p:] += s.sum()

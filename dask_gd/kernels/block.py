@@ -130,8 +130,8 @@ class Block(Protocol):
         """Return the columns' sums with row weights s (n,), ``X^T s``, taken in float64: (p,)."""
         ...
 
-    def squares(self, s: np.ndarray | None) -> np.ndarray:
-        """Return the sums of the columns' squares with row weights s (n,), taken in float64: (p,)."""
+    def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the columns and of their squares with row weights s (n,), taken in float64: (p,) each."""
         ...
 
 

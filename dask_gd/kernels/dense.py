@@ -121,13 +121,13 @@ class DenseBlock:
         """Return ``X^T s``, (p,)."""
         return s @ self.in_float64
 
-    def squares(self, s: np.ndarray | None) -> np.ndarray:
-        """Return the sums of the columns' squares, (p,)."""
+    def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the columns and of their squares, (p,) each."""
         values = self.in_float64
         # Without weights there is no need of a block of squares.
         if s is None:
-            return np.einsum("ij,ij->j", values, values)
-        return s @ (values * values)
+            return self.sums(np.ones(len(values))), np.einsum("ij,ij->j", values, values)
+        return self.sums(s), s @ (values * values)
 
     @property
     def in_float64(self) -> np.ndarray:

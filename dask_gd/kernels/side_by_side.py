@@ -166,9 +166,10 @@ class SideBySideBlock:
         """Return ``X^T s``, (p,)."""
         return np.concatenate([part.sums(s) for part in self.parts])
 
-    def squares(self, s: np.ndarray | None) -> np.ndarray:
-        """Return the sums of the columns' squares, (p,)."""
-        return np.concatenate([part.squares(s) for part in self.parts])
+    def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the columns and of their squares, (p,) each."""
+        sums, squares = zip(*(part.sums_and_squares(s) for part in self.parts), strict=True)
+        return np.concatenate(sums), np.concatenate(squares)
 
 
 class SideBySideGramSum:

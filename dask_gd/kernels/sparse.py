@@ -190,15 +190,15 @@ class SparseBlock:
         add_transposed_times(self.rows, s[:, None], total)
         return total[:, 0]
 
-    def squares(self, s: np.ndarray | None) -> np.ndarray:
-        """Return the sums of the columns' squares, (p,)."""
+    def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the columns and of their squares, (p,) each."""
         if s is None:
             s = np.ones(self.rows.length)
         total = np.zeros((self.features, 1))
         # The sums of columns whose values are squares.
         squared = self.rows._replace(data=self.rows.data**2)
         add_transposed_times(squared, s[:, None], total)
-        return total[:, 0]
+        return self.sums(s), total[:, 0]
 
 
 class SparseGramSum:

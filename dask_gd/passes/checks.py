@@ -60,7 +60,10 @@ def check(
 
 def _all_finite(rows: Rows, total: Sums) -> bool:
     """Return whether all sums are finite, of columns that enter no sum too."""
-    sums: list[Any] = [total.gradient, total.loss, total.weight, total.curvature]
+    sums: list[Any] = [total.gradient, total.loss, total.weight]
+    # A value that is not finite is squared on the diagonal of a curvature, whose other entries need no look.
+    if total.curvature is not None:
+        sums.append(np.diagonal(total.curvature))
     sums.extend(total.moments or ())
     for role, values in rows.others.items():
         if role not in SUMMED:
