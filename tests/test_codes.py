@@ -15,6 +15,8 @@ from dask_gd.kernels.base import BOUND, EXACT, Kernel, Part, Request
 from dask_gd.kernels.codes import CodedRows
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.factors import BLOCK, Factor
+from dask_gd.passes import plan
+from dask_gd.passes.evaluation import evaluate
 
 N = 900
 LEVELS = {"hour": [6, 0, 12, 18], "day": ["Mon", "Tue", "Sun"], "airport": [f"A{i}" for i in range(40)]}
@@ -110,9 +112,13 @@ def test_sums_are_those_of_the_rows_written_out(loss, weighted, m, intercept):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64"])
 @pytest.mark.parametrize("levels", [(2, 2), (3, 300), (50, 50, 2)])
-def test_codes_of_every_dtype_and_number_of_levels(dtype, levels):
+@pytest.mark.parametrize("in_runs", [False, True])
+def test_codes_of_every_dtype_number_of_levels_and_order(dtype, levels, in_runs):
     rng = np.random.default_rng(0)
     rows = tuple(rng.integers(0, min(count, 120), 1000).astype(dtype) for count in levels)
+    if in_runs:
+        order = np.lexsort(rows)
+        rows = tuple(column[order] for column in rows)
     coded = CodedRows(tuple(map(Factor, levels)))
     workspace = coded.workspace(None)
     dense = coded.dense(coded.cast(rows, None))
@@ -219,6 +225,39 @@ def test_ill_conditioned_least_squares_take_codes(tmp_path):
     run, dense = dask_gd.fit(source, tol=1e-10), dask_gd.fit(written_out(columns, "first"), y, tol=1e-10)
     assert run.reason == dense.reason
     assert_allclose(run.predict(source).compute(), dense.predict(written_out(columns, "first")), atol=1e-6)
+
+
+def test_curvatures_of_small_partitions_are_summed_as_one(tmp_path, monkeypatch):
+    """However few rows a partition has, and however partitions share tasks."""
+    n = 20_000
+    columns = codes(n)
+    y = (np.random.default_rng(2).random(n) < 0.4).astype(float)
+    group_of(tmp_path / "g", columns, y, chunks=(500, 500, 500))
+    source = dask_gd.open(tmp_path / "g", x=X, y="y")
+    entries = (source.shape[1] + 1) ** 2
+    together = plan.summed_together(source, source.partitions, entries)
+    # More rows than entries, or as few sums as are allowed.
+    assert together > 1
+    sums = -(-source.partitions // together)
+    assert plan.FEWEST_SUMS <= sums < 2 * plan.FEWEST_SUMS or together * n >= entries * source.partitions
+    assert plan.summed_together(source, plan.FEWEST_SUMS, entries) == 1
+
+    # The bits do not depend on the tasks, and the numbers not on the partitions.
+    query = np.random.default_rng(0).normal(size=(source.shape[1] + 1, 1, 1)) / 4
+    found = []
+    for each in (1, 3, 64):
+        monkeypatch.setattr(plan, "TASKS_EACH", each)
+        for limit in (0, plan.LARGE_SUMS):
+            monkeypatch.setattr(plan, "LARGE_SUMS", limit)
+            found.append(evaluate(source, query, dask_gd.Logistic(), Request(EXACT), f"as-one-{each}-{limit}", 0))
+    for other in found[1:]:
+        assert_array_equal(other.gradient, found[0].gradient)
+        assert_array_equal(other.curvature, found[0].curvature)
+    assert found[0].rows == n
+    x = written_out(columns)
+    kernel = Kernel(Part(0, query, dask_gd.Logistic(), Request(EXACT), DenseRows(np.dtype(float), x.shape[1])))
+    kernel.add(x, y[:, None], None)
+    assert_allclose(found[0].curvature, kernel.sums().curvature, rtol=1e-10, atol=1e-10)
 
 
 def test_workers_threads_and_chunks_change_no_bit(tmp_path, two):

@@ -33,7 +33,7 @@ from ..kernels.riding import RidingSums
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.column import Column
-from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, place, preferred_workers
+from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, place, preferred_workers, summed_together
 from .reduction import reduce_rows
 from .task import AtQuery, Work, drop
 
@@ -96,8 +96,13 @@ def evaluate(
 
     # Small partitions share a task, which adds up their sums as far as they are neighbours.
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
+    together = 1
     if blocks is None:
-        groups = group_into_tasks(source, partitions, sum(threads.values()), nbytes)
+        # Where a curvature costs no more than the rows, its entries may.
+        if request.curvature and request.kernel is None and source.row_format.cheap_gram:
+            entries = len(query) ** 2 * curvatures(query.shape[1], loss, request)
+            together = summed_together(source, len(partitions), entries)
+        groups = group_into_tasks(source, partitions, sum(threads.values()), nbytes, together)
 
     # Rows that a worker has kept are read there again.
     annotations: dict[str, Any] = {}
@@ -115,6 +120,7 @@ def evaluate(
         key=key,
         add=combine,
         keep=keep_as,
+        together=together,
     )
     # Dask advises against graphs that hold this much; here it is sent once.
     large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}

@@ -23,6 +23,9 @@ LITERAL_BYTES = 64 << 10
 #: threads that are done early to help the others. The sums keep their order, one for each partition.
 TASKS_EACH = 4
 
+#: Sums of a pass, at least, where several partitions are summed as one: enough to share out among threads.
+FEWEST_SUMS = 8
+
 #: Bytes of the sums of all partitions from which it is worth to send fewer of them.
 LARGE_SUMS = 8 << 20
 
@@ -32,23 +35,38 @@ def group_into_tasks(
     partitions: tuple[int, ...],
     threads: int,
     sums_bytes: int = 0,
+    together: int = 1,
 ) -> tuple[tuple[int, ...], ...]:
     """Return the partitions of each task.
 
     There are as few tasks as give every thread the same number of them, and no task too many bytes. Where the sums of a
     partition, of ``sums_bytes``, are large, tasks have whole parts of the tree over all partitions (`summation`), so
-    that each gives a single sum on.
+    that each gives a single sum on. Partitions that are summed ``together`` stay together.
     """
     threads = max(1, threads)  # there may be no worker yet
     nbytes = source.nbytes / source.partitions * len(partitions)
     tasks_each = max(TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
-    tasks = min(len(partitions), threads * tasks_each)
-    if sums_bytes * len(partitions) > LARGE_SUMS:
-        size = 1 << round(np.log2(len(partitions) / tasks))
-        edges = [*range(0, len(partitions), size), len(partitions)]
+    sums = -(-len(partitions) // together)
+    tasks = min(sums, threads * tasks_each)
+    if sums_bytes * sums > LARGE_SUMS:
+        size = 1 << round(np.log2(sums / tasks))
+        edges = [*range(0, sums, size), sums]
     else:
-        edges = np.linspace(0, len(partitions), tasks + 1).astype(int).tolist()
-    return tuple(partitions[start:stop] for start, stop in pairwise(edges))
+        edges = np.linspace(0, sums, tasks + 1).astype(int).tolist()
+    return tuple(partitions[start * together : stop * together] for start, stop in pairwise(edges))
+
+
+def summed_together(source: Source, partitions: int, entries: int) -> int:
+    """Return how many partitions are summed as one: so many that their rows outnumber the entries of a curvature.
+
+    Where rows are narrow a partition may have fewer, and to make, to add up and to send its curvature would cost more
+    than to sum over its rows. The number depends on the data alone, as the bits of the sums do on it.
+    """
+    rows = source.shape[0] / source.partitions
+    together = 1
+    while together * rows < entries and -(-partitions // (2 * together)) >= FEWEST_SUMS:
+        together *= 2
+    return together
 
 
 def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:

@@ -65,7 +65,6 @@ def reduce_rows(
         When a partition's task keeps killing its workers.
     """
     groups = work.groups
-    partitions = sum(map(len, groups))
     _running[work.key] = len(groups), []
     total = sum_of_tasks(
         work.key,
@@ -73,7 +72,7 @@ def reduce_rows(
         work=work,
         numbers=[group[0] for group in groups],
         blocks=blocks,
-        count=partitions,
+        count=work.sums,
         width=width,
         literal=literal,
         at_once=at_once,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,8 +24,9 @@ _running: dict[str, tuple[int, list[None]]] = {}
 
 
 class PartitionRows(NamedTuple):
-    """The rows of a partition, as its task reads them."""
+    """The rows of a partition, or of several that are summed as one, as their task reads them."""
 
+    #: The number of the first.
     partition: int
     #: The number of the partition with rows of it, a few chunks at a time. Each Rows is valid until the next.
     windows: Iterator[tuple[int, Rows]]
@@ -59,6 +59,17 @@ class Work(NamedTuple):
     add: Callable[[Any, Any], Any]
     #: The run and the number of its pass, if rows are to be kept for the next.
     keep: tuple[str, int] | None = None
+    #: Partitions that are summed as one. A group has a multiple of them, but the last.
+    together: int = 1
+
+    @property
+    def sums(self) -> int:
+        """The number of sums that are added up."""
+        return self.sums_before(len(self.groups))
+
+    def sums_before(self, number: int) -> int:
+        """Return the number of sums of the groups before this one."""
+        return -(-sum(map(len, self.groups[:number])) // self.together)
 
 
 def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
@@ -67,19 +78,20 @@ def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
     They are `Subtree`, as few as the group's part of the tree over all partitions has.
     """
     reader = work.reader
-    count = sum(map(len, work.groups))
-    position = sum(map(len, work.groups[:number]))
+    group = work.groups[number]
+    first = work.sums_before(number)
+    number_of = {partition: first + i // work.together for i, partition in enumerate(group)}
     sums: list[Subtree] = []
     keep_pages()
     # A value that overflows or is undefined shows in the sums, and checks of these say it better than a warning.
     # The reader is closed whatever happens: it may be reading ahead into this thread's buffers.
-    rows_of_group = reader(work.groups[number], *blocks, keep=work.keep)
+    rows_of_group = reader(group, *blocks, keep=work.keep)
     with one_blas_thread(), np.errstate(all="ignore"), contextlib.closing(rows_of_group) as windows:
-        for partition, windows_of_partition in groupby(windows, itemgetter(0)):
-            rows = PartitionRows(partition, windows_of_partition, reader, blocks)
-            of_partition = Subtree(0, position, work.summation(rows))
-            sums = added_up([*sums, of_partition], count, work.add)
-            position += 1
+        for position, summed_as_one in groupby(windows, lambda window: number_of[window[0]]):
+            partition = group[(position - first) * work.together]
+            rows = PartitionRows(partition, summed_as_one, reader, blocks)
+            of_rows = Subtree(0, position, work.summation(rows))
+            sums = added_up([*sums, of_rows], work.sums, work.add)
     # The worker's memory is given back before the next task. Dask counts memory that is kept as used, and may pause
     # the worker for it.
     if work.keep is not None:
