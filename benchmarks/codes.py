@@ -35,6 +35,7 @@ from common import arguments, finish, scratch
 
 import dask_gd
 from dask_gd.kernels.base import Part, Request, combine, make_kernel
+from dask_gd.passes.plan import summed_together
 from dask_gd.passes.task import AtQuery, Work, sums_of_group
 from dask_gd.sources import Source
 from dask_gd.worker_env import one_blas_thread
@@ -109,7 +110,12 @@ def measure(source: Source, repeat: int) -> list[tuple]:
             kernel.add(x, y, None)
 
     def task(request: Request) -> None:
-        work = Work(source.reader, AtQuery(query, LOSS, request), (everything,), key=f"{next(names)}", add=combine)
+        together = 1
+        if request.curvature:
+            together = summed_together(source, source.partitions, len(query) ** 2)
+        summation = AtQuery(query, LOSS, request)
+        key = f"{next(names)}"
+        work = Work(source.reader, summation, (everything,), key=key, add=combine, together=together)
         sums_of_group(work, 0)
 
     def reading() -> None:

@@ -384,7 +384,7 @@ def rungs(*tolerances: float, double: tuple[float, ...] = (), **options) -> list
     return ladder + [{"tol": tol, "dtype": "float64", **options} for tol in double]
 
 
-FIRST_ORDER = (1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
+FIRST_ORDER = (1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 1e-7, 1e-8)
 NEWTON = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 SAGA = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # the largest change of a coefficient, of the largest
 LASSO = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
@@ -413,7 +413,7 @@ LADDERS: dict[str, dict[str, list[dict]]] = {
     },
     "dask-ml Incremental": {loss: [{"epochs": n} for n in (1, 4, 16)] for loss in ("logistic", "squared")},
     "scikit-learn lbfgs": {
-        **{loss: rungs(*FIRST_ORDER, double=FIRST_ORDER[4:]) for loss in ("logistic", "softmax")},
+        **{loss: rungs(*FIRST_ORDER, double=FIRST_ORDER[7:]) for loss in ("logistic", "softmax")},
         "codes": rungs(*FIRST_ORDER),
     },
     "scikit-learn newton-cholesky": {

@@ -16,6 +16,13 @@ from .factors import CodedColumns, Factor
 #: Factors whose levels have no more combinations than this are looked up together, by one key.
 MERGED = 256
 
+#: Rows that are sorted have one key for many rows, and a processor that adds to one entry again and again waits each
+#: time for the sum before. Then so many entries take turns, of tables with at most this many of them.
+TURNS = 4
+MOST_IN_TURNS = 1024
+#: The first rows of a block, of which more than half must have the key of the row before.
+LOOKED_AT = 256
+
 
 class Key(NamedTuple):
     """Factors that are looked up by one key: that of a row is made of its codes, the last the fastest."""
@@ -95,6 +102,7 @@ class CodedWorkspace:
         rows = row_format.block_rows
         self.number_memory = np.empty((len(self.number_features), rows))
         self.key_memory = [np.empty(rows, np.intp) for _ in self.keys]
+        self.turn_memory: dict[int, np.ndarray] = {}
         self.found_memory = np.empty(0)
 
     def weights(self, columns: np.ndarray) -> CodedWeights:
@@ -120,6 +128,22 @@ class CodedWorkspace:
         assert factor is not None
         starts = self.row_format.starts
         return factor, slice(starts[i], starts[i + 1])
+
+    def in_turns(self, number: int, keys: np.ndarray) -> np.ndarray | None:
+        """Return keys (n,) with which rows add to `TURNS` entries in turns, or None where that is no use."""
+        if self.keys[number].size > MOST_IN_TURNS:
+            return None
+        # The first rows show whether keys come in runs.
+        first = keys[:LOOKED_AT]
+        if 2 * np.count_nonzero(first[1:] == first[:-1]) <= len(first):
+            return None
+        if number not in self.turn_memory:
+            self.turn_memory[number] = np.empty(self.row_format.block_rows, np.intp)
+        found = self.turn_memory[number][: len(keys)]
+        np.multiply(keys, TURNS, out=found)
+        for turn in range(1, TURNS):
+            found[turn::TURNS] += turn
+        return found
 
     def found_of(self, count: int, columns: int) -> np.ndarray:
         """Return memory for the entries that are looked up in a table, (count, columns)."""
@@ -183,6 +207,18 @@ class CodedBlock:
         self.workspace = workspace
         self.numbers = workspace.numbers_of(rows)
         self.keys = workspace.keys_of(rows)
+        self.turns = [workspace.in_turns(number, keys) for number, keys in enumerate(self.keys)]
+
+    def add_by_key(self, table: np.ndarray, number: int, values: np.ndarray) -> None:
+        """Add the values (n,) of rows to the entries of a key's table (size,)."""
+        turns = self.turns[number]
+        if turns is None:
+            # An array that was unpickled passes on a dtype that is equal to NumPy's and not the same object, and
+            # `np.add.at` then takes 40 times as long.
+            np.add.at(table, self.keys[number], values.view(np.float64))
+        else:
+            sums = np.bincount(turns, values, len(table) * TURNS)
+            table += sums.reshape(-1, TURNS).sum(axis=1)
 
     def codes_by_factor(self) -> list[np.ndarray]:
         """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
@@ -219,8 +255,9 @@ class CodedBlock:
         for c in range(slopes.shape[1]):
             column = np.ascontiguousarray(slopes[:, c])
             sums = total[:, c]
-            for key, codes in zip(workspace.keys, self.keys, strict=True):
-                table = np.bincount(codes, column, key.size)
+            for number, key in enumerate(workspace.keys):
+                table = np.zeros(key.size)
+                self.add_by_key(table, number, column)
                 for features, of_factor in workspace.unmerged(key, table):
                     sums[features] += of_factor
 
@@ -230,13 +267,14 @@ class CodedBlock:
         self.add_transposed_times(s[:, None], total)
         return total[:, 0]
 
-    def squares(self, s: np.ndarray | None) -> np.ndarray:
-        """Return the sums of the columns' squares, (p,): those of indicators are their sums."""
+    def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of the columns and of their squares, (p,) each: those of indicators are the same."""
         if s is None:
             s = np.ones(self.count)
-        total = self.sums(s)
-        total[self.workspace.number_features] = self.numbers**2 @ s
-        return total
+        sums = self.sums(s)
+        squares = sums.copy()
+        squares[self.workspace.number_features] = self.numbers**2 @ s
+        return sums, squares
 
 
 class CodedGramSum:
@@ -269,18 +307,18 @@ class CodedGramSum:
 
     def add(self, block: CodedBlock, h: np.ndarray) -> None:
         """Add a block's."""
-        # Where an array that was unpickled has been among the factors, its dtype is equal to NumPy's and not the same
-        # object, and `np.add.at` then takes 40 times as long.
-        h = h.view(np.float64)
         # The numbers with each other, and with each key.
         weighted = block.numbers * h
         self.of_numbers += weighted @ block.numbers.T
-        self.sums_of_numbers += weighted.sum(axis=1)
-        for tables, codes in zip(self.with_numbers, block.keys, strict=True):
+        if not self.with_numbers:
+            self.sums_of_numbers += weighted.sum(axis=1)
+        for number, tables in enumerate(self.with_numbers):
             for table, values in zip(tables, weighted, strict=True):
-                np.add.at(table, codes, values)
+                block.add_by_key(table, number, values)
         if self.of_only_key is not None:
-            np.add.at(self.of_only_key, block.keys[0], h)
+            block.add_by_key(self.of_only_key, 0, h)
+        # See `CodedBlock.add_by_key`.
+        h = h.view(np.float64)
         # Each pair of keys, by the place of both in a table of all combinations.
         pair = self.pair_memory[: block.count]
         for (a, b), table in self.of_pair.items():
@@ -305,6 +343,9 @@ class CodedGramSum:
         """Add the products of numbers with numbers, and with the factors of each key."""
         workspace = self.workspace
         numbers = workspace.number_features
+        # Each row has an entry in the table of any key, so that a table's sum is that of all rows.
+        for tables in self.with_numbers[:1]:
+            self.sums_of_numbers += tables.sum(axis=1)
         # The numbers with each other.
         self.gram[np.ix_(numbers, numbers)] += self.of_numbers
         self.of_numbers[:] = 0.0

@@ -9,6 +9,7 @@ manages and would spill.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import threading
 import time
@@ -74,7 +75,7 @@ class Cache:
         Rows that the last passes did not use make room.
         """
         limit = memory_limit()
-        nbytes = int(np.prod(shape)) * dtype.itemsize
+        nbytes = math.prod(shape) * dtype.itemsize
         # Without a limit there is no telling how much is too much.
         if limit is None or nbytes == 0:
             return None
@@ -160,7 +161,7 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     private = {}
     if hasattr(mmap, "MAP_ANONYMOUS"):
         private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-    nbytes = int(np.prod(shape)) * dtype.itemsize
+    nbytes = math.prod(shape) * dtype.itemsize
     memory = mmap.mmap(-1, nbytes, **private)
     # Small pages would cost the first pass a fault for each.
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -7,6 +7,7 @@ everything else is read through zarr, with the same result (`ZarrColumn.read` ch
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -39,7 +40,7 @@ def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
     """
     # Fresh memory for every chunk would cost more than reading it.
     buffers = _thread.__dict__.setdefault("buffers", {})
-    nbytes = int(np.prod(shape)) * dtype.itemsize
+    nbytes = math.prod(shape) * dtype.itemsize
     memory = buffers.get(role)
     if memory is None or memory.nbytes < nbytes:
         memory = np.empty(nbytes, np.uint8)
@@ -272,7 +273,7 @@ class ChunkFiles:
         ------
         ValueError
         """
-        expected = int(np.prod(self.chunks)) * self.dtype.itemsize
+        expected = math.prod(self.chunks) * self.dtype.itemsize
         if nbytes != expected:
             raise ValueError(f"it has {nbytes} bytes in place of {expected}")
 

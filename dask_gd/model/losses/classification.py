@@ -73,9 +73,12 @@ class Logistic(TwoClasses):
         small = np.abs(z)
         np.negative(small, out=small)
         np.exp(small, out=small)
-        value = np.maximum(z, 0.0) - y * z
+        # 1 where z is 0 or more: arithmetic with it takes a fraction of the time of a choice for each row.
+        is_up = (z >= 0).astype(small.dtype)
+        value = is_up - y
+        value *= z
         value += np.log1p(small)
-        slope = np.where(z >= 0, 1.0, small)
+        slope = np.maximum(is_up, small)
         small += 1.0
         slope /= small
         slope -= y
