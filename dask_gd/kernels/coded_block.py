@@ -1,20 +1,13 @@
-"""Products of rows of numbers and codes, see `codes`: tables with an entry for each level, or for several at once.
-
-Tables have one entry more than their factor has levels. It stands for all codes that are none, and is NaN in a table of
-weights: such a row makes the sums NaN, and the check that follows names it.
-"""
+"""Products of rows of numbers and codes, see `codes`: look-ups in tables by key, and sums by key, see `coded_keys`."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from .coded_keys import Key, make_keys
 from .factors import CodedColumns, Factor
-
-#: Factors whose levels have no more combinations than this are looked up together, by one key.
-MERGED = 256
 
 #: Rows that are sorted have one key for many rows, and a processor that adds to one entry again and again waits each
 #: time for the sum before. Then so many entries take turns, of tables with at most this many of them.
@@ -22,62 +15,6 @@ TURNS = 4
 MOST_IN_TURNS = 1024
 #: The first rows of a block, of which more than half must have the key of the row before.
 LOOKED_AT = 256
-
-
-class Key(NamedTuple):
-    """Factors that are looked up by one key: that of a row is made of its codes, the last the fastest."""
-
-    #: The columns of the factors.
-    columns: tuple[int, ...]
-    #: The entries of each one's table: its levels, and the entry for codes that are none.
-    entries: tuple[int, ...]
-    #: The entries of a table for all combinations.
-    size: int
-    places: tuple[Place, ...]
-
-
-class Place(NamedTuple):
-    """Where a factor of a key is among the features, and in a table of the key."""
-
-    features: slice
-    #: The entries of the factor's table that have a feature.
-    kept: slice
-    #: The axes of the other factors in a table of the key.
-    others: tuple[int, ...]
-
-
-def make_key(row_format: CodedColumns, columns: tuple[int, ...]) -> Key:
-    """Return the key of the factors of these columns."""
-    entries = []
-    places = []
-    axes = range(len(columns))
-    # The table of a key has an axis for each of its factors.
-    for axis, i in enumerate(columns):
-        factor = row_format.columns[i]
-        assert factor is not None
-        entries.append(factor.levels + 1)
-        places.append(
-            Place(
-                features=slice(row_format.starts[i], row_format.starts[i + 1]),
-                kept=slice(int(factor.drop_first), factor.levels),
-                others=tuple(other for other in axes if other != axis),
-            )
-        )
-    return Key(columns, tuple(entries), prod(entries), tuple(places))
-
-
-def make_keys(row_format: CodedColumns) -> tuple[Key, ...]:
-    """Return the keys by which factors are looked up: small factors, smallest first, share one as far as `MERGED`."""
-    # Each factor joins the key before it while the two have few combinations.
-    alone = [make_key(row_format, (i,)) for i in row_format.factors]
-    keys: list[Key] = []
-    for key in sorted(alone, key=lambda key: key.size):
-        if keys and keys[-1].size * key.size <= MERGED:
-            last = keys.pop()
-            keys.append(make_key(row_format, (*last.columns, *key.columns)))
-        else:
-            keys.append(key)
-    return tuple(keys)
 
 
 class CodedWeights(NamedTuple):
@@ -107,20 +44,8 @@ class CodedWorkspace:
 
     def weights(self, columns: np.ndarray) -> CodedWeights:
         """Return weights (p, c), with a table for each key."""
-        tables = tuple(self.table(key, columns) for key in self.keys)
+        tables = tuple(key.table(columns) for key in self.keys)
         return CodedWeights(np.ascontiguousarray(columns[self.number_features].T), tables)
-
-    def table(self, key: Key, columns: np.ndarray) -> np.ndarray:
-        """Return the sums of the factors' weights for each combination of their levels, (size, c)."""
-        count = columns.shape[1]
-        table = np.zeros((1, count))
-        # Each factor repeats the table for each of its entries; codes that are none make it NaN.
-        for place, entries in zip(key.places, key.entries, strict=True):
-            of_factor = np.zeros((entries, count))
-            of_factor[place.kept] = columns[place.features]
-            of_factor[-1] = np.nan
-            table = (table[:, None] + of_factor).reshape(-1, count)
-        return table
 
     def features_of(self, i: int) -> tuple[Factor, slice]:
         """Return the factor of a column, and its features."""
@@ -150,17 +75,6 @@ class CodedWorkspace:
         if self.found_memory.size < count * columns:
             self.found_memory = np.empty(count * columns)
         return self.found_memory[: count * columns].reshape(count, columns)
-
-    def unmerged(self, key: Key, table: np.ndarray) -> list[tuple[slice, np.ndarray]]:
-        """Return for each factor of a key its features, and a table (size, ...) summed over the others' levels.
-
-        Entries that have no feature are left out.
-        """
-        if len(key.places) == 1:
-            [place] = key.places
-            return [(place.features, table[place.kept])]
-        by_factor = table.reshape(*key.entries, *table.shape[1:])
-        return [(place.features, by_factor.sum(axis=place.others)[place.kept]) for place in key.places]
 
     def block(self, rows: tuple[np.ndarray, ...]) -> CodedBlock:
         """Return rows as they are multiplied, valid until the next."""
@@ -258,7 +172,7 @@ class CodedBlock:
             for number, key in enumerate(workspace.keys):
                 table = np.zeros(key.size)
                 self.add_by_key(table, number, column)
-                for features, of_factor in workspace.unmerged(key, table):
+                for features, of_factor in key.by_factor(table):
                     sums[features] += of_factor
 
     def sums(self, s: np.ndarray) -> np.ndarray:
@@ -354,7 +268,7 @@ class CodedGramSum:
         self.sums_of_numbers[:] = 0.0
         # The numbers with the levels of each factor, on both sides of the diagonal.
         for key, tables in zip(workspace.keys, self.with_numbers, strict=True):
-            for features, of_factor in workspace.unmerged(key, tables.T):
+            for features, of_factor in key.by_factor(tables.T):
                 self.gram[features, numbers] += of_factor
                 self.gram[numbers, features] += of_factor.T
             tables[:] = 0.0
@@ -375,7 +289,7 @@ class CodedGramSum:
     def _flush_key(self, key: Key, table: np.ndarray) -> None:
         """Add the products of a key's factors with themselves, on the diagonal, and with each other."""
         # The diagonal: a row has one level of a factor.
-        for features, of_factor in self.workspace.unmerged(key, table):
+        for features, of_factor in key.by_factor(table):
             every = np.arange(features.start, features.stop)
             self.gram[every, every] += of_factor
             if self.sums is not None:

@@ -98,10 +98,7 @@ def evaluate(
     groups: tuple[tuple[int, ...], ...] = tuple((i,) for i in partitions)
     together = 1
     if blocks is None:
-        # Where a curvature costs no more than the rows, its entries may.
-        if request.curvature and request.kernel is None and source.row_format.cheap_gram:
-            entries = len(query) ** 2 * curvatures(query.shape[1], loss, request)
-            together = summed_together(source, len(partitions), entries)
+        together = _summed_together(source, len(partitions), query, loss, request)
         groups = group_into_tasks(source, partitions, sum(threads.values()), nbytes, together)
 
     # Rows that a worker has kept are read there again.
@@ -138,6 +135,15 @@ def evaluate(
             annotations=annotations,
         )
     return _with_whole_curvature(sums, loss, request)
+
+
+def _summed_together(source: Source, partitions: int, query: np.ndarray, loss: Loss, request: Request) -> int:
+    """Return how many partitions are summed as one."""
+    # Where the curvature costs more than the rows, its entries do not.
+    if request.kernel is not None or not source.row_format.cheap_gram:
+        return 1
+    q, k, _ = query.shape
+    return summed_together(source, partitions, q * q * curvatures(k, loss, request))
 
 
 def _with_whole_curvature(sums: Any, loss: Loss, request: Request) -> Any:
