@@ -79,6 +79,7 @@ def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
     """
     reader = work.reader
     group = work.groups[number]
+    count = work.sums
     first = work.sums_before(number)
     number_of = {partition: first + i // work.together for i, partition in enumerate(group)}
     sums: list[Subtree] = []
@@ -91,7 +92,7 @@ def sums_of_group(work: Work, number: int, blocks: tuple = ()) -> list:
             partition = group[(position - first) * work.together]
             rows = PartitionRows(partition, summed_as_one, reader, blocks)
             of_rows = Subtree(0, position, work.summation(rows))
-            sums = added_up([*sums, of_rows], work.sums, work.add)
+            sums = added_up([*sums, of_rows], count, work.add)
     # The worker's memory is given back before the next task. Dask counts memory that is kept as used, and may pause
     # the worker for it.
     if work.keep is not None:
