@@ -44,8 +44,9 @@ class LikelihoodKernel(Kernel):
     def __init__(self, part: Part):
         super().__init__(part)
         self.begin_sums(part.query[:, :, :1])
-        # The deviance and Pearson's statistic are summed as one array, as their bits depend on its shape too.
-        self.statistics = np.zeros((part.query.shape[1], 2))
+        k = part.query.shape[1]
+        self.deviance = np.zeros(k)
+        self.pearson = np.zeros(k)
 
     def _add_block(self, rows, target, s, offset) -> None:
         """Add the sums over the rows of one cache block."""
@@ -62,16 +63,17 @@ class LikelihoodKernel(Kernel):
         # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
         # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
         information = np.maximum(self.loss.curvature(z, mean), np.finfo(float).tiny)
-        statistics = np.concatenate([2.0 * value, slope**2 / information], axis=2)
+        pearson = slope**2
+        pearson /= information
 
         if s is not None:
             value = s[:, None, None] * value
             slope = s[:, None, None] * slope
-            statistics = s[:, None, None] * statistics
+            pearson *= s[:, None, None]
         self.total.loss[:] += value.sum(axis=(0, 1))
         self.add_gradient(block, slope)
-        self.statistics += statistics.sum(axis=0)
+        self.deviance += 2.0 * value.sum(axis=0)[:, 0]
+        self.pearson += pearson.sum(axis=0)[:, 0]
 
     def sums(self) -> LikelihoodSums:  # type: ignore[override]
-        deviance, pearson = self.statistics.T
-        return LikelihoodSums(super().sums(), deviance, pearson)
+        return LikelihoodSums(super().sums(), self.deviance, self.pearson)

@@ -41,10 +41,6 @@ SINGULAR = 1e-12
 #: Singular values below this share of the root of SINGULAR are rounding.
 SLIGHT = 1e-4
 
-#: Equal candidates of the pass, the first of which counts. Their number has a part in the order in which BLAS and the
-#: tree add up: with these, covariances keep the bits that they have always had.
-EQUAL = 3
-
 
 def infer(
     run: FitResult,
@@ -198,7 +194,6 @@ def _sums_at(run: FitResult, source: Source) -> tuple[LikelihoodSums, np.ndarray
     pass_numbers = counted()
 
     def read(query: np.ndarray, shift: np.ndarray | None) -> LikelihoodSums:
-        query = np.repeat(query, EQUAL, axis=2)
         request = Request(EXACT, moments=True, shift=shift, kernel=Likelihood())
         return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
@@ -221,17 +216,17 @@ def _normal_equations(
     if shift is not None and len(names) == p:
         ties[p] = shift
     informations = np.moveaxis(sums.curvature, 2, 0)
+    solved = [inverted(information, ties, names) for information in informations]
     # A quadratic loss has a single information for all outputs.
     repeats = k // len(informations)
-    solved = [inverted(information, ties, names) for information in informations] * repeats
-    inverse = np.stack([matrix for matrix, _ in solved], axis=2)
+    inverse = np.stack([matrix for matrix, _ in solved], axis=2).repeat(repeats, axis=2)
     # A step of Newton's method leads to the optimum.
     step = np.einsum("qrk,rk->qk", inverse, ties.T @ sums.gradient[:, :, 0])
     # Rounding of predictions and sums moves the step by this much: where the residuals are 0, there is nothing else.
     information = np.broadcast_to(sums.curvature, (p + 1, p + 1, k))
     squares = np.einsum("qk,qrk,rk->k", parameters, information, parameters)
     unit = 8 * np.finfo(float).eps * np.sqrt(squares)
-    sizes = np.stack([size for _, size in solved], axis=1)
+    sizes = np.stack([size for _, size in solved], axis=1).repeat(repeats, axis=1)
     noise = unit * np.einsum("qrk,rk->qk", np.abs(inverse), sizes)
     return inverse, step, noise
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.linalg import lapack
 
@@ -37,20 +35,6 @@ def promise(
     return -0.5 * dot(move, state.gradient)
 
 
-def by_cholesky(h: np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
-    """Return ``h^-1 g`` for each output, (q, k), or None where an h (q, q, k or 1) is not well conditioned."""
-    solutions = []
-    factor: Any = None
-    for j in range(gradient.shape[1]):
-        if j < h.shape[2]:
-            factor, failed = lapack.dpotrf(h[:, :, j], lower=True)
-            norm = np.abs(h[:, :, j]).sum(axis=0).max()
-            if failed or not lapack.dpocon(factor, norm, uplo="L")[0] > WELL_CONDITIONED:
-                return None
-        solutions.append(lapack.dpotrs(factor, gradient[:, j], lower=True)[0])
-    return np.stack(solutions, axis=1)
-
-
 def solve(
     curvature: np.ndarray,
     gradient: np.ndarray,
@@ -67,26 +51,57 @@ def solve(
     least.
     """
     root = np.sqrt(diagonal[:, 0])
-    if len(root) > NARROW and not damping.any():
-        solution = by_cholesky(curvature / (root * root.T)[:, :, None], gradient[:, :, 0] / root)
-        if solution is not None:
-            return (solution / root)[:, :, None].repeat(len(damping), axis=2)
-    undamped = damping == 0.0
+    scaled = gradient[:, :, 0] / root
+    outputs = curvature.shape[2]
     solutions = []
-    for j in range(gradient.shape[1]):
-        # One decomposition serves all dampings.
-        shared = curvature[:, :, min(j, curvature.shape[2] - 1)]
-        h = shared / (root * root.T)
-        values, vectors = np.linalg.eigh(h)
+    for j in range(outputs):
+        h = curvature[:, :, j] / root
+        h /= root.T
+        # Outputs that share their curvature are solved together.
+        right = scaled
+        if outputs > 1:
+            right = scaled[:, j : j + 1]
+        solution = None
+        if len(root) > NARROW and not damping.any():
+            solution = by_cholesky(h, right)
+        if solution is None:
+            found = by_eigenvectors(h, right, damping, features)
+        else:
+            found = solution[:, :, None].repeat(len(damping), axis=2)
+        solutions.append(found)
+    return np.concatenate(solutions, axis=1) / root[:, :, None]
 
-        # An infinite curvature leaves a direction out.
-        largest = max(values[-1], 0.0)
-        flat = values <= len(h) * np.finfo(float).eps * largest
-        damped = np.maximum(values, 0.0)[:, None] + damping
-        damped[np.ix_(flat, undamped)] = np.inf
 
-        rotated = vectors.T @ (gradient[:, j] / root)
-        solution = vectors @ (rotated / damped)
-        solution[:, undamped] = shortest(solution[:, undamped], vectors[:, flat], features)
-        solutions.append(solution / root)
-    return np.stack(solutions, axis=1)
+def by_cholesky(h: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """Return ``h^-1 r`` of right sides r (q, c), or None where h (q, q) is not well conditioned."""
+    # A symmetric matrix is its transpose, which lies in memory as LAPACK has it.
+    factor, failed = lapack.dpotrf(h.T, lower=True)
+    norm = lapack.dlange("1", h.T)
+    if failed or not lapack.dpocon(factor, norm, uplo="L")[0] > WELL_CONDITIONED:
+        return None
+    return lapack.dpotrs(factor, right, lower=True)[0]
+
+
+def by_eigenvectors(
+    h: np.ndarray,
+    right: np.ndarray,
+    damping: np.ndarray,
+    features: int,
+) -> np.ndarray:
+    """Return ``(h + c)^-1 r`` of right sides r (q, c) for each damping, (q, c, m), see `solve`."""
+    undamped = damping == 0.0
+    # One decomposition serves all dampings.
+    values, vectors = np.linalg.eigh(h)
+    # An infinite curvature leaves a direction out.
+    largest = max(values[-1], 0.0)
+    flat = values <= len(h) * np.finfo(float).eps * largest
+    damped = np.maximum(values, 0.0)[:, None] + damping
+    damped[np.ix_(flat, undamped)] = np.inf
+
+    rotated = (vectors.T @ right)[:, :, None] / damped[:, None, :]
+    solution = (vectors @ rotated.reshape(len(h), -1)).reshape(rotated.shape)
+    if flat.any() and undamped.any():
+        moves = solution[:, :, undamped]
+        shortened = shortest(moves.reshape(len(h), -1), vectors[:, flat], features)
+        solution[:, :, undamped] = shortened.reshape(moves.shape)
+    return solution
