@@ -33,6 +33,7 @@ from .fit import check_arguments, fit, for_targets, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import Candidate, candidates_of
+from .room import check_room
 from .scores import LOSS, score_of_rows
 from .search_engine import SearchEngine
 from .search_result import SearchResult
@@ -191,6 +192,8 @@ def search(
     k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, source.shape[1], k, fit_intercept)
     solvers = _solvers(solver, loss, candidates, start, source)
+    for chosen in solvers:
+        check_room(source, loss, chosen, len(start), k, folds=assignment.folds.count)
     engine = SearchEngine(
         source=source,
         loss=loss,

@@ -20,6 +20,7 @@ from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from .columns import as_rows, feature_names_of
 from .encoding import Encoding, FactorColumn, NumberColumn
 from .metadata import attributes_of, check_metadata, named_array, understood
+from .room import check_stored
 from .table_column import TableColumn, width_of
 from .zarr_column import ZarrColumn
 
@@ -155,6 +156,7 @@ def levels_of_categories(group: zarr.Group, name: str) -> list[Any]:
     check_metadata(categories, f"{name}/categories")
     if categories.ndim != 1:
         raise DataError(f"The categories of {name!r} have the shape {categories.shape}; there must be a list of them.")
+    check_stored(name, categories.shape[0])
     with understood(f"array '{name}/categories'"):
         values = np.asarray(categories[:])
     return values.tolist()
