@@ -191,9 +191,7 @@ def search(
     # The tracks: where they begin, their solvers, and what they share.
     k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, source.shape[1], k, fit_intercept)
-    solvers = _solvers(solver, loss, candidates, start, source)
-    for chosen in solvers:
-        check_room(source, loss, chosen, len(start), k, folds=assignment.folds.count)
+    solvers = _solvers(solver, loss, candidates, start, source, assignment.folds.count)
     engine = SearchEngine(
         source=source,
         loss=loss,
@@ -338,8 +336,9 @@ def _solvers(
     candidates: list[Candidate],
     start: np.ndarray,
     source: Source,
+    folds: int,
 ) -> list[Solver]:
-    """Return each candidate's solver; refuse penalties that do not fit the features."""
+    """Return each candidate's solver; refuse penalties that do not fit the features, and too many features."""
     n, p = source.shape
     penalties = [candidate.of(float(n)) for candidate in candidates]
     for penalty in penalties:
@@ -354,7 +353,9 @@ def _solvers(
     solvers = []
     for penalty, candidate in zip(penalties, candidates, strict=True):
         rate = candidate.learning_rate
-        solvers.append(_solver(solver, loss, penalty, len(start), rate))
+        chosen = _solver(solver, loss, penalty, len(start), rate)
+        check_room(source, loss, chosen, len(start), start.shape[1], folds)
+        solvers.append(chosen)
     return solvers
 
 
