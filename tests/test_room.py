@@ -15,7 +15,7 @@ from dask_gd.fitting import room as fitting_room
 from dask_gd.fitting.room import need_of
 from dask_gd.solvers import LBFGS, Newton, NewtonSchur
 from dask_gd.sources import room
-from dask_gd.sources.room import LEVEL_BYTES, bytes_of_levels, in_words
+from dask_gd.sources.room import LEVEL_BYTES, NAME_BYTES, bytes_of_levels, in_words
 
 N = 4000
 IN_PROCESS = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
@@ -57,7 +57,7 @@ def coded(path, levels, n=N, declared=None):
 
 def test_levels_that_are_stored_are_refused_before_they_are_read(tmp_path):
     path = coded(tmp_path, 10, declared=10**13)
-    with pytest.raises(DataError, match=r"Column 'user' has 10,000,000,000,000 lev.*take 1.3 PB.*min_frequency"):
+    with pytest.raises(DataError, match=r"Column 'user' has 10,000,000,000,000 lev.*take 1.5 PB.*min_frequency"):
         dask_gd.open(path, x=["user"], y="y")
 
 
@@ -108,7 +108,7 @@ def test_what_the_client_needs_grows_with_the_outputs_and_the_solver(tmp_path, m
     source = dask_gd.open(coded(tmp_path, 1000), x=["user"], y="y")
     options = {"penalty": dask_gd.L2(0.1), "solver": "lbfgs", "max_iter": 1}
     need = need_of(dask_gd.Squared(), LBFGS(), 1001, 1, source.partitions)
-    enough = sum(need) + LEVEL_BYTES * 1000
+    enough = sum(need) + (LEVEL_BYTES + NAME_BYTES) * 1000
     memory(enough)
     assert dask_gd.fit(source, **options).n_iter == 1
     memory(enough - 1)

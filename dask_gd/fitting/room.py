@@ -13,7 +13,7 @@ from ..model.losses import Loss
 from ..solvers import LBFGS, Newton, NewtonSchur, Solver
 from ..sources import Source
 from ..sources.encoding import FactorColumn
-from ..sources.room import ADVICE, LEVEL_BYTES, too_many
+from ..sources.room import ADVICE, LEVEL_BYTES, NAME_BYTES, too_many
 from ..worker_env import memory_of_process
 
 #: Arrays in the shape of the parameters that every solver keeps: the weights, the query, the gradient and the step.
@@ -65,7 +65,7 @@ def check_room(source: Source, loss: Loss, solver: Solver, q: int, k: int, folds
     need = need_of(loss, solver, q, k, source.partitions, folds)
     names = 0
     if source.x.encoding is not None:
-        names = LEVEL_BYTES * source.shape[1]
+        names = (LEVEL_BYTES + NAME_BYTES) * source.shape[1]
     # What each process needs, and what it has. Without a cluster tasks are threads of this process.
     available = memory_of_process()
     client = active_client()

@@ -12,9 +12,11 @@ from typing import Any
 from ..errors import DataError
 from ..worker_env import memory_of_process, process_name
 
-#: Bytes that a level takes at least on the client: its value, and the name of its feature. Levels that are numbers
-#: were measured at 130, levels with names of 13 letters at 190.
-LEVEL_BYTES = 128
+#: Bytes that a level takes at least while levels are read: measured at 154 for numbers, 205 for names of 12 letters.
+LEVEL_BYTES = 150
+#: Bytes of the name of a feature, which a fit and its result have of each. With these, and the arrays of the solver, a
+#: need is a half to two thirds of what fits were measured to take.
+NAME_BYTES = 68
 
 #: Levels that are looked at to learn the size of all of them.
 SAMPLE = 1000
