@@ -15,6 +15,15 @@ def choose(what: str, name: str, choices: dict[str, Any]) -> Any:
     return choices[name]
 
 
+def one_of(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuse a value that is none of those that are allowed, which the error lists."""
+    if any(value is each or value == each for each in allowed):
+        return
+    shown = list(map(repr, allowed))
+    listed = f"{', '.join(shown[:-1])} or {shown[-1]}"
+    raise InvalidArgumentError(f"{what}={value!r}: choose {listed}.")
+
+
 def positive(owner: str, **values: float) -> None:
     """Refuse NaN, infinity, zero and negative values, naming the parameter and its owner."""
     for name, value in values.items():

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 from distributed import Worker, get_worker
+from distributed.system import MEMORY_LIMIT
 from distributed.worker import WORKER_ANY_RUNNING
 from threadpoolctl import ThreadpoolController
 
@@ -92,6 +93,14 @@ def memory_limit() -> int | None:
         return get_worker().memory_manager.memory_limit
     except (ValueError, AttributeError):
         return None
+
+
+def memory_of_process() -> int:
+    """Return the bytes of memory that this process may use: its Dask worker's limit, else the machine's memory.
+
+    The machine's is less where a control group or a resource limit says so.
+    """
+    return memory_limit() or MEMORY_LIMIT
 
 
 def process_name() -> str:

@@ -116,8 +116,60 @@ def test_two_classes_are_binary_and_counts_are_no_classes(frame):
     assert encoder.classes_.tolist() == ["early", "late"]
     counts = TargetEncoder(smooth=0.0).fit(frame[["origin"]], frame["size"])
     assert_allclose(counts.encodings_[0][0], frame["size"][frame.origin == "ATL"].mean())
-    with pytest.raises(InvalidArgumentError, match="y has 3 classes"):
-        TargetEncoder().fit(frame[["origin"]], frame["size"].astype(str))
+    with pytest.raises(InvalidArgumentError, match=r"y has 3 classes.*choose 'multiclass'"):
+        TargetEncoder(target_type="binary").fit(frame[["origin"]], frame["size"].astype(str))
+    with pytest.raises(InvalidArgumentError, match="y has a single class"):
+        TargetEncoder().fit(frame[["origin"]], np.repeat("late", N))
+
+
+@pytest.mark.parametrize("smooth", ["auto", 3.0])
+def test_several_classes_have_a_column_each_with_scikit_learns_numbers(smooth, frame):
+    labels = np.array(["on time", "early", "late"])[frame["size"] - 1]
+    x = frame[COLUMNS]
+    theirs = peers.TargetEncoder(smooth=smooth).fit(x, labels)
+    own = TargetEncoder(smooth=smooth, cv=3, random_state=5)
+    # What scikit-learn finds without each fold, in turn.
+    fold = folds_of(own._seed, 0, N, 3)
+    crossed = np.empty((N, 6))
+    for k in range(3):
+        out = fold == k
+        crossed[out] = clone(theirs).fit(x[~out], labels[~out]).transform(x[out])
+    later = pd.DataFrame({"origin": ["new", None], "size": [1, 77]})
+    for data in kinds_of(x):
+        for y in (labels, da.from_array(labels, chunks=90)):
+            encoder = clone(own)
+            out = computed(encoder.fit_transform(data, y))
+            assert_allclose(out, crossed, rtol=1e-10)
+            assert list(out.columns) == encoder.get_feature_names_out().tolist()
+        assert encoder.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+        assert (encoder.target_type_, encoder.classes_.tolist()) == ("multiclass", ["early", "late", "on time"])
+        assert_allclose(encoder.target_mean_, theirs.target_mean_, rtol=1e-12)
+        for mine, of_theirs in zip(encoder.encodings_, theirs.encodings_, strict=True):
+            assert_allclose(mine, of_theirs, rtol=1e-10)
+        assert_allclose(computed(encoder.transform(data)), theirs.transform(x), rtol=1e-10)
+        assert_allclose(encoder.transform(later), theirs.transform(later), rtol=1e-10)
+
+
+def test_columns_of_classes_stand_in_the_place_of_theirs(frame):
+    x = frame[["x", "origin", "size"]]
+    y = frame["size"].to_numpy()
+    encoder = TargetEncoder(columns=["origin"], target_type="multiclass", smooth=1.0, dtype="float32")
+    out = encoder.fit_transform(x, y)
+    assert list(out.columns) == ["x", "origin_1", "origin_2", "origin_3", "size"]
+    assert out["origin_1"].dtype == np.float32
+    assert_allclose(out[["origin_1", "origin_2", "origin_3"]].sum(axis=1), 1.0, rtol=1e-6)
+    pd.testing.assert_frame_equal(out[["x", "size"]], x[["x", "size"]])
+    # Arrays give arrays, lazy for lazy ones.
+    strings = x[["origin"]].fillna("none").to_numpy()
+    encoder = TargetEncoder(target_type="multiclass")
+    in_memory = encoder.fit_transform(strings, y)
+    lazy = encoder.fit_transform(da.from_array(strings, chunks=(110, 1)), y)
+    assert isinstance(lazy, da.Array)
+    assert_allclose(lazy, in_memory, rtol=1e-12)
+    with pytest.raises(InvalidArgumentError, match="two columns would be named 'origin_1'"):
+        TargetEncoder(columns=["origin"], target_type="multiclass").fit(x.rename(columns={"x": "origin_1"}), y)
+    with pytest.raises(NonFiniteError, match="a label of y is NaN"):
+        encoder.fit(strings, np.where(y == 1, np.nan, y))
 
 
 def test_partitions_and_folds_do_not_depend_on_each_other(frame):

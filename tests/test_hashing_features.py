@@ -448,7 +448,7 @@ def test_a_place_that_is_taken_is_left_as_it_is(tmp_path):
         dask_gd.hash_features(["b"], path, TEXT)
     assert files(path) == before
     assert files(dask_gd.hash_features(["other"], path, TEXT, overwrite=True)) != before
-    with pytest.raises(InvalidArgumentError, match="on this machine"):
+    with pytest.raises(InvalidArgumentError, match="files on a disk that all workers share"):
         dask_gd.hash_features(["b"], "s3://bucket/a.zarr", TEXT)
 
 

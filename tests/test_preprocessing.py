@@ -402,7 +402,7 @@ def test_what_is_no_code_is_refused(value):
         ({"columns": [1, 1]}, "each once"),
         ({"columns": []}, "at least one"),
         ({"drop": "if_binary"}, "choose None or 'first'"),
-        ({"handle_unknown": "warn"}, "choose 'error' or 'ignore'"),
+        ({"handle_unknown": "warn"}, "choose 'error', 'ignore' or"),
     ],
     ids=str,
 )

@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from zarr.codecs import GzipCodec
@@ -178,6 +179,24 @@ def test_rows_are_read_from_s3(remote):
     assert_array_equal(read(group), X)
     assert_array_equal(read(group, name="shards"), X)
     assert_allclose(dask_gd.fit(group["x"], group["y"]).weights.values, WEIGHTS, atol=1e-9)
+
+
+def test_sparse_rows_are_written_to_s3_and_read_from_there(s3):
+    url, rules = s3
+    x = sp.csr_array(np.where(np.abs(X) > 1, X, 0))
+    options = s3_options(url)
+    place = "s3://bucket/sparse.zarr"
+    # What the server refuses leaves nothing that a reader would find.
+    rules.set("/sparse.zarr/X/indptr", FORBIDDEN)
+    with pytest.raises(PermissionError):
+        dask_gd.write_sparse(x, place, y=Y, storage_options=options)
+    rules.clear()
+    assert not fsspec.filesystem("s3", **options).find(place)
+    assert dask_gd.write_sparse(x, place, y=Y, storage_options=options) == place
+    store = FsspecStore.from_url(place, storage_options=options, read_only=True)
+    group = zarr.open_group(store, mode="r")
+    run = dask_gd.fit(dask_gd.open(group, x="X", y="y"))
+    assert_array_equal(run.parameters, dask_gd.fit(x, Y).parameters)
 
 
 @pytest.mark.parametrize(

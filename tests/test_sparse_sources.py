@@ -1,9 +1,11 @@
 """Sparse rows in Zarr, in Dask's blocks and in svmlight files: what is read is what was written, or refused by name."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -348,7 +350,44 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
         dask_gd.write_sparse(source.x.lazy_rows(0, N), path, overwrite=True)
 
 
+@pytest.fixture
+def memory():
+    """A place in this process's memory."""
+    yield "memory://dask_gd-sparse/g.zarr"
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_at_a_url_rows_are_the_same_and_appear_whole_or_not_at_all(tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(sparse_store, "CHUNK_ENTRIES", 1000)
+    x, y = problem()
+    blocks = da.from_array(x.toarray(), chunks=(290, P)).map_blocks(sp.csr_matrix, dtype=float)
+    with pytest.raises(DataError, match=r"row 1000 has column"):
+        dask_gd.write_sparse(lying(x, unsorted), memory)
+    assert not fsspec.filesystem("memory").find(memory)
+    assert dask_gd.write_sparse(blocks, memory, y=y) == memory
+    local = dask_gd.write_sparse(x, tmp_path / "g.zarr", y=y)
+    kept = {path.removeprefix("/dask_gd-sparse/g.zarr/") for path in fsspec.filesystem("memory").find(memory)}
+    assert kept == {path.relative_to(local).as_posix() for path in Path(local).rglob("*") if path.is_file()}
+    same_bits(*(dask_gd.fit(dask_gd.open(place, x="X", y="y"), **OPTIONS) for place in (memory, local)))
+    with pytest.raises(InvalidArgumentError, match=r"write_sparse: there is something at"):
+        dask_gd.write_sparse(x, memory)
+    with pytest.raises(InvalidArgumentError, match=r"write_sparse.*nothing at a URL is replaced"):
+        dask_gd.write_sparse(x, memory, overwrite=True)
+    for write in (dask_gd.write_sparse, dask_gd.convert_svmlight):
+        with pytest.raises(InvalidArgumentError, match=rf"{write.__name__}.*a Path is no URL"):
+            write(x if write is dask_gd.write_sparse else [], Path(memory))
+        with pytest.raises(InvalidArgumentError, match=rf"{write.__name__}.*is for URLs"):
+            write(x if write is dask_gd.write_sparse else [], tmp_path / "other", storage_options={})
+
+
 # svmlight
+
+
+def test_svmlight_files_are_converted_to_a_url(tmp_path, memory):
+    x, y = problem(100)
+    dump_svmlight_file(x, y, str(tmp_path / "a.svm"), zero_based=False)
+    group = zarr.open_group(dask_gd.convert_svmlight(tmp_path / "a.svm", memory, features=P), mode="r")
+    assert_array_equal(group["X/indices"][:], x.indices)
 
 
 @pytest.mark.parametrize("zero_based", [False, True])

@@ -23,7 +23,7 @@ from zarr.storage import LocalStore
 import dask_gd
 from dask_gd import cli
 from dask_gd.errors import ClusterError, DataError, InvalidArgumentError, InvalidTypeError
-from dask_gd.results import prediction as predictions
+from dask_gd.results import places
 
 ROWS = 100
 
@@ -521,7 +521,7 @@ def test_what_a_killed_writer_left_at_a_url_is_not_in_the_way(memory, monkeypatc
         return block
 
     with monkeypatch.context() as patch, dask.config.set(scheduler="sync"):
-        patch.setattr(predictions, "_delete", dead)
+        patch.setattr(places, "delete", dead)
         with pytest.raises(OSError, match="no space left"):
             dask_gd.write(da.ones(50, chunks=10).map_blocks(fails, dtype=float), memory)
     assert len(fsspec.filesystem("memory").find(memory)) > 1

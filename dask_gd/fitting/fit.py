@@ -31,6 +31,7 @@ from .checkpoint import take
 from .engine import Engine
 from .fit_run import FitRun
 from .fit_track import FitTrack
+from .room import check_room
 from .stages import go_on_smoothing, plan_samples
 from .track import Stopping
 
@@ -144,8 +145,9 @@ def fit(
     InvalidArgumentError, InvalidTypeError
         Before the first pass: arguments, shapes, names or dtypes that cannot be served.
     DataError
-        Missing or damaged chunks, NaN or infinity, targets that the loss does not know; Zarr chunks that were
-        overwritten in the meantime, which is looked for at the end, as far as the store tells.
+        Missing or damaged chunks, NaN or infinity, targets that the loss does not know; more levels or features than a
+        worker or the client has memory for, by the factor's name; Zarr chunks that were overwritten in the meantime,
+        which is looked for at the end, as far as the store tells.
     ClusterError
         No workers for ``dask_gd.timeout`` of Dask's configuration (60 s), workers that die of a task or have another
         version of dask_gd, a scheduler that is gone.
@@ -223,12 +225,16 @@ def fit(
     if isinstance(loss, Model):
         start = _start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
+        solver = as_solver(solver, loss, penalty, len(start), source.row_format)
     else:
         source = with_values(source)
         outputs = classes_of(loss) or source.outputs or 1
+        q = source.shape[1] + bool(fit_intercept)
+        solver = as_solver(solver, loss, penalty, q, source.row_format, outputs=outputs)
+        # Before there is any array of their number.
+        check_room(source, loss, solver, q, outputs)
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
         check_features(penalty, source.shape[1])
-    solver = as_solver(solver, loss, penalty, len(start), source.row_format, outputs=start.shape[1])
 
     # The fit's track, at its start or where the store has it.
     engine = Engine(source, loss)

@@ -33,6 +33,7 @@ from .fit import check_arguments, fit, for_targets, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import Candidate, candidates_of
+from .room import check_room
 from .scores import LOSS, score_of_rows
 from .search_engine import SearchEngine
 from .search_result import SearchResult
@@ -190,7 +191,7 @@ def search(
     # The tracks: where they begin, their solvers, and what they share.
     k = classes_of(loss) or source.outputs or 1
     start = start_of(initial_weights, source.shape[1], k, fit_intercept)
-    solvers = _solvers(solver, loss, candidates, start, source)
+    solvers = _solvers(solver, loss, candidates, start, source, assignment.folds.count)
     engine = SearchEngine(
         source=source,
         loss=loss,
@@ -335,8 +336,9 @@ def _solvers(
     candidates: list[Candidate],
     start: np.ndarray,
     source: Source,
+    folds: int,
 ) -> list[Solver]:
-    """Return each candidate's solver; refuse penalties that do not fit the features."""
+    """Return each candidate's solver; refuse penalties that do not fit the features, and too many features."""
     n, p = source.shape
     penalties = [candidate.of(float(n)) for candidate in candidates]
     for penalty in penalties:
@@ -351,7 +353,9 @@ def _solvers(
     solvers = []
     for penalty, candidate in zip(penalties, candidates, strict=True):
         rate = candidate.learning_rate
-        solvers.append(_solver(solver, loss, penalty, len(start), rate))
+        chosen = _solver(solver, loss, penalty, len(start), rate)
+        check_room(source, loss, chosen, len(start), start.shape[1], folds)
+        solvers.append(chosen)
     return solvers
 
 

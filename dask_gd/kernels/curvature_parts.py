@@ -38,7 +38,7 @@ class CurvatureParts(NamedTuple):
     columns: CodedColumns
     numbers: np.ndarray  # (numbers + 1, numbers + 1)
     levels: tuple[np.ndarray, ...]  # of each factor (numbers + 1, levels + 1)
-    tables: tuple[csr_array, ...]  # of each pair of factors (levels + 1, levels + 1), see `PairTables.pairs`
+    tables: tuple[csr_array, ...]  # of each pair of factors (levels + 1, levels + 1), see `pairs_of`
 
     def plus(self, other: CurvatureParts) -> CurvatureParts:
         """Return the sums over the rows of both."""

@@ -14,6 +14,11 @@ COLLECTED = 1 << 17
 MOST_COLLECTED = 1 << 20
 
 
+def pairs_of(factors: int) -> list[tuple[int, int]]:
+    """Return the pairs of so many factors, the first number below the second, in the order of their tables."""
+    return [(first, second) for second in range(factors) for first in range(second)]
+
+
 def pair_table(
     first: np.ndarray,
     second: np.ndarray,
@@ -40,7 +45,7 @@ class PairTables:
 
     def __init__(self, sizes: tuple[int, ...], block_rows: int):
         self.sizes = sizes
-        self.pairs = [(i, j) for j in range(len(sizes)) for i in range(j)]
+        self.pairs = pairs_of(len(sizes))
         self.tables = [csr_array((sizes[i], sizes[j])) for i, j in self.pairs]
         self.count = 0
         if not self.pairs:

@@ -21,8 +21,9 @@ from ..sources.frames import empty_of, frame_of, kind_of
 from ..sources.kinds import LARGEST_INTEGER, OBJECT, are_numbers, product_dtype
 from ..sources.lazy import named
 from ..sources.pandas_values import common_dtype
+from ..validate import one_of
 from .base import one_pass, transformed
-from .leveled import LeveledTransformer, as_array
+from .leveled import LeveledTransformer, as_array, check_entries, sorted_levels
 
 #: The largest size of a block of the result. Where the codes' chunks are longer it has at least half of this size.
 EXPANDED_BYTES = 32 << 20
@@ -121,13 +122,8 @@ class OneHotEncoder(LeveledTransformer):
             A code that is no integer, with row and column.
         """
         # Wrong parameters are refused before a row is read.
-        choices = (
-            ("drop", self.drop, (None, "first")),
-            ("handle_unknown", self.handle_unknown, ("error", "ignore", "infrequent_if_exist")),
-        )
-        for name, value, allowed in choices:
-            if value not in allowed:
-                raise InvalidArgumentError(f"{name}={value!r}: choose {' or '.join(map(repr, allowed))}.")
+        one_of("drop", self.drop, (None, "first"))
+        one_of("handle_unknown", self.handle_unknown, ("error", "ignore", "infrequent_if_exist"))
         self.encoding_: Encoding | None = None
         if self._has_levels(X):
             return self._fit_levels(X)
@@ -272,13 +268,11 @@ class OneHotEncoder(LeveledTransformer):
 
 def all_levels(column: Any) -> tuple:
     """Return the levels of a factor, those that are pooled too, sorted, with a missing one at the end."""
-    levels = [*column.levels, *column.pooled]
+    levels = column.levels
     if column.pooled:
-        levels.remove(INFREQUENT)
-    found = sorted(level for level in levels if level is not None)
-    if None in levels:
-        found.append(None)
-    return tuple(found)
+        # The last is the name of those that are pooled.
+        levels = column.levels[:-1]
+    return sorted_levels([*levels, *column.pooled])
 
 
 def names_of(encoding: Encoding, names: Any) -> list[str]:
@@ -300,8 +294,7 @@ def names_of(encoding: Encoding, names: Any) -> list[str]:
 
 def checked_categories(entries: Any, count: int) -> list[np.ndarray]:
     """Return the codes of each column, from numbers of categories or arrays of codes; refuse other entries."""
-    if len(entries) != count:
-        raise InvalidArgumentError(f"categories has {len(entries)} entries for {count} encoded columns.")
+    check_entries(entries, count)
     categories = []
     for entry in entries:
         # A number K stands for the codes 0 to K - 1.

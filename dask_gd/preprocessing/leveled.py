@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources.census import Census, taken
@@ -17,7 +18,7 @@ from ..sources.coercion import is_lazy_frame
 from ..sources.encoding import FactorColumn, Level
 from ..sources.frames import empty_of, frame_of
 from ..sources.lazy import LAZY
-from ..sources.levels import Found, check_kinds
+from ..sources.levels import check_kinds
 from .base import Transformer
 
 
@@ -26,19 +27,33 @@ class LevelTable:
     """The values in the place of a column's levels."""
 
     factor: CodedFactor
-    #: For unknown levels first, then for each of the levels: (levels + 1,).
+    #: For unknown levels first, then for each of the levels: (levels + 1,), or (levels + 1, classes) where each class
+    #: has a column. Both may have an axis of folds before these.
     values: np.ndarray
-    #: For missing values that are no level.
-    missing: float = np.nan
+    #: For missing values that are no level: a number, or (classes,); both may be (folds, ...).
+    missing: Any = np.nan
+    #: The classes that have a column each.
+    classes: tuple[Any, ...] | None = None
 
-    def __call__(self, column: Any, label: Any, where: str) -> np.ndarray:
-        """Return the values of a pandas column, (n,)."""
+    def __call__(
+        self,
+        column: Any,
+        label: Any,
+        where: str,
+        fold: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the values of a pandas column, (n,) or (n, classes); with ``fold`` (n,) those of each row's fold."""
         codes = self.factor.encoded(column, label, where)
         # Missing values have no code: the first stands in for it until they have a value of their own.
         is_missing = np.isnan(codes)
         codes[is_missing] = 0
-        out = self.values[codes.astype(np.intp)]
-        out[is_missing] = self.missing
+        positions = codes.astype(np.intp)
+        if fold is None:
+            out = self.values[positions]
+            out[is_missing] = self.missing
+        else:
+            out = self.values[fold, positions]
+            out[is_missing] = self.missing[fold[is_missing]]
         return out
 
 
@@ -47,7 +62,8 @@ def level_table(
     levels: tuple[Level, ...],
     values: np.ndarray,
     refuses: bool,
-    missing: float,
+    missing: Any,
+    classes: tuple[Any, ...] | None = None,
 ) -> LevelTable:
     """Return the values of levels; unknown ones are refused, or have the first of the values."""
     # The code 0 is that of unknown levels.
@@ -57,7 +73,7 @@ def level_table(
         # Codes without a place for unknown levels; the first of the values is left out.
         factor = CodedFactor(FactorColumn(str(name), levels), predicts=True)
         values = values[1:]
-    return LevelTable(factor, values, missing)
+    return LevelTable(factor, values, missing, classes)
 
 
 def with_values(
@@ -66,16 +82,39 @@ def with_values(
     names: list[Any],
     dtype: np.dtype,
     where: str = "",
+    fold: np.ndarray | None = None,
 ) -> Any:
-    """Return a frame of pandas with values in the place of the levels of columns, by their positions."""
+    """Return a frame of pandas with values in the place of the levels of columns, by their positions.
+
+    With ``fold``, the number of each row's fold, they are those of the folds.
+    """
     columns = {}
     for j, label in enumerate(names):
         column = part.iloc[:, j]
-        if j in tables:
-            columns[label] = tables[j](column, label, where).astype(dtype)
-        else:
+        if j not in tables:
             columns[label] = column
+            continue
+        values = tables[j](column, label, where, fold).astype(dtype)
+        classes = tables[j].classes
+        if classes is None:
+            columns[label] = values
+        else:
+            columns.update(zip(names_with_classes(label, classes), values.T, strict=True))
     return type(part)(columns, index=part.index)
+
+
+def names_with_classes(name: Any, classes: tuple[Any, ...]) -> list[str]:
+    """Return the names of a column's values for each class."""
+    return [f"{name}_{each}" for each in classes]
+
+
+def refuse_equal_names(names: list[str], owner: str) -> None:
+    """Refuse columns of a result that have one name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidArgumentError(f"{owner}: two columns would be named {name!r}; rename a column of X.")
+        seen.add(name)
 
 
 class LeveledTransformer(Transformer):
@@ -108,6 +147,11 @@ class LeveledTransformer(Transformer):
         else:
             self._compare_features(len(frame.columns), names)
         return frame
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns, which stay the same."""
+        check_is_fitted(self)
+        return _check_feature_names_in(self, input_features)
 
     def _census(self, frame: Any) -> Census:
         """Return what occurs in the columns that are encoded."""
@@ -159,13 +203,20 @@ def in_form_of(X: Any, frame: Any) -> Any:
     return frame.to_numpy()
 
 
-def sorted_levels(found: Found, keep_missing: bool) -> tuple[Level, ...]:
-    """Return the levels that occur, sorted; a missing value is the last, if it is kept."""
+def sorted_levels(found: Iterable[Level]) -> tuple[Level, ...]:
+    """Return different levels, sorted; a missing value is the last."""
+    every = set(found)
     levels: list[Level] = []
-    levels += sorted(level for level in found.counts if level is not None)  # type: ignore[type-var]
-    if keep_missing and None in found.counts:
+    levels += sorted(level for level in every if level is not None)  # type: ignore[type-var]
+    if None in every:
         levels.append(None)
     return tuple(levels)
+
+
+def check_entries(entries: Any, count: int) -> None:
+    """Refuse categories that the user gives for another number of columns than are encoded."""
+    if len(entries) != count:
+        raise InvalidArgumentError(f"categories has {len(entries)} entries for {count} encoded columns.")
 
 
 def as_array(levels: tuple[Level, ...]) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import InvalidArgumentError
 from ..sources.levels import level_of
-from .leveled import LeveledTransformer, as_array, level_table, sorted_levels
+from ..validate import one_of
+from .leveled import LeveledTransformer, as_array, check_entries, level_table, sorted_levels
 
 
 class OrdinalEncoder(LeveledTransformer):
@@ -91,23 +91,17 @@ class OrdinalEncoder(LeveledTransformer):
         if isinstance(self.categories, str):
             census = self._census(frame)
             labels = [frame.columns[j] for j in self.columns_]
-            levels = [sorted_levels(census.columns[label], keep_missing=True) for label in labels]
+            levels = [sorted_levels(census.columns[label].counts) for label in labels]
         else:
+            check_entries(self.categories, len(self.columns_))
             levels = [tuple(level_of(value)[0] for value in entry) for entry in self.categories]
-            if len(levels) != len(self.columns_):
-                raise InvalidArgumentError(
-                    f"categories has {len(levels)} entries for {len(self.columns_)} encoded columns."
-                )
         self._levels = levels
         self.categories_ = list(map(as_array, levels))
         return self
 
     def _check_parameters(self) -> None:
         """Refuse parameters that cannot be, or that do not go together."""
-        if self.handle_unknown not in ("error", "use_encoded_value"):
-            raise InvalidArgumentError(
-                f"handle_unknown={self.handle_unknown!r}: choose 'error' or 'use_encoded_value'."
-            )
+        one_of("handle_unknown", self.handle_unknown, ("error", "use_encoded_value"))
         if (self.handle_unknown == "error") != (self.unknown_value is None):
             raise InvalidArgumentError(
                 f"unknown_value={self.unknown_value!r}: a number, with handle_unknown='use_encoded_value' only."
@@ -141,8 +135,3 @@ class OrdinalEncoder(LeveledTransformer):
                 missing=self.encoded_missing_value,
             )
         return self._transformed(X, frame, tables)
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns, which stay the same."""
-        check_is_fitted(self)
-        return _check_feature_names_in(self, input_features)

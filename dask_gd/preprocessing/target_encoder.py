@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial, reduce
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..errors import DataError, InvalidArgumentError, NonFiniteError
 from ..sources.census import total_of
@@ -19,29 +19,22 @@ from ..sources.columns import sized
 from ..sources.encoding import FactorColumn
 from ..sources.kinds import is_plain
 from ..sources.lazy import label_rows, rows, unique
-from ..sources.row_hash import row_hashes
-from ..validate import is_whole
-from .leveled import LeveledTransformer, as_array, in_form_of, level_table, sorted_levels, with_values
+from ..validate import is_whole, one_of
+from .leveled import (
+    LeveledTransformer,
+    LevelTable,
+    as_array,
+    in_form_of,
+    level_table,
+    names_with_classes,
+    refuse_equal_names,
+    sorted_levels,
+    with_values,
+)
+from .target_moments import TargetMoments, added, folds_of, moments_of, smoothed
 
 #: So that folds and `train_test_split` with the same seed are independent of each other.
 FOLD_SEED = 0x7A26E7
-
-
-class TargetMoments(NamedTuple):
-    """The number, the mean and the sum of squares about the mean of targets: (folds, levels) each."""
-
-    rows: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
-
-    def plus(self, other: TargetMoments) -> TargetMoments:
-        """Return those of the rows of both (Chan, Golub and LeVeque, "Updating formulae", 1979)."""
-        total = self.rows + other.rows
-        share = np.divide(other.rows, total, out=np.zeros_like(total), where=total > 0)
-        apart = other.mean - self.mean
-        mean = self.mean + share * apart
-        squares = self.squares + other.squares + self.rows * share * apart**2
-        return TargetMoments(total, mean, squares)
 
 
 class TargetEncoder(LeveledTransformer):
@@ -55,13 +48,16 @@ class TargetEncoder(LeveledTransformer):
     means of the other folds' rows; `transform` has those of all. The fold of a row follows from a hash of its number,
     whatever the partitions.
 
+    Of several classes each has a column in the place of the encoded one, of the share of its rows, so that a column
+    "origin" becomes "origin_a", "origin_b" and "origin_c".
+
     Parameters
     ----------
     columns : list of int or str, optional
         The columns to encode, by position or name. The other columns stay as they are, in their place. By default all.
-    target_type : {"auto", "continuous", "binary"}
-        "binary" takes the second of two classes for 1 and the first for 0; "auto" does so for strings and booleans, and
-        takes numbers as they are: counts are no classes.
+    target_type : {"auto", "continuous", "binary", "multiclass"}
+        "binary" takes the second of two classes for 1 and the first for 0; "multiclass" encodes each class. "auto"
+        takes strings and booleans for classes, and numbers as they are: counts are no classes.
     smooth : "auto" or float
         0 or more rows.
     cv : int
@@ -73,13 +69,15 @@ class TargetEncoder(LeveledTransformer):
     Attributes
     ----------
     encodings_ : list of arrays
-        The number of each level, of each encoded column.
+        The number of each level, of each encoded column; of several classes those of each class, column by column.
     categories_ : list of arrays
         The levels, sorted; the last is NaN where values are missing.
-    target_mean_ : float
+    target_mean_ : float, or array (classes,)
         It is also the number of levels that the fit did not have.
+    target_type_ : str
+        "continuous", "binary" or "multiclass".
     classes_ : array
-        The two classes of a binary target.
+        The classes of a binary or multiclass target.
     columns_ : array of int
     n_features_in_ : int
     feature_names_in_ : array
@@ -134,11 +132,15 @@ class TargetEncoder(LeveledTransformer):
     def fit_transform(self, X: Any, y: Any) -> Any:
         """Fit, and return the rows with numbers that their own targets have no part in: lazy for lazy X."""
         frame, lengths = self._learn(X, y)
-        # Each fold has tables of its own.
-        tables = []
+        # For each fold the numbers that follow from all other rows.
+        numbers = []
+        means = []
         for fold in range(self.cv):
-            encodings, mean = self._without(fold)
-            tables.append(self._tables(frame, encodings, mean))
+            of_columns, mean = self._encodings(other for other in range(self.cv) if other != fold)
+            numbers.append(of_columns)
+            means.append(mean)
+        of_folds = [np.stack(of_column) for of_column in zip(*numbers, strict=True)]
+        tables = self._tables(frame, of_folds, np.stack(means))
         names = list(frame.columns)
         crossed = partial(
             cross_fitted,
@@ -146,6 +148,7 @@ class TargetEncoder(LeveledTransformer):
             names=names,
             dtype=np.dtype(self.dtype),
             seed=self._seed,
+            folds=self.cv,
         )
         if not is_lazy_frame(frame):
             return in_form_of(X, crossed(frame, first_row(0)))
@@ -161,12 +164,34 @@ class TargetEncoder(LeveledTransformer):
     def transform(self, X: Any) -> Any:
         """Return the numbers of the levels, beside the other columns: a frame for a frame, lazy for lazy X."""
         frame = self._frame(X)
-        return self._transformed(X, frame, self._tables(frame, self.encodings_, self.target_mean_))
+        outputs = np.size(self.target_mean_)
+        numbers = []
+        for start in range(0, len(self.encodings_), outputs):
+            numbers.append(np.stack(self.encodings_[start : start + outputs]))
+        means = np.reshape(self.target_mean_, outputs)
+        return self._transformed(X, frame, self._tables(frame, numbers, means))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns, which stay the same."""
-        check_is_fitted(self)
-        return _check_feature_names_in(self, input_features)
+        """Return the names of the columns, which stay the same; of several classes ``column_class`` for each class."""
+        names = super().get_feature_names_out(input_features)
+        return np.array(self._names_out(list(names)), dtype=object)
+
+    def _names_out(self, names: list[Any]) -> list[Any]:
+        """Return the names of the result's columns, for those of X."""
+        found: list[Any] = []
+        for j, name in enumerate(names):
+            if self._suffixes is not None and j in self.columns_:
+                found += names_with_classes(name, self._suffixes)
+            else:
+                found.append(name)
+        return found
+
+    @property
+    def _suffixes(self) -> tuple[Any, ...] | None:
+        """The classes that have a column each; None where there is a single number."""
+        if self.target_type_ != "multiclass":
+            return None
+        return tuple(self.classes_.tolist())
 
     @property
     def _seed(self) -> int:
@@ -175,11 +200,7 @@ class TargetEncoder(LeveledTransformer):
 
     def _check_parameters(self) -> None:
         """Refuse parameters that cannot be."""
-        if self.target_type not in ("auto", "continuous", "binary"):
-            raise InvalidArgumentError(
-                f"target_type={self.target_type!r}: choose 'auto', 'continuous' or 'binary'. Of several classes encode "
-                "the indicator of each."
-            )
+        one_of("target_type", self.target_type, ("auto", "continuous", "binary", "multiclass"))
         is_number = isinstance(self.smooth, Real) and 0 <= float(self.smooth) < np.inf
         if self.smooth != "auto" and not is_number:
             raise InvalidArgumentError(f"smooth={self.smooth!r}: 'auto', or a number of rows, 0 or more.")
@@ -196,14 +217,24 @@ class TargetEncoder(LeveledTransformer):
         # The levels, in a reduction over the rows, and targets in blocks of the same rows.
         census = self._census(frame)
         labels = [frame.columns[j] for j in self.columns_]
-        self._levels = [sorted_levels(census.columns[label], keep_missing=True) for label in labels]
+        self._levels = [sorted_levels(census.columns[label].counts) for label in labels]
         self.categories_ = list(map(as_array, self._levels))
         targets = self._targets(y, census.rows, is_lazy_frame(frame))
+        refuse_equal_names(self._names_out([str(name) for name in frame.columns]), "TargetEncoder")
 
         # For each fold the moments of the targets of each level, those of all rows last.
         pairs = zip(labels, self._levels, strict=True)
         coders = [CodedFactor(FactorColumn(str(label), levels)) for label, levels in pairs]
-        summary = partial(moments_of, coders=coders, folds=self.cv, seed=self._seed)
+        classes = None
+        if self._suffixes is not None:
+            classes = len(self._suffixes)
+        summary = partial(
+            moments_of,
+            coders=coders,
+            folds=self.cv,
+            seed=self._seed,
+            classes=classes,
+        )
         if is_lazy_frame(frame):
             starts = np.cumsum([0, *census.rows]).tolist()
             of_targets = targets.to_delayed().ravel()
@@ -212,7 +243,11 @@ class TargetEncoder(LeveledTransformer):
             self._moments = total_of(parts, added, "the means of the targets of each level")
         else:
             self._moments = summary(frame[labels], targets, 0)
-        self.encodings_, self.target_mean_ = self._encodings(range(self.cv))
+        numbers, means = self._encodings(range(self.cv))
+        self.encodings_ = [of_output for of_column in numbers for of_output in of_column]
+        self.target_mean_: Any = means
+        if classes is None:
+            self.target_mean_ = float(means[0])
         return frame, census.rows
 
     def _targets(self, y: Any, lengths: tuple[int, ...], is_lazy: bool) -> Any:
@@ -223,20 +258,16 @@ class TargetEncoder(LeveledTransformer):
             values = values[:, 0]
         if values.ndim != 1:
             raise InvalidArgumentError(f"TargetEncoder: y must have shape (n,); it has {values.shape}.")
-        # Two classes are 0 and 1; numbers are taken as they are.
+        # Classes are numbered; numbers are taken as they are.
         has_labels = not is_plain(values.dtype) or values.dtype.kind == "b"
-        is_binary = self.target_type == "binary" or has_labels
-        if self.target_type != "continuous" and is_binary:
-            self.classes_ = unique(values)
-            if len(self.classes_) != 2:
-                raise InvalidArgumentError(
-                    f"TargetEncoder: y has {len(self.classes_)} classes, {self.classes_[:5].tolist()}; two are served. "
-                    "Of several encode the indicator of each."
-                )
-            values = values == self.classes_[1]
+        self.target_type_ = self.target_type
+        if self.target_type == "auto" and not has_labels:
+            self.target_type_ = "continuous"
+        if self.target_type_ == "continuous":
+            values = rows(y, "y").reshape(-1)
         else:
-            values = rows(y, "y")
-            values = values.reshape(-1)
+            self._learn_classes(values)
+            values = in_classes(values, self.classes_)
         # Every row has a target, and lazy ones have it in a block of the same rows.
         n = sum(lengths)
         if isinstance(values, da.Array):
@@ -247,115 +278,78 @@ class TargetEncoder(LeveledTransformer):
             return da.asarray(values).rechunk((lengths,))
         return np.asarray(values)
 
-    def _encodings(self, folds: Any) -> tuple[list[np.ndarray], float]:
-        """Return the numbers of each column's levels, from the rows of these folds, and the mean of their targets."""
+    def _learn_classes(self, labels: Any) -> None:
+        """Learn the classes, and whether they are two or more."""
+        self.classes_ = unique(labels)
+        if self.classes_.dtype.kind == "f" and not np.isfinite(self.classes_).all():
+            raise NonFiniteError("TargetEncoder: a label of y is NaN or infinite. Remove or fill it before fitting.")
+        count = len(self.classes_)
+        if count < 2:
+            raise InvalidArgumentError(
+                f"TargetEncoder: y has a single class, {self.classes_.tolist()}; there is nothing to tell apart."
+            )
+        if self.target_type == "auto":
+            self.target_type_ = "binary"
+            if count > 2:
+                self.target_type_ = "multiclass"
+        if self.target_type == "binary" and count > 2:
+            raise InvalidArgumentError(
+                f"TargetEncoder(target_type='binary'): y has {count} classes, {self.classes_[:5].tolist()}; choose "
+                "'multiclass'."
+            )
+
+    def _encodings(self, folds: Iterable[int]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the numbers of each column's levels, (outputs, levels), and the means of all targets, (outputs,).
+
+        They follow from the rows of these folds.
+        """
         # The moments of these folds together, with those of all rows last.
-        of_folds = [TargetMoments(*(values[fold] for values in self._moments)) for fold in folds]
+        of_folds = [TargetMoments(*(values[:, fold] for values in self._moments)) for fold in folds]
         moments = reduce(TargetMoments.plus, of_folds)
-        mean = float(moments.mean[-1])
-        variance = moments.squares[-1] / moments.rows[-1]
-        encodings = []
+        means = moments.mean[:, -1:]
+        variances = moments.squares[:, -1:] / moments.rows[:, -1:]
+        numbers = []
         start = 0
         # Each column has its levels in a piece of the moments.
         for levels in self._levels:
             piece = slice(start, start + len(levels))
-            own = TargetMoments(*(values[piece] for values in moments))
-            encodings.append(smoothed(own, mean, variance, self.smooth))
+            own = TargetMoments(*(values[:, piece] for values in moments))
+            numbers.append(smoothed(own, means, variances, self.smooth))
             start = piece.stop
-        return encodings, mean
+        return numbers, means[:, 0]
 
-    def _without(self, fold: int) -> tuple[list[np.ndarray], float]:
-        """Return what the rows of a fold are encoded by: the numbers that follow from all other rows."""
-        others = [other for other in range(self.cv) if other != fold]
-        return self._encodings(others)
+    def _tables(self, frame: Any, numbers: list[np.ndarray], means: np.ndarray) -> dict[int, LevelTable]:
+        """Return the tables of the encoded columns, by position.
 
-    def _tables(
-        self,
-        frame: Any,
-        encodings: list[np.ndarray],
-        mean: float,
-    ) -> dict[int, Any]:
-        """Return the tables of the encoded columns, by position."""
+        Numbers of levels are (outputs, levels), and the mean, which is that of unknown levels, (outputs,); both may
+        have an axis of folds before these.
+        """
         tables = {}
-        columns = zip(self.columns_.tolist(), self._levels, encodings, strict=True)
+        columns = zip(self.columns_.tolist(), self._levels, numbers, strict=True)
         for j, levels, values in columns:
-            with_unknown = np.append(mean, values)
+            with_unknown = np.concatenate([means[..., None], values], axis=-1)
+            # A table has its levels before the outputs, which it lacks where there is a single number.
+            with_unknown = np.swapaxes(with_unknown, -1, -2)
+            missing = means
+            if self._suffixes is None:
+                with_unknown = with_unknown[..., 0]
+                missing = means[..., 0]
             tables[j] = level_table(
                 frame.columns[j],
                 levels,
-                with_unknown,
+                np.ascontiguousarray(with_unknown),
                 refuses=False,
-                missing=mean,
+                missing=missing,
+                classes=self._suffixes,
             )
         return tables
 
 
-def moments_of(
-    part: Any,
-    y: Any,
-    start: int,
-    coders: list[CodedFactor],
-    folds: int,
-    seed: int,
-) -> TargetMoments:
-    """Return the moments of the targets of each level of each column, and of all rows last, for each fold."""
-    y = np.asarray(y, float)
-    if len(y) != len(part):
-        raise DataError(f"TargetEncoder: rows {start} on of X are {len(part)}, of y {len(y)}; they must agree.")
-    is_finite = np.isfinite(y)
-    if not is_finite.all():
-        row = int(np.argmin(is_finite))
-        raise NonFiniteError(f"{y[row]} in row {start + row} of 'y'. Remove or fill it before fitting.")
-    # A row counts for its fold and its level.
-    fold = folds_of(seed, start, len(y), folds)
-    found = []
-    for i, coder in enumerate(coders):
-        codes = coder.encoded(part.iloc[:, i], part.columns[i], "").astype(np.intp)
-        levels = len(coder.column.levels)
-        key = fold * levels + codes
-        found.append(_by_key(key, y, folds, levels))
-    # All rows, as of a column with a single level.
-    found.append(_by_key(fold, y, folds, 1))
-    joined = [np.concatenate(values, axis=1) for values in zip(*found, strict=True)]
-    return TargetMoments(*joined)
-
-
-def _by_key(key: np.ndarray, y: np.ndarray, folds: int, levels: int) -> TargetMoments:
-    """Return the moments of the targets of each key, (folds, levels)."""
-    size = folds * levels
-    count = np.bincount(key, minlength=size).astype(float)
-    total = np.bincount(key, y, size)
-    mean = np.divide(total, count, out=np.zeros(size), where=count > 0)
-    # About each mean, so that no large squares are subtracted.
-    deviation = y - mean[key]
-    squares = np.bincount(key, deviation**2, size)
-    by_fold = [values.reshape(folds, levels) for values in (count, mean, squares)]
-    return TargetMoments(*by_fold)
-
-
-def added(*parts: TargetMoments) -> TargetMoments:
-    """Return the moments of the rows of all parts."""
-    return reduce(TargetMoments.plus, parts)
-
-
-def folds_of(seed: int, start: int, count: int, folds: int) -> np.ndarray:
-    """Return the fold of each of the rows from ``start`` on, (n,)."""
-    hashes = row_hashes(seed, start, start + count)
-    return (hashes % np.uint64(folds)).astype(np.intp)
-
-
-def smoothed(own: TargetMoments, mean: float, variance: float, smooth: Any) -> np.ndarray:
-    """Return the numbers of levels, (levels,): their means, drawn to the mean of all."""
-    if smooth == "auto":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weight = variance * own.rows
-            share = weight / (weight + own.squares / own.rows)
-    else:
-        with np.errstate(invalid="ignore"):
-            share = own.rows / (own.rows + float(smooth))
-    # A level without rows, and any where all targets are the same, has the mean of all.
-    share = np.where(np.isfinite(share), share, 0.0)
-    return share * own.mean + (1.0 - share) * mean
+def in_classes(labels: Any, classes: np.ndarray) -> Any:
+    """Return the number of each label's class, (n,), lazy for lazy labels."""
+    if isinstance(labels, da.Array):
+        return da.map_blocks(in_classes, labels, classes, dtype=float, meta=np.empty(0))  # type: ignore[arg-type]
+    return np.searchsorted(classes, labels).astype(float)
 
 
 def first_row(number: int) -> Any:
@@ -368,18 +362,12 @@ def first_row(number: int) -> Any:
 def cross_fitted(
     part: Any,
     start: Any,
-    tables: list[Any],
+    tables: dict[int, LevelTable],
     names: list[Any],
     dtype: np.dtype,
     seed: int,
+    folds: int,
 ) -> Any:
     """Return a part of a frame, whose rows have the numbers of their folds."""
-    fold = folds_of(seed, int(start.iloc[0]), len(part), len(tables))
-    # All rows by the table of each fold, of which each row has that of its own.
-    by_fold = [with_values(part, of_fold, names, dtype) for of_fold in tables]
-    out = by_fold[0].copy()
-    every = np.arange(len(part))
-    for j in tables[0]:
-        columns = np.stack([each.iloc[:, j].to_numpy() for each in by_fold])
-        out.isetitem(j, columns[fold, every])
-    return out
+    fold = folds_of(seed, int(start.iloc[0]), len(part), folds)
+    return with_values(part, tables, names, dtype, fold=fold)

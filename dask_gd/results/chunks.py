@@ -85,7 +85,7 @@ def fill(data: Any, store: Store, template: Store, where: Where) -> None:
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidTypeError(f"write: Zarr cannot hold this prediction: {error}") from error
     # Blocks are chunks, so that no two tasks write to the same chunk.
-    targets = [Target(_at(array, store), where) for array, _ in lazy]
+    targets = [Target(at(array, store), where) for array, _ in lazy]
     if lazy:
         da.store([blocks for _, blocks in lazy], targets, lock=False)  # type: ignore[arg-type]
     count_chunks([target.array for target in targets], where)
@@ -189,7 +189,7 @@ def _largest(chunks: Any) -> tuple[int, ...]:
     return tuple(max(1, *sizes) for sizes in chunks)
 
 
-def _at(array: zarr.Array, store: Store) -> zarr.Array:
+def at(array: zarr.Array, store: Store) -> zarr.Array:
     """Return the same array in another store, which need not have its metadata yet."""
     place = StorePath(store, array.path)
     metadata = cast(ArrayV3Metadata, array.metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -21,7 +20,7 @@ from .beside import beside, check_not_read, check_place
 from .hash_parts import Parts, parts_at
 from .hash_rows import HashedRows, read_partition, rows_to_hash
 from .hashing import Hashing, hashing_from, hashing_of
-from .prediction import URL
+from .places import place_of
 from .sparse_store import write_blocks
 
 #: The attribute of the group of the rows that has the settings.
@@ -102,12 +101,15 @@ def hash_features(
     >>> run.predict(dask_gd.hash_rows(["good", "bad bad"], like=path)).round(1).tolist()
     [0.9, 0.1]
     """
-    if URL.match(os.fspath(path)):
-        raise InvalidArgumentError(f"hash_features(path={path!r}): rows are written to a path on this machine.")
+    target = place_of(path, "hash_features")
+    if isinstance(target, str):
+        raise InvalidArgumentError(
+            f"hash_features(path={target!r}): parts that a later call can go on from are files on a disk that all "
+            "workers share. Give a path, and copy the store to the URL when it is there."
+        )
     if name in columns or "/" in name or not name:
         raise InvalidArgumentError(f"hash_features(name={name!r}): a name of its own, without a slash.")
     hashing = _hashing(features, like, missing, name)
-    target = Path(os.path.abspath(os.fspath(path)))
     check_place(target, overwrite)
 
     # What is read beside the rows: columns of the frame, with its partitions, and arrays.

@@ -21,7 +21,7 @@ from ..sources.lazy import opened
 from ..sources.pandas_values import has_columns, is_pandas
 from .hashers import is_text_hasher
 from .hashing import Hashing, Place, check_categories, list_of
-from .prediction import URL
+from .places import URL
 from .text_files import Piece, lines_of, pieces_of
 
 #: Rows of a partition, where they are in memory.

@@ -11,32 +11,20 @@ The guarantees, and what keeps them:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
-from ..errors import ClusterError, InvalidArgumentError, InvalidTypeError
+from ..errors import InvalidArgumentError, InvalidTypeError
 from .beside import beside, check_not_read, check_place
-from .chunks import NAME, Where, fill, keys_of
-
-#: A key at a URL from before the first chunk to after the last metadata.
-UNFINISHED = ".dask_gd-unfinished"
-
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-#: A URL after `pathlib.Path` has collapsed its slashes.
-COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+from .chunks import NAME, Where, fill
+from .places import appearing_at, place_of
 
 
 def write(
@@ -87,24 +75,19 @@ def write(
     >>> zarr.open_array(path, mode="r")[:].round(6).tolist()
     [1.0, 3.0, 5.0]
     """
-    # A place is a URL, or a path on this machine.
     data = as_data(prediction)
-    place = os.fspath(path).removeprefix("file://")
-    if URL.match(place):
-        _write_at_url(data, place, overwrite, storage_options)
-        return place
-    if COLLAPSED.match(place):
-        raise InvalidArgumentError(f"write(path={path!r}): a Path is no URL; give a str, with two slashes.")
-    if storage_options is not None:
-        raise InvalidArgumentError("write(storage_options=...) is for URLs; a path on this machine has none.")
+    target = place_of(path, "write", storage_options)
+    if isinstance(target, str):
+        with appearing_at(target, "write", overwrite, storage_options) as (store, template):
+            fill(data, store, template, Where(target, None))
+        return target
     # A path is written beside the target, and then renamed.
-    target = Path(os.path.abspath(place))
     check_place(target, overwrite)
     if os.path.lexists(target):
         check_not_read(data, target)
     with beside(target, overwrite) as (directory, marker):
-        store = LocalStore(directory)
-        fill(data, store, store, Where(str(target), str(marker)))
+        local = LocalStore(directory)
+        fill(data, local, local, Where(str(target), str(marker)))
     return str(target)
 
 
@@ -143,49 +126,3 @@ def as_data(prediction: Any) -> np.ndarray | da.Array | xr.Dataset:
                 "prediction.reset_index(...) to keep its levels as coordinates."
             )
     return prediction
-
-
-# At a URL
-
-
-def _write_at_url(data: Any, url: str, overwrite: bool, storage_options: dict[str, Any] | None) -> None:
-    """Write chunks, count them, then write the metadata, the root's last: until then no reader finds anything."""
-    # Nothing that somebody else has written is replaced.
-    if overwrite:
-        raise InvalidArgumentError(f"write({url!r}, overwrite=True): nothing at a URL is replaced; delete it first.")
-    store = FsspecStore.from_url(url, storage_options=storage_options)
-    present = set(sync(keys_of(store)))
-    if present and UNFINISHED not in present:
-        raise InvalidArgumentError(f"write: there is something at {url}, such as {min(present)}; choose another place.")
-    # Anything that is left was written by a writer that was killed.
-    sync(_delete(store, present))
-    template = MemoryStore()
-    try:
-        sync(_put(store, {UNFINISHED: b""}))
-        fill(data, store, template, Where(url, None))
-        # The metadata of the arrays.
-        items = {key: value.to_bytes() for key, value in template._store_dict.items()}
-        root = items.pop("zarr.json")
-        sync(_put(store, items))
-        lacking = items.keys() - set(sync(keys_of(store)))
-        if lacking:
-            raise ClusterError(f"{min(lacking)} was written to {url} and is not there.")
-        # The metadata of the root, by which readers find the rest.
-        sync(_put(store, {"zarr.json": root}))
-    except BaseException:
-        with contextlib.suppress(Exception):
-            sync(_delete(store, set(sync(keys_of(store)))))
-        raise
-    sync(_delete(store, {UNFINISHED}))
-
-
-async def _put(store: Store, items: dict[str, bytes]) -> None:
-    """Write values to a store by their keys."""
-    for key, value in items.items():
-        await store.set(key, default_buffer_prototype().buffer.from_bytes(value))
-
-
-async def _delete(store: Store, keys: set[str]) -> None:
-    """Delete keys of a store."""
-    for key in keys:
-        await store.delete(key)

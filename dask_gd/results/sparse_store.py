@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import zarr
 from scipy.sparse import csr_array
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 
 from ..cluster import active_client, compute
@@ -27,7 +28,8 @@ from ..sources.lazy import in_dask
 from ..sources.sparse_gate import gated_rows
 from ..sources.sparse_group import CSR, TYPE, VERSION
 from .beside import beside, check_not_read, check_place
-from .prediction import URL
+from .chunks import Where, at, count_chunks
+from .places import appearing_at, place_of
 
 #: Entries and rows of a chunk: 2 MB of values. Where a partition begins or ends within a chunk, two tasks decode it.
 CHUNK_ENTRIES = 1 << 18
@@ -36,26 +38,36 @@ CHUNK_ROWS = 1 << 17
 ROWS_AT_ONCE = 1 << 16
 
 
-def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite: bool = False, **columns: Any) -> str:
+def write_sparse(
+    x: Any,
+    path: str | os.PathLike,
+    *,
+    name: str = "X",
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    **columns: Any,
+) -> str:
     """Write sparse rows to a Zarr group, complete or not at all, in the layout that anndata reads and writes.
 
     Parameters
     ----------
     x : sparse matrix (n, p)
         SciPy's, or a Dask array of such blocks, which are computed a few at a time.
-    path : path
-        Where the group is to be, on this machine.
+    path : path or URL
+        Where the group is to be. This process alone writes there.
     name : str
         Of the group of the rows within it.
     overwrite : bool
-        Replace the Zarr that is there; nothing else is replaced.
+        Replace the Zarr that is there. Nothing else is replaced, and nothing at a URL.
+    storage_options : dict, optional
+        For a URL, as fsspec takes them.
     **columns : array (n,) or (n, k)
         Arrays to stand beside the rows, by name: targets, weights, offsets.
 
     Returns
     -------
     str
-        The absolute path.
+        The absolute path, or the URL.
 
     Raises
     ------
@@ -86,8 +98,7 @@ def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite:
             f"write_sparse(x): a {type(x).__name__}; give a sparse matrix of scipy, or a Dask array of such blocks. Of "
             "dense rows make some with array.map_blocks(scipy.sparse.csr_array)."
         )
-    if URL.match(os.fspath(path)):
-        raise InvalidArgumentError(f"write_sparse(path={path!r}): sparse rows are written to a path on this machine.")
+    target = place_of(path, "write_sparse", storage_options)
     if name in columns or "/" in name or not name:
         raise InvalidArgumentError(f"write_sparse(name={name!r}): a name of its own, without a slash.")
     # Rows and what stands beside them in the same blocks.
@@ -97,7 +108,12 @@ def write_sparse(x: Any, path: str | os.PathLike, *, name: str = "X", overwrite:
         rows = gated_rows(sized(x, "x"), "x")
     beside_rows = {key: _column(values, key, rows) for key, values in columns.items()}
 
-    target = Path(os.path.abspath(os.fspath(path)))
+    if isinstance(target, str):
+        with appearing_at(target, "write_sparse", overwrite, storage_options) as (store, template):
+            group = zarr.open_group(template, mode="w", zarr_format=3)
+            _write(group, name, rows, beside_rows, store)
+            count_chunks([at(array, store) for array in arrays_in(group)], Where(target, None))
+        return target
     check_place(target, overwrite)
     if os.path.lexists(target):
         for data in (rows, *beside_rows.values()):
@@ -126,11 +142,16 @@ def _column(values: Any, name: str, rows: Any) -> Any:
     return array
 
 
-def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any]) -> None:
-    """Write rows and the columns beside them, block by block."""
+def arrays_in(group: zarr.Group) -> list[zarr.Array]:
+    """Return all arrays of a group and of the groups in it."""
+    return [member for _, member in group.members(max_depth=None) if isinstance(member, zarr.Array)]
+
+
+def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any], chunks: Store | None = None) -> None:
+    """Write rows and the columns beside them, block by block; ``chunks`` is where their chunks go."""
     n, _ = rows.shape
     like = {key: np.empty((0, *values.shape[1:]), values.dtype) for key, values in columns.items()}
-    written = write_blocks(group, name, rows.shape, rows.dtype, like, _blocks(rows, columns))
+    written = write_blocks(group, name, rows.shape, rows.dtype, like, _blocks(rows, columns), chunks=chunks)
     if written != n:
         raise DataError(f"x has {n} rows, but its blocks have {written}; call compute_chunk_sizes().")
 
@@ -143,6 +164,7 @@ def write_blocks(
     like: dict[str, np.ndarray],
     blocks: Iterable[tuple[csr_array, dict[str, np.ndarray]]],
     attributes: dict[str, Any] | None = None,
+    chunks: Store | None = None,
 ) -> int:
     """Write blocks of rows, with the values beside them, and return how many rows they have.
 
@@ -161,14 +183,17 @@ def write_blocks(
         Rows, and the values beside them, in their order.
     attributes : dict, optional
         Of the group of the rows, beside those of the layout.
+    chunks : Store, optional
+        Where chunks go, if not to the store of the group, which then has the metadata alone.
     """
     n, p = shape
     layout = {TYPE: CSR, "encoding-version": VERSION, "shape": [int(n), int(p)]}
     of_rows = group.create_group(name, attributes={**layout, **(attributes or {})})
-    data = _Growing(of_rows, "data", dtype, CHUNK_ENTRIES)
-    indices = _Growing(of_rows, "indices", SparseRows(p).index_dtype, CHUNK_ENTRIES)
-    indptr = _Growing(of_rows, "indptr", np.dtype(np.int64), CHUNK_ROWS)
-    arrays = {key: _Growing(group, key, values.dtype, CHUNK_ROWS, values.shape[1:]) for key, values in like.items()}
+    growing = partial(_Growing, chunks=chunks)
+    data = growing(of_rows, "data", dtype, CHUNK_ENTRIES)
+    indices = growing(of_rows, "indices", SparseRows(p).index_dtype, CHUNK_ENTRIES)
+    indptr = growing(of_rows, "indptr", np.dtype(np.int64), CHUNK_ROWS)
+    arrays = {key: growing(group, key, values.dtype, CHUNK_ROWS, values.shape[1:]) for key, values in like.items()}
     indptr.append(np.zeros(1, np.int64))
     written = 0
     for block, parts in blocks:
@@ -214,7 +239,15 @@ def _blocks(rows: Any, columns: dict[str, Any]) -> Iterator[tuple[csr_array, dic
 class _Growing:
     """An array to which values are appended; each chunk is written once, and the length is set at the end."""
 
-    def __init__(self, group: zarr.Group, name: str, dtype: Any, chunk: int, shape: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        group: zarr.Group,
+        name: str,
+        dtype: Any,
+        chunk: int,
+        shape: tuple[int, ...] = (),
+        chunks: Store | None = None,
+    ):
         self.array = group.create_array(
             name,
             shape=(0, *shape),
@@ -225,6 +258,7 @@ class _Growing:
             config={"write_empty_chunks": True},
         )
         self.chunk = chunk
+        self.store = chunks or group.store
         self.length = 0
         self.waiting: list[np.ndarray] = []
 
@@ -251,7 +285,7 @@ class _Growing:
         start = self.array.shape[0]
         self.array.resize((start + written, *self.array.shape[1:]))
         if written:
-            self.array[start : start + written] = values[:written]
+            at(self.array, self.store)[start : start + written] = values[:written]
         self.waiting = [values[written:]]
 
 

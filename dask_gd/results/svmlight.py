@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
+from .places import place_of
 from .sparse_store import write_sparse
 from .text_files import Piece, bytes_of, pieces_of
 
@@ -34,6 +35,7 @@ def convert_svmlight(
     zero_based: bool = False,
     dtype: Any = np.float64,
     overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
 ) -> str:
     """Convert svmlight (libsvm) files to a Zarr group of sparse rows ``X`` and targets ``y``, out of core.
 
@@ -42,7 +44,7 @@ def convert_svmlight(
     files : path, or list of paths
         Text, one row a line: ``target index:value index:value ... # comment``. Query ids (``qid:``) are left out. Of
         several files the rows follow one another. All workers of a cluster must see them.
-    path : path
+    path : path or URL
         Where the group is to be, see `write_sparse`.
     features : int, optional
         The number of features. By default it is the largest index of all files, which takes a reading of its own.
@@ -52,12 +54,14 @@ def convert_svmlight(
     dtype : numpy.dtype
         Of the stored values, float64 or float32.
     overwrite : bool
-        Replace the Zarr that is there.
+        Replace the Zarr that is there, not at a URL.
+    storage_options : dict, optional
+        For a URL, as fsspec takes them.
 
     Returns
     -------
     str
-        The absolute path of the group.
+        The absolute path of the group, or its URL.
 
     Raises
     ------
@@ -81,6 +85,7 @@ def convert_svmlight(
         files = [files]
     if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise InvalidArgumentError(f"convert_svmlight(dtype={dtype!r}): choose float64 or float32.")
+    place_of(path, "convert_svmlight", storage_options)
     pieces = [piece for file in files for piece in pieces_of(file, "convert_svmlight")]
     if not pieces:
         raise InvalidArgumentError("convert_svmlight(files=[]): give at least one file.")
@@ -111,7 +116,7 @@ def convert_svmlight(
             sizes.append(rows)
     x = _stacked(parsed, 0, (tuple(sizes), (features,)), csr_array((0, features), dtype=dtype))
     y = _stacked(parsed, 1, (tuple(sizes),), np.empty(0))
-    return write_sparse(x, path, overwrite=overwrite, y=y)
+    return write_sparse(x, path, overwrite=overwrite, storage_options=storage_options, y=y)
 
 
 def _stacked(parsed: list[Any], part: int, chunks: tuple, meta: Any) -> da.Array:

@@ -32,6 +32,7 @@ def write_table(
     columns: Any = None,
     categorical: Any = None,
     overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
 ) -> str:
     """Write columns of a data frame to a Zarr group, complete or not at all: numbers, and codes in place of levels.
 
@@ -48,6 +49,8 @@ def write_table(
         Columns of numbers that are factors too, and what becomes of rare and missing levels; see `Categories`.
     overwrite : bool
         Replace the Zarr that is there, as `write` does.
+    storage_options : dict, optional
+        For a URL, as fsspec takes them.
 
     Returns
     -------
@@ -101,7 +104,12 @@ def write_table(
         values = coded(found, coder, rows)
     else:
         values = coder(found)
-    return write(dataset_of_codes(values, encoding), path, overwrite=overwrite)
+    return write(
+        dataset_of_codes(values, encoding),
+        path,
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
 
 
 def check_options(options: Categories) -> None:

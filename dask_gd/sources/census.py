@@ -15,6 +15,7 @@ from .encoding import Encoding, FactorColumn, NumberColumn
 from .frames import Interaction, columns_of, empty_of, kind_of
 from .levels import Found, column_of, declared_levels, factor_of, found_in, is_factor
 from .pandas_values import common_dtype
+from .room import check_counted
 
 #: Partitions whose counts are added up at once.
 FAN_IN = 16
@@ -29,7 +30,10 @@ class Census:
 
     def plus(self, other: Census) -> Census:
         """Return what occurs in the rows of both, those of the other after one's own."""
-        columns = {name: found.plus(other.columns[name]) for name, found in self.columns.items()}
+        columns = {}
+        for name, found in self.columns.items():
+            columns[name] = found.plus(other.columns[name])
+            check_counted(name, columns[name].counts)
         return Census(columns, self.rows + other.rows)
 
 
@@ -39,6 +43,7 @@ def census_of(part: Any, labels: list[Any], where: str = "") -> Census:
     for label in labels:
         column = column_of(part, label)
         columns[label] = found_in(column, label, where)
+        check_counted(label, columns[label].counts)
     return Census(columns, (len(part),))
 
 

@@ -1,28 +1,24 @@
 """Rows that arrive as materialised blocks: the blocks of a Dask array, or a NumPy array cut into blocks.
 
-The blocks come to the task as its arguments. The classes here name them, and read a block as if it were streamed, so
-that both kinds of rows end in the same loop.
+What they have in common with sparse blocks is in `block_column`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from .column import ArrayColumn, ColumnInTasks
-from .partitions import bounds_of_blocks
-
-#: Bytes up to which a Dask array is hashed whole.
-WHOLE_BYTES = 64 << 20
+from .block_column import WHOLE_BYTES, BlockColumn, BoundColumn, GivenColumn
+from .column import ColumnInTasks
 
 
 @dataclass(frozen=True)
-class DaskColumn(ArrayColumn):
+class DaskColumn(BlockColumn):
     """A Dask array of rows whose row chunks are the source's partitions."""
 
     kind = "Dask blocks"
@@ -33,44 +29,17 @@ class DaskColumn(ArrayColumn):
     memory: np.ndarray | None = field(default=None, repr=False)
 
     @property
-    def name(self) -> str:
-        return self.role
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def is_in_memory(self) -> bool:
+        """Return whether there is a NumPy array."""
+        return self.memory is not None
 
     @property
     def dtype(self) -> np.dtype:
         return self.array.dtype
 
-    @property
-    def buffer_bytes(self) -> int:
-        """The bytes of memory that a thread needs at most: a block, and the blocks that it is made of."""
-        rows = max(self.array.chunks[0])
-        return 2 * rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
-
-    @property
-    def read_rows(self) -> int:
-        """The rows of the largest block, which is whole in memory."""
-        return max(self.array.chunks[0])
-
-    def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
-        """Return where partitions begin: at the blocks."""
-        sizes = self.array.chunks[0]
-        return bounds_of_blocks(sizes, self.nbytes(self.shape[0]))
-
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.array.chunks[0] == tuple(np.diff(bounds).tolist())
-
-    def aligned(self, bounds: tuple[int, ...]) -> DaskColumn:
-        """Return the rows of these partitions, a block for each; blocks are paired by number ever after."""
-        sizes = tuple(int(size) for size in np.diff(bounds))
-        array = self.array[bounds[0] : bounds[-1]]
-        # A row is never split.
-        whole = (-1,) * (array.ndim - 1)
-        return replace(self, array=array.rechunk((sizes, *whole)))
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of this number of rows."""
+        return rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
     def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
         """Return the NumPy array if tasks of this process can read it where it is, else a substitute for blocks."""
@@ -91,37 +60,6 @@ class DaskColumn(ArrayColumn):
             meta=np.empty((0, 0), self.dtype),
         )
 
-    def nbytes(self, rows: int) -> int:
-        """Return the bytes of this number of rows."""
-        return rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
-
-    @property
-    def chunk_bytes(self) -> int:
-        """The bytes of the largest block."""
-        return self.nbytes(max(self.array.chunks[0]))
-
-    def lazy_rows(self, start: int, stop: int) -> da.Array:
-        """Return the array, which has these rows once it is aligned."""
-        return self.array
-
-    def persisted(self) -> DaskColumn | None:
-        """Return the column with its NumPy array sent to the cluster; None if there is no NumPy array."""
-        if self.memory is None:
-            return None
-        return replace(self, array=self.array.persist())
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        if self.memory is None:
-            return []
-        return [self.array]
-
-    def check(self, missing: str, start: int, stop: int) -> None:
-        """Refuse nothing: the faults of blocks show when they are there."""
-
-    def check_sendable(self) -> None:
-        """Refuse nothing: blocks can be sent."""
-
     def content(self) -> str:
         """Return a hash of all data in memory or of a small array, else of the first, middle and last block."""
         if self.memory is None:
@@ -131,17 +69,14 @@ class DaskColumn(ArrayColumn):
     @property
     def known_whole(self) -> bool:
         """Return whether `content` has all of the values."""
-        return self.memory is not None or self.array.nbytes <= WHOLE_BYTES
+        return self.is_in_memory or self.array.nbytes <= WHOLE_BYTES
 
 
 @dataclass(frozen=True)
-class GivenBlocks:
-    """The substitute that travels to tasks in place of a Dask array, whose blocks they are given."""
+class GivenBlocks(GivenColumn):
+    """The substitute that travels to tasks in place of a Dask array."""
 
     role: str
-    takes_block = True
-    worth_keeping = False
-    needs_zarr = False
 
     def bind(self, block: np.ndarray, partition: int, start: int) -> BoundRows:
         """Return a partition's block as the rows from ``start`` on."""
@@ -149,13 +84,8 @@ class GivenBlocks:
 
 
 @dataclass(frozen=True)
-class BoundRows:
-    """One materialised block inside a task, or a whole array, addressed by the rows of the whole array."""
-
-    takes_block = False
-    worth_keeping = False
-    needs_zarr = False
-    ahead = 0
+class BoundRows(BoundColumn):
+    """Dense rows of a block inside a task, or of a whole array."""
 
     block: np.ndarray
     role: str
@@ -163,8 +93,8 @@ class BoundRows:
     whole: bool = False
 
     @property
-    def name(self) -> str:
-        return self.role
+    def shape(self) -> tuple[int, ...]:
+        return self.block.shape
 
     @property
     def dtype(self) -> np.dtype:
@@ -173,24 +103,6 @@ class BoundRows:
     def nbytes(self, rows: int) -> int:
         """Return the bytes of this number of rows."""
         return rows * self.block.nbytes // max(1, len(self.block))
-
-    def room(self, rows: int, memory: Any) -> None:
-        """Return nothing: the rows are in memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.block.shape
-
-    def bind(self, block: Any, partition: int, start: int) -> BoundRows:
-        """Return the array itself, which has the rows of all partitions."""
-        return self
-
-    def where(self, row: int, column: int = 0) -> str:
-        """Return the block of a value, for messages about it."""
-        if self.whole:
-            return repr(self.role)
-        last = self.start + len(self.block) - 1
-        return f"{self.role!r}, the block with rows {self.start}-{last}"
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return rows as they are in memory; there is nothing to copy to ``out``."""

@@ -25,7 +25,8 @@ import xarray as xr
 
 from ..errors import InvalidArgumentError
 from ..kernels.dense import DenseRows
-from .dask_column import WHOLE_BYTES, dask_digest, digest
+from .block_column import WHOLE_BYTES
+from .dask_column import dask_digest, digest
 from .fields import DatasetSpec, predict_block
 from .partitions import grid_chunks
 from .variables import (

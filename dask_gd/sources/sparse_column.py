@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -17,16 +17,16 @@ from scipy.sparse import csr_array
 from ..errors import InvalidTypeError
 from ..kernels.sparse import ROW_ENTRIES, SparseRows
 from ..kernels.sparse_products import Compressed
-from .column import ArrayColumn, ColumnInTasks
+from .block_column import WHOLE_BYTES, BlockColumn, BoundColumn, GivenColumn
+from .column import ColumnInTasks
 from .compressed import memory_rows, rows_of
-from .dask_column import WHOLE_BYTES, digest
-from .partitions import bounds_of_blocks
+from .dask_column import digest
 from .sparse_gate import gated_rows
 from .sparse_layout import ENTRY_BYTES, ROW_BYTES, Layout, layout_of, windows_of
 
 
 @dataclass(frozen=True)
-class SparseColumn(ArrayColumn):
+class SparseColumn(BlockColumn):
     """Sparse rows in blocks, which are the source's partitions: of a Dask array, or of a matrix in memory."""
 
     kind = "sparse blocks"
@@ -41,12 +41,9 @@ class SparseColumn(ArrayColumn):
     cuts: np.ndarray | None = field(default=None, repr=False)
 
     @property
-    def name(self) -> str:
-        return self.role
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def is_in_memory(self) -> bool:
+        """Return whether the rows are in memory."""
+        return self.held is not None
 
     @property
     def dtype(self) -> np.dtype:
@@ -65,49 +62,27 @@ class SparseColumn(ArrayColumn):
         """Return the format of sparse rows."""
         return SparseRows(self.shape[1], self.row_entries)
 
-    @property
-    def read_rows(self) -> int:
-        """The rows of the largest block, which is whole in memory."""
-        return max(self.array.chunks[0])
-
-    @property
-    def chunk_bytes(self) -> int:
-        """The bytes of the largest block."""
-        return self.nbytes(self.read_rows)
-
-    @property
-    def buffer_bytes(self) -> int:
-        """The bytes of memory that a thread needs at most: a block, and the blocks that it is made of."""
-        return 2 * self.chunk_bytes
-
     def nbytes(self, rows: int) -> int:
         """Return the bytes of this number of rows, as far as known."""
         return rows * (ENTRY_BYTES * self.row_entries + ROW_BYTES)
 
     def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
-        """Return where partitions begin: at the blocks."""
-        sizes = self.array.chunks[0]
-        if self.held is not None:
-            return tuple(np.cumsum([0, *sizes]).tolist())
-        return bounds_of_blocks(sizes, self.nbytes(self.shape[0]))
-
-    def is_aligned(self, bounds: tuple[int, ...]) -> bool:
-        """Return whether tasks find the rows of these partitions in it."""
-        return self.array.chunks[0] == tuple(np.diff(bounds).tolist())
+        """Return where partitions begin: at the blocks, which of rows in memory follow from their entries."""
+        if self.is_in_memory:
+            return tuple(np.cumsum([0, *self.array.chunks[0]]).tolist())
+        return super().partition_bounds(start, stop)
 
     def aligned(self, bounds: tuple[int, ...]) -> SparseColumn:
         """Return the rows of these partitions, a block for each; blocks are paired by number ever after."""
         if bounds[0] == 0 and self.is_aligned(bounds):
             return self
-        if self.held is not None:
-            indptr = self.held.indptr[bounds[0] : bounds[-1] + 1]
-            rows = self.held._replace(indptr=indptr)
-            own_bounds = tuple(bound - bounds[0] for bound in bounds)
-            return in_memory(rows, self.shape[1], self.role, own_bounds)
         # Blocks of Dask's are cut and joined where the partitions are others.
-        sizes = tuple(int(size) for size in np.diff(bounds))
-        array = self.array[bounds[0] : bounds[-1]].rechunk((sizes, -1))
-        return replace(self, array=array)
+        if self.held is None:
+            return super().aligned(bounds)
+        indptr = self.held.indptr[bounds[0] : bounds[-1] + 1]
+        rows = self.held._replace(indptr=indptr)
+        own_bounds = tuple(bound - bounds[0] for bound in bounds)
+        return in_memory(rows, self.shape[1], self.role, own_bounds)
 
     def for_tasks(self, in_process: bool = False) -> ColumnInTasks:
         """Return the rows if tasks of this process can read them where they are, else a substitute for blocks."""
@@ -126,28 +101,6 @@ class SparseColumn(ArrayColumn):
         """Return the array as `map_blocks` takes it."""
         return self.array
 
-    def lazy_rows(self, start: int, stop: int) -> da.Array:
-        """Return the array, which has these rows once it is aligned; its blocks are sparse."""
-        return self.array
-
-    def persisted(self) -> SparseColumn | None:
-        """Return the column with its rows in memory sent to the cluster; None if there are none in memory."""
-        if self.held is None:
-            return None
-        return replace(self, array=self.array.persist())
-
-    @property
-    def persistent(self) -> list[da.Array]:
-        if self.held is None:
-            return []
-        return [self.array]
-
-    def check(self, missing: str, start: int, stop: int) -> None:
-        """Refuse nothing: rows in memory are checked when the column is made, and blocks when they are there."""
-
-    def check_sendable(self) -> None:
-        """Refuse nothing: blocks can be sent."""
-
     def content(self) -> str:
         """Return a hash of all rows in memory or of a small array, else of the first, middle and last block."""
         if self.held is not None:
@@ -165,19 +118,16 @@ class SparseColumn(ArrayColumn):
     @property
     def known_whole(self) -> bool:
         """Return whether `content` has all of the values."""
-        return self.held is not None or self.nbytes(self.shape[0]) <= WHOLE_BYTES
+        return self.is_in_memory or self.nbytes(self.shape[0]) <= WHOLE_BYTES
 
 
 @dataclass(frozen=True)
-class GivenSparse:
-    """The substitute that travels to tasks in place of sparse blocks, which they are given."""
+class GivenSparse(GivenColumn):
+    """The substitute that travels to tasks in place of sparse blocks."""
 
     features: int
     role: str
     cuts: np.ndarray | None = None
-    takes_block = True
-    worth_keeping = False
-    needs_zarr = False
 
     def bind(self, block: Any, partition: int, start: int) -> BoundSparse:
         """Return a partition's block as the rows from ``start`` on."""
@@ -185,13 +135,9 @@ class GivenSparse:
 
 
 @dataclass(frozen=True)
-class BoundSparse:
-    """The sparse rows of a block inside a task, or all rows in memory, addressed by the rows of the whole array."""
+class BoundSparse(BoundColumn):
+    """The sparse rows of a block inside a task, or all rows in memory."""
 
-    takes_block = False
-    worth_keeping = False
-    needs_zarr = False
-    ahead = 0
     dtype = np.dtype(float)
 
     block: Compressed
@@ -203,10 +149,6 @@ class BoundSparse:
     whole: bool = False
 
     @property
-    def name(self) -> str:
-        return self.role
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return self.block.length, self.features
 
@@ -214,20 +156,6 @@ class BoundSparse:
         """Return the bytes of this number of rows."""
         row_entries = mean_entries(len(self.block.data), self.block.length)
         return rows * (ENTRY_BYTES * row_entries + ROW_BYTES)
-
-    def room(self, rows: int, memory: Any) -> None:
-        """Return nothing: the rows are in memory."""
-
-    def bind(self, block: Any, partition: int, start: int) -> BoundSparse:
-        """Return the rows themselves, which are those of all partitions."""
-        return self
-
-    def where(self, row: int, column: int = 0) -> str:
-        """Return the block of a value, for messages about it."""
-        if self.whole:
-            return repr(self.role)
-        last = self.start + self.block.length - 1
-        return f"{self.role!r}, the block with rows {self.start}-{last}"
 
     def read(self, start: int, stop: int, out: Any = None) -> Compressed:
         """Return rows as they are in memory."""

@@ -17,14 +17,14 @@ import numpy as np
 import zarr
 
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
+from ..validate import one_of
+from .categories import DROPS
 from .columns import as_rows, feature_names_of
 from .encoding import Encoding, FactorColumn, NumberColumn
 from .metadata import attributes_of, check_metadata, named_array, understood
+from .room import check_stored
 from .table_column import TableColumn, width_of
 from .zarr_column import ZarrColumn
-
-#: The ways to treat the first level of each factor.
-DROPS = ("auto", "first", None)
 
 
 def table_of(
@@ -42,8 +42,7 @@ def table_of(
         For names that are not in the group, lengths that differ, and codes whose levels are not told, or not as they
         should be.
     """
-    if drop not in DROPS:
-        raise InvalidArgumentError(f"drop={drop!r}: choose 'auto', 'first' or None.")
+    one_of("drop", drop, DROPS)
     # A list names each array once.
     is_single = isinstance(names, str)
     if isinstance(names, str):
@@ -155,6 +154,7 @@ def levels_of_categories(group: zarr.Group, name: str) -> list[Any]:
     check_metadata(categories, f"{name}/categories")
     if categories.ndim != 1:
         raise DataError(f"The categories of {name!r} have the shape {categories.shape}; there must be a list of them.")
+    check_stored(name, categories.shape[0])
     with understood(f"array '{name}/categories'"):
         values = np.asarray(categories[:])
     return values.tolist()

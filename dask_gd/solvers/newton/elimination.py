@@ -1,11 +1,12 @@
 """Linear systems with a curvature in parts: the largest factor is eliminated exactly.
 
-Let D be the diagonal block of that factor, R the block of all other features and C what they have in common. With
-``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement ``S = R - C^T D^-1 C`` for the other
-features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix C.4). S is factorised where it is narrow,
-or a narrow band. Else conjugate gradients solve with it, which are fast where factors are well connected, and it is
-never formed (Guimaraes and Portugal, 2010, "A simple feasible procedure to fit models with high-dimensional fixed
-effects", on such systems); where they are not fast, it is factorised while that can be done.
+Let D be the diagonal block of that factor, R the block of all other features and C what they have in common, see
+`arrangement`. With ``H = [[D, C], [C^T, R]]`` a system ``H u = b`` is one with the Schur complement
+``S = R - C^T D^-1 C`` for the other features, and a division for the levels (Boyd and Vandenberghe, 2004, appendix
+C.4). S is factorised where it is narrow, or a narrow band. Else conjugate gradients solve with it, which are fast where
+factors are well connected, and it is never formed (Guimaraes and Portugal, 2010, "A simple feasible procedure to fit
+models with high-dimensional fixed effects", on such systems); where they are not fast, it is factorised while that can
+be done.
 
 Without a penalty there are directions along which no prediction changes, for example a number added to all levels of a
 factor and taken from the intercept. Along these nothing moves, by a convention that depends on the data only, see
@@ -18,12 +19,13 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
-from scipy.sparse import csr_array, diags_array, hstack, vstack
+from scipy.sparse import csr_array, diags_array
 
 from ...kernels.curvature_parts import CurvatureParts
+from .arrangement import arranged
 from .banded import Band, band_of
 from .iterative import conjugate_gradients
-from .pins import largest_factor, pinned_features
+from .pins import pinned_features
 
 #: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is if
 #: it is cheap to form, see `FEW_PRODUCTS`; and up to which it is where conjugate gradients have not ended after
@@ -43,66 +45,28 @@ ROUNDING = 1e-11
 
 
 class Elimination:
-    """A curvature in parts with that of a penalty (q,), arranged for its Schur complement.
-
-    The rest, all features but those of the eliminated factor, is in this order: other factors' levels, numbers, and the
-    intercept where there is one.
-    """
+    """A curvature in parts with that of a penalty (q,), arranged for its Schur complement, see `Arrangement`."""
 
     def __init__(self, parts: CurvatureParts, ridge: np.ndarray):
-        columns = parts.columns
-        starts = columns.starts
-        p = columns.features
-        has_intercept = len(ridge) > p
-        largest = largest_factor(columns)
-        others = [f for f in range(len(columns.factors)) if f != largest]
-
-        # Where the features are among all of them.
-        def features_of(f: int) -> np.ndarray:
-            i = columns.factors[f]
-            return np.arange(starts[i], starts[i + 1])
-
-        number_features = [starts[i] for i in columns.numbers]
-        if has_intercept:
-            number_features.append(p)
-        dense = np.arange(len(number_features))
-        self.levels = features_of(largest)
-        self.rest = np.concatenate([*map(features_of, others), number_features]).astype(int)
-        self.width = len(self.rest) - len(dense)
-
-        # The parts, without the entries for codes that are none and for levels that have no feature.
-        kept = [slice(columns.columns[i].drop_first, -1) for i in columns.factors]  # type: ignore[union-attr]
-        by_level = [table[:, each] for table, each in zip(parts.levels, kept, strict=True)]
-        pairs = [(i, j) for j in range(len(kept)) for i in range(j)]
-        tables = {}
-        for (i, j), table in zip(pairs, parts.tables, strict=True):
-            tables[i, j] = table[kept[i], kept[j]]
-            tables[j, i] = tables[i, j].T
-
-        # D, C and R, with C and R in columns of levels, which are sparse, and columns of numbers, which are not.
-        self.d = by_level[largest][-1] + ridge[self.levels]
-        self.c_levels = _beside([tables[largest, f] for f in others], len(self.d))
-        self.c_numbers = by_level[largest][dense].T
-        rows = []
-        for f in others:
-            # A factor's own levels are a diagonal.
-            tables[f, f] = diags_array(by_level[f][-1])
-            row = [tables[f, g] for g in others]
-            rows.append(_beside(row, len(features_of(f))))
-        self.r_levels = csr_array((0, 0))
-        self.r_across = np.zeros((0, len(dense)))
-        if others:
-            self.r_levels = csr_array(vstack(rows)) + diags_array(ridge[self.rest[: self.width]])
-            self.r_across = np.concatenate([by_level[f][dense] for f in others], axis=1).T
-        self.r_numbers = parts.numbers[np.ix_(dense, dense)] + np.diag(ridge[self.rest[self.width :]])
-
+        blocks = arranged(parts, ridge)
+        self.blocks = blocks
+        self.rest = blocks.rest
+        self.width = blocks.width
         # What moves: not the pinned features, nor those that have no curvature at all.
-        diagonal = np.concatenate([self.r_levels.diagonal(), np.diagonal(self.r_numbers)])
+        diagonal = blocks.rest_diagonal
+        has_curvature = diagonal > 0
         is_pinned = pinned_features(parts, ridge)
-        self.moves = ~is_pinned[self.rest] & (diagonal > 0)
-        self.unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        self.inverse_d = np.zeros_like(self.d)
-        np.divide(1.0, self.d, out=self.inverse_d, where=self.d > 0)
+        self.moves = ~is_pinned[self.rest] & has_curvature
+        # The roots of the diagonal, by which the complement is scaled.
+        self.unit = np.sqrt(np.where(has_curvature, diagonal, 1.0))
+        # D^-1, which is 0 for levels without curvature.
+        self.inverse_diagonal = np.zeros_like(blocks.diagonal)
+        np.divide(
+            1.0,
+            blocks.diagonal,
+            out=self.inverse_diagonal,
+            where=blocks.diagonal > 0,
+        )
 
     @property
     def is_dense(self) -> bool:
@@ -111,16 +75,19 @@ class Elimination:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Return ``H^-1 b`` of right sides b (q, k), 0 along what does not move."""
-        # Eliminate the levels from the right side, solve for the rest, and divide for the levels.
-        of_levels = right[self.levels]
-        scaled = self.inverse_d[:, None] * of_levels
-        reduced = right[self.rest] - self._c_transposed(scaled)
+        inverse = self.inverse_diagonal[:, None]
+        # Eliminate the levels from the right side.
+        of_levels = right[self.blocks.levels]
+        through_levels = self._transposed_coupling(inverse * of_levels)
+        reduced = right[self.rest] - through_levels
         reduced[~self.moves] = 0.0
+        # Solve for the rest.
         of_rest = self._solve_rest(reduced)
-        remaining = of_levels - self._c(of_rest)
+        # Divide for the levels.
+        remaining = of_levels - self._coupling(of_rest)
         solution = np.zeros_like(right)
         solution[self.rest] = of_rest
-        solution[self.levels] = self.inverse_d[:, None] * remaining
+        solution[self.blocks.levels] = inverse * remaining
         return solution
 
     def _solve_rest(self, right: np.ndarray) -> np.ndarray:
@@ -140,47 +107,61 @@ class Elimination:
             steps = FEW_STEPS
         solutions = []
         for column in right.T:
-            solution, is_exact = conjugate_gradients(self._times_complement, self._complement_diagonal, column, steps)
+            solution, is_exact = conjugate_gradients(
+                self._times_complement,
+                self._complement_diagonal,
+                column,
+                steps,
+            )
             if self.is_dense and not is_exact:
                 return self.solve_dense(right)
             solutions.append(solution)
         return np.stack(solutions, axis=1)
 
-    def _c(self, u: np.ndarray) -> np.ndarray:
+    def _coupling(self, u: np.ndarray) -> np.ndarray:
         """Return ``C u``, (levels, k)."""
-        return self.c_levels @ u[: self.width] + self.c_numbers @ u[self.width :]
+        from_levels = self.blocks.coupling_levels @ u[: self.width]
+        from_numbers = self.blocks.coupling_numbers @ u[self.width :]
+        return from_levels + from_numbers
 
-    def _c_transposed(self, v: np.ndarray) -> np.ndarray:
+    def _transposed_coupling(self, v: np.ndarray) -> np.ndarray:
         """Return ``C^T v``, (rest, k)."""
-        return np.concatenate([self.c_levels.T @ v, self.c_numbers.T @ v])
+        to_levels = self.blocks.coupling_levels.T @ v
+        to_numbers = self.blocks.coupling_numbers.T @ v
+        return np.concatenate([to_levels, to_numbers])
 
     # The complement as a matrix.
 
     @cached_property
     def _scaled_levels(self) -> csr_array:
         """The columns of levels in ``D^(-1/2) C``: both sides of a product with them are the same."""
-        table = self.c_levels
-        each = np.repeat(np.sqrt(self.inverse_d), np.diff(table.indptr))
-        return csr_array((each * table.data, table.indices, table.indptr), shape=table.shape)
+        table = self.blocks.coupling_levels
+        row_lengths = np.diff(table.indptr)
+        root = np.sqrt(self.inverse_diagonal)
+        scaled = np.repeat(root, row_lengths) * table.data
+        return csr_array((scaled, table.indices, table.indptr), shape=table.shape)
 
     @cached_property
     def complement(self) -> np.ndarray:
         """The Schur complement of all of the rest, scaled by ``unit``."""
         # C is scaled by the root of D, so that the product with itself is symmetric.
-        root = np.sqrt(self.inverse_d)
-        numbers = root[:, None] * self.c_numbers
+        root = np.sqrt(self.inverse_diagonal)
+        numbers = root[:, None] * self.blocks.coupling_numbers
         levels = self._scaled_levels
         transposed = levels.T.tocsr()
-        width = self.width
         # Each block of R, less the product of its columns in C.
-        found = np.empty((len(self.rest), len(self.rest)))
-        found[:width, :width] = (self.r_levels - transposed @ levels).toarray()
-        found[:width, width:] = self.r_across - transposed @ numbers
-        found[width:, :width] = found[:width, width:].T
-        found[width:, width:] = self.r_numbers - numbers.T @ numbers
-        found /= self.unit
-        found /= self.unit[:, None]
-        return found
+        of_levels = (self.blocks.rest_levels - transposed @ levels).toarray()
+        across = self.blocks.rest_across - transposed @ numbers
+        of_numbers = self.blocks.rest_numbers - numbers.T @ numbers
+        complement = np.empty((len(self.rest), len(self.rest)))
+        complement[: self.width, : self.width] = of_levels
+        complement[: self.width, self.width :] = across
+        complement[self.width :, : self.width] = across.T
+        complement[self.width :, self.width :] = of_numbers
+        # In two divisions: their product would round otherwise.
+        complement /= self.unit
+        complement /= self.unit[:, None]
+        return complement
 
     @cached_property
     def factor(self) -> tuple[np.ndarray, np.ndarray]:
@@ -200,17 +181,18 @@ class Elimination:
     @property
     def is_cheap(self) -> bool:
         """Return whether the complement takes few products to form."""
-        in_rows = np.diff(self.c_levels.indptr).astype(float)
-        products = (in_rows**2).sum()
-        entries = in_rows.sum()
+        row_lengths = np.diff(self.blocks.coupling_levels.indptr).astype(float)
+        entries = row_lengths.sum()
+        products = (row_lengths**2).sum()
         return bool(products <= FEW_PRODUCTS * entries)
 
     @property
     def rank(self) -> int:
         """The number of parameters that move, as far as is known without a factor."""
-        of_levels = int(np.count_nonzero(self.d > 0))
+        of_levels = int(np.count_nonzero(self.blocks.diagonal > 0))
         if self.is_dense:
-            return of_levels + len(self.factor[1])
+            _, kept = self.factor
+            return of_levels + len(kept)
         return of_levels + int(self.moves.sum())
 
     def inverse(self) -> tuple[np.ndarray, np.ndarray]:
@@ -221,18 +203,20 @@ class Elimination:
         # A dense complement has the inverse of all of the rest.
         if self.is_dense:
             factor, kept = self.factor
-            found = np.full((len(self.rest), len(self.rest)), np.nan)
-            found[np.ix_(kept, kept)] = solve_factored(factor, np.eye(len(kept)), self.unit[kept])
-            return self.rest, found
+            identity = np.eye(len(kept))
+            inverse = np.full((len(self.rest), len(self.rest)), np.nan)
+            inverse[np.ix_(kept, kept)] = solve_factored(factor, identity, self.unit[kept])
+            return self.rest, inverse
         # Else there is a system for each number, of which there are few.
         features = self.rest[self.width :]
-        right = np.zeros((len(self.d) + len(self.rest), len(features)))
+        parameters = len(self.blocks.levels) + len(self.rest)
+        right = np.zeros((parameters, len(features)))
         right[features, np.arange(len(features))] = 1.0
-        found = self.solve(right)[features]
+        inverse = self.solve(right)[features]
         does_not_move = ~self.moves[self.width :]
-        found[does_not_move] = np.nan
-        found[:, does_not_move] = np.nan
-        return features, found
+        inverse[does_not_move] = np.nan
+        inverse[:, does_not_move] = np.nan
+        return features, inverse
 
     # The complement as a band.
 
@@ -241,13 +225,12 @@ class Elimination:
         """The factor of the complement of the levels that move, where it is a narrow band."""
         if not self.is_cheap:
             return None
-        moving = np.flatnonzero(self.moves[: self.width])
         levels = self._scaled_levels
-        matrix = self.r_levels - levels.T.tocsr() @ levels
+        matrix = self.blocks.rest_levels - levels.T.tocsr() @ levels
+        moving = np.flatnonzero(self.moves[: self.width])
         of_moving = matrix[moving][:, moving]
-        unit = diags_array(1.0 / self.unit[moving])
-        scaled = csr_array(unit @ of_moving @ unit)
-        return band_of(scaled, ROUNDING)
+        scale = diags_array(1.0 / self.unit[moving])
+        return band_of(csr_array(scale @ of_moving @ scale), ROUNDING)
 
     def _solve_banded(self, band: Band, right: np.ndarray) -> np.ndarray:
         """Return ``S^-1 b`` of right sides b (rest, k): the band is eliminated, too."""
@@ -255,22 +238,21 @@ class Elimination:
         moving = np.flatnonzero(self.moves[:width])
         unit = self.unit[moving, None]
         # The blocks of the complement that belong to numbers: across to the levels, and their own.
-        through = self.inverse_d[:, None] * self.c_numbers
-        across = (self.r_across - self.c_levels.T @ through)[moving] / unit
-        of_numbers = self.r_numbers - self.c_numbers.T @ through
-        # The band is eliminated from both sides at once.
+        across, of_numbers = self._complement_of_numbers
+        scaled_across = across[moving] / unit
         scaled_right = right[moving] / unit
-        solved = band.solve(np.hstack([across, scaled_right]))
-        count = across.shape[1]
+        # The band is eliminated from both sides at once.
+        solved = band.solve(np.hstack([scaled_across, scaled_right]))
+        count = scaled_across.shape[1]
         solved_across = solved[:, :count]
         solved_right = solved[:, count:]
         # What is left is as narrow as the numbers are few, and may be singular.
-        left = of_numbers - across.T @ solved_across
-        left_right = right[width:] - across.T @ solved_right
+        left = of_numbers - scaled_across.T @ solved_across
+        left_right = right[width:] - scaled_across.T @ solved_right
         unit_of_numbers = self.unit[width:]
-        units = np.outer(unit_of_numbers, unit_of_numbers)
-        numbers = np.flatnonzero(self.moves[width:])
-        factor, kept = pivoted_factor(left / units, numbers)
+        scaled_left = left / np.outer(unit_of_numbers, unit_of_numbers)
+        moving_numbers = np.flatnonzero(self.moves[width:])
+        factor, kept = pivoted_factor(scaled_left, moving_numbers)
         solution = np.zeros_like(right)
         solution[width + kept] = solve_factored(factor, left_right[kept], unit_of_numbers[kept])
         # The levels follow from the numbers.
@@ -278,38 +260,47 @@ class Elimination:
         solution[moving] = of_levels / unit
         return solution
 
+    @property
+    def _complement_of_numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """The blocks of the complement that belong to numbers: (levels, numbers), and (numbers, numbers)."""
+        coupling = self.blocks.coupling_numbers
+        divided = self.inverse_diagonal[:, None] * coupling
+        across = self.blocks.rest_across - self.blocks.coupling_levels.T @ divided
+        of_numbers = self.blocks.rest_numbers - coupling.T @ divided
+        return across, of_numbers
+
     # The complement as a product.
 
     def _times_complement(self, u: np.ndarray) -> np.ndarray:
         """Return ``S u`` of u (rest,), 0 along what does not move."""
+        blocks = self.blocks
         levels = u[: self.width]
         numbers = u[self.width :]
         # D^-1 C u, whose product with C^T the elimination subtracts.
-        through = self.inverse_d * (self.c_levels @ levels + self.c_numbers @ numbers)
-        found = np.empty_like(u)
-        found[: self.width] = self.r_levels @ levels + self.r_across @ numbers - self.c_levels.T @ through
-        found[self.width :] = self.r_across.T @ levels + self.r_numbers @ numbers - self.c_numbers.T @ through
-        found[~self.moves] = 0.0
-        return found
+        divided = self.inverse_diagonal * self._coupling(u)
+        product = np.empty_like(u)
+        product[: self.width] = (
+            blocks.rest_levels @ levels + blocks.rest_across @ numbers - blocks.coupling_levels.T @ divided
+        )
+        product[self.width :] = (
+            blocks.rest_across.T @ levels + blocks.rest_numbers @ numbers - blocks.coupling_numbers.T @ divided
+        )
+        product[~self.moves] = 0.0
+        return product
 
     @cached_property
     def _complement_diagonal(self) -> np.ndarray:
         """The diagonal of the complement, and the curvature where it is rounding."""
-        squares = self.c_levels.copy()
-        squares.data **= 2
-        of_levels = squares.T @ self.inverse_d
-        of_numbers = (self.c_numbers**2).T @ self.inverse_d
-        through = np.concatenate([of_levels, of_numbers])
+        # The diagonal of C^T D^-1 C.
+        squared_levels = self.blocks.coupling_levels.copy()
+        squared_levels.data **= 2
+        squared_numbers = self.blocks.coupling_numbers**2
+        of_levels = squared_levels.T @ self.inverse_diagonal
+        of_numbers = squared_numbers.T @ self.inverse_diagonal
+        eliminated = np.concatenate([of_levels, of_numbers])
         before = self.unit**2
-        after = before - through
+        after = before - eliminated
         return np.where(after > ROUNDING * before, after, before)
-
-
-def _beside(tables: list, rows: int) -> csr_array:
-    """Return sparse tables side by side; of none a table without columns."""
-    if not tables:
-        return csr_array((rows, 0))
-    return csr_array(hstack(tables, format="csr"))
 
 
 def pivoted_factor(matrix: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

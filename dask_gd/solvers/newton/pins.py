@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ...kernels.curvature_parts import CurvatureParts
 from ...kernels.factors import CodedColumns
+from ...kernels.pair_tables import pairs_of
 
 
 def largest_factor(columns: CodedColumns) -> int:
@@ -45,8 +46,7 @@ def pinned_features(parts: CurvatureParts, ridge: np.ndarray) -> np.ndarray:
 
     # The components of each other factor with the largest.
     largest_drops = columns.columns[columns.factors[largest]].drop_first  # type: ignore[union-attr]
-    pairs = [(i, j) for j in range(len(is_open)) for i in range(j)]
-    for pair, table in zip(pairs, parts.tables, strict=True):
+    for pair, table in zip(pairs_of(len(is_open)), parts.tables, strict=True):
         if largest not in pair:
             continue
         (other,) = set(pair) - {largest}
