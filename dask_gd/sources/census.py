@@ -11,6 +11,7 @@ from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
 from .categories import Categories
 from .coercion import is_lazy_frame
+from .dask_frames import partitions_of
 from .encoding import Encoding, FactorColumn, NumberColumn
 from .frames import Interaction, columns_of, empty_of, kind_of
 from .levels import Found, column_of, declared_levels, factor_of, found_in, is_factor
@@ -56,7 +57,7 @@ def taken(frame: Any, labels: list[Any]) -> Census:
         return census_of(frame, labels)
     # A single column of those that are read at any rate tells the numbers of rows.
     needed = columns_of(labels) or [frame.columns[0]]
-    parts = frame[needed].to_delayed()
+    parts = partitions_of(frame[needed])
     census = dask.delayed(census_of, pure=True)
     counted = [census(part, labels, f" of partition {i}") for i, part in enumerate(parts)]
     return total_of(counted, added, "the levels of the frame's columns")

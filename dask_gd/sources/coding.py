@@ -157,10 +157,9 @@ class FrameCoder:
             out[:, j] = number_values(part[label], label, role)
         return out
 
-    def frame(self, part: Any) -> Any:
-        """Return the columns of a partition as a frame, whose columns are numbered."""
-        values = self(part, " of its partition")
-        return type(part)(values, index=part.index)
+    def partition(self, part: Any) -> np.ndarray:
+        """Return the columns of a partition of a frame of Dask's."""
+        return self(part, " of its partition")
 
 
 def number_values(column: Any, label: Any, role: str) -> np.ndarray:

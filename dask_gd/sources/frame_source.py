@@ -18,6 +18,7 @@ from .coercion import is_lazy_frame, numbers
 from .column import Column
 from .columns import as_rows, check_shapes
 from .dask_column import DaskColumn
+from .dask_frames import array_of_partitions
 from .encoding import Encoding, NumberColumn
 from .frame_column import FrameColumn, encoding_in_fit
 from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
@@ -262,15 +263,8 @@ def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Arr
     """Return the columns of a frame of Dask's as an array; the partitions' numbers of rows are unknown if None."""
     other_labels = [label for label, _ in coder.others]
     needed = columns_of([*coder.labels, *other_labels])
-    # Dask is told the columns of the result by a frame without rows.
-    meta = frame._meta
     width = len(coder.labels) + len(other_labels)
-    empty = type(meta)(np.empty((0, width)), index=meta.index[:0])
-    lengths = None
-    if rows is not None:
-        lengths = list(rows)
-    in_codes = frame[needed].map_partitions(coder.frame, meta=empty)
-    return in_codes.to_dask_array(lengths=lengths)
+    return array_of_partitions(frame[needed], coder.partition, width, rows)
 
 
 def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
