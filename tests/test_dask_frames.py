@@ -1,5 +1,7 @@
 """Frames of Dask keep their partitions, of which Dask would join some where few columns of Parquet are read."""
 
+from itertools import pairwise
+
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -40,7 +42,7 @@ def flights():
 @pytest.fixture(scope="module", params=FRAMES)
 def files(request, flights, tmp_path_factory):
     path = tmp_path_factory.mktemp("files")
-    for i, (start, stop) in enumerate(zip(STARTS[:-1], STARTS[1:], strict=True)):
+    for i, (start, stop) in enumerate(pairwise(STARTS)):
         flights[start:stop].to_parquet(path / f"{i}.parquet")
     return FRAMES[request.param](dd.read_parquet(path))
 

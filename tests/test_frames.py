@@ -347,6 +347,14 @@ def test_parquet_is_opened_by_its_path_and_levels_of_row_groups_are_not_mixed_up
         dask_gd.open(tmp_path / "none.parquet", features=FEATURES, target="late")
 
 
+def test_a_column_of_the_frame_that_is_not_asked_for_may_be_there_twice(flights, run):
+    twice = flights.copy()
+    twice.columns = [{"weight": "late"}.get(name, name) for name in flights.columns]
+    assert_array_equal(run.predict(twice), run.predict(flights))
+    numbers = dask_gd.fit(flights, features=["distance", "hour"], target="late")
+    assert_array_equal(numbers.predict(twice), numbers.predict(flights))
+
+
 # Estimators
 
 
@@ -515,6 +523,8 @@ def test_an_interaction_has_the_combinations_that_occur(flights):
     assert of_hours.weights.sizes["feature"] == 3 * 6 + 6
     with pytest.raises(DataError, match="Column 'dest:hour' has 'LAX:9' in row 0"):
         of_hours.predict(flights.assign(dest="LAX", hour=9))
+    with pytest.raises(InvalidArgumentError, match="an interaction is named twice"):
+        dask_gd.fit(flights, features=["origin:dest", "dest:origin"], target="late")
     with pytest.raises(InvalidArgumentError, match=r"'dest:hour' is an interaction .* categorical=\['hour'\]"):
         dask_gd.fit(lazy, features=["dest:hour"], target="late")
     with pytest.raises(InvalidArgumentError, match="no column 'hours'"):

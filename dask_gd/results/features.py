@@ -13,18 +13,26 @@ from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, check_stored
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
+from ..sources.frame_source import with_encoding, with_features_of
 from ..sources.gate import is_sparse
 from ..sources.kinds import product_dtype
 
 
-def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, tuple | None]:
+def features_of_source(
+    source: Source,
+    encoding: Encoding | None,
+    fitted: tuple[str, ...] | None,
+) -> tuple[Any, tuple | None]:
     """Return the features of a Source as an array, codes as codes, and the names of its columns if they have any.
+
+    ``fitted`` are the names of the columns of the fit.
 
     Raises
     ------
     InvalidArgumentError
         If codes do not stand for the levels that they stood for in the fit.
     """
+    source = with_features_of(source, fitted)
     names = source.feature_names
     of_source = source.x.encoding
     if (encoding is None) != (of_source is None):
@@ -36,6 +44,32 @@ def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, 
         check_encoding(of_source, encoding)
         names = tuple(column.name for column in of_source.columns)
     return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
+
+
+def source_of_fit(
+    source: Source,
+    encoding: Encoding | None,
+    names: tuple[str, ...] | None,
+    what: str,
+) -> Source:
+    """Return a source with the encoding of a fit, or its features, where the fit has decided on reference levels.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If codes are those of other columns, or do not stand for the levels that they stood for in the fit.
+    """
+    of_source = source.x.encoding
+    if encoding is None or of_source is None:
+        return with_features_of(source, names)
+    columns = [column.name for column in of_source.columns]
+    fitted = [column.name for column in encoding.columns]
+    if columns != fitted:
+        raise InvalidArgumentError(
+            f"{what}: these data have the columns {columns!r:.200}; the fit had {fitted!r:.200}."
+        )
+    check_encoding(of_source, encoding, what)
+    return with_encoding(source, encoding)
 
 
 def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)") -> None:

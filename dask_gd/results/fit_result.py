@@ -172,7 +172,7 @@ class FitResult:
             return self._predict_dataarray(x)
         # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
-            array, names = features_of_source(x, self.encoding)
+            array, names = features_of_source(x, self.encoding, self.column_names)
         elif isinstance(x, CodedTable):
             names = None
             array = features_of_array(codes_of_table(x, self.encoding))

@@ -54,7 +54,7 @@ def array_of_partitions(
         chunks = lengths
     # A task for each partition.
     name = f"dask_gd-partitions-{tokenize(function, [part.key for part in parts])}"
-    tasks = {(name, number, 0): (function, part.key) for number, part in enumerate(parts)}
+    tasks: dict[Any, Any] = {(name, number, 0): (function, part.key) for number, part in enumerate(parts)}
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=parts)
     return da.Array(
         graph,

@@ -23,6 +23,7 @@ from .encoding import Encoding, NumberColumn
 from .frame_column import FrameColumn, encoding_in_fit
 from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
+from .side_by_side_column import SideBySideColumn
 from .source import Source
 from .table_column import TableColumn
 
@@ -298,7 +299,29 @@ def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np
 
 def in_fit(source: Source, is_penalised: bool, fit_intercept: bool) -> Source:
     """Return a source whose factors have a reference level where their coefficients would not be determined."""
+    x = source.x
+    if isinstance(x, SideBySideColumn):
+        if is_penalised or not x.drops:
+            return source
+        return with_features(source, x.with_reference_levels(fit_intercept))
     return with_encoding(source, encoding_in_fit(source.x, is_penalised, fit_intercept))
+
+
+def with_features(source: Source, x: SideBySideColumn) -> Source:
+    """Return a source of other features in the place of its own."""
+    return replace(source, by_role={**source.by_role, "x": x}, feature_names=x.feature_names)
+
+
+def with_features_of(source: Source, names: tuple[str, ...] | None) -> Source:
+    """Return a source of sparse rows among codes with the features of a fit, which has decided on reference levels."""
+    x = source.x
+    if not isinstance(x, SideBySideColumn) or not x.drops or x.feature_names == names:
+        return source
+    for fit_intercept in (True, False):
+        with_references = x.with_reference_levels(fit_intercept)
+        if with_references.feature_names == names:
+            return with_features(source, with_references)
+    return source
 
 
 def with_encoding(source: Source, encoding: Encoding | None) -> Source:
@@ -319,8 +342,6 @@ def with_encoding_of(
     """Return a frame, and what `fit` takes to read it, as a source with the encoding of a search; all else as it is."""
     frame = frame_of(x)
     if frame is None:
-        if isinstance(x, Source):
-            x = with_encoding(x, encoding)
         return x, y, options
     if "categorical" in options:
         raise InvalidArgumentError("refit(categorical=...): the levels are those of the search.")

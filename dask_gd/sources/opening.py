@@ -140,8 +140,8 @@ def open(
 
 def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
     """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
-    # A list of a single name is that name.
-    if not isinstance(x, str) and len(x) == 1:
+    # A list of a single name is that name, but for a single column of numbers (n,).
+    if not isinstance(x, str) and len(x) == 1 and not _is_column(group, x[0]):
         return _stored_features(group, x[0], path, drop, missing)
     if isinstance(x, str):
         with understood(f"array {x!r} in {path}", OSError):
@@ -155,6 +155,15 @@ def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop:
         assert isinstance(x, str)
         return named_array(group, "x", x, path)
     return table
+
+
+def _is_column(group: zarr.Group, name: Any) -> bool:
+    """Return whether this is the name of an array (n,)."""
+    member = None
+    if isinstance(name, str):
+        with understood(f"array {name!r}", OSError):
+            member = group.get(name)
+    return isinstance(member, zarr.Array) and member.ndim == 1
 
 
 def _table(group: zarr.Group, names: list[str], path: Any, drop: str | None, missing: str) -> TableColumn:
