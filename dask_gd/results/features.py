@@ -161,10 +161,11 @@ def linear_of_codes(
     block: np.ndarray,
     weights: np.ndarray,
     constant: np.ndarray,
+    without_reference: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Return ``x w + b`` for rows (n, columns) of numbers and codes: (n, k), or (n,) for weights (p,).
 
-    It is NaN where a value is missing.
+    It is NaN where a value is missing, and for reference levels of columns ``without_reference``.
 
     Raises
     ------
@@ -183,7 +184,20 @@ def linear_of_codes(
         block_of_rows = workspace.block(row_format.take(rows, part))
         product = block_of_rows.times(prepared)
         predictions[part] = product.reshape(-1, *weights.shape[1:]) + constant
+    # A reference has no coefficient that could be NaN.
+    for column in without_reference:
+        predictions[block[:, column] == 0] = np.nan
     return predictions
+
+
+def references_left_out(encoding: Encoding, dropped_levels: np.ndarray) -> tuple[int, ...]:
+    """Return the columns whose reference level was left out of the fit, see `FitResult.dropped_levels`."""
+    found = []
+    for column, code in dropped_levels.tolist():
+        described = encoding.columns[column]
+        if code == 0 and isinstance(described, FactorColumn) and described.drop_first:
+            found.append(column)
+    return tuple(found)
 
 
 def check_codes(encoding: Encoding, block: np.ndarray) -> None:
