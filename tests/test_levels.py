@@ -159,6 +159,31 @@ def test_a_number_that_follows_from_a_level_changes_no_prediction():
     assert_allclose(predicted(run, written_out(more)), predicted(schur(source), written_out(source)), atol=1e-8)
 
 
+@pytest.mark.parametrize("factor", [0, 1])
+@pytest.mark.parametrize("drop_first", [(), (0,), (0, 1)])
+def test_a_number_that_follows_from_levels_stays_whichever_way_the_rest_is_solved(drop_first, factor, monkeypatch):
+    """Neither it nor its standard error is made up, which only the intercept and the levels would pay for."""
+    monkeypatch.setattr("dask_gd.results.inference_levels.WIDE", 10)
+    source, y = rows("logistic", levels=(50, 7))
+    table = source.x.array.compute()
+    of_level = np.random.default_rng(1).normal(size=50)
+    table[:, 1] = of_level[table[:, 2 + factor].astype(int)]
+    without = coded_source(table[:, :1], table[:, 2:], y, (50, 7), drop_first=drop_first)
+    expected = schur(without, "logistic")
+    errors = dask_gd.infer(expected, without).table.standard_error
+    source = coded_source(table[:, :2], table[:, 2:], y, (50, 7), drop_first=drop_first)
+    for limits in WAYS.values():
+        with monkeypatch.context() as patch:
+            for name, value in limits.items():
+                patch.setattr(elimination, name, value)
+            run = schur(source, "logistic")
+            inferred = dask_gd.infer(run, source).table
+        assert run.weights[1] == 0
+        assert_allclose(np.delete(run.weights, 1), expected.weights, atol=1e-6)
+        found = inferred.standard_error.sel(parameter=["x0", "x1", "(intercept)"])
+        assert_allclose(found, [errors[0], np.nan, errors[-1]], rtol=1e-6)
+
+
 def test_several_outputs_of_a_squared_loss_are_each_fitted_as_alone():
     source, y = rows()
     table = source.x.array.compute()

@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, diags_array, hstack, vstack
 from ...kernels.curvature_parts import CurvatureParts
 from .banded import Band, band_of
 from .iterative import conjugate_gradients
-from .pins import largest_factor, pinned_features
+from .pins import following_numbers, largest_factor, pinned_features
 
 #: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is if
 #: it is cheap to form, see `FEW_PRODUCTS`; and up to which it is where conjugate gradients have not ended after
@@ -40,6 +40,10 @@ FEW_PRODUCTS = 8
 
 #: Pivots of the complement, its diagonal before the elimination scaled to 1, that are rounding.
 ROUNDING = 1e-11
+
+
+#: What is left of a right side, in units of its own scale, where a system has no solution.
+UNSOLVED = 1e-4
 
 
 class Elimination:
@@ -100,6 +104,10 @@ class Elimination:
         diagonal = np.concatenate([self.r_levels.diagonal(), np.diagonal(self.r_numbers)])
         is_pinned = pinned_features(parts, ridge)
         self.moves = ~is_pinned[self.rest] & (diagonal > 0)
+        # Nor numbers that follow from the levels of a factor.
+        diagonals = [table[-1] + ridge[features_of(f)] for f, table in enumerate(by_level)]
+        follows = following_numbers(parts, ridge, by_level, diagonals, ROUNDING)
+        self.moves[self.width :] &= ~follows[dense]
         self.unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         self.inverse_d = np.zeros_like(self.d)
         np.divide(1.0, self.d, out=self.inverse_d, where=self.d > 0)
@@ -228,8 +236,16 @@ class Elimination:
         features = self.rest[self.width :]
         right = np.zeros((len(self.d) + len(self.rest), len(features)))
         right[features, np.arange(len(features))] = 1.0
-        found = self.solve(right)[features]
-        does_not_move = ~self.moves[self.width :]
+        solved = self.solve(right)
+        found = solved[features]
+        # What other factors leave open beyond that has no solution.
+        moving = np.flatnonzero(self.moves)
+        units = self.unit[moving, None]
+        missing = np.zeros(len(features))
+        for j, column in enumerate(solved[self.rest].T):
+            residual = right[self.rest, j] - self._times_complement(column)
+            missing[j] = np.abs(residual[moving] / units[:, 0]).max(initial=0.0) * self.unit[self.width + j]
+        does_not_move = ~self.moves[self.width :] | (missing > UNSOLVED)
         found[does_not_move] = np.nan
         found[:, does_not_move] = np.nan
         return features, found
