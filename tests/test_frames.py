@@ -484,6 +484,32 @@ def test_a_missing_level_is_refused_by_its_place_or_dropped(lazy, flights):
     assert np.isnan(np.asarray(run.predict(frame))[[7, 500]]).all()
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+@pytest.mark.parametrize("lacks", ["distance", "dest", "late", "weight"])
+def test_a_level_of_rows_that_are_left_out_is_none(lazy, lacks, flights):
+    """It would be a reference that nothing is compared with, and leave the others undetermined."""
+    frame = flights.astype({"late": float})
+    is_out = (frame.origin == "ATL") | (frame.index % 7 == 0)
+    frame.loc[is_out, lacks] = None
+    model = {**MODEL, "sample_weight": "weight", "categorical": dask_gd.Categories(min_frequency=25)}
+    kept = flights[~is_out]
+    expected = dask_gd.fit(kept, **model)
+    if lazy:
+        frame = dd.from_pandas(frame, npartitions=3)
+    run = dask_gd.fit(frame, **model, nan="drop")
+    assert run.dropped == is_out.sum()
+    assert run.encoding == expected.encoding
+    assert_allclose(run.parameters, expected.parameters, rtol=1e-7)
+    table = dask_gd.infer(run, frame, nan="drop").table
+    assert_allclose(table.standard_error, dask_gd.infer(expected, kept).table.standard_error, rtol=1e-6)
+    found = dask_gd.search(frame, **model, nan="drop", alphas=[0.1, 1.0], folds=3)
+    roles = {"features": FEATURES, "target": "late", "sample_weight": "weight"}
+    again = found.refit(frame, **roles, nan="drop")
+    assert_allclose(again.parameters, found.refit().parameters, atol=1e-5)
+    if lacks in FEATURES:
+        assert_array_equal(np.isnan(np.asarray(run.predict(frame))), is_out)
+
+
 def test_scalers_still_refuse_strings(flights):
     with pytest.raises(InvalidTypeError, match="columns 'origin'"):
         StandardScaler().fit(flights[FEATURES])

@@ -13,9 +13,9 @@ from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, check_stored
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
-from ..sources.frame_source import with_encoding, with_features_of
 from ..sources.gate import is_sparse
 from ..sources.kinds import product_dtype
+from ..sources.levels_in_fit import with_encoding, with_features_of
 
 
 def features_of_source(

@@ -159,7 +159,7 @@ class FitResult:
         if frame is not None:
             offset = column_named(frame, offset, "offset")
             if self.encoding is not None:
-                array, encoding = coded_for_prediction(frame, self.encoding)
+                array, encoding = coded_for_prediction(frame, self.encoding, drops_rows=True)
                 # Of levels that were left out only references have no coefficient of NaN.
                 columns = references_left_out(self.encoding, self.dropped_levels)
                 left_out = np.array([(column, 0) for column in columns], int).reshape(-1, 2)

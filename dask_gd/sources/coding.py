@@ -70,8 +70,16 @@ class CodedFactor:
         # The code that has no feature.
         return 0.0
 
-    def encoded(self, values: Any, label: Any, where: str) -> np.ndarray:
+    def encoded(
+        self,
+        values: Any,
+        label: Any,
+        where: str,
+        left_out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return the codes of a pandas column, (n,), NaN where a value is missing.
+
+        What rows (n,) that are ``left_out`` have counts as missing.
 
         Raises
         ------
@@ -80,6 +88,8 @@ class CodedFactor:
         """
         # A code for each value that occurs, which is looked up by all rows.
         codes, uniques = factorized(values)
+        if left_out is not None:
+            codes = np.where(left_out, -1, codes)
         table = np.full(len(uniques) + 1, self.code_of_unknown)
         # The last entry is that of code -1.
         table[-1] = self.codes.get(None, np.nan)
@@ -131,6 +141,8 @@ class FrameCoder:
     predicts: bool = False
     #: The labels of further columns, of numbers: targets, row weights, offsets, with the names of their arguments.
     others: tuple[tuple[Any, str], ...] = ()
+    #: The labels of columns in which a missing value leaves its row out; the row's levels may be any.
+    complete: tuple[Any, ...] = ()
 
     @cached_property
     def factors(self) -> list[CodedFactor | None]:
@@ -147,11 +159,14 @@ class FrameCoder:
         """Return the columns of a frame of pandas, (n, columns) in float64; ``where`` names the part for messages."""
         width = len(self.labels) + len(self.others)
         out = np.empty((len(part), width))
+        left_out = None
+        if self.complete:
+            left_out = part[list(self.complete)].isna().any(axis=1).to_numpy(bool)
         for j, (label, factor) in enumerate(zip(self.labels, self.factors, strict=True)):
             if factor is None:
                 out[:, j] = number_values(part[label], label, "x")
             else:
-                out[:, j] = factor.encoded(column_of(part, label), label, where)
+                out[:, j] = factor.encoded(column_of(part, label), label, where, left_out)
         # Targets, row weights and offsets behind the features.
         for j, (label, role) in enumerate(self.others, len(self.labels)):
             out[:, j] = number_values(part[label], label, role)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from .categories import as_categories
-from .census import encoding_of_frame, listed, taken
+from .census import encoding_of_frame, kinds_of, listed, taken
 from .coded_table import CodedTable
 from .coding import FrameCoder, lenient, number_values
 from .coercion import is_lazy_frame, numbers
@@ -20,12 +20,10 @@ from .columns import as_rows, check_shapes
 from .dask_column import DaskColumn
 from .dask_frames import array_of_partitions
 from .encoding import Encoding, NumberColumn
-from .frame_column import FrameColumn, encoding_in_fit
+from .frame_column import FrameColumn
 from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
-from .side_by_side_column import SideBySideColumn
 from .source import Source
-from .table_column import TableColumn
 
 
 def check_columns(encoding: Encoding, labels: list[Any]) -> None:
@@ -45,8 +43,11 @@ def frame_source(
     target: Any = None,
     categorical: Any = None,
     encoding: Encoding | None = None,
+    drops_rows: bool = False,
 ) -> Source:
     """Return a source of columns of a frame; see `fit`. An ``encoding`` is that of an earlier fit.
+
+    With ``drops_rows`` rows that lack a value are left out, and their levels do not count.
 
     Raises
     ------
@@ -67,13 +68,21 @@ def frame_source(
     rows: tuple[int, ...] = ()
     drops = False
     if encoding is None:
-        encoding, rows = encoding_of_frame(frame, labels, options)
+        complete: tuple[Any, ...] = ()
+        if drops_rows:
+            kinds = kinds_of(frame, labels, options)
+            has_level = [kinds[label] != "number" and options.missing == "level" for label in labels]
+            complete = _complete(labels, has_level, roles)
+        encoding, rows = encoding_of_frame(frame, labels, options, complete=complete)
         drops = encoding is not None and options.drop == "auto"
     elif is_lazy_frame(frame):
         rows = taken(frame, []).rows
 
     # The columns of the frame, and those that were given beside it.
-    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
+    complete = ()
+    if drops_rows and encoding is not None:
+        complete = _complete(labels, encoding.has_missing_level, roles)
+    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows, complete))
     has_names = all(isinstance(label, str | Interaction) for label in labels)
     columns["x"] = replace(  # type: ignore[type-var]
         columns["x"],
@@ -178,19 +187,30 @@ def _features(frame: Any, features: Any, roles: dict[str, Named]) -> list[Any]:
     return labels
 
 
+def _complete(labels: list[Any], has_level: list[bool], roles: dict[str, Named]) -> tuple[Any, ...]:
+    """Return the columns in which a missing value leaves its row out; in those that have a level for it it does not."""
+    found = columns_of([label for label, has in zip(labels, has_level, strict=True) if not has])
+    # One of several targets may be missing in all rows, which leaves none out.
+    for role, named in roles.items():
+        if role != "y" or named.is_single:
+            found.extend(named.labels)
+    return tuple(found)
+
+
 def _columns(
     frame: Any,
     labels: list[Any],
     roles: dict[str, Named],
     encoding: Encoding | None,
     rows: tuple[int, ...],
+    complete: tuple[Any, ...],
 ) -> dict[str, FrameColumn]:
     """Return the columns of a frame by role; codes of features have no levels yet."""
     arrays: dict[str, Any]
     if is_lazy_frame(frame):
-        arrays = _lazy_arrays(frame, labels, roles, encoding, rows)
+        arrays = _lazy_arrays(frame, labels, roles, encoding, rows, complete)
     else:
-        arrays = _arrays(frame, labels, roles, encoding)
+        arrays = _arrays(frame, labels, roles, encoding, complete)
     columns = {}
     for role, array in arrays.items():
         argument = "x"
@@ -210,13 +230,14 @@ def _arrays(
     labels: list[Any],
     roles: dict[str, Named],
     encoding: Encoding | None,
+    complete: tuple[Any, ...],
 ) -> dict[str, np.ndarray]:
     """Return the columns of a frame in memory as arrays by role."""
     arrays = {}
     if encoding is None:
         arrays["x"] = numbers(frame[labels], "x")
     else:
-        arrays["x"] = FrameCoder(encoding, tuple(labels))(frame)
+        arrays["x"] = FrameCoder(encoding, tuple(labels), complete=complete)(frame)
     for role, named in roles.items():
         columns = [number_values(frame[label], label, named.argument) for label in named.labels]
         if named.is_single:
@@ -232,6 +253,7 @@ def _lazy_arrays(
     roles: dict[str, Named],
     encoding: Encoding | None,
     rows: tuple[int, ...],
+    complete: tuple[Any, ...],
 ) -> dict[str, da.Array]:
     """Return the columns of a frame of Dask's as arrays by role, whose blocks are all cut from the same block."""
     # What is no number is refused by the dtypes alone.
@@ -243,7 +265,7 @@ def _lazy_arrays(
     others = [(label, named.argument) for named in roles.values() for label in named.labels]
     for label, argument in others:
         common_dtype(meta[[label]], argument)
-    coder = FrameCoder(encoding, tuple(labels), others=tuple(others))
+    coder = FrameCoder(encoding, tuple(labels), others=tuple(others), complete=complete)
     array = coded(frame, coder, rows)
 
     # Each role has some of the columns, so that a partition is read once for all of them.
@@ -297,42 +319,6 @@ def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np
     return np.ascontiguousarray(block[:, columns], dtype=out)
 
 
-def in_fit(source: Source, is_penalised: bool, fit_intercept: bool) -> Source:
-    """Return a source whose factors have a reference level where their coefficients would not be determined."""
-    x = source.x
-    if isinstance(x, SideBySideColumn):
-        if is_penalised or not x.drops:
-            return source
-        return with_features(source, x.with_reference_levels(fit_intercept))
-    return with_encoding(source, encoding_in_fit(source.x, is_penalised, fit_intercept))
-
-
-def with_features(source: Source, x: SideBySideColumn) -> Source:
-    """Return a source of other features in the place of its own."""
-    return replace(source, by_role={**source.by_role, "x": x}, feature_names=x.feature_names)
-
-
-def with_features_of(source: Source, names: tuple[str, ...] | None) -> Source:
-    """Return a source of sparse rows among codes with the features of a fit, which has decided on reference levels."""
-    x = source.x
-    if not isinstance(x, SideBySideColumn) or not x.drops or x.feature_names == names:
-        return source
-    for fit_intercept in (True, False):
-        with_references = x.with_reference_levels(fit_intercept)
-        if with_references.feature_names == names:
-            return with_features(source, with_references)
-    return source
-
-
-def with_encoding(source: Source, encoding: Encoding | None) -> Source:
-    """Return a source of codes with the encoding of a fit, where it has not been decided which levels to drop."""
-    x = source.x
-    if encoding is None or not isinstance(x, FrameColumn | TableColumn) or not x.drops:
-        return source
-    by_role: dict[str, Column] = {**source.by_role, "x": x.with_levels(encoding)}
-    return replace(source, by_role=by_role, feature_names=encoding.feature_names)
-
-
 def with_encoding_of(
     encoding: Encoding,
     x: Any,
@@ -349,13 +335,15 @@ def with_encoding_of(
     arguments = ("sample_weight", "offset", "features", "target")
     given = {name: value for name, value in options.items() if name in arguments}
     rest = {name: value for name, value in options.items() if name not in arguments}
-    return frame_source(frame, y, **given, encoding=encoding), None, rest
+    drops_rows = rest.get("nan") == "drop"
+    return frame_source(frame, y, **given, encoding=encoding, drops_rows=drops_rows), None, rest
 
 
-def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]:
+def coded_for_prediction(frame: Any, encoding: Encoding, drops_rows: bool = False) -> tuple[Any, Encoding]:
     """Return the columns of a frame as an array of numbers and codes, and the encoding that says what these are.
 
-    Columns are found by their names, and others are ignored.
+    Columns are found by their names, and others are ignored. With ``drops_rows`` the levels of a row that lacks a value
+    in another column may be any.
 
     Raises
     ------
@@ -365,7 +353,10 @@ def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]
         Naming a level that the fit did not have; of a frame of Dask's, where the array is computed.
     """
     labels = tuple(features_named(frame, [column.name for column in encoding.columns], "predict"))
-    coder = FrameCoder(encoding, labels, predicts=True)
+    complete: tuple[Any, ...] = ()
+    if drops_rows:
+        complete = _complete(list(labels), encoding.has_missing_level, {})
+    coder = FrameCoder(encoding, labels, predicts=True, complete=complete)
     if is_lazy_frame(frame):
         return coded(frame, coder, None), lenient(encoding)
     return coder(frame), lenient(encoding)

@@ -209,7 +209,7 @@ def as_source(
     else:
         _only_beside_dataset(sample_dims=sample_dims)
         named = {"features": features, "target": target, "categorical": categorical, "encoding": encoding}
-        source = _of_rows(x, y, sample_weight, offset, named)
+        source = _of_rows(x, y, sample_weight, offset, named, nan == "drop")
         # Tasks get their columns only if the workers can be sent the stores.
         for column in source.columns:
             column.check_sendable()
@@ -250,12 +250,19 @@ def dataset_source(
     )
 
 
-def _of_rows(x: Any, y: Any, sample_weight: Any, offset: Any, named: dict[str, Any]) -> Source:
+def _of_rows(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    offset: Any,
+    named: dict[str, Any],
+    drops_rows: bool,
+) -> Source:
     """Return a source of columns of a data frame if any of ``named`` is given, or if it has factors; else of arrays."""
     frame = frame_of(x)
     is_named = any(value is not None for value in named.values())
     if frame is not None and (is_named or may_have_factors(frame)):
-        return frame_source(frame, y, sample_weight, offset, **named)
+        return frame_source(frame, y, sample_weight, offset, **named, drops_rows=drops_rows)
     _only_beside_columns(x, features=named["features"], target=named["target"])
     _only_beside_frame(named["categorical"])
     if isinstance(x, CodedTable):
