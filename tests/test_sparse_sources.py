@@ -205,6 +205,19 @@ def unsorted(block):
     return block
 
 
+def test_blocks_that_are_declared_to_have_no_features_are_refused(tmp_path):
+    """What `map_blocks` makes of texts has one axis, unless it is told of another."""
+    x, y = problem()
+    texts = da.from_array(np.arange(N), chunks=1000)
+    blocks = texts.map_blocks(lambda rows: x[rows], dtype=float, meta=sp.csr_array((0, P)))
+    for refused in (lambda: dask_gd.fit(blocks, y), lambda: dask_gd.write_sparse(blocks, tmp_path / "g.zarr")):
+        with pytest.raises(InvalidTypeError, match=r"the shape \(3000,\); rows and features are 2-D.*new_axis=1"):
+            refused()
+    chunks = (texts.chunks[0], (P,))
+    told = texts.map_blocks(lambda rows: x[rows], new_axis=1, chunks=chunks, dtype=float, meta=sp.csr_array((0, P)))
+    assert_allclose(dask_gd.fit(told, y, **OPTIONS).parameters, dask_gd.fit(x, y, **OPTIONS).parameters, atol=1e-7)
+
+
 LIES = {
     "dense": (lambda block: block.toarray(), r"is a numpy ndarray; declared is a sparse matrix"),
     "more rows": (lambda block: sp.vstack([block, block[:2]]), r"found shape \(1002, 40\)"),
