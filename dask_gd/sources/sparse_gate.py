@@ -30,8 +30,8 @@ def gated_rows(array: da.Array, role: str) -> da.Array:
         )
     if array.ndim != 2:
         raise InvalidTypeError(
-            f"{role} has sparse blocks and the shape {array.shape}; rows and features are 2-D. Where `map_blocks` makes "
-            "them of texts (n,), tell it: new_axis=1, chunks=(texts.chunks[0], (features,))."
+            f"{role} has sparse blocks and the shape {array.shape}; rows and features are 2-D. If `map_blocks` makes "
+            "them of texts (n,), it takes new_axis=1 and chunks=(texts.chunks[0], (features,))."
         )
     if array.dtype.kind not in NUMBERS:
         raise InvalidTypeError(f"{role} has sparse blocks of {array.dtype}; only real numbers can be fitted.")
