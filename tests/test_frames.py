@@ -18,7 +18,14 @@ from sklearn.preprocessing import OneHotEncoder
 
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError
-from dask_gd.estimators import LinearRegression, LogisticRegression, LogisticRegressionCV, Ridge, SGDClassifier
+from dask_gd.estimators import (
+    HuberRegressor,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    SGDClassifier,
+)
 from dask_gd.preprocessing import StandardScaler
 
 N = 600
@@ -394,6 +401,11 @@ def test_other_estimators_take_levels_too(flights):
     dense = indicators(flights)
     assert_allclose(Ridge().fit(x, y).coef_, Ridge().fit(dense, y).coef_, rtol=1e-7, atol=1e-9)
     assert_allclose(LinearRegression().fit(x, y).predict(x), LinearRegression().fit(dense, y).predict(dense), rtol=1e-7)
+    # A scale that is found has a fit without a penalty before those with one.
+    distance = flights.distance + flights.hour
+    huber, theirs = HuberRegressor(alpha=0.1).fit(x, distance), HuberRegressor(alpha=0.1).fit(dense, distance)
+    assert_allclose(huber.predict(x), theirs.predict(dense), rtol=1e-5)
+    assert len(HuberRegressor(alpha=0.0).fit(x, distance).coef_) == len(huber.coef_) - 2
     ours = LogisticRegressionCV(Cs=[1e-2, 1.0], cv=3).fit(x, y)
     assert_array_equal(ours.scores_, LogisticRegressionCV(Cs=[1e-2, 1.0], cv=3).fit(dense, y).scores_)
     by_hour = LogisticRegression(categorical=["hour"]).fit(x, y)

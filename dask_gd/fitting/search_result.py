@@ -263,12 +263,13 @@ class SearchResult:
             raise InvalidArgumentError(
                 f"refit({min(decided)}=...): the search has decided on that; dask_gd.fit makes any other fit."
             )
-        if self.encoding is not None and isinstance(x, Source):
-            x = source_of_fit(x, self.encoding, None, "refit")
+        fitted = self._fit_of(best)
+        if isinstance(x, Source):
+            x = source_of_fit(x, self.encoding, fitted.column_names, "refit")
         elif self.encoding is not None:
             x, y, options = with_encoding_of(self.encoding, x, y, options)
         # Without an intercept its row is no part of the start.
-        parameters = self._fit_of(best).parameters
+        parameters = fitted.parameters
         if not self.fit_intercept:
             parameters = parameters[:-1]
         return fit(

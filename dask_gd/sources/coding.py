@@ -29,6 +29,8 @@ class CodedFactor:
 
     column: FactorColumn
     predicts: bool = False
+    #: Whether a missing value, where it is no level, is an unknown level.
+    refuses_missing: bool = False
 
     @cached_property
     def codes(self) -> dict[Level, float]:
@@ -93,6 +95,11 @@ class CodedFactor:
         table = np.full(len(uniques) + 1, self.code_of_unknown)
         # The last entry is that of code -1.
         table[-1] = self.codes.get(None, np.nan)
+        if self.refuses_missing and None not in self.codes:
+            table[-1] = self.code_of_unknown
+            if self.code_of_unknown == NO_LEVEL and (codes == -1).any():
+                row = place(values, int(np.argmax(codes == -1)))
+                raise self.unknown_level(None, label, f"{row}{where}")
         refused: list[int] = []
         for i, value in enumerate(uniques):
             try:
@@ -121,9 +128,11 @@ class CodedFactor:
             shown += f" and {len(levels) - NAMED} more"
         advice = (
             "Fit rows that have it too, or say in the fit what becomes of levels that it does not have: "
-            "categorical=dask_gd.Categories(handle_unknown='ignore')."
+            "handle_unknown=..., an option of dask_gd.Categories and of encoders."
         )
-        if isinstance(value, str) != self.is_text:
+        if not self.predicts:
+            advice = "Levels are those of an earlier fit, or of an earlier reading: leave out rows with others."
+        if value is not None and isinstance(value, str) != self.is_text:
             advice = "Strings and numbers are never the same level: read the column as it was read for the fit."
         return DataError(
             f"Column {str(label)!r} has {value!r:.60} in {row}, which is none of its levels {shown}. {advice}"
@@ -143,6 +152,8 @@ class FrameCoder:
     others: tuple[tuple[Any, str], ...] = ()
     #: The labels of columns in which a missing value leaves its row out; the row's levels may be any.
     complete: tuple[Any, ...] = ()
+    #: Whether a missing value is an unknown level, see `CodedFactor`.
+    refuses_missing: bool = False
 
     @cached_property
     def factors(self) -> list[CodedFactor | None]:
@@ -150,7 +161,7 @@ class FrameCoder:
         factors: list[CodedFactor | None] = []
         for column in self.encoding.columns:
             if isinstance(column, FactorColumn):
-                factors.append(CodedFactor(column, self.predicts))
+                factors.append(CodedFactor(column, self.predicts, self.refuses_missing))
             else:
                 factors.append(None)
         return factors

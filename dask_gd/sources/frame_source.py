@@ -339,11 +339,16 @@ def with_encoding_of(
     return frame_source(frame, y, **given, encoding=encoding, drops_rows=drops_rows), None, rest
 
 
-def coded_for_prediction(frame: Any, encoding: Encoding, drops_rows: bool = False) -> tuple[Any, Encoding]:
+def coded_for_prediction(
+    frame: Any,
+    encoding: Encoding,
+    drops_rows: bool = False,
+    refuses_missing: bool = False,
+) -> tuple[Any, Encoding]:
     """Return the columns of a frame as an array of numbers and codes, and the encoding that says what these are.
 
     Columns are found by their names, and others are ignored. With ``drops_rows`` the levels of a row that lacks a value
-    in another column may be any.
+    in another column may be any; with ``refuses_missing`` a missing value that is no level is an unknown one.
 
     Raises
     ------
@@ -356,7 +361,13 @@ def coded_for_prediction(frame: Any, encoding: Encoding, drops_rows: bool = Fals
     complete: tuple[Any, ...] = ()
     if drops_rows:
         complete = _complete(list(labels), encoding.has_missing_level, {})
-    coder = FrameCoder(encoding, labels, predicts=True, complete=complete)
+    coder = FrameCoder(
+        encoding,
+        labels,
+        predicts=True,
+        complete=complete,
+        refuses_missing=refuses_missing,
+    )
     if is_lazy_frame(frame):
         return coded(frame, coder, None), lenient(encoding)
     return coder(frame), lenient(encoding)

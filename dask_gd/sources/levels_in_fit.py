@@ -30,13 +30,23 @@ def with_features(source: Source, x: SideBySideColumn) -> Source:
 def with_features_of(source: Source, names: tuple[str, ...] | None) -> Source:
     """Return a source of sparse rows among codes with the features of a fit, which has decided on reference levels."""
     x = source.x
-    if not isinstance(x, SideBySideColumn) or not x.drops or x.feature_names == names:
+    if not isinstance(x, SideBySideColumn) or not x.drops:
         return source
+    if x.feature_names == names:
+        return with_all_levels(source)
     for fit_intercept in (True, False):
         with_references = x.with_reference_levels(fit_intercept)
         if with_references.feature_names == names:
             return with_features(source, with_references)
     return source
+
+
+def with_all_levels(source: Source) -> Source:
+    """Return a source whose factors have a feature for each level in all fits, those without a penalty too."""
+    x = source.x
+    if isinstance(x, SideBySideColumn):
+        return with_features(source, x.with_all_levels())
+    return with_encoding(source, x.encoding)
 
 
 def with_encoding(source: Source, encoding: Encoding | None) -> Source:

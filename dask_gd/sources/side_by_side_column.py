@@ -67,6 +67,15 @@ class SideBySideColumn(StreamedColumn):
         """Return whether factors have a reference level if there is no penalty."""
         return any(isinstance(part, TableColumn) and part.drops for part in self.side_by_side)
 
+    def with_all_levels(self) -> SideBySideColumn:
+        """Return the columns with a feature for each level."""
+        parts: list[Part] = []
+        for part in self.side_by_side:
+            if isinstance(part, TableColumn):
+                part = part.with_levels(part.encoding)
+            parts.append(part)
+        return replace(self, side_by_side=tuple(parts))
+
     def with_reference_levels(self, fit_intercept: bool) -> SideBySideColumn:
         """Return the columns with a reference level for each factor, see `levels.with_reference_levels`."""
         parts: list[Part] = []
