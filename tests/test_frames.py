@@ -350,6 +350,14 @@ def test_parquet_is_opened_by_its_path_and_levels_of_row_groups_are_not_mixed_up
         assert_allclose(other.parameters, run.parameters, rtol=1e-10)
     by_group = dd.read_parquet(tmp_path / "parts", split_row_groups=1)
     assert_allclose(dask_gd.fit(by_group, **MODEL, penalty=L2).parameters, run.parameters, rtol=1e-10)
+    # New rows are read with the levels of the fit, and not with their own.
+    later = flights[flights.origin != "ATL"]
+    later.to_parquet(tmp_path / "later.parquet")
+    predicted = other.predict(dd.read_parquet(tmp_path / "later.parquet"))
+    assert_allclose(predicted, run.predict(later), rtol=1e-9)
+    of_later = dask_gd.open(tmp_path / "later.parquet", features=FEATURES, target="late")
+    with pytest.raises(InvalidArgumentError, match=r"'origin' has 4 levels.*Give the data frame itself"):
+        other.predict(of_later)
     with pytest.raises(InvalidArgumentError, match="no such Parquet file"):
         dask_gd.open(tmp_path / "none.parquet", features=FEATURES, target="late")
 

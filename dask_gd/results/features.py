@@ -13,6 +13,7 @@ from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, check_stored
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
+from ..sources.frame_column import FrameColumn
 from ..sources.gate import is_sparse
 from ..sources.kinds import product_dtype
 from ..sources.levels_in_fit import with_encoding, with_features_of
@@ -41,7 +42,7 @@ def features_of_source(
             f"predict(x): the fit had {has[encoding is not None]}, this source has {has[of_source is not None]}."
         )
     if encoding is not None and of_source is not None:
-        check_encoding(of_source, encoding)
+        check_encoding(of_source, encoding, of_frame=isinstance(source.x, FrameColumn))
         names = tuple(column.name for column in of_source.columns)
     return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
 
@@ -68,12 +69,26 @@ def source_of_fit(
         raise InvalidArgumentError(
             f"{what}: these data have the columns {columns!r:.200}; the fit had {fitted!r:.200}."
         )
-    check_encoding(of_source, encoding, what)
+    check_encoding(of_source, encoding, what, of_frame=isinstance(source.x, FrameColumn))
     return with_encoding(source, encoding)
 
 
-def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)") -> None:
-    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for."""
+def check_encoding(
+    encoding: Encoding,
+    fitted: Encoding,
+    what: str = "predict(x)",
+    of_frame: bool = False,
+) -> None:
+    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for.
+
+    The levels ``of_frame`` are those that a source has found in a data frame.
+    """
+    advice = "Codes must be those of the fit: see run.encoding."
+    if of_frame:
+        advice = (
+            "A source has the levels of its own rows. Give the data frame itself, which is read with those of the fit: "
+            "that of Parquet is dask.dataframe.read_parquet(path)."
+        )
     pairs = zip(encoding.columns, fitted.columns, strict=False)
     for own, of_fit in pairs:
         own_levels = getattr(own, "levels", None)
@@ -83,7 +98,7 @@ def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)
         found = described(own_levels)
         raise InvalidArgumentError(
             f"{what}: column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
-            f"{first_difference(own_levels, levels)}. Codes must be those of the fit: see run.encoding."
+            f"{first_difference(own_levels, levels)}. {advice}"
         )
 
 

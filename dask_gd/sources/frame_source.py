@@ -160,7 +160,10 @@ def _roles(
     if y is not None and target is not None:
         raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
     if y is None and target is None:
-        raise InvalidArgumentError("fit(frame, ...) needs a target: target='...', the name of its column, or y.")
+        raise InvalidArgumentError(
+            "fit(frame, ...) needs a target: target='...', the name of its column, or y. Predictions need none, and are "
+            "of the frame itself."
+        )
     # A name stands for a column of the frame, anything else is an array beside it.
     named: dict[str, Any] = {"y": ("target", target)}
     for role, argument, value in (("weight", "sample_weight", sample_weight), ("offset", "offset", offset)):
