@@ -161,8 +161,8 @@ def _roles(
         raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
     if y is None and target is None:
         raise InvalidArgumentError(
-            "fit(frame, ...) needs a target: target='...', the name of its column, or y. Predictions need none, and are "
-            "of the frame itself."
+            "fit(frame, ...) needs a target: target='...', the name of its column, or y. Predictions, of the "
+            "frame itself, need none."
         )
     # A name stands for a column of the frame, anything else is an array beside it.
     named: dict[str, Any] = {"y": ("target", target)}
