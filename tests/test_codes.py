@@ -335,6 +335,28 @@ def test_names_that_cannot_be_are_refused(arguments, message, tmp_path):
         dask_gd.open(tmp_path / "g", **{"y": "y", **arguments})
 
 
+def test_a_list_of_one_column_of_numbers_is_a_table_of_one(tmp_path):
+    columns = codes()
+    group_of(tmp_path / "g", columns, columns["distance"] + 1.0)
+    run = dask_gd.fit(dask_gd.open(tmp_path / "g", x=["distance"], y="y"))
+    assert run.weights.feature.values.tolist() == ["distance"]
+    assert_allclose(run.parameters[:, 0], [1.0, 1.0])
+
+
+def test_members_of_groups_are_named_by_their_paths(tmp_path):
+    """As anndata writes columns that may lack values, whose mask must not be overlooked."""
+    group = zarr.open_group(group_of(tmp_path / "g", codes(), np.zeros(N)), mode="a")
+    counts = group.create_group("obs/counts")
+    to_zarr(np.zeros(N), N, tmp_path / "g" / "obs" / "counts" / "values")
+    to_zarr(np.zeros(N, bool), N, tmp_path / "g" / "obs" / "counts" / "mask")
+    to_zarr(np.zeros(N), N, tmp_path / "g" / "obs" / "age")
+    assert "values" in counts
+    with pytest.raises(InvalidTypeError, match=r"its mask says where.*with NaN"):
+        dask_gd.open(tmp_path / "g", x=["distance", "obs/counts"], y="y")
+    with pytest.raises(InvalidArgumentError, match=r"no such array in .*; it has obs/age\."):
+        dask_gd.open(tmp_path / "g", x=["distance", "obs/aeg"], y="y")
+
+
 def test_codes_of_other_levels_are_not_predicted(tmp_path):
     run = dask_gd.fit(opened(tmp_path, dask_gd.Logistic())[0], loss="logistic", penalty=dask_gd.L2(1e-3))
     group = zarr.open_group(group_of(tmp_path / "other", codes(), np.zeros(N)), mode="a")
