@@ -18,8 +18,10 @@ from .events import Ended, FitEnded, FitStarted, IterationEnded, Listener, OfIte
 from .kernels.base import Request, Sums
 from .kernels.shift import read_shifted
 from .model.losses import Model
+from .results.features import source_of_fit
 from .results.fit_result import FitResult
-from .sources import as_source
+from .sources import Source, as_source
+from .sources.frames import frame_of, may_have_factors
 from .store.store import Store
 from .validate import is_whole
 
@@ -71,8 +73,15 @@ class EarlyStopping(Listener):
             raise InvalidArgumentError(f"EarlyStopping(patience={patience!r}): a whole number, 1 or more.")
         if not 0 <= min_delta < float("inf"):
             raise InvalidArgumentError(f"EarlyStopping(min_delta={min_delta!r}): a finite number, 0 or more.")
-        weight = data.pop("sample_weight", None)
-        self.source = as_source(x, y, weight, **data)
+        # The levels of a data frame are those of the fit, which its first iteration knows.
+        self._frame: tuple[Any, ...] | None = None
+        self.source: Source | None = None
+        frame = frame_of(x)
+        if frame is not None and (may_have_factors(frame) or data.get("categorical") is not None):
+            self._frame = (frame, y, data)
+        else:
+            weight = data.pop("sample_weight", None)
+            self.source = as_source(x, y, weight, **data)
         self.patience = patience
         self.min_delta = min_delta
         self.run = uuid.uuid4().hex[:8]
@@ -121,6 +130,9 @@ class EarlyStopping(Listener):
         if not self._restored:
             self._clear()
         self._restored = False
+        # The fit may have reference levels, which its result tells.
+        if self.source is None or getattr(self.source.x, "drops", False):
+            return
         features = self.source.shape[1]
         outputs = self.source.outputs or 1
         if (features, outputs) != (event.features, event.outputs):
@@ -131,6 +143,7 @@ class EarlyStopping(Listener):
 
     def _loss(self, result: FitResult) -> float:
         """Return the mean loss on the rows held out."""
+        source = self._source_of(result)
         p = len(result.weights)
         query = result.parameters[:, :, None]
         if not result.fit_intercept:
@@ -142,12 +155,28 @@ class EarlyStopping(Listener):
         def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.passes += 1
             request = Request(moments=needs_moments, shift=shift)
-            return passes.evaluate(self.source, query, result.loss, request, self.run, self.passes)
+            return passes.evaluate(source, query, result.loss, request, self.run, self.passes)
 
-        sums, self._shift = read_shifted(read, query, self._shift, self.source.row_format)
+        sums, self._shift = read_shifted(read, query, self._shift, source.row_format)
         if sums.weight <= 0:
             raise InvalidArgumentError("EarlyStopping: the weights of the rows held out sum to 0.")
         return float(sums.loss[0] / sums.weight)
+
+    def _source_of(self, result: FitResult) -> Source:
+        """Return the rows held out, with the levels and the features of the fit."""
+        if self.source is None:
+            assert self._frame is not None
+            frame, y, data = self._frame
+            options = {name: value for name, value in data.items() if name != "categorical"}
+            source = as_source(frame, y, encoding=result.encoding, **options)
+        else:
+            source = source_of_fit(self.source, result.encoding, result.column_names, "EarlyStopping")
+        if source.shape[1] != len(result.weights):
+            raise InvalidArgumentError(
+                f"EarlyStopping: the rows held out have {source.shape[1]} features; those of the fit "
+                f"{len(result.weights)}."
+            )
+        return source
 
     @property
     def best(self) -> FitResult:

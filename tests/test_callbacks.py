@@ -7,6 +7,7 @@ import pickle
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from sklearn.base import clone
@@ -356,6 +357,34 @@ def test_early_stopping_takes_datasets_targets_with_columns_and_models():
     stopping = EarlyStopping(x[200:], y[200:, 0])
     run = dask_gd.fit(x[:200], y[:200, 0], loss=model, solver="lbfgs", max_iter=3, callbacks=[stopping])
     assert stopping.losses[-1] == pytest.approx(np.mean((x[200:] @ run.params - y[200:, 0]) ** 2 / 2))
+
+
+def test_rows_held_out_have_the_levels_of_the_fit(tmp_path):
+    """They may lack some, and codes must stand for the same."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"number": rng.normal(size=300), "letter": rng.choice(list("abc"), 300)})
+    frame["target"] = frame.number + (frame.letter == "c") + rng.normal(size=300)
+    names = {"features": ["letter", "number"], "target": "target"}
+    train, test = frame[:200], frame[200:]
+    for held_out in (test, test[test.letter != "b"], test[test.letter == "c"]):
+        for penalty in (None, dask_gd.L2(0.1)):
+            stopping = EarlyStopping(held_out, **names)
+            run = dask_gd.fit(train, **names, penalty=penalty, solver="lbfgs", callbacks=[stopping])
+            errors = held_out.target - run.predict(held_out)
+            assert stopping.losses[-1] == pytest.approx(np.mean(errors**2) / 2)
+    with pytest.warns(CallbackWarning, match="'letter' has 'z' in row 0"):
+        dask_gd.fit(train, **names, callbacks=[EarlyStopping(test.assign(letter="z"), **names)])
+    # Codes in Zarr.
+    dask_gd.write_table(frame, tmp_path / "table.zarr")
+    columns = {"x": ["letter", "number"], "y": "target"}
+    stopping = EarlyStopping(dask_gd.open(tmp_path / "table.zarr", **columns, rows=slice(200, 300)))
+    source = dask_gd.open(tmp_path / "table.zarr", **columns, rows=slice(0, 200))
+    run = dask_gd.fit(source, solver="lbfgs", callbacks=[stopping])
+    assert stopping.losses[-1] == pytest.approx(np.mean((test.target - run.predict(test)) ** 2) / 2)
+    turned = frame.assign(letter=pd.Categorical(frame.letter, categories=list("cba")))
+    other = EarlyStopping(dask_gd.open(dask_gd.write_table(turned, tmp_path / "turned.zarr"), **columns))
+    with pytest.warns(CallbackWarning, match="code 0 is 'c' where it was 'a'"):
+        dask_gd.fit(source, callbacks=[other])
 
 
 def test_early_stopping_refuses_what_cannot_be_before_the_first_pass():

@@ -110,7 +110,7 @@ def test_sums_are_those_of_the_rows_written_out(loss, weighted, m, intercept):
             assert_allclose(ours, expected, rtol=1e-10, atol=1e-8)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", ">i2", "uint32", ">u4", "int64", ">i8", "float64"])
 @pytest.mark.parametrize("levels", [(2, 2), (3, 300), (50, 50, 2)])
 @pytest.mark.parametrize("in_runs", [False, True])
 def test_codes_of_every_dtype_number_of_levels_and_order(dtype, levels, in_runs):
@@ -340,6 +340,9 @@ BAD = {
     "one": (with_attribute("hour and day", [["a"], ["b", "c"]]), DataError, "a single level, 'a'"),
     "none": (with_attribute("hour and day", [[], ["b", "c"]]), DataError, "at least one"),
     "numbers with levels": (with_attribute("distance", ["a", "b"]), InvalidTypeError, "float64; codes are whole"),
+    "scaled": (lambda group: group["hour and day"].attrs.update(scale_factor=0.5), InvalidTypeError, "scale_factor"),
+    "no number": (with_attribute("hour and day", [[1.0, float("nan")], ["b", "c"]]), DataError, "finite"),
+    "missing": (with_attribute("hour and day", [[None, "missing"], ["b", "c"]]), DataError, "'missing' more than once"),
     "other levels": (with_attribute("hour and day", [[[1], [2]], ["b", "c"]]), DataError, "names or numbers"),
 }
 
@@ -358,6 +361,7 @@ def test_levels_that_cannot_be_are_refused_before_a_row_is_read(fault, tmp_path)
         ({"x": []}, "list of such names"),
         ({"x": ["distance", "distance"]}, "occurs twice"),
         ({"x": ["distance", "nothing"]}, "no such array"),
+        ({"x": [*X, "hour=6"]}, "Two features are named 'hour=6'"),
         ({"x": ["distance", "short"]}, "900 rows but 'short' has 10"),
         ({"x": X, "drop": "last"}, "'first' or None"),
     ],
@@ -365,8 +369,31 @@ def test_levels_that_cannot_be_are_refused_before_a_row_is_read(fault, tmp_path)
 def test_names_that_cannot_be_are_refused(arguments, message, tmp_path):
     group_of(tmp_path / "g", codes(), np.zeros(N))
     to_zarr(np.zeros(10), 10, tmp_path / "g" / "short")
+    to_zarr(np.zeros(N), N, tmp_path / "g" / "hour=6")
     with pytest.raises(InvalidArgumentError, match=message):
         dask_gd.open(tmp_path / "g", **{"y": "y", **arguments})
+
+
+def test_a_list_of_one_column_of_numbers_is_a_table_of_one(tmp_path):
+    columns = codes()
+    group_of(tmp_path / "g", columns, columns["distance"] + 1.0)
+    run = dask_gd.fit(dask_gd.open(tmp_path / "g", x=["distance"], y="y"))
+    assert run.weights.feature.values.tolist() == ["distance"]
+    assert_allclose(run.parameters[:, 0], [1.0, 1.0])
+
+
+def test_members_of_groups_are_named_by_their_paths(tmp_path):
+    """As anndata writes columns that may lack values, whose mask must not be overlooked."""
+    group = zarr.open_group(group_of(tmp_path / "g", codes(), np.zeros(N)), mode="a")
+    counts = group.create_group("obs/counts")
+    to_zarr(np.zeros(N), N, tmp_path / "g" / "obs" / "counts" / "values")
+    to_zarr(np.zeros(N, bool), N, tmp_path / "g" / "obs" / "counts" / "mask")
+    to_zarr(np.zeros(N), N, tmp_path / "g" / "obs" / "age")
+    assert "values" in counts
+    with pytest.raises(InvalidTypeError, match=r"its mask says where.*with NaN"):
+        dask_gd.open(tmp_path / "g", x=["distance", "obs/counts"], y="y")
+    with pytest.raises(InvalidArgumentError, match=r"no such array in .*; it has obs/age\."):
+        dask_gd.open(tmp_path / "g", x=["distance", "obs/aeg"], y="y")
 
 
 def test_codes_of_other_levels_are_not_predicted(tmp_path):
@@ -375,6 +402,16 @@ def test_codes_of_other_levels_are_not_predicted(tmp_path):
     group["hour and day"].attrs.update(levels=[[0, 6, 12, 18], LEVELS["day"]])
     with pytest.raises(InvalidArgumentError, match=r"'hour'.*code 0 is 0 where it was 6"):
         run.predict(dask_gd.open(tmp_path / "other", x=X, y="y"))
+    # Nor are standard errors theirs, or a search's fit.
+    run = dask_gd.fit(opened(tmp_path, dask_gd.Logistic())[0], loss="logistic")
+    with pytest.raises(InvalidArgumentError, match=r"infer: column 'hour'.*code 0 is 0 where it was 6"):
+        dask_gd.infer(run, dask_gd.open(tmp_path / "other", x=X, y="y"))
+    swapped = [X[1], X[0], *X[2:]]
+    with pytest.raises(InvalidArgumentError, match=r"infer: these data have the columns"):
+        dask_gd.infer(run, dask_gd.open(tmp_path / "g", x=swapped, y="y"))
+    found = dask_gd.search(dask_gd.open(tmp_path / "g", x=X, y="y"), loss="logistic", alphas=[0.1, 1.0], max_iter=5)
+    with pytest.raises(InvalidArgumentError, match=r"refit: column 'hour'.*code 0 is 0 where it was 6"):
+        found.refit(dask_gd.open(tmp_path / "other", x=X, y="y"))
     with pytest.raises(InvalidArgumentError, match=r"feature 0 is named 'height'"):
         run.predict(dask_gd.open(tmp_path / "g", x=["height", "hour and day", "distance", "airport"], y="y"))
     with pytest.raises(InvalidArgumentError, match="an array does not tell which level a number is"):

@@ -264,3 +264,25 @@ def test_numbers_beside_levels_stay_and_unknown_levels_are_refused(frame):
     model = LogisticRegression().fit(one_hot.transform(x), x.x > 0)
     with pytest.raises(InvalidArgumentError, match="column 'origin' has 3 levels"):
         model.predict(OneHotEncoder(columns=["origin"]).fit(x[x.origin != "ATL"]).transform(x[x.origin != "ATL"]))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_missing_value_that_the_fit_did_not_have_is_an_unknown_level(lazy, frame):
+    x = frame[["origin"]]
+    known = x.dropna()
+    if lazy:
+        x, known = dd.from_pandas(x, npartitions=3), dd.from_pandas(known, npartitions=3)
+    with pytest.raises(DataError, match=r"'origin' has (None|nan) in row"):
+        np.asarray(OneHotEncoder().fit(known).transform(x))
+    for drop in (None, "first"):
+        encoder = OneHotEncoder(handle_unknown="ignore", drop=drop).fit(known)
+        indicators = np.asarray(encoder.transform(x))
+        assert_array_equal(indicators.sum(axis=1) == 0, frame.origin.isna() | ((frame.origin == "ATL") & bool(drop)))
+
+
+def test_a_table_of_codes_is_a_frame_where_pandas_is_asked_for(frame):
+    known = frame[["origin", "size"]].dropna()
+    out = OneHotEncoder(columns=["origin"]).set_output(transform="pandas").fit_transform(known)
+    assert out.columns.tolist() == ["origin_ATL", "origin_BOS", "origin_JFK", "origin_ZRH", "size"]
+    assert_array_equal(out, OneHotEncoder(columns=["origin"]).fit_transform(known))
+    assert_array_equal(out.index, known.index)

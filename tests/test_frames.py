@@ -18,7 +18,14 @@ from sklearn.preprocessing import OneHotEncoder
 
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, NonFiniteError
-from dask_gd.estimators import LinearRegression, LogisticRegression, LogisticRegressionCV, Ridge, SGDClassifier
+from dask_gd.estimators import (
+    HuberRegressor,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    SGDClassifier,
+)
 from dask_gd.preprocessing import StandardScaler
 
 N = 600
@@ -343,8 +350,24 @@ def test_parquet_is_opened_by_its_path_and_levels_of_row_groups_are_not_mixed_up
         assert_allclose(other.parameters, run.parameters, rtol=1e-10)
     by_group = dd.read_parquet(tmp_path / "parts", split_row_groups=1)
     assert_allclose(dask_gd.fit(by_group, **MODEL, penalty=L2).parameters, run.parameters, rtol=1e-10)
+    # New rows are read with the levels of the fit, and not with their own.
+    later = flights[flights.origin != "ATL"]
+    later.to_parquet(tmp_path / "later.parquet")
+    predicted = other.predict(dd.read_parquet(tmp_path / "later.parquet"))
+    assert_allclose(predicted, run.predict(later), rtol=1e-9)
+    of_later = dask_gd.open(tmp_path / "later.parquet", features=FEATURES, target="late")
+    with pytest.raises(InvalidArgumentError, match=r"'origin' has 4 levels.*Give the data frame itself"):
+        other.predict(of_later)
     with pytest.raises(InvalidArgumentError, match="no such Parquet file"):
         dask_gd.open(tmp_path / "none.parquet", features=FEATURES, target="late")
+
+
+def test_a_column_of_the_frame_that_is_not_asked_for_may_be_there_twice(flights, run):
+    twice = flights.copy()
+    twice.columns = [{"weight": "late"}.get(name, name) for name in flights.columns]
+    assert_array_equal(run.predict(twice), run.predict(flights))
+    numbers = dask_gd.fit(flights, features=["distance", "hour"], target="late")
+    assert_array_equal(numbers.predict(twice), numbers.predict(flights))
 
 
 # Estimators
@@ -386,6 +409,11 @@ def test_other_estimators_take_levels_too(flights):
     dense = indicators(flights)
     assert_allclose(Ridge().fit(x, y).coef_, Ridge().fit(dense, y).coef_, rtol=1e-7, atol=1e-9)
     assert_allclose(LinearRegression().fit(x, y).predict(x), LinearRegression().fit(dense, y).predict(dense), rtol=1e-7)
+    # A scale that is found has a fit without a penalty before those with one.
+    distance = flights.distance + flights.hour
+    huber, theirs = HuberRegressor(alpha=0.1).fit(x, distance), HuberRegressor(alpha=0.1).fit(dense, distance)
+    assert_allclose(huber.predict(x), theirs.predict(dense), rtol=1e-5)
+    assert len(HuberRegressor(alpha=0.0).fit(x, distance).coef_) == len(huber.coef_) - 2
     ours = LogisticRegressionCV(Cs=[1e-2, 1.0], cv=3).fit(x, y)
     assert_array_equal(ours.scores_, LogisticRegressionCV(Cs=[1e-2, 1.0], cv=3).fit(dense, y).scores_)
     by_hour = LogisticRegression(categorical=["hour"]).fit(x, y)
@@ -476,6 +504,32 @@ def test_a_missing_level_is_refused_by_its_place_or_dropped(lazy, flights):
     assert np.isnan(np.asarray(run.predict(frame))[[7, 500]]).all()
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+@pytest.mark.parametrize("lacks", ["distance", "dest", "late", "weight"])
+def test_a_level_of_rows_that_are_left_out_is_none(lazy, lacks, flights):
+    """It would be a reference that nothing is compared with, and leave the others undetermined."""
+    frame = flights.astype({"late": float})
+    is_out = (frame.origin == "ATL") | (frame.index % 7 == 0)
+    frame.loc[is_out, lacks] = None
+    model = {**MODEL, "sample_weight": "weight", "categorical": dask_gd.Categories(min_frequency=25)}
+    kept = flights[~is_out]
+    expected = dask_gd.fit(kept, **model)
+    if lazy:
+        frame = dd.from_pandas(frame, npartitions=3)
+    run = dask_gd.fit(frame, **model, nan="drop")
+    assert run.dropped == is_out.sum()
+    assert run.encoding == expected.encoding
+    assert_allclose(run.parameters, expected.parameters, rtol=1e-7)
+    table = dask_gd.infer(run, frame, nan="drop").table
+    assert_allclose(table.standard_error, dask_gd.infer(expected, kept).table.standard_error, rtol=1e-6)
+    found = dask_gd.search(frame, **model, nan="drop", alphas=[0.1, 1.0], folds=3)
+    roles = {"features": FEATURES, "target": "late", "sample_weight": "weight"}
+    again = found.refit(frame, **roles, nan="drop")
+    assert_allclose(again.parameters, found.refit().parameters, atol=1e-5)
+    if lacks in FEATURES:
+        assert_array_equal(np.isnan(np.asarray(run.predict(frame))), is_out)
+
+
 def test_scalers_still_refuse_strings(flights):
     with pytest.raises(InvalidTypeError, match="columns 'origin'"):
         StandardScaler().fit(flights[FEATURES])
@@ -515,6 +569,8 @@ def test_an_interaction_has_the_combinations_that_occur(flights):
     assert of_hours.weights.sizes["feature"] == 3 * 6 + 6
     with pytest.raises(DataError, match="Column 'dest:hour' has 'LAX:9' in row 0"):
         of_hours.predict(flights.assign(dest="LAX", hour=9))
+    with pytest.raises(InvalidArgumentError, match="an interaction is named twice"):
+        dask_gd.fit(flights, features=["origin:dest", "dest:origin"], target="late")
     with pytest.raises(InvalidArgumentError, match=r"'dest:hour' is an interaction .* categorical=\['hour'\]"):
         dask_gd.fit(lazy, features=["dest:hour"], target="late")
     with pytest.raises(InvalidArgumentError, match="no column 'hours'"):

@@ -2,7 +2,9 @@
 
 import logging
 
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 import zarr
@@ -155,6 +157,31 @@ def test_a_number_that_follows_from_a_level_changes_no_prediction():
     more = coded_source(np.column_stack([table[:, :2], of_level]), table[:, 2:], y, (60, 8))
     run = schur(more)
     assert_allclose(predicted(run, written_out(more)), predicted(schur(source), written_out(source)), atol=1e-8)
+
+
+@pytest.mark.parametrize("factor", [0, 1])
+@pytest.mark.parametrize("drop_first", [(), (0,), (0, 1)])
+def test_a_number_that_follows_from_levels_stays_whichever_way_the_rest_is_solved(drop_first, factor, monkeypatch):
+    """Neither it nor its standard error is made up, which only the intercept and the levels would pay for."""
+    monkeypatch.setattr("dask_gd.results.inference_levels.WIDE", 10)
+    source, y = rows("logistic", levels=(50, 7))
+    table = source.x.array.compute()
+    of_level = np.random.default_rng(1).normal(size=50)
+    table[:, 1] = of_level[table[:, 2 + factor].astype(int)]
+    without = coded_source(table[:, :1], table[:, 2:], y, (50, 7), drop_first=drop_first)
+    expected = schur(without, "logistic")
+    errors = dask_gd.infer(expected, without).table.standard_error
+    source = coded_source(table[:, :2], table[:, 2:], y, (50, 7), drop_first=drop_first)
+    for limits in WAYS.values():
+        with monkeypatch.context() as patch:
+            for name, value in limits.items():
+                patch.setattr(elimination, name, value)
+            run = schur(source, "logistic")
+            inferred = dask_gd.infer(run, source).table
+        assert run.weights[1] == 0
+        assert_allclose(np.delete(run.weights, 1), expected.weights, atol=1e-6)
+        found = inferred.standard_error.sel(parameter=["x0", "x1", "(intercept)"])
+        assert_allclose(found, [errors[0], np.nan, errors[-1]], rtol=1e-6)
 
 
 def test_several_outputs_of_a_squared_loss_are_each_fitted_as_alone():
@@ -372,6 +399,31 @@ def test_codes_in_zarr_are_fitted_predicted_and_inferred_by_the_names_of_their_l
     table = dask_gd.infer(dask_gd.load(tmp_path / "run"), source).table
     assert table.parameter.values.tolist() == ["x", *(f"firm=f{i}" for i in range(40)), "(intercept)"]
     assert_array_equal(np.isnan(table.standard_error), [False, True, *[False] * 39, True])
+
+
+@pytest.mark.parametrize("unknown", ["error", "ignore"])
+@pytest.mark.parametrize("drop", ["first", None])
+def test_rows_of_a_reference_level_that_is_left_out_have_no_prediction(drop, unknown, caplog):
+    """The reference has no coefficient that could be NaN, and what it is the reference of has no meaning for it."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"worker": rng.choice(["a", "b", "c", "d"], 400), "firm": rng.choice(["x", "y"], 400)})
+    frame["number"] = rng.normal(size=400)
+    frame["late"] = (rng.random(400) < 0.5).astype(int)
+    frame.loc[frame.worker == "a", "late"] = 1
+    options = dask_gd.Categories(drop=drop, handle_unknown=unknown)
+    run = dask_gd.fit(frame, target="late", loss="logistic", solver="newton_schur", categorical=options)
+    assert run.dropped_levels.tolist() == [[0, 0]]
+    assert "(1): worker=a." in caplog.text
+    for lazy in (False, True):
+        rows = frame
+        if lazy:
+            rows = dd.from_pandas(frame, npartitions=3)
+        prediction = np.asarray(run.predict(rows))
+        assert_array_equal(np.isnan(prediction), frame.worker == "a")
+    # The others are those of a fit without these rows.
+    others = frame[frame.worker != "a"]
+    without = dask_gd.fit(others, target="late", loss="logistic", categorical=options)
+    assert_allclose(prediction[frame.worker != "a"], without.predict(others), atol=1e-6)
 
 
 def test_the_number_of_workers_changes_no_bit(clusters):

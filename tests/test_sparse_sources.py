@@ -80,6 +80,18 @@ def test_a_group_is_fitted_as_the_rows_in_memory_are_to_the_same_bits(tmp_path, 
     assert_array_equal(run.predict(zarr.open_group(tmp_path / "g.zarr")["X"]).compute(), predicted.compute())
 
 
+def test_bytes_of_the_other_order_are_the_same_numbers(tmp_path):
+    """Zarr of format 2 may have them."""
+    x, y = problem()
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w", zarr_format=2)
+    rows = group.create_group("X", attributes={"encoding-type": "csr_matrix", "shape": list(x.shape)})
+    for name, dtype in (("data", ">f8"), ("indices", ">i4"), ("indptr", ">i8")):
+        rows.create_array(name, data=getattr(x, name).astype(dtype), chunks=(1000,))
+    group.create_array("y", data=y.astype(">f8"), chunks=(1000,), config={"write_empty_chunks": True})
+    run = dask_gd.fit(dask_gd.open(tmp_path / "g.zarr", x="X", y="y"), **OPTIONS)
+    same_bits(run, dask_gd.fit(x, y, **OPTIONS))
+
+
 def test_bits_do_not_depend_on_workers(two, tmp_path, small):
     x, y = problem()
     as_group(tmp_path / "g.zarr", x, y)
@@ -193,6 +205,19 @@ def lying(x, change):
 def unsorted(block):
     block.indices[:2] = block.indices[1], block.indices[0]
     return block
+
+
+def test_blocks_that_are_declared_to_have_no_features_are_refused(tmp_path):
+    """What `map_blocks` makes of texts has one axis, unless it is told of another."""
+    x, y = problem()
+    texts = da.from_array(np.arange(N), chunks=1000)
+    blocks = texts.map_blocks(lambda rows: x[rows], dtype=float, meta=sp.csr_array((0, P)))
+    for refused in (lambda: dask_gd.fit(blocks, y), lambda: dask_gd.write_sparse(blocks, tmp_path / "g.zarr")):
+        with pytest.raises(InvalidTypeError, match=r"the shape \(3000,\); rows and features are 2-D.*new_axis=1"):
+            refused()
+    chunks = (texts.chunks[0], (P,))
+    told = texts.map_blocks(lambda rows: x[rows], new_axis=1, chunks=chunks, dtype=float, meta=sp.csr_array((0, P)))
+    assert_allclose(dask_gd.fit(told, y, **OPTIONS).parameters, dask_gd.fit(x, y, **OPTIONS).parameters, atol=1e-7)
 
 
 LIES = {
@@ -412,6 +437,7 @@ def test_text_that_is_no_svmlight_is_refused_with_its_file(tmp_path):
         "1 2:0.5 1:3\n": "should be sorted",
         "1 0:0.5\n": "Invalid index 0",
         "one 1:2\n": "could not convert",
+        "1 5000000000:1\n": "too large",
     }
     for text, message in cases.items():
         file.write_text(text)
@@ -470,6 +496,18 @@ def test_sparse_rows_stand_beside_numbers_and_codes_in_the_order_of_their_names(
     names = run.weights.coords["feature"].values.tolist()
     assert names[:2] + names[-2:] == ["distance", "X[0]", "hour=c", "hour=d"]
     assert_allclose(run.predict(source).compute(), run.predict(dense), rtol=1e-9)
+    # Without a penalty the first level is the reference, as it is without sparse rows.
+    dense = np.hstack([distance[:, None], x.toarray(), np.eye(4)[hour][:, 1:]])
+    for options in ({"fit_intercept": True}, {"fit_intercept": False}):
+        with_all = dense
+        if not options["fit_intercept"]:
+            with_all = np.hstack([dense[:, :-3], np.eye(4)[hour]])
+        run = dask_gd.fit(source, **options)
+        expected = dask_gd.fit(with_all, y, **options)
+        assert_allclose(run.parameters, expected.parameters, atol=1e-8)
+        assert_allclose(run.predict(source).compute(), expected.predict(with_all), atol=1e-8)
+        errors = dask_gd.infer(run, source).table.standard_error
+        assert_allclose(errors, dask_gd.infer(expected, with_all, y).table.standard_error, rtol=1e-6)
     # Faults are named by their feature.
     group["hour"][77] = 9
     broken = dask_gd.open(tmp_path / "g.zarr", x=["distance", "X", "hour"], y="y")

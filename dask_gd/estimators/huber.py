@@ -17,6 +17,7 @@ from ..model.losses import Huber, Squared
 from ..model.penalties import L2, Penalty
 from ..results.fit_result import FitResult
 from ..sources import Source
+from ..sources.levels_in_fit import with_all_levels
 from ..store.store import Store
 from ..validate import positive
 from .lazy import to_score
@@ -125,6 +126,9 @@ class HuberRegressor(Penalised):
         self._is_at_minimum = False
         self._total_steps = 0
         tol = SHARPER * self._tolerance(source)
+        # At an infinite scale there is no penalty, and the fits that follow begin there.
+        if self.alpha:
+            source = with_all_levels(source)
 
         def fit_at(scale: float, start: FitResult | None) -> FitResult:
             """Return the fit at a scale, with a store of its own, and count its steps."""

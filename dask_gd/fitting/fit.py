@@ -21,7 +21,7 @@ from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
-from ..sources.frame_source import in_fit
+from ..sources.levels_in_fit import in_fit
 from ..sources.present import Present
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values

@@ -22,8 +22,8 @@ from ..model.penalties import Penalty, check_features, penalises
 from ..solvers import SOLVERS, WIDEST_NONSMOOTH, Newton, Solver, as_solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
-from ..sources.frame_source import in_fit
 from ..sources.frames import column_named, frame_of
+from ..sources.levels_in_fit import in_fit
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store

@@ -12,8 +12,10 @@ import xarray as xr
 from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..model.losses import Loss
 from ..model.penalties import Penalty, penalises
+from ..results.features import source_of_fit
 from ..results.fit_result import HISTORY, FitResult
 from ..solvers import Solver
+from ..sources import Source
 from ..sources.encoding import Encoding
 from ..sources.frame_source import with_encoding_of
 from .fit import fit
@@ -261,10 +263,13 @@ class SearchResult:
             raise InvalidArgumentError(
                 f"refit({min(decided)}=...): the search has decided on that; dask_gd.fit makes any other fit."
             )
-        if self.encoding is not None:
+        fitted = self._fit_of(best)
+        if isinstance(x, Source):
+            x = source_of_fit(x, self.encoding, fitted.column_names, "refit")
+        elif self.encoding is not None:
             x, y, options = with_encoding_of(self.encoding, x, y, options)
         # Without an intercept its row is no part of the start.
-        parameters = self._fit_of(best).parameters
+        parameters = fitted.parameters
         if not self.fit_intercept:
             parameters = parameters[:-1]
         return fit(

@@ -19,6 +19,7 @@ from ..kernels.level_counts import LevelCounts, LevelCountSums, ends_of, feature
 from ..model.losses import Loss, likelihood_of
 from ..model.losses.traits import target_kind_of
 from ..solvers import NewtonSchur
+from ..sources.encoding import FactorColumn, level_name
 from .fit_state import FitState
 
 logger = logging.getLogger("dask_gd")
@@ -92,15 +93,21 @@ def _rows(columns: CodedColumns, counts: LevelCountSums) -> int:
 def _tell(track: FitState, levels: np.ndarray, before: int, after: int) -> None:
     """Say how many levels and rows are left out, and name the first levels."""
     columns: CodedColumns = track.source.row_format  # type: ignore[assignment]
+    encoding = track.source.x.encoding
     names = track.source.feature_names
-    # The first levels by the names of their features.
+    # The first levels by their names; a reference has no feature, and a name all the same.
     named = []
-    for level in levels[:NAMED]:
-        features = features_of(columns, level[None])
-        if names is not None and len(features):
+    for column, code in levels[:NAMED].tolist():
+        features = features_of(columns, np.array([[column, code]]))
+        factor = None
+        if encoding is not None:
+            factor = encoding.columns[column]
+        if isinstance(factor, FactorColumn):
+            named.append(f"{factor.name}={level_name(factor.levels[code])}")
+        elif names is not None and len(features):
             named.append(str(names[features[0]]))
         else:
-            named.append(f"level {level[1]} of column {level[0]}")
+            named.append(f"level {code} of column {column}")
     more = ""
     if len(levels) > NAMED:
         more = f" and {len(levels) - NAMED:,} more"

@@ -88,7 +88,7 @@ class CodedColumns:
             codes = np.fmin(values, factor.levels)
             return np.where(codes < 0, factor.levels, codes)
         # A missing code is negative, and would be a level's, were there so many, as a number without a sign.
-        unsigned = np.dtype(f"u{values.dtype.itemsize}")
+        unsigned = np.dtype(f"u{values.dtype.itemsize}").newbyteorder(values.dtype.byteorder)
         if values.dtype.kind == "i" and factor.levels > np.iinfo(unsigned).max:
             return np.where(values < 0, factor.levels, values.astype(np.intp))
         # As whole numbers without a sign those below 0 are the largest.

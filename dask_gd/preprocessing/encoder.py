@@ -205,7 +205,7 @@ class OneHotEncoder(LeveledTransformer):
         X = named(from_arrow(X), "X")
         check_is_fitted(self)
         if self.encoding_ is not None:
-            array, encoding = coded_for_prediction(self._frame(X), self.encoding_)
+            array, encoding = coded_for_prediction(self._frame(X), self.encoding_, refuses_missing=True)
             return CodedTable(array, encoding, self._dtype(np.dtype(float)))
         rows = self._rows(X, lengths=False, **CHECKS)
         names = self.get_feature_names_out()

@@ -14,6 +14,7 @@ from ..errors import InvalidArgumentError, InvalidTypeError
 from ..sources import Source
 from ..sources.coercion import from_arrow, is_lazy_frame
 from ..sources.columns import sized
+from ..sources.dask_frames import with_fixed_partitions
 from ..sources.dataset_column import decoded
 from ..sources.gate import gated
 from ..sources.lazy import LAZY, is_lazy, named, opened
@@ -184,6 +185,8 @@ def _pick_rows(
 def _rows(a: Any, name: str) -> Any:
     """Return Dask for lazy data, else an array or a pandas object whose rows indices select."""
     if is_lazy_frame(a):
+        # Partitions whose lengths are counted must not be joined later.
+        a = with_fixed_partitions(a)
         # The lengths of a Series of numbers: there are dtypes of pandas that Dask cannot make an array of.
         ones = a.map_partitions(_ones, meta=_start(1)).to_dask_array()
         lengths = sized(ones, name).chunks[0]

@@ -16,6 +16,7 @@ from ..sources.census import total_of
 from ..sources.coding import CodedFactor
 from ..sources.coercion import is_lazy_frame
 from ..sources.columns import sized
+from ..sources.dask_frames import partitions_of, with_fixed_partitions
 from ..sources.encoding import FactorColumn
 from ..sources.kinds import is_plain
 from ..sources.lazy import label_rows, rows, unique
@@ -158,7 +159,8 @@ class TargetEncoder(LeveledTransformer):
         firsts = np.cumsum([0, *lengths])[:-1].tolist()
         starts = from_map(first_row, firsts, meta=first_row(0))
         meta = crossed(frame._meta, first_row(0))
-        out = frame.map_partitions(crossed, starts, meta=meta, align_dataframes=False)
+        fixed = with_fixed_partitions(frame)
+        out = fixed.map_partitions(crossed, starts, meta=meta, align_dataframes=False)
         return in_form_of(X, out)
 
     def transform(self, X: Any) -> Any:
@@ -238,7 +240,7 @@ class TargetEncoder(LeveledTransformer):
         if is_lazy_frame(frame):
             starts = np.cumsum([0, *census.rows]).tolist()
             of_targets = targets.to_delayed().ravel()
-            pieces = zip(frame[labels].to_delayed(), of_targets, starts, strict=False)
+            pieces = zip(partitions_of(frame[labels]), of_targets, starts[:-1], strict=True)
             parts = [dask.delayed(summary)(part, piece, start) for part, piece, start in pieces]
             self._moments = total_of(parts, added, "the means of the targets of each level")
         else:

@@ -13,18 +13,27 @@ from ..sources.coded_table import CodedTable
 from ..sources.columns import as_rows, check_stored
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
+from ..sources.frame_column import FrameColumn
 from ..sources.gate import is_sparse
 from ..sources.kinds import product_dtype
+from ..sources.levels_in_fit import with_encoding, with_features_of
 
 
-def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, tuple | None]:
+def features_of_source(
+    source: Source,
+    encoding: Encoding | None,
+    fitted: tuple[str, ...] | None,
+) -> tuple[Any, tuple | None]:
     """Return the features of a Source as an array, codes as codes, and the names of its columns if they have any.
+
+    ``fitted`` are the names of the columns of the fit.
 
     Raises
     ------
     InvalidArgumentError
         If codes do not stand for the levels that they stood for in the fit.
     """
+    source = with_features_of(source, fitted)
     names = source.feature_names
     of_source = source.x.encoding
     if (encoding is None) != (of_source is None):
@@ -33,13 +42,53 @@ def features_of_source(source: Source, encoding: Encoding | None) -> tuple[Any, 
             f"predict(x): the fit had {has[encoding is not None]}, this source has {has[of_source is not None]}."
         )
     if encoding is not None and of_source is not None:
-        check_encoding(of_source, encoding)
+        check_encoding(of_source, encoding, of_frame=isinstance(source.x, FrameColumn))
         names = tuple(column.name for column in of_source.columns)
     return source.x.lazy_rows(source.bounds[0], source.bounds[-1]), names
 
 
-def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)") -> None:
-    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for."""
+def source_of_fit(
+    source: Source,
+    encoding: Encoding | None,
+    names: tuple[str, ...] | None,
+    what: str,
+) -> Source:
+    """Return a source with the encoding of a fit, or its features, where the fit has decided on reference levels.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If codes are those of other columns, or do not stand for the levels that they stood for in the fit.
+    """
+    of_source = source.x.encoding
+    if encoding is None or of_source is None:
+        return with_features_of(source, names)
+    columns = [column.name for column in of_source.columns]
+    fitted = [column.name for column in encoding.columns]
+    if columns != fitted:
+        raise InvalidArgumentError(
+            f"{what}: these data have the columns {columns!r:.200}; the fit had {fitted!r:.200}."
+        )
+    check_encoding(of_source, encoding, what, of_frame=isinstance(source.x, FrameColumn))
+    return with_encoding(source, encoding)
+
+
+def check_encoding(
+    encoding: Encoding,
+    fitted: Encoding,
+    what: str = "predict(x)",
+    of_frame: bool = False,
+) -> None:
+    """Refuse columns whose codes stand for other levels than in the fit; ``what`` is what was asked for.
+
+    The levels ``of_frame`` are those that a source has found in a data frame.
+    """
+    advice = "Codes must be those of the fit: see run.encoding."
+    if of_frame:
+        advice = (
+            "A source has the levels of its own rows. Give the data frame itself, which is read with those of the fit: "
+            "that of Parquet is dask.dataframe.read_parquet(path)."
+        )
     pairs = zip(encoding.columns, fitted.columns, strict=False)
     for own, of_fit in pairs:
         own_levels = getattr(own, "levels", None)
@@ -49,7 +98,7 @@ def check_encoding(encoding: Encoding, fitted: Encoding, what: str = "predict(x)
         found = described(own_levels)
         raise InvalidArgumentError(
             f"{what}: column {own.name!r} has {found}, but the fit had {described(levels)} in {of_fit.name!r}"
-            f"{first_difference(own_levels, levels)}. Codes must be those of the fit: see run.encoding."
+            f"{first_difference(own_levels, levels)}. {advice}"
         )
 
 
@@ -127,10 +176,11 @@ def linear_of_codes(
     block: np.ndarray,
     weights: np.ndarray,
     constant: np.ndarray,
+    without_reference: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Return ``x w + b`` for rows (n, columns) of numbers and codes: (n, k), or (n,) for weights (p,).
 
-    It is NaN where a value is missing.
+    It is NaN where a value is missing, and for reference levels of columns ``without_reference``.
 
     Raises
     ------
@@ -149,7 +199,20 @@ def linear_of_codes(
         block_of_rows = workspace.block(row_format.take(rows, part))
         product = block_of_rows.times(prepared)
         predictions[part] = product.reshape(-1, *weights.shape[1:]) + constant
+    # A reference has no coefficient that could be NaN.
+    for column in without_reference:
+        predictions[block[:, column] == 0] = np.nan
     return predictions
+
+
+def references_left_out(encoding: Encoding, dropped_levels: np.ndarray) -> tuple[int, ...]:
+    """Return the columns whose reference level was left out of the fit, see `FitResult.dropped_levels`."""
+    found = []
+    for column, code in dropped_levels.tolist():
+        described = encoding.columns[column]
+        if code == 0 and isinstance(described, FactorColumn) and described.drop_first:
+            found.append(column)
+    return tuple(found)
 
 
 def check_codes(encoding: Encoding, block: np.ndarray) -> None:

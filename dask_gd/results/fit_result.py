@@ -29,6 +29,7 @@ from .features import (
     linear_of_codes,
     offset_array,
     prediction_dtype,
+    references_left_out,
     refuse_codes,
 )
 
@@ -158,8 +159,12 @@ class FitResult:
         if frame is not None:
             offset = column_named(frame, offset, "offset")
             if self.encoding is not None:
-                array, encoding = coded_for_prediction(frame, self.encoding)
-                return replace(self, encoding=encoding).predict(CodedTable(array, encoding, array.dtype), offset)
+                array, encoding = coded_for_prediction(frame, self.encoding, drops_rows=True)
+                # Of levels that were left out only references have no coefficient of NaN.
+                columns = references_left_out(self.encoding, self.dropped_levels)
+                left_out = np.array([(column, 0) for column in columns], int).reshape(-1, 2)
+                run = replace(self, encoding=encoding, dropped_levels=left_out)
+                return run.predict(CodedTable(array, encoding, array.dtype), offset)
             x = with_columns_of_fit(frame, self.column_names)
         # An offset is added to the linear prediction, and a Dataset is read by the names of its variables.
         if offset is not None or (isinstance(x, Source) and x.offset is not None):
@@ -172,7 +177,7 @@ class FitResult:
             return self._predict_dataarray(x)
         # The others are arrays of rows and features, with or without names.
         if isinstance(x, Source):
-            array, names = features_of_source(x, self.encoding)
+            array, names = features_of_source(x, self.encoding, self.column_names)
         elif isinstance(x, CodedTable):
             names = None
             array = features_of_array(codes_of_table(x, self.encoding))
@@ -281,7 +286,8 @@ class FitResult:
         if self.encoding is None:
             z = linear(block, weights, intercept)
         else:
-            z = linear_of_codes(self.encoding, block, weights, intercept)
+            without_reference = references_left_out(self.encoding, self.dropped_levels)
+            z = linear_of_codes(self.encoding, block, weights, intercept, without_reference)
         prediction = self.loss.inverse_link(z)
         return prediction.astype(prediction_dtype(block), copy=False)
 

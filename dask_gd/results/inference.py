@@ -22,9 +22,9 @@ from ..kernels.likelihood import Likelihood, LikelihoodSums
 from ..kernels.shift import read_shifted, shifted
 from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
-from ..sources.frame_source import with_encoding
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
+from .features import source_of_fit
 from .fit_result import FitResult
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
 from .inference_levels import AWAY, AWAY_MESSAGE, check_observations, infer_in_parts, infers_in_parts
@@ -140,7 +140,7 @@ def infer(
         "sample_dims": sample_dims,
     }
     rows = with_values(as_source(x, y, **as_in_fit(run, x, y, arguments), nan=nan))
-    rows = with_encoding(rows, run.encoding)
+    rows = source_of_fit(rows, run.encoding, run.column_names, "infer")
     columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
     source: Source = InDoubles(**columns)
     if source.present is not None:

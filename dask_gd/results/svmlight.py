@@ -149,8 +149,9 @@ def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtyp
     lines = bytes_of(piece)
     try:
         x, y = load_svmlight_file(io.BytesIO(lines), n_features=features, dtype=dtype, zero_based=zero_based)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
+        what = str(error).rstrip(".")
         raise DataError(
-            f"{piece}: {error}. A row is 'target index:value index:value ...', with whole indices that ascend."
+            f"{piece}: {what}. A row is 'target index:value index:value ...', with whole indices that ascend."
         ) from error
     return csr_array(x), y

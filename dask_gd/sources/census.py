@@ -11,6 +11,7 @@ from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
 from .categories import Categories
 from .coercion import is_lazy_frame
+from .dask_frames import partitions_of
 from .encoding import Encoding, FactorColumn, NumberColumn
 from .frames import Interaction, columns_of, empty_of, kind_of
 from .levels import Found, column_of, declared_levels, factor_of, found_in, is_factor
@@ -27,6 +28,8 @@ class Census:
 
     columns: dict[Any, Found]
     rows: tuple[int, ...]
+    #: The rows that were looked at: all, or those that lack no value in some columns.
+    looked_at: int = 0
 
     def plus(self, other: Census) -> Census:
         """Return what occurs in the rows of both, those of the other after one's own."""
@@ -34,17 +37,25 @@ class Census:
         for name, found in self.columns.items():
             columns[name] = found.plus(other.columns[name])
             check_counted(name, columns[name].counts)
-        return Census(columns, self.rows + other.rows)
+        return Census(columns, self.rows + other.rows, self.looked_at + other.looked_at)
 
 
-def census_of(part: Any, labels: list[Any], where: str = "") -> Census:
-    """Return what occurs in a frame of pandas."""
+def census_of(
+    part: Any,
+    labels: list[Any],
+    where: str = "",
+    complete: tuple[Any, ...] = (),
+) -> Census:
+    """Return what occurs in a frame of pandas, in its rows that lack no value in the columns ``complete``."""
+    rows = len(part)
+    if complete:
+        part = part[part[list(complete)].notna().all(axis=1)]
     columns = {}
     for label in labels:
         column = column_of(part, label)
         columns[label] = found_in(column, label, where)
         check_counted(label, columns[label].counts)
-    return Census(columns, (len(part),))
+    return Census(columns, (rows,), len(part))
 
 
 def added(*parts: Census) -> Census:
@@ -55,15 +66,18 @@ def added(*parts: Census) -> Census:
     return total
 
 
-def taken(frame: Any, labels: list[Any]) -> Census:
-    """Return the levels in these columns of a frame: of Dask's in one reduction over its partitions, as it is read."""
+def taken(frame: Any, labels: list[Any], complete: tuple[Any, ...] = ()) -> Census:
+    """Return the levels in these columns of a frame: of Dask's in one reduction over its partitions, as it is read.
+
+    Only rows count that lack no value in the columns ``complete``.
+    """
     if not is_lazy_frame(frame):
-        return census_of(frame, labels)
+        return census_of(frame, labels, complete=complete)
     # A single column of those that are read at any rate tells the numbers of rows.
-    needed = columns_of(labels) or [frame.columns[0]]
-    parts = frame[needed].to_delayed()
+    needed = columns_of([*labels, *complete]) or [frame.columns[0]]
+    parts = partitions_of(frame[needed])
     census = dask.delayed(census_of, pure=True)
-    counted = [census(part, labels, f" of partition {i}") for i, part in enumerate(parts)]
+    counted = [census(part, labels, f" of partition {i}", complete) for i, part in enumerate(parts)]
     return total_of(counted, added, "the levels of the frame's columns")
 
 
@@ -81,10 +95,12 @@ def encoding_of_frame(
     labels: list[Any],
     options: Categories,
     declared_order: bool = True,
+    complete: tuple[Any, ...] = (),
 ) -> tuple[Encoding | None, tuple[int, ...]]:
     """Return the encoding of a frame's columns, None where all are numbers, and the partitions' numbers of rows.
 
-    Without ``declared_order`` categories are sorted as all else is.
+    Without ``declared_order`` categories are sorted as all else is. Only rows count that lack no value in the columns
+    ``complete``, if there are any.
 
     Raises
     ------
@@ -99,8 +115,13 @@ def encoding_of_frame(
 
     # All others are counted, and what their dtypes leave open their values decide.
     counted = [label for label in labels if kinds[label] != "number"]
-    census = taken(frame, counted)
-    total = sum(census.rows)
+    if not counted:
+        complete = ()
+    census = taken(frame, counted, complete)
+    if complete and not census.looked_at:
+        # All rows would be left out, of which the fit will say so.
+        census = taken(frame, counted)
+    total = census.looked_at
     columns: list[NumberColumn | FactorColumn] = []
     for label in labels:
         if kinds[label] == "undecided" and not is_factor(census.columns[label], label):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +47,10 @@ class CodedTable:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the indicators of each row, written out: a table is list-like, of which pandas makes a frame."""
+        return iter(np.asarray(self))
 
     def __getitem__(self, rows: Any) -> CodedTable:
         """Return some of the rows."""

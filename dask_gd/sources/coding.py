@@ -29,6 +29,8 @@ class CodedFactor:
 
     column: FactorColumn
     predicts: bool = False
+    #: Whether a missing value, where it is no level, is an unknown level.
+    refuses_missing: bool = False
 
     @cached_property
     def codes(self) -> dict[Level, float]:
@@ -70,8 +72,16 @@ class CodedFactor:
         # The code that has no feature.
         return 0.0
 
-    def encoded(self, values: Any, label: Any, where: str) -> np.ndarray:
+    def encoded(
+        self,
+        values: Any,
+        label: Any,
+        where: str,
+        left_out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return the codes of a pandas column, (n,), NaN where a value is missing.
+
+        What rows (n,) that are ``left_out`` have counts as missing.
 
         Raises
         ------
@@ -80,9 +90,16 @@ class CodedFactor:
         """
         # A code for each value that occurs, which is looked up by all rows.
         codes, uniques = factorized(values)
+        if left_out is not None:
+            codes = np.where(left_out, -1, codes)
         table = np.full(len(uniques) + 1, self.code_of_unknown)
         # The last entry is that of code -1.
         table[-1] = self.codes.get(None, np.nan)
+        if self.refuses_missing and None not in self.codes:
+            table[-1] = self.code_of_unknown
+            if self.code_of_unknown == NO_LEVEL and (codes == -1).any():
+                row = place(values, int(np.argmax(codes == -1)))
+                raise self.unknown_level(None, label, f"{row}{where}")
         refused: list[int] = []
         for i, value in enumerate(uniques):
             try:
@@ -111,9 +128,11 @@ class CodedFactor:
             shown += f" and {len(levels) - NAMED} more"
         advice = (
             "Fit rows that have it too, or say in the fit what becomes of levels that it does not have: "
-            "categorical=dask_gd.Categories(handle_unknown='ignore')."
+            "handle_unknown=..., an option of dask_gd.Categories and of encoders."
         )
-        if isinstance(value, str) != self.is_text:
+        if not self.predicts:
+            advice = "Levels are those of an earlier fit, or of an earlier reading: leave out rows with others."
+        if value is not None and isinstance(value, str) != self.is_text:
             advice = "Strings and numbers are never the same level: read the column as it was read for the fit."
         return DataError(
             f"Column {str(label)!r} has {value!r:.60} in {row}, which is none of its levels {shown}. {advice}"
@@ -131,6 +150,10 @@ class FrameCoder:
     predicts: bool = False
     #: The labels of further columns, of numbers: targets, row weights, offsets, with the names of their arguments.
     others: tuple[tuple[Any, str], ...] = ()
+    #: The labels of columns in which a missing value leaves its row out; the row's levels may be any.
+    complete: tuple[Any, ...] = ()
+    #: Whether a missing value is an unknown level, see `CodedFactor`.
+    refuses_missing: bool = False
 
     @cached_property
     def factors(self) -> list[CodedFactor | None]:
@@ -138,7 +161,7 @@ class FrameCoder:
         factors: list[CodedFactor | None] = []
         for column in self.encoding.columns:
             if isinstance(column, FactorColumn):
-                factors.append(CodedFactor(column, self.predicts))
+                factors.append(CodedFactor(column, self.predicts, self.refuses_missing))
             else:
                 factors.append(None)
         return factors
@@ -147,20 +170,22 @@ class FrameCoder:
         """Return the columns of a frame of pandas, (n, columns) in float64; ``where`` names the part for messages."""
         width = len(self.labels) + len(self.others)
         out = np.empty((len(part), width))
+        left_out = None
+        if self.complete:
+            left_out = part[list(self.complete)].isna().any(axis=1).to_numpy(bool)
         for j, (label, factor) in enumerate(zip(self.labels, self.factors, strict=True)):
             if factor is None:
                 out[:, j] = number_values(part[label], label, "x")
             else:
-                out[:, j] = factor.encoded(column_of(part, label), label, where)
+                out[:, j] = factor.encoded(column_of(part, label), label, where, left_out)
         # Targets, row weights and offsets behind the features.
         for j, (label, role) in enumerate(self.others, len(self.labels)):
             out[:, j] = number_values(part[label], label, role)
         return out
 
-    def frame(self, part: Any) -> Any:
-        """Return the columns of a partition as a frame, whose columns are numbered."""
-        values = self(part, " of its partition")
-        return type(part)(values, index=part.index)
+    def partition(self, part: Any) -> np.ndarray:
+        """Return the columns of a partition of a frame of Dask's."""
+        return self(part, " of its partition")
 
 
 def number_values(column: Any, label: Any, role: str) -> np.ndarray:

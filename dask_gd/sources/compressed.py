@@ -116,7 +116,8 @@ def check_entries(rows: Compressed, features: int, name: str, first_row: int) ->
     # As whole numbers without a sign those below 0 are the largest.
     unsigned = indices
     if indices.dtype.kind == "i":
-        unsigned = indices.view(f"u{indices.dtype.itemsize}")
+        unsigned_dtype = np.dtype(f"u{indices.dtype.itemsize}")
+        unsigned = indices.view(unsigned_dtype.newbyteorder(indices.dtype.byteorder))
     if unsigned.max() >= features:
         entry = int(np.argmax(unsigned >= features))
         row = _row_at(rows, own.start + entry, first_row)

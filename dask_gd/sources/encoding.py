@@ -79,6 +79,14 @@ class Encoding:
         """Return whether there is a factor among the columns."""
         return any(column.factor is not None for column in self.columns)
 
+    @property
+    def has_missing_level(self) -> list[bool]:
+        """Return of each column whether a missing value is a level of it."""
+        found = []
+        for column in self.columns:
+            found.append(isinstance(column, FactorColumn) and None in (*column.levels, *column.pooled))
+        return found
+
     def as_attributes(self) -> list[dict[str, Any]]:
         """Return the encoding as JSON holds it; `encoding_of` reads it back."""
         found: list[dict[str, Any]] = []

@@ -11,19 +11,19 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from .categories import as_categories
-from .census import encoding_of_frame, listed, taken
+from .census import encoding_of_frame, kinds_of, listed, taken
 from .coded_table import CodedTable
 from .coding import FrameCoder, lenient, number_values
 from .coercion import is_lazy_frame, numbers
 from .column import Column
 from .columns import as_rows, check_shapes
 from .dask_column import DaskColumn
+from .dask_frames import array_of_partitions
 from .encoding import Encoding, NumberColumn
-from .frame_column import FrameColumn, encoding_in_fit
+from .frame_column import FrameColumn
 from .frames import Interaction, columns_of, empty_of, features_named, frame_of, labels_of
 from .pandas_values import common_dtype
 from .source import Source
-from .table_column import TableColumn
 
 
 def check_columns(encoding: Encoding, labels: list[Any]) -> None:
@@ -43,8 +43,11 @@ def frame_source(
     target: Any = None,
     categorical: Any = None,
     encoding: Encoding | None = None,
+    drops_rows: bool = False,
 ) -> Source:
     """Return a source of columns of a frame; see `fit`. An ``encoding`` is that of an earlier fit.
+
+    With ``drops_rows`` rows that lack a value are left out, and their levels do not count.
 
     Raises
     ------
@@ -65,13 +68,21 @@ def frame_source(
     rows: tuple[int, ...] = ()
     drops = False
     if encoding is None:
-        encoding, rows = encoding_of_frame(frame, labels, options)
+        complete: tuple[Any, ...] = ()
+        if drops_rows:
+            kinds = kinds_of(frame, labels, options)
+            has_level = [kinds[label] != "number" and options.missing == "level" for label in labels]
+            complete = _complete(labels, has_level, roles)
+        encoding, rows = encoding_of_frame(frame, labels, options, complete=complete)
         drops = encoding is not None and options.drop == "auto"
     elif is_lazy_frame(frame):
         rows = taken(frame, []).rows
 
     # The columns of the frame, and those that were given beside it.
-    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows))
+    complete = ()
+    if drops_rows and encoding is not None:
+        complete = _complete(labels, encoding.has_missing_level, roles)
+    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows, complete))
     has_names = all(isinstance(label, str | Interaction) for label in labels)
     columns["x"] = replace(  # type: ignore[type-var]
         columns["x"],
@@ -149,7 +160,10 @@ def _roles(
     if y is not None and target is not None:
         raise InvalidArgumentError(f"y was given beside target={target!r}; give one of them.")
     if y is None and target is None:
-        raise InvalidArgumentError("fit(frame, ...) needs a target: target='...', the name of its column, or y.")
+        raise InvalidArgumentError(
+            "fit(frame, ...) needs a target: target='...', the name of its column, or y. Predictions, of the "
+            "frame itself, need none."
+        )
     # A name stands for a column of the frame, anything else is an array beside it.
     named: dict[str, Any] = {"y": ("target", target)}
     for role, argument, value in (("weight", "sample_weight", sample_weight), ("offset", "offset", offset)):
@@ -176,19 +190,30 @@ def _features(frame: Any, features: Any, roles: dict[str, Named]) -> list[Any]:
     return labels
 
 
+def _complete(labels: list[Any], has_level: list[bool], roles: dict[str, Named]) -> tuple[Any, ...]:
+    """Return the columns in which a missing value leaves its row out; in those that have a level for it it does not."""
+    found = columns_of([label for label, has in zip(labels, has_level, strict=True) if not has])
+    # One of several targets may be missing in all rows, which leaves none out.
+    for role, named in roles.items():
+        if role != "y" or named.is_single:
+            found.extend(named.labels)
+    return tuple(found)
+
+
 def _columns(
     frame: Any,
     labels: list[Any],
     roles: dict[str, Named],
     encoding: Encoding | None,
     rows: tuple[int, ...],
+    complete: tuple[Any, ...],
 ) -> dict[str, FrameColumn]:
     """Return the columns of a frame by role; codes of features have no levels yet."""
     arrays: dict[str, Any]
     if is_lazy_frame(frame):
-        arrays = _lazy_arrays(frame, labels, roles, encoding, rows)
+        arrays = _lazy_arrays(frame, labels, roles, encoding, rows, complete)
     else:
-        arrays = _arrays(frame, labels, roles, encoding)
+        arrays = _arrays(frame, labels, roles, encoding, complete)
     columns = {}
     for role, array in arrays.items():
         argument = "x"
@@ -208,13 +233,14 @@ def _arrays(
     labels: list[Any],
     roles: dict[str, Named],
     encoding: Encoding | None,
+    complete: tuple[Any, ...],
 ) -> dict[str, np.ndarray]:
     """Return the columns of a frame in memory as arrays by role."""
     arrays = {}
     if encoding is None:
         arrays["x"] = numbers(frame[labels], "x")
     else:
-        arrays["x"] = FrameCoder(encoding, tuple(labels))(frame)
+        arrays["x"] = FrameCoder(encoding, tuple(labels), complete=complete)(frame)
     for role, named in roles.items():
         columns = [number_values(frame[label], label, named.argument) for label in named.labels]
         if named.is_single:
@@ -230,6 +256,7 @@ def _lazy_arrays(
     roles: dict[str, Named],
     encoding: Encoding | None,
     rows: tuple[int, ...],
+    complete: tuple[Any, ...],
 ) -> dict[str, da.Array]:
     """Return the columns of a frame of Dask's as arrays by role, whose blocks are all cut from the same block."""
     # What is no number is refused by the dtypes alone.
@@ -241,7 +268,7 @@ def _lazy_arrays(
     others = [(label, named.argument) for named in roles.values() for label in named.labels]
     for label, argument in others:
         common_dtype(meta[[label]], argument)
-    coder = FrameCoder(encoding, tuple(labels), others=tuple(others))
+    coder = FrameCoder(encoding, tuple(labels), others=tuple(others), complete=complete)
     array = coded(frame, coder, rows)
 
     # Each role has some of the columns, so that a partition is read once for all of them.
@@ -262,15 +289,8 @@ def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Arr
     """Return the columns of a frame of Dask's as an array; the partitions' numbers of rows are unknown if None."""
     other_labels = [label for label, _ in coder.others]
     needed = columns_of([*coder.labels, *other_labels])
-    # Dask is told the columns of the result by a frame without rows.
-    meta = frame._meta
     width = len(coder.labels) + len(other_labels)
-    empty = type(meta)(np.empty((0, width)), index=meta.index[:0])
-    lengths = None
-    if rows is not None:
-        lengths = list(rows)
-    in_codes = frame[needed].map_partitions(coder.frame, meta=empty)
-    return in_codes.to_dask_array(lengths=lengths)
+    return array_of_partitions(frame[needed], coder.partition, width, rows)
 
 
 def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
@@ -302,20 +322,6 @@ def _columns_of(block: np.ndarray, columns: int | slice, out: Any = float) -> np
     return np.ascontiguousarray(block[:, columns], dtype=out)
 
 
-def in_fit(source: Source, is_penalised: bool, fit_intercept: bool) -> Source:
-    """Return a source whose factors have a reference level where their coefficients would not be determined."""
-    return with_encoding(source, encoding_in_fit(source.x, is_penalised, fit_intercept))
-
-
-def with_encoding(source: Source, encoding: Encoding | None) -> Source:
-    """Return a source of codes with the encoding of a fit, where it has not been decided which levels to drop."""
-    x = source.x
-    if encoding is None or not isinstance(x, FrameColumn | TableColumn) or not x.drops:
-        return source
-    by_role: dict[str, Column] = {**source.by_role, "x": x.with_levels(encoding)}
-    return replace(source, by_role=by_role, feature_names=encoding.feature_names)
-
-
 def with_encoding_of(
     encoding: Encoding,
     x: Any,
@@ -325,8 +331,6 @@ def with_encoding_of(
     """Return a frame, and what `fit` takes to read it, as a source with the encoding of a search; all else as it is."""
     frame = frame_of(x)
     if frame is None:
-        if isinstance(x, Source):
-            x = with_encoding(x, encoding)
         return x, y, options
     if "categorical" in options:
         raise InvalidArgumentError("refit(categorical=...): the levels are those of the search.")
@@ -334,13 +338,20 @@ def with_encoding_of(
     arguments = ("sample_weight", "offset", "features", "target")
     given = {name: value for name, value in options.items() if name in arguments}
     rest = {name: value for name, value in options.items() if name not in arguments}
-    return frame_source(frame, y, **given, encoding=encoding), None, rest
+    drops_rows = rest.get("nan") == "drop"
+    return frame_source(frame, y, **given, encoding=encoding, drops_rows=drops_rows), None, rest
 
 
-def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]:
+def coded_for_prediction(
+    frame: Any,
+    encoding: Encoding,
+    drops_rows: bool = False,
+    refuses_missing: bool = False,
+) -> tuple[Any, Encoding]:
     """Return the columns of a frame as an array of numbers and codes, and the encoding that says what these are.
 
-    Columns are found by their names, and others are ignored.
+    Columns are found by their names, and others are ignored. With ``drops_rows`` the levels of a row that lacks a value
+    in another column may be any; with ``refuses_missing`` a missing value that is no level is an unknown one.
 
     Raises
     ------
@@ -350,7 +361,16 @@ def coded_for_prediction(frame: Any, encoding: Encoding) -> tuple[Any, Encoding]
         Naming a level that the fit did not have; of a frame of Dask's, where the array is computed.
     """
     labels = tuple(features_named(frame, [column.name for column in encoding.columns], "predict"))
-    coder = FrameCoder(encoding, labels, predicts=True)
+    complete: tuple[Any, ...] = ()
+    if drops_rows:
+        complete = _complete(list(labels), encoding.has_missing_level, {})
+    coder = FrameCoder(
+        encoding,
+        labels,
+        predicts=True,
+        complete=complete,
+        refuses_missing=refuses_missing,
+    )
     if is_lazy_frame(frame):
         return coded(frame, coder, None), lenient(encoding)
     return coder(frame), lenient(encoding)

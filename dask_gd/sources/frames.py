@@ -149,7 +149,9 @@ def features_named(frame: Any, names: Any, argument: str) -> list[Any]:
     if plain or not labels:
         found = iter(labels_of(frame, plain, argument))
     labels = [next(found) if label is None else label for label in labels]
-    if len(set(labels)) < len(labels):
+    # The same columns in another order are the same interaction.
+    crossed = [frozenset(label.labels) for label in labels if isinstance(label, Interaction)]
+    if len(set(crossed)) < len(crossed):
         raise InvalidArgumentError(f"{argument}={list(names)!r}: an interaction is named twice.")
     return labels
 
@@ -203,6 +205,6 @@ def column_named(frame: Any, name: Any, argument: str) -> Any:
 def with_columns_of_fit(frame: Any, names: tuple[str, ...] | None) -> Any:
     """Return the columns of a frame that the fit had, in its order; the frame as it is if it has not all of them."""
     columns = empty_of(frame).columns.tolist()
-    if names is None or not set(names) <= set(columns) or len(set(columns)) < len(columns):
+    if names is None or any(columns.count(name) != 1 for name in names):
         return frame
     return frame[list(names)]

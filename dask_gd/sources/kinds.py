@@ -199,5 +199,10 @@ def group_remedy(group: zarr.Group, name: str) -> str:
         return "sparse rows, which only features x can be, by themselves."
     if {"codes", "categories"} <= members:
         return f"a categorical column; its numbers are x='{name}/codes', with -1 where a value is missing."
+    if {"values", "mask"} <= members:
+        return (
+            "a column that may lack values, and its mask says where. Write it as one array of floats, with NaN where a "
+            "value is missing."
+        )
     columns = ", ".join(sorted(members)) or "nothing"
     return f"it holds {columns}. Name one of its arrays: '{name}/...'."

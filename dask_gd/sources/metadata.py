@@ -64,9 +64,14 @@ def named_array(
         return member
     if isinstance(member, zarr.Group):
         raise InvalidTypeError(f"{argument}={name!r} is a group in {path}: {group_remedy(member, name)}")
-    # There is nothing of that name: say which arrays there are.
+    # There is nothing of that name: say which arrays there are beside it.
+    inside, _, _ = name.rpartition("/")
     with understood(f"an array in {path}", OSError):
-        names = sorted(key for key, _ in group.arrays())
+        place = group.get(inside) if inside else group
+        if not isinstance(place, zarr.Group):
+            inside, place = "", group
+        prefix = f"{inside}/" if inside else ""
+        names = sorted(f"{prefix}{key}" for key, _ in place.arrays())
     raise InvalidArgumentError(f"{argument}={name!r}: no such array in {path}; it has {', '.join(names) or 'none'}.")
 
 

@@ -140,8 +140,8 @@ def open(
 
 def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop: str | None, missing: str) -> Any:
     """Return an array of features, a group of sparse rows, or the columns of numbers and codes of these names."""
-    # A list of a single name is that name.
-    if not isinstance(x, str) and len(x) == 1:
+    # A list of a single name is that name, but for a single column of numbers (n,).
+    if not isinstance(x, str) and len(x) == 1 and not _is_column(group, x[0]):
         return _stored_features(group, x[0], path, drop, missing)
     if isinstance(x, str):
         with understood(f"array {x!r} in {path}", OSError):
@@ -155,6 +155,15 @@ def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop:
         assert isinstance(x, str)
         return named_array(group, "x", x, path)
     return table
+
+
+def _is_column(group: zarr.Group, name: Any) -> bool:
+    """Return whether this is the name of an array (n,)."""
+    member = None
+    if isinstance(name, str):
+        with understood(f"array {name!r}", OSError):
+            member = group.get(name)
+    return isinstance(member, zarr.Array) and member.ndim == 1
 
 
 def _table(group: zarr.Group, names: list[str], path: Any, drop: str | None, missing: str) -> TableColumn:
@@ -200,7 +209,7 @@ def as_source(
     else:
         _only_beside_dataset(sample_dims=sample_dims)
         named = {"features": features, "target": target, "categorical": categorical, "encoding": encoding}
-        source = _of_rows(x, y, sample_weight, offset, named)
+        source = _of_rows(x, y, sample_weight, offset, named, nan == "drop")
         # Tasks get their columns only if the workers can be sent the stores.
         for column in source.columns:
             column.check_sendable()
@@ -241,12 +250,19 @@ def dataset_source(
     )
 
 
-def _of_rows(x: Any, y: Any, sample_weight: Any, offset: Any, named: dict[str, Any]) -> Source:
+def _of_rows(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    offset: Any,
+    named: dict[str, Any],
+    drops_rows: bool,
+) -> Source:
     """Return a source of columns of a data frame if any of ``named`` is given, or if it has factors; else of arrays."""
     frame = frame_of(x)
     is_named = any(value is not None for value in named.values())
     if frame is not None and (is_named or may_have_factors(frame)):
-        return frame_source(frame, y, sample_weight, offset, **named)
+        return frame_source(frame, y, sample_weight, offset, **named, drops_rows=drops_rows)
     _only_beside_columns(x, features=named["features"], target=named["target"])
     _only_beside_frame(named["categorical"])
     if isinstance(x, CodedTable):

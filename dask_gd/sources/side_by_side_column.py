@@ -20,6 +20,7 @@ from ..kernels.codes import CodedRows
 from ..kernels.side_by_side import SideBySide, matrix_of
 from .column import StreamedColumn
 from .columns import feature_names_of
+from .levels import with_reference_levels
 from .sequential import Sequential
 from .sparse_group import SparseGroup, is_sparse_group, sparse_group
 from .table_column import TableColumn
@@ -60,6 +61,38 @@ class SideBySideColumn(StreamedColumn):
     def row_format(self, dtype: np.dtype) -> SideBySide:
         """Return the format of the parts side by side."""
         return SideBySide(tuple(part.row_format(dtype) for part in self.side_by_side))
+
+    @property
+    def drops(self) -> bool:
+        """Return whether factors have a reference level if there is no penalty."""
+        return any(isinstance(part, TableColumn) and part.drops for part in self.side_by_side)
+
+    def with_all_levels(self) -> SideBySideColumn:
+        """Return the columns with a feature for each level."""
+        parts: list[Part] = []
+        for part in self.side_by_side:
+            if isinstance(part, TableColumn):
+                part = part.with_levels(part.encoding)
+            parts.append(part)
+        return replace(self, side_by_side=tuple(parts))
+
+    def with_reference_levels(self, fit_intercept: bool) -> SideBySideColumn:
+        """Return the columns with a reference level for each factor, see `levels.with_reference_levels`."""
+        parts: list[Part] = []
+        features: list[str] = []
+        start = 0
+        for part in self.side_by_side:
+            stop = start + part.shape[1]
+            own = self.feature_names[start:stop]
+            start = stop
+            if isinstance(part, TableColumn):
+                part = part.with_levels(with_reference_levels(part.encoding, fit_intercept))
+                own = part.encoding.feature_names
+                # The first of all factors stands for the intercept, where there is none.
+                fit_intercept = fit_intercept or part.encoding.has_factors
+            parts.append(part)
+            features.extend(own)
+        return replace(self, side_by_side=tuple(parts), feature_names=tuple(features))
 
     # The largest sparse part says how many rows are read at a time.
 

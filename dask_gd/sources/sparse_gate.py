@@ -28,6 +28,11 @@ def gated_rows(array: da.Array, role: str) -> da.Array:
             f"{role} has sparse blocks ({kind_of(meta)}); dask_gd takes those of scipy.sparse: make them with "
             "array.map_blocks(lambda block: scipy.sparse.csr_array(block.tocsr()))."
         )
+    if array.ndim != 2:
+        raise InvalidTypeError(
+            f"{role} has sparse blocks and the shape {array.shape}; rows and features are 2-D. If `map_blocks` makes "
+            "them of texts (n,), it takes new_axis=1 and chunks=(texts.chunks[0], (features,))."
+        )
     if array.dtype.kind not in NUMBERS:
         raise InvalidTypeError(f"{role} has sparse blocks of {array.dtype}; only real numbers can be fitted.")
     declared = Declared(

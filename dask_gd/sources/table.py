@@ -10,6 +10,8 @@ Codes are whole numbers from 0 on, with -1 where a value is missing. They are st
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +22,9 @@ from ..errors import DataError, InvalidArgumentError, InvalidTypeError
 from ..validate import one_of
 from .categories import DROPS
 from .columns import as_rows, feature_names_of
-from .encoding import Encoding, FactorColumn, NumberColumn
+from .encoding import Encoding, FactorColumn, NumberColumn, level_name
 from .metadata import attributes_of, check_metadata, named_array, understood
+from .packing import zarr_packing
 from .room import check_stored
 from .table_column import TableColumn, width_of
 from .zarr_column import ZarrColumn
@@ -126,6 +129,12 @@ def check_codes(array: zarr.Array, name: str) -> None:
             f"Array {name!r} has levels and dtype {array.dtype}; codes are whole numbers (uint8, int16, ...) from 0 "
             "on, -1 where a value is missing."
         )
+    packing = zarr_packing(array, name)
+    if packing is not None and packing.scales:
+        raise InvalidTypeError(
+            f"Array {name!r} has levels and the attributes scale_factor or add_offset; codes are stored as they are, "
+            "from 0 on. Remove these attributes."
+        )
 
 
 def factor_column(name: str, levels: Any, drop_first: bool) -> FactorColumn:
@@ -134,9 +143,11 @@ def factor_column(name: str, levels: Any, drop_first: bool) -> FactorColumn:
         raise DataError(f"The levels of {name!r} are {levels!r:.80}; there must be a list of them, at least one.")
     if not all(isinstance(level, str | int | float | bool | None) for level in levels):
         raise DataError(f"The levels of {name!r} must be names or numbers; they are {levels!r:.80}.")
+    if any(isinstance(level, float) and not math.isfinite(level) for level in levels):
+        raise DataError(f"The levels of {name!r} must be names or finite numbers; they are {levels!r:.80}.")
     # 1 and "1" are two levels, whose features would have one name.
     seen: set[str] = set()
-    for text in map(str, levels):
+    for text in map(level_name, levels):
         if text in seen:
             raise DataError(f"The levels of {name!r} have {text!r} more than once; each level has one code.")
         seen.add(text)
@@ -171,8 +182,13 @@ def check_lengths(arrays: Sequence[ZarrColumn], names: Sequence[str]) -> None:
 
 
 def check_names(columns: Sequence[NumberColumn | FactorColumn]) -> None:
-    """Refuse two columns of one name, whose features could not be told apart."""
-    names = [column.name for column in columns]
-    for name in names:
-        if names.count(name) > 1:
+    """Refuse two columns, or two features, of one name, which could not be told apart."""
+    names = Counter(column.name for column in columns)
+    for name, count in names.items():
+        if count > 1:
             raise InvalidArgumentError(f"Two columns are named {name!r}; give them names of their own.")
+    # A column of numbers may have the name of a level.
+    features = Counter(Encoding(tuple(columns)).feature_names)
+    for name, count in features.items():
+        if count > 1:
+            raise InvalidArgumentError(f"Two features are named {name!r}; give the columns names of their own.")

@@ -22,10 +22,10 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
 from scipy.sparse import csr_array, diags_array
 
 from ...kernels.curvature_parts import CurvatureParts
-from .arrangement import arranged
+from .arrangement import arranged, features_of, sums_of_levels
 from .banded import Band, band_of
 from .iterative import conjugate_gradients
-from .pins import pinned_features
+from .pins import following_numbers, pinned_features
 
 #: Features beside the eliminated factor up to which their Schur complement is factorised at once; up to which it is if
 #: it is cheap to form, see `FEW_PRODUCTS`; and up to which it is where conjugate gradients have not ended after
@@ -44,6 +44,10 @@ FEW_PRODUCTS = 8
 ROUNDING = 1e-11
 
 
+#: What is left of a right side, in units of its own scale, where a system has no solution.
+UNSOLVED = 1e-4
+
+
 class Elimination:
     """A curvature in parts with that of a penalty (q,), arranged for its Schur complement, see `Arrangement`."""
 
@@ -57,6 +61,14 @@ class Elimination:
         has_curvature = diagonal > 0
         is_pinned = pinned_features(parts, ridge)
         self.moves = ~is_pinned[self.rest] & has_curvature
+        # Nor numbers that follow from the levels of a factor.
+        sums = sums_of_levels(parts)
+        diagonals = []
+        for factor, of_factor in enumerate(sums):
+            diagonals.append(of_factor[-1] + ridge[features_of(parts.columns, factor)])
+        follows = following_numbers(parts, ridge, sums, diagonals, ROUNDING)
+        numbers = len(self.rest) - self.width
+        self.moves[self.width :] &= ~follows[:numbers]
         # The roots of the diagonal, by which the complement is scaled.
         self.unit = np.sqrt(np.where(has_curvature, diagonal, 1.0))
         # D^-1, which is 0 for levels without curvature.
@@ -212,8 +224,16 @@ class Elimination:
         parameters = len(self.blocks.levels) + len(self.rest)
         right = np.zeros((parameters, len(features)))
         right[features, np.arange(len(features))] = 1.0
-        inverse = self.solve(right)[features]
-        does_not_move = ~self.moves[self.width :]
+        solved = self.solve(right)
+        inverse = solved[features]
+        # What other factors leave open beyond that has no solution.
+        moving = np.flatnonzero(self.moves)
+        missing = np.zeros(len(features))
+        for j, column in enumerate(solved[self.rest].T):
+            residual = right[self.rest, j] - self._times_complement(column)
+            scaled = np.abs(residual[moving] / self.unit[moving])
+            missing[j] = scaled.max(initial=0.0) * self.unit[self.width + j]
+        does_not_move = ~self.moves[self.width :] | (missing > UNSOLVED)
         inverse[does_not_move] = np.nan
         inverse[:, does_not_move] = np.nan
         return features, inverse

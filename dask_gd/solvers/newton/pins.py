@@ -62,6 +62,60 @@ def pinned_features(parts: CurvatureParts, ridge: np.ndarray) -> np.ndarray:
     return is_pinned
 
 
+def following_numbers(
+    parts: CurvatureParts,
+    ridge: np.ndarray,
+    by_level: list[np.ndarray],
+    diagonals: list[np.ndarray],
+    rounding: float,
+) -> np.ndarray:
+    """Return which numbers follow from the levels of a factor, the constant and the numbers before them.
+
+    The last is the constant itself. They stay where they are: a step of all else does what a step of theirs would. It
+    is a convention that no way to solve the system changes.
+
+    Parameters
+    ----------
+    parts : CurvatureParts
+    ridge : array (q,)
+        The curvature of the penalty.
+    by_level : list of arrays (numbers + 1, levels)
+        For each factor what its levels, those with a feature, have in common with the numbers and the constant.
+    diagonals : list of arrays (levels,)
+        For each factor its own block of the curvature, with that of the penalty.
+    rounding : float
+        The share of its curvature below which what a number has left is rounding.
+    """
+    columns = parts.columns
+    p = columns.features
+    features = [columns.starts[i] for i in columns.numbers]
+    constant = len(features)
+    numbers = parts.numbers.copy()
+    numbers[range(constant), range(constant)] += ridge[features]
+    # The constant is the intercept, or the sum of all levels of a factor.
+    order = list(range(constant))
+    spans_constant = len(ridge) > p
+    for i in columns.factors:
+        is_open = not ridge[columns.starts[i] : columns.starts[i + 1]].any()
+        spans_constant |= is_open and not columns.columns[i].drop_first  # type: ignore[union-attr]
+    if spans_constant:
+        order.insert(0, constant)
+    # Eliminate the levels of a factor, and then each number from those after it.
+    before = np.diagonal(numbers)
+    found = np.zeros(len(numbers), bool)
+    for across, diagonal in zip(by_level, diagonals, strict=True):
+        inverse = np.zeros_like(diagonal)
+        np.divide(1.0, diagonal, out=inverse, where=diagonal > 0)
+        left = numbers - (across * inverse) @ across.T
+        for i in order:
+            pivot = left[i, i]
+            if pivot <= rounding * before[i]:
+                found[i] = True
+            else:
+                left -= np.outer(left[i], left[i]) / pivot
+    return found
+
+
 def components(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
     """Return the connected component of each row and of each column of a table of pairs that occur."""
     rows, columns = table.shape
