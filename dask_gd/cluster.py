@@ -24,7 +24,7 @@ import dask.threaded
 from dask.base import get_scheduler
 from dask.delayed import Delayed
 from dask.utils import parse_timedelta
-from distributed import Client, Future, KilledWorker, default_client, futures_of, rejoin, secede, wait
+from distributed import Client, Future, KilledWorker, LocalCluster, default_client, futures_of, rejoin, secede, wait
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
@@ -154,7 +154,7 @@ def compute(
                 results = client.compute(list(collections))
                 futures = futures_of(results)
                 done = watch_until_done(watch, futures)
-            return tuple(client.gather(results))
+            return tuple(client.gather(results, direct=reaches_workers(client)))
         except KilledWorker as error:
             raise workers_killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
@@ -168,6 +168,13 @@ def compute(
             # An error's traceback keeps this frame for as long as somebody keeps the error.
             for future in futures:
                 future.release()
+
+
+def reaches_workers(client: Client) -> bool | None:
+    """Return True if results can come from workers without a stop at the scheduler; None leaves it to the client."""
+    if client.direct_to_workers is None and isinstance(client.cluster, LocalCluster):
+        return True
+    return None
 
 
 def compute_here(scheduler: Callable, collections: tuple, one_task: bool) -> tuple:

@@ -25,6 +25,10 @@ TASKS_EACH = 4
 
 #: Bytes of the sums of all partitions from which it is worth to send fewer of them.
 LARGE_SUMS = 8 << 20
+#: Bytes of a partition's sums, and the share of the bytes of its rows, from which each thread has a single task: to send
+#: more sums takes longer than threads that are done early could make up for.
+HEAVY_SUMS = 4 << 20
+HEAVY_SHARE = 1 / 8
 
 
 def group_into_tasks(
@@ -41,7 +45,8 @@ def group_into_tasks(
     """
     threads = max(1, threads)  # there may be no worker yet
     nbytes = source.nbytes / source.partitions * len(partitions)
-    tasks_each = max(TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
+    are_heavy = sums_bytes >= max(HEAVY_SUMS, HEAVY_SHARE * source.nbytes / source.partitions)
+    tasks_each = max(1 if are_heavy else TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
     tasks = min(len(partitions), threads * tasks_each)
     if sums_bytes * len(partitions) > LARGE_SUMS:
         size = 1 << round(np.log2(len(partitions) / tasks))

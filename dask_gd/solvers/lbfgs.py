@@ -237,10 +237,13 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     pairs = vectors.newest_pairs(state.pairs, int(state.stored))
 
     # From the newest pair to the oldest.
+    curved = []
     shares = []
     for s, y in reversed(pairs):
-        share = dot(s, v) / dot(s, y)
-        v = v - share * y
+        curved.append(dot(s, y))
+        share = dot(s, v) / curved[-1]
+        # The first has memory of its own, in which the others change it.
+        v = vectors.add_multiple(v, -share, y) if shares else v - share * y
         shares.append(share)
 
     # The diagonal, in the size that the newest pair shows.
@@ -248,12 +251,12 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     if pairs:
         s, y = pairs[-1]
         estimated = dot(y, _first_estimate(state, y))
-        v = v * (dot(s, y) / estimated)
+        v = v * (curved[0] / estimated)
 
     # And back to the newest.
-    for (s, y), share in zip(pairs, reversed(shares), strict=True):
-        rest = share - dot(y, v) / dot(s, y)
-        v = v + rest * s
+    for (s, y), share, along in zip(pairs, reversed(shares), reversed(curved), strict=True):
+        rest = share - dot(y, v) / along
+        v = vectors.add_multiple(v, rest, s)
     return v
 
 

@@ -32,7 +32,7 @@ IDLE = 60.0
 class Kept:
     """Rows that are kept, with the pass and the time of their last use."""
 
-    #: An array, or a tuple of arrays.
+    #: An array, or a tuple of arrays, of which some may be None.
     rows: Any
     step: int
     used: float
@@ -41,7 +41,7 @@ class Kept:
     def nbytes(self) -> int:
         """The bytes of the rows."""
         if isinstance(self.rows, tuple):
-            return sum(array.nbytes for array in self.rows)
+            return sum(array.nbytes for array in self.rows if array is not None)
         return self.rows.nbytes
 
 

@@ -51,7 +51,8 @@ class SparseGroup(StreamedColumn):
     """Sparse rows of a Zarr group, streamed: tasks read the entries of some rows at a time."""
 
     kind = "sparse rows streamed from Zarr"
-    worth_keeping = False
+    #: Whatever the codec: rows are checked when they are read, and those that are kept are multiplied sooner.
+    worth_keeping = True
 
     name: str
     rows_and_features: tuple[int, int]
