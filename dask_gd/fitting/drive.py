@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..worker_env import keep_pages, one_blas_thread
+from ..worker_env import give_back_pages, keep_pages, one_blas_thread
 from .track import Stopping
-
 
 #: Bytes of weights for which malloc would map memory anew each time.
 WIDE_BYTES = 1 << 20
@@ -45,7 +44,8 @@ def drive(
         Commits the round and tells of it. It may end other tracks, by giving them a reason.
     """
     # Wide weights are made and dropped many times in each step: their memory is kept for the next.
-    if any(track.state.query.nbytes > WIDE_BYTES for track in tracks):
+    are_wide = any(track.state.query.nbytes > WIDE_BYTES for track in tracks)
+    if are_wide:
         keep_pages()
     while running := [track for track in tracks if track.reason is None]:
         evaluated = evaluate(running)
@@ -54,3 +54,5 @@ def drive(
                 track.advance(found, stopping)
         if end_round is not None:
             end_round()
+    if are_wide:
+        give_back_pages()

@@ -15,7 +15,7 @@ from .sparse_products import Compressed, add_times, add_transposed_times, cross_
 BLOCK_ENTRIES = 1 << 17
 ENTRIES_A_FEATURE = 5
 MOST_ENTRIES = 1 << 22
-#: Bytes of weights that are near enough, in the second-level cache: of more, rows that are kept have their own columns'.
+#: Bytes of weights that are near enough, in the second-level cache. Wider rows, if they are kept, name their columns.
 NEAR_BYTES = 1 << 20
 #: The rows of a block.
 FEWEST_ROWS = 64
@@ -99,7 +99,7 @@ class SparseRows(NamedTuple):
 
         Of wide rows it names the columns that have entries, see `Compressed`: the products have the same bits.
         """
-        own = rows.compact
+        own = rows.compact.of_all_columns
         entries = len(own.indices)
         positions = len(own.indptr)
         most_columns = 0

@@ -25,8 +25,8 @@ TASKS_EACH = 4
 
 #: Bytes of the sums of all partitions from which it is worth to send fewer of them.
 LARGE_SUMS = 8 << 20
-#: Bytes of a partition's sums, and the share of the bytes of its rows, from which each thread has a single task: to send
-#: more sums takes longer than threads that are done early could make up for.
+#: Bytes of a partition's sums, and their share of the bytes of its rows, from which each thread has a single task: to
+#: send more sums takes longer than threads that are done early could make up for.
 HEAVY_SUMS = 4 << 20
 HEAVY_SHARE = 1 / 8
 

@@ -25,8 +25,8 @@ STEPS = np.array([1.0, 2.0, 0.5, 0.125])
 #: The trial steps that follow where 1 alone has failed.
 SHORTER = 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
 
-#: Weights of an output from which steps are tried one after the other, but for the first. To send such weights and their
-#: gradient costs about as much as another pass, for each trial.
+#: Weights of an output above which steps are tried one after the other, but for the first. To send such weights and
+#: their gradient costs about as much as another pass, for each trial.
 WIDE = 1 << 18
 
 #: Where the loss rises at all steps, shorter steps are tried, down to this length.
@@ -56,8 +56,8 @@ class LBFGSState(NamedTuple):
 class LBFGS:
     """Limited-memory BFGS (Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4) with a one-pass line search.
 
-    A step of 1 is tried alone where the last step was 1; should it fail, shorter steps take a second pass. Steps of very
-    wide weights (more than 2^18) are tried one by one, but for the first.
+    A step of 1 is tried alone where the last step was 1; should it fail, shorter steps take a second pass. Steps of
+    very wide weights (more than 2^18) are tried one by one, but for the first.
 
     The first curvature estimate is the diagonal of J's curvature bound for centred features, so that features in
     different units and off centre are no harder than standardised ones. The first step tries lengths from a safe one
@@ -136,7 +136,7 @@ class LBFGS:
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
         nonsmooth = objective.nonsmooth
-        shorter = SHORTER[SHORTER < state.steps.min()][: _trials_at_once(state.weights)]
+        shorter = SHORTER[state.steps.min() > SHORTER][: _trials_at_once(state.weights)]
         if len(state.steps) == 1 and len(shorter):
             query = _trials(state, nonsmooth, state.direction, shorter)
             return state._replace(query=query, steps=shorter)
@@ -250,8 +250,8 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     pairs = vectors.newest_pairs(state.pairs, int(state.stored))
 
     # From the newest pair to the oldest.
-    curved = []
-    shares = []
+    curved: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
     for s, y in reversed(pairs):
         curved.append(dot(s, y))
         share = dot(s, v) / curved[-1]

@@ -165,10 +165,9 @@ class Longer:
         pairs.end = self.used
         return pairs
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no memory left."""
-        return self.used == self.array.shape[1]
+    def has_room_behind(self, pairs: Growing) -> bool:
+        """Return whether these are the newest pairs, with memory left behind them."""
+        return pairs.end == self.used < self.array.shape[1]
 
     def append(self, a: np.ndarray, b: np.ndarray) -> None:
         """Put a pair behind the others. No pairs that were given out before are touched."""
@@ -179,9 +178,11 @@ class Longer:
 
 @remember.register
 def _(pairs: np.ndarray, a: np.ndarray, b: np.ndarray, memory: int) -> np.ndarray:
-    longer = getattr(pairs, "longer", None)
+    longer = None
     # Anew where there is no memory left, or where something else has been put behind these pairs.
-    if longer is None or longer.is_full or longer.used != pairs.end:
+    if isinstance(pairs, Growing) and pairs.longer is not None and pairs.longer.has_room_behind(pairs):
+        longer = pairs.longer
+    if longer is None:
         longer = Longer(np.empty((2, memory + memory // 2 + 1, *pairs.shape[2:])), memory, memory - 1)
         longer.array[:, : memory - 1] = pairs[:, 1:]
     longer.append(a, b)
