@@ -25,8 +25,8 @@ TASKS_EACH = 4
 
 #: Bytes of the sums of all partitions from which it is worth to send fewer of them.
 LARGE_SUMS = 8 << 20
-#: Bytes of a partition's sums, and their share of the bytes of its rows, from which each thread has a single task: to
-#: send more sums takes longer than threads that are done early could make up for.
+#: Bytes of a partition's sums, and their share of the bytes of its rows, from which each thread has a single task, if
+#: all have as many partitions: to send more sums takes longer than threads that are done early could make up for.
 HEAVY_SUMS = 4 << 20
 HEAVY_SHARE = 1 / 8
 
@@ -46,7 +46,10 @@ def group_into_tasks(
     threads = max(1, threads)  # there may be no worker yet
     nbytes = source.nbytes / source.partitions * len(partitions)
     are_heavy = sums_bytes >= max(HEAVY_SUMS, HEAVY_SHARE * source.nbytes / source.partitions)
-    tasks_each = max(1 if are_heavy else TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
+    fewest = TASKS_EACH
+    if are_heavy and _is_power_of_two(len(partitions) / threads):
+        fewest = 1
+    tasks_each = max(fewest, int(nbytes / (PARTITION_BYTES * threads)))
     tasks = min(len(partitions), threads * tasks_each)
     if sums_bytes * len(partitions) > LARGE_SUMS:
         size = 1 << round(np.log2(len(partitions) / tasks))
@@ -54,6 +57,11 @@ def group_into_tasks(
     else:
         edges = np.linspace(0, len(partitions), tasks + 1).astype(int).tolist()
     return tuple(partitions[start:stop] for start, stop in pairwise(edges))
+
+
+def _is_power_of_two(count: float) -> bool:
+    """Return whether tasks of so many partitions each are whole parts of the tree over all of them."""
+    return count >= 1 and float(np.log2(count)).is_integer()
 
 
 def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:
