@@ -154,7 +154,11 @@ def compute(
                 results = client.compute(list(collections))
                 futures = futures_of(results)
                 done = watch_until_done(watch, futures)
-            return tuple(client.gather(results, direct=reaches_workers(client)))
+            # Workers that this process has started give their results without a stop at the scheduler.
+            direct = client.direct_to_workers
+            if direct is None and isinstance(client.cluster, LocalCluster):
+                direct = True
+            return tuple(client.gather(results, direct=direct))
         except KilledWorker as error:
             raise workers_killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
@@ -168,13 +172,6 @@ def compute(
             # An error's traceback keeps this frame for as long as somebody keeps the error.
             for future in futures:
                 future.release()
-
-
-def reaches_workers(client: Client) -> bool | None:
-    """Return True if results can come from workers without a stop at the scheduler; None leaves it to the client."""
-    if client.direct_to_workers is None and isinstance(client.cluster, LocalCluster):
-        return True
-    return None
 
 
 def compute_here(scheduler: Callable, collections: tuple, one_task: bool) -> tuple:
