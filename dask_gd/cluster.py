@@ -24,7 +24,7 @@ import dask.threaded
 from dask.base import get_scheduler
 from dask.delayed import Delayed
 from dask.utils import parse_timedelta
-from distributed import Client, Future, KilledWorker, default_client, futures_of, rejoin, secede, wait
+from distributed import Client, Future, KilledWorker, LocalCluster, default_client, futures_of, rejoin, secede, wait
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
@@ -154,7 +154,11 @@ def compute(
                 results = client.compute(list(collections))
                 futures = futures_of(results)
                 done = watch_until_done(watch, futures)
-            return tuple(client.gather(results))
+            # Workers that this process has started give their results without a stop at the scheduler.
+            direct = client.direct_to_workers
+            if direct is None and isinstance(client.cluster, LocalCluster):
+                direct = True
+            return tuple(client.gather(results, direct=direct))
         except KilledWorker as error:
             raise workers_killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:

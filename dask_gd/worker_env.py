@@ -81,6 +81,11 @@ def relieve() -> bool:
     limit = memory_limit()
     if limit is None or psutil.Process().memory_info().rss <= RELIEVE * limit:
         return False
+    return give_back_pages()
+
+
+def give_back_pages() -> bool:
+    """Give back the pages that `keep_pages` kept; True where that could be done."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError, TypeError):

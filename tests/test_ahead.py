@@ -9,6 +9,7 @@ from itertools import pairwise
 import dask
 import numpy as np
 import pytest
+import scipy.sparse
 import zarr
 from dask.distributed import Client
 from helpers import cluster, problem, same_bits
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import dask_gd
 from dask_gd.errors import CorruptChunkError, MissingChunkError
+from dask_gd.sources import sparse_group, sparse_layout
 from dask_gd.sources import zarr_column as streamed
 from dask_gd.sources.prefetch import Ahead
 
@@ -108,6 +110,34 @@ def test_a_distant_store_gives_the_same_bits(far, solver, monkeypatch):
     assert dask_gd.open(near, x="x", y="y").x.ahead == 0
     with dask.config.set(scheduler="threads"):
         same_bits(fit(near, solver=solver), fit(address, solver=solver))
+
+
+@pytest.mark.slow
+def test_sparse_rows_of_a_distant_store_are_read_ahead_to_the_same_bits(far, monkeypatch):
+    near, address = far
+    monkeypatch.setattr(streamed, "READ_BYTES", 1000)
+    monkeypatch.setattr(sparse_layout, "window_bytes", lambda features: 1500)
+    rng = np.random.default_rng(0)
+    x = scipy.sparse.random_array((2000, 30), density=0.1, rng=rng, format="csr")
+    dask_gd.write_sparse(x, near.parent / "sparse.zarr", y=rng.integers(0, 2, 2000).astype(float))
+    # The reading of a window, and the rows that are in use meanwhile.
+    waited = []
+    read_here = sparse_group.BoundGroup._read
+
+    def read(self, start, stop):
+        waited.append(threading.current_thread() is not threading.main_thread())
+        return read_here(self, start, stop)
+
+    monkeypatch.setattr(sparse_group.BoundGroup, "_read", read)
+    with dask.config.set(scheduler="sync"):
+        fits = []
+        for location in (near.parent / "sparse.zarr", address.replace("far.zarr", "sparse.zarr")):
+            waited.clear()
+            source = dask_gd.open(location, x="X", y="y")
+            assert len(source.x.cuts) > 10
+            fits.append(dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3), tol=1e-8))
+            assert set(waited) == {len(fits) == 2}
+    same_bits(*fits)
 
 
 def count_kept():

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..worker_env import one_blas_thread
+from ..worker_env import give_back_pages, keep_pages, one_blas_thread
 from .track import Stopping
+
+#: Bytes of weights for which malloc would map memory anew each time.
+WIDE_BYTES = 1 << 20
 
 
 class Driven(Protocol):
     """A `track.Track` with a step of its own."""
 
     reason: str | None
+    state: Any
 
     def advance(self, found: Any, stopping: Stopping) -> None:
         """Take a step from what was found at the query, `Evaluated`, and set the reason where it was the last."""
@@ -39,6 +43,10 @@ def drive(
     end_round : callable, optional
         Commits the round and tells of it. It may end other tracks, by giving them a reason.
     """
+    # Wide weights are made and dropped many times in each step: their memory is kept for the next.
+    are_wide = any(track.state.query.nbytes > WIDE_BYTES for track in tracks)
+    if are_wide:
+        keep_pages()
     while running := [track for track in tracks if track.reason is None]:
         evaluated = evaluate(running)
         with one_blas_thread():
@@ -46,3 +54,5 @@ def drive(
                 track.advance(found, stopping)
         if end_round is not None:
             end_round()
+    if are_wide:
+        give_back_pages()

@@ -193,8 +193,8 @@ def fit(
     "quantile" is minimised through a sequence of smoothed losses, see `dask_gd.Quantile`; the history's ``loss`` is
     theirs, above the pinball loss. Each takes a few steps, all but the last ones on samples where others start so.
 
-    On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, up to
-    half of their memory limit, until the fit ends.
+    On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, and
+    sparse rows of any Zarr, up to half of their memory limit, until the fit ends.
 
     Examples
     --------

@@ -30,7 +30,9 @@ class RowFormat(Protocol):
     """The way in which a task has its rows of features. It travels to the workers, and holds no rows.
 
     Only the format knows what rows are: it takes them as a column reads them, and whoever has rows hands them back to
-    it. A format that can write its rows out as an array has a method ``dense(rows)``, see `dense_rows`.
+    it. A format that can write its rows out as an array has a method ``dense(rows)``, see `dense_rows`. A format whose
+    rows are kept between passes in another form than they are read has a method ``kept(rows, memory)``, which returns
+    a copy that `cast` knows, or None where ``memory`` returns none; its products have the same bits.
     """
 
     @property

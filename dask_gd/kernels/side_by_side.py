@@ -68,6 +68,20 @@ class SideBySide:
             found.append(part.cast(rows, own_memory))
         return tuple(found)
 
+    def kept(self, rows: tuple, memory: Memory) -> tuple | None:
+        """Return a copy of each part's rows, for many products; None where there is no memory."""
+        found = []
+        for part, own in zip(self.parts, rows, strict=True):
+            of_part: tuple | None
+            if isinstance(part, SparseRows):
+                of_part = part.kept(own, memory)
+            else:
+                of_part = _copied(own, memory)
+            if of_part is None:
+                return None
+            found.append(of_part)
+        return tuple(found)
+
     def take(self, rows: tuple, which: slice | np.ndarray, room: Any = None) -> tuple:
         """Return consecutive rows as they lie, or a copy of rows at ascending positions."""
         return tuple(part.take(own, which) for part, own in zip(self.parts, rows, strict=True))
@@ -102,6 +116,18 @@ class SideBySide:
     def workspace(self, shift: np.ndarray | None) -> SideBySideWorkspace:
         """Return what a kernel needs to multiply rows less a shift (p,)."""
         return SideBySideWorkspace(self, shift)
+
+
+def _copied(arrays: tuple[np.ndarray, ...], memory: Memory) -> tuple[np.ndarray, ...] | None:
+    """Return copies of arrays; None where there is no memory for one of them."""
+    found = []
+    for array in arrays:
+        copy = memory(array.shape, array.dtype)
+        if copy is None:
+            return None
+        copy[...] = array
+        found.append(copy)
+    return tuple(found)
 
 
 def _memory_of_part(number: int, memory: Memory) -> Memory:

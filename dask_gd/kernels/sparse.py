@@ -15,6 +15,8 @@ from .sparse_products import Compressed, add_times, add_transposed_times, cross_
 BLOCK_ENTRIES = 1 << 17
 ENTRIES_A_FEATURE = 5
 MOST_ENTRIES = 1 << 22
+#: Bytes of weights that are near enough, in the second-level cache. Wider rows, if they are kept, name their columns.
+NEAR_BYTES = 1 << 20
 #: The rows of a block.
 FEWEST_ROWS = 64
 MOST_ROWS = 1 << 17
@@ -68,6 +70,9 @@ class SparseRows(NamedTuple):
 
     def cast(self, stored: Compressed, memory: Memory) -> Compressed:
         """Return rows with values of float64, and with their own entries alone."""
+        # Rows that were kept are as they are multiplied.
+        if stored.columns is not None:
+            return stored
         own = stored.entries
         data = stored.data[own]
         indices = stored.indices[own]
@@ -89,6 +94,43 @@ class SparseRows(NamedTuple):
         np.copyto(columns, indices, casting="unsafe")
         return Compressed(values, columns, indptr)
 
+    def kept(self, rows: Compressed, memory: Memory) -> Compressed | None:
+        """Return a copy of rows as `cast` gives them, for many products; None where there is no memory.
+
+        Of wide rows it names the columns that have entries, see `Compressed`: the products have the same bits.
+        """
+        own = rows.compact.of_all_columns
+        entries = len(own.indices)
+        positions = len(own.indptr)
+        most_columns = 0
+        if self.features * FLOAT.itemsize > NEAR_BYTES:
+            most_columns = min(entries, self.features)
+        # One piece of memory, before anything is done for it: values, columns, places and positions, in this order.
+        index_dtype = self.index_dtype
+        nbytes = (entries + most_columns) * 8 + (entries + positions) * index_dtype.itemsize
+        room = memory((nbytes,), np.dtype(np.uint8))
+        if room is None:
+            return None
+        of_eight = room[: (entries + most_columns) * 8]
+        of_index = room[len(of_eight) :].view(index_dtype)
+        data = of_eight[: entries * 8].view(FLOAT)
+        columns = of_eight[entries * 8 :].view(np.int64)
+        indices = of_index[:entries]
+        indptr = of_index[entries:]
+        np.copyto(data, own.data, casting="unsafe")
+        np.copyto(indptr, own.indptr, casting="unsafe")
+
+        # Of columns that are not used the memory is never touched. Where most are used, they are near enough.
+        if most_columns:
+            used = own.used_columns(self.features)
+            if 2 * len(used) <= self.features:
+                columns = columns[: len(used)]
+                columns[:] = used
+                own.write_places(columns, self.features, indices)
+                return Compressed(data, indices, indptr, columns)
+        np.copyto(indices, own.indices, casting="unsafe")
+        return Compressed(data, indices, indptr)
+
     def take(
         self,
         rows: Compressed,
@@ -105,8 +147,8 @@ class SparseRows(NamedTuple):
         # No more of the rows than lie between the first and the last.
         first = int(which[0])
         between = self.take(rows, slice(first, int(which[-1]) + 1))
-        taken = between.matrix(self.features)[which - first]
-        return Compressed(taken.data, taken.indices, taken.indptr)
+        taken = between._replace(columns=None).matrix(self.features)[which - first]
+        return Compressed(taken.data, taken.indices, taken.indptr, rows.columns)
 
     def room(self, count: int) -> None:
         """Return nothing: how much memory rows take is not known before they are there."""
@@ -128,11 +170,13 @@ class SparseRows(NamedTuple):
         entry = own.start + int(np.argmin(is_finite))
         row = int(row_of(rows, entry))
         column = int(rows.indices[entry])
+        if rows.columns is not None:
+            column = int(rows.columns[column])
         return BadValue(row, column, float(rows.data[entry]))
 
     def dense(self, rows: Compressed) -> np.ndarray:
         """Return rows written out, (n, p): for a few of them."""
-        data, indices, indptr = rows.compact
+        data, indices, indptr, _ = rows.compact.of_all_columns
         out = np.zeros((rows.length, self.features))
         rows_of_entries = np.repeat(np.arange(rows.length), np.diff(indptr))
         out[rows_of_entries, indices] = data

@@ -7,6 +7,7 @@ are not public: where a version of SciPy has none, the operators serve.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ try:
 except ImportError:  # pragma: no cover - every SciPy so far has them
     routines = None
 
+#: Entries whose columns are looked up at a time.
+INDEXED = 1 << 14
 #: The routines that are used.
 NEEDED = ("csr_matvec", "csr_matvecs", "csc_matvec", "csc_matvecs", "csr_todense")
 HAS_ROUTINES = all(hasattr(routines, name) for name in NEEDED)
@@ -26,11 +29,15 @@ class Compressed(NamedTuple):
     """Sparse rows (n, p): row i has ``data[indptr[i]:indptr[i + 1]]`` in the columns ``indices[...]``.
 
     The columns of a row ascend, and none is there twice. ``indptr`` (n + 1,) may begin anywhere in data and indices.
+    Where there are ``columns``, ascending, the indices are places among these: rows that lack most of the columns have
+    the others close together, which is what products with them cost.
     """
 
     data: np.ndarray
     indices: np.ndarray
     indptr: np.ndarray
+    #: The columns that the rows have any entry in.
+    columns: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -50,16 +57,47 @@ class Compressed(NamedTuple):
         if own.start:
             indptr = indptr - own.start
         indices = self.indices[own]
-        return Compressed(self.data[own], indices, indptr.astype(indices.dtype, copy=False))
+        return Compressed(self.data[own], indices, indptr.astype(indices.dtype, copy=False), self.columns)
+
+    def used_columns(self, features: int) -> np.ndarray:
+        """Return the columns that these rows, which are compact, have any entry in, ascending."""
+        is_used = np.zeros(features, bool)
+        for some in parts_of(self.indices):
+            is_used[some] = True
+        return np.flatnonzero(is_used)
+
+    def write_places(self, columns: np.ndarray, features: int, out: np.ndarray) -> None:
+        """Write the places of the entries' columns among these columns."""
+        places = np.empty(features, out.dtype)
+        places[columns] = np.arange(len(columns), dtype=out.dtype)
+        for some, of_some in zip(parts_of(self.indices), parts_of(out), strict=True):
+            of_some[:] = places[some]
+
+    @property
+    def of_all_columns(self) -> Compressed:
+        """The rows whose indices are columns."""
+        if self.columns is None:
+            return self
+        return Compressed(self.data, self.columns[self.indices], self.indptr)
 
     def matrix(self, features: int) -> csr_array:
-        """Return the rows as SciPy has them, without a copy of data and indices."""
-        data, indices, indptr = self.compact
-        return csr_array((data, indices, indptr), shape=(self.length, features))
+        """Return the rows as SciPy has them, without a copy of data and indices if these are columns."""
+        data, indices, indptr, _ = self.compact.of_all_columns
+        return csr_array((data, indices, indptr.astype(indices.dtype, copy=False)), shape=(self.length, features))
+
+
+def parts_of(a: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield consecutive parts: NumPy makes a copy of indices in another dtype, which should stay in the cache."""
+    for start in range(0, len(a), INDEXED):
+        yield a[start : start + INDEXED]
 
 
 def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
     """Add ``X w`` of compact rows, for weights (p, c), to a total (n, c). Both are C-contiguous and of float64."""
+    if rows.columns is not None:
+        # The weights of the rows' own columns.
+        weights = np.take(weights, rows.columns, axis=0)
+        rows = rows._replace(columns=None)
     features, columns = weights.shape
     if not HAS_ROUTINES:
         total += rows.matrix(features) @ weights
@@ -88,6 +126,16 @@ def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
 
 def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray) -> None:
     """Add ``X^T s`` of compact rows, for slopes (n, c), to a total (p, c), both of float64, row after row."""
+    if rows.columns is not None:
+        # Added to what is there, in the same order and so to the same bits as in the memory of all columns.
+        own = np.take(total, rows.columns, axis=0)
+        add_transposed_times(rows._replace(columns=None), slopes, own)
+        # A single column as the line that it is, which takes a third of the time.
+        if own.shape[1] == 1:
+            total[:, 0][rows.columns] = own[:, 0]
+        else:
+            total[rows.columns] = own
+        return
     features, columns = total.shape
     slopes = np.ascontiguousarray(slopes)
     if not HAS_ROUTINES:

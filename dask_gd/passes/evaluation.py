@@ -101,11 +101,14 @@ def evaluate(
         together = _summed_together(source, len(partitions), query, loss, request)
         groups = group_into_tasks(source, partitions, sum(threads.values()), nbytes, together)
 
-    # Rows that a worker has kept are read there again.
+    # Rows that a worker has kept are read there again. And tasks that all need one node, with the query, would go where
+    # that is: they are shared out before.
     annotations: dict[str, Any] = {}
     keep_as = None
+    literal = query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES
     if keep:
         keep_as = (run, step)
+    if keep or (blocks is None and client is not None and not literal):
         preferred = preferred_workers(threads, len(groups))
         if preferred:
             annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
@@ -131,7 +134,7 @@ def evaluate(
             run=run,
             width=fan_in(nbytes),
             at_once=blocks is None and len(groups) * nbytes <= FAN_IN_BYTES,
-            literal=query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES,
+            literal=literal,
             annotations=annotations,
         )
     return _with_whole_curvature(sums, loss, request)

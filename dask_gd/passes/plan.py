@@ -28,6 +28,10 @@ FEWEST_SUMS = 8
 
 #: Bytes of the sums of all partitions from which it is worth to send fewer of them.
 LARGE_SUMS = 8 << 20
+#: Bytes of a partition's sums, and their share of the bytes of its rows, from which each thread has a single task, if
+#: all have as many partitions: to send more sums takes longer than threads that are done early could make up for.
+HEAVY_SUMS = 4 << 20
+HEAVY_SHARE = 1 / 8
 
 
 def group_into_tasks(
@@ -45,8 +49,12 @@ def group_into_tasks(
     """
     threads = max(1, threads)  # there may be no worker yet
     nbytes = source.nbytes / source.partitions * len(partitions)
-    tasks_each = max(TASKS_EACH, int(nbytes / (PARTITION_BYTES * threads)))
     sums = -(-len(partitions) // together)
+    are_heavy = sums_bytes >= max(HEAVY_SUMS, HEAVY_SHARE * source.nbytes / source.partitions)
+    fewest = TASKS_EACH
+    if are_heavy and _is_power_of_two(sums / threads):
+        fewest = 1
+    tasks_each = max(fewest, int(nbytes / (PARTITION_BYTES * threads)))
     tasks = min(sums, threads * tasks_each)
     if sums_bytes * sums > LARGE_SUMS:
         size = 1 << round(np.log2(sums / tasks))
@@ -67,6 +75,11 @@ def summed_together(source: Source, partitions: int, entries: int) -> int:
     while together * rows < entries and -(-partitions // (2 * together)) >= FEWEST_SUMS:
         together *= 2
     return together
+
+
+def _is_power_of_two(count: float) -> bool:
+    """Return whether tasks of so many partitions each are whole parts of the tree over all of them."""
+    return count >= 1 and float(np.log2(count)).is_integer()
 
 
 def preferred_workers(threads: dict[str, int], tasks: int) -> dict[int, str]:

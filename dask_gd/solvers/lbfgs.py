@@ -25,6 +25,10 @@ STEPS = np.array([1.0, 2.0, 0.5, 0.125])
 #: The trial steps that follow where 1 alone has failed.
 SHORTER = 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
 
+#: Weights of an output above which steps are tried one after the other, but for the first. To send such weights and
+#: their gradient costs about as much as another pass, for each trial.
+WIDE = 1 << 18
+
 #: Where the loss rises at all steps, shorter steps are tried, down to this length.
 LEAST = 1e-30
 
@@ -52,7 +56,8 @@ class LBFGSState(NamedTuple):
 class LBFGS:
     """Limited-memory BFGS (Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4) with a one-pass line search.
 
-    A step of 1 is tried alone where the last step was 1; should it fail, shorter steps take a second pass.
+    A step of 1 is tried alone where the last step was 1; should it fail, shorter steps take a second pass. Steps of
+    very wide weights (more than 2^18) are tried one by one, but for the first.
 
     The first curvature estimate is the diagonal of J's curvature bound for centred features, so that features in
     different units and off centre are no harder than standardised ones. The first step tries lengths from a safe one
@@ -131,9 +136,10 @@ class LBFGS:
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
         nonsmooth = objective.nonsmooth
-        if len(state.steps) == 1:
-            query = _trials(state, nonsmooth, state.direction, SHORTER)
-            return state._replace(query=query, steps=SHORTER)
+        shorter = SHORTER[state.steps.min() > SHORTER][: _trials_at_once(state.weights)]
+        if len(state.steps) == 1 and len(shorter):
+            query = _trials(state, nonsmooth, state.direction, shorter)
+            return state._replace(query=query, steps=shorter)
         if state.stored:
             # The remembered curvature misled: forget it and go down the gradient.
             return self._aim(state._replace(stored=np.zeros(())), nonsmooth)
@@ -175,7 +181,7 @@ class LBFGS:
         elif state.step_size[0] == 1.0:
             steps = STEPS[:1]
         else:
-            steps = STEPS
+            steps = STEPS[: _trials_at_once(state.weights)]
         query = _trials(state, nonsmooth, direction, steps)
         promise = -0.5 * dot(direction, slope)
         return state._replace(
@@ -203,6 +209,13 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
         diagonal=diagonal,
         means=means,
     )
+
+
+def _trials_at_once(weights: Vector) -> int:
+    """Return how many steps are tried in one pass."""
+    if vectors.length(weights) > WIDE:
+        return 1
+    return len(STEPS)
 
 
 def _trials(
@@ -237,10 +250,13 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     pairs = vectors.newest_pairs(state.pairs, int(state.stored))
 
     # From the newest pair to the oldest.
-    shares = []
+    curved: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
     for s, y in reversed(pairs):
-        share = dot(s, v) / dot(s, y)
-        v = v - share * y
+        curved.append(dot(s, y))
+        share = dot(s, v) / curved[-1]
+        # The first has memory of its own, in which the others change it.
+        v = vectors.add_multiple(v, -share, y) if shares else v - share * y
         shares.append(share)
 
     # The diagonal, in the size that the newest pair shows.
@@ -248,12 +264,12 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     if pairs:
         s, y = pairs[-1]
         estimated = dot(y, _first_estimate(state, y))
-        v = v * (dot(s, y) / estimated)
+        v = v * (curved[0] / estimated)
 
     # And back to the newest.
-    for (s, y), share in zip(pairs, reversed(shares), strict=True):
-        rest = share - dot(y, v) / dot(s, y)
-        v = v + rest * s
+    for (s, y), share, along in zip(pairs, reversed(shares), reversed(curved), strict=True):
+        rest = share - dot(y, v) / along
+        v = vectors.add_multiple(v, rest, s)
     return v
 
 

@@ -67,6 +67,8 @@ def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     # Among equal losses the gradients decide.
     least = objective.loss[good].min()
     ties = good & (objective.loss <= least + slack)
+    if ties.sum() == 1:
+        return int(np.argmax(ties))
     slope = objective.nonsmooth.steepest(state.query, objective.gradient)
     sizes = dot(slope / state.diagonal, slope)
     return int(np.argmin(np.where(ties, sizes, np.inf)))
@@ -80,11 +82,12 @@ def rounding_margin(state: Any) -> float:
 
 def at_precision(state: Any, objective: Objective, taken: int) -> bool:
     """Return whether neither loss nor gradient improve beyond rounding, so that the arithmetic is exhausted."""
+    loss = state.loss[0]
+    if loss - objective.loss[taken] > state.rounding * abs(loss):
+        return False
     steepest = objective.nonsmooth.steepest
     old_slope = steepest(state.weights, state.gradient) / state.diagonal
     new_slope = steepest(state.query, objective.gradient) / state.diagonal
     old = largest(np.abs(old_slope))[0]
     new = largest(np.abs(new_slope))[taken]
-    loss = state.loss[0]
-    same_loss = loss - objective.loss[taken] <= state.rounding * abs(loss)
-    return bool(same_loss and new > 0.5 * old)
+    return bool(new > 0.5 * old)

@@ -141,14 +141,19 @@ def gradient_cosine(
 
     # A column of zeros has no size. The penalty's slope at its weight is measured by the other columns' size.
     slopes = moments.slopes[None, :] / weight
-    size = np.sqrt(squares[:, None] * slopes)
-    size = np.where(size > 0, size, size.max())
+    size = squares[:, None] * slopes
+    np.sqrt(size, out=size)
+    largest = size.max()
     # Moments that have overflowed measure nothing: beside them every gradient would be 0.
-    if not np.isfinite(size).all():
+    if not np.isfinite(largest):
         return float("inf")
+    np.copyto(size, largest, where=size <= 0)
+    # No gradient is no share, whatever the size.
+    np.abs(gradient, out=gradient)
+    if largest > 0:
+        return float((gradient / size).max())
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(gradient == 0, 0.0, np.abs(gradient) / size)
-        return float(shares.max())
+        return float(np.where(gradient == 0, 0.0, gradient / size).max())
 
 
 class Quadratic:

@@ -24,6 +24,9 @@ from typing import Any
 
 import numpy as np
 
+#: Weights that are added at a time, of those of an array.
+AT_A_TIME = 1 << 16
+
 #: A NumPy array (q, k, m), or a type of one's own with these operations. They have no class in common.
 Vector = Any
 
@@ -104,6 +107,24 @@ def lower_intercept(v: Vector, means: Vector) -> Vector:
 
 
 @singledispatch
+def add_multiple(v: Vector, factor: np.ndarray, a: Vector) -> Vector:
+    """Return ``v + factor * a`` for one candidate, (q, k, 1), in the memory of v where that can be."""
+    return v + factor * a
+
+
+@add_multiple.register
+def _(v: np.ndarray, factor: np.ndarray, a: np.ndarray) -> np.ndarray:
+    # Some weights at a time, so that their products stay in the cache.
+    products = np.empty((min(len(v), AT_A_TIME), *v.shape[1:]))
+    for start in range(0, len(v), AT_A_TIME):
+        some = slice(start, start + AT_A_TIME)
+        of_some = products[: len(v[some])]
+        np.multiply(factor, a[some], out=of_some)
+        v[some] += of_some
+    return v
+
+
+@singledispatch
 def no_pairs(v: Vector, memory: int) -> Any:
     """Return memory for as many pairs of vectors like v, (q, k, 1). For arrays it is an array (2, memory, q, k)."""
     return ()
@@ -112,7 +133,7 @@ def no_pairs(v: Vector, memory: int) -> Any:
 @no_pairs.register
 def _(v: np.ndarray, memory: int) -> np.ndarray:
     q, k, _ = v.shape
-    return np.zeros((2, memory, q, k))
+    return Longer(np.zeros((2, memory + memory // 2 + 1, q, k)), memory, memory).pairs
 
 
 @singledispatch
@@ -121,10 +142,51 @@ def remember(pairs: Any, a: Vector, b: Vector, memory: int) -> Any:
     return (*pairs, (a, b))[-memory:]
 
 
+class Growing(np.ndarray):
+    """Pairs (2, memory, q, k) that are a part of a longer array: up to its pair number ``end``."""
+
+    longer: Longer | None = None
+    end = 0
+
+
+class Longer:
+    """Memory for more pairs than are remembered, so that not all of them are moved for each new one."""
+
+    def __init__(self, array: np.ndarray, memory: int, used: int):
+        self.array = array
+        self.memory = memory
+        self.used = used
+
+    @property
+    def pairs(self) -> Growing:
+        """The newest pairs."""
+        pairs = self.array[:, self.used - self.memory : self.used].view(Growing)
+        pairs.longer = self
+        pairs.end = self.used
+        return pairs
+
+    def has_room_behind(self, pairs: Growing) -> bool:
+        """Return whether these are the newest pairs, with memory left behind them."""
+        return pairs.end == self.used < self.array.shape[1]
+
+    def append(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Put a pair behind the others. No pairs that were given out before are touched."""
+        self.array[0, self.used] = a[:, :, 0]
+        self.array[1, self.used] = b[:, :, 0]
+        self.used += 1
+
+
 @remember.register
 def _(pairs: np.ndarray, a: np.ndarray, b: np.ndarray, memory: int) -> np.ndarray:
-    pair = np.stack([a[:, :, 0], b[:, :, 0]])
-    return np.concatenate([pairs[:, 1:], pair[:, None]], axis=1)
+    longer = None
+    # Anew where there is no memory left, or where something else has been put behind these pairs.
+    if isinstance(pairs, Growing) and pairs.longer is not None and pairs.longer.has_room_behind(pairs):
+        longer = pairs.longer
+    if longer is None:
+        longer = Longer(np.empty((2, memory + memory // 2 + 1, *pairs.shape[2:])), memory, memory - 1)
+        longer.array[:, : memory - 1] = pairs[:, 1:]
+    longer.append(a, b)
+    return longer.pairs
 
 
 @singledispatch
@@ -136,5 +198,5 @@ def newest_pairs(pairs: Any, count: int) -> Sequence[tuple[Vector, Vector]]:
 @newest_pairs.register
 def _(pairs: np.ndarray, count: int) -> Sequence[tuple[Vector, Vector]]:
     oldest = pairs.shape[1] - count
-    a, b = pairs[:, oldest:, :, :, None]
+    a, b = np.asarray(pairs)[:, oldest:, :, :, None]
     return list(zip(a, b, strict=True))

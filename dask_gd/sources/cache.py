@@ -33,7 +33,7 @@ IDLE = 60.0
 class Kept:
     """Rows that are kept, with the pass and the time of their last use."""
 
-    #: An array, or a tuple of arrays.
+    #: An array, or a tuple of arrays and of such tuples, of which some may be None.
     rows: Any
     step: int
     used: float
@@ -41,9 +41,7 @@ class Kept:
     @property
     def nbytes(self) -> int:
         """The bytes of the rows."""
-        if isinstance(self.rows, tuple):
-            return sum(array.nbytes for array in self.rows)
-        return self.rows.nbytes
+        return _nbytes(self.rows)
 
 
 class Cache:
@@ -149,6 +147,15 @@ class Cache:
 
 #: The cache of this process.
 cache = Cache()
+
+
+def _nbytes(rows: Any) -> int:
+    """Return the bytes of all arrays."""
+    if rows is None:
+        return 0
+    if isinstance(rows, tuple):
+        return sum(map(_nbytes, rows))
+    return rows.nbytes
 
 
 def _resident() -> int:

@@ -158,7 +158,7 @@ class Reader:
                 if keep is None:
                     stored = read(start, stop)
                 else:
-                    stored = _kept(x, read, start, stop, *keep)
+                    stored = _kept(x, self.row_format, read, start, stop, *keep)
                 features = self.row_format.cast(stored, _memory("x"))
                 y = np.empty((stop - start, 0))
                 if target is not None:
@@ -232,22 +232,30 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
 
 def _kept(
     x: TaskColumn,
-    read: Callable[..., np.ndarray],
+    row_format: RowFormat,
+    read: Callable[..., Any],
     start: int,
     stop: int,
     run: str,
     step: int,
-) -> np.ndarray:
+) -> Any:
     """Return rows from the `cache`, or read them, and keep them if there is room."""
     key = (start, stop)
-    rows = cache.get(run, step, key)
-    if rows is None:
-        # Rows to keep are read where they stay, and all else into the thread's buffer.
-        room = x.room(stop - start, partial(cache.room, run, step))
-        rows = read(start, stop, out=room)
-        if room is not None:
-            cache.put(run, step, key, room)
-    return rows
+    kept = cache.get(run, step, key)
+    if kept is not None:
+        return kept
+    # Rows to keep are read where they stay, and all else into the thread's buffer.
+    memory = partial(cache.room, run, step)
+    room = x.room(stop - start, memory)
+    rows = read(start, stop, out=room)
+    # Some formats know only now how much memory rows take, and keep them in another form.
+    copy_to_keep = getattr(row_format, "kept", None)
+    if copy_to_keep is not None:
+        room = copy_to_keep(rows, memory)
+    if room is None:
+        return rows
+    cache.put(run, step, key, room)
+    return room
 
 
 class _NarrowColumn:

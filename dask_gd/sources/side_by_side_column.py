@@ -35,7 +35,7 @@ class SideBySideColumn(StreamedColumn):
     """Columns of numbers and codes, and groups of sparse rows, side by side; each is streamed as it is stored."""
 
     kind = "streamed from Zarr, sparse rows among others"
-    worth_keeping = False
+    worth_keeping = True
 
     side_by_side: tuple[Part, ...]
     feature_names: tuple[str, ...]

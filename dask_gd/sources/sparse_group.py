@@ -7,6 +7,7 @@ read the entries of some rows at a time, through the readers of the three arrays
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,8 @@ class SparseGroup(StreamedColumn):
     """Sparse rows of a Zarr group, streamed: tasks read the entries of some rows at a time."""
 
     kind = "sparse rows streamed from Zarr"
-    worth_keeping = False
+    #: Whatever the codec: rows are checked when they are read, and those that are kept are multiplied sooner.
+    worth_keeping = True
 
     name: str
     rows_and_features: tuple[int, int]
@@ -104,7 +106,13 @@ class SparseGroup(StreamedColumn):
         """The bytes of memory that a thread needs at most, but for rows that are larger than a window."""
         window = min(window_bytes(self.shape[1]), self.nbytes(self.shape[0]))
         of_parts = sum(part.buffer_bytes + part.window_bytes for part in self.parts)
-        return window + of_parts
+        # Of rows that are read ahead there are copies, of those in use and of the next.
+        return (1 + 2 * self.ahead) * window + of_parts
+
+    @property
+    def ahead(self) -> int:
+        """The number of windows to read before they are needed: 1 where the store takes long to answer."""
+        return int(any(part.ahead for part in self.parts))
 
     def nbytes(self, rows: int) -> int:
         """Return the stored bytes of this number of rows, decoded."""
@@ -219,10 +227,10 @@ class BoundGroup:
 
     takes_block = False
     dtype = np.dtype(float)
-    #: Windows are not asked for ahead: how many bytes they have is not known before the positions are read.
-    ahead = 0
 
     def __init__(self, column: SparseGroup):
+        self.ahead = column.ahead
+        self.lock = threading.Lock()
         self.column = column
         self.role = column.role
         self.name = column.name
@@ -246,13 +254,22 @@ class BoundGroup:
             yield from windows_of(self.column.cuts, start, stop)
 
     def read(self, start: int, stop: int, out: Any = None) -> Compressed:
-        """Return rows, checked, valid until this thread next reads the same role.
+        """Return rows, checked, valid until this thread next reads the same role; or in memory of their own.
 
         Raises
         ------
         DataError
             Naming row and column, where the entries are out of order or out of range.
         """
+        if not self.ahead:
+            return self._read(start, stop)
+        # The next rows are read while these are in use.
+        with self.lock:
+            data, indices, indptr, _ = self._read(start, stop)
+            return Compressed(data.copy(), indices.copy(), indptr)
+
+    def _read(self, start: int, stop: int) -> Compressed:
+        """Return rows, checked, valid until the next are read."""
         # Positions first: they tell which entries the rows have.
         name = repr(self.name)
         indptr = self.indptr.read(start, stop + 1)
@@ -274,7 +291,7 @@ class BoundGroup:
 
 def read_block(column: SparseGroup, start: int, stop: int) -> csr_array:
     """Return rows as a matrix in memory of its own."""
-    data, indices, indptr = column.bind(None, 0, start).read(start, stop)
+    data, indices, indptr, _ = column.bind(None, 0, start).read(start, stop)
     return Compressed(data.copy(), indices.copy(), indptr).matrix(column.shape[1])
 
 
