@@ -103,15 +103,10 @@ def evaluate(
 
     # Rows that a worker has kept are read there again. And tasks that all need one node, with the query, would go where
     # that is: they are shared out before.
-    annotations: dict[str, Any] = {}
-    keep_as = None
     literal = query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES
-    if keep:
-        keep_as = (run, step)
+    annotations: dict[str, Any] = {}
     if keep or (blocks is None and client is not None and not literal):
-        preferred = preferred_workers(threads, len(groups))
-        if preferred:
-            annotations = {"workers": partial(place, preferred), "allow_other_workers": True}
+        annotations = _placed(threads, len(groups))
 
     work = Work(
         reader,
@@ -119,9 +114,10 @@ def evaluate(
         groups=groups,
         key=key,
         add=combine,
-        keep=keep_as,
         together=together,
     )
+    if keep:
+        work = work._replace(keep=(run, step))
     # Dask advises against graphs that hold this much; here it is sent once.
     large = {"distributed.admin.large-graph-warning-threshold": 4 * query.nbytes + (10 << 20)}
     with dask.config.set(large):
@@ -138,6 +134,14 @@ def evaluate(
             annotations=annotations,
         )
     return _with_whole_curvature(sums, loss, request)
+
+
+def _placed(threads: dict[str, int], tasks: int) -> dict[str, Any]:
+    """Return the annotations by which tasks run on the same workers in every pass, if they can."""
+    preferred = preferred_workers(threads, tasks)
+    if not preferred:
+        return {}
+    return {"workers": partial(place, preferred), "allow_other_workers": True}
 
 
 def _summed_together(source: Source, partitions: int, query: np.ndarray, loss: Loss, request: Request) -> int:
