@@ -17,7 +17,8 @@ from .classification import LinearSVC, LogisticRegression
 from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
 from .huber import HuberRegressor
 from .regression import ElasticNet, Lasso, LinearRegression, QuantileRegressor, Ridge
-from .search import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
+from .ridge_search import RidgeCV
+from .search import ElasticNetCV, LassoCV, LogisticRegressionCV
 from .stochastic import SGDClassifier, SGDRegressor
 
 __all__ = [

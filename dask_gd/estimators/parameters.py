@@ -1,8 +1,8 @@
 """The parameters of scikit-learn's estimators: which values each may have, and those that have no effect here.
 
-scikit-learn's names and defaults are accepted, so that a model's parameters can be brought unchanged. Those of them that
-say how scikit-learn's solvers go about their work say nothing to a fit in passes. They are the fields of the classes
-below, and **have no effect**:
+scikit-learn's names and defaults are accepted, so that a model's parameters can be brought unchanged. Some of them say
+how scikit-learn's solvers go about their work, and nothing to a fit in passes. They are the fields of the classes below
+and **have no effect**:
 
 | parameter | why |
 |---|---|
@@ -27,8 +27,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from sklearn.utils._param_validation import (
-    Hidden,
     HasMethods,
+    Hidden,
     Interval,
     InvalidParameterError,
     StrOptions,

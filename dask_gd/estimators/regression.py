@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from scipy import sparse
 from sklearn.base import RegressorMixin
 
 from ..errors import InvalidArgumentError
 from ..model import penalties
 from ..model.losses import Quantile, Squared
+from ..model.non_negative import NonNegative
 from ..model.penalties import L1, L2, Penalty
 from ..results.fit_result import FitResult
 from ..sources import Source
 from ..sources.coercion import checkable
 from ..sources.lazy import is_lazy
+from ..store.store import Store
 from .base import Estimator
 from .lazy import explained, to_score
+from .of_rows import dual_gap
+from .parameters import AT_LEAST_0, ByCoordinates, Copied, Seeded, WithJobs
 
 
 class Regressor(RegressorMixin, Estimator):
@@ -44,6 +51,18 @@ class Regressor(RegressorMixin, Estimator):
             return prediction.expand_dims("output", axis=1)
         return prediction[:, None]
 
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
+        """Set coefficients and intercepts; a table of a single column has an intercept (1,), as in scikit-learn."""
+        self.coef_: Any = coef
+        self.intercept_: Any = intercept
+        if len(coef) == 1:
+            self.coef_ = coef[0]
+            if not is_table:
+                self.intercept_ = intercept[0]
+        # Without an intercept scikit-learn has a number.
+        if not self.fit_intercept:
+            self.intercept_ = 0.0
+
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2, as scikit-learn defines it. For lazy rows it takes reductions: no prediction is kept."""
         if not is_lazy(X, y, sample_weight):
@@ -58,9 +77,6 @@ class Regressor(RegressorMixin, Estimator):
 class SeveralTargets(Regressor):
     """A regressor that takes targets with several columns."""
 
-    #: True if a single column counts as several, as in scikit-learn's `LinearRegression` only.
-    column_alone = False
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
@@ -74,13 +90,29 @@ class Penalised(Regressor):
     alpha: float = field(default=1.0, kw_only=False)
 
 
-class LinearRegression(SeveralTargets):
+def bounded(estimator: Any, penalty: penalties.ElasticNet | L2 | None) -> Penalty | None:
+    """Return the penalty, with the weights at least 0 where ``positive`` is set."""
+    if not estimator.positive:
+        return penalty
+    if penalty is None:
+        return NonNegative()
+    # L2 is an elastic net without absolute values.
+    return NonNegative(penalty.alpha, getattr(penalty, "l1_ratio", 0.0))
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class LinearRegression(Copied, WithJobs, SeveralTargets):
     """Least squares: it minimises the mean of ``(y - x w - b)^2 / 2`` over rows.
 
     It takes one pass over the data, or two. It differs from scikit-learn's where columns are collinear, also if there
     are more columns than rows: then it finds the solution of least norm after the columns are scaled.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -90,20 +122,94 @@ class LinearRegression(SeveralTargets):
     ([2.0], 1.0)
     """
 
-    column_alone = True
+    positive: bool = False
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        return bounded(self, None)
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
+        """Set coefficients; a table of a single column counts as several targets, in scikit-learn's too."""
+        super()._set_coefficients(coef, intercept, is_table)
+        if is_table:
+            self.coef_ = coef
 
 
-class Ridge(SeveralTargets, Penalised):
+class ByAlpha(SeveralTargets):
+    """Least squares with squares of the weights, for each target those of its own alpha."""
+
+    #: The alpha of the present fit.
+    _alpha: float
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        # scikit-learn's alpha is for the sum of the losses, not for their mean.
+        return L2(self._alpha / total())
+
+    def _minimise_by_alpha(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+        alphas: np.ndarray,
+    ) -> FitResult:
+        """Return the fit, put together of a fit for each alpha where targets have alphas of their own."""
+        owner = type(self).__name__
+        targets = source.outputs or 1
+        if len(alphas) not in (1, targets):
+            raise InvalidArgumentError(
+                f"Number of targets and number of penalties do not correspond: {len(alphas)} != {targets}; give one "
+                "alpha, or one for each target."
+            )
+        distinct = np.unique(alphas)
+        if len(distinct) == 1:
+            self._alpha = float(distinct[0])
+            return Estimator._minimise(self, source, start, store)
+        if isinstance(store, Store):
+            raise InvalidArgumentError(f"{owner}(store=Store(...)): give its path, or one alpha for all targets.")
+
+        # All targets are fitted with each alpha, and those that have it are kept.
+        weights = np.empty((source.shape[1], targets))
+        intercept = np.empty(targets)
+        results = []
+        for i, alpha in enumerate(distinct):
+            self._alpha = float(alpha)
+            fit_store = None
+            if store is not None:
+                fit_store = Path(store) / f"fit-{i:02}"
+            result = Estimator._minimise(self, source, start, fit_store)
+            has_it = alphas == alpha
+            weights[:, has_it] = result.weights.values[:, has_it]
+            intercept[has_it] = result.intercept.values[has_it]
+            results.append(result)
+        return replace(
+            results[-1],
+            weights=results[-1].weights.copy(data=weights),
+            intercept=results[-1].intercept.copy(data=intercept),
+            n_iter=sum(result.n_iter for result in results),
+            converged=all(result.converged for result in results),
+        )
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class Ridge(Copied, Seeded, ByAlpha, Penalised):
     """Least squares with squares of the weights.
 
     It minimises ``sum s (y - x w - b)^2 + alpha sum(w^2)``; s are the row weights. That is ``L2(alpha / sum s)`` on the
-    mean loss; the sum takes a reduction where the weights are lazy. All targets have the same alpha.
+    mean loss; the sum takes a reduction where the weights are lazy.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
 
     Parameters
     ----------
-    alpha : float
+    alpha : float or array-like (k,)
+        A number for all targets, or a number for each. Each number takes a fit of its own; ``history_`` is then that of
+        the last, and ``store`` a path, with a directory for each.
+    positive : bool
+        Keep the weights at 0 or above.
+
+    Attributes
+    ----------
+    solver_ : str or Solver
+        The parameter ``solver``.
 
     Examples
     --------
@@ -113,13 +219,81 @@ class Ridge(SeveralTargets, Penalised):
     [1.333333]
     """
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        # scikit-learn's alpha is for the sum of the losses, not for their mean.
-        return L2(self.alpha / total())
+    positive: bool = False
+
+    solvers_of_scikit_learn = ("svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs")
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {"alpha": [AT_LEAST_0, "array-like"]}
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        return bounded(self, L2(self._alpha / total()))
+
+    def _solver(self) -> Any:
+        # scikit-learn's "lbfgs" is the one of its solvers that keeps a bound; here it is not.
+        if self.positive and self.solver == "lbfgs":
+            return "auto"
+        return super()._solver()
+
+    def _minimise(
+        self,
+        source: Source,
+        start: FitResult | None,
+        store: Any,
+    ) -> FitResult:
+        """Return the fit, with an alpha for all targets or one for each."""
+        alphas = np.asarray(self.alpha, dtype=float).ravel()
+        return self._minimise_by_alpha(source, start, store, alphas)
+
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        self.solver_ = self.solver
+
+
+class CoordinateDescent(ByCoordinates, SeveralTargets, Penalised):
+    """What scikit-learn fits by coordinate descent."""
+
+    positive: bool
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        check_input: bool = True,
+    ):
+        """Fit to rows, as `dask_gd.estimators.base.Estimator.fit`; ``check_input`` has no effect.
+
+        ``dual_gap_`` is how far the objective is above the best value of its dual, for rows in memory only: it takes
+        another reading of the rows.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        if self._rows is None:
+            return
+        gap = dual_gap(
+            self._rows,
+            result.parameters[:-1].T,
+            result.parameters[-1],
+            alpha=self.alpha,
+            l1_ratio=getattr(self, "l1_ratio", 1.0),
+            positive=self.positive,
+        )
+        self.dual_gap_ = gap
+        if len(gap) == 1:
+            self.dual_gap_ = float(gap[0])
+
+    @property
+    def sparse_coef_(self) -> sparse.csr_matrix:
+        """The coefficients as a sparse matrix."""
+        return sparse.csr_matrix(self.coef_)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class ElasticNet(SeveralTargets, Penalised):
+class ElasticNet(CoordinateDescent):
     """Least squares with absolute values and squares of the weights.
 
     It minimises the mean of ``(y - x w - b)^2 / 2`` plus
@@ -135,6 +309,8 @@ class ElasticNet(SeveralTargets, Penalised):
     alpha : float
     l1_ratio : float
         From 0 to 1.
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -146,13 +322,15 @@ class ElasticNet(SeveralTargets, Penalised):
 
     alpha: float = field(default=1.0, kw_only=False)
     l1_ratio: float = 0.5
+    positive: bool = False
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
         # scikit-learn's alpha is for the mean of the losses here.
-        return penalties.ElasticNet(self.alpha, self.l1_ratio)
+        return bounded(self, penalties.ElasticNet(self.alpha, self.l1_ratio))
 
 
-class Lasso(SeveralTargets, Penalised):
+@dataclass(kw_only=True, repr=False, eq=False)
+class Lasso(CoordinateDescent):
     """Least squares with absolute values of the weights.
 
     It minimises the mean of ``(y - x w - b)^2 / 2`` plus ``alpha sum(abs(w))``.
@@ -165,6 +343,8 @@ class Lasso(SeveralTargets, Penalised):
     Parameters
     ----------
     alpha : float
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -174,8 +354,10 @@ class Lasso(SeveralTargets, Penalised):
     [1.25, 0.0]
     """
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L1(self.alpha)
+    positive: bool = False
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        return bounded(self, L1(self.alpha))
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -209,6 +391,9 @@ class QuantileRegressor(Penalised):
     quantile: float = 0.5
     alpha: float = 1.0
     smoothing: float | None = None
+    solver_options: dict | None = None
+
+    solvers_of_scikit_learn = ("highs-ds", "highs-ipm", "highs", "interior-point", "revised simplex")
 
     def _loss(self) -> Any:
         return Quantile(self.quantile, self.smoothing)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidArgumentError
 from ..fitting.search import search
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
 from .classification import OfProbabilities
+from .parameters import ByCoordinates, Hidden, Liblinear, StrOptions, Verbose, WithJobs
 from .regression import SeveralTargets
 
 
-def _floats(values: Any) -> np.ndarray:
+def floats(values: Any) -> np.ndarray:
     """Return a number or numbers as an array of one dimension."""
     return np.atleast_1d(np.asarray(values, dtype=float))
 
@@ -54,15 +55,18 @@ class Searched(Estimator):
         folds = 5
         if self.cv is not None:
             folds = self.cv
+        # Splits that can be read once only are read now.
+        if isinstance(folds, Iterator):
+            folds = list(folds)
         # All candidates are fitted without each of the folds and on all rows, in shared passes.
         candidates = search(
             source,
             loss=self._loss(),
             folds=folds,
             scoring=self._scoring(),
-            solver=self.solver,
+            solver=self._solver(),
             fit_intercept=self.fit_intercept,
-            max_iter=self.max_iter,
+            max_iter=self._steps(),
             tol=self._tolerance(source),
             initial_weights=start,
             **self._grid(),
@@ -93,60 +97,13 @@ class Searched(Estimator):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class RidgeCV(SeveralTargets, Searched):
-    """`Ridge` with the alpha of the best mean score over folds.
-
-    A single pass over the data serves all folds and alphas. It differs from scikit-learn's, which by default leaves out
-    a single row at a time; this estimator has five folds. All targets have the same alpha.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
-    `dask_gd.estimators.search.Searched`.
-
-    Parameters
-    ----------
-    alphas : floats
-        Above 0.
-    scoring : str, optional
-        As for `dask_gd.search`; by default "neg_mean_squared_error".
-
-    Attributes
-    ----------
-    alpha_ : float
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import RidgeCV
-    >>> x = np.arange(20.0)[:, None]
-    >>> model = RidgeCV(alphas=(1.0, 100.0)).fit(x, 2 * x[:, 0] + np.tile([0.5, -0.5], 10))
-    >>> model.alpha_
-    1.0
-    """
-
-    alphas: Any = field(default=(0.1, 1.0, 10.0), kw_only=False)
-    scoring: str | None = None
-
-    def _grid(self) -> dict[str, Any]:
-        # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
-        alphas = _floats(self.alphas)
-        if not (alphas > 0).all():
-            raise InvalidArgumentError(f"RidgeCV(alphas={self.alphas!r}): each must be above 0.")
-        return {"Cs": 1 / alphas}
-
-    def _scoring(self) -> str:
-        return self.scoring or "neg_mean_squared_error"
-
-    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
-        # The alpha itself: 1 over C has a rounding error.
-        alphas = _floats(self.alphas)
-        self.alpha_ = float(alphas[candidates.best_index])
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class PathCV(SeveralTargets, Searched):
+class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
     """The base of estimators with a path of alphas of absolute values, which the mean squared error decides."""
 
     eps: float = 1e-3
     alphas: Any = 100
+    precompute: Any = "auto"
+    positive: bool = False
 
     def _ratios(self) -> list[float]:
         """Return the l1_ratios of the candidates."""
@@ -156,11 +113,12 @@ class PathCV(SeveralTargets, Searched):
         # Falling, as scikit-learn has them in ``alphas_``.
         alphas = self.alphas
         if not isinstance(alphas, int | np.integer):
-            alphas = -np.sort(-_floats(alphas))
+            alphas = -np.sort(-floats(alphas))
         return {
             "alphas": alphas,
             "l1_ratios": self._ratios(),
             "eps": self.eps,
+            "positive": self.positive,
         }
 
     def _scoring(self) -> str:
@@ -197,6 +155,8 @@ class LassoCV(PathCV):
         The least alpha over the largest.
     alphas : int or floats
         A number of alphas, evenly in logarithms from the least that makes every weight 0; or the alphas themselves.
+    positive : bool
+        Keep the weights at 0 or above.
 
     Attributes
     ----------
@@ -254,11 +214,11 @@ class ElasticNetCV(PathCV):
     l1_ratio: Any = 0.5
 
     def _ratios(self) -> list[float]:
-        return _floats(self.l1_ratio).tolist()
+        return floats(self.l1_ratio).tolist()
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegressionCV(Searched, OfProbabilities):
+class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
     """`LogisticRegression` with the C of the best mean score over folds.
 
     All folds and values share each pass. Attributes have the shapes that scikit-learn gives them with
@@ -296,6 +256,13 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     Cs: Any = 10
     l1_ratios: Any = (0.0,)
     scoring: str = "accuracy"
+    penalty: str | None = "deprecated"
+    refit: bool = True
+    use_legacy_attributes: bool = False
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {"penalty": [StrOptions({"l1", "l2", "elasticnet"}), Hidden(StrOptions({"deprecated"}))]}
 
     def _grid(self) -> dict[str, Any]:
         Cs = self.Cs
@@ -309,7 +276,7 @@ class LogisticRegressionCV(Searched, OfProbabilities):
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
         self.C_ = best["C"]
         self.l1_ratio_ = best["l1_ratio"]
-        self.l1_ratios_ = _floats(self.l1_ratios)
+        self.l1_ratios_ = floats(self.l1_ratios)
         # Candidates are in the order of the l1_ratios, then of the Cs.
         data = candidates.data
         ratios = len(self.l1_ratios_)

@@ -57,6 +57,7 @@ def search(
     Cs: Any = None,
     l1_ratios: Any = None,
     eps: float = 1e-3,
+    positive: bool = False,
     penalty_grid: Iterable[Penalty | None] | None = None,
     learning_rates: Any = None,
     folds: Any = 5,
@@ -96,6 +97,8 @@ def search(
         In place of alphas, scikit-learn's C: ``alpha = 1 / (C sum s)``, s being the weights of the rows that are
         fitted. Ridge's alpha is ``1 / C``.
     l1_ratios : floats, optional
+    positive : bool
+        Keep all weights at 0 or above, in all candidates: `dask_gd.penalties.NonNegative`.
     penalty_grid : penalties, optional
         Any others, None among them; not beside alphas or Cs.
     learning_rates : floats, optional
@@ -161,6 +164,7 @@ def search(
         penalty_grid=penalty_grid,
         learning_rates=learning_rates,
         eps=eps,
+        positive=positive,
     )
 
     # The rows.

@@ -113,7 +113,10 @@ def _inside(
     is_inside: np.ndarray,
     is_bounded: np.ndarray,
 ) -> np.ndarray:
-    """Return the minimum over the weights inside, from u; those that come to the bound on the way leave ``is_inside``."""
+    """Return the minimum over the weights inside, from u.
+
+    Those that come to the bound on the way leave ``is_inside``.
+    """
     while is_inside.any():
         aim = np.zeros_like(u)
         aim[is_inside] = _solved(h[np.ix_(is_inside, is_inside)], linear[is_inside])

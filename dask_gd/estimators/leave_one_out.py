@@ -1,0 +1,105 @@
+"""Ridge's errors where each row is left out in turn, of rows in memory, from one decomposition of the features.
+
+The residual of a row that is left out is ``r_i / (1 - h_i)``, r being the residuals of the fit to all rows and h the
+diagonal of the matrix that makes predictions of targets (Golub, Heath and Wahba, 1979, "Generalized cross-validation as a
+method for choosing a good ridge parameter"). Both follow for any alpha from the singular values of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from .of_rows import RowsInMemory
+
+#: Rows of sparse features whose products with singular vectors are taken at once.
+BATCH = 4096
+
+
+class LeftOut(NamedTuple):
+    """The errors and the predictions of rows that are left out, both (n, k)."""
+
+    #: Times the roots of the row weights.
+    errors: np.ndarray
+    predictions: np.ndarray
+
+
+def leave_one_out(
+    rows: RowsInMemory,
+    alphas: np.ndarray,
+    fit_intercept: bool,
+) -> Iterator[LeftOut]:
+    """Give for each alpha, of the sum of the losses, the errors of the rows that are left out."""
+    n = len(rows.y)
+    y = np.asarray(rows.y, dtype=float).reshape(n, -1)
+    weight = np.ones(n)
+    if rows.weight is not None:
+        weight = rows.weight.astype(float)
+    root = np.sqrt(weight)
+    with np.errstate(divide="ignore"):
+        unroot = np.where(root > 0, 1.0 / root, 0.0)
+
+    # Columns about their means, times the roots of the weights; a fitted intercept is a direction by itself.
+    mean = np.zeros(rows.x.shape[1])
+    y_mean = np.zeros(y.shape[1])
+    share = np.zeros(n)
+    if fit_intercept:
+        share = weight / weight.sum()
+        mean = np.asarray(rows.x.T @ share).ravel()
+        y_mean = y.T @ share
+    target = root[:, None] * (y - y_mean)
+    left, squares = _decomposed(rows.x, mean, root)
+    inside = left.T @ target
+
+    # What the vectors do not span stays in the residuals; they may span all but the intercept.
+    spans_all = left.shape[1] >= n - fit_intercept
+    outside = np.zeros_like(target)
+    beyond = np.zeros(n)
+    if not spans_all:
+        outside = target - left @ inside
+        beyond = 1.0 - (left * left).sum(axis=1) - share
+    for alpha in alphas:
+        kept = alpha / (squares + alpha)
+        residual = outside + left @ (kept[:, None] * inside)
+        without = beyond + (left * left) @ kept
+        errors = residual / without[:, None]
+        yield LeftOut(errors, y - unroot[:, None] * errors)
+
+
+def _decomposed(x: Any, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left singular vectors and the squares of the singular values of the features, where these are not 0.
+
+    Features are those about their means, times the roots of the weights.
+    """
+    n, p = x.shape
+    if not sparse.issparse(x):
+        scaled = root[:, None] * (np.asarray(x, dtype=float) - mean)
+        left, values, _ = np.linalg.svd(scaled, full_matrices=False)
+        is_there = values > np.finfo(float).eps * max(n, p) * values.max(initial=0.0)
+        return left[:, is_there], values[is_there] ** 2
+    x = x.astype(float)
+    if n <= p:
+        # The products of rows with one another, about the means.
+        of_rows = np.asarray((x @ x.T).todense())
+        with_mean = np.asarray(x @ mean).ravel()
+        of_rows += mean @ mean - with_mean - with_mean[:, None]
+        of_rows *= root * root[:, None]
+        squares, left = np.linalg.eigh(of_rows)
+        is_there = squares > np.finfo(float).eps * n * squares.max(initial=0.0)
+        return left[:, is_there], squares[is_there]
+    # The products of columns with one another; vectors of rows follow some rows at a time.
+    weighted = x.multiply((root * root)[:, None])
+    of_columns = np.asarray((x.T @ weighted).todense())
+    of_columns -= (root @ root) * np.outer(mean, mean)
+    squares, right = np.linalg.eigh(of_columns)
+    is_there = squares > np.finfo(float).eps * p * squares.max(initial=0.0)
+    right = right[:, is_there] / np.sqrt(squares[is_there])
+    parts = []
+    for start in range(0, n, BATCH):
+        batch = x[start : start + BATCH]
+        product = np.asarray(batch @ right) - mean @ right
+        parts.append(root[start : start + BATCH, None] * product)
+    return np.concatenate(parts), squares[is_there]
