@@ -45,6 +45,9 @@ MODULES = (
 #: The environment's variable with the path to which the plugin appends an outcome a line.
 OUTCOMES = "SCIKIT_LEARN_TESTS_OUTCOMES"
 
+#: How often pytest is started for a module at most.
+ATTEMPTS = 5
+
 #: The names of our estimators that the present test has made or was given.
 made: set[str] = set()
 
@@ -82,6 +85,29 @@ def pytest_configure(config: pytest.Config) -> None:
     Estimator.__new__ = noted  # type: ignore[method-assign, assignment]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that a run before this began."""
+    begun = {outcome["test"] for outcome in written()}
+    items[:] = [item for item in items if name_of(item) not in begun]
+
+
+def name_of(item: pytest.Item) -> str:
+    """Return the name of a test, with that of its module."""
+    return f"{item.path.stem}::{item.name}"
+
+
+def written() -> list[dict]:
+    """Return the outcomes that are written, and the tests that have begun."""
+    with open(os.environ[OUTCOMES]) as file:
+        return [json.loads(line) for line in file]
+
+
+def write(**outcome: object) -> None:
+    """Append an outcome."""
+    with open(os.environ[OUTCOMES], "a") as file:
+        file.write(json.dumps(outcome) + "\n")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item):
     """Note which of our estimators a test has in its parameters, or makes."""
@@ -94,6 +120,7 @@ def pytest_runtest_protocol(item: pytest.Item):
             kind = value if isinstance(value, type) else type(value)
             if issubclass(kind, Estimator):
                 made.add(kind.__name__)
+    write(test=name_of(item), outcome="begun", estimators=[], error="", seconds=0.0)
     return (yield)
 
 
@@ -104,21 +131,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     is_end = report.when == "call" or report.outcome != "passed"
     if is_end and OUTCOMES in os.environ:
         error = ""
-        frames = ""
         if call.excinfo is not None:
             error = f"{call.excinfo.typename}: {call.excinfo.value}"
-            frames = " ".join(str(entry.path) + ":" + entry.name for entry in call.excinfo.traceback)
-        outcome = {
-            "test": f"{item.path.stem}::{item.name}",
-            "outcome": report.outcome,
-            "estimators": sorted(made),
-            "error": error[:2000],
-            "line": str(report.longrepr.reprcrash.lineno) if hasattr(report.longrepr, "reprcrash") else "",
-            "in_ours": "dask_gd" in frames,
-            "seconds": round(call.duration, 2),
-        }
-        with open(os.environ[OUTCOMES], "a") as file:
-            file.write(json.dumps(outcome) + "\n")
+        write(
+            test=name_of(item),
+            outcome=report.outcome,
+            estimators=sorted(made),
+            error=error[:2000],
+            seconds=round(call.duration, 2),
+        )
     return report
 
 
@@ -140,19 +161,28 @@ def run_module(module: Path, seconds: int, selection: str) -> list[dict]:
         command += [f"--timeout={seconds}", "--timeout-method=signal", "-W", "ignore::pytest.PytestWarning"]
         if selection:
             command += ["-k", selection]
-        done = subprocess.run(
-            [*command, str(module)],
-            cwd=temporary,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = outcomes.read_text().splitlines()
-    # 1 is a test that failed, 5 a module without tests.
-    if done.returncode not in (0, 1, 5):
-        print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-    return [outcome for outcome in map(json.loads, lines) if outcome["estimators"]]
+        # A time limit may end all of pytest, in code that has no lines: the rest is run then.
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(
+                [*command, str(module)],
+                cwd=temporary,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            # 0 and 1 are tests that have run, 5 that there are none.
+            if done.returncode in (0, 1, 5):
+                break
+            print(done.stdout[-1000:], done.stderr[-1000:], file=sys.stderr)
+        lines = [json.loads(line) for line in outcomes.read_text().splitlines()]
+
+    # A test that has begun and has no end took too long.
+    last = {line["test"]: line for line in lines}
+    for line in last.values():
+        if line["outcome"] == "begun":
+            line.update(outcome="failed", estimators=["?"], error="Failed: Timeout, which has ended pytest too")
+    return [outcome for outcome in last.values() if outcome["estimators"]]
 
 
 def main() -> int:

@@ -107,7 +107,7 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
     solvers_of_scikit_learn: ClassVar[tuple[str, ...]] = ()
 
     #: The rows of the present fit, if they are in memory.
-    _rows: ClassVar[RowsInMemory | None] = None
+    _rows = None  # type: RowsInMemory | None
 
     def constraints(self) -> dict[str, Any]:
         """Return what parameters may be, where it is not what `parameters.CONSTRAINTS` says."""
@@ -329,7 +329,7 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
         """Set the attributes that end in an underscore, from a fit."""
         self.result_ = result
         self.history_ = result.history
-        self.n_iter_ = result.n_iter
+        self.n_iter_: Any = result.n_iter
         self.converged_ = result.converged
         self.n_features_in_ = source.shape[1]
         # A column of levels is one column, of several features.
@@ -342,7 +342,10 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         # A column for each output, the intercept last.
-        parameters = result.parameters.astype(source.dtype)
+        dtype = source.dtype
+        if self._rows is not None:
+            dtype = self._rows.x.dtype
+        parameters = result.parameters.astype(dtype)
         self._set_coefficients(parameters[:-1].T, parameters[-1], len(source.y.shape) == 2)
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:

@@ -1,8 +1,8 @@
 """Ridge's errors where each row is left out in turn, of rows in memory, from one decomposition of the features.
 
 The residual of a row that is left out is ``r_i / (1 - h_i)``, r being the residuals of the fit to all rows and h the
-diagonal of the matrix that makes predictions of targets (Golub, Heath and Wahba, 1979, "Generalized cross-validation as a
-method for choosing a good ridge parameter"). Both follow for any alpha from the singular values of the features.
+diagonal of the matrix that makes predictions of targets (Golub, Heath and Wahba, 1979, "Generalized cross-validation as
+a method for choosing a good ridge parameter"). Both follow for any alpha from the singular values of the features.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class LinearPrediction:
         changed = []
         for fitted, values in pairs:
             # A model without an intercept has a single 0 for all outputs.
-            if values.size == 1:
+            if values.size == 1 and fitted.size > 1:
                 values = np.broadcast_to(values, fitted.shape)
             if values.size != fitted.size:
                 raise InvalidArgumentError(

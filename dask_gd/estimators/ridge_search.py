@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import check_scoring
 
 from ..errors import InvalidArgumentError
@@ -18,14 +19,12 @@ from .base import Estimator
 from .leave_one_out import LeftOut, leave_one_out
 from .of_rows import RowsInMemory
 from .parameters import ABOVE_0
-from .regression import ByAlpha
+from .ridge import ByAlpha
 from .search import Searched, floats
 
 
-class Predicted:
+class Predicted(RegressorMixin, BaseEstimator):
     """An estimator of predictions, which are its features, for scorers of scikit-learn."""
-
-    _estimator_type = "regressor"
 
     def fit(self, X: Any, y: Any = None):
         """Do nothing."""
@@ -131,7 +130,7 @@ class RidgeCV(ByAlpha, Searched):
         scores = []
         kept = []
         for left_out in leave_one_out(rows, alphas, self.fit_intercept):
-            scores.append(_score(left_out, rows.y, scorer, several))
+            scores.append(_score(left_out, rows, scorer, several))
             if self.store_cv_results:
                 values = left_out.errors**2
                 if scorer is not None:
@@ -159,12 +158,16 @@ class RidgeCV(ByAlpha, Searched):
         self.alpha_ = float(floats(self.alphas)[candidates.best_index])
 
 
-def _score(left_out: LeftOut, y: np.ndarray, scorer: Any, several: bool) -> Any:
+def _score(left_out: LeftOut, rows: RowsInMemory, scorer: Any, several: bool) -> Any:
     """Return the score of an alpha, or with several targets of each of them."""
+    y = rows.y
     if scorer is None:
         axis = 0 if several else None
         return -np.mean(left_out.errors**2, axis=axis)
+    weight = {}
+    if rows.weight is not None:
+        weight["sample_weight"] = rows.weight
     predictions = left_out.predictions.reshape(np.shape(y))
     if not several:
-        return scorer(Predicted(), predictions, y)
-    return [scorer(Predicted(), predictions[:, j], y[:, j]) for j in range(y.shape[1])]
+        return scorer(Predicted(), predictions, y, **weight)
+    return [scorer(Predicted(), predictions[:, j], y[:, j], **weight) for j in range(y.shape[1])]

@@ -13,8 +13,7 @@ from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
-from .classification import OfProbabilities
-from .parameters import ByCoordinates, Hidden, Liblinear, StrOptions, Verbose, WithJobs
+from .parameters import SHARE, ByCoordinates, Verbose, WithJobs
 from .regression import SeveralTargets
 
 
@@ -52,7 +51,7 @@ class Searched(Estimator):
         store: Any,
     ) -> FitResult:
         """Return the fit of the best candidate to all rows."""
-        folds = 5
+        folds: Any = 5
         if self.cv is not None:
             folds = self.cv
         # Splits that can be read once only are read now.
@@ -213,89 +212,9 @@ class ElasticNetCV(PathCV):
 
     l1_ratio: Any = 0.5
 
-    def _ratios(self) -> list[float]:
-        return floats(self.l1_ratio).tolist()
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
-    """`LogisticRegression` with the C of the best mean score over folds.
-
-    All folds and values share each pass. Attributes have the shapes that scikit-learn gives them with
-    ``use_legacy_attributes=False``. A hash decides the fold of each row, whatever its class.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`,
-    `dask_gd.estimators.search.Searched`; and ``classes_``.
-
-    Parameters
-    ----------
-    Cs : int or floats
-        A number of Cs from 1e-4 to 1e4, evenly in logarithms; or the Cs themselves.
-    l1_ratios : floats
-    scoring : {"accuracy", "neg_log_loss"}
-    class_weight : dict, "balanced" or None
-
-    Attributes
-    ----------
-    C_, l1_ratio_ : float
-    Cs_, l1_ratios_ : array
-    scores_ : array (folds, l1_ratios, Cs)
-    coefs_paths_ : array (folds, l1_ratios, Cs, 1 or classes, p + 1)
-        Without the last column if there is no intercept.
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import LogisticRegressionCV
-    >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=(200, 3))
-    >>> model = LogisticRegressionCV(Cs=[1e-3, 1.0]).fit(x, x[:, 0] + rng.normal(size=200) > 0)
-    >>> model.C_, model.scores_.shape
-    (1.0, (5, 1, 2))
-    """
-
-    Cs: Any = 10
-    l1_ratios: Any = (0.0,)
-    scoring: str = "accuracy"
-    penalty: str | None = "deprecated"
-    refit: bool = True
-    use_legacy_attributes: bool = False
-
     def constraints(self) -> dict[str, Any]:
         """Return what parameters may be."""
-        return {"penalty": [StrOptions({"l1", "l2", "elasticnet"}), Hidden(StrOptions({"deprecated"}))]}
+        return {"l1_ratio": [SHARE, "array-like"]}
 
-    def _grid(self) -> dict[str, Any]:
-        Cs = self.Cs
-        if isinstance(Cs, int | np.integer):
-            Cs = np.geomspace(1e-4, 1e4, Cs)
-        return {"Cs": Cs, "l1_ratios": self.l1_ratios}
-
-    def _scoring(self) -> str:
-        return self.scoring
-
-    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
-        self.C_ = best["C"]
-        self.l1_ratio_ = best["l1_ratio"]
-        self.l1_ratios_ = floats(self.l1_ratios)
-        # Candidates are in the order of the l1_ratios, then of the Cs.
-        data = candidates.data
-        ratios = len(self.l1_ratios_)
-        self.Cs_ = data.C.values[: data.sizes["candidate"] // ratios]
-
-        def by_fold(values: np.ndarray) -> np.ndarray:
-            """Return (candidates, folds, ...) as (folds, l1_ratios, Cs, ...)."""
-            on_grid = values.reshape(ratios, len(self.Cs_), *values.shape[1:])
-            return np.moveaxis(on_grid, 2, 0)
-
-        self.scores_ = by_fold(data.score.values)
-        weights = by_fold(data.weights.values)
-        intercept = by_fold(data.intercept.values)
-        # Two classes have a single column of coefficients, and no axis for it.
-        if len(self.classes_) == 2:
-            weights = weights[..., None]
-            intercept = intercept[..., None]
-        # scikit-learn has the classes before the features, and the intercept as the last feature.
-        self.coefs_paths_ = np.moveaxis(weights, -1, -2)
-        if self.fit_intercept:
-            last_feature = intercept[..., None]
-            self.coefs_paths_ = np.concatenate([self.coefs_paths_, last_feature], axis=-1)
+    def _ratios(self) -> list[float]:
+        return floats(self.l1_ratio).tolist()

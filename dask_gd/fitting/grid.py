@@ -66,10 +66,10 @@ def candidates_of(
     if l1_ratios is not None:
         ratios = _numbers("l1_ratios", l1_ratios, 0.0, most=1.0)
     if isinstance(alphas, int | np.integer):
-        if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps < 1:
+        if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps <= 1:
             raise InvalidArgumentError(
                 f"alphas={alphas!r} with l1_ratios={l1_ratios!r}, eps={eps!r}: a path has 1 or more alphas, l1_ratios "
-                "above 0 (without absolute values no alpha makes every weight 0) and an eps between 0 and 1."
+                "above 0 (without absolute values no alpha makes every weight 0) and an eps above 0 and at most 1."
             )
         alphas = np.geomspace(1.0, eps, alphas)
 
