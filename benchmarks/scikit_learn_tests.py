@@ -1,6 +1,6 @@
 """Runs scikit-learn's own tests of its linear models against the estimators of dask_gd, and says what does not pass.
 
-    python benchmarks/scikit_learn_tests.py [--only test_ridge] [--seconds 60] [--output outcomes.json]
+    python benchmarks/scikit_learn_tests.py [--only test_ridge] [--seconds 20] [--output outcomes.json]
 
 The tests are those that the installed scikit-learn ships, as they stand: while they run, the names of scikit-learn's
 linear models lead to ours, and nothing else is changed. Tests that never make an estimator of ours are left out: they
@@ -189,7 +189,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the modules whose names have this in them")
     parser.add_argument("-k", default="", help="the tests that pytest selects by this")
-    parser.add_argument("--seconds", type=int, default=60, help="the time that a test may take")
+    parser.add_argument("--seconds", type=int, default=20, help="the time that a test may take")
     parser.add_argument("--output", type=Path, help="write the outcomes here as JSON")
     options = parser.parse_args()
 

@@ -437,3 +437,38 @@ def test_descent_takes_any_random_state():
     x, y = data()
     for state in (None, 3, np.random.RandomState(3)):
         SGDClassifier(random_state=state, max_iter=2, tol=None).fit(x, y > 1)
+
+
+def test_searches_that_end_at_max_iter_say_so():
+    x, y = data()
+    with pytest.warns(ConvergenceWarning, match="fits took max_iter=1 steps"):
+        model = LogisticRegressionCV(Cs=[1.0], cv=2, max_iter=1).fit(x, y > 1)
+    assert not model.converged_
+
+
+def test_classes_of_weight_0_are_refused_by_name():
+    x, y = data()
+    labels = np.where(y > 1, "late", "early")
+    with pytest.raises(InvalidArgumentError, match=r"the rows of \['early'\] have the weight 0"):
+        LogisticRegression(class_weight={"early": 0.0}).fit(x, labels)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_search_has_scikit_learns_attributes(legacy):
+    x, y = data()
+    for labels in (y > 1, np.digitize(y, [0.0, 2.5])):
+        grid = {"Cs": [0.1, 1.0], "l1_ratios": [0.0], "cv": KFold(3), "scoring": "accuracy"}
+        model = LogisticRegressionCV(**grid, use_legacy_attributes=legacy).fit(x, labels)
+        peer = linear_model.LogisticRegressionCV(**grid, use_legacy_attributes=legacy, tol=1e-10, max_iter=1000)
+        peer.fit(x, labels)
+        for name in ("C_", "l1_ratio_", "n_iter_"):
+            assert np.shape(getattr(model, name)) == np.shape(getattr(peer, name))
+        for name in ("scores_", "coefs_paths_"):
+            ours, theirs = getattr(model, name), getattr(peer, name)
+            if legacy:
+                assert list(ours) == list(theirs)
+                ours, theirs = np.array(list(ours.values())), np.array(list(theirs.values()))
+            if name == "scores_":
+                np.testing.assert_allclose(ours, theirs)
+            else:
+                np.testing.assert_allclose(ours[..., :-1], theirs[..., :-1], atol=1e-4)

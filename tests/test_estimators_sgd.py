@@ -19,10 +19,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import dask_gd
 from dask_gd.errors import DivergenceWarning, InvalidArgumentError, MissingChunkError
 from dask_gd.estimators import LinearSVC, SGDClassifier, SGDRegressor
-from dask_gd.estimators.stochastic import _each_over_sum
+from dask_gd.estimators.stochastic_models import _each_over_sum
 from dask_gd.sources import as_source
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([SGDClassifier(loss="squared_hinge", max_iter=20, tol=0.3), SGDRegressor(max_iter=20)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

@@ -140,6 +140,12 @@ class Classifier(ClassifierMixin, SparseCoefficients, Estimator):
             y=self.classes_,
             sample_weight=totals,
         )
+        if not class_weights.all():
+            raise InvalidArgumentError(
+                f"{type(self).__name__}(class_weight={self.class_weight!r}): the rows of "
+                f"{self.classes_[class_weights == 0].tolist()} have the weight 0, and nothing can be learned of them; "
+                "leave them out."
+            )
         return rowwise(partial(weights_of, class_weights), codes, float) * row_weight
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:

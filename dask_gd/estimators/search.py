@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
+from ..errors import warn
 from ..fitting.search import search
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
@@ -74,13 +76,33 @@ class Searched(Estimator):
         self.best_score_ = float(candidates.scores[candidates.best_index].mean())
         self._set_choice(candidates, candidates.best)
         # It goes on from the candidate's fit to all rows, which is part of the search.
-        return candidates.refit(source, store=store, callbacks=self._all_callbacks)
+        result = candidates.refit(source, store=store, callbacks=self._all_callbacks)
+        self._warn_of_steps(candidates, result)
+        return result
+
+    def _warn_of_steps(self, candidates: SearchResult, result: FitResult) -> None:
+        """Warn if fits took ``max_iter`` steps, as scikit-learn's estimators do."""
+        reasons = np.concatenate(
+            [
+                candidates.data.reason.values.ravel(),
+                candidates.data.all_reason.values.ravel(),
+                [result.reason],
+            ]
+        )
+        self._unfinished = int((reasons == "max_iter").sum())
+        if self._unfinished:
+            warn(
+                f"{type(self).__name__}: {self._unfinished} of {len(reasons)} fits took max_iter={self._steps()} steps "
+                "without coming to an end, see search_.data.reason. Raise max_iter or tol, or scale the features.",
+                ConvergenceWarning,
+            )
 
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)
         # The steps of the search come before those of the last fit.
         search_steps = int(self.search_.data.all_n_iter[self.search_.best_index])
         self.n_iter_ = search_steps + result.n_iter
+        self.converged_ = result.converged and not self._unfinished
 
     def _grid(self) -> dict[str, Any]:
         """Return the candidates, as `search` takes them."""
