@@ -55,6 +55,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([*EVERY, *VARIANTS, *CHOOSING])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

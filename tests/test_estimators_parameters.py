@@ -250,6 +250,9 @@ def test_sparse_coefficients_predict_the_same():
         assert sparse.issparse(model.sparsify().coef_)
         np.testing.assert_array_equal(model.decision_function(x), before)
         np.testing.assert_array_equal(model.densify().coef_, dense)
+    descent = SGDRegressor(max_iter=2, tol=None).fit(x, y)
+    before = descent.predict(x)
+    np.testing.assert_array_equal(descent.sparsify().predict(x), before)
     lasso = Lasso(alpha=0.5).fit(x, y)
     np.testing.assert_array_equal(lasso.sparse_coef_.toarray()[0], lasso.coef_)
 
@@ -287,6 +290,7 @@ def test_estimators_do_not_keep_rows():
     x, y = data(n=20_000)
     for model in (Lasso(), Ridge(), RidgeCV(), LassoCV(alphas=3), SGDRegressor(max_iter=1, tol=None)):
         assert len(pickle.dumps(model.fit(x, y))) < 50_000
+    assert len(pickle.dumps(SGDRegressor().partial_fit(x, y))) < 50_000
 
 
 # Weights at least 0
@@ -341,6 +345,34 @@ def test_nonnegative_least_squares_are_scipys(shape):
         assert np.linalg.norm(a @ found - b) == pytest.approx(residual, rel=1e-6, abs=1e-6)
         again = part.minimise(a.T @ a, a.T @ b, expected)
         assert np.linalg.norm(a @ again - b) == pytest.approx(residual, rel=1e-6, abs=1e-6)
+
+
+def test_nonnegative_outputs_in_one_column_have_the_same_part():
+    rng = np.random.default_rng(0)
+    part = NonNegative(0.3).nonsmooth(4, 5)
+    u, g = rng.normal(size=(2, 5, 3, 2))
+    u = part.prox(u, 0.5)
+    flat = part.flat(3)
+    column, slope = u.reshape(15, 1, 2), g.reshape(15, 1, 2)
+    np.testing.assert_array_equal(flat.value(column), part.value(u))
+    np.testing.assert_array_equal(flat.prox(slope, 0.5), part.prox(g, 0.5).reshape(15, 1, 2))
+    np.testing.assert_array_equal(flat.steepest(column, slope), part.steepest(u, g).reshape(15, 1, 2))
+    # So that three classes together have a minimum too.
+    x, y = data()
+    labels = np.digitize(y, [0.0, 2.5])
+    run = dask_gd.fit(x, labels, loss="softmax", penalty=NonNegative(0.01), tol=1e-8)
+    assert run.converged
+    assert (run.weights.values >= 0).all()
+
+
+def test_a_penalty_whose_prox_no_solver_would_call_is_refused():
+    class Unheard(dask_gd.L2):
+        def prox(self, u, rate):
+            return u
+
+    x, y = data()
+    with pytest.raises(InvalidArgumentError, match=r"has a method prox.*nonsmooth\(p, q\)"):
+        dask_gd.fit(x, y, penalty=Unheard(0.1))
 
 
 def test_nonnegative_logistic_regression_is_at_its_minimum():

@@ -42,7 +42,7 @@ class Regressor(RegressorMixin, Estimator):
     def predict(self, X: Any) -> Any:
         """Return the prediction for each row, (n,) or (n, k): Dask, not computed, for Dask, Zarr and Source."""
         prediction = self._predicted(X)
-        if prediction.ndim == self.coef_.ndim:
+        if prediction.ndim == self.coef_.ndim or sparse.issparse(self.coef_):
             return prediction
         # A single column that counts as several has an axis of outputs, which the fit does not know.
         if isinstance(prediction, xr.DataArray):

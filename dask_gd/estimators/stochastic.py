@@ -217,7 +217,15 @@ class Stochastic(Seeded, Verbose, Estimator):
         The mean is over the weights of these rows, because no others are known.
         """
         self._check_served(in_parts=True)
-        source = self._source(X, y, sample_weight, goes_on=True)
+        try:
+            self._go_on(self._source(X, y, sample_weight, goes_on=True))
+        finally:
+            # An estimator does not keep rows.
+            self._rows = None
+        return self
+
+    def _go_on(self, source: Source) -> None:
+        """Take one pass over rows that are checked."""
         start = getattr(self, "result_", None)
         if start is not None:
             source = self._with_fitted_names(source)
@@ -231,7 +239,6 @@ class Stochastic(Seeded, Verbose, Estimator):
                 DivergenceWarning,
             )
         self._set_attributes(result, source)
-        return self
 
     def _minimise(
         self,
@@ -246,7 +253,7 @@ class Stochastic(Seeded, Verbose, Estimator):
         result = self._descend(source, start, self._steps(), tol=tol, store=store)
         # The gradient of a sample does not tell how far it is.
         is_known = self._batch_size(source) == source.partitions
-        if is_known and self.tol is not None and result.reason == "max_iter":
+        if is_known and tol > 0 and result.reason == "max_iter":
             warn(
                 f"{type(self).__name__} took max_iter={self._steps()} passes and the gradient is still "
                 f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "

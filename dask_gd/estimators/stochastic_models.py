@@ -150,6 +150,8 @@ class SGDRegressor(SparseCoefficients, Stochastic, Regressor):
         losses: dict[str, Any] = {"squared_error": Squared()}
         if self.epsilon:
             losses["huber"] = Huber(self.epsilon)
+        elif self.loss == "huber":
+            raise InvalidArgumentError("SGDRegressor(loss='huber', epsilon=0): epsilon must be above 0.")
         return choose("loss", self.loss, losses)
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:

@@ -78,6 +78,11 @@ class NonNegativePart(Prox):
         is_at_bound = self.is_bounded & (u <= 0)
         return np.where(is_at_bound, np.minimum(slope, 0.0), slope)
 
+    def flat(self, k: int) -> NonNegativePart:
+        """Return the same part for weights of k outputs in one column, feature by feature."""
+        bounded = int(self.is_bounded.sum())
+        return NonNegativePart(np.repeat(self.strength, k, axis=0), bounded * k)
+
     def minimise(self, h: np.ndarray, linear: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Return the minimum of ``u^T h u / 2 - linear^T u`` and the part, exactly 0 where it is 0.
 
