@@ -329,7 +329,8 @@ def test_in_a_pipeline_and_a_grid_search_with_routed_weights():
     x, y = problem(SGDClassifier())
     s = np.random.default_rng(5).uniform(0, 2, len(y))
     with config_context(enable_metadata_routing=True):
-        model = SGDClassifier(max_iter=30, tol=None).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        model = SGDClassifier(max_iter=30, tol=None)
+        model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         steps = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
         search = GridSearchCV(steps, {"sgdclassifier__alpha": [1e-4, 1e3]}, cv=3).fit(x, y, sample_weight=s)
     assert search.best_params_ == {"sgdclassifier__alpha": 1e-4}

@@ -76,26 +76,18 @@ class Searched(Estimator):
         self.best_score_ = float(candidates.scores[candidates.best_index].mean())
         self._set_choice(candidates, candidates.best)
         # It goes on from the candidate's fit to all rows, which is part of the search.
-        result = candidates.refit(source, store=store, callbacks=self._all_callbacks)
-        self._warn_of_steps(candidates, result)
-        return result
-
-    def _warn_of_steps(self, candidates: SearchResult, result: FitResult) -> None:
-        """Warn if fits took ``max_iter`` steps, as scikit-learn's estimators do."""
-        reasons = np.concatenate(
-            [
-                candidates.data.reason.values.ravel(),
-                candidates.data.all_reason.values.ravel(),
-                [result.reason],
-            ]
-        )
+        reasons = np.append(candidates.data.reason.values, candidates.data.all_reason.values)
         self._unfinished = int((reasons == "max_iter").sum())
+        result = candidates.refit(source, store=store, callbacks=self._all_callbacks)
+        # As scikit-learn's estimators do.
+        self._unfinished += result.reason == "max_iter"
         if self._unfinished:
             warn(
-                f"{type(self).__name__}: {self._unfinished} of {len(reasons)} fits took max_iter={self._steps()} steps "
-                "without coming to an end, see search_.data.reason. Raise max_iter or tol, or scale the features.",
+                f"{type(self).__name__}: {self._unfinished} of {len(reasons) + 1} fits took max_iter={self._steps()} "
+                "steps without an end, see search_.data.reason. Raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
             )
+        return result
 
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)
