@@ -133,13 +133,11 @@ class Classifier(ClassifierMixin, SparseCoefficients, Estimator):
                     f"class_weight='balanced': the rows of {without_weight} have no weight; leave them out, or give "
                     "the classes' weights as a dict."
                 )
-        # Each class stands for all its rows, with their total weight.
-        class_weights = compute_class_weight(
-            self.class_weight,
-            classes=self.classes_,
-            y=self.classes_,
-            sample_weight=totals,
-        )
+        # Each class stands for all its rows, with their total weight, as in scikit-learn.
+        if self.class_weight == "balanced":
+            class_weights = totals.sum() / (len(totals) * totals)
+        else:
+            class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
         if not class_weights.all():
             raise InvalidArgumentError(
                 f"{type(self).__name__}(class_weight={self.class_weight!r}): the rows of "
