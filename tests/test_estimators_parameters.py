@@ -422,6 +422,19 @@ def test_ridge_leaves_rows_out_as_scikit_learn(kind, shape):
             np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-5, atol=1e-7)
 
 
+def test_rows_are_left_out_some_at_a_time(monkeypatch):
+    x, y = data()
+    x = sparse.csr_matrix(x)
+    whole = RidgeCV(store_cv_results=True).fit(x, y)
+    monkeypatch.setattr(estimators.leave_one_out, "BATCH", 7)
+    parts = RidgeCV(store_cv_results=True).fit(x, y)
+    np.testing.assert_allclose(parts.cv_results_, whole.cv_results_, rtol=1e-10)
+    monkeypatch.setattr(estimators.ridge_search, "WIDEST", 3)
+    with pytest.raises(InvalidArgumentError, match="Give cv=5"):
+        RidgeCV().fit(x, y)
+    assert RidgeCV(cv=5).fit(x, y).converged_
+
+
 def test_the_number_of_alphas_has_its_former_name_too():
     x, y = data()
     former = LassoCV(n_alphas=5).fit(x, y)
