@@ -582,7 +582,7 @@ ALL = [
     estimators.Lasso(alpha=0.1),
     estimators.PoissonRegressor(),
     estimators.HuberRegressor(),
-    estimators.SGDRegressor(max_iter=5),
+    estimators.SGDRegressor(max_iter=5, tol=None),
     estimators.RidgeCV(),
     estimators.LassoCV(),
 ]

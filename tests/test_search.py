@@ -476,7 +476,7 @@ def test_groups_and_folds_of_the_users_own(kind):
         ({"alphas": [1.0], "folds": 1}, "2 or more"),
         ({"alphas": [1.0], "folds": "5"}, "a number, dask_gd.Folds"),
         ({"alphas": [1.0], "folds": 700}, "700 folds need as many rows"),
-        ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_log_loss, neg_loss"),
+        ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_brier_score, neg_log_loss, neg_loss"),
         ({"alphas": [1.0], "scoring": "roc_auc"}, "does not suit"),
         ({"alphas": [1.0], "solver": "local_sgd"}, "search takes newton"),
         ({"alphas": [1.0], "solver": "admm"}, "search takes newton"),
@@ -732,14 +732,14 @@ def test_ridge_cv_is_scikit_learns(scoring):
     alphas = [0.1, 10.0, 1000.0]
     cv = PredefinedSplit(fold_of(len(x), 5))
     peer = linear_model.RidgeCV(alphas, cv=cv, scoring=scoring or "neg_mean_squared_error").fit(x, y)
-    model = estimators.RidgeCV(alphas, scoring=scoring).fit(x, y)
+    model = estimators.RidgeCV(alphas, cv=5, scoring=scoring).fit(x, y)
     assert model.alpha_ == peer.alpha_
     assert model.best_score_ == pytest.approx(peer.best_score_, rel=1e-7)
     np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
-@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss"])
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "neg_brier_score"])
 def test_logistic_regression_cv_is_scikit_learns(loss, scoring):
     x, y = problem(loss)
     cv = PredefinedSplit(fold_of(len(x), 4))

@@ -13,12 +13,16 @@ except ImportError as error:
         "dask_gd.estimators needs scikit-learn, which is not installed: pip install 'dask_gd[sklearn]'."
     ) from error
 
-from .classification import LinearSVC, LogisticRegression
+from .classification import LogisticRegression
 from .counts import GammaRegressor, PoissonRegressor, TweedieRegressor
 from .huber import HuberRegressor
-from .regression import ElasticNet, Lasso, LinearRegression, QuantileRegressor, Ridge
-from .search import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
-from .stochastic import SGDClassifier, SGDRegressor
+from .logistic_search import LogisticRegressionCV
+from .regression import ElasticNet, Lasso, LinearRegression, QuantileRegressor
+from .ridge import Ridge
+from .ridge_search import RidgeCV
+from .search import ElasticNetCV, LassoCV
+from .stochastic_models import SGDClassifier, SGDRegressor
+from .support_vectors import LinearSVC
 
 __all__ = [
     "ElasticNet",

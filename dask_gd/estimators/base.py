@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from ..errors import InvalidArgumentError, warn
 from ..events import Callback
@@ -23,16 +22,17 @@ from ..model.penalties import Penalty
 from ..results.fit_result import FitResult
 from ..solvers import Solver
 from ..sources import Source, as_source
-from ..sources.coded_table import CodedTable
 from ..sources.coercion import checkable, numbers
-from ..sources.frames import frame_of
 from ..sources.lazy import is_lazy
 from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import positive
-from .callbacks import Adapter
+from .callbacks import Adapter, CallbackSupportMixin, with_callbacks
 from .frames import OfFrames, array_unless_lazy
 from .lazy import source_of, total_weight
+from .linear_prediction import DTYPES, LinearPrediction
+from .of_rows import RowsInMemory
+from .parameters import check_parameters, solver_of
 
 #: The dtypes in which products are taken and coefficients returned, and the tolerance that suits each. With a smaller
 #: tolerance float32 takes several times the passes, to no closer coefficients.
@@ -41,17 +41,20 @@ TOLERANCES = {
     np.dtype(np.float32): 1e-6,
 }
 
+#: Steps at most, where ``max_iter`` is None.
+MAX_ITER = 100
+
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
+class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator):
     """The base of all estimators; their parameters are the fields of a dataclass.
 
     Parameters
     ----------
     fit_intercept : bool
         The intercept is not penalised.
-    max_iter : int
-        Steps at most; a `ConvergenceWarning` tells if they are not enough.
+    max_iter : int, optional
+        Steps at most; a `ConvergenceWarning` tells if they are not enough. None is 100.
     tol : float, optional
         As for `dask_gd.fit`: every component of the gradient is at most this share of its scale. By default 1e-8, and
         1e-6 for features of float32, whose precision allows no less. Coefficients then agree with the exact ones to
@@ -59,7 +62,8 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
     warm_start : bool
         Begin where the last fit ended.
     solver : str or Solver
-        As for `dask_gd.fit`; "auto" is Newton for narrow data, and L-BFGS.
+        As for `dask_gd.fit`; "auto" is Newton for narrow data, and L-BFGS. The names of scikit-learn's solvers are
+        taken too, where scikit-learn's estimator takes them, see `dask_gd.estimators.parameters`.
     store : path or Store, optional
         A directory where every iteration is committed, and from which an interrupted fit goes on.
     callbacks : callables
@@ -71,7 +75,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
     Attributes
     ----------
     coef_, intercept_
-        As scikit-learn's, in float32 for features of float32.
+        As scikit-learn's, in float32 for features of float32. Predictions are made with them, if they are changed too.
     n_iter_ : int
         Steps taken.
     n_features_in_ : int
@@ -86,7 +90,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
     """
 
     fit_intercept: bool = True
-    max_iter: int = 100
+    max_iter: int | None = 100
     tol: float | None = None
     warm_start: bool = False
     solver: str | Solver = "auto"
@@ -98,6 +102,16 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    #: The names of scikit-learn's solvers that its estimator of this name takes.
+    solvers_of_scikit_learn: ClassVar[tuple[str, ...]] = ()
+
+    #: The rows of the present fit, if they are in memory.
+    _rows = None  # type: RowsInMemory | None
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be, where it is not what `parameters.CONSTRAINTS` says."""
+        return {}
 
     #: The check of the targets' values: they are numbers, or labels of classes.
     _target_values = staticmethod(numbers)
@@ -123,6 +137,18 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
     @with_callbacks
     def _fit(self, *data: Any):
         """Fit to X, y, sample_weight and perhaps offset, within scikit-learn's callbacks."""
+        check_parameters(self)
+        try:
+            # scikit-learn before 1.9 has no callbacks.
+            if hasattr(self, "_init_callback_context"):
+                return self._fit_in_context(*data)
+            return self._fit_source(self._source(*data))
+        finally:
+            # A fitted estimator must not hold the rows.
+            self._rows = None
+
+    def _fit_in_context(self, *data: Any):
+        """Fit to the data, and tell scikit-learn's callbacks of each iteration."""
         context = self._init_callback_context(max_subtasks=None)
         source = self._source(*data)
         adapter = Adapter(self, context, source, data)
@@ -132,7 +158,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
         try:
             return self._fit_source(source)
         finally:
-            # A fitted estimator must not hold the rows, to which an adapter leads.
+            # An adapter leads to the rows too.
             del self._adapters
             context.call_on_fit_task_end(**adapter.options)
 
@@ -181,9 +207,9 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
             source,
             loss=self._loss(),
             penalty=self._penalty(total),
-            solver=self.solver,
+            solver=self._solver(),
             fit_intercept=self.fit_intercept,
-            max_iter=self.max_iter,
+            max_iter=self._steps(),
             tol=tol,
             initial_weights=start,
             store=store,
@@ -192,12 +218,22 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
         # As scikit-learn's estimators do.
         if result.reason == "max_iter":
             warn(
-                f"{type(self).__name__} took max_iter={self.max_iter} steps and the gradient is still "
+                f"{type(self).__name__} took max_iter={self._steps()} steps and the gradient is still "
                 f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "
                 "Raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
             )
         return result
+
+    def _steps(self) -> int:
+        """Return the number of steps at most."""
+        if self.max_iter is None:
+            return MAX_ITER
+        return self.max_iter
+
+    def _solver(self) -> str | Solver:
+        """Return the solver, in place of one of scikit-learn's."""
+        return solver_of(self.solver)
 
     def _tolerance(self, source: Source) -> float:
         """Return ``tol``, by default that of the rows' dtype."""
@@ -219,6 +255,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
             return self._source_of_frame(frame, y, sample_weight, offset, goes_on)
         if not is_lazy(X, y, sample_weight, offset):
             x, y, weight, offset = self._validated(X, y, sample_weight, offset, goes_on)
+            self._rows = RowsInMemory(x, y, weight)
         else:
             x = X
             y = array_unless_lazy(y)
@@ -254,7 +291,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
             X,
             y,
             reset=is_first,
-            dtype=list(TOLERANCES),
+            dtype=DTYPES,
             accept_sparse="csr",
             multi_output=tags.target_tags.multi_output,
             y_numeric=tags.estimator_type == "regressor",
@@ -296,7 +333,7 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
         """Set the attributes that end in an underscore, from a fit."""
         self.result_ = result
         self.history_ = result.history
-        self.n_iter_ = result.n_iter
+        self.n_iter_: Any = result.n_iter
         self.converged_ = result.converged
         self.n_features_in_ = source.shape[1]
         # A column of levels is one column, of several features.
@@ -308,45 +345,16 @@ class Estimator(CallbackSupportMixin, OfFrames, BaseEstimator):
             self.feature_names_in_ = np.array(names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        has_outputs = source.outputs is not None
-        if getattr(self, "column_alone", False):
-            has_outputs = has_outputs or len(source.y.shape) == 2
         # A column for each output, the intercept last.
-        parameters = result.parameters.astype(source.dtype)
-        self._set_coefficients(parameters[:-1].T, parameters[-1], has_outputs)
+        dtype = source.dtype
+        if self._rows is not None:
+            dtype = self._rows.x.dtype
+        parameters = result.parameters.astype(dtype)
+        self._set_coefficients(parameters[:-1].T, parameters[-1], len(source.y.shape) == 2)
 
-    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, has_outputs: bool) -> None:
-        """Set coefficients from (k, p) and intercepts from (k,), without the axis of outputs if there are none."""
-        self.coef_: np.ndarray = coef
-        self.intercept_: Any = intercept
-        if not has_outputs:
-            self.coef_ = coef[0]
-            self.intercept_ = intercept[0]
-
-    def _predicted(self, X: Any, loss: Any = None, offset: Any = None) -> Any:
-        """Return the mean of the target, or with the squared loss the linear prediction. It is lazy for lazy rows."""
-        check_is_fitted(self)
-        frame = frame_of(X)
-        if isinstance(X, CodedTable):
-            pass
-        elif self.result_.encoding is not None and not isinstance(X, Source):
-            if frame is None:
-                raise self._no_frame(X)
-            if not is_lazy(frame):
-                validate_data(self, frame, reset=False, skip_check_array=True)
-            X = frame
-        # Lazy columns are checked when they are read.
-        elif not is_lazy(X):
-            X = validate_data(self, checkable(X, "X"), reset=False, dtype=list(TOLERANCES), accept_sparse="csr")
-        if offset is not None and not is_lazy(offset):
-            offset = check_array(checkable(offset, "offset"), ensure_2d=False, input_name="offset")
-        if frame is not None and is_lazy(frame):
-            self._check_columns(frame)
-        # The loss determines the inverse link.
-        result = self.result_
-        if loss is not None:
-            result = replace(result, loss=loss)
-        return result.predict(X, offset)
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
+        """Set coefficients (k, p) and intercepts (k,), as scikit-learn has them where targets are a table or not."""
+        raise NotImplementedError
 
 
 class TakesOffset(Estimator):

@@ -5,10 +5,21 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sklearn.callback import CallbackContext
-
 from ..events import IterationEnded, Listener, Stepped, StopFit
 from ..sources import Source
+
+try:
+    from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+except ImportError:
+    # scikit-learn before 1.9 has no callbacks.
+    CallbackContext = Any
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """The base of estimators with callbacks: without them, nothing."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
 
 
 class Adapter(Listener):

@@ -16,35 +16,32 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, warn
 from ..model import penalties
-from ..model.losses import Hinge, Logistic, Softmax, Squared, SquaredHinge
+from ..model.losses import Logistic, Softmax, Squared
 from ..model.penalties import L2, Penalty
+from ..results.fit_result import FitResult
 from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
 from ..sources.lazy import column, in_dask, is_lazy, label_rows, rows, unique
-from ..validate import choose
 from .base import Estimator, TakesOffset, strength
 from .lazy import kept_rows, mean, refuse_missing, to_score, without_value
-from .rowwise import codes_of, in_doubles, labels_of, like, probabilities, rowwise, weights_of
+from .linear_prediction import SparseCoefficients
+from .parameters import CONSTRAINTS, SHARE, Hidden, Liblinear, StrOptions, WithJobs
+from .rowwise import codes_of, in_doubles, indicators, labels_of, like, probabilities, rowwise, weights_of
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Classifier(ClassifierMixin, Estimator):
+class Classifier(ClassifierMixin, SparseCoefficients, Estimator):
     """A model of classes with any labels: ``classes_`` holds them in order. The second of two is the positive class."""
 
     class_weight: dict | str | None = None
 
     _target_values = staticmethod(labels)
 
-    #: True if it takes more than two classes.
-    multiclass = False
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = self.multiclass
-        return tags
+    #: True if each of more than two classes is separated from all others, by an output of its own.
+    one_against_all = False
 
     def _encoded(self, x: Any, y: Any, weight: Any, goes_on: bool) -> tuple:
         """Return the classes' numbers for labels, and class weights as row weights. They are lazy if the labels are."""
@@ -90,7 +87,13 @@ class Classifier(ClassifierMixin, Estimator):
         return self._targets(y, codes), weight
 
     def _targets(self, y: Any, codes: Any) -> Any:
-        """Return the classes' numbers. Labels that are these numbers are read as they are, chunk by chunk."""
+        """Return the classes' numbers. Labels that are these numbers are read as they are, chunk by chunk.
+
+        Where each class is separated from all others, it is a column of 0 and 1 for each class.
+        """
+        k = len(self.classes_)
+        if self.one_against_all and k > 2:
+            return rowwise(partial(indicators, classes=k), codes, float, width=k)
         numbers = np.arange(len(self.classes_))
         if self.classes_.dtype.kind in "fiub" and np.array_equal(self.classes_, numbers):
             return y
@@ -109,11 +112,6 @@ class Classifier(ClassifierMixin, Estimator):
         if len(self.classes_) < 2:
             raise InvalidArgumentError(
                 f"{type(self).__name__} needs two classes; y has one class, {self.classes_.tolist()}."
-            )
-        if len(self.classes_) > 2 and not self.multiclass:
-            raise InvalidArgumentError(
-                "Only binary classification is supported. The type of the target is multiclass; "
-                f"it has {len(self.classes_)} classes."
             )
 
     def _class_weights(self, codes: Any, weight: Any, kept: Any) -> Any:
@@ -135,19 +133,23 @@ class Classifier(ClassifierMixin, Estimator):
                     f"class_weight='balanced': the rows of {without_weight} have no weight; leave them out, or give "
                     "the classes' weights as a dict."
                 )
-        # Each class stands for all its rows, with their total weight.
-        class_weights = compute_class_weight(
-            self.class_weight,
-            classes=self.classes_,
-            y=self.classes_,
-            sample_weight=totals,
-        )
+        # Each class stands for all its rows, with their total weight, as in scikit-learn.
+        if self.class_weight == "balanced":
+            class_weights = totals.sum() / (len(totals) * totals)
+        else:
+            class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        if not class_weights.all():
+            raise InvalidArgumentError(
+                f"{type(self).__name__}(class_weight={self.class_weight!r}): the rows of "
+                f"{self.classes_[class_weights == 0].tolist()} have the weight 0, and nothing can be learned of them; "
+                "leave them out."
+            )
         return rowwise(partial(weights_of, class_weights), codes, float) * row_weight
 
-    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, has_outputs: bool) -> None:
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
         """Set (k, p) and (k,) whatever the number of outputs, as scikit-learn's classifiers have them."""
-        self.coef_ = coef
-        self.intercept_ = intercept
+        self.coef_: Any = coef
+        self.intercept_: Any = intercept
 
     def decision_function(self, X: Any) -> Any:
         """Return ``x w + b``: Dask, not computed, for Dask, Zarr and Source.
@@ -208,7 +210,7 @@ def _sized_if_lazy(array: Any) -> Any:
 class OfProbabilities(TakesOffset, Classifier):
     """Logistic regression of two classes or more, whatever its penalty."""
 
-    multiclass = True
+    solvers_of_scikit_learn = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
     def _loss(self) -> Any:
         """Return the loss of two classes, or of more together."""
@@ -266,7 +268,7 @@ class OfProbabilities(TakesOffset, Classifier):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegression(OfProbabilities):
+class LogisticRegression(WithJobs, Liblinear, OfProbabilities):
     """Logistic regression of two classes or more.
 
     It minimises ``C sum s log(1 + exp(-(2 y - 1) (x w + b)))`` plus
@@ -284,7 +286,14 @@ class LogisticRegression(OfProbabilities):
     C : float
     l1_ratio : float
         From 0 (squares only) to 1 (absolute values only).
+    penalty : {"l1", "l2", "elasticnet"} or None
+        scikit-learn's former way to say it: "l1" is an l1_ratio of 1, "l2" of 0, and None is ``C=np.inf``.
     class_weight : dict, "balanced" or None
+
+    Attributes
+    ----------
+    n_iter_ : array (1,)
+        Steps taken; an array as in scikit-learn.
 
     Examples
     --------
@@ -295,50 +304,35 @@ class LogisticRegression(OfProbabilities):
     """
 
     C: float = 1.0
-    l1_ratio: float = 0.0
+    l1_ratio: float | None = 0.0
+    penalty: str | None = "deprecated"
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {
+            "l1_ratio": [SHARE, None],
+            "penalty": [*CONSTRAINTS["penalty"], Hidden(StrOptions({"deprecated"}))],
+        }
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
+        if self.penalty is None:
+            if self.C != 1.0:
+                warn(f"Setting penalty=None will ignore the C that is given, {self.C!r}.", UserWarning)
+            return L2(0.0)
+        # The former names of some ratios.
+        ratios: dict[str, Any] = {"l1": 1.0, "l2": 0.0}
+        ratio = ratios.get(self.penalty, self.l1_ratio)
+        if ratio != self.l1_ratio and self.l1_ratio:
+            warn(
+                f"Inconsistent values: penalty={self.penalty} with l1_ratio={self.l1_ratio}; l1_ratio parameter is "
+                f"only used when penalty is 'elasticnet'. Got (penalty={self.penalty}).",
+                UserWarning,
+            )
+        if self.penalty == "elasticnet" and ratio is None:
+            raise InvalidArgumentError("l1_ratio must be specified when penalty is elasticnet.")
         alpha = strength(self, self.C, total)
-        return penalties.ElasticNet(alpha, self.l1_ratio)
+        return penalties.ElasticNet(alpha, ratio or 0.0)
 
-
-#: The losses of `LinearSVC`, by name.
-HINGES = {"hinge": Hinge, "squared_hinge": SquaredHinge}
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class LinearSVC(Classifier):
-    """A linear support vector machine of two classes.
-
-    It minimises ``C sum s L + sum(w^2) / 2``; s are the row weights, times the weights of the classes, and L is the
-    squared hinge ``max(0, 1 - (2 y - 1) (x w + b))^2`` or the hinge.
-
-    It differs from scikit-learn's in two ways. scikit-learn penalises the intercept, the less the larger
-    ``intercept_scaling``; this estimator does not, so that coefficients agree exactly only without an intercept. The
-    hinge's corner is rounded (see `dask_gd.Hinge`); the squared hinge is not changed. More than two classes are
-    refused.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
-
-    Parameters
-    ----------
-    loss : {"squared_hinge", "hinge"}
-    C : float
-    class_weight : dict, "balanced" or None
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import LinearSVC
-    >>> model = LinearSVC().fit([[0.0], [1.0], [2.0], [3.0]], [False, False, True, True])
-    >>> model.predict([[0.5], [2.5]]).tolist()
-    [False, True]
-    """
-
-    loss: str = "squared_hinge"
-    C: float = 1.0
-
-    def _loss(self) -> Any:
-        return choose("loss", self.loss, HINGES)()
-
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L2(strength(self, self.C, total))
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        self.n_iter_ = np.array([result.n_iter], dtype=np.int32)

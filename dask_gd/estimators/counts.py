@@ -16,11 +16,15 @@ from ..sources.coercion import checkable
 from ..sources.lazy import is_lazy
 from .base import TakesOffset
 from .lazy import explained, to_score
+from .parameters import Verbose
 from .regression import Penalised
 
 
-class DevianceRegressor(TakesOffset, Penalised):
+@dataclass(kw_only=True, repr=False, eq=False)
+class DevianceRegressor(Verbose, TakesOffset, Penalised):
     """A generalised linear model: it minimises the mean of half the deviance, plus ``alpha / 2 sum(w^2)``."""
+
+    solvers_of_scikit_learn = ("lbfgs", "newton-cholesky")
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Return the mean of the target for each row, (n,): Dask, not computed, for Dask, Zarr and Source.

@@ -21,6 +21,7 @@ from ..sources.levels_in_fit import with_all_levels
 from ..store.store import Store
 from ..validate import positive
 from .lazy import to_score
+from .of_rows import outliers
 from .regression import Penalised
 
 #: The number of scales that are tried at most.
@@ -69,6 +70,8 @@ class HuberRegressor(Penalised):
     Attributes
     ----------
     scale_ : float
+    outliers_ : array of bool (n,)
+        The rows beyond ``epsilon scale_``, for rows in memory only.
 
     Examples
     --------
@@ -191,6 +194,8 @@ class HuberRegressor(Penalised):
             self.n_iter_ = self._total_steps
             gradient = float(result.history.grad_norm[-1])
             self.converged_ = self._is_at_minimum and gradient <= SHARPER * self._tolerance(source)
+        if self._rows is not None:
+            self.outliers_ = outliers(self._rows, self.coef_, self.intercept_, self.epsilon * self.scale_)
 
     def _tolerance(self, source: Source) -> float:
         """Return the tolerance of each fit."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from scipy import sparse
 from sklearn.base import RegressorMixin
 
 from ..errors import InvalidArgumentError
 from ..model import penalties
 from ..model.losses import Quantile, Squared
+from ..model.non_negative import NonNegative
 from ..model.penalties import L1, L2, Penalty
 from ..results.fit_result import FitResult
 from ..sources import Source
@@ -19,6 +22,8 @@ from ..sources.coercion import checkable
 from ..sources.lazy import is_lazy
 from .base import Estimator
 from .lazy import explained, to_score
+from .of_rows import dual_gap
+from .parameters import ByCoordinates, Copied, WithJobs
 
 
 class Regressor(RegressorMixin, Estimator):
@@ -37,12 +42,24 @@ class Regressor(RegressorMixin, Estimator):
     def predict(self, X: Any) -> Any:
         """Return the prediction for each row, (n,) or (n, k): Dask, not computed, for Dask, Zarr and Source."""
         prediction = self._predicted(X)
-        if prediction.ndim == self.coef_.ndim:
+        if prediction.ndim == self.coef_.ndim or sparse.issparse(self.coef_):
             return prediction
         # A single column that counts as several has an axis of outputs, which the fit does not know.
         if isinstance(prediction, xr.DataArray):
             return prediction.expand_dims("output", axis=1)
         return prediction[:, None]
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
+        """Set coefficients and intercepts; a table of a single column has an intercept (1,), as in scikit-learn."""
+        self.coef_: Any = coef
+        self.intercept_: Any = intercept
+        if len(coef) == 1:
+            self.coef_ = coef[0]
+            if not is_table:
+                self.intercept_ = intercept[0]
+        # Without an intercept scikit-learn has a number.
+        if not self.fit_intercept:
+            self.intercept_ = 0.0
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2, as scikit-learn defines it. For lazy rows it takes reductions: no prediction is kept."""
@@ -58,9 +75,6 @@ class Regressor(RegressorMixin, Estimator):
 class SeveralTargets(Regressor):
     """A regressor that takes targets with several columns."""
 
-    #: True if a single column counts as several, as in scikit-learn's `LinearRegression` only.
-    column_alone = False
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
@@ -74,13 +88,29 @@ class Penalised(Regressor):
     alpha: float = field(default=1.0, kw_only=False)
 
 
-class LinearRegression(SeveralTargets):
+def bounded(estimator: Any, penalty: penalties.ElasticNet | L2 | None) -> Penalty | None:
+    """Return the penalty, with the weights at least 0 where ``positive`` is set."""
+    if not estimator.positive:
+        return penalty
+    if penalty is None:
+        return NonNegative()
+    # L2 is an elastic net without absolute values.
+    return NonNegative(penalty.alpha, getattr(penalty, "l1_ratio", 0.0))
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class LinearRegression(Copied, WithJobs, SeveralTargets):
     """Least squares: it minimises the mean of ``(y - x w - b)^2 / 2`` over rows.
 
     It takes one pass over the data, or two. It differs from scikit-learn's where columns are collinear, also if there
     are more columns than rows: then it finds the solution of least norm after the columns are scaled.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+
+    Parameters
+    ----------
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -90,36 +120,61 @@ class LinearRegression(SeveralTargets):
     ([2.0], 1.0)
     """
 
-    column_alone = True
+    positive: bool = False
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        return bounded(self, None)
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
+        """Set coefficients; a table of a single column counts as several targets, in scikit-learn's too."""
+        super()._set_coefficients(coef, intercept, is_table)
+        if is_table:
+            self.coef_ = coef
 
 
-class Ridge(SeveralTargets, Penalised):
-    """Least squares with squares of the weights.
+class CoordinateDescent(ByCoordinates, SeveralTargets, Penalised):
+    """What scikit-learn fits by coordinate descent."""
 
-    It minimises ``sum s (y - x w - b)^2 + alpha sum(w^2)``; s are the row weights. That is ``L2(alpha / sum s)`` on the
-    mean loss; the sum takes a reduction where the weights are lazy. All targets have the same alpha.
+    positive: bool
 
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`.
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        check_input: bool = True,
+    ):
+        """Fit to rows, as `dask_gd.estimators.base.Estimator.fit`; ``check_input`` has no effect.
 
-    Parameters
-    ----------
-    alpha : float
+        ``dual_gap_`` is how far the objective is above the best value of its dual, for rows in memory only: it takes
+        another reading of the rows.
+        """
+        return self._fit(X, y, sample_weight)
 
-    Examples
-    --------
-    >>> from dask_gd.estimators import Ridge
-    >>> model = Ridge(alpha=1.0).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
-    >>> model.coef_.round(6).tolist()
-    [1.333333]
-    """
+    def _set_attributes(self, result: FitResult, source: Source) -> None:
+        super()._set_attributes(result, source)
+        if self._rows is None:
+            return
+        gap = dual_gap(
+            self._rows,
+            result.parameters[:-1].T,
+            result.parameters[-1],
+            alpha=self.alpha,
+            l1_ratio=getattr(self, "l1_ratio", 1.0),
+            positive=self.positive,
+        )
+        self.dual_gap_: Any = gap
+        if len(gap) == 1:
+            self.dual_gap_ = float(gap[0])
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        # scikit-learn's alpha is for the sum of the losses, not for their mean.
-        return L2(self.alpha / total())
+    @property
+    def sparse_coef_(self) -> sparse.csr_matrix:
+        """The coefficients as a sparse matrix."""
+        return sparse.csr_matrix(self.coef_)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class ElasticNet(SeveralTargets, Penalised):
+class ElasticNet(CoordinateDescent):
     """Least squares with absolute values and squares of the weights.
 
     It minimises the mean of ``(y - x w - b)^2 / 2`` plus
@@ -135,6 +190,8 @@ class ElasticNet(SeveralTargets, Penalised):
     alpha : float
     l1_ratio : float
         From 0 to 1.
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -146,13 +203,15 @@ class ElasticNet(SeveralTargets, Penalised):
 
     alpha: float = field(default=1.0, kw_only=False)
     l1_ratio: float = 0.5
+    positive: bool = False
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
         # scikit-learn's alpha is for the mean of the losses here.
-        return penalties.ElasticNet(self.alpha, self.l1_ratio)
+        return bounded(self, penalties.ElasticNet(self.alpha, self.l1_ratio))
 
 
-class Lasso(SeveralTargets, Penalised):
+@dataclass(kw_only=True, repr=False, eq=False)
+class Lasso(CoordinateDescent):
     """Least squares with absolute values of the weights.
 
     It minimises the mean of ``(y - x w - b)^2 / 2`` plus ``alpha sum(abs(w))``.
@@ -165,6 +224,8 @@ class Lasso(SeveralTargets, Penalised):
     Parameters
     ----------
     alpha : float
+    positive : bool
+        Keep the weights at 0 or above.
 
     Examples
     --------
@@ -174,8 +235,10 @@ class Lasso(SeveralTargets, Penalised):
     [1.25, 0.0]
     """
 
-    def _penalty(self, total: Callable[[], float]) -> Penalty:
-        return L1(self.alpha)
+    positive: bool = False
+
+    def _penalty(self, total: Callable[[], float]) -> Penalty | None:
+        return bounded(self, L1(self.alpha))
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -209,6 +272,9 @@ class QuantileRegressor(Penalised):
     quantile: float = 0.5
     alpha: float = 1.0
     smoothing: float | None = None
+    solver_options: dict | None = None
+
+    solvers_of_scikit_learn = ("highs-ds", "highs-ipm", "highs", "interior-point", "revised simplex")
 
     def _loss(self) -> Any:
         return Quantile(self.quantile, self.smoothing)

@@ -93,3 +93,12 @@ def two_classes(z: np.ndarray) -> np.ndarray:
     first = Logistic().inverse_link(-z)
     second = Logistic().inverse_link(z)
     return np.stack([first, second], axis=1)
+
+
+def indicators(codes: np.ndarray, classes: int) -> np.ndarray:
+    """Return 1 in the column of each row's class, else 0, (n, classes); NaN for a row whose code is NaN."""
+    # The last of the possible rows is the row of NaN.
+    row_of_nan = np.full(classes, np.nan)
+    possible_rows = np.vstack([np.eye(classes), row_of_nan])
+    places = np.nan_to_num(codes, nan=classes).astype(int)
+    return possible_rows[places]

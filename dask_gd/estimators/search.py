@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
-from ..errors import InvalidArgumentError
+from ..errors import warn
 from ..fitting.search import search
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
-from .classification import OfProbabilities
+from .parameters import ABOVE_0_WHOLE, CONSTRAINTS, SHARE, ByCoordinates, Hidden, StrOptions, Verbose, WithJobs
 from .regression import SeveralTargets
 
 
-def _floats(values: Any) -> np.ndarray:
+def floats(values: Any) -> np.ndarray:
     """Return a number or numbers as an array of one dimension."""
     return np.atleast_1d(np.asarray(values, dtype=float))
 
@@ -28,9 +30,10 @@ class Searched(Estimator):
 
     Parameters
     ----------
-    cv : int, Folds, array (n,) or splitter of scikit-learn
+    cv : int, Folds, array (n,), splitter of scikit-learn or iterable of splits
         As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; any
-        `dask_gd.Folds`; each row's fold; or a splitter whose test sets are disjoint, for data in memory.
+        `dask_gd.Folds`; each row's fold; or, of data in memory, a splitter or its
+        splits, whose test sets are disjoint.
 
     Attributes
     ----------
@@ -51,18 +54,21 @@ class Searched(Estimator):
         store: Any,
     ) -> FitResult:
         """Return the fit of the best candidate to all rows."""
-        folds = 5
+        folds: Any = 5
         if self.cv is not None:
             folds = self.cv
+        # Splits that can be read once only are read now.
+        if isinstance(folds, Iterator):
+            folds = list(folds)
         # All candidates are fitted without each of the folds and on all rows, in shared passes.
         candidates = search(
             source,
             loss=self._loss(),
             folds=folds,
             scoring=self._scoring(),
-            solver=self.solver,
+            solver=self._solver(),
             fit_intercept=self.fit_intercept,
-            max_iter=self.max_iter,
+            max_iter=self._steps(),
             tol=self._tolerance(source),
             initial_weights=start,
             **self._grid(),
@@ -71,13 +77,25 @@ class Searched(Estimator):
         self.best_score_ = float(candidates.scores[candidates.best_index].mean())
         self._set_choice(candidates, candidates.best)
         # It goes on from the candidate's fit to all rows, which is part of the search.
-        return candidates.refit(source, store=store, callbacks=self._all_callbacks)
+        reasons = np.append(candidates.data.reason.values, candidates.data.all_reason.values)
+        self._unfinished = int((reasons == "max_iter").sum())
+        result = candidates.refit(source, store=store, callbacks=self._all_callbacks)
+        # As scikit-learn's estimators do.
+        self._unfinished += result.reason == "max_iter"
+        if self._unfinished:
+            warn(
+                f"{type(self).__name__}: {self._unfinished} of {len(reasons) + 1} fits took max_iter={self._steps()} "
+                "steps without an end, see search_.data.reason. Raise max_iter or tol, or scale the features.",
+                ConvergenceWarning,
+            )
+        return result
 
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)
         # The steps of the search come before those of the last fit.
         search_steps = int(self.search_.data.all_n_iter[self.search_.best_index])
         self.n_iter_ = search_steps + result.n_iter
+        self.converged_ = result.converged and not self._unfinished
 
     def _grid(self) -> dict[str, Any]:
         """Return the candidates, as `search` takes them."""
@@ -93,60 +111,30 @@ class Searched(Estimator):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class RidgeCV(SeveralTargets, Searched):
-    """`Ridge` with the alpha of the best mean score over folds.
-
-    A single pass over the data serves all folds and alphas. It differs from scikit-learn's, which by default leaves out
-    a single row at a time; this estimator has five folds. All targets have the same alpha.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
-    `dask_gd.estimators.search.Searched`.
-
-    Parameters
-    ----------
-    alphas : floats
-        Above 0.
-    scoring : str, optional
-        As for `dask_gd.search`; by default "neg_mean_squared_error".
-
-    Attributes
-    ----------
-    alpha_ : float
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import RidgeCV
-    >>> x = np.arange(20.0)[:, None]
-    >>> model = RidgeCV(alphas=(1.0, 100.0)).fit(x, 2 * x[:, 0] + np.tile([0.5, -0.5], 10))
-    >>> model.alpha_
-    1.0
-    """
-
-    alphas: Any = field(default=(0.1, 1.0, 10.0), kw_only=False)
-    scoring: str | None = None
-
-    def _grid(self) -> dict[str, Any]:
-        # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
-        alphas = _floats(self.alphas)
-        if not (alphas > 0).all():
-            raise InvalidArgumentError(f"RidgeCV(alphas={self.alphas!r}): each must be above 0.")
-        return {"Cs": 1 / alphas}
-
-    def _scoring(self) -> str:
-        return self.scoring or "neg_mean_squared_error"
-
-    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
-        # The alpha itself: 1 over C has a rounding error.
-        alphas = _floats(self.alphas)
-        self.alpha_ = float(alphas[candidates.best_index])
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class PathCV(SeveralTargets, Searched):
+class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
     """The base of estimators with a path of alphas of absolute values, which the mean squared error decides."""
 
     eps: float = 1e-3
     alphas: Any = 100
+    n_alphas: int | None = None
+    precompute: Any = "auto"
+    positive: bool = False
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {
+            "alphas": [*CONSTRAINTS["alphas"], None, Hidden(StrOptions({"warn"}))],
+            "n_alphas": [ABOVE_0_WHOLE, None, Hidden(StrOptions({"deprecated"}))],
+        }
+
+    def _alphas(self) -> Any:
+        """Return the alphas, or their number, of which ``n_alphas`` is the former name."""
+        if isinstance(self.n_alphas, int | np.integer):
+            return self.n_alphas
+        # The defaults of former releases of scikit-learn.
+        if self.alphas is None or isinstance(self.alphas, str):
+            return 100
+        return self.alphas
 
     def _ratios(self) -> list[float]:
         """Return the l1_ratios of the candidates."""
@@ -154,13 +142,14 @@ class PathCV(SeveralTargets, Searched):
 
     def _grid(self) -> dict[str, Any]:
         # Falling, as scikit-learn has them in ``alphas_``.
-        alphas = self.alphas
+        alphas = self._alphas()
         if not isinstance(alphas, int | np.integer):
-            alphas = -np.sort(-_floats(alphas))
+            alphas = -np.sort(-floats(alphas))
         return {
             "alphas": alphas,
             "l1_ratios": self._ratios(),
             "eps": self.eps,
+            "positive": self.positive,
         }
 
     def _scoring(self) -> str:
@@ -173,7 +162,7 @@ class PathCV(SeveralTargets, Searched):
         self.alphas_ = candidates.data.alpha.values.reshape(ratios, -1)
         self.mse_path_ = -candidates.scores.values.reshape(ratios, -1, folds)
         # An axis of a single l1_ratio is left out, and alphas that are set are the same for each.
-        if ratios == 1 or not isinstance(self.alphas, int | np.integer):
+        if ratios == 1 or not isinstance(self._alphas(), int | np.integer):
             self.alphas_ = self.alphas_[0]
         if ratios == 1:
             self.mse_path_ = self.mse_path_[0]
@@ -197,6 +186,10 @@ class LassoCV(PathCV):
         The least alpha over the largest.
     alphas : int or floats
         A number of alphas, evenly in logarithms from the least that makes every weight 0; or the alphas themselves.
+    n_alphas : int, optional
+        The number of alphas, as scikit-learn before 1.9 has it.
+    positive : bool
+        Keep the weights at 0 or above.
 
     Attributes
     ----------
@@ -253,82 +246,9 @@ class ElasticNetCV(PathCV):
 
     l1_ratio: Any = 0.5
 
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {**super().constraints(), "l1_ratio": [SHARE, "array-like"]}
+
     def _ratios(self) -> list[float]:
-        return _floats(self.l1_ratio).tolist()
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class LogisticRegressionCV(Searched, OfProbabilities):
-    """`LogisticRegression` with the C of the best mean score over folds.
-
-    All folds and values share each pass. Attributes have the shapes that scikit-learn gives them with
-    ``use_legacy_attributes=False``. A hash decides the fold of each row, whatever its class.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`,
-    `dask_gd.estimators.search.Searched`; and ``classes_``.
-
-    Parameters
-    ----------
-    Cs : int or floats
-        A number of Cs from 1e-4 to 1e4, evenly in logarithms; or the Cs themselves.
-    l1_ratios : floats
-    scoring : {"accuracy", "neg_log_loss"}
-    class_weight : dict, "balanced" or None
-
-    Attributes
-    ----------
-    C_, l1_ratio_ : float
-    Cs_, l1_ratios_ : array
-    scores_ : array (folds, l1_ratios, Cs)
-    coefs_paths_ : array (folds, l1_ratios, Cs, 1 or classes, p + 1)
-        Without the last column if there is no intercept.
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import LogisticRegressionCV
-    >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=(200, 3))
-    >>> model = LogisticRegressionCV(Cs=[1e-3, 1.0]).fit(x, x[:, 0] + rng.normal(size=200) > 0)
-    >>> model.C_, model.scores_.shape
-    (1.0, (5, 1, 2))
-    """
-
-    Cs: Any = 10
-    l1_ratios: Any = (0.0,)
-    scoring: str = "accuracy"
-
-    def _grid(self) -> dict[str, Any]:
-        Cs = self.Cs
-        if isinstance(Cs, int | np.integer):
-            Cs = np.geomspace(1e-4, 1e4, Cs)
-        return {"Cs": Cs, "l1_ratios": self.l1_ratios}
-
-    def _scoring(self) -> str:
-        return self.scoring
-
-    def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
-        self.C_ = best["C"]
-        self.l1_ratio_ = best["l1_ratio"]
-        self.l1_ratios_ = _floats(self.l1_ratios)
-        # Candidates are in the order of the l1_ratios, then of the Cs.
-        data = candidates.data
-        ratios = len(self.l1_ratios_)
-        self.Cs_ = data.C.values[: data.sizes["candidate"] // ratios]
-
-        def by_fold(values: np.ndarray) -> np.ndarray:
-            """Return (candidates, folds, ...) as (folds, l1_ratios, Cs, ...)."""
-            on_grid = values.reshape(ratios, len(self.Cs_), *values.shape[1:])
-            return np.moveaxis(on_grid, 2, 0)
-
-        self.scores_ = by_fold(data.score.values)
-        weights = by_fold(data.weights.values)
-        intercept = by_fold(data.intercept.values)
-        # Two classes have a single column of coefficients, and no axis for it.
-        if len(self.classes_) == 2:
-            weights = weights[..., None]
-            intercept = intercept[..., None]
-        # scikit-learn has the classes before the features, and the intercept as the last feature.
-        self.coefs_paths_ = np.moveaxis(weights, -1, -2)
-        if self.fit_intercept:
-            last_feature = intercept[..., None]
-            self.coefs_paths_ = np.concatenate([self.coefs_paths_, last_feature], axis=-1)
+        return floats(self.l1_ratio).tolist()

@@ -5,26 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 
 from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..fitting.fit import fit
-from ..model.losses import Hinge, Huber, Logistic, Squared, SquaredHinge
 from ..model.penalties import L1, L2, ElasticNet, Penalty
 from ..results.fit_result import FitResult
 from ..solvers import SGD, GradientDescent
 from ..solvers.first_order import SCHEDULES
 from ..sources import Source
-from ..validate import choose, is_whole, positive
+from ..validate import choose, positive
 from .base import Estimator
-from .classification import Classifier
 from .lazy import total_weight
-from .regression import Regressor
-from .rowwise import rowwise, two_classes
+from .parameters import SHARE, Seeded, StrOptions, Verbose, check_parameters
+
+#: The names of the losses that scikit-learn has; those that are served are looked up later.
+LOSSES_OF_SCIKIT_LEARN = (
+    "epsilon_insensitive",
+    "hinge",
+    "huber",
+    "log_loss",
+    "modified_huber",
+    "perceptron",
+    "squared_epsilon_insensitive",
+    "squared_error",
+    "squared_hinge",
+)
 
 #: A share of the partitions that rounds to all of them, but by which the fit does not take the rows for all the data.
 ALL_BUT_ONE_BIT = float(np.nextafter(1.0, 0.0))
@@ -34,7 +45,7 @@ GROWN = 10.0
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Stochastic(Estimator):
+class Stochastic(Seeded, Verbose, Estimator):
     """Steps of `dask_gd.SGD`: each is along the gradient over a sample of the partitions, drawn anew with the seed.
 
     Data of a single partition, such as data in memory up to about a MiB, have all rows in each step: gradient descent.
@@ -60,8 +71,11 @@ class Stochastic(Estimator):
         in a pass over them.
     batch : float
         Share of the partitions that a step reads, above 0 and at most 1; at least one partition is read.
-    random_state : int
-        The seed: the same seed gives the same bits.
+    random_state : int, numpy.random.RandomState or None
+        The seed: the same seed gives the same bits. None is 0.
+    early_stopping, average, power_t
+        Served are False, False and 0.5, other values are refused. ``validation_fraction`` and ``n_iter_no_change`` are
+        for early stopping.
 
     Attributes
     ----------
@@ -79,10 +93,113 @@ class Stochastic(Estimator):
     tol: float | None = 1e-3
     learning_rate: str = "optimal"
     eta0: float | str = "auto"
+    power_t: float = 0.5
+    epsilon: float = 0.1
     batch: float = 0.1
-    random_state: int = 0
+    shuffle: bool = True
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 5
+    average: bool | int = False
     # An attribute of all estimators, but no parameter of these.
     solver: Any = field(default="sgd", init=False)
+
+    #: The coefficients and intercepts with which the present fit begins, if they are given.
+    _initial = (None, None)  # type: tuple[Any, Any]
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any = None,
+        coef_init: Any = None,
+        intercept_init: Any = None,
+        sample_weight: Any = None,
+    ):
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `dask_gd.estimators.base.Estimator.fit`. The order is scikit-learn's.
+        coef_init, intercept_init : arrays, optional
+            The start, in the shapes of ``coef_`` and ``intercept_``.
+
+        Returns
+        -------
+        self
+        """
+        self._initial = (coef_init, intercept_init)
+        try:
+            return self._fit(X, y, sample_weight)
+        finally:
+            del self._initial
+
+    def _start(self, source: Source, start: FitResult | None) -> Any:
+        """Return the start of the fit: what is given in place of it, (p + 1, k), or the last fit."""
+        coef, intercept = self._initial
+        if coef is None and intercept is None:
+            return start
+        outputs = source.outputs or 1
+        parameters = np.zeros((source.shape[1] + 1, outputs))
+        if start is not None:
+            parameters[:] = start.parameters
+        for name, given, place in (
+            ("coef_init", coef, parameters[:-1].T),
+            ("intercept_init", intercept, parameters[-1]),
+        ):
+            if given is None:
+                continue
+            values = np.asarray(given, dtype=float)
+            if values.size != place.size or values.ndim > place.ndim:
+                raise InvalidArgumentError(
+                    f"Provided {name} does not match dataset: it has shape {values.shape}, and the fit {place.shape}."
+                )
+            place[:] = values.reshape(place.shape)
+        return parameters[: source.shape[1] + self.fit_intercept]
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {
+            "l1_ratio": [SHARE, None],
+            "loss": [StrOptions(set(LOSSES_OF_SCIKIT_LEARN))],
+        }
+
+    def _check_served(self, in_parts: bool = False) -> None:
+        """Refuse what scikit-learn's estimator does and this does not; ``in_parts`` is for `partial_fit`."""
+        check_parameters(self)
+        if in_parts and self.early_stopping:
+            raise InvalidArgumentError("early_stopping should be False with partial_fit.")
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise InvalidArgumentError("l1_ratio must be set when penalty is 'elasticnet'.")
+        served: dict[str, tuple] = {
+            "early_stopping": (False,),
+            "average": (False, 0),
+            "learning_rate": ("optimal", "invscaling", "constant"),
+        }
+        if self.learning_rate == "invscaling":
+            served["power_t"] = (0.5,)
+        for name, values in served.items():
+            value = getattr(self, name)
+            if value not in values:
+                allowed = " or ".join(map(repr, values))
+                raise InvalidArgumentError(
+                    f"{type(self).__name__}({name}={value!r}) is not served, only {allowed}; scikit-learn's own "
+                    "estimator has it, for data that fits in memory."
+                )
+
+    def _seed(self) -> int:
+        """Return the seed: a whole number."""
+        if self.random_state is None:
+            return 0
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _tolerance(self, source: Source) -> float:
+        """Return ``tol``; without it all steps are taken."""
+        if self.tol is None:
+            return 0.0
+        return self.tol
 
     def _penalty(self, total: Callable[[], float]) -> Penalty:
         # A name for each, None too, so that an unknown name is refused with the list of them.
@@ -90,7 +207,7 @@ class Stochastic(Estimator):
             "None": L2(0.0),
             "l2": L2(self.alpha),
             "l1": L1(self.alpha),
-            "elasticnet": ElasticNet(self.alpha, self.l1_ratio),
+            "elasticnet": ElasticNet(self.alpha, self.l1_ratio or 0.0),
         }
         return choose("penalty", str(self.penalty), penalties)
 
@@ -99,7 +216,16 @@ class Stochastic(Estimator):
 
         The mean is over the weights of these rows, because no others are known.
         """
-        source = self._source(X, y, sample_weight, goes_on=True)
+        self._check_served(in_parts=True)
+        try:
+            self._go_on(self._source(X, y, sample_weight, goes_on=True))
+        finally:
+            # An estimator does not keep rows.
+            self._rows = None
+        return self
+
+    def _go_on(self, source: Source) -> None:
+        """Take one pass over rows that are checked."""
         start = getattr(self, "result_", None)
         if start is not None:
             source = self._with_fitted_names(source)
@@ -113,7 +239,6 @@ class Stochastic(Estimator):
                 DivergenceWarning,
             )
         self._set_attributes(result, source)
-        return self
 
     def _minimise(
         self,
@@ -123,8 +248,19 @@ class Stochastic(Estimator):
     ) -> FitResult:
         """Return a fit of ``max_iter`` passes to rows that are all the data."""
         self.t_ = 0
+        start = self._start(source, start)
         tol = self._tolerance(source)
-        return self._descend(source, start, self.max_iter, tol=tol, store=store)
+        result = self._descend(source, start, self._steps(), tol=tol, store=store)
+        # The gradient of a sample does not tell how far it is.
+        is_known = self._batch_size(source) == source.partitions
+        if is_known and tol > 0 and result.reason == "max_iter":
+            warn(
+                f"{type(self).__name__} took max_iter={self._steps()} passes and the gradient is still "
+                f"{float(result.history.grad_norm[-1]):.1e} of its scale, above tol={tol:g}. "
+                "Raise max_iter or tol, or scale the features.",
+                ConvergenceWarning,
+            )
+        return result
 
     def _descend(
         self,
@@ -137,11 +273,8 @@ class Stochastic(Estimator):
 
         ``options`` of the fit are passed on if the rows are all the data, and only then.
         """
-        owner = type(self).__name__
+        self._check_served()
         batch_size = self._batch_size(source)
-        for name, number in (("random_state", self.random_state), ("max_iter", passes)):
-            if not is_whole(number, least=0):
-                raise InvalidArgumentError(f"{owner}({name}={number!r}): a whole number, 0 or more.")
         self.t_ = getattr(self, "t_", 0)
         take_steps = partial(
             fit,
@@ -150,7 +283,7 @@ class Stochastic(Estimator):
             penalty=self._penalty(partial(total_weight, source)),
             fit_intercept=self.fit_intercept,
             initial_weights=start,
-            seed=int(self.random_state) + self.t_,
+            seed=self._seed() + self.t_,
         )
         # Rows that are not all the data may lack a class, and their gradient does not tell when to stop.
         share = min(batch_size / source.partitions, ALL_BUT_ONE_BIT)
@@ -208,150 +341,3 @@ class Stochastic(Estimator):
         super()._set_attributes(result, source)
         # Passes, not steps.
         self.n_iter_ = round(result.n_iter * self._batch_size(source) / source.partitions)
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class SGDClassifier(Stochastic, Classifier):
-    """Classes by stochastic gradient descent.
-
-    It approaches the minimum of the mean loss plus ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))``.
-
-    The objective is scikit-learn's, but that the hinge's corner is rounded (see `dask_gd.Hinge`) and that the mean is
-    over the sum of the row weights, times the weights of the classes. With more than two classes each is separated from
-    all others, in the same passes; class weights are then the rows' weights for each class.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.stochastic.Stochastic` and
-    `dask_gd.estimators.base.Estimator`; and ``classes_``.
-
-    Parameters
-    ----------
-    loss : {"hinge", "log_loss", "squared_hinge"}
-        With "log_loss" there is `predict_proba`.
-    class_weight : dict, "balanced" or None
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import SGDClassifier
-    >>> model = SGDClassifier().fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
-    >>> model.predict([[0.5], [2.5]]).tolist()
-    ['no', 'yes']
-    """
-
-    loss: str = "hinge"
-
-    multiclass = True
-
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None):
-        """Take one pass over rows, from where the last call ended; the steps' sizes go on from there too.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`. ``store`` is for `fit` only.
-        classes : array-like (classes,)
-            All classes that any call will have; for the first call.
-
-        Returns
-        -------
-        self
-        """
-        # The share of each class is not known from the rows of this call.
-        if self.class_weight == "balanced":
-            raise InvalidArgumentError(
-                "partial_fit: class_weight='balanced' needs all rows; give the weights, as a dict or as sample_weight."
-            )
-        # The first call has set the classes; they are checked as those of a fit.
-        if _check_partial_fit_first_call(self, classes):
-            self._set_classes(self.classes_, goes_on=False)
-        return self._continue(X, y, sample_weight)
-
-    def _loss(self) -> Any:
-        losses = {"hinge": Hinge, "log_loss": Logistic, "squared_hinge": SquaredHinge}
-        return choose("loss", self.loss, losses)()
-
-    def _targets(self, y: Any, codes: Any) -> Any:
-        """Return a column of 0 and 1 for each class, if there are more than two."""
-        k = len(self.classes_)
-        if k == 2:
-            return super()._targets(y, codes)
-        return rowwise(partial(_indicators, classes=k), codes, float, width=k)
-
-    @available_if(lambda self: self.loss == "log_loss")
-    def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class, (n, classes), with the log loss.
-
-        For more than two classes it is the probability against all others, over the sum of these. It is Dask, not
-        computed, for Dask, Zarr and Source.
-        """
-        return self._probability(self.decision_function(X), _each_over_sum)
-
-    @available_if(lambda self: self.loss == "log_loss")
-    def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithm of the probability of each class, (n, classes)."""
-        return np.log(self.predict_proba(X))
-
-
-def _each_over_sum(z: np.ndarray) -> np.ndarray:
-    """Return the probabilities of classes for linear predictions (n,) of two classes, or (n, classes)."""
-    if z.ndim == 1:
-        return two_classes(z)
-    # Bounded from below, so that they do not all vanish.
-    share = Logistic().inverse_link(np.maximum(z, -700.0))
-    return share / share.sum(axis=1, keepdims=True)
-
-
-@dataclass(kw_only=True, repr=False, eq=False)
-class SGDRegressor(Stochastic, Regressor):
-    """Real targets by stochastic gradient descent.
-
-    It approaches the minimum of the mean loss plus ``alpha (l1_ratio sum(abs(w)) + (1 - l1_ratio) / 2 sum(w^2))``.
-
-    The objective is scikit-learn's, but that the mean is over the sum of the row weights.
-
-    Other parameters, and the attributes, are those of `dask_gd.estimators.stochastic.Stochastic` and
-    `dask_gd.estimators.base.Estimator`.
-
-    Parameters
-    ----------
-    loss : {"squared_error", "huber"}
-        ``(y - x w - b)^2 / 2``; for "huber" it goes on as a straight line beyond ``epsilon``.
-    epsilon : float
-        In the target's units.
-
-    Examples
-    --------
-    >>> from dask_gd.estimators import SGDRegressor
-    >>> model = SGDRegressor().fit([[-1.0], [0.0], [1.0]], [1.0, 3.0, 5.0])
-    >>> model.coef_.round(2).tolist(), round(float(model.intercept_), 2)
-    ([2.0], 3.0)
-    """
-
-    loss: str = "squared_error"
-    epsilon: float = 0.1
-
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None):
-        """Take one pass over rows, from where the last call ended; the steps' sizes go on from there too.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`. ``store`` is for `fit` only.
-
-        Returns
-        -------
-        self
-        """
-        return self._continue(X, y, sample_weight)
-
-    def _loss(self) -> Any:
-        losses = {"huber": Huber(self.epsilon), "squared_error": Squared()}
-        return choose("loss", self.loss, losses)
-
-
-def _indicators(codes: np.ndarray, classes: int) -> np.ndarray:
-    """Return 1 in the column of each row's class, else 0, (n, classes); NaN for a row whose code is NaN."""
-    # The last of the possible rows is the row of NaN.
-    row_of_nan = np.full(classes, np.nan)
-    possible_rows = np.vstack([np.eye(classes), row_of_nan])
-    places = np.nan_to_num(codes, nan=classes).astype(int)
-    return possible_rows[places]

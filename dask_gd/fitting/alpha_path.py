@@ -9,7 +9,8 @@ import numpy as np
 from .. import passes
 from ..kernels.base import Request, Sums
 from ..kernels.shift import read_shifted, shifted
-from ..model.penalties import L1, ElasticNet
+from ..model.non_negative import NonNegative
+from ..model.penalties import L1
 from ..solvers.objective import Quadratic
 from .fit import fit
 from .grid import Candidate
@@ -32,6 +33,9 @@ def scale_path(engine: SearchEngine, start: np.ndarray) -> None:
         weight = engine.all_rows.weight
     else:
         slope, weight = _slope_with_intercept(engine, start)
+    if isinstance(engine.candidates[0].penalty, NonNegative):
+        # Weights that may only grow leave 0 where that leads down.
+        slope = np.minimum(slope, 0.0)
     largest = float(np.abs(slope).max() / weight)
     engine.candidates = [_scale(candidate, largest) for candidate in engine.candidates]
 
@@ -82,5 +86,5 @@ def _scale(candidate: Candidate, largest: float) -> Candidate:
     assert candidate.alpha is not None
     assert candidate.l1_ratio is not None
     alpha = candidate.alpha * largest / candidate.l1_ratio
-    penalty = ElasticNet(alpha, candidate.l1_ratio)
+    penalty = replace(candidate.penalty, alpha=alpha)  # type: ignore[type-var]
     return replace(candidate, alpha=alpha, penalty=penalty)

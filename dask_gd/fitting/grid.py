@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgumentError
+from ..model.non_negative import NonNegative
 from ..model.penalties import L2, ElasticNet, Penalty, as_penalty
 
 #: What a candidate may be told apart by, and where of a penalty given as such its repr stands.
@@ -26,6 +27,7 @@ class Candidate:
     C: float | None = None
     l1_ratio: float | None = None
     learning_rate: float | None = None
+    positive: bool = False
 
     def of(self, weight: float) -> Penalty:
         """Return the penalty of the mean loss over rows of this weight."""
@@ -33,7 +35,7 @@ class Candidate:
             return self.penalty
         assert self.C is not None
         alpha = 1.0 / (self.C * weight)
-        return _l2_or_elastic_net(alpha, self.l1_ratio)
+        return _penalty_of(alpha, self.l1_ratio, self.positive)
 
 
 def candidates_of(
@@ -43,6 +45,7 @@ def candidates_of(
     penalty_grid: Any,
     learning_rates: Any,
     eps: float,
+    positive: bool = False,
 ) -> list[Candidate]:
     """Return the candidates of the grid, checked.
 
@@ -63,26 +66,28 @@ def candidates_of(
     if l1_ratios is not None:
         ratios = _numbers("l1_ratios", l1_ratios, 0.0, most=1.0)
     if isinstance(alphas, int | np.integer):
-        if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps < 1:
+        if isinstance(alphas, bool) or alphas < 1 or not all(ratios) or not 0 < eps <= 1:
             raise InvalidArgumentError(
                 f"alphas={alphas!r} with l1_ratios={l1_ratios!r}, eps={eps!r}: a path has 1 or more alphas, l1_ratios "
-                "above 0 (without absolute values no alpha makes every weight 0) and an eps between 0 and 1."
+                "above 0 (without absolute values no alpha makes every weight 0) and an eps above 0 and at most 1."
             )
         alphas = np.geomspace(1.0, eps, alphas)
 
     # The penalties, with the ratios on the outside.
-    grid = [Candidate(L2(0.0))]
+    grid = [Candidate(_penalty_of(0.0, None, positive))]
     if alphas is not None:
         values = _numbers("alphas", alphas, 0.0)
         grid = [
-            Candidate(_l2_or_elastic_net(alpha, ratio), alpha=alpha, l1_ratio=ratio)
+            Candidate(_penalty_of(alpha, ratio, positive), alpha=alpha, l1_ratio=ratio)
             for ratio in ratios
             for alpha in values
         ]
     elif Cs is not None:
         values = _numbers("Cs", Cs, 0.0, above=True)
-        grid = [Candidate(C=C, l1_ratio=ratio) for ratio in ratios for C in values]
+        grid = [Candidate(C=C, l1_ratio=ratio, positive=positive) for ratio in ratios for C in values]
     elif penalty_grid is not None:
+        if positive:
+            raise InvalidArgumentError("positive=True goes with alphas or Cs; give dask_gd.penalties.NonNegative.")
         grid = [Candidate(as_penalty(penalty)) for penalty in penalty_grid]
         if not grid:
             raise InvalidArgumentError("penalty_grid is empty; give at least one penalty.")
@@ -94,8 +99,10 @@ def candidates_of(
     return [replace(candidate, learning_rate=rate) for candidate in grid for rate in rates]
 
 
-def _l2_or_elastic_net(alpha: float, l1_ratio: float | None) -> Penalty:
+def _penalty_of(alpha: float, l1_ratio: float | None, positive: bool) -> Penalty:
     """Return the penalty of this strength, L2 where there is no ratio."""
+    if positive:
+        return NonNegative(alpha, l1_ratio or 0.0)
     if l1_ratio is None:
         return L2(alpha)
     return ElasticNet(alpha, l1_ratio)

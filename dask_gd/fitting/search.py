@@ -58,6 +58,7 @@ def search(
     Cs: Any = None,
     l1_ratios: Any = None,
     eps: float = 1e-3,
+    positive: bool = False,
     penalty_grid: Iterable[Penalty | None] | None = None,
     learning_rates: Any = None,
     folds: Any = 5,
@@ -97,6 +98,8 @@ def search(
         In place of alphas, scikit-learn's C: ``alpha = 1 / (C sum s)``, s being the weights of the rows that are
         fitted. Ridge's alpha is ``1 / C``.
     l1_ratios : floats, optional
+    positive : bool
+        Keep all weights at 0 or above, in all candidates: `dask_gd.penalties.NonNegative`.
     penalty_grid : penalties, optional
         Any others, None among them; not beside alphas or Cs.
     learning_rates : floats, optional
@@ -110,7 +113,8 @@ def search(
         Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row; of a data frame the name
         of a column.
     scoring : str
-        "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
+        "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss", "neg_brier_score" and
+        "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
         weighted as the rows are.
     solver : str or Solver
@@ -162,6 +166,7 @@ def search(
         penalty_grid=penalty_grid,
         learning_rates=learning_rates,
         eps=eps,
+        positive=positive,
     )
 
     # The rows.

@@ -374,4 +374,9 @@ def as_penalty(penalty: Penalty | None) -> Penalty:
         if not isinstance(penalty, str):
             asked = repr(penalty)
         choose("penalty", asked, choices)
+    if callable(getattr(penalty, "prox", None)) and not has_own_part(penalty):
+        raise InvalidArgumentError(
+            f"penalty={penalty!r} has a method prox, which no solver would call: give it a method nonsmooth(p, q) that "
+            "returns a dask_gd.penalties.Prox with that method."
+        )
     return penalty
