@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -496,7 +497,20 @@ def test_the_bar_of_a_fit_that_fails_says_so():
     file = io.StringIO()
     with pytest.raises(DataError):
         dask_gd.fit(x, y, callbacks=[Progress(file=file, disable=False)])
-    assert "NonFiniteError" in file.getvalue()
+    # What the error says is said where it is raised.
+    assert file.getvalue().count("failed, NonFiniteError: ") == 1
+    assert "nan in row" not in file.getvalue()
+
+
+def test_a_bar_says_which_losses_are_of_samples():
+    file = io.StringIO()
+    callbacks = [Progress(file=file, disable=False, mininterval=0, ncols=180)]
+    x, y = problem()
+    rows = da.from_array(x, chunks=(100, -1)), da.from_array(y, chunks=100)
+    dask_gd.fit(*rows, loss="logistic", callbacks=callbacks)
+    assert "of 10% of the rows, not comparable, gradient" in file.getvalue()
+    # The last step takes no pass, and has the speed of the pass before.
+    assert re.search(r"loss [\d.]+, gradient [\d.e-]+, [1-9][\d.e+]* rows/s", file.getvalue().splitlines()[-1])
 
 
 def test_bars_are_drawn_in_a_terminal():

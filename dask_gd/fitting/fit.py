@@ -14,6 +14,7 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
+from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
 from ..results.features import check_encoding
@@ -261,6 +262,7 @@ def fit(
         engine.persist()
         stack.callback(engine.release)
         stack.enter_context(track.callbacks.hear_of_failure(engine.name, kind="fit"))
+        stack.enter_context(exiting_on_sigterm("fit", engine.said_of_store))
         stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
         return FitRun(track, stopping).run()
 
