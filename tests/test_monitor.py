@@ -23,12 +23,15 @@ from dask.utils import key_split
 from helpers import cluster, until
 
 import dask_gd
-from dask_gd.dashboard import page, progress
 from dask_gd.dashboard import plugin as boards
-from dask_gd.dashboard.page import duration, table
+from dask_gd.dashboard import progress
+from dask_gd.dashboard import table as tables
+from dask_gd.dashboard.page import View
 from dask_gd.dashboard.plugin import FITS, Board
 from dask_gd.dashboard.progress import Progress
+from dask_gd.dashboard.table import table
 from dask_gd.dashboard.watched import POINTS, Watched
+from dask_gd.display.texts import duration
 from dask_gd.errors import DataError
 from dask_gd.events import FitEnded, FitStarted, IterationEnded, StopFit
 
@@ -343,7 +346,7 @@ def test_the_table_escapes_what_it_shows(monkeypatch):
     monkeypatch.setattr(board, "reading_speed", lambda run: 123e6)
     log(board, started(data="<script>alert(1)</script>", store="runs/a"))
     log(board, iteration(3, loss=0.5), time=3.0)
-    monkeypatch.setattr(page, "now", lambda: 203.0)
+    monkeypatch.setattr(tables, "now", lambda: 203.0)
     html = table(board, list(board.watched.values()), {"a": "red"})
     assert "<script>" not in html
     assert "&lt;script&gt;" in html

@@ -60,6 +60,8 @@ class Started(Event):
     ----------
     data, loss : str
         The rows, and the loss.
+    label : str
+        The names of the targets and the features, and where they are stored.
     rows, nbytes : int
         Of a pass over all data.
     store : str or None
@@ -74,6 +76,7 @@ class Started(Event):
     nbytes: int
     store: str | None
     resumed_from: int | None
+    label: str
 
 
 class Stepped(Event):
@@ -163,6 +166,7 @@ class FitStarted(Started):
     #: Of x, and of y.
     features: int = 0
     outputs: int = 1
+    label: str = ""
 
     def __str__(self) -> str:
         went_on = ""
@@ -261,6 +265,7 @@ class SearchStarted(Started):
     nbytes: int = 0
     store: str | None = None
     resumed_from: int | None = None
+    label: str = ""
 
     def __str__(self) -> str:
         return f"search {self.run}: {self.data}, loss {self.loss}, {self.candidates} candidates, {self.folds} folds"
