@@ -88,6 +88,7 @@ class View:
     def __init__(self, board: Board, asked: str | None = None):
         self.board = board
         self.asked = asked
+        self.last_chosen: str | None = None
         # What the curves were drawn from: the runs, and the number of points of each.
         self.drawn: list[tuple] = []
         self.table = Div(text="", sizing_mode="stretch_width")
@@ -147,8 +148,11 @@ class View:
         if self.asked == "all":
             return watched
         asked = [w for w in watched if w.run == self.asked]
-        running = [w for w in watched if w.running]
-        return (asked or running or watched)[-1:]
+        # A run that fails while it is drawn stays, with its error, until a newer one begins.
+        current = [w for w in watched if w.running or (w.has_failed and w.run == self.last_chosen)]
+        chosen = (asked or current or watched)[-1:]
+        self.last_chosen = chosen[-1].run if chosen else None
+        return chosen
 
 
 def curves_of(fits: list[Watched], colors: dict[str, str]) -> tuple[dict[str, list], dict[str, list]]:

@@ -30,6 +30,7 @@ COLUMNS = (
 #: What is wider than its column ends in dots, and is whole where the pointer rests on it.
 STYLE = """
 <style>
+  .bk-clearfix {display: block !important}
   .gd-scroll {overflow: auto; max-height: 420px}
   table.gd {border-collapse: collapse; font-size: 12px; table-layout: fixed; width: 100%; min-width: 1180px}
   table.gd th, table.gd td {padding: 3px 6px; text-align: right; vertical-align: top}
