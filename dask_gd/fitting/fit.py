@@ -178,7 +178,7 @@ def fit(
     For every loss but the squared and models, on data of 16 partitions or more, Newton's method and L-BFGS take their
     first steps on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
     ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
-    rows read, and ``passes`` is the share of them.
+    rows read, not comparable with those of other rows, and ``passes`` is the share of them.
 
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
