@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from .display.html import candidates, ended, pairs, rounded, shapes_of, size, summary, table, weights
+from .display.html import candidates, ended, pairs, shapes_of, summary, table, weights
 from .display.plots import plot_fit, plot_search, pyplot
+from .display.texts import NOT_COMPARABLE, is_sampled, rounded, size
 from .errors import InvalidArgumentError, InvalidTypeError
 from .fitting.search_result import SearchResult
 from .model.losses import LOSSES, loss_of
 from .results.fit_result import FitResult, result_of
-from .results.loading import latest_of_fit
+from .results.loading import latest_of_fit, state_of
 from .store.store import Checkpoint, Store
 
 #: Rows of the table of weights.
@@ -110,6 +111,7 @@ class StoredLoss:
 def of_store(path: Path) -> str:
     """Return the page of a stored fit, whose loss need not be known here."""
     store = Store(path)
+    in_use = store.is_in_use()
     checkpoint = latest_of_fit(store)
     # A loss of the user's own is not stored; its name is enough for a report.
     loss = checkpoint.attributes["dask_gd"]["loss"]
@@ -117,10 +119,11 @@ def of_store(path: Path) -> str:
     if loss_of(loss) is None:
         unknown_loss = StoredLoss(loss["name"], loss["parameters"].get("shapes"))
     run = result_of(checkpoint, unknown_loss)  # type: ignore[arg-type]
-    # The state of the store comes first.
-    committed = datetime.fromtimestamp(store.file(checkpoint.iteration).stat().st_mtime, UTC)
-    state = f"Iteration {checkpoint.iteration} of {path}, committed on {committed:%Y-%m-%d at %H:%M:%S} UTC."
-    sections = [(None, f"<p>{escape(state)}</p>"), *fit_sections(run, made(checkpoint))]
+    run = replace(run, reason=state_of(store, checkpoint.attributes["dask_gd"]["reason"], in_use))
+    # The place and the time of the last commit come first.
+    committed = datetime.fromtimestamp(store.committed_at() or 0.0, UTC)
+    place = f"Iteration {checkpoint.iteration} of {path}, committed on {committed:%Y-%m-%d at %H:%M:%S} UTC."
+    sections = [(None, f"<p>{escape(place)}</p>"), *fit_sections(run, made(checkpoint))]
     return page(f"The fit {path.name}", sections)
 
 
@@ -144,7 +147,11 @@ def made(checkpoint: Checkpoint) -> dict[str, str]:
 def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections:
     """Return the sections of the page of a fit, with its specification if there is one."""
     # Words first.
-    sections: Sections = [("How it ended", pairs({"ended": ended(run), **summary(run)}))]
+    name, text = ended(run)
+    heading = "How it ended"
+    if name != "ended":
+        heading = "How it stands"
+    sections: Sections = [(heading, pairs({name: text, **summary(run)}))]
     if spec:
         sections.append(("How it was made", pairs(spec)))
     # Then pictures and numbers.
@@ -155,13 +162,22 @@ def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections
     intercept = None
     if run.fit_intercept:
         intercept = run.intercept
-    sections.append(("Weights", weights(run.weights, intercept, shapes_of(run.loss), WEIGHTS, OUTPUTS)))
+    table_of_weights = weights(
+        run.weights,
+        intercept,
+        shapes_of(run.loss),
+        limit=WEIGHTS,
+        outputs=OUTPUTS,
+        nan_first=not len(run.dropped_levels),
+    )
+    sections.append(("Weights", table_of_weights))
     return sections
 
 
 def iterations(run: FitResult) -> str:
     """Tabulate the last iterations."""
     history = run.history.isel(iteration=slice(-ITERATIONS, None))
+    samples = is_sampled(history.passes.values)
     rows = []
     for i, number in enumerate(history.iteration.values.tolist()):
         iteration = {name: float(values[i]) for name, values in history.data_vars.items()}
@@ -174,7 +190,7 @@ def iterations(run: FitResult) -> str:
         rows.append(
             [
                 f"{number:,}",
-                f"{iteration['loss']:.10g}",
+                f"{iteration['loss']:.10g}{'*' if samples[i] else ''}",
                 f"{iteration['grad_norm']:.2e}",
                 f"{iteration['step_size']:.3g}",
                 f"{iteration['passes']:.3g}",
@@ -191,6 +207,8 @@ def iterations(run: FitResult) -> str:
     note = ""
     if before:
         note = f"<p>The last {len(rows)}; {before:,} before them are left out.</p>"
+    if samples.any():
+        note += f"<p>*: {NOT_COMPARABLE}.</p>"
     return note + table(head, rows)
 
 

@@ -10,7 +10,8 @@ from dask.distributed import Client
 from helpers import cluster, until
 
 import dask_gd
-from dask_gd.events import IterationEnded, StopFit
+from dask_gd.dashboard.publish import Publish, add_page
+from dask_gd.events import Failed, FitStarted, IterationEnded, StopFit
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -71,6 +72,70 @@ def curves(browser):
     return dict(zip(*browser.execute_script(script), strict=True))
 
 
+#: Bokeh draws its parts in shadow roots.
+DEEP = """
+const deep = (root, css) => [...root.querySelectorAll(css), ...[...root.querySelectorAll('*')].flatMap(
+    e => e.shadowRoot ? deep(e.shadowRoot, css) : [])];
+"""
+
+
+def follow(browser, text):
+    """Click the link with this text, once it is there."""
+    script = DEEP + "const link = deep(document, 'a').find(a => a.textContent == arguments[0]); link && link.click();"
+    until(lambda: browser.execute_script(script + "return Boolean(link)", text))
+    until(lambda: browser.execute_script("return window.Bokeh && Bokeh.documents.length > 0"))
+
+
+def columns(browser):
+    """Return where the columns of the table begin, with their headings."""
+    script = DEEP + "return deep(document, 'table.gd th').map(e => [e.textContent, e.getBoundingClientRect().left])"
+    return browser.execute_script(script)
+
+
+def range_of_loss(browser):
+    """Return the range of the plot of the loss, None before it is drawn."""
+    script = "const p = window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].get_model_by_name('loss');"
+    found = browser.execute_script(script + "return p ? [p.y_range.start, p.y_range.end] : null")
+    if found and None not in found:
+        return found
+    return None
+
+
+def test_columns_keep_their_place_and_a_curve_has_the_range_of_its_fit(browser):
+    """FOUND 25."""
+    with cluster(0) as scheduler, Client(scheduler) as client:
+        assert add_page(client)
+        publish = Publish(client)
+        for run, losses in {"old": (35_000.0, 30_000.0, 29_000.0), "new": (0.5, 0.45, 0.44)}.items():
+            publish(FitStarted(run, "rows", "Squared()", "none", "adam", 9, None))
+            for n, loss in enumerate(losses):
+                publish(IterationEnded(n, loss, 0.1, 1.0, 1.0, 10.0, 80.0, 2.0, run))
+        browser.get(scheduler.dashboard_link.replace("status", "gd"))
+        low, high = until(lambda: range_of_loss(browser))
+        assert 0.4 < low < 0.44
+        assert 0.5 < high < 0.55
+        before = until(lambda: columns(browser))
+        assert len(before) == 12
+        # A long text is cut in the table, and whole below it.
+        publish(Failed("new", "NonFiniteError: " + "nan in row 5, " * 30))
+        failed = DEEP + "return deep(document, 'td.failed').length"
+        until(lambda: browser.execute_script(failed))
+        assert columns(browser) == before
+        about = browser.execute_script(DEEP + "return deep(document, '.gd-about')[0].textContent")
+        assert about.count("nan in row 5") == 30
+        assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+        # The old fit, by its name.
+        follow(browser, "old")
+        low, high = until(lambda: (found := range_of_loss(browser)) and found[1] > 1 and found)
+        assert 28_000 < low < 29_000
+        assert 35_000 < high < 36_000
+        # On a narrow screen the table has the scroll bar, not the page.
+        browser.set_window_size(600, 1000)
+        overflow = "const e = deep(document, '.gd-scroll')[0]; return e.scrollWidth > e.clientWidth"
+        until(lambda: browser.execute_script(DEEP + overflow))
+        assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
 def test_a_person_watches_two_fits(browser, tmp_path):
     with cluster(2) as two, Client(two):
         fits = [Endless(tmp_path / "first", 0.1), Endless(tmp_path / "second", 1.0)]
@@ -80,6 +145,9 @@ def test_a_person_watches_two_fits(browser, tmp_path):
             browser.get(two.dashboard_link)
             browser.find_element("link text", "Gd").click()
             until(lambda: browser.execute_script("return window.Bokeh && Bokeh.documents.length > 0"))
+            # The curve is that of one fit; a link leads to both.
+            assert len(until(lambda: curves(browser))) == 1
+            follow(browser, "All runs on one scale")
             first = until(lambda: len(found := curves(browser)) == 2 and found)
             # They grow.
             until(lambda: all(n > first[run] + 3 for run, n in curves(browser).items()))

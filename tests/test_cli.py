@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -124,7 +126,7 @@ def test_options_are_the_functions_arguments(data, options, arguments):
 
 def test_a_fit_that_is_not_at_its_end_exits_with_3(data):
     arguments = ["fit", data, "-x", "x", "-y", "y", "--loss", "logistic"]
-    assert "max_iter after 1 iterations" in run(*arguments, "--max-iter", 1, code=3).stdout
+    assert "max_iter after 1 iteration" in run(*arguments, "--max-iter", 1, code=3).stdout
     lost = run(*arguments[:-2], "--solver", "gradient_descent:learning_rate=1e150", "--max-iter", 20, "--json", code=3)
     assert json.loads(lost.stdout)["reason"] == "diverged"
     assert "dask-gd: warning:" in lost.stderr
@@ -334,6 +336,70 @@ def test_show(stored, tmp_path):
     assert told["history"]["loss"] == expected.history.loss.values.tolist()
     assert {w["feature"]: w["weight"] for w in told["weights"]} == expected.weights.to_series().to_dict()
     assert told["reason"] == "converged"
+
+
+def test_show_says_whether_a_run_goes_on(tmp_path):
+    x, _, y = problem(300, 3)
+    told = {}
+
+    def look(event):
+        if getattr(event, "iteration", None) == 2:
+            told["text"] = run("show", tmp_path / "fit").stdout
+            told["json"] = json.loads(run("show", tmp_path / "fit", "--json").stdout)["reason"]
+            raise KeyboardInterrupt
+        if isinstance(event, events.RoundEnded):
+            told.setdefault("search", run("show", tmp_path / "search").stdout)
+
+    options = {"loss": "logistic", "solver": "gradient_descent", "callbacks": [look]}
+    with pytest.raises(KeyboardInterrupt):
+        dask_gd.fit(x, y, store=tmp_path / "fit", **options)
+    assert re.search(r"state +running \(last commit \d+ s ago\), 2 iterations so far\n", told["text"])
+    assert told["json"] == "running"
+    assert re.search(r"ended +interrupted after 2 iterations\n", run("show", tmp_path / "fit").stdout)
+    # A lock that outlives its process, in a child of it, is nobody's.
+    with dask_gd.Store(tmp_path / "fit"):
+        assert "running (last" in run("show", tmp_path / "fit").stdout
+        owner = json.loads((tmp_path / "fit" / "lock").read_text())
+        (tmp_path / "fit" / "lock").write_text(json.dumps({**owner, "process": 2**30}))
+        assert "interrupted after 2" in run("show", tmp_path / "fit").stdout
+    dask_gd.search(x, y, store=tmp_path / "search", alphas=[0.1, 1.0], folds=2, **options)
+    assert re.search(r"state +running \(last commit \d+ s ago\)\n", told["search"])
+    assert re.search(r"state +ended\n", run("show", tmp_path / "search").stdout)
+
+
+def test_to_look_at_a_store_stands_in_no_fits_way(tmp_path):
+    """A look takes the lock for a moment."""
+    store = dask_gd.Store(tmp_path)
+    with store:
+        pass
+    ended = threading.Event()
+
+    def look():
+        while not ended.is_set():
+            store.is_in_use()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            with dask_gd.Store(tmp_path):
+                pass
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_show_marks_losses_of_samples(tmp_path):
+    x, _, y = problem(4000, 3)
+    path = write_group(tmp_path / "in.zarr", chunk=200, x=x, y=y)
+    run(
+        "fit", path, "-x", "x", "-y", "y", "--loss", "logistic", "--solver", "sgd:batch=0.25", "--store", tmp_path / "a"
+    )
+    text = run("show", tmp_path / "a", "--last", 1).stdout
+    assert re.search(r"\n100 +0\.\d+\* ", text)
+    assert "\n* of a sample of the rows: not comparable with losses of other rows\n" in text
+    assert "of 25% of the rows, not comparable\n" in text
+    assert "comparable" not in run("fit", path, "-x", "x", "-y", "y", "--loss", "logistic").stdout
 
 
 def test_show_a_fit_with_a_loss_of_ones_own(tmp_path):

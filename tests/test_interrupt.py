@@ -4,7 +4,9 @@ FOUND 34, FAULTS 24. Signals are real, go to the whole process group as a termin
 is seen to happen.
 """
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,10 +100,13 @@ class Started:
 
     def ended_by_ctrl_c(self):
         """Check how the process has ended, and what there is of it."""
+        return self.ended_by(signal.SIGINT, "interrupted")
+
+    def ended_by(self, number, word):
         out, _ = self.process.communicate(timeout=60)
         said = self.said()
-        assert (self.process.returncode, out) == (130, ""), said
-        assert "interrupted" in said
+        assert (self.process.returncode, out) == (128 + number, ""), said
+        assert word in said
         for noise in ("Traceback", "ERROR", "leaked", "Exception ignored"):
             assert noise not in said
         # Python's own resource tracker ends when it sees that this has.
@@ -145,6 +150,74 @@ def test_ctrl_c_twice_in_a_fit_on_workers_and_what_is_committed_is_shown(place):
     assert "is safe in run" in said
     assert not list(place.glob("run/.*"))
     assert "interrupted" in shown("run")
+
+
+def test_sigterm_ends_a_fit_on_workers_as_ctrl_c_does(place):
+    """FOUND 26: Slurm sends it to all processes of a job step."""
+    with Started(*FIT, "--workers", "1") as command:
+        command.until(lambda: list(place.glob("run/iteration-*.zip")))
+        os.killpg(command.process.pid, signal.SIGTERM)
+        said = command.ended_by(signal.SIGTERM, "terminated")
+    [iteration] = re.findall(r"iteration (\d+) is safe in run. To go on:", said)
+    assert not list(place.glob("run/.*"))
+    assert dask_gd.load("run").n_iter == int(iteration)
+
+
+@pytest.mark.slow
+def test_sigterm_while_python_imports(place):
+    with Started(*FIT) as command:
+        command.until(lambda: command.has_loaded("numpy"))
+        command.process.terminate()
+        assert command.ended_by(signal.SIGTERM, "terminated") == "dask-gd: terminated\n"
+
+
+@pytest.mark.parametrize("what", ["fit", "search"])
+def test_sigterm_in_a_script_leaves_its_contexts_and_keeps_the_last_commit(what, tmp_path, caplog):
+    x, _, y = problem()
+    store = tmp_path / "run"
+    heard = []
+    left = []
+
+    def terminate(event):
+        heard.append(event)
+        if isinstance(event, dask_gd.events.Stepped) and len(heard) == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    def script():
+        options = {"loss": "logistic", "solver": "gradient_descent", "store": store, "callbacks": [terminate]}
+        with contextlib.ExitStack() as stack:
+            stack.callback(left.append, True)
+            if what == "fit":
+                dask_gd.fit(x, y, **options)
+            else:
+                dask_gd.search(x, y, alphas=[0.1, 1.0], folds=2, **options)
+
+    with pytest.raises(SystemExit) as stopped:
+        script()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert left
+    assert heard[-1].error == "Terminated: SIGTERM"
+    newest = dask_gd.Store(store).iterations()[-1]
+    assert f"SIGTERM ends the {what}. Iteration {newest} is committed in {store}" in caplog.text
+    assert not dask_gd.Store(store).is_in_use()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_users_own_stays(tmp_path):
+    x, _, y = problem()
+    heard = []
+
+    def terminate(event):
+        if getattr(event, "iteration", None) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("mine"))
+    try:
+        run = dask_gd.fit(x, y, loss="logistic", callbacks=[terminate])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == ["mine"]
+    assert run.converged
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ import io
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
 import threading
 import time
+from dataclasses import replace
 from urllib.request import urlopen
 
 import dask
@@ -22,12 +24,15 @@ from dask.utils import key_split
 from helpers import cluster, until
 
 import dask_gd
-from dask_gd.dashboard import page, progress
 from dask_gd.dashboard import plugin as boards
-from dask_gd.dashboard.page import duration, table
+from dask_gd.dashboard import progress
+from dask_gd.dashboard import table as tables
+from dask_gd.dashboard.page import View
 from dask_gd.dashboard.plugin import FITS, Board
 from dask_gd.dashboard.progress import Progress
+from dask_gd.dashboard.table import table
 from dask_gd.dashboard.watched import POINTS, Watched
+from dask_gd.display.texts import duration
 from dask_gd.errors import DataError
 from dask_gd.events import FitEnded, FitStarted, IterationEnded, StopFit
 
@@ -336,13 +341,65 @@ def test_long_curves_are_thinned_and_old_fits_forgotten():
     assert len(board.watched) == FITS
 
 
+def test_the_page_draws_the_newest_run_unless_another_is_asked_for():
+    board = Board()
+    for run in ("a", "b", "c"):
+        log(board, started(run))
+        log(board, iteration(0, run=run))
+    log(board, FitEnded("converged", n_iter=0, loss=1.0, run="c"))
+    board.pass_done = board.reading_speed = lambda run: None
+    for asked, expected in {None: ["b"], "a": ["a"], "all": ["a", "b", "c"], "gone": ["b"]}.items():
+        view = View(board, asked)
+        view.update()
+        assert view.curves.data["run"] == expected
+
+
+def test_no_line_leads_to_the_loss_of_a_sample_and_the_table_says_of_how_many_rows_it_is():
+    board = Board()
+    board.pass_done = board.reading_speed = lambda run: None
+    log(board, started())
+    for n, passes in enumerate([0.125, 0.25, 1.0, 1.0]):
+        log(board, replace(iteration(n, loss=4.0 - n), passes=passes))
+        if n == 1:
+            assert "25% of the rows" in table(board, list(board.watched.values()), {"a": "red"})
+    view = View(board)
+    view.update()
+    np.testing.assert_array_equal(view.curves.data["loss"], [[np.nan, np.nan, 2.0, 1.0]])
+    assert view.samples.data["loss"] == [4.0, 3.0]
+    assert "not comparable" in view.caption.text
+    assert "of the rows" not in view.table.text
+
+
+def test_a_fit_that_ends_without_a_pass_shows_the_speed_of_its_last_one():
+    board = Board()
+    board.pass_done = board.reading_speed = lambda run: None
+    log(board, started())
+    log(board, iteration(0))
+    log(board, replace(iteration(1), passes=0.0, rows=0.0, bytes_read=0.0, seconds=1e-5))
+    log(board, FitEnded("converged", n_iter=1, loss=1.0, run="a"))
+    assert board.watched["a"].speed == (5.0, 40e-6)
+    assert ">5<" in table(board, list(board.watched.values()), {"a": "red"})
+
+
+def test_fits_are_told_apart_by_their_store_and_their_data(stored, tmp_path):
+    heard = []
+    dask_gd.fit(stored, loss="logistic", max_iter=0, store=tmp_path / "runs" / "late", callbacks=[heard.append])
+    assert heard[0].label == f"y from x in {tmp_path / 'data.zarr'}"
+    board = Board()
+    board.pass_done = board.reading_speed = lambda run: None
+    log(board, heard[0])
+    html = table(board, list(board.watched.values()), {heard[0].run: "red"})
+    for shown in (">runs/late</a>", ">y from x in data.zarr<", "Logistic(), penalty none, "):
+        assert shown in html
+
+
 def test_the_table_escapes_what_it_shows(monkeypatch):
     board = Board()
     monkeypatch.setattr(board, "pass_done", lambda run: (1, 0.25))
     monkeypatch.setattr(board, "reading_speed", lambda run: 123e6)
     log(board, started(data="<script>alert(1)</script>", store="runs/a"))
     log(board, iteration(3, loss=0.5), time=3.0)
-    monkeypatch.setattr(page, "now", lambda: 203.0)
+    monkeypatch.setattr(tables, "now", lambda: 203.0)
     html = table(board, list(board.watched.values()), {"a": "red"})
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -496,7 +553,20 @@ def test_the_bar_of_a_fit_that_fails_says_so():
     file = io.StringIO()
     with pytest.raises(DataError):
         dask_gd.fit(x, y, callbacks=[Progress(file=file, disable=False)])
-    assert "NonFiniteError" in file.getvalue()
+    # What the error says is said where it is raised.
+    assert file.getvalue().count("failed, NonFiniteError: ") == 1
+    assert "nan in row" not in file.getvalue()
+
+
+def test_a_bar_says_which_losses_are_of_samples():
+    file = io.StringIO()
+    callbacks = [Progress(file=file, disable=False, mininterval=0, ncols=180)]
+    x, y = problem()
+    rows = da.from_array(x, chunks=(100, -1)), da.from_array(y, chunks=100)
+    dask_gd.fit(*rows, loss="logistic", callbacks=callbacks)
+    assert "of 10% of the rows, not comparable, gradient" in file.getvalue()
+    # The last step takes no pass, and has the speed of the pass before.
+    assert re.search(r"loss [\d.]+, gradient [\d.e-]+, [1-9][\d.e+]* rows/s", file.getvalue().splitlines()[-1])
 
 
 def test_bars_are_drawn_in_a_terminal():

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import dask_gd
+from dask_gd.cli.shown import weights_table
 from dask_gd.display.html import WEIGHTS, sparkline
 from dask_gd.display.plots import LARGEST, plot_fit
 from dask_gd.errors import InvalidArgumentError, InvalidTypeError, NotFittedError
@@ -27,6 +29,7 @@ from dask_gd.reports import report
 
 FLIGHTS = "data/flights.zarr"
 VOID = {"meta", "br", "hr"}
+SAMPLE = "a sample of the rows, not comparable"
 
 matplotlib.use("Agg")
 
@@ -143,9 +146,11 @@ def test_iterations_on_samples_and_unseen_ones_are_told_apart():
     assert (plot_fit(given, "converged", axes) == axes).all()
     for ax in axes:
         markers = {line.get_label(): line.get_xdata().tolist() for line in ax.lines[1:]}
-        assert markers == {"all rows": [2], "some of the rows": [0, 1], "without a pass": [3]}
+        assert markers == {"all rows": [2], SAMPLE: [0, 1], "without a pass": [3]}
         faces = {line.get_label(): line.get_markerfacecolor() for line in ax.lines[1:]}
-        assert faces["all rows"] != faces["some of the rows"]
+        assert faces["all rows"] != faces[SAMPLE]
+        # No line leads from a sample's loss to another.
+        assert np.isnan(ax.lines[0].get_ydata()).tolist() == [True, True, False, False]
     assert len(axes[0].get_legend().get_texts()) == 3
 
 
@@ -341,6 +346,52 @@ def test_there_is_no_intercept_where_none_was_fitted():
     assert "(intercept)" not in dask_gd.fit(x, y, fit_intercept=False)._repr_html_()
 
 
+def test_losses_of_samples_are_marked_as_not_comparable(tmp_path):
+    x, _, y = problem(4000)
+    rows = da.from_array(x, chunks=(100, -1)), da.from_array(y, chunks=100)
+    run = dask_gd.fit(*rows, loss="logistic", solver="lbfgs", store=tmp_path / "store")
+    samples = run.history.passes.values % 1 > 0
+    assert 0 < samples.sum() < 20
+    html = run._repr_html_()
+    assert html.count('r="2"') == samples.sum()
+    assert points(run.history.loss.values, samples) == (~samples).sum()
+    assert "not comparable" in html
+    text = report(tmp_path / "store", tmp_path / "a.html").read_text()
+    marked = {int(row[0]): row[1].endswith("*") for row in Reader(text).rows if len(row) == 10 and row[0].isdigit()}
+    assert marked == {i: samples[i] for i in marked}
+    assert "*: of a sample of the rows: not comparable" in text
+    # Batches of SGD are samples to the end.
+    sgd = dask_gd.fit(*rows, loss="logistic", solver=dask_gd.SGD(batch=0.25), max_iter=4)
+    assert told(sgd._repr_html_())["last loss"].endswith(" of 25% of the rows, not comparable")
+    # Without a sample nothing is said of any.
+    whole = dask_gd.fit(x, y, loss="logistic")
+    assert "comparable" not in whole._repr_html_() + report(whole, tmp_path / "b.html").read_text()
+
+
+@pytest.mark.parametrize("lost", [[0.5, np.nan, 3.0, -4.0, np.inf], [0.5, np.nan, np.nan, 1.0, 2.0]])
+def test_weights_that_are_nan_come_first_and_are_counted(lost):
+    x, y, _ = problem()
+    run = dask_gd.fit(x, y)
+    run = replace(run, weights=run.weights.copy(data=np.array(lost)), reason="diverged")
+    count = int(np.isnan(lost).sum())
+    shown = weights_table(run, 3).splitlines()
+    rows = [row for row in Reader(run._repr_html_()).rows if row[0].startswith("x")]
+    for first in ([line.split()[1] for line in shown[1:]], [row[1] for row in rows]):
+        assert first[:count] == ["nan"] * count
+        assert float(first[count]) == max(abs(value) for value in lost if not np.isnan(value))
+    note = f"{count} of 5 weights {'is' if count == 1 else 'are'} NaN"
+    assert shown[-1] == note
+    assert note in run._repr_html_()
+
+
+def test_outputs_without_targets_do_not_hide_the_largest_weights():
+    x, y, _ = problem()
+    run = dask_gd.fit(x, np.stack([y, np.full(len(y), np.nan)], 1), nan="drop")
+    for text in (weights_table(run, 2), run._repr_html_()):
+        assert "1 of 2 outputs has no weights: its targets are NaN in all rows" in text
+    assert weights_table(run, 2).splitlines()[1].split()[0] == "x4"
+
+
 def test_one_iteration_is_told():
     x, y, _ = problem()
     run = dask_gd.fit(x, y, max_iter=0)
@@ -348,8 +399,8 @@ def test_one_iteration_is_told():
     assert points(run.history.loss.values) == 1
 
 
-def points(values):
-    found = re.search(r'points="([^"]*)"', sparkline(np.asarray(values, dtype=float)))
+def points(values, samples=None):
+    found = re.search(r'points="([^"]*)"', sparkline(np.asarray(values, dtype=float), samples))
     return len(found[1].split()) if found else 0
 
 
@@ -451,14 +502,20 @@ def test_an_interrupted_run_is_reported(tmp_path):
 
 def test_a_run_can_be_looked_at_while_it_goes_on(tmp_path):
     texts = []
+    states = []
 
     def look(event):
         if hasattr(event, "grad_norm"):
             texts.append(report(tmp_path / "store", tmp_path / "a.html").read_text())
+            states.append(told(texts[-1]).get("state"))
 
     x, _, y = problem()
     run = dask_gd.fit(x, y, loss="logistic", store=tmp_path / "store", callbacks=[look])
     assert [f"Iteration {i} of" in text for i, text in enumerate(texts)] == [True] * (run.n_iter + 1)
+    # It runs until its last iteration, which has the reason.
+    for i, state in enumerate(states[:-1]):
+        assert re.fullmatch(rf"running \(last commit \d+ s ago\), {i} steps? so far", state)
+    assert states[-1] is None
     assert run.reason in told(texts[-1])["ended"]
 
 

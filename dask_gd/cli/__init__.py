@@ -1,7 +1,7 @@
 """Run fits, searches, predictions and checks of the machine from a shell: ``dask-gd``.
 
 Results go to stdout, everything else to stderr. The exit status is 0 where all is well, 1 for an error, 2 for arguments
-that are refused, 3 for a fit that took all its steps, stalled or diverged, and 130 after Ctrl-C.
+that are refused, 3 for a fit that took all its steps, stalled or diverged, 130 after Ctrl-C and 143 after SIGTERM.
 """
 
 from __future__ import annotations

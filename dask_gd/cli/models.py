@@ -58,9 +58,9 @@ def fit(
 ) -> None:
     """Fit a model to arrays of the Zarr group SOURCE, or to variables of it as an xarray Dataset.
 
-    Ctrl-C lets the iteration that runs end in the --store, and says how to go on; a second one stops at once. The exit
-    status is 0 for a fit that has come to its end (of sgd, also after all its steps), 3 if it took --max-iter steps,
-    stalled or diverged, 130 if it was interrupted.
+    Ctrl-C lets the iteration that runs end in the --store, and says how to go on; a second one, or SIGTERM, stops at
+    once. The exit status is 0 for a fit that has come to its end (of sgd, also after all its steps), 3 if it took
+    --max-iter steps, stalled or diverged, 130 after Ctrl-C, 143 after SIGTERM.
 
     \b
         dask-gd fit flights.zarr -x X -y late --loss logistic --penalty l2:1e-5 --store runs/flights

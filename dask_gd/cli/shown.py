@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 import numpy as np
 
+from ..display.largest import largest_first, note_of_nan
+from ..display.texts import NOT_COMPARABLE, is_running, is_sampled, sampled, state
 from ..errors import NotFittedError
 from ..model.losses import Model, as_loss, loss_of
 from ..names import default_name
 from ..reports import report as write_report
 from ..results.fit_result import FitResult, result_of
+from ..results.loading import state_of
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
@@ -27,33 +31,55 @@ SHOWN = 10
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def show(run: str, last: int, weights: bool, json_: bool) -> None:
     """Show what the directory RUN holds: a fit, how it went and its weights, or a search."""
-    stored = Store(run).latest(check_content)
+    store = Store(run)
+    in_use = store.is_in_use()
+    stored = store.latest(check_content)
     if stored is None:
         raise NotFittedError(f"{run} holds no finished iteration of a fit or a search.")
     # Only searches have trials.
-    if "trials" in stored.attributes["dask_gd"]:
-        _show_search(stored, json_)
+    attributes = stored.attributes["dask_gd"]
+    if "trials" in attributes:
+        _show_search(stored, state_of(store, reason_of_search(stored), in_use), json_)
     else:
-        _show_fit(stored, run, last=last, weights=weights, json_=json_)
+        reason = state_of(store, attributes["reason"], in_use)
+        _show_fit(stored, run, reason, last=last, weights=weights, json_=json_)
 
 
-def _show_search(stored: Checkpoint, json_: bool) -> None:
-    """Print a stored search."""
-    content = about_search(stored)
+def reason_of_search(stored: Checkpoint) -> str | None:
+    """Return "ended" for a stored search whose trials have all begun and ended, else None."""
+    attributes = stored.attributes["dask_gd"]
+    trials = attributes["trials"]
+    # Those of a candidate begin together.
+    begun = {candidate for candidate, *_ in trials}
+    if len(begun) == len(attributes["spec"]["candidates"]) and all(reason is not None for _, _, reason, _ in trials):
+        return "ended"
+    return None
+
+
+def _show_search(stored: Checkpoint, reason: str, json_: bool) -> None:
+    """Print a stored search, and how it stands."""
+    content = {"kind": "search", "state": plain_state(reason, json_), **about_search(stored)}
     if json_:
         click.echo(as_json(content))
     else:
         click.echo(facts({name: _text(value) for name, value in content.items()}))
 
 
-def _show_fit(stored: Checkpoint, path: str, *, last: int, weights: bool, json_: bool) -> None:
-    """Print a stored fit: how it was made, its last iterations, and its weights."""
+def plain_state(reason: str, json_: bool) -> str:
+    """Return the state of a run for people, or as JSON has it: without the time since the last commit."""
+    if json_ and is_running(reason):
+        return "running"
+    return reason
+
+
+def _show_fit(stored: Checkpoint, path: str, reason: str, *, last: int, weights: bool, json_: bool) -> None:
+    """Print a stored fit: how it was made, its last iterations, how it stands, and its weights."""
     # A loss of the user's own is not stored, and not needed to show the rest.
     attributes = stored.attributes["dask_gd"]
     loss = None
     if loss_of(attributes["loss"]) is None:
         loss = as_loss("squared")
-    result = result_of(stored, loss)
+    result = replace(result_of(stored, loss), reason=plain_state(reason, json_))
     spec = attributes["spec"]
     history = result.history
     # How it was made.
@@ -78,20 +104,25 @@ def _show_fit(stored: Checkpoint, path: str, *, last: int, weights: bool, json_:
     click.echo(facts({name: _text(value) for name, value in model.items()}))
     # How it went.
     if last:
-        rows = [["iteration", "loss", "gradient", "passes", "seconds"]]
+        rows = [["iteration", "loss ", "gradient", "passes", "seconds"]]
         stop = result.n_iter + 1
-        for i in range(max(0, stop - last), stop):
+        first = max(0, stop - last)
+        samples = is_sampled(history.passes.values)
+        for i in range(first, stop):
             iteration = history.isel(iteration=i)
+            mark = "*" if samples[i] else " "
             rows.append(
                 [
                     f"{i}",
-                    f"{iteration.loss:.10g}",
+                    f"{iteration.loss:.10g}{mark}",
                     f"{iteration.grad_norm:.2e}",
                     f"{iteration.passes:.3g}",
                     f"{iteration.seconds:.3g}",
                 ]
             )
         click.echo(f"\n{table(rows)}")
+        if samples[first:].any():
+            click.echo(f"* {NOT_COMPARABLE}")
     # What it has come to.
     click.echo()
     if weights:
@@ -126,7 +157,6 @@ def about_search(stored: Checkpoint) -> dict[str, Any]:
     spec = attributes["spec"]
     trials = attributes["trials"]
     return {
-        "kind": "search",
         "rounds": stored.iteration,
         "fits": len(trials),
         "running": sum(reason is None for _, _, reason, _ in trials),
@@ -202,9 +232,10 @@ def summary(run: FitResult, store: str | None) -> str:
     dropped = ""
     if run.dropped:
         dropped = f"{run.dropped:,} rows with NaN"
+    name, text = state(run.reason, run.n_iter, "iteration")
     lines = {
-        "ended": f"{content['reason']} after {content['iterations']} iterations",
-        "loss": f"{content['loss']:.10g}",
+        name: text,
+        "loss": f"{content['loss']:.10g} {sampled(float(run.history.passes[-1]))}".rstrip(),
         "gradient": f"{content['gradient']:.2e}",
         "passes": f"{content['passes']:.3g}",
         "time": f"{content['seconds']:.3g} s, {speed}",
@@ -221,8 +252,7 @@ def weights_table(run: FitResult, most: int | None, store: str | None = None) ->
     if most is None:
         order = np.arange(len(values))
     else:
-        sizes = np.abs(values).max(axis=1)
-        order = np.argsort(-sizes, kind="stable")[:most]
+        order = largest_first(values, nan_first=not len(run.dropped_levels))[:most]
     # A column for each output.
     outputs: list[str] = ["weight"]
     if run.weights.ndim == 2 and "output" in run.weights.coords:
@@ -236,15 +266,19 @@ def weights_table(run: FitResult, most: int | None, store: str | None = None) ->
     if run.fit_intercept:
         rows.append(["(intercept)", *_cells(run.parameters[-1])])
     # Say what is left out, and how to see it.
+    lines = [table(rows)]
     left_out = len(values) - len(order)
-    if not left_out:
-        return table(rows)
-    hint = ""
-    if store:
-        hint = f"; dask-gd show {store} --weights"
-    return f"{table(rows)}\nand {left_out:,} smaller ones{hint}"
+    if left_out:
+        hint = ""
+        if store:
+            hint = f"; dask-gd show {store} --weights"
+        lines.append(f"and {left_out:,} smaller ones{hint}")
+    lack = note_of_nan(values)
+    if lack:
+        lines.append(f"{lack}")
+    return "\n".join(lines)
 
 
 def _cells(values: np.ndarray) -> list[str]:
     """Write the weights of a feature, a number for each output."""
-    return [f"{value:+#.6g}" for value in values]
+    return [f"{value:+#.6g}".replace("+nan", "nan") for value in values]

@@ -163,7 +163,7 @@ class CtrlC(Listener):
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.advise()
             # At once, without waiting for threads to end their reading.
-            interrupt.end_if_interrupted()
+            interrupt.end_if_interrupted(quietly=True)
             raise click.exceptions.Exit(INTERRUPTED)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -211,10 +211,11 @@ class CtrlC(Listener):
     def advise(self) -> None:
         """Say what is safe and how to go on."""
         if self.store is None:
-            say("interrupted; nothing was stored: --store DIR keeps every iteration")
+            say(f"{interrupt.said()}; nothing was stored: --store DIR keeps every iteration")
             return
         iterations = Store(self.store).iterations()
         if iterations:
-            say(f"interrupted; iteration {iterations[-1]} is safe in {self.store}. To go on:\n  {command_line()}")
+            cut = f"{interrupt.said()}; iteration {iterations[-1]} is safe in {self.store}."
+            say(f"{cut} To go on:\n  {command_line()}")
         else:
-            say("interrupted; nothing was stored")
+            say(f"{interrupt.said()}; nothing was stored")

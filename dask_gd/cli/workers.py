@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing.util
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import dask
 import psutil
 from distributed import Client, LocalCluster, Nanny
+from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.utils import LoopRunner
 
 from .. import interrupt
@@ -43,10 +45,27 @@ def worker_processes(**options: Any) -> Iterator[Client]:
         stack.callback(runner.stop)
         try:
             cluster = stack.enter_context(LocalCluster(loop=runner.loop, **options))
-            yield stack.enter_context(Client(cluster))
+            client = stack.enter_context(Client(cluster))
+            client.register_plugin(QuietFailures())
+            yield client
         finally:
             # Closing may take long where workers are busy, starting or killed.
-            interrupt.end_if_interrupted("interrupted")
+            interrupt.end_if_interrupted()
+
+
+class QuietFailures(WorkerPlugin):
+    """Keep a worker from logging the errors of tasks: they are raised in the command, which says them once."""
+
+    name = "dask-gd-quiet-failures"
+
+    def setup(self, worker: Any) -> None:
+        """Filter the log of this process's worker."""
+        logging.getLogger("distributed.worker").addFilter(is_no_failed_task)
+
+
+def is_no_failed_task(record: logging.LogRecord) -> bool:
+    """Return whether a log record is of anything but a task that has failed."""
+    return not str(record.msg).startswith("Compute Failed")
 
 
 def deaf_loop() -> LoopRunner:

@@ -6,6 +6,7 @@ each iteration.
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import Any
 
@@ -116,19 +117,24 @@ def gauges() -> dict[str, Any]:
         "loss": "Objective of the fit's last iteration",
         "iteration": "Last finished iteration of the fit",
         "grad_norm": "Largest component of the gradient over its scale",
-        "rows_per_second": "Rows used per second in the fit's last iteration",
+        "rows_per_second": "Rows used per second in the fit's last iteration that has read rows",
     }
     return {name: Gauge(f"dask_gd_{name}", description, ["fit"]) for name, description in descriptions.items()}
 
 
 def show(event: IterationEnded) -> None:
     """Set a fit's gauges."""
-    values = {**event.as_message(), "rows_per_second": event.rows / max(event.seconds, 1e-9)}
+    values = event.as_message()
+    # A step without a pass says nothing of the speed.
+    if event.rows:
+        values["rows_per_second"] = event.rows / max(event.seconds, 1e-9)
     for name, gauge in gauges().items():
-        gauge.labels(fit=event.run).set(values[name])
+        if name in values:
+            gauge.labels(fit=event.run).set(values[name])
 
 
 def forget(run: str) -> None:
-    """Remove a fit's gauges."""
+    """Remove a fit's gauges, as far as it has any."""
     for gauge in gauges().values():
-        gauge.remove(run)
+        with contextlib.suppress(KeyError):
+            gauge.remove(run)

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..cluster import active_client
+from ..display.texts import sampled
 from ..events import (
     Ended,
     Event,
@@ -56,6 +57,7 @@ class Progress(Listener):
         self.options = options
         self.bar: tqdm | None = None
         self.passing: PassBar | None = None
+        self.speed = ""
 
     def __call__(self, event: Event) -> None:
         """Draw the state after an event."""
@@ -79,10 +81,11 @@ class Progress(Listener):
             return
         if isinstance(event, IterationEnded):
             self.bar.n = event.iteration
-            self.bar.set_postfix_str(
-                f"loss {event.loss:.6g}, gradient {event.grad_norm:.1e}, "
-                f"{event.rows_per_second:.3g} rows/s, {event.megabytes_per_second:.0f} MB/s"
-            )
+            loss = f"loss {event.loss:.6g} {sampled(event.passes)}".rstrip()
+            # A step without a pass says nothing of its speed.
+            if event.rows:
+                self.speed = f", {event.rows_per_second:.3g} rows/s, {event.megabytes_per_second:.0f} MB/s"
+            self.bar.set_postfix_str(f"{loss}, gradient {event.grad_norm:.1e}{self.speed}")
         elif isinstance(event, RoundEnded):
             self.bar.n = event.fits - event.running
             self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
@@ -94,12 +97,14 @@ class Progress(Listener):
         self._close(event.outcome)
 
     def failed(self, event: Failed) -> None:
-        """Close the bars, with the error."""
-        self._close(event.error)
+        """Close the bars, with the kind of the error, which is raised with all that it says."""
+        kind, _, _ = event.error.partition(":")
+        self._close(f"failed, {kind}")
 
     def _open(self, run: str, name: str, *, total: int, unit: str, done: int) -> None:
         """Open the bars of a run, and close those of another."""
         self._close()
+        self.speed = ""
         # The user's options take precedence.
         options = {"disable": not shown(self.options.get("file")), **self.options}
         if not NOTEBOOK & sys.modules.keys():
@@ -120,7 +125,8 @@ class Progress(Listener):
         if passing is not None:
             passing.close()
         if bar is not None and reason is not None:
-            bar.set_description_str(reason)
+            # To close a bar draws it.
+            bar.set_description_str(reason, refresh=False)
             bar.close()
 
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..events import Ended, Event, Failed, FitStarted, Listener, SearchStarted, Stepped
+from ..display.texts import is_sampled
+from ..events import Ended, Event, Failed, FitStarted, IterationEnded, Listener, SearchStarted, Stepped
 
 #: Points of a curve that are remembered; when there are more, every other point goes.
 POINTS = 2_000
@@ -18,7 +19,7 @@ RECENT = 10
 
 #: Numbers that are remembered of each iteration of a fit, and of each round of a search.
 CURVES = {
-    "fit": ("iteration", "loss", "grad_norm", "step_size", "rows", "bytes_read", "seconds"),
+    "fit": ("iteration", "loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds"),
     "search": ("passes", "running", "candidates", "seconds"),
 }
 
@@ -38,6 +39,9 @@ class Watched(Listener):
     curves: dict[str, list[float]] = field(default_factory=dict)
     #: Iterations or rounds.
     count: int = 0
+    has_failed: bool = False
+    #: Rows/s and MB/s of a fit's last iteration that has read rows: the last of all may take no pass.
+    speed: tuple[float, float] | None = None
 
     @property
     def run(self) -> str:
@@ -78,6 +82,8 @@ class Watched(Listener):
         self.count += 1
         for name in CURVES[event.kind]:
             self.curves.setdefault(name, []).append(getattr(event, name))
+        if isinstance(event, IterationEnded) and event.rows and event.seconds:
+            self.speed = event.rows_per_second, event.megabytes_per_second
         # All curves have the same length.
         length = len(next(iter(self.curves.values())))
         if length > POINTS:
@@ -90,14 +96,19 @@ class Watched(Listener):
     def failed(self, event: Failed) -> None:
         """Remember the error."""
         self.status = event.error
+        self.has_failed = True
 
     def seconds_left(self, now: float) -> float | None:
         """Forecast the seconds until the fit reaches ``tol`` or ``max_iter``, whichever is first.
 
-        The gradient is taken to fall further at its present rate. None where there are too few iterations, or the fit
-        has ended, and for a search.
+        The gradient is taken to fall further at its present rate. None where there are too few iterations, also on all
+        rows after those on samples, or the fit has ended, and for a search.
         """
-        gradients = np.array(self.curves.get("grad_norm", [])[-RECENT:])
+        samples = np.flatnonzero(is_sampled(np.array(self.curves.get("passes", []))))
+        begin = 0
+        if len(samples):
+            begin = samples[-1] + 1
+        gradients = np.array(self.curves.get("grad_norm", [])[begin:][-RECENT:])
         fit = self.beginning
         if not isinstance(fit, FitStarted) or not self.running or len(gradients) < 3:
             return None
@@ -109,7 +120,7 @@ class Watched(Listener):
                 steps_to_tol = np.ceil(np.log(fit.tol / gradients[-1]) / rate)
                 steps = min(steps, max(0.0, steps_to_tol))
         # Each takes as long as the last ones; the step that runs has begun with the last event.
-        seconds = self.curves.get("seconds", [])
+        seconds = self.curves.get("seconds", [])[begin:]
         elapsed = now - self.last_event
         return float(max(0.0, steps * np.median(seconds[-RECENT:]) - elapsed))
 

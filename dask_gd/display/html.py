@@ -12,7 +12,9 @@ import xarray as xr
 
 from ..model.losses import LOSSES
 from ..names import default_name
+from .largest import largest_first, note_of_nan
 from .plots import drawable, spans_decades, thinned
+from .texts import NOT_COMPARABLE, is_sampled, plural, rounded, sampled, shortened, size, state
 
 #: Weights that a notebook shows.
 WEIGHTS = 10
@@ -20,8 +22,6 @@ WEIGHTS = 10
 OUTPUTS = 6
 #: Points of a line of losses.
 POINTS = 200
-#: Characters of a name, or of the description of a loss.
-LONGEST = 80
 
 #: Styles of cells: names, numbers, and the names of pairs.
 LEFT = ' style="text-align:left"'
@@ -42,10 +42,10 @@ def html_of_fit(run: Any) -> str:
     if run.fit_intercept:
         intercept = run.intercept
     return block(
-        f"<b>dask_gd.FitResult</b>: {escape(ended(run))}",
+        f"<b>dask_gd.FitResult</b>: {escape(ended(run)[1])}",
         pairs(summary(run)),
-        f"<div>loss {sparkline(run.history.loss.values)}</div>",
-        weights(run.weights, intercept, shapes_of(run.loss)),
+        f"<div>loss {sparkline(run.history.loss.values, is_sampled(run.history.passes.values))}</div>",
+        weights(run.weights, intercept, shapes_of(run.loss), nan_first=not len(run.dropped_levels)),
     )
 
 
@@ -114,7 +114,7 @@ def summary(run: Any) -> dict[str, str]:
         loss = repr(run.loss)
     lines = {
         "loss": shortened(loss),
-        "last loss": f"{float(history.loss[-1]):.10g}",
+        "last loss": f"{float(history.loss[-1]):.10g} {sampled(float(history.passes[-1]))}".rstrip(),
         "last gradient": f"{float(history.grad_norm[-1]):.2e} of its scale",
         "passes": f"{float(history.passes.sum()):,.4g}",
         "rows used": f"{rows:,.0f}",
@@ -132,12 +132,12 @@ def summary(run: Any) -> dict[str, str]:
     return lines
 
 
-def ended(run: Any) -> str:
-    """Say why and after how many steps a fit has ended."""
-    text = f"{run.reason} after {plural(run.n_iter, 'step')}"
-    if not run.converged:
+def ended(run: Any) -> tuple[str, str]:
+    """Say why and after how many steps a fit has ended, or that it runs, with a name before it."""
+    name, text = state(run.reason, run.n_iter, "step")
+    if name == "ended" and not run.converged:
         text += ", not converged"
-    return text
+    return name, text
 
 
 def weights(
@@ -146,12 +146,14 @@ def weights(
     shapes: Mapping[str, Sequence[int]] | None = None,
     limit: int = WEIGHTS,
     outputs: int = OUTPUTS,
+    nan_first: bool = True,
 ) -> str:
-    """Tabulate the weights that are largest in any output, and the intercept, with a note of what is left out."""
-    # Weights that are not finite come first, as they are what went wrong.
+    """Tabulate the weights that are largest in any output, and the intercept, with a note of what is left out.
+
+    Weights that are NaN come first, or last where levels were left out.
+    """
     values = array.values.reshape(len(array), -1)
-    sizes = np.abs(values).max(axis=1)
-    order = np.argsort(np.where(np.isnan(sizes), -np.inf, -sizes), kind="stable")[:limit]
+    order = largest_first(values, nan_first)[:limit]
     indices = order.tolist()
     p, k = values.shape
     # A column for each output, a row for each weight.
@@ -176,6 +178,9 @@ def weights(
         note = f"All {plural(len(order), kind)}, by size"
     if k > outputs:
         note += f"; the first {outputs} of {k:,} outputs"
+    lack = note_of_nan(values)
+    if lack:
+        note += f". {lack}"
     return f"<div>{note}.</div>" + table([kind, *map(shortened, columns[:outputs])], rows)
 
 
@@ -216,8 +221,16 @@ def candidates(result: Any) -> str:
     return table(head, lines, bold=is_best)
 
 
-def sparkline(values: np.ndarray, width: int = 240, height: int = 40) -> str:
+def sparkline(
+    values: np.ndarray,
+    samples: np.ndarray | None = None,
+    width: int = 240,
+    height: int = 40,
+) -> str:
     """Draw the finite values as a line, at most 200 of them; an inline SVG in the colour of the text.
+
+    Values of samples, where ``samples`` is true, cannot be compared with others: they are circles beside the line, and
+    a note says so.
 
     Examples
     --------
@@ -243,11 +256,23 @@ def sparkline(values: np.ndarray, width: int = 240, height: int = 40) -> str:
         y = np.full(len(y), 0.5)
     x = 4 + x * (width - 8)
     y = 4 + y * (height - 8)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    # A line of the values of all rows, with a dot at its end, and circles for the others.
+    is_sample = np.zeros(len(shown), bool)
+    if samples is not None:
+        is_sample = samples[shown]
+    points = [f"{a:.1f},{b:.1f}" for a, b in zip(x[~is_sample], y[~is_sample], strict=True)]
+    marks = f'<polyline points="{" ".join(points)}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
+    if points:
+        across, down = points[-1].split(",")
+        marks += f'<circle cx="{across}" cy="{down}" r="2.5" fill="currentColor"/>'
+    for across, down in zip(x[is_sample], y[is_sample], strict=True):
+        marks += f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2" fill="none" stroke="currentColor"/>'
+    note = ""
+    if is_sample.any():
+        note = f" circles: {NOT_COMPARABLE}"
     return (
         f'<svg width="{width}" height="{height}" role="img" style="vertical-align:middle"><title>{title}</title>'
-        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"/>'
-        f'<circle cx="{x[-1]:.1f}" cy="{y[-1]:.1f}" r="2.5" fill="currentColor"/></svg>'
+        f"{marks}</svg>{note}"
     )
 
 
@@ -286,33 +311,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, bol
     bold = bold or [False] * len(rows)
     body = "".join(line(cells, "td", is_bold) for cells, is_bold in zip(rows, bold, strict=True))
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
-
-
-def size(count: float) -> str:
-    """Format a number of bytes for people."""
-    if count >= 1e9:
-        return f"{count / 1e9:,.2f} GB"
-    if count >= 1e5:
-        return f"{count / 1e6:,.1f} MB"
-    return f"{count:,.0f} B"
-
-
-def rounded(value: float) -> str:
-    """Round to three digits; large numbers have zeros after them."""
-    if value >= 100:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.3g}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the count with the noun, in the plural unless the count is 1."""
-    if count == 1:
-        return f"{count:,} {noun}"
-    return f"{count:,} {noun}s"
-
-
-def shortened(text: str) -> str:
-    """Cut a text to the longest length, with dots at its end."""
-    if len(text) <= LONGEST:
-        return text
-    return text[: LONGEST - 3] + "..."

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidArgumentError
+from .texts import is_sampled
 
 #: Iterations of a kind that have a marker.
 MARKERS = 50
@@ -24,7 +25,8 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
 
     The loss has a logarithmic axis where all its values are positive and they span more than two decades; the gradient
     has a logarithmic axis wherever any of it is positive. Values that are not finite are gaps. Iterations that have
-    read a sample of the rows, and iterations that took no pass, have markers of their own.
+    read a sample of the rows, and iterations that took no pass, have markers of their own. No line leads to a sample's,
+    as losses of different rows cannot be compared.
 
     Parameters
     ----------
@@ -57,19 +59,21 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
         )
     # Iterations by the rows that they have read, with the style of their markers.
     passes = history.passes.values
+    samples = is_sampled(passes)
     kinds: dict[str, tuple[dict[str, Any], np.ndarray]] = {
-        "all rows": ({"markerfacecolor": "C0"}, passes >= 1),
-        "some of the rows": ({"markerfacecolor": "white"}, (passes > 0) & (passes < 1)),
+        "all rows": ({"markerfacecolor": "C0"}, (passes > 0) & ~samples),
+        "a sample of the rows, not comparable": ({"markerfacecolor": "white"}, samples),
         "without a pass": ({"markerfacecolor": "white", "alpha": 0.5, "marker": "s"}, passes == 0),
     }
     iteration = history.iteration.values
     loss = drawable(history["loss"].values)
     gradient = drawable(history["grad_norm"].values)
-    _plot_history(axes[0], kinds, x=iteration, y=loss, label="loss", log=spans_decades(loss))
+    _plot_history(axes[0], kinds, samples, x=iteration, y=loss, label="loss", log=spans_decades(loss))
     has_positive = bool((gradient > 0).any())
     _plot_history(
         axes[1],
         kinds,
+        samples,
         x=iteration,
         y=gradient,
         label="gradient over its scale",
@@ -90,14 +94,15 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
 def _plot_history(
     ax: Any,
     kinds: dict[str, tuple[dict[str, Any], np.ndarray]],
+    samples: np.ndarray,
     *,
     x: np.ndarray,
     y: np.ndarray,
     label: str,
     log: bool,
 ) -> None:
-    """Draw values y against the iteration x, with markers for each kind of iteration."""
-    ax.plot(x, y, color="C0", linewidth=1.2, alpha=0.7)
+    """Draw values y against the iteration x: a line of those of all rows, and markers for each kind of iteration."""
+    ax.plot(x, np.where(samples, np.nan, y), color="C0", linewidth=1.2, alpha=0.7)
     for kind, (style, is_kind) in kinds.items():
         shown = thinned(np.flatnonzero(is_kind), MARKERS)
         if len(shown):

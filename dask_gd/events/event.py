@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..display.texts import sampled
 from ..errors import InvalidArgumentError
 from ..model.losses import Loss
 from ..results.fit_result import FitResult, result_of
@@ -59,6 +60,8 @@ class Started(Event):
     ----------
     data, loss : str
         The rows, and the loss.
+    label : str
+        The names of the targets and the features, and where they are stored.
     rows, nbytes : int
         Of a pass over all data.
     store : str or None
@@ -73,6 +76,7 @@ class Started(Event):
     nbytes: int
     store: str | None
     resumed_from: int | None
+    label: str
 
 
 class Stepped(Event):
@@ -162,6 +166,7 @@ class FitStarted(Started):
     #: Of x, and of y.
     features: int = 0
     outputs: int = 1
+    label: str = ""
 
     def __str__(self) -> str:
         went_on = ""
@@ -175,7 +180,8 @@ class IterationEnded(OfIteration, Stepped):
     """An iteration has been committed. Iteration 0 is the start itself, before any step.
 
     ``loss`` and ``grad_norm`` are those of the iteration's weights; ``passes``, ``rows``, ``bytes_read`` (decoded) and
-    ``seconds`` are what this iteration took.
+    ``seconds`` are what this iteration took. Where ``passes`` is not whole they are those of a sample of the rows, and
+    not comparable with others.
     """
 
     kind = "fit"
@@ -202,10 +208,10 @@ class IterationEnded(OfIteration, Stepped):
         speed = "no pass needed"
         if self.rows:
             speed = f"{self.rows_per_second:.3g} rows/s  {self.megabytes_per_second:.0f} MB/s"
-        some = ""
-        if 0 < self.passes < 1:
-            some = f"  on {self.passes:.0%} of the rows"
-        return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}{some}"
+        rows = sampled(self.passes)
+        if rows:
+            rows = f"  {rows}"
+        return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}{rows}"
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,7 @@ class SearchStarted(Started):
     nbytes: int = 0
     store: str | None = None
     resumed_from: int | None = None
+    label: str = ""
 
     def __str__(self) -> str:
         return f"search {self.run}: {self.data}, loss {self.loss}, {self.candidates} candidates, {self.folds} folds"

@@ -108,6 +108,13 @@ class Engine:
         if self.stamps is not None:
             self.stamps.check(self.readings, kind, self.store and self.store.path)
 
+    def said_of_store(self) -> str:
+        """Return a sentence on what the store has, wherever the run is between two commits."""
+        iterations: list[int] = []
+        if self.store is not None:
+            iterations = self.store.iterations()
+        return self.said_of(max(iterations, default=-1))
+
     def said_of(self, iteration: int) -> str:
         """Return a sentence on what has been committed up to this iteration, for errors of the cluster."""
         return said_of(self.store, iteration)

@@ -14,6 +14,7 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
+from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
 from ..results.features import check_encoding
@@ -177,7 +178,7 @@ def fit(
     For every loss but the squared and models, on data of 16 partitions or more, Newton's method and L-BFGS take their
     first steps on a sixteenth of the partitions and then on a quarter, if ``max_iter`` is 25 or more and there are no
     ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
-    rows read, and ``passes`` is the share of them.
+    rows read, not comparable with those of other rows, and ``passes`` is the share of them.
 
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
@@ -261,6 +262,7 @@ def fit(
         engine.persist()
         stack.callback(engine.release)
         stack.enter_context(track.callbacks.hear_of_failure(engine.name, kind="fit"))
+        stack.enter_context(exiting_on_sigterm("fit", engine.said_of_store))
         stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
         return FitRun(track, stopping).run()
 

@@ -90,6 +90,7 @@ class FitRun:
             tol=0.0 if track.batched else self.stopping.tol,
             features=source.shape[1],
             outputs=source.outputs or 1,
+            label=source.label,
         )
 
     def ended(self) -> IterationEnded:

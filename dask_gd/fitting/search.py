@@ -15,6 +15,7 @@ from .. import passes
 from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
+from ..interrupt import exiting_on_sigterm
 from ..kernels.curvature_parts import has_parts
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
@@ -262,6 +263,7 @@ def _run(
                 store = Store(store)
             run.open(stack.enter_context(store))
         stack.enter_context(run.callbacks.hear_of_failure(engine.name, kind="search"))
+        stack.enter_context(exiting_on_sigterm("search", engine.said_of_store))
         stack.enter_context(passes.passes_of("search", engine.name, run.committed))
         run.callbacks.tell(run.started())
 

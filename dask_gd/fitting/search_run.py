@@ -108,6 +108,7 @@ class SearchRun:
             nbytes=engine.source.nbytes,
             store=path,
             resumed_from=resumed_from,
+            label=engine.source.label,
         )
 
     # Tracks that take passes.

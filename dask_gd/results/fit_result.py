@@ -48,7 +48,8 @@ class FitResult:
     history : xarray.Dataset
         Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
         largest component of the gradient over its scale, see `fit`), ``step_size``, and the cost of the iteration:
-        ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is 0 in the last row of
+        ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is not whole, loss and
+        gradient are those of a sample of the rows, not comparable with others. Where ``passes`` is 0 in the last row of
         a Newton fit, no pass was taken after the step: loss and gradient are forecasts, see `fit`.
     n_iter : int
         Steps taken.

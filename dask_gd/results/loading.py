@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
+from ..display.texts import running_since
 from ..errors import InvalidArgumentError, NotFittedError
 from ..model.losses import Loss, as_loss, loss_of
 from ..store.content import check_content
@@ -20,6 +22,20 @@ def latest_of_fit(store: Store) -> Checkpoint:
     if "trials" in checkpoint.attributes["dask_gd"]:
         raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
     return checkpoint
+
+
+def state_of(store: Store, reason: str | None, was_in_use: bool) -> str:
+    """Say how a stored run stands: why it has ended, that it runs and when its last commit was, or "interrupted".
+
+    ``was_in_use`` is what `Store.is_in_use` said before the iteration was read, as the run may end meanwhile. The
+    ``reason`` is the iteration's, None unless the run ends with it.
+    """
+    if reason is not None:
+        return reason
+    commit = store.committed_at()
+    if was_in_use and commit is not None:
+        return running_since(commit, time.time())
+    return "interrupted"
 
 
 def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:

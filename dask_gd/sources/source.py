@@ -12,12 +12,16 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..kernels.base import FAN_IN_BYTES, GRAM_LIMIT, candidates, fan_in, sums_bytes
 from ..kernels.block import RowFormat
+from . import stores
 from .blocks import Blocks, paired
 from .column import Column
 from .kinds import product_dtype
 from .plan import Plan
 from .present import Present
 from .reader import Reader
+
+#: Variables that a label names.
+NAMED = 3
 
 
 class TaskInput(NamedTuple):
@@ -271,6 +275,21 @@ class Source:
         """The origin of the rows, in words."""
         return self.x.kind
 
+    @property
+    def label(self) -> str:
+        """The names of the targets and the features, and where these are stored, as far as they have any.
+
+        Examples
+        --------
+        >>> dask_gd.open("data/flights.zarr", x="X", y="late").label.partition(" in ")[0]
+        'late from X'
+        """
+        names = [_names_of(column) for column in self.columns if column.role in ("y", "x")]
+        text = " from ".join(reversed(names))
+        if self.x.stored is not None:
+            text += f" in {stores.place(self.x.stored)}"
+        return text
+
     def __repr__(self) -> str:
         n, p = self.shape
         return f"<dask_gd.Source {n:,} rows x {p:,} features {self.dtype}, {self.partitions} partitions, {self.kind}>"
@@ -279,6 +298,19 @@ class Source:
         from ..display.html import html_of_source
 
         return html_of_source(self)
+
+
+def _names_of(column: Column) -> str:
+    """Return the names of a column's variables, the first of many, or else of its array."""
+    variables = column.variables
+    if variables is True:
+        return column.name
+    if isinstance(variables, str):
+        return variables
+    names = ", ".join(map(str, variables[:NAMED]))
+    if len(variables) > NAMED:
+        names += f" and {len(variables) - NAMED:,} more"
+    return names
 
 
 def _short(layout: tuple) -> str:

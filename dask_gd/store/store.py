@@ -10,24 +10,18 @@ the whole history, so that removing older files loses nothing but their weights.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError, warn
+from . import locking
 from .checkpoint_file import Checkpoint, decode, encode
 from .former_names import with_present_names
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no advisory locks; two fits into one store are then not noticed
-    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("dask_gd")
 
@@ -91,9 +85,13 @@ class Store:
             raise self._unwritable(error) from error
         # Only the process with the lock may change the directory.
         try:
-            self._take(lock)
+            locking.take(lock, self.path)
+            locking.sign(lock)
             self._clear_unfinished()
             self._try_to_write()
+        except OSError as error:
+            os.close(lock)
+            raise self._unwritable(error) from error
         except BaseException:
             os.close(lock)
             raise
@@ -106,31 +104,6 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def _take(self, lock: int) -> None:
-        """Lock the open file for this process, and write into it which process has the lock."""
-        # A second fit is refused, where the file system has locks.
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"Another fit is writing to {self.path}{owner_of(lock)}. "
-                    "Wait for it to end, or choose another store."
-                ) from error
-            except OSError as error:
-                logger.warning(
-                    "The file system of %s has no locks (%s): take care that no other fit writes there.",
-                    self.path,
-                    error.strerror,
-                )
-        # For the error of the second fit.
-        owner = {"process": os.getpid(), "host": socket.gethostname()}
-        try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps(owner).encode(), 0)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def _clear_unfinished(self) -> None:
         """Remove the leftovers of a killed commit. A directory of another name is removed only if it is empty."""
@@ -167,6 +140,21 @@ class Store:
     def file(self, iteration: int) -> Path:
         """Return the path of an iteration."""
         return self.path / f"iteration-{iteration:08d}{SUFFIX}"
+
+    def is_in_use(self) -> bool:
+        """Return whether a live process has the store locked, as a fit or a search has from its start to its end."""
+        return locking.is_held(self.path / "lock")
+
+    def committed_at(self) -> float | None:
+        """Return when the newest iteration was committed, in seconds since the epoch; None without an iteration."""
+        iterations = self.iterations()
+        for iteration in reversed(iterations):
+            with contextlib.suppress(FileNotFoundError):
+                return self.file(iteration).stat().st_mtime
+        # A fit that runs has removed them all, and committed newer iterations.
+        if self.iterations() != iterations:
+            return self.committed_at()
+        return None
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """Write an iteration, whole or not at all, then remove the iterations that `keep` does not cover."""
@@ -284,25 +272,6 @@ class Store:
 
 def _accept(checkpoint: Checkpoint) -> None:
     """Accept a checkpoint as it is."""
-
-
-def owner_of(lock: int) -> str:
-    """Say which process has written itself into the open lock file; return an empty text if that cannot be read."""
-    # Another version, or a crash, may have left anything in the file.
-    try:
-        owner = json.loads(os.pread(lock, 4096, 0))
-        process = int(owner["process"])
-        host = str(owner["host"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    # A process on this machine may have ended.
-    if host != socket.gethostname():
-        return f": process {process} on {host}"
-    if process == os.getpid():
-        return ": this process"
-    if not os.path.exists(f"/proc/{process}") and os.path.exists("/proc/self"):
-        return f": process {process} on this machine, which has ended and has left a child process that holds the lock"
-    return f": process {process} on this machine"
 
 
 def check_same(stored: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
