@@ -20,6 +20,7 @@ from ..fitting.fit import fit
 from ..model.losses import Squared
 from ..model.penalties import Penalty
 from ..results.fit_result import FitResult
+from ..results.plain_state import plain_state, restored_state
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.coercion import checkable, numbers
@@ -102,6 +103,14 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return parameters and attributes in plain arrays, which skops takes too."""
+        return plain_state(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set parameters and attributes, of estimators pickled before this too."""
+        super().__setstate__(restored_state(state))
 
     #: The names of scikit-learn's solvers that its estimator of this name takes.
     solvers_of_scikit_learn: ClassVar[tuple[str, ...]] = ()

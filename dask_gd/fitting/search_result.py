@@ -13,6 +13,7 @@ from ..errors import DivergenceWarning, InvalidArgumentError, warn
 from ..model.losses import Loss
 from ..model.penalties import Penalty, penalises
 from ..results.fit_result import HISTORY, FitResult
+from ..results.plain_state import PlainState
 from ..solvers import Solver
 from ..sources.encoding import Encoding
 from ..sources.frame_source import with_encoding_of
@@ -26,7 +27,7 @@ logger = logging.getLogger("dask_gd")
 
 
 @dataclass(frozen=True, repr=False)
-class SearchResult:
+class SearchResult(PlainState):
     """Candidates, their scores on rows held out, and the best.
 
     Attributes

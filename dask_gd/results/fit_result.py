@@ -31,10 +31,11 @@ from .features import (
     prediction_dtype,
     refuse_codes,
 )
+from .plain_state import PlainState
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(PlainState):
     """A fitted model and how it came about.
 
     Attributes
