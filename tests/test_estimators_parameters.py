@@ -98,7 +98,7 @@ def test_parameters_without_effect_have_scikit_learns_names_and_defaults(name):
 @pytest.mark.parametrize("name", ALL)
 def test_every_parameter_of_scikit_learn_is_known(name):
     # In some releases only, or deprecated there.
-    passing = {"n_alphas", "multi_class", "store_cv_values"}
+    passing = {"multi_class", "store_cv_values"}
     assert set(inspect.signature(peer_of(name)).parameters) - passing <= set(ALL[name]().get_params())
 
 
@@ -420,6 +420,34 @@ def test_ridge_leaves_rows_out_as_scikit_learn(kind, shape):
             np.testing.assert_allclose(model.best_score_, peer.best_score_, rtol=1e-7)
             np.testing.assert_allclose(model.cv_results_, peer.cv_results_, rtol=1e-6, atol=1e-9)
             np.testing.assert_allclose(model.coef_, peer.coef_, rtol=1e-5, atol=1e-7)
+
+
+def test_rows_are_left_out_some_at_a_time(monkeypatch):
+    x, y = data()
+    x = sparse.csr_matrix(x)
+    whole = RidgeCV(store_cv_results=True).fit(x, y)
+    monkeypatch.setattr(estimators.leave_one_out, "BATCH", 7)
+    parts = RidgeCV(store_cv_results=True).fit(x, y)
+    np.testing.assert_allclose(parts.cv_results_, whole.cv_results_, rtol=1e-10)
+    monkeypatch.setattr(estimators.ridge_search, "WIDEST", 3)
+    with pytest.raises(InvalidArgumentError, match="Give cv=5"):
+        RidgeCV().fit(x, y)
+    assert RidgeCV(cv=5).fit(x, y).converged_
+
+
+def test_the_number_of_alphas_has_its_former_name_too():
+    x, y = data()
+    former = LassoCV(n_alphas=5).fit(x, y)
+    np.testing.assert_array_equal(former.alphas_, LassoCV(alphas=5).fit(x, y).alphas_)
+
+
+def test_a_store_knows_weights_of_at_least_0_again(tmp_path):
+    x, y = data()
+    first = dask_gd.fit(x, y, penalty=NonNegative(0.1), store=tmp_path)
+    again = dask_gd.fit(x, y, penalty=NonNegative(0.1), store=tmp_path)
+    np.testing.assert_array_equal(first.parameters, again.parameters)
+    with pytest.raises(dask_gd.errors.StoreMismatchError):
+        dask_gd.fit(x, y, penalty=dask_gd.ElasticNet(0.1), store=tmp_path)
 
 
 def test_splits_may_be_read_once():

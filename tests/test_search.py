@@ -476,7 +476,7 @@ def test_groups_and_folds_of_the_users_own(kind):
         ({"alphas": [1.0], "folds": 1}, "2 or more"),
         ({"alphas": [1.0], "folds": "5"}, "a number, dask_gd.Folds"),
         ({"alphas": [1.0], "folds": 700}, "700 folds need as many rows"),
-        ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_log_loss, neg_loss"),
+        ({"alphas": [1.0], "scoring": "r2"}, "choose one of accuracy, neg_brier_score, neg_log_loss, neg_loss"),
         ({"alphas": [1.0], "scoring": "roc_auc"}, "does not suit"),
         ({"alphas": [1.0], "solver": "local_sgd"}, "search takes newton"),
         ({"alphas": [1.0], "solver": "admm"}, "search takes newton"),
@@ -739,7 +739,7 @@ def test_ridge_cv_is_scikit_learns(scoring):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
-@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss"])
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "neg_brier_score"])
 def test_logistic_regression_cv_is_scikit_learns(loss, scoring):
     x, y = problem(loss)
     cv = PredefinedSplit(fold_of(len(x), 4))

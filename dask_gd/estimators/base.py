@@ -147,12 +147,17 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
     def _fit(self, *data: Any):
         """Fit to X, y, sample_weight and perhaps offset, within scikit-learn's callbacks."""
         check_parameters(self)
-        if not hasattr(self, "_init_callback_context"):
+        try:
             # scikit-learn before 1.9 has no callbacks.
-            try:
-                return self._fit_source(self._source(*data))
-            finally:
-                self._rows = None
+            if hasattr(self, "_init_callback_context"):
+                return self._fit_in_context(*data)
+            return self._fit_source(self._source(*data))
+        finally:
+            # A fitted estimator must not hold the rows.
+            self._rows = None
+
+    def _fit_in_context(self, *data: Any):
+        """Fit to the data, and tell scikit-learn's callbacks of each iteration."""
         context = self._init_callback_context(max_subtasks=None)
         source = self._source(*data)
         adapter = Adapter(self, context, source, data)
@@ -162,9 +167,8 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
         try:
             return self._fit_source(source)
         finally:
-            # A fitted estimator must not hold the rows, to which an adapter leads.
+            # An adapter leads to the rows too.
             del self._adapters
-            self._rows = None
             context.call_on_fit_task_end(**adapter.options)
 
     @property

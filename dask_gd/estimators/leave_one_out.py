@@ -7,7 +7,7 @@ a method for choosing a good ridge parameter"). Both follow for any alpha from t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,13 @@ class LeftOut(NamedTuple):
     #: Times the roots of the row weights.
     errors: np.ndarray
     predictions: np.ndarray
+
+
+#: The smaller of rows and features at most: its square is the size of the decomposition.
+WIDEST = 10_000
+
+#: Gives the left singular vectors some rows at a time: which rows, and theirs (b, r).
+Blocks = Callable[[], Iterator[tuple[slice, np.ndarray]]]
 
 
 def leave_one_out(
@@ -51,25 +58,27 @@ def leave_one_out(
         mean = np.asarray(rows.x.T @ share).ravel()
         y_mean = y.T @ share
     target = root[:, None] * (y - y_mean)
-    left, squares = _decomposed(rows.x, mean, root)
-    inside = left.T @ target
+    blocks, squares = _decomposed(rows.x, mean, root)
+    inside = np.zeros((len(squares), y.shape[1]))
+    for of_block, left in blocks():
+        inside += left.T @ target[of_block]
 
     # What the vectors do not span stays in the residuals; they may span all but the intercept.
-    spans_all = left.shape[1] >= n - fit_intercept
-    outside = np.zeros_like(target)
-    beyond = np.zeros(n)
-    if not spans_all:
-        outside = target - left @ inside
-        beyond = 1.0 - (left * left).sum(axis=1) - share
+    spans_all = len(squares) >= n - fit_intercept
     for alpha in alphas:
         kept = alpha / (squares + alpha)
-        residual = outside + left @ (kept[:, None] * inside)
-        without = beyond + (left * left) @ kept
-        errors = residual / without[:, None]
+        errors = np.empty_like(target)
+        for of_block, left in blocks():
+            residual = left @ (kept[:, None] * inside)
+            without = (left * left) @ kept
+            if not spans_all:
+                residual += target[of_block] - left @ inside
+                without += 1.0 - (left * left).sum(axis=1) - share[of_block]
+            errors[of_block] = residual / without[:, None]
         yield LeftOut(errors, y - unroot[:, None] * errors)
 
 
-def _decomposed(x: Any, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _decomposed(x: Any, mean: np.ndarray, root: np.ndarray) -> tuple[Blocks, np.ndarray]:
     """Return the left singular vectors and the squares of the singular values of the features, where these are not 0.
 
     Features are those about their means, times the roots of the weights.
@@ -79,7 +88,7 @@ def _decomposed(x: Any, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray,
         scaled = root[:, None] * (np.asarray(x, dtype=float) - mean)
         left, values, _ = np.linalg.svd(scaled, full_matrices=False)
         is_there = values > np.finfo(float).eps * max(n, p) * values.max(initial=0.0)
-        return left[:, is_there], values[is_there] ** 2
+        return _whole(left[:, is_there]), values[is_there] ** 2
     x = x.astype(float)
     if n <= p:
         # The products of rows with one another, about the means.
@@ -89,17 +98,26 @@ def _decomposed(x: Any, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray,
         of_rows *= root * root[:, None]
         squares, left = np.linalg.eigh(of_rows)
         is_there = squares > np.finfo(float).eps * n * squares.max(initial=0.0)
-        return left[:, is_there], squares[is_there]
-    # The products of columns with one another; vectors of rows follow some rows at a time.
+        return _whole(left[:, is_there]), squares[is_there]
+
+    # The products of columns with one another; vectors follow some rows at a time, and are never there as a whole.
     weighted = x.multiply((root * root)[:, None])
     of_columns = np.asarray((x.T @ weighted).todense())
     of_columns -= (root @ root) * np.outer(mean, mean)
     squares, right = np.linalg.eigh(of_columns)
     is_there = squares > np.finfo(float).eps * p * squares.max(initial=0.0)
     right = right[:, is_there] / np.sqrt(squares[is_there])
-    parts = []
-    for start in range(0, n, BATCH):
-        batch = x[start : start + BATCH]
-        product = np.asarray(batch @ right) - mean @ right
-        parts.append(root[start : start + BATCH, None] * product)
-    return np.concatenate(parts), squares[is_there]
+
+    def blocks() -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the vectors of some rows at a time."""
+        for start in range(0, n, BATCH):
+            of_block = slice(start, min(start + BATCH, n))
+            product = np.asarray(x[of_block] @ right) - mean @ right
+            yield of_block, root[of_block, None] * product
+
+    return blocks, squares[is_there]
+
+
+def _whole(left: np.ndarray) -> Blocks:
+    """Return vectors that are all there, as a single block."""
+    return lambda: iter([(slice(0, len(left)), left)])

@@ -30,7 +30,7 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
     Cs : int or floats
         A number of Cs from 1e-4 to 1e4, evenly in logarithms; or the Cs themselves.
     l1_ratios : floats
-    scoring : {"accuracy", "neg_log_loss"}
+    scoring : {"accuracy", "neg_log_loss", "neg_brier_score"}
     class_weight : dict, "balanced" or None
     penalty : {"l1", "l2"}
         scikit-learn's former way to say that l1_ratios is (1.0,) or (0.0,).

@@ -16,7 +16,7 @@ from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
-from .leave_one_out import LeftOut, leave_one_out
+from .leave_one_out import WIDEST, LeftOut, leave_one_out
 from .of_rows import RowsInMemory
 from .parameters import ABOVE_0
 from .ridge import ByAlpha
@@ -105,6 +105,11 @@ class RidgeCV(ByAlpha, Searched):
             return super()._minimise(source, start, store)
 
         # Rows are left out one by one.
+        if min(self._rows.x.shape) > WIDEST:
+            raise InvalidArgumentError(
+                f"RidgeCV(cv=None) leaves rows out one by one, which takes a decomposition of {self._rows.x.shape} "
+                f"features; that is for at most {WIDEST:,} rows or features. Give cv=5."
+            )
         if self.gcv_mode == "svd" and sparse.issparse(self._rows.x):
             warnings.warn(
                 "The 'svd' mode is not supported for sparse X; gcv_mode has no effect.",

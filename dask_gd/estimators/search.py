@@ -15,7 +15,7 @@ from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from .base import Estimator
-from .parameters import SHARE, ByCoordinates, Verbose, WithJobs
+from .parameters import ABOVE_0_WHOLE, CONSTRAINTS, SHARE, ByCoordinates, Hidden, StrOptions, Verbose, WithJobs
 from .regression import SeveralTargets
 
 
@@ -30,9 +30,10 @@ class Searched(Estimator):
 
     Parameters
     ----------
-    cv : int, Folds, array (n,) or splitter of scikit-learn
+    cv : int, Folds, array (n,), splitter of scikit-learn or iterable of splits
         As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; any
-        `dask_gd.Folds`; each row's fold; or a splitter whose test sets are disjoint, for data in memory.
+        `dask_gd.Folds`; each row's fold; or, of data in memory, a splitter or its
+        splits, whose test sets are disjoint.
 
     Attributes
     ----------
@@ -115,8 +116,25 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
 
     eps: float = 1e-3
     alphas: Any = 100
+    n_alphas: int | None = None
     precompute: Any = "auto"
     positive: bool = False
+
+    def constraints(self) -> dict[str, Any]:
+        """Return what parameters may be."""
+        return {
+            "alphas": [*CONSTRAINTS["alphas"], None, Hidden(StrOptions({"warn"}))],
+            "n_alphas": [ABOVE_0_WHOLE, None, Hidden(StrOptions({"deprecated"}))],
+        }
+
+    def _alphas(self) -> Any:
+        """Return the alphas, or their number, of which ``n_alphas`` is the former name."""
+        if isinstance(self.n_alphas, int | np.integer):
+            return self.n_alphas
+        # The defaults of former releases of scikit-learn.
+        if self.alphas is None or isinstance(self.alphas, str):
+            return 100
+        return self.alphas
 
     def _ratios(self) -> list[float]:
         """Return the l1_ratios of the candidates."""
@@ -124,7 +142,7 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
 
     def _grid(self) -> dict[str, Any]:
         # Falling, as scikit-learn has them in ``alphas_``.
-        alphas = self.alphas
+        alphas = self._alphas()
         if not isinstance(alphas, int | np.integer):
             alphas = -np.sort(-floats(alphas))
         return {
@@ -144,7 +162,7 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
         self.alphas_ = candidates.data.alpha.values.reshape(ratios, -1)
         self.mse_path_ = -candidates.scores.values.reshape(ratios, -1, folds)
         # An axis of a single l1_ratio is left out, and alphas that are set are the same for each.
-        if ratios == 1 or not isinstance(self.alphas, int | np.integer):
+        if ratios == 1 or not isinstance(self._alphas(), int | np.integer):
             self.alphas_ = self.alphas_[0]
         if ratios == 1:
             self.mse_path_ = self.mse_path_[0]
@@ -168,6 +186,8 @@ class LassoCV(PathCV):
         The least alpha over the largest.
     alphas : int or floats
         A number of alphas, evenly in logarithms from the least that makes every weight 0; or the alphas themselves.
+    n_alphas : int, optional
+        The number of alphas, as scikit-learn before 1.9 has it.
     positive : bool
         Keep the weights at 0 or above.
 
@@ -228,7 +248,7 @@ class ElasticNetCV(PathCV):
 
     def constraints(self) -> dict[str, Any]:
         """Return what parameters may be."""
-        return {"l1_ratio": [SHARE, "array-like"]}
+        return {**super().constraints(), "l1_ratio": [SHARE, "array-like"]}
 
     def _ratios(self) -> list[float]:
         return floats(self.l1_ratio).tolist()

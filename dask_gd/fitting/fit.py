@@ -94,7 +94,7 @@ def fit(
         ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
         parameters and rows, for which ``fit_intercept`` has no meaning.
     penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
-        Or a `dask_gd.penalties.Penalty` of your own.
+        Or `dask_gd.penalties.NonNegative`, for weights of at least 0, or a `dask_gd.penalties.Penalty` of your own.
     solver : str or Solver
         "newton", "newton_schur", "lbfgs", "gradient_descent", "momentum", "nesterov", "adam", "sgd", "local_sgd",
         "admm"; or "auto", which takes Newton for narrow data, and where the penalty bends for up to 4,096 parameters,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from ..model.losses import Loss, is_log_loss, target_kind_of
+from ..model.losses import Logistic, Loss, is_log_loss, target_kind_of
 
 #: Targets (n, k, 1), of several classes their indicators, and predictions z (n, k, m), to the rows' scores (n, m).
 OfRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -35,6 +35,15 @@ def squared(y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return -((y - z) ** 2).mean(axis=1)
 
 
+def brier(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return the negative of the squared error of the probability: of the second class, or summed over several."""
+    if y.shape[1] == 1:
+        return -((Logistic().inverse_link(z) - y) ** 2)[:, 0]
+    shares = np.exp(z - z.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return -((shares - y) ** 2).sum(axis=1)
+
+
 #: The default, which every loss has: the negative of the mean loss, without the penalty.
 LOSS = "neg_loss"
 
@@ -50,6 +59,7 @@ def score_of_rows(scoring: str, loss: Loss, outputs: int) -> OfRows | None:
         known["accuracy"] = accuracy
         if is_log_loss(loss):
             known["neg_log_loss"] = None
+            known["neg_brier_score"] = brier
     elif kind == "real":
         known["neg_mean_absolute_error"] = absolute
         of_squares: OfRows | None = squared

@@ -112,7 +112,8 @@ def search(
         Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row; of a data frame the name
         of a column.
     scoring : str
-        "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss" and "accuracy" of classes;
+        "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss", "neg_brier_score" and
+        "accuracy" of classes;
         "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
         weighted as the rows are.
     solver : str or Solver
