@@ -20,8 +20,20 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask import config
-from sklearn import base, calibration, ensemble, feature_selection, inspection, linear_model, model_selection
-from sklearn import multiclass, multioutput, pipeline, preprocessing, svm
+from sklearn import (
+    base,
+    calibration,
+    ensemble,
+    feature_selection,
+    inspection,
+    linear_model,
+    model_selection,
+    multiclass,
+    multioutput,
+    pipeline,
+    preprocessing,
+    svm,
+)
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from dask_gd import estimators
@@ -159,7 +171,14 @@ def GridSearchCV(model: Any, x: Any, y: Any) -> Any:
 def HalvingGridSearchCV(model: Any, x: Any, y: Any) -> Any:
     """Search a grid on more and more rows."""
     return best(
-        model, x, y, model_selection.HalvingGridSearchCV, factor=2, min_resources=40, random_state=0, error_score="raise"
+        model,
+        x,
+        y,
+        model_selection.HalvingGridSearchCV,
+        factor=2,
+        min_resources=40,
+        random_state=0,
+        error_score="raise",
     )
 
 
@@ -248,7 +267,9 @@ def OneVsOneClassifier(model: Any, x: Any, y: Any) -> Any:
 @tool(is_classes)
 def StackingClassifier(model: Any, x: Any, y: Any) -> Any:
     """Stack, with a last model of the same kind."""
-    stack = ensemble.StackingClassifier([("m", model), ("n", base.clone(model))], final_estimator=base.clone(model), cv=3)
+    stack = ensemble.StackingClassifier(
+        [("m", model), ("n", base.clone(model))], final_estimator=base.clone(model), cv=3
+    )
     return stack.fit(x, y).decision_function(x)
 
 
@@ -316,7 +337,7 @@ def outcome(name: str, tool_name: str, kind: str) -> tuple[str, str]:
     x, y = data(ours)
     try:
         expected = np.asarray(function(peer, x, y), dtype=float)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return "refused by both", f"{type(error).__name__}: {error}"
     loaded: list[Any] = []
     whole = da.Array.__array__
@@ -333,7 +354,7 @@ def outcome(name: str, tool_name: str, kind: str) -> tuple[str, str]:
         with config.set(scheduler="sync"), warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             found = np.asarray(function(ours, rows, targets), dtype=float)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return "error", f"{type(error).__name__}: {error}"
     finally:
         da.Array.__array__ = whole

@@ -133,6 +133,7 @@ class TargetEncoder(LeveledTransformer):
 
     def fit_transform(self, X: Any, y: Any) -> Any:
         """Fit, and return the rows with numbers that their own targets have no part in: lazy for lazy X."""
+        self._refuse_loading(X)
         frame, lengths = self._learn(X, y)
         # Each fold has tables of its own.
         tables = []
@@ -160,6 +161,7 @@ class TargetEncoder(LeveledTransformer):
 
     def transform(self, X: Any) -> Any:
         """Return the numbers of the levels, beside the other columns: a frame for a frame, lazy for lazy X."""
+        self._refuse_loading(X)
         frame = self._frame(X)
         return self._transformed(X, frame, self._tables(frame, self.encodings_, self.target_mean_))
 
