@@ -82,13 +82,13 @@ def third(x, y):
 
 def halving(model, x, y, **with_weight):
     name = "C" if "C" in model.get_params() else "alpha"
-    grid = {name: [0.01, 1.0, 100.0]}
+    grid = {name: [0.01, 100.0]}
     found = HalvingGridSearchCV(
         model,
         grid,
         cv=2,
-        factor=3,
-        min_resources=20,
+        factor=2,
+        min_resources=30,
         random_state=0,
         error_score="raise",
     ).fit(x, y, **with_weight)
@@ -147,6 +147,33 @@ def test_tools_give_what_they_give_around_scikit_learns_estimators(tool, name):
             continue
         found = np.asarray(tool(ours, *of_kind(x, y)), dtype=float)
         assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        (scores, "Ridge"),
+        (halving, "Ridge"),
+        (calibrated, "LogisticRegression"),
+        (stacked, "LogisticRegression"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_levels_stay_levels_where_tools_hand_frames_on(tool, name):
+    model = PAIRS[name][0]
+    x, y = problem(model)
+    levels = np.random.default_rng(3).choice(["u", "v", "w"], size=len(y))
+    frame = pd.DataFrame(x, columns=NAMES).assign(level=levels)
+    wide = np.hstack([x, (levels[:, None] == np.array(["u", "v", "w"])).astype(float)])
+    assert_allclose(tool(model, frame, y), tool(model, wide, y), rtol=1e-5, atol=1e-6)
+
+
+def test_levels_that_a_tool_makes_objects_of_are_refused():
+    x, y = problem(Ridge())
+    levels = pd.Series(np.tile(["u", "v", "w"], 20)).astype("category")
+    frame = pd.DataFrame(x, columns=NAMES).assign(level=levels)
+    with pytest.raises(InvalidTypeError, match=r"column 4 .* holds no numbers"):
+        RFE(Ridge()).fit(frame, y)
 
 
 # Metadata

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 #: The keys of the one item of a dict that stands for an object of xarray's.
-KINDS = {
+KINDS: dict[str, Any] = {
     "dask_gd:DataArray": xr.DataArray,
     "dask_gd:Dataset": xr.Dataset,
 }
