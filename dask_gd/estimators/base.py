@@ -20,6 +20,7 @@ from ..fitting.fit import fit
 from ..model.losses import Squared
 from ..model.penalties import Penalty
 from ..results.fit_result import FitResult
+from ..results.plain_state import plain_state, restored_state
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.coercion import checkable, numbers
@@ -102,6 +103,14 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return parameters and attributes in plain arrays, which skops takes too."""
+        return plain_state(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set parameters and attributes, of estimators pickled before this too."""
+        super().__setstate__(restored_state(state))
 
     #: The names of scikit-learn's solvers that its estimator of this name takes.
     solvers_of_scikit_learn: ClassVar[tuple[str, ...]] = ()
@@ -255,7 +264,11 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
             return self._source_of_frame(frame, y, sample_weight, offset, goes_on)
         if not is_lazy(X, y, sample_weight, offset):
             x, y, weight, offset = self._validated(X, y, sample_weight, offset, goes_on)
-            self._rows = RowsInMemory(x, y, weight)
+            # Names are of no use to those who calculate with the rows.
+            features = x
+            if isinstance(x, xr.DataArray):
+                features = x.data
+            self._rows = RowsInMemory(features, y, weight)
         else:
             x = X
             y = array_unless_lazy(y)
@@ -355,28 +368,6 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, is_table: bool) -> None:
         """Set coefficients (k, p) and intercepts (k,), as scikit-learn has them where targets are a table or not."""
         raise NotImplementedError
-
-
-class TakesOffset(Estimator):
-    """An estimator whose linear predictions may have an offset."""
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None):
-        """Fit to rows.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `dask_gd.estimators.base.Estimator.fit`.
-        offset : array-like (n,), optional
-            Added to the prediction ``x w + b`` of each row, like a feature whose coefficient is 1: the log of the
-            exposure where counts are modelled. It is refused for more than two classes. Beside a Source it takes the
-            place of the source's offset.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, offset)
 
 
 def strength(owner: Estimator, C: Any, total: Callable[[], float]) -> float:

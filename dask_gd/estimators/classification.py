@@ -13,7 +13,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, warn
@@ -25,9 +24,10 @@ from ..sources import Source
 from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
 from ..sources.lazy import column, in_dask, is_lazy, label_rows, rows, unique
-from .base import Estimator, TakesOffset, strength
+from .base import Estimator, strength
 from .lazy import kept_rows, mean, refuse_missing, to_score, without_value
 from .linear_prediction import SparseCoefficients
+from .offset import TakesOffset
 from .parameters import CONSTRAINTS, SHARE, Hidden, Liblinear, StrOptions, WithJobs
 from .rowwise import codes_of, in_doubles, indicators, labels_of, like, probabilities, rowwise, weights_of
 
@@ -239,22 +239,26 @@ class OfProbabilities(TakesOffset, Classifier):
         For two classes it is (n,), above 0 for the second class. For more it is (n, classes), largest for the class
         that is predicted.
         """
-        # First, because the number of classes is asked for.
-        check_is_fitted(self)
+        return self._linear(X, offset, "decision_function")
+
+    def _linear(self, X: Any, offset: Any, method: str) -> Any:
+        """Return ``x w + b``, plus the offset of the rows if given, for a method of this name."""
+        self._warn_without_offset(X, offset, method)
         self._check_offset(offset)
         return self._predicted(X, Squared(), offset)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Return the class of each row, (n,): Dask, not computed, for Dask, Zarr and Source."""
-        return self._labelled(self.decision_function(X, offset))
+        return self._labelled(self._linear(X, offset, "predict"))
 
     def predict_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the probability of each class, (n, classes): Dask, not computed, for Dask, Zarr and Source."""
-        return self._probability(self.decision_function(X, offset), probabilities)
+        return self._probability(self._linear(X, offset, "predict_proba"), probabilities)
 
     def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the logarithm of the probability of each class, (n, classes)."""
-        return np.log(self.predict_proba(X, offset))
+        z = self._linear(X, offset, "predict_log_proba")
+        return np.log(self._probability(z, probabilities))
 
     def score(
         self,
@@ -264,7 +268,8 @@ class OfProbabilities(TakesOffset, Classifier):
         offset: Any = None,
     ) -> float:
         """Return the share of rows whose class is predicted. For lazy rows it is a reduction: no prediction is kept."""
-        return self._accuracy(self.predict(X, offset), X, y, sample_weight)
+        predicted = self._labelled(self._linear(X, offset, "score"))
+        return self._accuracy(predicted, X, y, sample_weight)
 
 
 @dataclass(kw_only=True, repr=False, eq=False)

@@ -14,8 +14,8 @@ from ..model.losses import Gamma, Poisson, Squared, Tweedie
 from ..model.penalties import L2, Penalty
 from ..sources.coercion import checkable
 from ..sources.lazy import is_lazy
-from .base import TakesOffset
 from .lazy import explained, to_score
+from .offset import TakesOffset
 from .parameters import Verbose
 from .regression import Penalised
 
@@ -31,6 +31,7 @@ class DevianceRegressor(Verbose, TakesOffset, Penalised):
 
         ``offset`` is the offset (n,) of the rows, if they have one.
         """
+        self._warn_without_offset(X, offset, "predict")
         return self._predicted(X, offset=offset)
 
     def __sklearn_tags__(self):
@@ -58,13 +59,14 @@ class DevianceRegressor(Verbose, TakesOffset, Penalised):
 
         It is a share of the deviance from the targets' mean, which knows no offset. For lazy rows it takes reductions.
         """
+        self._warn_without_offset(X, offset, "score")
         loss = self._loss()
         if not is_lazy(X, y, sample_weight, offset):
             # The squared loss has no power: it is a Tweedie deviance of power 0.
             power = getattr(loss, "power", 0)
             y = checkable(y, "y")
             weight = checkable(sample_weight, "sample_weight")
-            return d2_tweedie_score(y, self.predict(X, offset), sample_weight=weight, power=power)
+            return d2_tweedie_score(y, self._predicted(X, offset=offset), sample_weight=weight, power=power)
         # The loss takes linear predictions.
         z = self._predicted(X, Squared(), offset)
         return explained(loss, *to_score(X, z, y, sample_weight))

@@ -14,6 +14,7 @@ from ..model.losses import Loss
 from ..model.penalties import Penalty, penalises
 from ..results.features import source_of_fit
 from ..results.fit_result import HISTORY, FitResult
+from ..results.plain_state import PlainState
 from ..solvers import Solver
 from ..sources import Source
 from ..sources.encoding import Encoding
@@ -28,7 +29,7 @@ logger = logging.getLogger("dask_gd")
 
 
 @dataclass(frozen=True, repr=False)
-class SearchResult:
+class SearchResult(PlainState):
     """Candidates, their scores on rows held out, and the best.
 
     Attributes

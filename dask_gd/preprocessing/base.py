@@ -11,6 +11,7 @@ import dask
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import passes
@@ -26,6 +27,19 @@ from ..validate import is_whole
 
 class Transformer(TransformerMixin, BaseEstimator):
     """A transformer whose `fit` learns the parameters by which `transform` changes each row."""
+
+    def _refuse_loading(self, X: Any) -> None:
+        """Refuse lazy rows where `set_output` asks for a data frame in memory: scikit-learn would load them whole."""
+        container = _get_output_config("transform", self)["dense"]
+        is_in_memory = isinstance(X, xr.DataArray) and X.variable._in_memory
+        if container == "default" or is_in_memory or not is_lazy(X):
+            return
+        owner = type(self).__name__
+        raise InvalidTypeError(
+            f"{owner} is set to give a frame of {container} (set_output, or sklearn.set_config(transform_output=...)), "
+            f"which would load all rows of X, a lazy {type(X).__name__}. Call set_output(transform='default'): a lazy "
+            "array gives a lazy array, and a Dask frame a Dask frame with names; or give rows in memory."
+        )
 
     def _rows(
         self,

@@ -201,6 +201,7 @@ class OneHotEncoder(LeveledTransformer):
             A code or a level that is no category, with row and column. For lazy X it is raised where the result is
             computed.
         """
+        self._refuse_loading(X)
         # A Zarr array that names its columns keeps the names as a DataArray.
         X = named(from_arrow(X), "X")
         check_is_fitted(self)

@@ -117,6 +117,7 @@ class OrdinalEncoder(LeveledTransformer):
         DataError
             Naming a level that the fit did not have, with its column and row; of lazy X where it is computed.
         """
+        self._refuse_loading(X)
         frame = self._frame(X)
         unknown = np.nan
         if self.unknown_value is not None:

@@ -129,6 +129,7 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         A pandas or Dask frame gives a frame, a DataArray or a Zarr array that names its features a DataArray, any other
         input an array.
         """
+        self._refuse_loading(X)
         return self._mapped(X, standardized)
 
     def inverse_transform(self, X: Any) -> Any:

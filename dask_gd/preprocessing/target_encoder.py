@@ -132,6 +132,7 @@ class TargetEncoder(LeveledTransformer):
 
     def fit_transform(self, X: Any, y: Any) -> Any:
         """Fit, and return the rows with numbers that their own targets have no part in: lazy for lazy X."""
+        self._refuse_loading(X)
         frame, lengths = self._learn(X, y)
         # For each fold the numbers that follow from all other rows.
         numbers = []
@@ -165,6 +166,7 @@ class TargetEncoder(LeveledTransformer):
 
     def transform(self, X: Any) -> Any:
         """Return the numbers of the levels, beside the other columns: a frame for a frame, lazy for lazy X."""
+        self._refuse_loading(X)
         frame = self._frame(X)
         outputs = np.size(self.target_mean_)
         numbers = []

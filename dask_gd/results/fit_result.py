@@ -32,10 +32,11 @@ from .features import (
     references_left_out,
     refuse_codes,
 )
+from .plain_state import PlainState
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(PlainState):
     """A fitted model and how it came about.
 
     Attributes
