@@ -27,10 +27,13 @@ def moves(
         w = state.weights[:, j, 0]
         g = state.gradient[:, j, 0]
         own_curvature = curvature[:, :, min(j, curvature.shape[2] - 1)]
+        # A minimum is found soonest from that of another damping.
+        start = w
         for i, c in enumerate(damping):
             h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
             linear = h @ w - g
-            found[:, j, i] = objective.nonsmooth.minimise(h, linear, w) - w
+            start = objective.nonsmooth.minimise(h, linear, start)
+            found[:, j, i] = start - w
     return found
 
 
