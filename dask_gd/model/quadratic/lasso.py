@@ -72,7 +72,12 @@ def _scaled_minimum(
     penalised = np.flatnonzero(strength > 0)
 
     # Weights without a penalty are eliminated: their best values are linear in the others.
-    inverse = np.linalg.pinv(h[np.ix_(free, free)], hermitian=True)
+    curved = h[np.ix_(free, free)]
+    if len(free) == 1:
+        # Mostly it is an intercept alone.
+        inverse = 1.0 / curved
+    else:
+        inverse = np.linalg.pinv(curved, hermitian=True)
     across = h[np.ix_(penalised, free)]
     inner = h[np.ix_(penalised, penalised)]
     reduced = inner - across @ inverse @ across.T

@@ -23,6 +23,10 @@ from .state import FULL, SAME, SHORTER, SHORTEST, NewtonState
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR = 1e-4
 
+#: Shares of the full step that are tried with them. Where the curvature is far below its bound everywhere, as of rows
+#: that a plane separates, the dampings, which are shares of that bound, leave only steps that are far too short.
+LENGTHS = 0.5 ** np.arange(1.0, 7.0)
+
 #: Directions tried together, in one pass, when the full step fails.
 DAMPED = 12
 
@@ -38,10 +42,10 @@ class Newton:
     foretell that it ends within the tolerance (Hairer and Wanner, 1996, section IV.8, stop simplified Newton
     iterations by the share of the error that the last one left).
 
-    The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one
-    pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
-    curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may rise at all of them; then
-    still shorter ones are tried.
+    The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c and six shares of the full
+    step are tried together in one pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
+    since ``q D`` bounds the curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may
+    rise at all of them; then still shorter ones are tried.
 
     Where the penalty is nonsmooth (`L1`, `ElasticNet`, `GroupLasso`) each step goes to the minimum of the quadratic
     and the nonsmooth part, computed on the client (proximal Newton; Lee, Sun and Saunders, 2014): weights are exactly 0
@@ -205,6 +209,9 @@ def damping_of(state: NewtonState, accepted: int) -> np.ndarray:
     damping = dampings(len(state.weights), state.asked == SHORTEST)
     if state.asked != FULL:
         damping = damping[1:]
+    if state.asked == SHORTER:
+        # A step of length t is as long as one with such a damping of a curvature that is the scale.
+        damping = np.append(damping, 1 / LENGTHS - 1)
     return damping[accepted : accepted + 1]
 
 
@@ -298,4 +305,7 @@ def shorter_steps(state: NewtonState, objective: Objective, is_far: bool) -> New
         )
     damping = dampings(len(state.weights), asked == SHORTEST)[1:]
     moves = step_for(objective).moves(state, objective, step_curvature(state), damping)
+    if asked == SHORTER:
+        full = state.query - state.weights
+        moves = np.concatenate([moves, full * LENGTHS], axis=2)
     return state._replace(query=state.weights + moves, asked=np.array(asked))
