@@ -23,9 +23,8 @@ from .state import FULL, SAME, SHORTER, SHORTEST, NewtonState
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR = 1e-4
 
-#: Shares of the full step that are tried with them. Where the curvature is far below its bound everywhere, as of rows
-#: that a plane separates, the dampings, which are shares of that bound, leave only steps that are far too short.
-LENGTHS = 0.5 ** np.arange(1.0, 7.0)
+#: Share of its bound below which the curvature is so flat that dampings must be slighter, see `dampings`.
+FLATTENED = 1e-3
 
 #: Directions tried together, in one pass, when the full step fails.
 DAMPED = 12
@@ -42,8 +41,8 @@ class Newton:
     foretell that it ends within the tolerance (Hairer and Wanner, 1996, section IV.8, stop simplified Newton
     iterations by the share of the error that the last one left).
 
-    The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c and six shares of the full
-    step are tried together in one pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
+    The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one
+    pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
     since ``q D`` bounds the curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may
     rise at all of them; then still shorter ones are tried.
 
@@ -195,23 +194,30 @@ def take(state: NewtonState, objective: Objective, accepted: int) -> NewtonState
     )
 
 
-def dampings(q: int, shortest: bool = False) -> np.ndarray:
+def dampings(state: NewtonState, asked: float) -> np.ndarray:
     """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
 
-    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
+    A safe damping is always enough. For the `SHORTEST` steps, where no damping always is, they go from there up. They
+    are shares of the curvature's bound. Where all of the curvature is far below it, as of rows that a plane separates,
+    a slight damping is so much less.
     """
-    powers = DAMPED * shortest - np.arange(DAMPED)
+    q = len(state.weights)
+    powers = -np.arange(float(DAMPED))
+    if asked == SHORTEST:
+        powers += DAMPED
+        return np.append(0.0, q * 4.0**powers)
+    every = np.arange(q)
+    share = float((state.curvature[every, every] / state.diagonal[:, 0]).max())
+    if 0 < share < FLATTENED:
+        powers *= 1 - np.log(share) / np.log(4.0) / (DAMPED - 1)
     return np.append(0.0, q * 4.0**powers)
 
 
 def damping_of(state: NewtonState, accepted: int) -> np.ndarray:
     """Return the damping of the accepted trial, (1,)."""
-    damping = dampings(len(state.weights), state.asked == SHORTEST)
+    damping = dampings(state, float(state.asked))
     if state.asked != FULL:
         damping = damping[1:]
-    if state.asked == SHORTER:
-        # A step of length t is as long as one with such a damping of a curvature that is the scale.
-        damping = np.append(damping, 1 / LENGTHS - 1)
     return damping[accepted : accepted + 1]
 
 
@@ -303,9 +309,6 @@ def shorter_steps(state: NewtonState, objective: Objective, is_far: bool) -> New
             asked=np.array(SAME),
             stalled=np.full(1, line.STALLED),
         )
-    damping = dampings(len(state.weights), asked == SHORTEST)[1:]
+    damping = dampings(state, asked)[1:]
     moves = step_for(objective).moves(state, objective, step_curvature(state), damping)
-    if asked == SHORTER:
-        full = state.query - state.weights
-        moves = np.concatenate([moves, full * LENGTHS], axis=2)
     return state._replace(query=state.weights + moves, asked=np.array(asked))
