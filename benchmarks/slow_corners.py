@@ -2,10 +2,10 @@
 
     python benchmarks/slow_corners.py [--cases logistic poisson ...] [--repeat 5]
 
-Everything is in memory; fit and peer in turns, in medians, each after one that is not timed. Who is not installed is left
-out. Where a pair has a target, the fit may take at most so many times as long as the peer, to an objective that is no
-worse. How far each comes is in the table: the objective less the least of all, as a share of it. The peer of the ratio is
-the first that comes within 1e-8, or else the last.
+Everything is in memory; fit and peer in turns, in medians, each after one that is not timed. Who is not installed is
+left out. Where a pair has a target, the fit may take at most so many times as long as the peer, to an objective that is
+no worse. How far each comes is in the table: the objective less the least of all, as a share of it. The peer of the
+ratio is the first that comes within 1e-8, or else the last.
 
 targets    y of 120 x 100,000: np.linalg.lstsq                              1.5 times, and infer no longer than the fit
 logistic   375 x 20, of which some are collinear, C=1e6, L1: liblinear      3 times

@@ -7,6 +7,7 @@ from helpers import EVERY, REAL, problem_of, quadratic, same_bits, to_zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
 import dask_gd
@@ -286,3 +287,46 @@ def test_a_quadratic_that_is_flat_but_for_rounding_is_left_quietly():
     y = x @ rng.normal(size=5) / 5 + 0.3 * rng.standard_t(3, 300)
     run = dask_gd.fit(x, y, loss=dask_gd.Quantile(0.7, smoothing=0.01), penalty=dask_gd.L1(0.02), tol=1e-8)
     assert run.converged
+
+
+def slope_left(run, x, y, loss, alpha):
+    """Return the largest component of the subgradient of least norm at the weights of a run, from the rows."""
+    w = run.weights.values
+    slope = loss.value_and_slope(x @ w + float(run.intercept), y)[1] / len(y)
+    part = nonsmooth(dask_gd.L1(alpha), len(w), len(w))
+    left = part.steepest(w[:, None, None], (x.T @ slope)[:, None, None])
+    return max(np.abs(left).max(), abs(slope.sum()))
+
+
+def test_collinear_columns_with_next_to_no_penalty_take_few_steps():
+    """Two columns are sums of two others; which of them has a weight only the penalty tells."""
+    x, y = make_classification(500, random_state=0)
+    x, y, alpha = x[:375], y[:375].astype(float), 1 / (375 * 1e6)
+    run = fit(x, y, "logistic", alpha)
+    assert run.converged
+    assert run.n_iter <= 10
+    assert slope_left(run, x, y, Logistic(), alpha) < alpha / 10
+    assert (run.weights != 0).sum() <= np.linalg.matrix_rank(x)
+
+
+@pytest.mark.parametrize("C", [1e4, 1e6])
+def test_rows_that_a_plane_separates_take_few_steps(C):
+    """The curvature falls to a millionth of its bound on the way, and so must the damping."""
+    x, y = make_classification(200, 20, random_state=0)
+    x, y, alpha = x[100:], y[100:].astype(float), 1 / (100 * C)
+    run = fit(x, y, "logistic", alpha)
+    assert run.converged
+    assert run.n_iter <= 40
+    assert slope_left(run, x, y, Logistic(), alpha) < alpha / 10
+    assert (((x @ run.weights.values + float(run.intercept)) > 0) == y).all()
+
+
+def test_more_features_than_rows_take_few_steps():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 200))
+    y = rng.poisson(np.exp(0.3 * x[:, 0])).astype(float)
+    run = fit(x, y, "poisson", 0.01)
+    assert run.converged
+    assert run.n_iter <= 20
+    assert slope_left(run, x, y, dask_gd.Poisson(), 0.01) < 1e-8
+    assert 1 < (run.weights != 0).sum() < 100
