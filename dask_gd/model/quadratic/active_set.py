@@ -33,8 +33,9 @@ DELIVERED = 0.1
 FACTOR = 8.0
 DAMPED = 1e-3
 UNDAMPED = 1e-8
-#: Weights that enter together, at least; else as many as there are.
+#: Weights that enter together at most, and of how many others there may be one more.
 ENTER = 16
+ENTER_EACH = 20
 
 
 class Problem(NamedTuple):
@@ -175,12 +176,12 @@ def _fast_step(
     It leads to the minimum that the damped quadratic has where the signs are kept. Weights that would have other signs
     there become 0.
     """
-    # The steepest of the weights that leave 0, at most as many as there are others.
+    # The steepest of the weights that leave 0. Where columns are alike, many at a time go too far together.
     u = point.u
     is_zero = u == 0
     entering = np.flatnonzero(is_zero & (np.abs(slope) > tolerance))
     support = np.flatnonzero(~is_zero)
-    most = max(ENTER, len(support))
+    most = max(ENTER, len(support) // ENTER_EACH)
     if len(entering) > most:
         steepest = np.argpartition(-np.abs(slope[entering]), most)[:most]
         entering = entering[steepest]
