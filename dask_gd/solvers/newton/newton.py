@@ -230,8 +230,12 @@ class Step(Protocol):
         objective: Objective,
         curvature: np.ndarray,
         damping: np.ndarray,
+        near: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the ways from the weights to the minimum, for each damping (m,) of the curvature: (q, k, m)."""
+        """Return the ways from the weights to the minimum, for each damping (m,) of the curvature: (q, k, m).
+
+        The way ``near`` (q, k, 1) leads near the first minimum, and may make it quicker to find.
+        """
         ...
 
     def promise(
@@ -262,15 +266,19 @@ def full_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np
     state, move = undamped_step(state, objective)
     if state.promise[0] > NEAR * abs(state.loss[0]):
         state = state._replace(restrained=np.array(in_a_row))
-        state, move = undamped_step(state, objective)
+        state, move = undamped_step(state, objective, near=move)
     return state, move
 
 
-def undamped_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np.ndarray]:
+def undamped_step(
+    state: NewtonState,
+    objective: Objective,
+    near: np.ndarray | None = None,
+) -> tuple[NewtonState, np.ndarray]:
     """Return the state with the promise of the step that its curvature leads to, and the step, (q, k, 1)."""
     step = step_for(objective)
     curvature = step_curvature(state)
-    move = step.moves(state, objective, curvature, np.zeros(1))
+    move = step.moves(state, objective, curvature, np.zeros(1), near)
     promise = step.promise(state, objective, curvature, move)
     return state._replace(promise=promise), move
 
