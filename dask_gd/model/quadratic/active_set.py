@@ -266,7 +266,8 @@ def _direction(
 
 def _regular_step(h: np.ndarray, downhill: np.ndarray, pivot: float) -> np.ndarray | None:
     """Return ``h^-1 downhill``, or None where h is singular: a pivot is no larger than this."""
-    factor, failed = lapack.dpotrf(h, lower=False)
+    # A symmetric matrix is its transpose, which lies in memory as LAPACK has it.
+    factor, failed = lapack.dpotrf(h.T, lower=False, clean=False)
     if failed or not np.diagonal(factor).min(initial=np.inf) ** 2 > pivot:
         return None
     return lapack.dpotrs(factor, downhill, lower=False)[0]
