@@ -7,14 +7,15 @@ from helpers import EVERY, REAL, problem_of, quadratic, same_bits, to_zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification
 from sklearn.linear_model import ElasticNet, LogisticRegression
 
 import dask_gd
 from dask_gd import Logistic, Squared
 from dask_gd.errors import InvalidArgumentError
 from dask_gd.model.penalties import nonsmooth
-from dask_gd.model.prox import NonSmooth
-from dask_gd.model.quadratic import lasso
+from dask_gd.model.prox import NonSmooth, Prox
+from dask_gd.model.quadratic import active_set
 from dask_gd.model.quadratic.lasso import minimise
 
 
@@ -47,28 +48,79 @@ def test_the_minimum_is_the_same_from_any_start(seed):
     assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_a_minimum_is_not_given_up_on_the_way(monkeypatch):
+def test_a_minimum_is_not_given_up_on_the_way():
     """There are fewer rows than features, so that most ways fall for long, and the value is not strictly convex."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
         q = int(rng.integers(5, 40))
         a = rng.normal(size=(int(rng.integers(q // 2, q)), q))
         a /= np.linalg.norm(a, axis=0)
-        linear, absolute = a.T @ rng.normal(size=len(a)), np.full(q, 10.0 ** rng.uniform(-2, 0))
+        linear, absolute = a.T @ rng.normal(size=len(a)), np.full(q, 10.0 ** rng.uniform(-9, 0))
         found = minimise(a.T @ a, linear, alone(absolute), np.zeros(q))
-        with monkeypatch.context() as patch:
-            patch.setattr(lasso, "ENDLESS", np.inf)
-            assert_array_equal(found, minimise(a.T @ a, linear, alone(absolute), np.zeros(q)))
+        assert residual(a.T @ a, linear, absolute, found) <= 1e-12 * np.abs(linear).max()
+        # A minimum has no more weights than there are independent columns.
+        assert np.count_nonzero(found) <= len(a)
+
+
+def columns_that_depend(seed):
+    """Return a quadratic of columns that are the same, sums of others, 0, constant but for rounding, or all alike."""
+    rng = np.random.default_rng(seed)
+    q = int(rng.integers(5, 30))
+    x = rng.normal(size=(int(rng.integers(3, 40)), q)) + rng.integers(0, 2) * 3.0
+    x[:, 1] = x[:, 0]
+    x[:, 2] = x[:, 3] - 2 * x[:, 4]
+    if seed % 3 == 0:
+        x[:, 4] = 0.0
+    if seed % 4 == 0:
+        x = np.round(x)
+    if seed % 5 == 0:
+        x[:, 1:] = x[:, :1] + 1e-7 * x[:, 1:]
+    if seed % 7 == 0:
+        x[:, 3] = 7.1
+    # The first column is an intercept, which is not penalised.
+    x = np.column_stack([np.ones(len(x)), x])
+    strength = np.full(q + 1, 10.0 ** rng.uniform(-9, 1))
+    strength[0] = 0.0
+    return x.T @ x, x.T @ rng.normal(size=len(x)), strength, rng.normal(size=q + 1) * rng.integers(0, 2, q + 1)
+
+
+@pytest.mark.parametrize("seed", range(70))
+def test_columns_that_depend_on_each_other_leave_no_subgradient(seed):
+    h, linear, absolute, start = columns_that_depend(seed)
+    u = minimise(h, linear, alone(absolute), start)
+    size = np.sqrt(np.diagonal(h))
+    used = size > 0
+    slope = alone(absolute).steepest(u[:, None, None], (h @ u - linear)[:, None, None])[:, 0, 0]
+    rounding = 1e-12 * (np.abs(linear[used] / size[used]).max() + np.abs(u * size).sum())
+    assert np.abs(slope[used] / size[used]).max() <= rounding
+    assert (u[~used] == start[~used] * (absolute[~used] == 0)).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_least_value_is_that_of_many_slow_steps(seed):
+    """Of accelerated proximal gradient, which knows nothing of active sets."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(12, 8 + 2 * seed))
+    x[:, 1] = x[:, 0] + x[:, 2]
+    h, linear = x.T @ x / 12, x.T @ rng.normal(size=12) / 12
+    part = alone(np.full(len(h), 0.02))
+    fast, slow = (f(part, h, linear, np.zeros(len(h))) for f in (NonSmooth.minimise, Prox.minimise))
+
+    def value(u):
+        return u @ (h @ u / 2 - linear) + part.value(u[:, None, None])[0]
+
+    assert_allclose(value(fast), value(slow), rtol=1e-11)
 
 
 def test_what_has_no_minimum_is_given_up_at_once(monkeypatch):
     """Along a direction without curvature the linear term gains more than the penalty takes."""
     direction = np.array([1.0, 2.0, -1.0])
     h = np.eye(3) - np.outer(direction, direction) / 6
-    rounds, polished = [], lasso._polished
-    monkeypatch.setattr(lasso, "_polished", lambda *given: (rounds.append(1), polished(*given))[1])
-    minimise(h, direction, alone([0.1, 0.1, 0.1]), np.zeros(3))
-    assert 0 < len(rounds) < lasso.ROUNDS / 10
+    steps, direct = [], active_set._direction
+    monkeypatch.setattr(active_set, "_direction", lambda *given: (steps.append(1), direct(*given))[1])
+    start = np.array([0.0, 1.0, 0.0])
+    assert_array_equal(minimise(h, direction, alone([0.1, 0.1, 0.1]), start), start)
+    assert 0 < len(steps) < 10
 
 
 def test_the_minimum_of_an_orthogonal_quadratic_is_known():
@@ -235,3 +287,46 @@ def test_a_quadratic_that_is_flat_but_for_rounding_is_left_quietly():
     y = x @ rng.normal(size=5) / 5 + 0.3 * rng.standard_t(3, 300)
     run = dask_gd.fit(x, y, loss=dask_gd.Quantile(0.7, smoothing=0.01), penalty=dask_gd.L1(0.02), tol=1e-8)
     assert run.converged
+
+
+def slope_left(run, x, y, loss, alpha):
+    """Return the largest component of the subgradient of least norm at the weights of a run, from the rows."""
+    w = run.weights.values
+    slope = loss.value_and_slope(x @ w + float(run.intercept), y)[1] / len(y)
+    part = nonsmooth(dask_gd.L1(alpha), len(w), len(w))
+    left = part.steepest(w[:, None, None], (x.T @ slope)[:, None, None])
+    return max(np.abs(left).max(), abs(slope.sum()))
+
+
+def test_collinear_columns_with_next_to_no_penalty_take_few_steps():
+    """Two columns are sums of two others; which of them has a weight only the penalty tells."""
+    x, y = make_classification(500, random_state=0)
+    x, y, alpha = x[:375], y[:375].astype(float), 1 / (375 * 1e6)
+    run = fit(x, y, "logistic", alpha)
+    assert run.converged
+    assert run.n_iter <= 10
+    assert slope_left(run, x, y, Logistic(), alpha) < alpha / 10
+    assert (run.weights != 0).sum() <= np.linalg.matrix_rank(x)
+
+
+@pytest.mark.parametrize("C", [1e4, 1e6])
+def test_rows_that_a_plane_separates_take_few_steps(C):
+    """The curvature falls to a millionth of its bound on the way, and so must the damping."""
+    x, y = make_classification(200, 20, random_state=0)
+    x, y, alpha = x[100:], y[100:].astype(float), 1 / (100 * C)
+    run = fit(x, y, "logistic", alpha)
+    assert run.converged
+    assert run.n_iter <= 40
+    assert slope_left(run, x, y, Logistic(), alpha) < alpha / 10
+    assert (((x @ run.weights.values + float(run.intercept)) > 0) == y).all()
+
+
+def test_more_features_than_rows_take_few_steps():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 200))
+    y = rng.poisson(np.exp(0.3 * x[:, 0])).astype(float)
+    run = fit(x, y, "poisson", 0.01)
+    assert run.converged
+    assert run.n_iter <= 20
+    assert slope_left(run, x, y, dask_gd.Poisson(), 0.01) < 1e-8
+    assert 1 < (run.weights != 0).sum() < 100

@@ -114,11 +114,21 @@ def check_coordinates(**columns: Any) -> None:
             labelled[role] = a.coords[a.dims[0]]
     # Rows of different numbers are refused elsewhere, with or without labels.
     for (role, rows), (other, other_rows) in pairwise(labelled.items()):
-        if rows.shape == other_rows.shape and not np.array_equal(rows, other_rows):
+        if rows.shape == other_rows.shape and not _same_labels(rows, other_rows):
             raise InvalidArgumentError(
                 f"The rows of {role} and {other} have different labels ({rows.dims[0]!r}, {other_rows.dims[0]!r}); "
                 "align them first, for example with xarray.align."
             )
+
+
+def _same_labels(rows: xr.DataArray, other_rows: xr.DataArray) -> bool:
+    """Return whether two coordinates of the same shape have the same values."""
+    index = rows.indexes.get(rows.name)
+    other_index = other_rows.indexes.get(other_rows.name)
+    # Levels of a MultiIndex are compared by their codes; its values would be a tuple for each row.
+    if index is not None and other_index is not None and index.equals(other_index):
+        return True
+    return np.array_equal(rows, other_rows)
 
 
 def check_shapes(x, y, weight=None, offset=None) -> None:

@@ -178,13 +178,10 @@ def decoded(array: xr.DataArray, role: str) -> xr.DataArray:
             data = da.map_blocks(packing.decode, gated(data, role), dtype=dtype, meta=meta)
         else:
             data = packing.decode(np.asarray(data))
-    return xr.DataArray(
-        data,
-        dims=array.dims,
-        coords=array.coords,
-        name=array.name,
-        attrs=attrs,
-    )
+    # The coordinates are not copied: there may be a label for each row.
+    result = array.copy(deep=False, data=data).drop_encoding()
+    result.attrs = dict(attrs)
+    return result
 
 
 def variable_of_rows(

@@ -23,6 +23,9 @@ from .state import FULL, SAME, SHORTER, SHORTEST, NewtonState
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR = 1e-4
 
+#: Share of its bound below which the curvature is so flat that dampings must be slighter, see `dampings`.
+FLATTENED = 1e-3
+
 #: Directions tried together, in one pass, when the full step fails.
 DAMPED = 12
 
@@ -39,9 +42,9 @@ class Newton:
     iterations by the share of the error that the last one left).
 
     The full step is tried first. Should it fail, ``(H + c D) d = -g`` for twelve dampings c are tried together in one
-    pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound; since ``q D`` bounds the
-    curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may rise at all of them; then
-    still shorter ones are tried.
+    pass (Levenberg, 1944; Marquardt, 1963), with D the diagonal of the curvature bound;
+    since ``q D`` bounds the curvature everywhere, one of them lowers the loss. A loss whose curvature has no bound may
+    rise at all of them; then still shorter ones are tried.
 
     Where the penalty is nonsmooth (`L1`, `ElasticNet`, `GroupLasso`) each step goes to the minimum of the quadratic
     and the nonsmooth part, computed on the client (proximal Newton; Lee, Sun and Saunders, 2014): weights are exactly 0
@@ -191,18 +194,28 @@ def take(state: NewtonState, objective: Objective, accepted: int) -> NewtonState
     )
 
 
-def dampings(q: int, shortest: bool = False) -> np.ndarray:
+def dampings(state: NewtonState, asked: float) -> np.ndarray:
     """Return dampings, (1 + DAMPED,): 0 for the full step, then from a safe damping down to a slight damping.
 
-    A safe damping is always enough. For the ``shortest`` steps, where no damping always is, they go from there up.
+    A safe damping is always enough. For the `SHORTEST` steps, where no damping always is, they go from there up. They
+    are shares of the curvature's bound. Where all of the curvature is far below it, as of rows that a plane separates,
+    a slight damping is so much less.
     """
-    powers = DAMPED * shortest - np.arange(DAMPED)
+    q = len(state.weights)
+    powers = -np.arange(float(DAMPED))
+    if asked == SHORTEST:
+        powers += DAMPED
+        return np.append(0.0, q * 4.0**powers)
+    every = np.arange(q)
+    share = float((state.curvature[every, every] / state.diagonal[:, 0]).max())
+    if 0 < share < FLATTENED:
+        powers *= 1 - np.log(share) / np.log(4.0) / (DAMPED - 1)
     return np.append(0.0, q * 4.0**powers)
 
 
 def damping_of(state: NewtonState, accepted: int) -> np.ndarray:
     """Return the damping of the accepted trial, (1,)."""
-    damping = dampings(len(state.weights), state.asked == SHORTEST)
+    damping = dampings(state, float(state.asked))
     if state.asked != FULL:
         damping = damping[1:]
     return damping[accepted : accepted + 1]
@@ -217,8 +230,12 @@ class Step(Protocol):
         objective: Objective,
         curvature: np.ndarray,
         damping: np.ndarray,
+        near: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the ways from the weights to the minimum, for each damping (m,) of the curvature: (q, k, m)."""
+        """Return the ways from the weights to the minimum, for each damping (m,) of the curvature: (q, k, m).
+
+        The way ``near`` (q, k, 1) leads near the first minimum, and may make it quicker to find.
+        """
         ...
 
     def promise(
@@ -249,15 +266,19 @@ def full_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np
     state, move = undamped_step(state, objective)
     if state.promise[0] > NEAR * abs(state.loss[0]):
         state = state._replace(restrained=np.array(in_a_row))
-        state, move = undamped_step(state, objective)
+        state, move = undamped_step(state, objective, near=move)
     return state, move
 
 
-def undamped_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np.ndarray]:
+def undamped_step(
+    state: NewtonState,
+    objective: Objective,
+    near: np.ndarray | None = None,
+) -> tuple[NewtonState, np.ndarray]:
     """Return the state with the promise of the step that its curvature leads to, and the step, (q, k, 1)."""
     step = step_for(objective)
     curvature = step_curvature(state)
-    move = step.moves(state, objective, curvature, np.zeros(1))
+    move = step.moves(state, objective, curvature, np.zeros(1), near)
     promise = step.promise(state, objective, curvature, move)
     return state._replace(promise=promise), move
 
@@ -296,6 +317,6 @@ def shorter_steps(state: NewtonState, objective: Objective, is_far: bool) -> New
             asked=np.array(SAME),
             stalled=np.full(1, line.STALLED),
         )
-    damping = dampings(len(state.weights), asked == SHORTEST)[1:]
+    damping = dampings(state, asked)[1:]
     moves = step_for(objective).moves(state, objective, step_curvature(state), damping)
     return state._replace(query=state.weights + moves, asked=np.array(asked))

@@ -18,6 +18,7 @@ def moves(
     objective: Objective,
     curvature: np.ndarray,
     damping: np.ndarray,
+    near: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the ways from the weights to the minimum, for each damping: (q, q, k or 1), (m,) -> (q, k, m)."""
     # Each output has a minimum of its own, for each damping.
@@ -27,10 +28,15 @@ def moves(
         w = state.weights[:, j, 0]
         g = state.gradient[:, j, 0]
         own_curvature = curvature[:, :, min(j, curvature.shape[2] - 1)]
+        # A minimum is found soonest from another one near it, such as that of another damping.
+        start = w
+        if near is not None:
+            start = w + near[:, j, 0]
         for i, c in enumerate(damping):
             h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
             linear = h @ w - g
-            found[:, j, i] = objective.nonsmooth.minimise(h, linear, w) - w
+            start = objective.nonsmooth.minimise(h, linear, start)
+            found[:, j, i] = start - w
     return found
 
 

@@ -20,6 +20,7 @@ def moves(
     objective: Objective,
     curvature: np.ndarray,
     damping: np.ndarray,
+    near: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return ``-(H + c D)^-1 g`` for each damping c: (q, q, k or 1), (m,) -> (q, k, m)."""
     return -solve(curvature, state.gradient, state.diagonal, damping, objective.features)
