@@ -161,13 +161,8 @@ class HuberRegressor(Penalised):
         high = np.inf
         smallest = SMALLEST * scale
         points = []
-        beginning: FitResult | None = start
-        if source.x.encoding is not None and start.penalised != (self.alpha > 0):
-            # Only with a penalty do all levels of a factor have coefficients.
-            beginning = None
         for _ in range(SCALES):
-            start = fit_at(scale, beginning)
-            beginning = start
+            start = fit_at(scale, start)
             ratio = self._clipped_mean_square(source, start)
             if ratio > 1:
                 low = scale

@@ -195,8 +195,7 @@ def search(
     source, assignment = assign_folds(source, folds, groups, loss)
 
     # The tracks: where they begin, their solvers, and what they share.
-    k = classes_of(loss) or source.outputs or 1
-    start = start_of(initial_weights, source.shape[1], k, fit_intercept)
+    start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
     solvers = _solvers(solver, loss, candidates, start, source, assignment.folds.count)
     engine = SearchEngine(
         source=source,
