@@ -34,7 +34,7 @@ class Engine:
         # Marks of the levels whose rows have no weight, see `separation`.
         self.left_out: np.ndarray | None = None
         # The share of a loss that is rounding.
-        self.rounding = rounding_of(source.dtype)
+        self.rounding = rounding_of(source.dtype, source.shape[0])
         # The moments and the weight of all rows, which make the tolerance free of units.
         self.moments: Moments | None = None
         self.weight = 0.0
