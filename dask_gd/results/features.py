@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError, InvalidArgumentError
 from ..sources import Source
 from ..sources.coded_table import CodedTable
-from ..sources.columns import as_rows, check_stored
+from ..sources.columns import as_rows, check_stored, sized
 from ..sources.compressed import is_scipy, memory_rows
 from ..sources.encoding import Encoding, FactorColumn
 from ..sources.frame_column import FrameColumn
@@ -244,7 +244,9 @@ def offset_array(offset: Any, x: Any, z: Any) -> Any:
         array = offset.lazy_rows(start, stop)
     else:
         array = offset.memory
-    # Sizes that are unknown are NaN.
+    # Sizes that are unknown are NaN. Rows of known sizes are added to none of unknown ones.
+    if isinstance(array, da.Array) and not np.isnan(z.shape[0]):
+        array = sized(array, "offset")
     known = not np.isnan([*array.shape, z.shape[0]]).any()
     if known and array.shape != z.shape[:1]:
         raise InvalidArgumentError(
