@@ -186,7 +186,7 @@ def test_workers_that_may_lack_memory_are_named_before_the_first_task(tmp_path, 
 
 
 @pytest.mark.slow
-def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_path, clusters):
+def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_path, clusters, monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 10_000))
     y = (x[:, :50].sum(axis=1) + rng.logistic(size=300) > 0).astype(float)
@@ -197,7 +197,12 @@ def test_wide_rows_have_scikit_learns_weights_and_the_same_bits_everywhere(tmp_p
     with Client(clusters(2)) as client:
         same_bits(dask_gd.fit(source, **options), threads)
         fetched = [key for keys in client.run(fetched_by).values() for key in keys if "gd-weights" in key]
-    # Held by the worker that made them, the weights of a pass are fetched once by the other.
+    # Of few workers each gets the weights of a pass from the scheduler, and of many one, from which the others fetch.
+    assert not fetched
+    monkeypatch.setattr("dask_gd.passes.graph.MOST_COPIES", 1)
+    with Client(clusters(2)) as client:
+        same_bits(dask_gd.fit(source, **options), threads)
+        fetched = [key for keys in client.run(fetched_by).values() for key in keys if "gd-weights" in key]
     assert fetched
     assert len(set(fetched)) == len(fetched)
     model = LogisticRegression(C=1 / (300 * 0.1), tol=1e-9, max_iter=10_000).fit(x, y)

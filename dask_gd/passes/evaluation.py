@@ -6,7 +6,6 @@ The scheduler is Dask's choice: the active `distributed.Client`, or its local th
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any
 
 import dask
@@ -33,7 +32,7 @@ from ..kernels.riding import RidingSums
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.column import Column
-from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, place, preferred_workers, summed_together
+from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, preferred_workers, summed_together
 from .reduction import reduce_rows
 from .task import AtQuery, Work, drop
 
@@ -104,9 +103,9 @@ def evaluate(
     # Rows that a worker has kept are read there again. And tasks that all need one node, with the query, would go where
     # that is: they are shared out before.
     literal = query.nbytes + nbytes_of(request.kernel) <= LITERAL_BYTES
-    annotations: dict[str, Any] = {}
+    preferred: dict[int, str] = {}
     if keep or (blocks is None and client is not None and not literal):
-        annotations = _placed(threads, len(groups))
+        preferred = preferred_workers(threads, len(groups))
 
     work = Work(
         reader,
@@ -131,17 +130,9 @@ def evaluate(
             width=fan_in(nbytes),
             at_once=blocks is None and len(groups) * nbytes <= FAN_IN_BYTES,
             literal=literal,
-            annotations=annotations,
+            preferred=preferred,
         )
     return _with_whole_curvature(sums, loss, request)
-
-
-def _placed(threads: dict[str, int], tasks: int) -> dict[str, Any]:
-    """Return the annotations by which tasks run on the same workers in every pass, if they can."""
-    preferred = preferred_workers(threads, tasks)
-    if not preferred:
-        return {}
-    return {"workers": partial(place, preferred), "allow_other_workers": True}
 
 
 def _summed_together(source: Source, partitions: int, query: np.ndarray, loss: Loss, request: Request) -> int:

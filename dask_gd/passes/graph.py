@@ -7,6 +7,7 @@ key carries the run and the step: Dask would otherwise hand back an old result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import dask
@@ -17,7 +18,12 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from ..sources.blocks import Blocks
+from .plan import place
 from .summation import added_up
+
+#: Workers at most that each get the common part of a pass's tasks from the scheduler, at once. More of them get it from
+#: each other: the scheduler would be the last to have sent it.
+MOST_COPIES = 4
 
 
 def sum_of_tasks(
@@ -30,7 +36,7 @@ def sum_of_tasks(
     width: int,
     literal: bool,
     at_once: bool,
-    annotations: dict[str, Any],
+    preferred: dict[int, str],
     add: Callable,
     name: str,
 ) -> Delayed:
@@ -43,8 +49,8 @@ def sum_of_tasks(
     task : callable
         Returns a list with the sums of its partitions, as `summation.Subtree`.
     work : Any
-        The part that all tasks have in common. It is a node of the graph, which each worker gets once, or with
-        ``literal`` a part of every task.
+        The part that all tasks have in common. It is a node of the graph, which each worker gets once, or one for each
+        worker, or with ``literal`` a part of every task.
     numbers : sequence of int
         Of the tasks; with ``blocks`` those of the partitions.
     blocks : Blocks or None
@@ -55,8 +61,8 @@ def sum_of_tasks(
         Of how many tasks the sums are added up at a time.
     at_once : bool
         Add up in a single task.
-    annotations : dict
-        Dask's, for these tasks, beside those that hold where this is called.
+    preferred : dict
+        The worker that runs each task if it can; without any, Dask decides.
     add : callable
         Adds up two of the tasks' sums.
     name : str
@@ -66,13 +72,14 @@ def sum_of_tasks(
     if blocks is not None:
         shared = blocks.needed(numbers)
 
-    # The common part, in every task or as a node that all of them refer to.
+    # The common part, in every task or in nodes that they refer to: of few workers each has a node of its own.
+    workers = sorted(set(preferred.values()))
+    if len(workers) > MOST_COPIES:
+        workers = []
     common = f"gd-weights-{key}"
-    if literal:
-        work_node: Any = DataNode(None, work)
-    else:
-        work_node = TaskRef(common)
-        shared[common] = DataNode(common, work)
+    copies: dict[Key, GraphNode] = {}
+    if not literal:
+        copies = {(common, i): DataNode((common, i), work) for i in range(max(1, len(workers)))}
 
     # The tasks, and the tree that adds up what they return.
     of_tasks = f"{name}-{key}"
@@ -81,26 +88,41 @@ def sum_of_tasks(
         node: Any = ()
         if blocks is not None:
             node = blocks.nodes[number]
+        work_node: Any = DataNode(None, work)
+        if not literal:
+            copy = 0
+            if workers:
+                copy = workers.index(preferred[i])
+            work_node = TaskRef((common, copy))
         parts[of_tasks, i] = Task((of_tasks, i), task, work_node, i, node)
     if at_once:
         width = max(2, len(parts))
     sums, root = tree(list(parts), key, count, width, add)
 
-    # Annotations are the tasks' alone, so that these have a layer of their own.
+    # Annotations are of a layer each.
     of_blocks = f"gd-blocks-{key}"
     of_sums = f"gd-sum-{key}"
-    all_annotations = {**dask.get_annotations(), **annotations}
     layers = {
         of_blocks: MaterializedLayer(shared),
-        of_tasks: MaterializedLayer(parts, annotations=all_annotations),
+        common: MaterializedLayer(copies, annotations=_placed(dict(enumerate(workers)))),
+        of_tasks: MaterializedLayer(parts, annotations=_placed(preferred)),
         of_sums: MaterializedLayer(sums),
     }
     below: dict[str, set[str]] = {
         of_blocks: set(),
-        of_tasks: {of_blocks},
+        common: set(),
+        of_tasks: {of_blocks, common},
         of_sums: {of_tasks},
     }
     return Delayed(root, HighLevelGraph(layers, below), layer=of_sums)
+
+
+def _placed(workers: dict[int, str]) -> dict[str, Any]:
+    """Return the annotations by which nodes, by number, run on these workers if they can, beside those that hold."""
+    annotations: dict[str, Any] = {}
+    if workers:
+        annotations = {"workers": partial(place, workers), "allow_other_workers": True}
+    return {**dask.get_annotations(), **annotations}
 
 
 def tree(

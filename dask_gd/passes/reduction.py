@@ -37,7 +37,7 @@ def reduce_rows(
     width: int = FAN_IN,
     at_once: bool = False,
     literal: bool = True,
-    annotations: dict[str, Any] | None = None,
+    preferred: dict[int, str] | None = None,
 ) -> Any:
     """Return the sums over the rows of all partitions of the groups, added up in a fixed tree.
 
@@ -54,7 +54,7 @@ def reduce_rows(
         Of the features and of the pass, for messages.
     run : str
         The fit or search whose span the tasks belong to, see `passes_of`.
-    width, at_once, literal, annotations
+    width, at_once, literal, preferred
         See `sum_of_tasks`.
 
     Raises
@@ -76,7 +76,7 @@ def reduce_rows(
         width=width,
         literal=literal,
         at_once=at_once,
-        annotations=annotations or {},
+        preferred=preferred or {},
         add=work.add,
         name=name,
     )
