@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 import dask_gd
 from dask_gd import L2, LBFGS, Logistic
 from dask_gd.fitting import engine
-from dask_gd.kernels import sparse
+from dask_gd.kernels import sparse, sparse_products
 from dask_gd.kernels.base import EXACT, Kernel, Part, Request
 from dask_gd.kernels.sparse import SparseRows
 from dask_gd.passes.plan import HEAVY_SUMS, group_into_tasks
@@ -52,9 +52,15 @@ def narrow_counts(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_sums_over_kept_rows_have_the_bits_of_the_same_rows_as_read(narrow_counts, shape, weighted):
+@pytest.mark.parametrize("one_value", [False, True])
+def test_sums_over_kept_rows_have_the_bits_of_the_same_rows_as_read(
+    narrow_counts, monkeypatch, shape, weighted, one_value
+):
     n, p = 400, 90
     x, y = some_rows(n, p, 3)
+    if one_value:
+        x.data[:] = 0.3
+        monkeypatch.setattr(sparse_products, "REPEATED", 20)
     k, m = shape
     rng = np.random.default_rng(1)
     query = rng.normal(size=(p + 1, k, m))
@@ -71,6 +77,7 @@ def test_sums_over_kept_rows_have_the_bits_of_the_same_rows_as_read(narrow_count
             if keep:
                 rows = row_format.kept(rows, np.empty)
                 assert len(rows.columns) < p
+                assert rows.repeats == one_value
             kernel.add(
                 row_format.cast(rows, np.empty),
                 np.stack([y[part]] * k, axis=1),
@@ -80,8 +87,11 @@ def test_sums_over_kept_rows_have_the_bits_of_the_same_rows_as_read(narrow_count
     same_arrays(found[0], found[1])
 
 
-def test_kept_rows_are_taken_written_out_and_looked_through_as_the_rows_are(narrow_counts):
+@pytest.mark.parametrize("one_value", [False, True])
+def test_kept_rows_are_taken_written_out_and_looked_through_as_the_rows_are(narrow_counts, one_value):
     x, _ = some_rows(60, 50, 4)
+    if one_value:
+        x.data[:] = 2.0
     row_format = SparseRows(50)
     kept = row_format.kept(rows_of(x), np.empty)
     assert kept.columns is not None
@@ -119,8 +129,56 @@ def test_rows_that_use_most_columns_are_kept_as_they_are(narrow_counts):
     assert SparseRows(30).kept(rows_of(x[:0]), np.empty).length == 0
 
 
-def test_products_of_kept_rows_are_the_same_without_the_routines_below_scipys_operators(narrow_counts, monkeypatch):
+@pytest.mark.parametrize("nbytes", [0, 1 << 20], ids=["with their own columns", "with all columns"])
+@pytest.mark.parametrize("value", [1.0, -0.5])
+def test_entries_of_one_value_are_kept_without_their_values(nbytes, value, monkeypatch):
+    monkeypatch.setattr(sparse, "NEAR_BYTES", nbytes)
+    x, _ = some_rows(60, 50, 4)
+    x.data[:] = value
+    row_format = SparseRows(50)
+    asked = []
+
+    def room(shape, dtype):
+        asked.append(shape[0] * dtype.itemsize)
+        return np.empty(shape, dtype)
+
+    kept = row_format.kept(rows_of(x), room)
+    assert kept.repeats
+    assert row_format.cast(kept, np.empty).repeats
+    assert asked[0] <= 4 * (x.nnz + 61) + 8 * 50
+    assert_array_equal(row_format.dense(kept), x.toarray())
+    # One other value, the last, and each has its own again.
+    x.data[-1] = 2.0
+    assert not row_format.kept(rows_of(x), room).repeats
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 0], [0, 3, 0, 50, 0, 0, 2, 7, 0], [1] * 40], ids=str)
+@pytest.mark.parametrize("columns", [1, 3])
+def test_rows_of_one_value_are_multiplied_as_they_are_with_many_values(lengths, columns, monkeypatch):
+    monkeypatch.setattr(sparse_products, "REPEATED", 8)
+    rng = np.random.default_rng(0)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    indices = np.concatenate([np.sort(rng.choice(60, n, replace=False)) for n in [0, *lengths]]).astype(np.int32)
+    data = np.full(len(indices), 0.7)
+    weights, slopes = rng.normal(size=(60, columns)), rng.normal(size=(len(lengths), columns))
+    found = []
+    for values in (data, np.broadcast_to(0.7, len(data))):
+        rows = sparse_products.Compressed(values, indices, indptr)
+        product = np.zeros((len(lengths), columns))
+        sparse_products.add_times(rows, weights, product)
+        total = np.ones((60, columns))
+        sparse_products.add_transposed_times(rows, slopes, total)
+        found.append((product, total))
+    same_arrays(*found)
+
+
+@pytest.mark.parametrize("one_value", [False, True])
+def test_products_of_kept_rows_are_the_same_without_the_routines_below_scipys_operators(
+    narrow_counts, monkeypatch, one_value
+):
     x, _ = some_rows(80, 50, 4)
+    if one_value:
+        x.data[:] = 0.2
     rng = np.random.default_rng(0)
     weights, slopes = rng.normal(size=(50, 2)), rng.normal(size=(80, 2))
     found = []

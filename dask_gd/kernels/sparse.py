@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .block import BadValue, Memory
-from .sparse_products import Compressed, add_times, add_transposed_times, cross_product
+from .sparse_products import Compressed, add_times, add_transposed_times, cross_product, repeated
 
 #: Entries of a block at least: its values and columns stay in the second-level cache. Wide rows have larger blocks, of
 #: some entries for each feature: a product with the weights and one with the slopes take turns, and each time what is
@@ -82,7 +82,8 @@ class SparseRows(NamedTuple):
         index_dtype = self.index_dtype
         # Values and columns of the right dtypes are taken as they are.
         if data.dtype == FLOAT and indices.dtype == index_dtype:
-            data = np.require(data, requirements=["C", "A"])
+            if not stored.repeats:
+                data = np.require(data, requirements=["C", "A"])
             indices = np.require(indices, requirements=["C", "A"])
             return Compressed(data, indices, indptr)
         # Both into one piece of memory that the thread keeps, the values first.
@@ -97,7 +98,8 @@ class SparseRows(NamedTuple):
     def kept(self, rows: Compressed, memory: Memory) -> Compressed | None:
         """Return a copy of rows as `cast` gives them, for many products; None where there is no memory.
 
-        Of wide rows it names the columns that have entries, see `Compressed`: the products have the same bits.
+        Of wide rows it names the columns that have entries, and of entries that have one value this alone, see
+        `Compressed`: the products have the same bits.
         """
         own = rows.compact.of_all_columns
         entries = len(own.indices)
@@ -105,19 +107,24 @@ class SparseRows(NamedTuple):
         most_columns = 0
         if self.features * FLOAT.itemsize > NEAR_BYTES:
             most_columns = min(entries, self.features)
+        data = repeated(own.data)
+        values = 0
+        if data is None:
+            values = entries
         # One piece of memory, before anything is done for it: values, columns, places and positions, in this order.
         index_dtype = self.index_dtype
-        nbytes = (entries + most_columns) * 8 + (entries + positions) * index_dtype.itemsize
+        nbytes = (values + most_columns) * 8 + (entries + positions) * index_dtype.itemsize
         room = memory((nbytes,), np.dtype(np.uint8))
         if room is None:
             return None
-        of_eight = room[: (entries + most_columns) * 8]
+        of_eight = room[: (values + most_columns) * 8]
         of_index = room[len(of_eight) :].view(index_dtype)
-        data = of_eight[: entries * 8].view(FLOAT)
-        columns = of_eight[entries * 8 :].view(np.int64)
+        columns = of_eight[values * 8 :].view(np.int64)
         indices = of_index[:entries]
         indptr = of_index[entries:]
-        np.copyto(data, own.data, casting="unsafe")
+        if data is None:
+            data = of_eight[: values * 8].view(FLOAT)
+            np.copyto(data, own.data, casting="unsafe")
         np.copyto(indptr, own.indptr, casting="unsafe")
 
         # Of columns that are not used the memory is never touched. Where most are used, they are near enough.

@@ -8,6 +8,7 @@ are not public: where a version of SciPy has none, the operators serve.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ except ImportError:  # pragma: no cover - every SciPy so far has them
 
 #: Entries whose columns are looked up at a time.
 INDEXED = 1 << 14
+#: Entries that are multiplied at a time where all have one value, which is then repeated so often, in the cache.
+REPEATED = 1 << 17
 #: The routines that are used.
 NEEDED = ("csr_matvec", "csr_matvecs", "csc_matvec", "csc_matvecs", "csr_todense")
 HAS_ROUTINES = all(hasattr(routines, name) for name in NEEDED)
@@ -30,7 +33,8 @@ class Compressed(NamedTuple):
 
     The columns of a row ascend, and none is there twice. ``indptr`` (n + 1,) may begin anywhere in data and indices.
     Where there are ``columns``, ascending, the indices are places among these: rows that lack most of the columns have
-    the others close together, which is what products with them cost.
+    the others close together, which is what products with them cost. Where all entries have one value, as of categories
+    that were written out, data may repeat it without memory, see `repeated`.
     """
 
     data: np.ndarray
@@ -48,6 +52,11 @@ class Compressed(NamedTuple):
     def entries(self) -> slice:
         """The entries of these rows among data and indices."""
         return slice(int(self.indptr[0]), int(self.indptr[-1]))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the data is one value, which is in memory once."""
+        return len(self.data) > 0 and self.data.strides == (0,)
 
     @property
     def compact(self) -> Compressed:
@@ -86,6 +95,28 @@ class Compressed(NamedTuple):
         return csr_array((data, indices, indptr.astype(indices.dtype, copy=False)), shape=(self.length, features))
 
 
+def repeated(data: np.ndarray) -> np.ndarray | None:
+    """Return values as one that is repeated without memory; None if they are not one, or none, or it is not finite."""
+    if not len(data) or not np.isfinite(data[0]) or not (data == data[0]).all():
+        return None
+    return np.broadcast_to(data[:1].astype(float), len(data))
+
+
+def runs_of(rows: Compressed) -> Iterator[tuple[slice, Compressed]]:
+    """Yield consecutive rows of compact rows, all at once or as many as share what is there of a repeated value."""
+    if not rows.repeats:
+        yield slice(0, rows.length), rows
+        return
+    # The first row of each run, and the end of the last.
+    starts = np.arange(0, len(rows.indices), REPEATED)
+    edges = np.unique([*np.searchsorted(rows.indptr, starts), rows.length])
+    entries = rows.indptr[edges]
+    values = np.full(np.diff(entries).max(initial=0), rows.data[0])
+    for (first, last), (start, stop) in zip(pairwise(edges), pairwise(entries), strict=True):
+        indptr = rows.indptr[first : last + 1] - start
+        yield slice(first, last), Compressed(values[: stop - start], rows.indices[start:stop], indptr)
+
+
 def parts_of(a: np.ndarray) -> Iterator[np.ndarray]:
     """Yield consecutive parts: NumPy makes a copy of indices in another dtype, which should stay in the cache."""
     for start in range(0, len(a), INDEXED):
@@ -101,27 +132,29 @@ def add_times(rows: Compressed, weights: np.ndarray, total: np.ndarray) -> None:
     features, columns = weights.shape
     if not HAS_ROUTINES:
         total += rows.matrix(features) @ weights
-    elif columns == 1:
-        routines.csr_matvec(
-            rows.length,
-            features,
-            rows.indptr,
-            rows.indices,
-            rows.data,
-            weights[:, 0],
-            total[:, 0],
-        )
-    else:
-        routines.csr_matvecs(
-            rows.length,
-            features,
-            columns,
-            rows.indptr,
-            rows.indices,
-            rows.data,
-            weights.ravel(),
-            total.ravel(),
-        )
+        return
+    for which, run in runs_of(rows):
+        if columns == 1:
+            routines.csr_matvec(
+                run.length,
+                features,
+                run.indptr,
+                run.indices,
+                run.data,
+                weights[:, 0],
+                total[which, 0],
+            )
+        else:
+            routines.csr_matvecs(
+                run.length,
+                features,
+                columns,
+                run.indptr,
+                run.indices,
+                run.data,
+                weights.ravel(),
+                total[which].ravel(),
+            )
 
 
 def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray) -> None:
@@ -146,28 +179,30 @@ def add_transposed_times(rows: Compressed, slopes: np.ndarray, total: np.ndarray
         own = np.zeros(total.shape)
         add_transposed_times(rows, slopes, own)
         total += own
-    elif columns == 1:
+        return
+    for which, run in runs_of(rows):
         # The rows are the columns of their transpose.
-        routines.csc_matvec(
-            features,
-            rows.length,
-            rows.indptr,
-            rows.indices,
-            rows.data,
-            slopes.reshape(-1),
-            total.reshape(-1),
-        )
-    else:
-        routines.csc_matvecs(
-            features,
-            rows.length,
-            columns,
-            rows.indptr,
-            rows.indices,
-            rows.data,
-            slopes.reshape(-1),
-            total.reshape(-1),
-        )
+        if columns == 1:
+            routines.csc_matvec(
+                features,
+                run.length,
+                run.indptr,
+                run.indices,
+                run.data,
+                slopes[which].reshape(-1),
+                total.reshape(-1),
+            )
+        else:
+            routines.csc_matvecs(
+                features,
+                run.length,
+                columns,
+                run.indptr,
+                run.indices,
+                run.data,
+                slopes[which].reshape(-1),
+                total.reshape(-1),
+            )
 
 
 def add_product(left: csr_array, right: csr_array, total: np.ndarray) -> None:

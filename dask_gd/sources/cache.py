@@ -155,6 +155,9 @@ def _nbytes(rows: Any) -> int:
         return 0
     if isinstance(rows, tuple):
         return sum(map(_nbytes, rows))
+    # A value that is repeated is in memory once.
+    if rows.strides == (0,):
+        return rows.itemsize
     return rows.nbytes
 
 
