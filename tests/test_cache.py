@@ -113,11 +113,12 @@ def test_rows_are_dropped_when_memory_is_needed_or_the_fit_ends(memory):
 
 
 def seen():
-    """In a worker: rows kept, their bytes, how many of them the last pass used, and the memory of the process."""
+    """In a worker: spans kept, their bytes, how many the last pass used, those of features; the process's memory."""
     kept = cache.kept.values()
     last = max((k.step for k in kept), default=0)
     rows = sum(k.rows.nbytes for k in kept)
-    return len(kept), rows, sum(k.step == last for k in kept), psutil.Process().memory_info().rss
+    of_features = sum(role == "x" for _, role, *_ in cache.kept)
+    return len(kept), rows, sum(k.step == last for k in kept), of_features, psutil.Process().memory_info().rss
 
 
 @pytest.mark.slow
@@ -131,7 +132,7 @@ def test_a_fit_on_a_cluster_keeps_what_fits_and_has_the_same_bits(tmp_path, room
         threads = dask_gd.fit(x, y, **options)
     with cluster(1) as one, Client(one) as client:
         dask_gd.fit(x, y, **{**options, "max_iter": 2})  # what the process needs anyway
-        base = next(iter(client.run(seen).values()))[3]
+        base = next(iter(client.run(seen).values()))[-1]
         limit = int((base + room * MB) / KEEP)
         client.run(set_limit, limit)
         states = []
@@ -141,10 +142,11 @@ def test_a_fit_on_a_cluster_keeps_what_fits_and_has_the_same_bits(tmp_path, room
                 states.append(next(iter(client.run(seen).values())))
 
         same_bits(dask_gd.fit(x, y, **options, callbacks=[watch]), threads)
-        numbers, sizes, used, resident = (np.array(column) for column in zip(*states, strict=True))
+        numbers, sizes, used, of_features, resident = (np.array(column) for column in zip(*states, strict=True))
         assert numbers[0] == 0
         assert numbers[-1] == used[-1] > 0  # all that is kept is used
-        assert (numbers[-1] < 56) == (room < 28)
+        assert (of_features[-1] < 56) == (room < 28)
+        assert numbers[-1] > of_features[-1]  # targets too
         assert sizes.max() <= room * MB
         assert resident.max() < 0.6 * limit
         assert next(iter(client.run(seen).values()))[0] == 0

@@ -201,7 +201,7 @@ def kept_in_worker():
     from dask_gd.sources.cache import cache
 
     # Beside a number they are the last of a tuple.
-    found = [kept.rows for kept in cache.kept.values()]
+    found = [kept.rows for (_, role, *_), kept in cache.kept.items() if role == "x"]
     rows = [each if hasattr(each, "indptr") else each[-1] for each in found]
     return [(len(each.columns), each.repeats) for each in rows]
 

@@ -123,7 +123,7 @@ class Reader:
         """Yield the number of a partition and rows of it, a few chunks at a time, for each of the partitions.
 
         Where there are blocks, they are those of a single partition. Each Rows is valid until the next. ``keep`` is a
-        run and the number of its pass: rows worth keeping are kept for the run's next passes.
+        run and the number of its pass: what is read is kept for the run's next passes, of all columns.
         """
         # Streamed columns are the same in all partitions, and of blocks there is a single partition.
         columns = self.bind(partitions[0], blocks)
@@ -139,15 +139,12 @@ class Reader:
             others: dict[str, _NarrowColumn] = {}
             for role, column in columns.items():
                 spans = [span for i in partitions for span in self._spans(column, i, windows)]
-                others[role] = _NarrowColumn(_reading(stack, column, spans), spans)
+                others[role] = _NarrowColumn(_reading(stack, column, role, spans, keep), spans)
             target = others.pop("y", None)
-
-            # Rows that an earlier pass has kept are not asked for ahead.
-            lacking: list[tuple[int, int]] = []
-            for _, start, stop in windows:
-                if keep is None or cache.get(*keep, (start, stop)) is None:
-                    lacking.append((start, stop))
-            read = _reading(stack, x, lacking)
+            of_windows = [(start, stop) for _, start, stop in windows]
+            # Some formats know only after the reading how much memory rows take, and keep them in another form.
+            copy_to_keep = getattr(self.row_format, "kept", None)
+            read = _reading(stack, x, "x", of_windows, keep, copy_to_keep)
 
             # All columns of a window, in the shapes and dtypes that kernels take.
             for partition, start, stop in windows:
@@ -155,11 +152,7 @@ class Reader:
                 for role, narrow in others.items():
                     values = cast(narrow.read(start, stop), np.dtype(float), _memory(role))
                     of_rows[role] = values.reshape(stop - start)
-                if keep is None:
-                    stored = read(start, stop)
-                else:
-                    stored = _kept(x, self.row_format, read, start, stop, *keep)
-                features = self.row_format.cast(stored, _memory("x"))
+                features = self.row_format.cast(read(start, stop), _memory("x"))
                 y = np.empty((stop - start, 0))
                 if target is not None:
                     targets = cast(target.read(start, stop), np.dtype(float), _memory("y"))
@@ -196,13 +189,53 @@ class Reader:
 
 
 def _reading(
-    stack: contextlib.ExitStack, column: TaskColumn, spans: list[tuple[int, int]]
-) -> Callable[..., np.ndarray]:
-    """Return the function that reads a column: ahead of its use where the store takes long to answer."""
-    if not column.ahead:
-        return column.read
-    ahead = stack.enter_context(Ahead(column, spans))
-    return context_meter.meter("read")(ahead.read)  # type: ignore[arg-type]
+    stack: contextlib.ExitStack,
+    column: TaskColumn,
+    role: str,
+    spans: list[tuple[int, int]],
+    keep: tuple[str, int] | None,
+    copy_to_keep: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Return the function that reads spans of a column: those that are kept from memory, and others ahead of their use.
+
+    They are read ahead where the store takes long to answer.
+    """
+    if keep is not None:
+        spans = [span for span in spans if cache.get(*keep, (role, *span)) is None]
+    read: Callable[..., Any] = column.read
+    if column.ahead:
+        ahead = stack.enter_context(Ahead(column, spans))
+        read = context_meter.meter("read")(ahead.read)
+    if keep is None:
+        return read
+    return partial(_kept, column, role, read, copy_to_keep, *keep)
+
+
+def _kept(
+    column: TaskColumn,
+    role: str,
+    read: Callable[..., Any],
+    copy_to_keep: Callable[..., Any] | None,
+    run: str,
+    step: int,
+    start: int,
+    stop: int,
+) -> Any:
+    """Return rows of a column from the `cache`, or read them, and keep them if there is room."""
+    key = (role, start, stop)
+    kept = cache.get(run, step, key)
+    if kept is not None:
+        return kept
+    # Rows to keep are read where they stay, and all else into the thread's buffer.
+    memory = partial(cache.room, run, step)
+    room = column.room(stop - start, memory)
+    rows = read(start, stop, out=room)
+    if copy_to_keep is not None:
+        room = copy_to_keep(rows, memory)
+    if room is None:
+        return rows
+    cache.put(run, step, key, room)
+    return room
 
 
 def without_nan(rows: Rows) -> Iterator[Rows]:
@@ -228,34 +261,6 @@ def without_nan(rows: Rows) -> Iterator[Rows]:
             kept = np.flatnonzero(~is_bad)
             others = {role: values[kept] for role, values in others.items()}
             yield Rows(row_format.take(x, kept), y[kept], others, start, row_format, kept)
-
-
-def _kept(
-    x: TaskColumn,
-    row_format: RowFormat,
-    read: Callable[..., Any],
-    start: int,
-    stop: int,
-    run: str,
-    step: int,
-) -> Any:
-    """Return rows from the `cache`, or read them, and keep them if there is room."""
-    key = (start, stop)
-    kept = cache.get(run, step, key)
-    if kept is not None:
-        return kept
-    # Rows to keep are read where they stay, and all else into the thread's buffer.
-    memory = partial(cache.room, run, step)
-    room = x.room(stop - start, memory)
-    rows = read(start, stop, out=room)
-    # Some formats know only now how much memory rows take, and keep them in another form.
-    copy_to_keep = getattr(row_format, "kept", None)
-    if copy_to_keep is not None:
-        room = copy_to_keep(rows, memory)
-    if room is None:
-        return rows
-    cache.put(run, step, key, room)
-    return room
 
 
 class _NarrowColumn:
