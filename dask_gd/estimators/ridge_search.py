@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import check_scoring
 
 from ..errors import InvalidArgumentError
@@ -20,19 +19,8 @@ from .leave_one_out import WIDEST, LeftOut, leave_one_out
 from .of_rows import RowsInMemory
 from .parameters import ABOVE_0
 from .ridge import ByAlpha
+from .scoring import Predicted
 from .search import Searched, floats
-
-
-class Predicted(RegressorMixin, BaseEstimator):
-    """An estimator of predictions, which are its features, for scorers of scikit-learn."""
-
-    def fit(self, X: Any, y: Any = None):
-        """Do nothing."""
-        return self
-
-    def predict(self, X: Any) -> Any:
-        """Return the predictions."""
-        return X
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -51,8 +39,8 @@ class RidgeCV(ByAlpha, Searched):
     alphas : floats
         Above 0.
     scoring : str or callable, optional
-        With folds as for `dask_gd.search`, by default "neg_mean_squared_error". Where rows are left out one by one, any
-        scorer of scikit-learn, which is given all their predictions; by default the mean square error.
+        Any name of scikit-learn's, or a callable ``(estimator, X, y)``; by default the mean squared error. With folds
+        it is as for `LogisticRegressionCV`. Where rows are left out one by one, a scorer is given their predictions.
     store_cv_results : bool
         Keep ``cv_results_``. It and ``alpha_per_target`` are for rows that are left out one by one.
     alpha_per_target : bool
@@ -155,7 +143,7 @@ class RidgeCV(ByAlpha, Searched):
         # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
         return {"Cs": 1 / floats(self.alphas)}
 
-    def _scoring(self) -> str:
+    def _scoring(self) -> Any:
         return self.scoring or "neg_mean_squared_error"
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:

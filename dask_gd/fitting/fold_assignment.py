@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -15,7 +16,7 @@ from ..sources import Source
 from ..sources.columns import as_rows, check_shapes
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows, label_rows, unique
-from .folds import Assignment, Folds, classes_before
+from .folds import Assignment, ByClass, Folds, classes_before
 
 
 def assign_folds(
@@ -49,6 +50,19 @@ def assign_folds(
             raise InvalidArgumentError(f"groups are shared out by a hash; folds={folds!r} says otherwise.")
         return _assign_by_column(source, folds, groups, "groups")
     return source, _assign_by_rule(source, folds, loss)
+
+
+def fold_numbers(source: Source, assignment: Assignment) -> np.ndarray:
+    """Return the fold of each row, (n,) int in memory; of arrays whose rows are all kept."""
+    n = source.shape[0]
+    if assignment.column == "folds":
+        return np.asarray(dask_rows(column_of(source, "fold"))).ravel().astype(int)
+    if assignment.before is not None:
+        # Each class from its first row on.
+        of_classes = ByClass(assignment.folds, np.zeros_like(assignment.before[0]))
+        codes = np.asarray(dask_rows(column_of(source, "y"))).reshape(n, -1)
+        return of_classes(SimpleNamespace(y=codes))
+    return assignment.folds.of_rows(np.arange(n), n)
 
 
 def _as_array(argument: Any) -> Any:
