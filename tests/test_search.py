@@ -18,9 +18,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     KFold,
     PredefinedSplit,
-    ShuffleSplit,
     StratifiedKFold,
-    TimeSeriesSplit,
 )
 
 import dask_gd
@@ -570,8 +568,6 @@ def test_splitters_of_scikit_learn_give_its_scores(splitter):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": ShuffleSplit(3)}, "must be disjoint"),
-        ({"folds": TimeSeriesSplit(3)}, "must be disjoint"),
         ({"folds": Folds(3, by="class"), "nan": "drop"}, "without rows to drop"),
         ({"folds": Folds(3, by="class"), "loss": "squared"}, "losses of classes"),
     ],

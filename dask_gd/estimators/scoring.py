@@ -19,7 +19,8 @@ from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..errors import InvalidArgumentError
-from ..fitting.fold_assignment import assign_folds, fold_numbers
+from ..fitting.fold_assignment import assign_by_rows, fold_numbers
+from ..fitting.fold_splits import is_splits, splits_of
 from ..fitting.score_summaries import OfPredictions
 from ..fitting.scores import is_known, name_of
 from ..fitting.search_result import SearchResult
@@ -183,9 +184,15 @@ class RowsOfFolds:
                 f"{owner}(scoring={name_of(estimator.scoring)}) is given the rows of each fold, and the data has "
                 f"{reason}. Give the name of a score, or a scorer of sklearn.metrics.make_scorer."
             )
-        with_folds, assignment = assign_folds(source, folds, None, estimator._loss())
-        #: The fold of each row, (n,), which the search takes too.
-        self.numbers = fold_numbers(with_folds, assignment)
+        #: The rows of each fold, and the folds as the search takes them.
+        self.tests: list[np.ndarray]
+        self.folds: Any
+        if is_splits(folds):
+            self.folds = splits_of(folds, source, None)
+            self.tests = [split.test for split in self.folds]
+        else:
+            self.folds = fold_numbers(*assign_by_rows(source, folds, None, estimator._loss()))
+            self.tests = [np.flatnonzero(self.folds == fold) for fold in range(self.folds.max() + 1)]
         rows = estimator._rows
         if rows is None:
             self.x = dask_rows(column(source, "x"))
@@ -203,9 +210,8 @@ class RowsOfFolds:
         scores = np.full((sizes["candidate"], sizes["fold"]), np.nan)
         failed = found.data.reason.isin(["diverged", "dropped"]).values
         for fold in range(sizes["fold"]):
-            test = np.flatnonzero(self.numbers == fold)
-            x = self.x[test]
-            y = self.y[test]
+            x = self.x[self.tests[fold]]
+            y = self.y[self.tests[fold]]
             for candidate in np.flatnonzero(~failed[:, fold]):
                 fitted = self._fitted(found, int(candidate), fold)
                 scores[candidate, fold] = float(scoring(fitted, x, y))

@@ -34,8 +34,8 @@ class Searched(Estimator):
     ----------
     cv : int, Folds, array (n,), splitter of scikit-learn or iterable of splits
         As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; any
-        `dask_gd.Folds`; each row's fold; or, of data in memory, a splitter or its
-        splits, whose test sets are disjoint.
+        `dask_gd.Folds`; each row's fold; of data in memory a splitter; or its splits, pairs of the numbers of the rows
+        to fit and of those held out. Splits may overlap, or leave out rows; they then take more passes.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Searched(Estimator):
         scoring: Any = LOSS
         if needs_rows(scorer):
             rows_of_folds = RowsOfFolds(self, source, folds)
-            folds = rows_of_folds.numbers
+            folds = rows_of_folds.folds
         else:
             scoring = score_in_search(self, scorer)
         # All candidates are fitted without each of the folds and on all rows, in shared passes.
@@ -177,12 +177,11 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
         ratios = len(self._ratios())
         folds = candidates.data.sizes["fold"]
         self.alphas_ = candidates.data.alpha.values.reshape(ratios, -1)
-        self.mse_path_ = -candidates.scores.values.reshape(ratios, -1, folds)
+        # Axes of length 1 are left out, as in scikit-learn.
+        self.mse_path_ = np.squeeze(-candidates.scores.values.reshape(ratios, -1, folds))
         # An axis of a single l1_ratio is left out, and alphas that are set are the same for each.
         if ratios == 1 or not isinstance(self._alphas(), int | np.integer):
             self.alphas_ = self.alphas_[0]
-        if ratios == 1:
-            self.mse_path_ = self.mse_path_[0]
         self.alpha_ = best["alpha"]
         self.l1_ratio_ = best["l1_ratio"]
 

@@ -34,6 +34,7 @@ from .grid import candidates_of
 from .score_summaries import OfPredictions
 from .scores import LOSS, score_of
 from .search_engine import SearchEngine
+from .search_joining import joined, stores_of
 from .search_result import SearchResult
 from .search_run import SearchRun
 from .search_solvers import solvers_of
@@ -105,8 +106,10 @@ def search(
         Candidates for a first-order solver, which must be given; with each of the penalties.
     folds : int, Folds, array (n,) or splitter
         The number of folds, shared out by a hash of the row's number; or `Folds`; or each row's fold, whole numbers
-        from 0 on, -1 for rows that are never held out; or, of data in memory, a splitter of scikit-learn with disjoint
-        test sets.
+        from 0 on, -1 for rows that are never held out; or, of data in memory, a splitter of scikit-learn; or a list of
+        splits, pairs of the numbers of the rows to fit and of those held out. Splits whose test sets overlap, or that
+        leave out rows, take a search each, or for each set of them with disjoint test sets, one after the other; in
+        ``data`` they are folds in their order.
     groups : array (n,), optional
         Rows of the same group, a number or a string, are in the same fold, and folds have as many groups, up to one.
         Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row; of a data frame the name
@@ -141,6 +144,7 @@ def search(
     store : path or Store, optional
         A directory where the fits are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
+        Of splits that take several searches a path, with a directory for each.
     callbacks : callables
         Each takes a `dask_gd.events.SearchStarted`, a `RoundEnded` after each of these passes, and a `SearchEnded`. One
         that raises `StopFit` ends the search with that error; with a store it can go on.
@@ -202,34 +206,39 @@ def search(
     if isinstance(loss, Model):
         raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of(scoring, loss, source.outputs or 1, "score_weight" in source.by_role)
-    source, assignment = assign_folds(source, folds, groups, loss)
+    assigned = assign_folds(source, folds, groups, loss)
+    stores = stores_of(store, len(assigned))
 
-    # The tracks: where they begin, their solvers, and what they share.
+    # A search for each set of splits, or the only one.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
-    solvers = solvers_of(solver, loss, candidates, start, source, assignment.folds.count)
-    engine = SearchEngine(
-        source=source,
-        loss=loss,
-        assignment=assignment,
-        score=score,
-        candidates=candidates,
-        solvers=solvers,
-        stopping=Stopping(max_iter, tol),
-        fit_intercept=fit_intercept,
-        seed=seed,
-    )
-    engine.check_room_for_predictions()
-    engine.stamps = stamps
-    run = SearchRun(engine, Callbacks((*callbacks, *watching())), score.name)
-
-    return _run(
-        run,
-        start,
-        store=store,
-        solver=solver,
-        is_path=isinstance(alphas, int | np.integer),
-        has_start=initial_weights is not None,
-    )
+    results = []
+    for with_folds, own_store in zip(assigned, stores, strict=True):
+        count = with_folds.assignment.folds.count
+        solvers = solvers_of(solver, loss, candidates, start, with_folds.source, count)
+        engine = SearchEngine(
+            source=with_folds.source,
+            loss=loss,
+            assignment=with_folds.assignment,
+            score=score,
+            candidates=candidates,
+            solvers=solvers,
+            stopping=Stopping(max_iter, tol),
+            fit_intercept=fit_intercept,
+            seed=seed,
+        )
+        engine.check_room_for_predictions()
+        engine.stamps = stamps
+        run = SearchRun(engine, Callbacks((*callbacks, *watching())), score.name)
+        result = _run(
+            run,
+            start,
+            store=own_store,
+            solver=solver,
+            is_path=isinstance(alphas, int | np.integer),
+            has_start=initial_weights is not None,
+        )
+        results.append(result)
+    return joined(results, [with_folds.splits for with_folds in assigned])
 
 
 def _folds_in_frame(x: Any, folds: Any, groups: Any) -> tuple[Any, Any, Any]:

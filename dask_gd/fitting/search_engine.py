@@ -74,7 +74,7 @@ class SearchEngine(Engine):
         self.fit_intercept = fit_intercept
         self.seed = seed
         self.count = assignment.folds.count
-        # Sums of the targets and of their squares in each fold, (folds + 1, 2, k).
+        # Sums of the targets and of their squares in each fold, (parts, 2, k).
         self.fold_targets = np.empty((0, 2, 0))
 
     @property
@@ -229,7 +229,7 @@ class SearchEngine(Engine):
         assert self.all_rows.gradient is not None
         q, k, _ = self.all_rows.gradient.shape
         matrices = curvatures(k, self.loss, Request(curvature=kind))
-        candidate_bytes = (self.count + 1) * sums_bytes(q, k, 1, matrices)
+        candidate_bytes = self.assignment.parts * sums_bytes(q, k, 1, matrices)
         size = max(1, SUMS_BYTES // candidate_bytes)
         return _in_lists(candidates, size)
 
@@ -245,13 +245,13 @@ class SearchEngine(Engine):
         return by_candidate
 
     def all_but(self, parts: list[Sums], fold: int) -> Sums:
-        """Return the sums over all rows but the fold's."""
-        others = [part for f, part in enumerate(parts) if f != fold]
+        """Return the sums over the rows that a fit without the fold sees."""
+        others = [part for f, part in enumerate(parts) if not self.assignment.is_unseen(f, fold)]
         return reduce(combine, others)
 
     def weight_without(self, fold: int) -> float:
-        """Return the weight of all rows but the fold's."""
-        return sum(part.weight for f, part in enumerate(self.folds) if f != fold)
+        """Return the weight of the rows that a fit without the fold sees."""
+        return sum(part.weight for f, part in enumerate(self.folds) if not self.assignment.is_unseen(f, fold))
 
     def score_holdout(self, tracks: list[FoldTrack]) -> None:
         """Give tracks that took no pass their loss and score on the rows held out, which takes a pass."""
