@@ -134,6 +134,26 @@ def of_predictions(scorer: _BaseScorer, classes: np.ndarray | None = None) -> Of
     return score
 
 
+def of_left_out(scorer: Any) -> str | OfPredictions:
+    """Return what scores predictions of rows that are left out one by one, for any scorer, which is given no features.
+
+    As in scikit-learn's RidgeCV, an estimator whose features are predictions stands for the fits.
+    """
+    if isinstance(scorer, str):
+        return scorer
+    if isinstance(scorer, _BaseScorer):
+        return of_predictions(scorer)
+
+    def score(y: np.ndarray, z: np.ndarray, weight: np.ndarray | None) -> float:
+        """Return the score that a callable gives the predictions."""
+        options = {}
+        if weight is not None:
+            options["sample_weight"] = weight
+        return scorer(Predicted(), z, y, **options)
+
+    return score
+
+
 def with_labels(scorer: _BaseScorer, classes: np.ndarray) -> _BaseScorer:
     """Return a scorer that knows all classes, as scikit-learn's LogisticRegressionCV makes it: a fold may lack some."""
     known = signature(scorer._score_func).parameters
