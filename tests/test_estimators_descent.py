@@ -4,6 +4,7 @@ import pickle
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import linear_model
@@ -172,9 +173,7 @@ def test_adaptive_steps_get_smaller_when_the_score_does_not_rise():
 
 
 def test_weights_are_split_with_the_rows_and_frames_keep_their_names():
-    import pandas as pd
-
-    x, y, classes = data()
+    x, _, classes = data()
     s = np.where(np.arange(400) % 2, 1.0, 0.0)
     options = {"early_stopping": True, "random_state": 1, "eta0": 0.1, "learning_rate": "constant"}
     model = SGDClassifier(**options).fit(pd.DataFrame(x, columns=list("abc")), classes, sample_weight=s)

@@ -15,7 +15,7 @@ from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
 from ..sources.columns import as_rows
-from ..sources.lazy import column, label_rows
+from ..sources.lazy import column, dask_rows, label_rows
 from .classification import OfProbabilities
 from .lazy import score_of_blocks, to_score
 from .parameters import Hidden, Liblinear, StrOptions, WithJobs
@@ -113,8 +113,9 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
         # Scores are of the rows as they are given, as scikit-learn's are: classes have no weights there.
         if own_weight is None:
             own_weight = da.ones(source.shape[0])
-        weights = as_rows(own_weight, "sample_weight")
-        return source.with_columns(score_weight=weights.aligned(source.bounds))
+        weights = as_rows(dask_rows(own_weight, "sample_weight"), "sample_weight")
+        first = source.bounds[0]
+        return source.with_columns(score_weight=weights.aligned(tuple(bound - first for bound in source.bounds)))
 
     def _grid(self) -> dict[str, Any]:
         if not self.refit:

@@ -25,6 +25,7 @@ from ..fitting.score_summaries import OfPredictions
 from ..fitting.scores import is_known, name_of
 from ..fitting.search_result import SearchResult
 from ..sources import Source
+from ..sources.columns import holds_sparse
 from ..sources.lazy import column, dask_rows
 from .rowwise import labels_of, probabilities
 
@@ -215,7 +216,10 @@ class RowsOfFolds:
             self.tests = [np.flatnonzero(self.folds == fold) for fold in range(self.folds.max() + 1)]
         rows = estimator._rows
         if rows is None:
-            self.x = dask_rows(column(source, "x"))
+            self.x = column(source, "x")
+            # Sparse blocks stay so.
+            if not holds_sparse(self.x):
+                self.x = dask_rows(self.x)
             self.y = np.asarray(dask_rows(column(source, "y")))
             classes = getattr(estimator, "classes_", None)
             if classes is not None:

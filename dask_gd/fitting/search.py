@@ -19,7 +19,7 @@ from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
 from ..model.penalties import Penalty, penalises
 from ..solvers import Solver
-from ..sources import as_source
+from ..sources import Source, as_source
 from ..sources.categories import Categories
 from ..sources.frames import column_named, frame_of
 from ..sources.levels_in_fit import in_fit
@@ -201,16 +201,16 @@ def search(
     is_penalised = any(penalises(candidate.of(float(source.shape[0]))) for candidate in candidates)
     source = in_fit(source, is_penalised, fit_intercept)
     stamps = Stamps(source)
-    loss = for_targets(as_loss(loss), source)
+    loss = _loss_of(loss, source)
     source = with_values(source)
-    if isinstance(loss, Model):
-        raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
     score = score_of(scoring, loss, source.outputs or 1, "score_weight" in source.by_role)
     assigned = assign_folds(source, folds, groups, loss)
     stores = stores_of(store, len(assigned))
 
     # A search for each set of splits, or the only one.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
+    is_path = isinstance(alphas, int | np.integer)
+    has_start = initial_weights is not None
     results = []
     for with_folds, own_store in zip(assigned, stores, strict=True):
         count = with_folds.assignment.folds.count
@@ -229,16 +229,16 @@ def search(
         engine.check_room_for_predictions()
         engine.stamps = stamps
         run = SearchRun(engine, Callbacks((*callbacks, *watching())), score.name)
-        result = _run(
-            run,
-            start,
-            store=own_store,
-            solver=solver,
-            is_path=isinstance(alphas, int | np.integer),
-            has_start=initial_weights is not None,
-        )
-        results.append(result)
+        results.append(_run(run, start, own_store, solver, is_path=is_path, has_start=has_start))
     return joined(results, [with_folds.splits for with_folds in assigned])
+
+
+def _loss_of(loss: str | Loss | tuple, source: Source) -> Loss:
+    """Return the loss for the targets of a source; refuse a model, whose predictions are not linear."""
+    of_targets = for_targets(as_loss(loss), source)
+    if isinstance(of_targets, Model):
+        raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
+    return of_targets
 
 
 def _folds_in_frame(x: Any, folds: Any, groups: Any) -> tuple[Any, Any, Any]:
