@@ -35,7 +35,7 @@ ROUNDING = "differs by rounding: in the last digit, or of rows in float32, which
 RULES = (
     Rule(SLOW, error=r"Timeout"),
     Rule(CALLBACKS, test=r"callback"),
-    Rule(PRIVATE, error=r"has no attribute '_|loss_functions|_log_reg_scoring_path|reconstruct"),
+    Rule(PRIVATE, error=r"_average_coef|has no attribute '_|loss_functions|_log_reg_scoring_path|reconstruct"),
     Rule(
         PRIVATE,
         test=r"warm_start_convergence|does_not_set_precompute|test_n_iter|huber_max_iter|check_input|gram_matrix"
@@ -46,7 +46,6 @@ RULES = (
     Rule(ROUTING, error=r"unexpected keyword argument|scoring=|scor", test=r"CV|cv|scor|routing|ridgecv|dense_sparse"),
     Rule(REFUSED, error=r"is not served|is not known; choose|: 0, or from 1 to 2|served with the|test sets must be"),
     Rule(REFUSED, error=r"have the weight 0|must be > 0"),
-    Rule(REFUSED, error=r"early_stopping|adaptive|averag", test=r"test_sgd::"),
     Rule(WORDS, error=r"Regex"),
     Rule(SERVED, error=r"DID NOT"),
     Rule(

@@ -159,9 +159,7 @@ def test_what_is_not_served_is_refused_by_name():
     x, y = data(n=12)
     classes = y > 1
     for model, targets in (
-        (SGDRegressor(average=True), y),
-        (SGDRegressor(early_stopping=True), y),
-        (SGDClassifier(learning_rate="adaptive"), classes),
+        (SGDClassifier(learning_rate="pa1"), classes),
         (SGDClassifier(loss="modified_huber"), classes),
         (SGDRegressor(learning_rate="invscaling", power_t=0.25), y),
         (LinearSVC(multi_class="crammer_singer"), classes),

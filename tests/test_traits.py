@@ -133,22 +133,35 @@ def test_several_classes_are_a_likelihood_without_standard_errors():
         dask_gd.infer(run, x, y)
 
 
-ERRORS = {"neg_mean_absolute_error", "neg_mean_squared_error", "r2"}
+AVERAGES = {f"{name}_{a}" for name in ("f1", "jaccard", "precision", "recall") for a in ("macro", "micro", "weighted")}
+OF_CLASSES = {"accuracy", "balanced_accuracy", "matthews_corrcoef", *AVERAGES}
+OF_TWO = OF_CLASSES | {"average_precision", "f1", "jaccard", "precision", "recall", "roc_auc"}
+OF_LIKELIHOOD = {"neg_log_loss", "neg_brier_score"}
+ERRORS = {
+    "explained_variance",
+    "neg_max_error",
+    "neg_mean_absolute_error",
+    "neg_mean_absolute_percentage_error",
+    "neg_mean_squared_error",
+    "neg_root_mean_squared_error",
+    "r2",
+}
+DEVIANCES = {"neg_mean_gamma_deviance", "neg_mean_poisson_deviance"}
 SCORES = [
     (Own(Huber()), set()),
     (OtherWords(Huber()), set()),
     (OwnHuber(Huber()), ERRORS),
-    (OwnPoisson(), set()),
-    (OwnHinge(Hinge()), {"accuracy"}),
-    (OwnLogistic(Logistic()), {"accuracy", "neg_log_loss", "neg_brier_score"}),
-    (NamedLogistic(Logistic()), {"accuracy", "neg_log_loss", "neg_brier_score"}),
-    (OwnSoftmax(Softmax(3)), {"accuracy", "neg_log_loss", "neg_brier_score"}),
+    (OwnPoisson(), ERRORS | DEVIANCES),
+    (OwnHinge(Hinge()), OF_TWO),
+    (OwnLogistic(Logistic()), OF_TWO | OF_LIKELIHOOD),
+    (NamedLogistic(Logistic()), OF_TWO | OF_LIKELIHOOD),
+    (OwnSoftmax(Softmax(3)), OF_CLASSES | OF_LIKELIHOOD),
     (dask_gd.losses.Custom(np.subtract, np.subtract), set()),
     (Squared(), ERRORS),
-    (Hinge(), {"accuracy"}),
-    (Logistic(), {"accuracy", "neg_log_loss", "neg_brier_score"}),
-    (Softmax(3), {"accuracy", "neg_log_loss", "neg_brier_score"}),
-    (Tweedie(1.5), set()),
+    (Hinge(), OF_TWO),
+    (Logistic(), OF_TWO | OF_LIKELIHOOD),
+    (Softmax(3), OF_CLASSES | OF_LIKELIHOOD),
+    (Tweedie(1.5), ERRORS | DEVIANCES),
 ]
 
 

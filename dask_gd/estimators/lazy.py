@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 
 from ..cluster import compute
 from ..errors import InvalidArgumentError, NonFiniteError
+from ..fitting.score_summaries import Summary
 from ..kernels.sparse import SparseRows
 from ..sources import Source, as_source
 from ..sources.columns import as_rows, holds_sparse, sized
@@ -162,6 +164,35 @@ def explained(
     without_division = np.where(left <= 0, 0.0, 1.0)
     share = np.divide(left, whole, out=without_division, where=~(whole <= 0))
     return float(np.mean(1.0 - share))
+
+
+def score_of_blocks(summary: Summary, y: da.Array, z: da.Array, weight: da.Array | None) -> float:
+    """Return the score of targets and linear predictions in the same blocks: the sums of each, added up."""
+    columns = [y, z]
+    if weight is not None:
+        columns.append(weight)
+    by_column = [array.rechunk({i: -1 for i in range(1, array.ndim)}).to_delayed().ravel() for array in columns]
+    parts = []
+    for blocks in zip(*by_column, strict=True):
+        parts.append(dask.delayed(_sums_of_block)(summary.for_tasks(), *blocks))
+    sums = summary.begin()
+    for part in compute(*parts, what="the score"):
+        sums = sums.plus(part)
+    score = summary.score(sums)
+    if not np.isfinite(score):
+        refuse_missing("score", y=y, sample_weight=weight, X=z)
+    return score
+
+
+def _sums_of_block(summary: Summary, y: np.ndarray, z: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    """Return what a score sums over the rows of a block."""
+    n = len(y)
+    return summary.add(
+        summary.begin(),
+        y=y.reshape(n, -1).astype(float),
+        z=z.reshape(n, -1).astype(float),
+        weight=weight,
+    )
 
 
 def without_value(a: Any) -> da.Array:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 
 from ..errors import InvalidArgumentError
+from ..fitting.scores import score_of
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
+from ..sources.columns import as_rows
+from ..sources.lazy import column, dask_rows, label_rows
 from .classification import OfProbabilities
+from .lazy import score_of_blocks, to_score
 from .parameters import Hidden, Liblinear, StrOptions, WithJobs
+from .rowwise import codes_of, rowwise
+from .scoring import needs_rows, score_in_search, scorer_of
 from .search import Searched, floats
 
 
@@ -30,7 +38,12 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
     Cs : int or floats
         A number of Cs from 1e-4 to 1e4, evenly in logarithms; or the Cs themselves.
     l1_ratios : floats
-    scoring : {"accuracy", "neg_log_loss", "neg_brier_score"}
+    scoring : str or callable
+        Any name of scikit-learn's, or a callable ``(estimator, X, y)``. Names that `dask_gd.search` knows are summed,
+        out of core. Other names, and scorers that ``sklearn.metrics.make_scorer`` returns, are given the predictions of
+        a fold's rows in memory. Other callables are given the fold's rows, lazy ones if the data is lazy. Rows have
+        their ``sample_weight``, if the scorer takes weights, and not the weights of their classes. `score` is this
+        score too.
     class_weight : dict, "balanced" or None
     penalty : {"l1", "l2"}
         scikit-learn's former way to say that l1_ratios is (1.0,) or (0.0,).
@@ -61,7 +74,7 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
 
     Cs: Any = 10
     l1_ratios: Any = (0.0,)
-    scoring: str | None = "accuracy"
+    scoring: Any = "accuracy"
     penalty: str | None = "deprecated"
     refit: bool = True
     use_legacy_attributes: bool = False
@@ -84,6 +97,26 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
                 )
         return floats(0.0 if self.l1_ratios is None else self.l1_ratios)
 
+    def _encoded(self, x: Any, y: Any, weight: Any, goes_on: bool) -> tuple:
+        own_weight = weight
+        if isinstance(x, Source):
+            own_weight = column(x, "weight")
+        self._own_weight = own_weight
+        return super()._encoded(x, y, weight, goes_on)
+
+    def _with_score_weights(self, source: Source) -> Source:
+        # An estimator does not keep rows.
+        own_weight = self._own_weight
+        del self._own_weight
+        if self.class_weight is None:
+            return source
+        # Scores are of the rows as they are given, as scikit-learn's are: classes have no weights there.
+        if own_weight is None:
+            own_weight = da.ones(source.shape[0])
+        weights = as_rows(dask_rows(own_weight, "sample_weight"), "sample_weight")
+        first = source.bounds[0]
+        return source.with_columns(score_weight=weights.aligned(tuple(bound - first for bound in source.bounds)))
+
     def _grid(self) -> dict[str, Any]:
         if not self.refit:
             raise InvalidArgumentError(
@@ -94,7 +127,7 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
             Cs = np.geomspace(1e-4, 1e4, Cs)
         return {"Cs": Cs, "l1_ratios": self._ratios()}
 
-    def _scoring(self) -> str:
+    def _scoring(self) -> Any:
         return self.scoring or "accuracy"
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
@@ -124,6 +157,29 @@ class LogisticRegressionCV(WithJobs, Liblinear, Searched, OfProbabilities):
         if self.fit_intercept:
             last_feature = intercept[..., None]
             self.coefs_paths_ = np.concatenate([self.coefs_paths_, last_feature], axis=-1)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+    ) -> float:
+        """Return the score that ``scoring`` names, as scikit-learn's does: by default the share of right predictions.
+
+        For lazy rows it is a reduction, unless the scorer has no name that `dask_gd.search` knows: it is then given all
+        predictions, or the lazy rows if it is a callable of one's own.
+        """
+        scorer = scorer_of(self._scoring(), type(self).__name__)
+        if scorer == "accuracy":
+            return super().score(X, y, sample_weight, offset)
+        if needs_rows(scorer):
+            return float(scorer(self, X, y))
+        z, targets, weight = to_score(X, self._linear(X, offset, "score"), y, sample_weight, targets=label_rows)
+        codes = rowwise(partial(codes_of, classes=self.classes_), targets, float)
+        score = score_of(score_in_search(self, scorer), self._loss(), 1, has_own_weights=True)
+        assert score.summary is not None
+        return score_of_blocks(score.summary, codes, z, weight)
 
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)

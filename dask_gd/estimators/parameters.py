@@ -13,7 +13,7 @@ and **have no effect**:
 | ``precompute``, ``selection`` | the products of all columns are summed in the pass |
 | ``dual``, ``intercept_scaling`` | no dual problem is solved, and the intercept is not penalised |
 | ``shuffle`` | a step of stochastic descent draws partitions |
-| ``gcv_mode`` | folds are held out, no single rows |
+| ``gcv_mode`` | the decomposition that suits the rows is taken |
 | ``solver_options`` | there is no linear programme |
 
 A value that scikit-learn refuses is refused, of these too. The names of scikit-learn's solvers are accepted where it

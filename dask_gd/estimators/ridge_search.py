@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import check_scoring
 
 from ..errors import InvalidArgumentError
+from ..fitting.leave_one_out_passes import leave_one_out_scores
+from ..fitting.scores import score_of
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
 from ..sources import Source
@@ -20,28 +21,17 @@ from .leave_one_out import WIDEST, LeftOut, leave_one_out
 from .of_rows import RowsInMemory
 from .parameters import ABOVE_0
 from .ridge import ByAlpha
+from .scoring import Predicted, of_left_out, scorer_of
 from .search import Searched, floats
-
-
-class Predicted(RegressorMixin, BaseEstimator):
-    """An estimator of predictions, which are its features, for scorers of scikit-learn."""
-
-    def fit(self, X: Any, y: Any = None):
-        """Do nothing."""
-        return self
-
-    def predict(self, X: Any) -> Any:
-        """Return the predictions."""
-        return X
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class RidgeCV(ByAlpha, Searched):
     """`Ridge` with the alpha of the best score on rows held out.
 
-    Rows in memory are left out one by one, as in scikit-learn, if ``cv`` is None: their errors follow from one
-    decomposition of the features. For lazy rows, and with ``cv``, the rows are held out by folds, five by default, and
-    a single pass over the data serves all folds and alphas.
+    Rows are left out one by one, as in scikit-learn, if ``cv`` is None. The errors of rows in memory follow from one
+    decomposition of the features. Lazy rows take two passes for all alphas, whatever their number, and may have 4,096
+    features. With ``cv`` the rows are held out by folds, and a single pass over the data serves all folds and alphas.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator` and
     `dask_gd.estimators.search.Searched`; ``search_`` is there with folds only.
@@ -51,10 +41,10 @@ class RidgeCV(ByAlpha, Searched):
     alphas : floats
         Above 0.
     scoring : str or callable, optional
-        With folds as for `dask_gd.search`, by default "neg_mean_squared_error". Where rows are left out one by one, any
-        scorer of scikit-learn, which is given all their predictions; by default the mean square error.
+        Any name of scikit-learn's, or a callable ``(estimator, X, y)``; by default the mean squared error. With folds
+        it is as for `LogisticRegressionCV`. Where rows are left out one by one, a scorer is given their predictions.
     store_cv_results : bool
-        Keep ``cv_results_``. It and ``alpha_per_target`` are for rows that are left out one by one.
+        Keep ``cv_results_``, of rows in memory. It and ``alpha_per_target`` are for rows that are left out one by one.
     alpha_per_target : bool
         Choose an alpha for each target.
 
@@ -95,28 +85,20 @@ class RidgeCV(ByAlpha, Searched):
         for i, alpha in enumerate(alphas):
             if not alpha > 0:
                 raise InvalidArgumentError(f"RidgeCV: alphas[{i}] == {alpha:g}, must be > 0.0.")
-        if self.cv is not None or self._rows is None:
+        if self.cv is not None:
             for name in ("store_cv_results", "alpha_per_target"):
                 if getattr(self, name):
                     raise InvalidArgumentError(
-                        f"RidgeCV: cv!=None and {name}=True are incompatible, and so are lazy rows: no row is left out "
-                        "by itself."
+                        f"RidgeCV: cv!=None and {name}=True are incompatible: no row is left out by itself."
                     )
             return super()._minimise(source, start, store)
 
-        # Rows are left out one by one.
-        if min(self._rows.x.shape) > WIDEST:
-            raise InvalidArgumentError(
-                f"RidgeCV(cv=None) leaves rows out one by one, which takes a decomposition of {self._rows.x.shape} "
-                f"features; that is for at most {WIDEST:,} rows or features. Give cv=5."
-            )
-        if self.gcv_mode == "svd" and sparse.issparse(self._rows.x):
-            warnings.warn(
-                "The 'svd' mode is not supported for sparse X; gcv_mode has no effect.",
-                FutureWarning,
-                stacklevel=2,
-            )
-        scores = self._score_alphas(alphas, self._rows)
+        # Rows are left out one by one: from a decomposition of the rows, or of products that passes have summed.
+        if self._rows is None:
+            scores = self._score_alphas_lazily(alphas, source)
+        else:
+            self._check_rows(self._rows)
+            scores = self._score_alphas(alphas, self._rows)
         best = scores.argmax(axis=0)
         self.best_score_: Any = scores.max(axis=0)
         chosen = alphas[best]
@@ -125,6 +107,35 @@ class RidgeCV(ByAlpha, Searched):
             self.alpha_ = float(chosen)
             self.best_score_ = float(self.best_score_)
         return self._minimise_by_alpha(source, start, store, np.atleast_1d(chosen))
+
+    def _check_rows(self, rows: RowsInMemory) -> None:
+        """Refuse rows in memory whose decomposition is too large."""
+        if min(rows.x.shape) > WIDEST:
+            raise InvalidArgumentError(
+                f"RidgeCV(cv=None) leaves rows out one by one, which takes a decomposition of {rows.x.shape} "
+                f"features; that is for at most {WIDEST:,} rows or features. Give cv=5."
+            )
+        if self.gcv_mode == "svd" and sparse.issparse(rows.x):
+            warnings.warn(
+                "The 'svd' mode is not supported for sparse X; gcv_mode has no effect.",
+                FutureWarning,
+                stacklevel=2,
+            )
+
+    def _score_alphas_lazily(self, alphas: np.ndarray, source: Source) -> np.ndarray:
+        """Return the scores of the alphas on lazy rows, as `_score_alphas` does on those in memory."""
+        if self.store_cv_results:
+            raise InvalidArgumentError(
+                "RidgeCV(store_cv_results=True) keeps numbers of every row, and is for rows in memory; leave it out."
+            )
+        outputs = source.outputs or 1
+        per_target = self.alpha_per_target and outputs > 1
+        summary = None
+        if self.scoring is not None:
+            scored_together = 1 if per_target else outputs
+            scoring = of_left_out(scorer_of(self.scoring, type(self).__name__))
+            summary = score_of(scoring, self._loss(), scored_together, has_own_weights=True).summary
+        return leave_one_out_scores(source, alphas, self.fit_intercept, summary, per_target)
 
     def _score_alphas(self, alphas: np.ndarray, rows: RowsInMemory) -> np.ndarray:
         """Return the score of each alpha, (alphas,), or of each alpha for each target, (alphas, k)."""
@@ -146,7 +157,7 @@ class RidgeCV(ByAlpha, Searched):
         return np.array(scores)
 
     def _set_attributes(self, result: FitResult, source: Source) -> None:
-        if self.cv is not None or self._rows is None:
+        if self.cv is not None:
             super()._set_attributes(result, source)
         else:
             Estimator._set_attributes(self, result, source)
@@ -155,7 +166,7 @@ class RidgeCV(ByAlpha, Searched):
         # `search` takes Cs for a penalty of the sum of the losses, which Ridge has.
         return {"Cs": 1 / floats(self.alphas)}
 
-    def _scoring(self) -> str:
+    def _scoring(self) -> Any:
         return self.scoring or "neg_mean_squared_error"
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:

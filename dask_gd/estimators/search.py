@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..errors import warn
+from ..fitting.scores import LOSS
 from ..fitting.search import search
 from ..fitting.search_result import SearchResult
 from ..results.fit_result import FitResult
@@ -17,6 +18,7 @@ from ..sources import Source
 from .base import Estimator
 from .parameters import ABOVE_0_WHOLE, CONSTRAINTS, SHARE, ByCoordinates, Hidden, StrOptions, Verbose, WithJobs
 from .regression import SeveralTargets
+from .scoring import RowsOfFolds, needs_rows, score_in_search, scorer_of
 
 
 def floats(values: Any) -> np.ndarray:
@@ -32,8 +34,8 @@ class Searched(Estimator):
     ----------
     cv : int, Folds, array (n,), splitter of scikit-learn or iterable of splits
         As ``folds`` of `dask_gd.search`: a number of folds by a hash of the row's number, 5 by default; any
-        `dask_gd.Folds`; each row's fold; or, of data in memory, a splitter or its
-        splits, whose test sets are disjoint.
+        `dask_gd.Folds`; each row's fold; of data in memory a splitter; or its splits, pairs of the numbers of the rows
+        to fit and of those held out. Splits may overlap, or leave out rows; they then take more passes.
 
     Attributes
     ----------
@@ -60,12 +62,21 @@ class Searched(Estimator):
         # Splits that can be read once only are read now.
         if isinstance(folds, Iterator):
             folds = list(folds)
+        # A callable that is given rows scores the fits when they are there.
+        scorer = scorer_of(self._scoring(), type(self).__name__)
+        rows_of_folds = None
+        scoring: Any = LOSS
+        if needs_rows(scorer):
+            rows_of_folds = RowsOfFolds(self, source, folds)
+            folds = rows_of_folds.folds
+        else:
+            scoring = score_in_search(self, scorer)
         # All candidates are fitted without each of the folds and on all rows, in shared passes.
         candidates = search(
-            source,
+            self._with_score_weights(source),
             loss=self._loss(),
             folds=folds,
-            scoring=self._scoring(),
+            scoring=scoring,
             solver=self._solver(),
             fit_intercept=self.fit_intercept,
             max_iter=self._steps(),
@@ -73,6 +84,8 @@ class Searched(Estimator):
             initial_weights=start,
             **self._grid(),
         )
+        if rows_of_folds is not None:
+            candidates = rows_of_folds.scored(candidates, scorer)
         self.search_: SearchResult = candidates
         self.best_score_ = float(candidates.scores[candidates.best_index].mean())
         self._set_choice(candidates, candidates.best)
@@ -90,6 +103,10 @@ class Searched(Estimator):
             )
         return result
 
+    def _with_score_weights(self, source: Source) -> Source:
+        """Return rows to search, with weights of their own for scores where those of the fits are others."""
+        return source
+
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)
         # The steps of the search come before those of the last fit.
@@ -101,8 +118,8 @@ class Searched(Estimator):
         """Return the candidates, as `search` takes them."""
         raise NotImplementedError
 
-    def _scoring(self) -> str:
-        """Return the name of the score that decides between candidates."""
+    def _scoring(self) -> Any:
+        """Return the score that decides between candidates: a name, or a scorer of scikit-learn's kind."""
         raise NotImplementedError
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
@@ -152,7 +169,7 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
             "positive": self.positive,
         }
 
-    def _scoring(self) -> str:
+    def _scoring(self) -> Any:
         return "neg_mean_squared_error"
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
@@ -160,12 +177,11 @@ class PathCV(ByCoordinates, WithJobs, Verbose, SeveralTargets, Searched):
         ratios = len(self._ratios())
         folds = candidates.data.sizes["fold"]
         self.alphas_ = candidates.data.alpha.values.reshape(ratios, -1)
-        self.mse_path_ = -candidates.scores.values.reshape(ratios, -1, folds)
+        # Axes of length 1 are left out, as in scikit-learn.
+        self.mse_path_ = np.squeeze(-candidates.scores.values.reshape(ratios, -1, folds))
         # An axis of a single l1_ratio is left out, and alphas that are set are the same for each.
         if ratios == 1 or not isinstance(self._alphas(), int | np.integer):
             self.alphas_ = self.alphas_[0]
-        if ratios == 1:
-            self.mse_path_ = self.mse_path_[0]
         self.alpha_ = best["alpha"]
         self.l1_ratio_ = best["l1_ratio"]
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from ..errors import DivergenceWarning, InvalidArgumentError, warn
-from ..fitting.fit import fit
 from ..model.penalties import L1, L2, ElasticNet, Penalty
 from ..results.fit_result import FitResult
-from ..solvers import SGD, GradientDescent
-from ..solvers.first_order import SCHEDULES
 from ..sources import Source
-from ..validate import choose, positive
+from ..validate import choose
 from .base import Estimator
-from .lazy import total_weight
+from .descent import Data, held_out
 from .parameters import SHARE, Seeded, StrOptions, Verbose, check_parameters
+from .steps import Descending
 
 #: The names of the losses that scikit-learn has; those that are served are looked up later.
 LOSSES_OF_SCIKIT_LEARN = (
@@ -37,15 +33,15 @@ LOSSES_OF_SCIKIT_LEARN = (
     "squared_hinge",
 )
 
-#: A share of the partitions that rounds to all of them, but by which the fit does not take the rows for all the data.
-ALL_BUT_ONE_BIT = float(np.nextafter(1.0, 0.0))
+#: The learning rates of scikit-learn that are served.
+SERVED_RATES = ("adaptive", "constant", "invscaling", "optimal")
 
 #: A pass that multiplies the loss by more than this factor is no descent.
 GROWN = 10.0
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Stochastic(Seeded, Verbose, Estimator):
+class Stochastic(Descending, Seeded, Verbose, Estimator):
     """Steps of `dask_gd.SGD`: each is along the gradient over a sample of the partitions, drawn anew with the seed.
 
     Data of a single partition, such as data in memory up to about a MiB, have all rows in each step: gradient descent.
@@ -62,10 +58,12 @@ class Stochastic(Seeded, Verbose, Estimator):
     tol : float
         Where a step reads all rows the fit may end earlier, when every component of the gradient is at most this share
         of its scale. The gradient of a sample does not show that, and all steps are taken.
-    learning_rate : {"optimal", "invscaling", "constant"}
+    learning_rate : {"optimal", "invscaling", "constant", "adaptive"}
         The size of step t = 0, 1, ...: ``eta0 / (1 + alpha eta0 t)``, which is ``1 / (alpha (t + t0))``;
         ``eta0 / sqrt(1 + t)``; or ``eta0``. scikit-learn's are of the same form, but there t counts rows, and here it
-        counts steps.
+        counts steps. "adaptive" is ``eta0`` until ``n_iter_no_change`` passes in a row have not lowered the mean loss
+        by ``tol``, or raised the score with ``early_stopping``; then a fifth of it, and so on. The fit ends where steps
+        would fall below 1e-6.
     eta0 : float or "auto"
         The size of the first step. "auto" is 1 / L with L a bound of the curvature on the rows of the first step, found
         in a pass over them.
@@ -73,9 +71,15 @@ class Stochastic(Seeded, Verbose, Estimator):
         Share of the partitions that a step reads, above 0 and at most 1; at least one partition is read.
     random_state : int, numpy.random.RandomState or None
         The seed: the same seed gives the same bits. None is 0.
-    early_stopping, average, power_t
-        Served are False, False and 0.5, other values are refused. ``validation_fraction`` and ``n_iter_no_change`` are
-        for early stopping.
+    early_stopping : bool
+        Hold out ``validation_fraction`` of the rows, and end the fit when ``n_iter_no_change`` passes in a row have not
+        raised the score on them by ``tol``. Rows in memory are split as in scikit-learn, lazy ones by a hash of their
+        number. The last weights are kept, as there.
+    average : bool or int
+        Set ``coef_`` and ``intercept_`` to the mean of the weights after each step; a number is that of the rows seen
+        with which the mean begins. ``result_`` has the last weights, from which `partial_fit` goes on.
+    power_t : float
+        Served is 0.5, for "invscaling".
 
     Attributes
     ----------
@@ -129,10 +133,22 @@ class Stochastic(Seeded, Verbose, Estimator):
         self
         """
         self._initial = (coef_init, intercept_init)
+        data = Data(X, y, sample_weight)
         try:
-            return self._fit(X, y, sample_weight)
+            if self.early_stopping:
+                self._check_served()
+                data, self._validation = held_out(
+                    data,
+                    fraction=self.validation_fraction,
+                    random_state=self.random_state,
+                    seed=self._seed,
+                    stratified=is_classifier(self),
+                )
+            return self._fit(*data)
         finally:
+            # An estimator does not keep rows.
             del self._initial
+            self._validation = None
 
     def _start(self, source: Source, start: FitResult | None) -> Any:
         """Return the start of the fit: what is given in place of it, (p + 1, k), or the last fit."""
@@ -166,34 +182,28 @@ class Stochastic(Seeded, Verbose, Estimator):
 
     def _check_served(self, in_parts: bool = False) -> None:
         """Refuse what scikit-learn's estimator does and this does not; ``in_parts`` is for `partial_fit`."""
+        owner = type(self).__name__
         check_parameters(self)
         if in_parts and self.early_stopping:
             raise InvalidArgumentError("early_stopping should be False with partial_fit.")
         if self.penalty == "elasticnet" and self.l1_ratio is None:
             raise InvalidArgumentError("l1_ratio must be set when penalty is 'elasticnet'.")
-        served: dict[str, tuple] = {
-            "early_stopping": (False,),
-            "average": (False, 0),
-            "learning_rate": ("optimal", "invscaling", "constant"),
-        }
-        if self.learning_rate == "invscaling":
-            served["power_t"] = (0.5,)
-        for name, values in served.items():
-            value = getattr(self, name)
-            if value not in values:
-                allowed = " or ".join(map(repr, values))
-                raise InvalidArgumentError(
-                    f"{type(self).__name__}({name}={value!r}) is not served, only {allowed}; scikit-learn's own "
-                    "estimator has it, for data that fits in memory."
-                )
+        choose("learning_rate", self.learning_rate, {name: None for name in SERVED_RATES})
+        if self.learning_rate == "invscaling" and self.power_t != 0.5:
+            raise InvalidArgumentError(
+                f"{owner}(power_t={self.power_t!r}) is not served, only 0.5; scikit-learn's own estimator has it, for "
+                "data that fits in memory."
+            )
+        if self.store is not None and (self.average or self._is_watched):
+            raise InvalidArgumentError(
+                f"{owner}(store=...): a fit that went on from a store would not know the passes before; leave out "
+                "average, early_stopping and learning_rate='adaptive', or the store."
+            )
 
-    def _seed(self) -> int:
-        """Return the seed: a whole number."""
-        if self.random_state is None:
-            return 0
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    @property
+    def _is_watched(self) -> bool:
+        """Whether the passes decide about the steps, or about the end."""
+        return self.early_stopping or self.learning_rate == "adaptive"
 
     def _tolerance(self, source: Source) -> float:
         """Return ``tol``; without it all steps are taken."""
@@ -248,7 +258,12 @@ class Stochastic(Seeded, Verbose, Estimator):
     ) -> FitResult:
         """Return a fit of ``max_iter`` passes to rows that are all the data."""
         self.t_ = 0
+        self._rows_seen = 0.0
+        self._average_count = 0
+        self._average = None
         start = self._start(source, start)
+        if self._is_watched:
+            return self._descend_watched(source, start)
         tol = self._tolerance(source)
         result = self._descend(source, start, self._steps(), tol=tol, store=store)
         # The gradient of a sample does not tell how far it is.
@@ -262,82 +277,12 @@ class Stochastic(Seeded, Verbose, Estimator):
             )
         return result
 
-    def _descend(
-        self,
-        source: Source,
-        start: FitResult | None,
-        passes: int,
-        **options: Any,
-    ) -> FitResult:
-        """Return a fit whose steps read the rows ``passes`` times, the first of them the ``t_``-th step.
-
-        ``options`` of the fit are passed on if the rows are all the data, and only then.
-        """
-        self._check_served()
-        batch_size = self._batch_size(source)
-        self.t_ = getattr(self, "t_", 0)
-        take_steps = partial(
-            fit,
-            source,
-            loss=self._loss(),
-            penalty=self._penalty(partial(total_weight, source)),
-            fit_intercept=self.fit_intercept,
-            initial_weights=start,
-            seed=self._seed() + self.t_,
-        )
-        # Rows that are not all the data may lack a class, and their gradient does not tell when to stop.
-        share = min(batch_size / source.partitions, ALL_BUT_ONE_BIT)
-        if self.t_ == 0:
-            self.eta0_ = self._first_step(take_steps, share)
-        schedule = self._schedule(self.eta0_, self.t_)
-        # Where each step reads all the data there is nothing to draw, and the gradient tells when to stop.
-        is_full_batch = bool(options) and batch_size == source.partitions
-        if is_full_batch:
-            solver = GradientDescent(**schedule)
-        else:
-            solver = SGD(batch=share, **schedule)
-        # As many steps as cover the passes.
-        steps = -(-passes * source.partitions // batch_size)
-        result = take_steps(
-            solver=solver,
-            max_iter=steps,
-            callbacks=self._all_callbacks,
-            **options,
-        )
-        self.t_ += result.n_iter
-        return result
-
-    def _first_step(self, take_steps: Callable[..., FitResult], batch: float) -> float:
-        """Return the size of the first step, by default from a fit without steps."""
-        if self.eta0 == "auto":
-            run = take_steps(solver=SGD(batch=batch), max_iter=0)
-            return float(run.history.step_size[0])
-        positive(type(self).__name__, eta0=self.eta0)  # type: ignore[arg-type]
-        return float(self.eta0)
-
-    def _schedule(self, eta0: float, t: int) -> dict[str, Any]:
-        """Return the schedule from step t on, as arguments of `SGD`."""
-        schedules = {
-            "optimal": (self.alpha * eta0, "inverse"),
-            "invscaling": (1.0, "sqrt"),
-            "constant": (0.0, "constant"),
-        }
-        decay, name = choose("learning_rate", self.learning_rate, schedules)
-        # The rest of a schedule has the same form, with a smaller first step and a slower decay.
-        decayed = 1.0 + decay * t
-        return {
-            "learning_rate": eta0 * SCHEDULES[name](decayed),
-            "decay": decay / decayed,
-            "schedule": name,
-        }
-
-    def _batch_size(self, source: Source) -> int:
-        """Return the number of partitions that a step reads."""
-        # `SGD` checks the share.
-        share = SGD(batch=self.batch).batch
-        return max(1, round(share * source.partitions))
-
     def _set_attributes(self, result: FitResult, source: Source) -> None:
         super()._set_attributes(result, source)
         # Passes, not steps.
         self.n_iter_ = round(result.n_iter * self._batch_size(source) / source.partitions)
+        if self._is_watched and self._passes:
+            self.n_iter_ = self._passes
+        if self.average and self._average is not None:
+            averages = self._average.astype(self.coef_.dtype)
+            self._set_coefficients(averages[:-1].T, averages[-1], len(source.y.shape) == 2)

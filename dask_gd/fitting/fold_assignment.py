@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -12,10 +13,21 @@ from ..cluster import compute
 from ..errors import InvalidArgumentError
 from ..model.losses import Loss, classes_of, target_kind_of
 from ..sources import Source
+from ..sources.column import Column
 from ..sources.columns import as_rows, check_shapes
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows, label_rows, unique
-from .folds import Assignment, Folds, classes_before
+from .fold_splits import is_splits, sets_of, splits_of
+from .folds import Assignment, ByClass, Folds, SplitFolds, classes_before
+
+
+class Assigned(NamedTuple):
+    """A source with the column that decides about folds, if there is one, and the assignment of its rows to them."""
+
+    source: Source
+    assignment: Assignment
+    #: Of splits, the number of each fold's.
+    splits: tuple[int, ...] | None = None
 
 
 def assign_folds(
@@ -23,15 +35,37 @@ def assign_folds(
     folds: Any,
     groups: Any,
     loss: Loss,
+) -> list[Assigned]:
+    """Return the assignment of a source's rows to folds; of splits that one search cannot serve, several."""
+    if not is_splits(folds):
+        return [Assigned(*assign_by_rows(source, folds, groups, loss))]
+    # Folds of splits are a column like any other, and have heeded the groups.
+    assigned = []
+    for of_set in sets_of(splits_of(folds, source, _as_array(groups)), source.shape[0]):
+        count = len(of_set.numbers)
+        if of_set.is_whole and count > 1:
+            with_column, assignment = _assign_by_column(source, of_set.fold, of_set.fold, "folds")
+        else:
+            with_column = source.with_columns(fold=_in_partitions(source, of_set.fold, "folds"))
+            assignment = Assignment(
+                folds=SplitFolds(count),
+                total=source.shape[0],
+                first=source.bounds[0],
+                column="splits",
+            )
+        assigned.append(Assigned(with_column, assignment, of_set.numbers))
+    return assigned
+
+
+def assign_by_rows(
+    source: Source,
+    folds: Any,
+    groups: Any,
+    loss: Loss,
 ) -> tuple[Source, Assignment]:
-    """Return the source with the column that decides, if there is one, and the assignment of its rows to folds."""
+    """Return the source with the column that decides, and the assignment, where each row is in one fold or none."""
     folds = _as_array(folds)
     groups = _as_array(groups)
-
-    # A splitter's folds are a column like any other, and have heeded the groups.
-    if hasattr(folds, "get_n_splits") or _is_list_of_pairs(folds):
-        folds = split(folds, source, groups)
-        groups = None
     if isinstance(folds, int | np.integer) and not isinstance(folds, bool):
         folds = Folds(int(folds))
 
@@ -51,16 +85,24 @@ def assign_folds(
     return source, _assign_by_rule(source, folds, loss)
 
 
+def fold_numbers(source: Source, assignment: Assignment) -> np.ndarray:
+    """Return the fold of each row, (n,) int in memory; of arrays whose rows are all kept."""
+    n = source.shape[0]
+    if assignment.column == "folds":
+        return np.asarray(dask_rows(column_of(source, "fold"))).ravel().astype(int)
+    if assignment.before is not None:
+        # Each class from its first row on.
+        of_classes = ByClass(assignment.folds, np.zeros_like(assignment.before[0]))
+        codes = np.asarray(dask_rows(column_of(source, "y"))).reshape(n, -1)
+        return of_classes(SimpleNamespace(y=codes))
+    return assignment.folds.of_rows(np.arange(n), n)
+
+
 def _as_array(argument: Any) -> Any:
     """Return an array in place of a list or tuple of rows, and anything else as it is."""
-    if isinstance(argument, list | tuple) and not _is_list_of_pairs(argument):
+    if isinstance(argument, list | tuple):
         return np.asarray(argument)
     return argument
-
-
-def _is_list_of_pairs(folds: Any) -> bool:
-    """Return whether these are pairs of train and test rows."""
-    return isinstance(folds, list) and all(isinstance(pair, tuple) for pair in folds)
 
 
 def _assign_by_rule(source: Source, folds: Folds, loss: Loss) -> Assignment:
@@ -110,10 +152,21 @@ def _assign_by_column(
     # An array becomes one, in the source's partitions.
     if column == "groups":
         values = number_groups(values)
-    rows = as_rows(values, column)
-    check_shapes(source.x, source.y, **{"weight": rows})
-    source = source.with_columns(fold=rows.aligned(source.bounds))
+    source = source.with_columns(fold=_in_partitions(source, values, column))
     return source, _with_values(assignment, folds, dask_rows(values, column))
+
+
+def _in_partitions(source: Source, values: Any, role: str) -> Column:
+    """Return a column in the source's partitions, from values of the source's rows or of all rows of its arrays."""
+    rows = as_rows(values, role)
+    first = source.bounds[0]
+    if rows.shape[0] != source.shape[0]:
+        check_shapes(source.x, source.y, **{"weight": rows})
+    elif first > 0:
+        # They are counted from the source's first row, and paired with it block by block.
+        in_blocks = as_rows(dask_rows(values, role), role)
+        return in_blocks.aligned(tuple(bound - first for bound in source.bounds))
+    return rows.aligned(source.bounds)
 
 
 def _with_values(assignment: Assignment, folds: Any, values: da.Array) -> Assignment:
@@ -151,27 +204,3 @@ def number_groups(groups: Any) -> Any:
     if isinstance(values, da.Array):
         return da.map_blocks(partial(np.searchsorted, known), values, dtype=int)
     return np.searchsorted(known, values)
-
-
-def split(splitter: Any, source: Source, groups: Any) -> np.ndarray:
-    """Return each row's fold, from a splitter of scikit-learn that trains on all rows but those of the test set."""
-    y = column_of(source, "y")
-    if not isinstance(y, np.ndarray):
-        raise InvalidArgumentError(
-            f"folds={splitter!r} lists rows, for data in memory; of lazy data give dask_gd.Folds."
-        )
-    # A list of pairs is already split.
-    pairs = splitter
-    if not _is_list_of_pairs(splitter):
-        pairs = splitter.split(y, y, groups)
-    # Rows in no test set are never held out.
-    n = source.shape[0]
-    fold = np.full(n, -1)
-    for f, (train, test) in enumerate(pairs):
-        is_partial = len(train) + len(test) < n
-        if is_partial or (fold[test] >= 0).any():
-            raise InvalidArgumentError(
-                f"folds={splitter!r}: its test sets must be disjoint, and it must train on all other rows."
-            )
-        fold[test] = f
-    return fold

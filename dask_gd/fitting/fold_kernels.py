@@ -27,7 +27,7 @@ class ByFold(NamedTuple):
 
     def copies(self, m: int) -> int:
         """Return how many times larger the sums are than those at one candidate, with m candidates."""
-        return m * (self.assignment.folds.count + 1)
+        return m * self.assignment.parts
 
     def make(self, part: Part) -> ByFoldKernel:
         return ByFoldKernel(self, part)
@@ -36,8 +36,8 @@ class ByFold(NamedTuple):
 class FoldSums(NamedTuple):
     """The sums of each fold, those of the rows in no fold last, at each candidate of a query."""
 
-    parts: tuple[tuple[Sums, ...], ...]  # [candidate][fold]
-    targets: np.ndarray  # (folds + 1, 2, k), the sums of the targets and of their squares
+    parts: tuple[tuple[Sums, ...], ...]  # [candidate][part]
+    targets: np.ndarray  # (parts, 2, k), the sums of the targets and of their squares
 
     @property
     def at_query(self) -> Sums:
@@ -58,7 +58,7 @@ class ByFoldKernel(Kernel):
 
     def __init__(self, spec: ByFold, part: Part):
         self.fold_of = spec.assignment.in_partition(part.partition)
-        count = spec.assignment.folds.count + 1
+        count = spec.assignment.parts
 
         # One fold after the other: they can do with the same memory.
         workspace = part.row_format.workspace(part.request.shift)
@@ -190,6 +190,11 @@ class HoldOutKernel(Kernel):
             target = self.loss.indicators(target)  # type: ignore[attr-defined]
         target = target[:, :, None]
         held_out = fold[:, None] == self.spec.of
+        # Rows in neither side of a split are seen by fits to all rows only.
+        unseen = held_out
+        if self.spec.assignment.column == "splits":
+            in_neither = fold == self.spec.assignment.folds.count
+            unseen = held_out | (in_neither[:, None] & (self.spec.of >= 0))
 
         # Score and loss of each row at each candidate.
         block = self.workspace.block(x)
@@ -206,9 +211,9 @@ class HoldOutKernel(Kernel):
         holdout_loss = np.where(held_out, value, 0.0).sum(axis=0)
         self.holdout[0] += holdout_loss
         seen_loss = value.sum(axis=0) - holdout_loss
-        if not np.isfinite(holdout_loss).all():
+        if unseen is not held_out or not np.isfinite(holdout_loss).all():
             # What has overflowed cannot be taken away again.
-            seen_loss = np.where(held_out, 0.0, value).sum(axis=0)
+            seen_loss = np.where(unseen, 0.0, value).sum(axis=0)
         self.total.loss[:] += seen_loss
         if self.spec.score is not None:
             if weight is not None:
@@ -216,7 +221,7 @@ class HoldOutKernel(Kernel):
             self.holdout[1] += np.where(held_out, score, 0.0).sum(axis=0)
 
         # Rows held out are no part of the gradient.
-        slope[np.broadcast_to(held_out[:, None], slope.shape)] = 0.0
+        slope[np.broadcast_to(unseen[:, None], slope.shape)] = 0.0
         self.add_gradient(block, slope)
 
     def sums(self) -> HoldOutSums:  # type: ignore[override]

@@ -43,6 +43,9 @@ class FoldTrack(Track):
         #: The sums of loss and score over the rows held out, at the weights; and of the loss after each step.
         self.holdout = np.full(2, np.nan)
         self.holdout_losses: list[float] = []
+        #: The score that a pass after the fits has found, and a bound of its error; see `score_summaries`.
+        self.score = np.nan
+        self.score_error = 0.0
 
     @property
     def weights(self) -> np.ndarray:

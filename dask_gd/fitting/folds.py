@@ -70,6 +70,13 @@ class Folds:
         return deal(self.seed ^ FOLD_SEED, positions, self.count)
 
 
+class SplitFolds(Folds):
+    """The folds of splits, which a column of the source numbers. There may be a single one."""
+
+    def __post_init__(self):
+        """Take any count."""
+
+
 def deal(seed: int, positions: np.ndarray, count: int) -> np.ndarray:
     """Return the folds of positions in an endless sequence, (n,) -> (n,): each fold once in every ``count`` positions.
 
@@ -98,7 +105,8 @@ class Assignment(NamedTuple):
     #: Rows of the source, and the number of the first.
     total: int
     first: int
-    #: What the source's column ``fold`` holds: "folds", "groups", or nothing where there is none.
+    #: What the source's column ``fold`` holds: "folds", "splits", "groups", or nothing where there is none. Of splits
+    #: the number after the last fold's is that of rows which fits to all rows see, and no other.
     column: str = ""
     #: Of folds by class: (partitions, classes) the rows of each class before each partition.
     before: np.ndarray | None = None
@@ -106,6 +114,18 @@ class Assignment(NamedTuple):
     fields: DatasetSpec | None = None
     #: All of them, sorted, where rows are shared out by their groups.
     groups: np.ndarray | None = None
+
+    @property
+    def parts(self) -> int:
+        """The number of parts that rows are in: the folds, that of rows in no fold, and of splits one more."""
+        return self.folds.count + 1 + (self.column == "splits")
+
+    def is_unseen(self, part: int, fold: int) -> bool:
+        """Return whether a fit without a fold does not see a part, by its number among ``parts``; ALL sees each."""
+        if fold < 0:
+            return False
+        is_in_neither = self.column == "splits" and part == self.folds.count
+        return part == fold or is_in_neither
 
     def in_partition(self, partition: int) -> Assignment | ByClass | InGrid:
         """Return what takes the rows of a partition, in their order, and returns their folds."""
@@ -123,6 +143,8 @@ class Assignment(NamedTuple):
             return self.folds.of_groups(rows.fold, self.groups)
         if self.column == "folds":
             return self._checked(rows)
+        if self.column == "splits":
+            return rows.fold.astype(int)
         return self.folds.of_rows(rows.numbers - self.first, self.total)
 
     def _checked(self, rows: Any) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,10 @@ from ..dashboard.publish import watching
 from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
 from ..interrupt import exiting_on_sigterm
-from ..kernels.curvature_parts import has_parts
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
-from ..model.penalties import Penalty, check_features, penalises
-from ..solvers import SOLVERS, WIDEST_NONSMOOTH, Newton, Solver, as_solver
+from ..model.penalties import Penalty, penalises
+from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
 from ..sources.frames import column_named, frame_of
@@ -28,17 +26,18 @@ from ..sources.levels_in_fit import in_fit
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
-from ..validate import choose
 from .alpha_path import scale_path
 from .fit import check_arguments, fit, for_targets, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
-from .grid import Candidate, candidates_of
-from .room import check_room
-from .scores import LOSS, score_of_rows
+from .grid import candidates_of
+from .score_summaries import OfPredictions
+from .scores import LOSS, score_of
 from .search_engine import SearchEngine
+from .search_joining import joined, stores_of
 from .search_result import SearchResult
 from .search_run import SearchRun
+from .search_solvers import solvers_of
 from .smoothing import smoothing_of
 from .track import Stopping
 
@@ -64,7 +63,7 @@ def search(
     learning_rates: Any = None,
     folds: Any = 5,
     groups: Any = None,
-    scoring: str = LOSS,
+    scoring: str | OfPredictions = LOSS,
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
     sample_weight: Any = None,
@@ -107,17 +106,31 @@ def search(
         Candidates for a first-order solver, which must be given; with each of the penalties.
     folds : int, Folds, array (n,) or splitter
         The number of folds, shared out by a hash of the row's number; or `Folds`; or each row's fold, whole numbers
-        from 0 on, -1 for rows that are never held out; or, of data in memory, a splitter of scikit-learn with disjoint
-        test sets.
+        from 0 on, -1 for rows that are never held out; or, of data in memory, a splitter of scikit-learn; or a list of
+        splits, pairs of the numbers of the rows to fit and of those held out. Splits whose test sets overlap, or that
+        leave out rows, take a search each, or for each set of them with disjoint test sets, one after the other; in
+        ``data`` they are folds in their order.
     groups : array (n,), optional
         Rows of the same group, a number or a string, are in the same fold, and folds have as many groups, up to one.
         Of a Dataset the name of a variable, or a DataArray, and so are ``folds`` row by row; of a data frame the name
         of a column.
-    scoring : str
-        "neg_loss", the mean loss of the rows held out, without the penalty; "neg_log_loss", "neg_brier_score" and
-        "accuracy" of classes;
-        "r2", "neg_mean_squared_error" and "neg_mean_absolute_error" of real targets. The greater the better, and
-        weighted as the rows are.
+    scoring : str or callable
+        "neg_loss", the mean loss of the rows held out, without the penalty. Of classes "accuracy", "neg_log_loss" and
+        "neg_brier_score"; "balanced_accuracy", "matthews_corrcoef", and "precision", "recall", "f1" and "jaccard", of
+        the second of two classes, or as averages over all classes with "_macro", "_micro" and "_weighted"; of two
+        classes "roc_auc" and "average_precision". Of numbers "r2", "explained_variance", "neg_max_error",
+        "neg_mean_squared_error", "neg_root_mean_squared_error", "neg_mean_absolute_error" and
+        "neg_mean_absolute_percentage_error"; of counts and amounts "neg_mean_poisson_deviance" and
+        "neg_mean_gamma_deviance" too. They are scikit-learn's, the greater the better, and weighted as the rows are.
+
+        Where the passes of the fits do not have it, the score takes a pass after them. The areas under the curves are
+        exact up to 2^18 different predictions in a fold; beyond that neighbouring ones are joined, and
+        ``scores.attrs["error"]`` bounds the error.
+
+        A function is called for each candidate and fold with the targets (n,) or (n, k) of the fold's rows, their
+        linear predictions of the same shape (of several classes (n, classes)) and their weights (n,) or None; it
+        returns a number, the greater the better. These are in the memory of this process, in the order of the rows, but
+        never the features.
     solver : str or Solver
         "auto", "newton", "lbfgs", "nesterov", "gradient_descent", "momentum", "adam" or "sgd", whose steps read
         the same partitions for all candidates.
@@ -131,6 +144,7 @@ def search(
     store : path or Store, optional
         A directory where the fits are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
+        Of splits that take several searches a path, with a directory for each.
     callbacks : callables
         Each takes a `dask_gd.events.SearchStarted`, a `RoundEnded` after each of these passes, and a `SearchEnded`. One
         that raises `StopFit` ends the search with that error; with a store it can go on.
@@ -187,38 +201,44 @@ def search(
     is_penalised = any(penalises(candidate.of(float(source.shape[0]))) for candidate in candidates)
     source = in_fit(source, is_penalised, fit_intercept)
     stamps = Stamps(source)
-    loss = for_targets(as_loss(loss), source)
+    loss = _loss_of(loss, source)
     source = with_values(source)
-    if isinstance(loss, Model):
-        raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
-    score = score_of_rows(scoring, loss, source.outputs or 1)
-    source, assignment = assign_folds(source, folds, groups, loss)
+    score = score_of(scoring, loss, source.outputs or 1, "score_weight" in source.by_role)
+    assigned = assign_folds(source, folds, groups, loss)
+    stores = stores_of(store, len(assigned))
 
-    # The tracks: where they begin, their solvers, and what they share.
+    # A search for each set of splits, or the only one.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
-    solvers = _solvers(solver, loss, candidates, start, source, assignment.folds.count)
-    engine = SearchEngine(
-        source=source,
-        loss=loss,
-        assignment=assignment,
-        score=score,
-        candidates=candidates,
-        solvers=solvers,
-        stopping=Stopping(max_iter, tol),
-        fit_intercept=fit_intercept,
-        seed=seed,
-    )
-    engine.stamps = stamps
-    run = SearchRun(engine, Callbacks((*callbacks, *watching())), scoring)
+    is_path = isinstance(alphas, int | np.integer)
+    has_start = initial_weights is not None
+    results = []
+    for with_folds, own_store in zip(assigned, stores, strict=True):
+        count = with_folds.assignment.folds.count
+        solvers = solvers_of(solver, loss, candidates, start, with_folds.source, count)
+        engine = SearchEngine(
+            source=with_folds.source,
+            loss=loss,
+            assignment=with_folds.assignment,
+            score=score,
+            candidates=candidates,
+            solvers=solvers,
+            stopping=Stopping(max_iter, tol),
+            fit_intercept=fit_intercept,
+            seed=seed,
+        )
+        engine.check_room_for_predictions()
+        engine.stamps = stamps
+        run = SearchRun(engine, Callbacks((*callbacks, *watching())), score.name)
+        results.append(_run(run, start, own_store, solver, is_path=is_path, has_start=has_start))
+    return joined(results, [with_folds.splits for with_folds in assigned])
 
-    return _run(
-        run,
-        start,
-        store=store,
-        solver=solver,
-        is_path=isinstance(alphas, int | np.integer),
-        has_start=initial_weights is not None,
-    )
+
+def _loss_of(loss: str | Loss | tuple, source: Source) -> Loss:
+    """Return the loss for the targets of a source; refuse a model, whose predictions are not linear."""
+    of_targets = for_targets(as_loss(loss), source)
+    if isinstance(of_targets, Model):
+        raise InvalidArgumentError("search fits losses of linear predictions; a Model is fitted by dask_gd.fit.")
+    return of_targets
 
 
 def _folds_in_frame(x: Any, folds: Any, groups: Any) -> tuple[Any, Any, Any]:
@@ -334,60 +354,3 @@ def _begin(
         return start
     # Levels that the fit has left out begin at 0.
     return np.nan_to_num(of_all.parameters[: len(start), :, None])
-
-
-def _solvers(
-    solver: str | Solver,
-    loss: Loss,
-    candidates: list[Candidate],
-    start: np.ndarray,
-    source: Source,
-    folds: int,
-) -> list[Solver]:
-    """Return each candidate's solver; refuse penalties that do not fit the features, and too many features."""
-    n, p = source.shape
-    penalties = [candidate.of(float(n)) for candidate in candidates]
-    for penalty in penalties:
-        check_features(penalty, p)
-    # Folds of a squared loss have curvatures that are added up.
-    if loss.quadratic and p > WIDEST_NONSMOOTH and has_parts(source.row_format):
-        raise InvalidArgumentError(
-            f"search of a squared loss sums a curvature of all pairs of {p:,} features in each fold; rows with factors "
-            f"are served up to {WIDEST_NONSMOOTH:,}. Compare penalties by dask_gd.fit on some rows, and "
-            "FitResult.predict on the others."
-        )
-    solvers = []
-    for penalty, candidate in zip(penalties, candidates, strict=True):
-        rate = candidate.learning_rate
-        chosen = _solver(solver, loss, penalty, len(start), rate)
-        check_room(source, loss, chosen, len(start), start.shape[1], folds)
-        solvers.append(chosen)
-    return solvers
-
-
-def _solver(
-    solver: str | Solver,
-    loss: Loss,
-    penalty: Penalty,
-    q: int,
-    rate: float | None,
-) -> Solver:
-    """Return the solver of a candidate, with its learning rate if it has one."""
-    if rate is not None:
-        chosen = solver
-        if isinstance(solver, str):
-            chosen = choose("solver", solver, {**SOLVERS, "auto": Newton})()
-        names = {f.name for f in fields(chosen)}  # type: ignore[arg-type]
-        if "learning_rate" not in names:
-            raise InvalidArgumentError(
-                "learning_rates are for solvers that have one: nesterov, gradient_descent, momentum, adam, sgd; not "
-                f"{chosen!r}."
-            )
-        solver = replace(chosen, learning_rate=rate)  # type: ignore[type-var]
-    chosen = as_solver(solver, loss, penalty, q)
-    # These have sums of their own in each partition, which tracks cannot share.
-    if chosen.name in ("admm", "local_sgd", "newton_schur"):
-        raise InvalidArgumentError(
-            f"solver={solver!r}: search takes newton, lbfgs, nesterov, gradient_descent, momentum, adam or sgd."
-        )
-    return chosen

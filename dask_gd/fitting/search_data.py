@@ -55,6 +55,10 @@ def dataset_of(tracks: list[FoldTrack], engine: SearchEngine, scoring: str) -> x
             **coordinates_of(engine),
         },
     )
+    # Where an order has joined rows.
+    error = max(track.score_error for track in tracks)
+    if error:
+        data["score"].attrs["error"] = error
     return data.assign_coords(names_of(engine))
 
 
@@ -172,6 +176,8 @@ def score(track: FoldTrack, engine: SearchEngine, scoring: str) -> float:
     """Return the score of a track on the rows of its fold, NaN if it has not come to an end."""
     if track.reason in ("diverged", "dropped"):
         return np.nan
+    if engine.summary is not None:
+        return track.score
     weight = engine.folds[track.fold].weight
     mean = track.holdout[1] / weight
     if engine.score is None:

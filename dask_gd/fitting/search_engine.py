@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, InvalidArgumentError
 from ..kernels.base import (
     BOUND,
     EXACT,
@@ -20,7 +20,7 @@ from ..kernels.base import (
 )
 from ..kernels.base import candidates as widest
 from ..kernels.shift import read_shifted
-from ..model.losses import Loss
+from ..model.losses import Loss, classes_of
 from ..model.penalties import Penalty
 from ..passes import draw_partitions
 from ..solvers import Newton, Solver
@@ -31,7 +31,9 @@ from .fold_kernels import ByFold, HoldOut
 from .fold_track import ALL, FoldTrack
 from .folds import Assignment
 from .grid import Candidate
-from .scores import OfRows
+from .holdout_kernel import Summarise
+from .score_summaries import PREDICTIONS_BYTES, Predictions
+from .scores import Score
 from .track import Evaluated, Stopping, is_batched
 
 logger = logging.getLogger("dask_gd")
@@ -40,6 +42,10 @@ logger = logging.getLogger("dask_gd")
 BATCH_BYTES = 1 << 30
 #: Bytes that the sums of one pass may have; the same goes for candidates beyond that.
 SUMS_BYTES = 64 << 20
+#: The mean of targets over their spread above which the sum of their squares has lost more than four of 16 digits.
+FAR = 1e2
+#: Bytes that the summaries of the rows held out may have in one pass, unless those of a single track are more.
+SUMMARY_BYTES = 256 << 20
 
 
 class SearchEngine(Engine):
@@ -50,7 +56,7 @@ class SearchEngine(Engine):
         source: Source,
         loss: Loss,
         assignment: Assignment,
-        score: OfRows | None,
+        score: Score,
         candidates: list[Candidate],
         solvers: list[Solver],
         stopping: Stopping,
@@ -59,14 +65,16 @@ class SearchEngine(Engine):
     ):
         super().__init__(source, loss)
         self.assignment = assignment
-        self.score = score
+        self.score = score.of_rows
+        self.summary = score.summary
+        self.summary_if_far = score.if_far
         self.candidates = candidates
         self.solvers = solvers
         self.stopping = stopping
         self.fit_intercept = fit_intercept
         self.seed = seed
         self.count = assignment.folds.count
-        # Sums of the targets and of their squares in each fold, (folds + 1, 2, k).
+        # Sums of the targets and of their squares in each fold, (parts, 2, k).
         self.fold_targets = np.empty((0, 2, 0))
 
     @property
@@ -93,6 +101,8 @@ class SearchEngine(Engine):
         self.moments = self.all_rows.moments
         self.weight = self.all_rows.weight
         self.check_folds()
+        if self.summary_if_far is not None and self.targets_are_far():
+            self.summary = self.summary_if_far
 
     def batches(self, start: np.ndarray) -> list[list[int]]:
         """Return the candidates in lists that fit in memory together."""
@@ -219,7 +229,7 @@ class SearchEngine(Engine):
         assert self.all_rows.gradient is not None
         q, k, _ = self.all_rows.gradient.shape
         matrices = curvatures(k, self.loss, Request(curvature=kind))
-        candidate_bytes = (self.count + 1) * sums_bytes(q, k, 1, matrices)
+        candidate_bytes = self.assignment.parts * sums_bytes(q, k, 1, matrices)
         size = max(1, SUMS_BYTES // candidate_bytes)
         return _in_lists(candidates, size)
 
@@ -235,13 +245,13 @@ class SearchEngine(Engine):
         return by_candidate
 
     def all_but(self, parts: list[Sums], fold: int) -> Sums:
-        """Return the sums over all rows but the fold's."""
-        others = [part for f, part in enumerate(parts) if f != fold]
+        """Return the sums over the rows that a fit without the fold sees."""
+        others = [part for f, part in enumerate(parts) if not self.assignment.is_unseen(f, fold)]
         return reduce(combine, others)
 
     def weight_without(self, fold: int) -> float:
-        """Return the weight of all rows but the fold's."""
-        return sum(part.weight for f, part in enumerate(self.folds) if f != fold)
+        """Return the weight of the rows that a fit without the fold sees."""
+        return sum(part.weight for f, part in enumerate(self.folds) if not self.assignment.is_unseen(f, fold))
 
     def score_holdout(self, tracks: list[FoldTrack]) -> None:
         """Give tracks that took no pass their loss and score on the rows held out, which takes a pass."""
@@ -252,11 +262,55 @@ class SearchEngine(Engine):
         for track, holdout in zip(tracks, read.holdout.T, strict=True):
             track.holdout = holdout
 
+    def summarise_holdout(self, tracks: list[FoldTrack]) -> None:
+        """Set the scores of tracks that take more than the passes of the fits have, which takes a pass or more."""
+        summary = self.summary
+        assert summary is not None
+        _, k, _ = tracks[0].state.weights.shape
+        rows = max(self.folds[track.fold].rows for track in tracks)
+        nbytes = summary.bytes_of_sums(rows, k)
+        size = max(1, SUMMARY_BYTES // nbytes)
+        for numbers in _in_lists(list(range(len(tracks))), size):
+            of_pass = [tracks[i] for i in numbers]
+            query = np.concatenate([track.state.weights for track in of_pass], axis=2)
+            kernel = Summarise(
+                self.assignment,
+                of=np.array([track.fold for track in of_pass]),
+                summary=summary.for_tasks(),
+                times=1 + len(of_pass) * nbytes // query.nbytes,
+            )
+            read = self.read(query, Request(kernel=kernel))
+            for track, sums in zip(of_pass, read.summaries, strict=True):
+                track.score = summary.score(sums)
+                track.score_error = summary.error(sums)
+
+    def targets_are_far(self) -> bool:
+        """Return whether the mean of the targets in any fold is far above their spread."""
+        weights = np.array([sums.weight for sums in self.folds[: self.count]])
+        means, squares = np.moveaxis(self.fold_targets[: self.count], 1, 0) / weights[:, None]
+        return bool((means**2 > FAR**2 * (squares - means**2)).any())
+
+    def check_room_for_predictions(self) -> None:
+        """Refuse a function of predictions where those of a fold's rows are too many for the client."""
+        if not isinstance(self.summary, Predictions):
+            return
+        k = classes_of(self.loss) or self.source.outputs or 1
+        rows = -(-self.source.shape[0] // self.count)
+        nbytes = self.summary.bytes_of_sums(rows, k)
+        if nbytes > PREDICTIONS_BYTES:
+            raise InvalidArgumentError(
+                f"scoring by a function takes the predictions of all rows of a fold, some {rows:,}, which are "
+                f"{nbytes / 2**30:.1f} GiB; at most {PREDICTIONS_BYTES / 2**30:g} GiB are taken. Give the name of a "
+                "score that dask_gd.search sums, such as roc_auc, f1 or r2, or take more folds."
+            )
+
     def check_folds(self) -> None:
         """Refuse a fold without rows, and one without which the others cannot be fitted."""
         for fold in range(self.count):
             if not self.folds[fold].weight > 0:
                 raise DataError(f"Fold {fold} of {self.count} holds no row with a positive weight; take fewer folds.")
+            if self.summary is not None and self.summary.needs_both_classes:
+                self.check_both_classes(fold)
             others = self.all_but(self.folds, fold)
             assert others.moments is not None
             if not others.weight > 0:
@@ -265,6 +319,18 @@ class SearchEngine(Engine):
                 self.loss.check_target_mean(others.moments.targets / others.weight)
             except DataError as error:
                 raise DataError(f"Without the rows of fold {fold} there is nothing to tell apart: {error}") from error
+
+    def check_both_classes(self, fold: int) -> None:
+        """Refuse a fold with rows of one class only."""
+        moments = self.folds[fold].moments
+        assert moments is not None
+        weight = self.folds[fold].weight
+        if not 0 < moments.targets[0] < weight:
+            number = int(moments.targets[0] > 0)
+            raise DataError(
+                f"Fold {fold} of {self.count} holds rows of class {number} only, and the score needs both classes; "
+                "take dask_gd.Folds(..., by='class'), or fewer folds."
+            )
 
 
 def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:

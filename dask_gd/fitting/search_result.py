@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -284,11 +284,24 @@ class SearchResult(PlainState):
             **{"max_iter": self.max_iter, "tol": self.tol, **options},
         )
 
-    def _fit_of(self, candidate: int) -> FitResult:
-        """Return a candidate's fit to all rows, as the search has left it."""
+    def with_scores(self, scores: np.ndarray, scoring: str) -> SearchResult:
+        """Return the same fits with scores (candidate, fold) of another kind, which decide about the best."""
+        data = self.data.assign(score=(("candidate", "fold"), scores))
+        return replace(self, data=data, scoring=scoring)
+
+    def fit_without(self, candidate: int, fold: int) -> FitResult:
+        """Return a candidate's fit to all rows but those of a fold, by their numbers; it takes no pass."""
+        return self._fit_of(candidate, fold)
+
+    def _fit_of(self, candidate: int, fold: int | None = None) -> FitResult:
+        """Return a candidate's fit to all rows, or to all but a fold's, as the search has left it."""
         values = self.data.isel(candidate=candidate, drop=True)
-        reason = values.all_reason.item()
-        if reason == "diverged":
+        of_all = "all_"
+        if fold is not None:
+            values = values.isel(fold=fold, drop=True)
+            of_all = ""
+        reason = values[f"{of_all}reason"].item()
+        if reason == "diverged" and fold is None:
             warn(
                 f"The fit of candidate {candidate} to all rows diverged, though it did not without some of them. Its "
                 "weights are the last that are finite; try smaller learning rates.",
@@ -296,11 +309,11 @@ class SearchResult(PlainState):
             )
 
         # Its history: the passes are those of all candidates, and only the last gradient is known.
-        steps = np.arange(values.all_n_iter.item() + 1)
+        steps = np.arange(values[f"{of_all}n_iter"].item() + 1)
         histories = {name: np.zeros(len(steps)) for name in HISTORY}
-        histories["loss"] = values.all_objective.values[: len(steps)]
+        histories["loss"] = values[f"{of_all}objective"].values[: len(steps)]
         histories["step_size"] = np.full(len(steps), np.nan)
-        histories["grad_norm"] = np.where(steps == steps[-1], values.all_grad_norm.item(), np.nan)
+        histories["grad_norm"] = np.where(steps == steps[-1], values[f"{of_all}grad_norm"].item(), np.nan)
         history = xr.Dataset(
             {name: ("iteration", histories[name]) for name in HISTORY},
             coords={"iteration": steps},
@@ -309,8 +322,8 @@ class SearchResult(PlainState):
         penalty = self.penalties[candidate]
         penalised = penalises(penalty)
         return FitResult(
-            weights=values.all_weights.rename("weights"),
-            intercept=values.all_intercept.rename("intercept"),
+            weights=values[f"{of_all}weights"].rename("weights"),
+            intercept=values[f"{of_all}intercept"].rename("intercept"),
             history=history,
             n_iter=len(steps) - 1,
             converged=reason == "converged",

@@ -73,6 +73,11 @@ class SearchRun:
             lacks_scores = any(np.isnan(track.holdout[1]) for track in self.tracks)
         if engine.batched or lacks_scores:
             engine.score_holdout(self.tracks)
+        if engine.summary is not None:
+            held_out = [track for track in self.tracks if track.fold != ALL]
+            at_end = [track for track in held_out if track.reason not in ("diverged", "dropped")]
+            if at_end:
+                engine.summarise_holdout(at_end)
         engine.check_stamps("search")
         return self.tracks
 

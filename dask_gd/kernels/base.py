@@ -64,6 +64,7 @@ __all__ = [
     "make_kernel",
     "sums_bytes",
     "sums_of_rows",
+    "take",
     "zero_sums",
 ]
 

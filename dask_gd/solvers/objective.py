@@ -185,38 +185,61 @@ class Quadratic:
         )
 
 
+class CentredCurvature(NamedTuple):
+    """The mean curvature of a squared loss by the coefficients, at the best intercept, and its eigenvectors.
+
+    Without an intercept there is nothing to eliminate, and it is the curvature as it is.
+    """
+
+    matrix: np.ndarray  # (p, p)
+    values: np.ndarray  # (p,), which rise
+    vectors: np.ndarray  # (p, p), a column for each value
+
+
+def centred_curvature(sums: Sums, p: int) -> CentredCurvature:
+    """Return the centred mean curvature of a squared loss from the sums of one pass."""
+    assert sums.curvature is not None
+    h = sums.curvature[:, :, 0] / sums.weight
+    # The best value of an intercept is linear in the coefficients.
+    scale = np.sqrt(h[p:, p:]).reshape(-1)
+    across = h[:p, p:] / scale
+    matrix = h[:p, :p] - across @ across.T
+    values, vectors = np.linalg.eigh(matrix)
+    return CentredCurvature(matrix, values, vectors)
+
+
 def ridge_path(
     start: np.ndarray,
     sums: Sums,
     p: int,
     strengths: np.ndarray,
+    centred: CentredCurvature | None = None,
 ) -> np.ndarray:
     """Return the minima of a squared loss with each of these L2 strengths (m,), from the sums at ``start``: (q, k, m).
 
     One eigendecomposition of the centred curvature serves all, as a singular value decomposition does in Golub, Heath
     and Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter". Minima are NaN
-    where the strength is so small that there is no single minimum up to rounding.
+    where the strength is so small that there is no single minimum up to rounding. ``centred`` is the decomposition, if
+    it is known.
     """
     assert sums.curvature is not None
+    if centred is None:
+        centred = centred_curvature(sums, p)
     h = sums.curvature[:, :, 0] / sums.weight
     g = sums.gradient[:, :, 0] / sums.weight
     w = start[:, :, 0]
 
     # An intercept is not penalised: its best value is linear in the others. Without one there is nothing to eliminate.
     intercept_curvature = h[p:, p:].reshape(-1, 1)
-    scale = np.sqrt(h[p:, p:]).reshape(-1)
-    across = h[:p, p:] / scale
-    centred = h[:p, :p] - across @ across.T
     slope = g[:p] - h[:p, p:] @ (g[p:] / intercept_curvature)
 
     # In the eigenvectors every strength has a minimum that is a quotient.
-    values, vectors = np.linalg.eigh(centred)
-    curved = values[:, None] + strengths
-    singular = p * np.finfo(float).eps * values[-1]
+    curved = centred.values[:, None] + strengths
+    singular = p * np.finfo(float).eps * centred.values[-1]
     curved = np.where(curved > singular, curved, np.nan)
-    rotated = vectors.T @ (centred @ w[:p] - slope)
+    rotated = centred.vectors.T @ (centred.matrix @ w[:p] - slope)
     quotients = rotated[:, :, None] / curved[:, None]
-    coefficients = np.tensordot(vectors, quotients, axes=1)
+    coefficients = np.tensordot(centred.vectors, quotients, axes=1)
 
     # The intercept follows the coefficients.
     change = coefficients - w[:p, :, None]
