@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -99,10 +100,7 @@ def frame_source(
         drops=drops,
         has_names=has_names,
     )
-    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
-    for role, (argument, values) in beside.items():
-        if role not in roles and values is not None:
-            columns[role] = as_rows(values, argument)
+    columns.update(_given_beside(roles, y, sample_weight, offset))
     columns = {role: columns[role] for role in ("x", "y", "weight", "offset") if role in columns}
     check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
 
@@ -136,16 +134,22 @@ def coded_source(
     # Codes are columns of a frame, whose levels are known.
     names = tuple(column.name for column in table.encoding.columns)
     x = FrameColumn(made.array, "x", made.memory, names=names, levels=table.encoding)
-    columns: dict[str, Column] = {"x": x}
     # What was given beside the codes, in their partitions.
-    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
-    for role, (argument, values) in beside.items():
-        if values is not None:
-            columns[role] = as_rows(values, argument)
+    columns: dict[str, Column] = {"x": x, **_given_beside((), y, sample_weight, offset)}
     check_shapes(x, columns["y"], columns.get("weight"), columns.get("offset"))
     bounds = x.partition_bounds(0, x.shape[0])
     aligned = {role: column.aligned(bounds) for role, column in columns.items()}
     return Source(aligned, bounds, feature_names=table.encoding.feature_names)
+
+
+def _given_beside(named: Collection[str], y: Any, sample_weight: Any, offset: Any) -> dict[str, Column]:
+    """Return what is given beside a frame as columns by role, but for roles that columns of the frame are named for."""
+    given = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+    columns: dict[str, Column] = {}
+    for role, (argument, values) in given.items():
+        if values is not None and role not in named:
+            columns[role] = as_rows(values, argument)
+    return columns
 
 
 @dataclass(frozen=True)
