@@ -168,7 +168,7 @@ class EarlyStopping(Listener):
             assert self._frame is not None
             frame, y, data = self._frame
             options = {name: value for name, value in data.items() if name != "categorical"}
-            source = as_source(frame, y, encoding=result.encoding, **options)
+            source = as_source(frame, y, encoding=result.encoding, predicts=True, **options)
         else:
             source = source_of_fit(self.source, result.encoding, result.column_names, "EarlyStopping")
         if source.shape[1] != len(result.weights):

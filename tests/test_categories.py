@@ -1,5 +1,8 @@
 """The options of factors do what scikit-learn's OneHotEncoder does, where the names are its own."""
 
+import warnings
+
+import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -12,7 +15,9 @@ from sklearn.preprocessing import OneHotEncoder
 
 import dask_gd
 from dask_gd import Categories
+from dask_gd.callbacks import EarlyStopping
 from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError
+from dask_gd.estimators import SGDRegressor
 
 N = 300
 L2 = dask_gd.L2(1e-2)
@@ -65,8 +70,6 @@ def test_rare_levels_are_pooled_as_scikit_learn_pools_them(least, missing, frame
 @pytest.mark.parametrize("least", [None, 20])
 @pytest.mark.parametrize("handle", ["ignore", "infrequent_if_exist"])
 def test_unknown_levels_have_the_indicators_that_scikit_learn_gives_them(handle, least, drop, frame):
-    import warnings
-
     encoder = OneHotEncoder(min_frequency=least, handle_unknown=handle, drop=drop, sparse_output=False)
     indicators = encoder.fit_transform(frame[["level"]])
     dense = dask_gd.fit(np.column_stack([indicators, frame.x]), frame.y.to_numpy(), penalty=L2)
@@ -93,6 +96,53 @@ def test_an_unknown_level_is_refused_by_its_name_column_and_row(frame):
     # A category that no row has is none.
     unused = later.assign(level=pd.Categorical(["a", "b"], ["a", "b", "new"]))
     assert np.isfinite(run.predict(unused)).all()
+
+
+LENIENT = [
+    ("ignore", None, None),
+    ("ignore", "first", None),
+    ("infrequent_if_exist", None, 20),
+    ("infrequent_if_exist", "first", 20),
+]
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+@pytest.mark.parametrize(("handle", "drop", "least"), LENIENT)
+def test_rows_that_are_read_after_a_fit_may_have_the_unknown_levels_of_a_prediction(handle, drop, least, lazy, frame):
+    """As partial_fit, EarlyStopping and infer read them."""
+    options = Categories(handle_unknown=handle, drop=drop, min_frequency=least)
+    encoder = OneHotEncoder(handle_unknown=handle, drop=drop, min_frequency=least, sparse_output=False)
+    encoder.fit(frame[["level"]])
+    later = frame.assign(level=frame.level.where(np.arange(N) % 7 > 0, "new"))
+    parts = [frame, later]
+    given = [both(part)[lazy] for part in parts]
+    with warnings.catch_warnings():
+        # scikit-learn says which columns have unknown levels.
+        warnings.simplefilter("ignore")
+        dense = [np.column_stack([encoder.transform(part[["level"]]), part.x]) for part in parts]
+
+    # A later part of the rows.
+    model = SGDRegressor(categorical=options)
+    peer = SGDRegressor()
+    for part, x, data in zip(given, dense, parts, strict=True):
+        model.partial_fit(part[["level", "x"]], part.y)
+        if lazy:
+            x = da.from_array(x, chunks=(N // 4, -1))
+        peer.partial_fit(x, data.y.to_numpy() if not lazy else da.from_array(data.y.to_numpy(), chunks=N // 4))
+    assert_allclose(model.coef_, peer.coef_, rtol=1e-7)
+    assert_allclose(model.predict(later[["level", "x"]]), peer.predict(dense[1]), rtol=1e-7)
+
+    # Rows held out.
+    held_out = EarlyStopping(given[1], target="y", features=["level", "x"])
+    run = fitted(given[0], options, callbacks=[held_out])
+    assert held_out.losses[-1] == pytest.approx(((run.predict(later) - later.y) ** 2).mean() / 2)
+
+    # The rows of a fit without a penalty, and others without weight.
+    if drop == "first":
+        run = fitted(given[0], options, penalty=None)
+        rows = pd.concat([frame, later]).assign(weight=np.repeat([1.0, 0.0], N))
+        found = dask_gd.infer(run, both(rows)[lazy], sample_weight="weight")
+        assert_allclose(found.covariance, dask_gd.infer(run, given[0]).covariance, rtol=1e-7)
 
 
 @pytest.mark.parametrize("handle", ["error", "ignore"])

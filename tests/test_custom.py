@@ -9,8 +9,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
-from dask_gd.errors import InvalidArgumentError, InvalidTypeError, StoreError
-from dask_gd.model.losses import Custom, Poisson
+from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError, StoreError
+from dask_gd.model.losses import Custom, Logistic, Poisson
+from dask_gd.passes.checks import bad_curvature
 
 
 def problem(n=300, p=3):
@@ -175,3 +176,49 @@ def test_what_is_no_pair_of_functions_is_refused(loss, error, message):
 def test_an_automatic_learning_rate_is_refused():
     with pytest.raises(InvalidArgumentError, match="no step is safe; give learning_rate a number"):
         dask_gd.fit(*problem(), loss=OWN, solver="gradient_descent")
+
+
+@dataclass(frozen=True)
+class Faulty(Logistic):
+    """The logistic loss, with a wrong curvature of predictions above a limit."""
+
+    wrong: float
+    above: float
+    bound: float | None = 0.25
+    name = "faulty"
+
+    @property
+    def curvature_bound(self):
+        return self.bound
+
+    def curvature(self, z, y):
+        return np.where(z > self.above, self.wrong, super().curvature(z, y))
+
+
+@pytest.mark.parametrize("bound", [0.25, None], ids=["bounded", "unbounded"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_a_curvature_that_alone_is_not_finite_or_negative_is_refused_by_row(wrong, bound):
+    x, y = problem()
+    offset = np.zeros(len(x))
+    offset[123] = 30.0
+    loss = Faulty(wrong, above=20.0, bound=bound)
+    with pytest.raises(DataError, match=f"faulty loss has a curvature of {wrong:g} in row 123, where its value"):
+        dask_gd.fit(da.from_array(x, chunks=(50, 2)), (y > 0) * 1.0, offset=offset, loss=loss, solver="newton")
+
+
+def test_a_curvature_that_turns_bad_in_the_middle_of_a_fit_is_refused():
+    x, y = problem()
+    loss = Faulty(np.nan, above=0.2)
+    with pytest.raises(DataError, match="faulty loss has a curvature of nan in row"):
+        dask_gd.fit(x, (y > 0) * 1.0, loss=loss, solver="newton")
+
+
+def test_a_curvature_that_overflows_just_before_its_slope_is_no_fault():
+    """It is of predictions far out, from which a solver goes back."""
+    loss = Custom(lambda z, y: np.exp(z) - y * z, lambda z, y: np.exp(z) - y)
+    z = np.array([[709.7826]])
+    y = np.ones((1, 1))
+    assert np.isfinite(loss.value_and_slope(z, y)).all()
+    with np.errstate(over="ignore"):
+        assert np.isinf(loss.curvature(z, y))
+        assert bad_curvature(loss, z, y) is None

@@ -1,5 +1,7 @@
 """Several classes together: the loss and its curvature, the fit against scikit-learn, and what is refused."""
 
+from decimal import Decimal, localcontext
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -83,6 +85,22 @@ def test_predictions_far_out_neither_overflow_nor_lose_the_loss():
     assert slope[0].ravel().tolist() == [1.0, -1.0, 0.0]
     assert loss.curvature(z[:, :, 0], y[:, :, 0]).tolist() == [[0.0] * 3] * 2
     assert [list(map(int, each)) for each in pairs(3)] == [[0, 0, 1], [1, 2, 2]]
+
+
+@given(st.lists(st.integers(-300, 300), min_size=2, max_size=6), st.integers(0, 5))
+def test_the_loss_keeps_its_digits_however_small_it_is(z, target):
+    """A loss that is rounded to the digits of 1 has no step that lowers it, long before its gradient is 0."""
+    target %= len(z)
+    loss = dask_gd.Softmax(len(z))
+    predictions = np.array([z], dtype=float)[:, :, None]
+    value, slope = loss.value_and_slope(predictions, loss.indicators(np.array([[float(target)]]))[:, :, None])
+    with localcontext(prec=300):
+        over_target = [Decimal(each - z[target]).exp() for each in z]
+        total = sum(over_target)
+        assert value.item() == pytest.approx(float(total.ln()), rel=1e-14, abs=0.0)
+        shares = np.array([float(each / total) for each in over_target])
+    shares[target] -= 1.0
+    assert_allclose(slope[0, :, 0], shares, rtol=1e-13, atol=3e-16)
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])

@@ -366,7 +366,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     dask_gd.write_sparse(x, path)
     with pytest.raises(InvalidArgumentError, match="exists; overwrite=True replaces it"):
         dask_gd.write_sparse(x, path)
-    with pytest.raises(InvalidArgumentError, match=r"y has the shape \(3,\); x has 3000 rows"):
+    with pytest.raises(InvalidArgumentError, match=r"y has the shape \(3,\), and there are 3000 rows"):
         dask_gd.write_sparse(x, path, overwrite=True, y=y[:3])
     with pytest.raises(InvalidTypeError, match=r"a ndarray; give a sparse matrix of scipy"):
         dask_gd.write_sparse(x.toarray(), path)

@@ -10,6 +10,7 @@ import warnings
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import fsspec
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from helpers import until
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import HashingVectorizer
 from zarr.storage import LocalStore
 
 import dask_gd
@@ -219,6 +222,29 @@ def test_what_is_there_is_replaced_only_on_request_and_only_if_it_is_zarr(tmp_pa
     assert (tmp_path / "papers" / "thesis").read_text() == "years of work"
     with pytest.raises(InvalidArgumentError, match="no name of a new directory"):
         dask_gd.write(np.ones(3), "/")
+
+
+@pytest.mark.parametrize("name", ["write", "write_sparse", "write_table", "convert_svmlight", "hash_features"])
+def test_a_place_that_is_taken_is_refused_by_the_function_that_was_called_before_it_reads(name, tmp_path):
+    def read(block):
+        raise AssertionError("rows were read")
+
+    lazy = da.ones((4, 2), chunks=2).map_blocks(read, meta=np.ones((0, 2)))
+    frame = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}), npartitions=1).map_partitions(read, meta={"a": float})
+    svmlight = tmp_path / "rows.svm"
+    svmlight.write_text("no svmlight")
+    given = {
+        "write": [lazy],
+        "write_sparse": [lazy.map_blocks(csr_array, meta=csr_array((0, 2)))],
+        "write_table": [frame],
+        "convert_svmlight": [svmlight],
+        "hash_features": [lazy[:, 0]],
+    }
+    place = tmp_path / "taken"
+    place.mkdir()
+    features = {"hash_features": [HashingVectorizer()]}
+    with pytest.raises(InvalidArgumentError, match=f"^{name}: .*taken exists; overwrite=True replaces it"):
+        getattr(dask_gd, name)(*given[name], place, *features.get(name, []))
 
 
 def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):

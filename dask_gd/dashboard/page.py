@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ logger = logging.getLogger("dask_gd")
 DRAWN = 400
 #: Numbers of a fit that are drawn against its iteration.
 HEIGHTS = ("loss", "grad_norm", "step_size")
+#: The columns of the curves of fits and of searches.
+OF_FITS = ("run", "color", "x", *HEIGHTS)
+OF_SEARCHES = ("run", "color", "x", "running", "candidates")
 #: Milliseconds between looks at the board.
 INTERVAL = 500
 
@@ -94,12 +98,10 @@ class View:
         self.table = Div(text="", sizing_mode="stretch_width")
         self.caption = Div(text="", sizing_mode="stretch_width")
         # Values by run: the iterations of fits, and the rounds of searches.
-        self.curves = ColumnDataSource(name="curves", data={name: [] for name in ("run", "color", "x", *HEIGHTS)})
-        self.rounds = ColumnDataSource(
-            name="rounds", data={name: [] for name in ("run", "color", "x", "running", "candidates")}
-        )
+        self.curves = ColumnDataSource(name="curves", data=no_values(OF_FITS))
+        self.rounds = ColumnDataSource(name="rounds", data=no_values(OF_SEARCHES))
         # Steps of all fits that have read a sample: no line leads to them.
-        self.samples = ColumnDataSource(name="samples", data={name: [] for name in ("run", "color", "x", *HEIGHTS)})
+        self.samples = ColumnDataSource(name="samples", data=no_values(OF_FITS))
         fit_plots = [
             _plot("loss", self.curves, self.samples, y="loss", x="iteration", scale="linear"),
             _plot("loss, log scale", self.curves, self.samples, y="loss", x="iteration", scale="log"),
@@ -121,25 +123,26 @@ class View:
         """Bring the table and the curves up to date with the board."""
         # The table has times, which change by themselves.
         watched = list(self.board.watched.values())
-        colors = {w.run: Category10_10[i % 10] for i, w in enumerate(watched)}
+        colors = {}
+        for number, each in enumerate(watched):
+            colors[each.run] = Category10_10[number % 10]
         chosen = self.chosen(watched)
-        self.table.text = STYLE + table(self.board, watched, colors, [w.run for w in chosen])
+        names = [each.run for each in chosen]
+        self.table.text = STYLE + table(self.board, watched, colors, names)
         self.caption.text = STYLE + caption(chosen)
         # The curves change only with new points.
-        state = [(w.run, w.count) for w in chosen]
+        state = [(each.run, each.count) for each in chosen]
         if state == self.drawn:
             return
         self.drawn = state
-        fits = [w for w in chosen if not w.is_search and w.count]
-        self.curves.data, self.samples.data = curves_of(fits, colors)
-        searches = [w for w in chosen if w.is_search and w.count]
-        self.rounds.data = {
-            "run": [w.run for w in searches],
-            "color": [colors[w.run] for w in searches],
-            "x": [thin(w.curves["passes"]) for w in searches],
-            "running": [thin(w.curves["running"]) for w in searches],
-            "candidates": [thin(w.curves["candidates"]) for w in searches],
-        }
+        # Runs without a point have no curve.
+        with_points = [each for each in chosen if each.count]
+        fits = [each for each in with_points if not each.is_search]
+        searches = [each for each in with_points if each.is_search]
+        lines, points = curves_of(fits, colors)
+        self.curves.data = lines
+        self.samples.data = points
+        self.rounds.data = rounds_of(searches, colors)
         self.fit_plots.visible = bool(fits) or not searches
         self.search_plots.visible = bool(searches)
 
@@ -147,27 +150,56 @@ class View:
         """Return the runs whose curves are drawn."""
         if self.asked == "all":
             return watched
-        asked = [w for w in watched if w.run == self.asked]
+        asked = [each for each in watched if each.run == self.asked]
         # A run that fails while it is drawn stays, with its error, until a newer one begins.
-        current = [w for w in watched if w.running or (w.has_failed and w.run == self.last_chosen)]
-        chosen = (asked or current or watched)[-1:]
-        self.last_chosen = chosen[-1].run if chosen else None
-        return chosen
+        current = []
+        for each in watched:
+            is_drawn_with_error = each.has_failed and each.run == self.last_chosen
+            if each.running or is_drawn_with_error:
+                current.append(each)
+        candidates = asked or current or watched
+        if not candidates:
+            self.last_chosen = None
+            return []
+        newest = candidates[-1]
+        self.last_chosen = newest.run
+        return [newest]
+
+
+def no_values(columns: Iterable[str]) -> dict[str, list]:
+    """Return the columns of curves that have no points yet."""
+    return {name: [] for name in columns}
+
+
+def rounds_of(searches: list[Watched], colors: dict[str, str]) -> dict[str, list]:
+    """Return the columns of the lines of searches."""
+    lines = no_values(OF_SEARCHES)
+    for search in searches:
+        lines["run"].append(search.run)
+        lines["color"].append(colors[search.run])
+        lines["x"].append(thin(search.curves["passes"]))
+        lines["running"].append(thin(search.curves["running"]))
+        lines["candidates"].append(thin(search.curves["candidates"]))
+    return lines
 
 
 def curves_of(fits: list[Watched], colors: dict[str, str]) -> tuple[dict[str, list], dict[str, list]]:
     """Return the columns of the lines, with gaps at steps that have read a sample, and of these steps."""
-    lines: dict[str, list] = {name: [] for name in ("run", "color", "x", *HEIGHTS)}
-    points: dict[str, list] = {name: [] for name in lines}
+    lines = no_values(OF_FITS)
+    points = no_values(OF_FITS)
     for fit in fits:
+        color = colors[fit.run]
         is_sample = is_sampled(thin(fit.curves["passes"]))
         iteration = thin(fit.curves["iteration"])
+        # A line for each fit, and a point for each step.
         lines["run"].append(fit.run)
-        lines["color"].append(colors[fit.run])
+        lines["color"].append(color)
         lines["x"].append(iteration)
-        points["run"] += [fit.run] * int(is_sample.sum())
-        points["color"] += [colors[fit.run]] * int(is_sample.sum())
+        samples = int(is_sample.sum())
+        points["run"] += [fit.run] * samples
+        points["color"] += [color] * samples
         points["x"] += iteration[is_sample].tolist()
+        # A scale of logarithms has no place for what is not above 0.
         for name in HEIGHTS:
             values = thin(fit.curves[name])
             if name != "loss":
@@ -178,7 +210,13 @@ def curves_of(fits: list[Watched], colors: dict[str, str]) -> tuple[dict[str, li
 
 
 def _plot(
-    title: str, lines: ColumnDataSource, points: ColumnDataSource | None = None, *, y: str, x: str, scale: Any
+    title: str,
+    lines: ColumnDataSource,
+    points: ColumnDataSource | None = None,
+    *,
+    y: str,
+    x: str,
+    scale: Any,
 ) -> Any:
     """Return a plot with a line for each run: the column y of the source against its x, which is named ``x``.
 

@@ -58,9 +58,18 @@ def table(board: Board, watched: list[Watched], colors: dict[str, str], chosen: 
     """
     if not watched:
         return "<p>No fit has begun yet.</p>"
-    columns = "".join(f'<col style="width: {share}%">' for _, share, _ in COLUMNS)
-    heads = "".join(_tag("th", head, "text" if is_text else "") for head, _, is_text in COLUMNS)
-    rows = "".join(row(board, w, colors[w.run], w.run in (chosen or [])) for w in reversed(watched))
+    columns = ""
+    heads = ""
+    for heading, share, is_text in COLUMNS:
+        columns += f'<col style="width: {share}%">'
+        kind = ""
+        if is_text:
+            kind = "text"
+        heads += f'<th class="{kind}">{escape(heading)}</th>'
+    rows = ""
+    for each in reversed(watched):
+        is_chosen = chosen is not None and each.run in chosen
+        rows += row(board, each, colors[each.run], is_chosen)
     return (
         f'<div class="gd-scroll"><table class="gd"><colgroup>{columns}</colgroup>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -75,22 +84,26 @@ def row(board: Board, watched: Watched, color: str, is_chosen: bool) -> str:
         cells += _progress_of_search(watched, watched.beginning)
     else:
         cells += _progress_of_fit(watched, watched.beginning)
-    floor = board.reading_speed(watched.run)
-    cells.append(_cell(rounded(floor / 1e6) if floor else ""))
-    done = None
-    if watched.running:
-        done = board.pass_done(watched.run)
-    bar = ""
-    if done is not None:
-        _, share = done
-        bar = f'<progress value="{share:.3f}" max="1"></progress><div class="more">{share:.0%}</div>'
-    cells.append(f"<td>{bar}</td>")
+    reading_alone = ""
+    bytes_per_second = board.reading_speed(watched.run)
+    if bytes_per_second:
+        reading_alone = rounded(bytes_per_second / 1e6)
+    cells.append(_cell(reading_alone))
+    cells.append(_progress_of_pass(board, watched))
     # How long it still takes, and what is safe.
     time = now()
+    time_left = ""
     seconds_left = watched.seconds_left(time)
-    cells.append(_cell("" if seconds_left is None else duration(seconds_left)))
-    cells.append(_cell("" if watched.committed is None else ago(time - watched.committed)))
-    mark = ' class="chosen"' if is_chosen else ""
+    if seconds_left is not None:
+        time_left = duration(seconds_left)
+    cells.append(_cell(time_left))
+    last_commit = ""
+    if watched.committed is not None:
+        last_commit = ago(time - watched.committed)
+    cells.append(_cell(last_commit))
+    mark = ""
+    if is_chosen:
+        mark = ' class="chosen"'
     return f"<tr{mark}>{''.join(cells)}</tr>"
 
 
@@ -148,10 +161,11 @@ def _progress_of_search(watched: Watched, search: SearchStarted) -> list[str]:
     """Return the cells of a search below "step" to "MB/s"."""
     step = ""
     running = f"{search.fits} fits"
+    candidates = ""
     if watched.count:
         step = f"pass {watched.last('passes'):.0f}"
         running = f"{watched.last('running'):.0f} of {search.fits} fits run"
-    candidates = f"{watched.last('candidates'):.0f} of {search.candidates} candidates" if watched.count else ""
+        candidates = f"{watched.last('candidates'):.0f} of {search.candidates} candidates"
     joined = f'<td colspan="2"><div>{running}</div><div class="more">{candidates}</div></td>'
     return [_cell(step), joined, _cell(""), _cell("")]
 
@@ -176,16 +190,24 @@ def _progress_of_fit(watched: Watched, fit: FitStarted) -> list[str]:
     ]
 
 
+def _progress_of_pass(board: Board, watched: Watched) -> str:
+    """Return the cell with a bar of the pass that a run makes, if it makes any."""
+    done = None
+    if watched.running:
+        done = board.pass_done(watched.run)
+    if done is None:
+        return "<td></td>"
+    _, share = done
+    return f'<td><progress value="{share:.3f}" max="1"></progress><div class="more">{share:.0%}</div></td>'
+
+
 def _cell(text: str, more: str = "", *, kind: str = "", title: str = "") -> str:
     """Return a cell with a text, and a smaller text below; both whole where the pointer rests on it."""
     title = title or f"{text} {more}".strip()
-    below = f'<div class="more">{escape(more)}</div>' if more else ""
+    below = ""
+    if more:
+        below = f'<div class="more">{escape(more)}</div>'
     return f'<td class="{kind}" title="{escape(title)}"><div>{escape(text)}</div>{below}</td>'
-
-
-def _tag(tag: str, text: str, kind: str) -> str:
-    """Return an element with a text and a class."""
-    return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
 
 
 def caption(chosen: list[Watched]) -> str:

@@ -86,6 +86,8 @@ class OfFrames:
             offset=offset,
             categorical=self.categorical,
             encoding=encoding,
+            # Levels that a later part of the rows has are treated as in a prediction.
+            predicts=goes_on and encoding is not None,
         )
         return with_values(source)
 

@@ -39,6 +39,15 @@ AT_ITS_MINIMUM = ("converged", "precision", "target_loss")
 ROUNDING = 1e-6
 
 
+def residual_size(least_squares: FitResult) -> float:
+    """Return the root mean square of the residuals of a fit of least squares; 0 where they are rounding."""
+    losses = least_squares.history.loss.values[[0, -1]]
+    target_size, size = np.sqrt(2 * np.maximum(losses, 0.0)).tolist()
+    if size <= ROUNDING * target_size:
+        return 0.0
+    return size
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class HuberRegressor(Penalised):
     """Least squares near the prediction, a straight line for residuals beyond ``epsilon scale``.
@@ -148,9 +157,8 @@ class HuberRegressor(Penalised):
             start = fit_at(np.inf, None)
             if start.reason not in AT_ITS_MINIMUM:
                 return start
-            losses = start.history.loss.values[[0, -1]]
-            target_size, scale = np.sqrt(2 * np.maximum(losses, 0.0)).tolist()
-            if scale <= ROUNDING * target_size:
+            scale = residual_size(start)
+            if scale == 0:
                 self.scale_ = 0.0
                 self._is_at_minimum = True
                 return start

@@ -11,29 +11,33 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NonFiniteError
-from ..kernels.base import Request, Sums
+from ..kernels.base import Kernel, Part, Request, Sums, take
 from ..kernels.block import BadValue
-from ..model.losses import Loss
+from ..model.losses import Loss, Model
 from ..sources import Rows
 from ..sources.column import TaskColumn
 
 #: Columns whose values enter the sums, so that a value that is not finite shows there.
 SUMMED = ("weight", "offset")
 
+#: Losses and slopes that are larger have begun to overflow, and a curvature may have overflowed before them.
+LARGE = 1e150
+
 
 def check(
     rows: Rows,
     total: Sums,
-    loss: Loss,
-    request: Request,
+    part: Part,
     columns_of_rows: Callable[[], dict[str, TaskColumn]],
 ) -> None:
     """Refuse NaN and infinity, and in the first pass over these rows targets that the loss does not know.
 
-    ``total`` are the sums up to these rows, and ``columns_of_rows`` returns where the values are from. No row is
-    inspected unless one of the sums is non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in any row
-    makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
+    ``total`` are the sums of the part up to these rows, and ``columns_of_rows`` returns where the values are from. No
+    row is inspected unless one of the sums is non-finite: 0 * NaN and 0 * infinity are NaN, so that a bad value in any
+    row makes the gradient, or in the first pass the sum of squares, non-finite whatever the weights are.
     """
+    loss = part.loss
+    request = part.request
     is_good = _all_finite(rows, total)
     if rows.weight is not None:
         is_good = is_good and bool((rows.weight >= 0).all())
@@ -42,8 +46,10 @@ def check(
         return
     columns = columns_of_rows()
     if not is_good:
-        # A bad value is named by its row. Without any, squares have overflowed, which is a matter of units.
+        # A bad value is named by its row, and so is a curvature that no loss may have. Without either, squares have
+        # overflowed, which is a matter of units.
         check_values(rows, columns)
+        _check_curvature(rows, part)
         _check_squares(total, loss, columns)
         # The data is finite, so that the targets are at fault, or the weights are too large: the loop's business.
         if not is_first:
@@ -81,6 +87,48 @@ def _check_squares(total: Sums, loss: Loss, columns: dict[str, TaskColumn]) -> N
     if not np.isfinite(squares).all():
         feature = int(np.argmin(np.isfinite(squares)))
         raise NonFiniteError(f"The squares of column {feature} of {columns['x'].name!r} overflow; scale it down.")
+
+
+def _check_curvature(rows: Rows, part: Part) -> None:
+    """Refuse a loss whose curvature is negative, NaN or infinite in a row where its value and slope are no such."""
+    loss = part.loss
+    request = part.request
+    if isinstance(loss, Model) or not (request.curvature or request.moments):
+        return
+    # The predictions are those of the pass, whatever its kernel sums.
+    kernel = Kernel(part._replace(request=Request(shift=request.shift)))
+    for start in range(0, len(rows.y), kernel.step):
+        which = slice(start, start + kernel.step)
+        block = kernel.workspace.block(kernel.row_format.take(rows.x, which))
+        z = kernel.predicted(block, take(rows.offset, which))
+        target = rows.y[which]
+        if kernel.classes:
+            target = loss.indicators(target)  # type: ignore[attr-defined]
+        for candidate in range(z.shape[2]):
+            bad = bad_curvature(loss, z[:, :, candidate], target)
+            if bad is not None:
+                row, value = bad
+                raise DataError(
+                    f"The {loss.name} loss has a curvature of {value:g} in row {rows.number(start + row)}, where its "
+                    "value and its slope are finite. Its method `curvature` must return the second derivative with "
+                    "respect to the prediction, finite and 0 or more."
+                )
+
+
+def bad_curvature(loss: Loss, z: np.ndarray, target: np.ndarray) -> tuple[int, float] | None:
+    """Return the first row whose curvature alone is bad, and this, or None; ``z`` and ``target`` are (n, k)."""
+    curvature = loss.curvature(z, target)
+    is_bad = ~(np.isfinite(curvature) & (curvature >= 0))
+    if not is_bad.any():
+        return None
+    # Where the loss is large the predictions are too far out, which is the solver's business.
+    value, slope = loss.value_and_slope(z[:, :, None], target[:, :, None])
+    is_near = (np.abs(value) < LARGE).all(axis=(1, 2)) & (np.abs(slope) < LARGE).all(axis=(1, 2))
+    found = np.argwhere(is_bad & is_near[:, None])
+    if not len(found):
+        return None
+    row, output = found[0].tolist()
+    return row, float(curvature[row, output])
 
 
 def check_values(rows: Rows, columns: dict[str, TaskColumn], drop: bool = True) -> None:

@@ -125,7 +125,7 @@ class AtQuery(NamedTuple):
         for _, rows in rows_of_partition.windows:
             with context_meter.meter("compute"):
                 kernel.add_rows(rows)
-                check(rows, kernel.total, self.loss, self.request, rows_of_partition.columns)
+                check(rows, kernel.total, part, rows_of_partition.columns)
         return kernel.sums()
 
 

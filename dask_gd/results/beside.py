@@ -27,20 +27,20 @@ except ImportError:  # pragma: no cover - Windows has no advisory locks; what a 
 ROOTS = ("zarr.json", ".zarray", ".zgroup")
 
 
-def check_place(target: Path, overwrite: bool) -> None:
-    """Refuse a path that is taken and may not be replaced."""
+def check_place(target: Path, overwrite: bool, caller: str) -> None:
+    """Refuse a path that is taken and may not be replaced; ``caller`` is the function that was called."""
     if not target.name:
-        raise InvalidArgumentError(f"write: {target} is no name of a new directory.")
+        raise InvalidArgumentError(f"{caller}: {target} is no name of a new directory.")
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise InvalidArgumentError(f"write: {target} exists; overwrite=True replaces it.")
+        raise InvalidArgumentError(f"{caller}: {target} exists; overwrite=True replaces it.")
     if not any((target / name).is_file() for name in ROOTS):
-        raise InvalidArgumentError(f"write: {target} exists and is not Zarr; overwrite=True replaces nothing else.")
+        raise InvalidArgumentError(f"{caller}: {target} exists and is not Zarr; overwrite=True replaces nothing else.")
 
 
-def check_not_read(data: Any, target: Path) -> None:
-    """Refuse to replace what the prediction is read from."""
+def check_not_read(data: Any, target: Path, caller: str) -> None:
+    """Refuse to replace what the data is read from."""
     target = target.resolve()
     if isinstance(data, xr.Dataset):
         arrays = [variable._data for variable in data.variables.values()]
@@ -50,7 +50,7 @@ def check_not_read(data: Any, target: Path) -> None:
     for referent in referents(arrays):
         location = _location(referent, target.name)
         if location is not None and location.resolve().is_relative_to(target):
-            raise InvalidArgumentError(f"write: the prediction is read from {target}; write elsewhere.")
+            raise InvalidArgumentError(f"{caller}: what is written is read from {target}; write elsewhere.")
 
 
 def _location(referent: Any, name: str) -> Path | None:
@@ -81,7 +81,7 @@ def _location(referent: Any, name: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def beside(target: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+def beside(target: Path, overwrite: bool, caller: str) -> Iterator[tuple[Path, Path]]:
     """Yield a directory that takes the target's place at the end, and a file that exists until then.
 
     Any failure leaves the target as it was. Everything is in one directory beside the target, with a lock that ends
@@ -104,7 +104,7 @@ def beside(target: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         try:
             yield new, marker
             if os.path.lexists(target) and not overwrite:
-                raise InvalidArgumentError(f"write: {target} has appeared meanwhile; it is left as it is.")
+                raise InvalidArgumentError(f"{caller}: {target} has appeared meanwhile; it is left as it is.")
             swap(new, target, old)
         finally:
             # The only copy of the old directory is never removed.

@@ -7,21 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import dask
-import dask.array as da
 import numpy as np
 import zarr
 from scipy.sparse import csr_array, vstack
 
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError, InvalidTypeError
-from ..sources.coercion import numbers
-from ..sources.columns import sized
 from .beside import beside, check_not_read, check_place
 from .hash_parts import Parts, parts_at
 from .hash_rows import HashedRows, read_partition, rows_to_hash
 from .hashing import Hashing, hashing_from, hashing_of
 from .places import place_of
-from .sparse_store import write_blocks
+from .sparse_store import check_length, check_name, column_beside, write_blocks
 
 #: The attribute of the group of the rows that has the settings.
 ATTRIBUTE = "hash_features"
@@ -107,26 +104,29 @@ def hash_features(
             f"hash_features(path={target!r}): parts that a later call can go on from are files on a disk that all "
             "workers share. Give a path, and copy the store to the URL when it is there."
         )
-    if name in columns or "/" in name or not name:
-        raise InvalidArgumentError(f"hash_features(name={name!r}): a name of its own, without a slash.")
+    check_name(name, columns, "hash_features")
     hashing = _hashing(features, like, missing, name)
-    check_place(target, overwrite)
+    check_place(target, overwrite, "hash_features")
 
     # What is read beside the rows: columns of the frame, with its partitions, and arrays.
     of_frame = {key: values for key, values in columns.items() if isinstance(values, str)}
     hashed = rows_to_hash(rows, hashing, of_frame)
     if not hashed.partitions:
         raise InvalidArgumentError("hash_features(rows=...): there are no rows.")
-    arrays = {key: _array(values, key, hashed) for key, values in columns.items() if key not in of_frame}
+    arrays = {
+        key: column_beside(values, key, hashed.length, "hash_features")
+        for key, values in columns.items()
+        if key not in of_frame
+    }
     if os.path.lexists(target):
         for data in (rows, *arrays.values()):
             if dask.is_dask_collection(data) or isinstance(data, zarr.Array):
-                check_not_read(data, target)
+                check_not_read(data, target, "hash_features")
 
     directory = target.parent / f".{target.name}.parts"
     with parts_at(directory, _identity(hashed, hashing), len(hashed.partitions), resume) as parts:
         parts.hash(hashed, hashing)
-        with beside(target, overwrite) as (new, _):
+        with beside(target, overwrite, "hash_features") as (new, _):
             _write(zarr.open_group(new, mode="w", zarr_format=3), name, parts, hashed, hashing, arrays)
     return str(target)
 
@@ -197,29 +197,6 @@ def _hashing(features: Any, like: Any, missing: str | None, name: str) -> Hashin
     return hashing_from(settings, missing, place)
 
 
-def _array(values: Any, name: str, hashed: HashedRows) -> Any:
-    """Return an array that is to stand beside the rows."""
-    array = numbers(values, name)
-    if isinstance(array, zarr.Array):
-        array = da.from_zarr(array)
-    if isinstance(array, da.Array):
-        array = sized(array, name)
-    if array.ndim not in (1, 2):
-        raise InvalidArgumentError(f"hash_features: {name} has the shape {array.shape}; it must be (n,) or (n, k).")
-    if hashed.length is not None:
-        _check_length(array, name, hashed.length)
-    return array
-
-
-def _check_length(array: Any, name: str, rows: int) -> None:
-    """Refuse an array of another number of rows."""
-    if array.shape[0] != rows:
-        raise InvalidArgumentError(
-            f"hash_features: {name} has the shape {array.shape}, and there are {rows} rows; each has a value or a row "
-            "of them."
-        )
-
-
 def _identity(hashed: HashedRows, hashing: Hashing) -> dict[str, Any]:
     """Return all that parts depend on, beside their rows: a call with the same may go on from them."""
     import sklearn
@@ -246,7 +223,7 @@ def _write(
         raise InvalidArgumentError("hash_features(rows=...): there are no rows.")
     like = {key: np.empty(0, dtype) for key, (_, dtype) in hashed.beside.items()}
     for key, array in arrays.items():
-        _check_length(array, key, n)
+        check_length(array, key, n, "hash_features")
         like[key] = np.empty((0, *array.shape[1:]), array.dtype)
     written = write_blocks(
         group,

@@ -51,6 +51,8 @@ def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict
             in_fit["features"] = list(run.column_names)
         if run.encoding is not None:
             arguments["encoding"] = run.encoding
+            # Levels that the fit has left out are those of its own codes.
+            arguments["predicts"] = not len(run.dropped_levels)
     for name, value in in_fit.items():
         if arguments.get(name) is None and value is not True:
             arguments[name] = value

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from ..errors import ClusterError, InvalidArgumentError
-from .chunks import keys_of
+from .beside import beside, check_not_read, check_place
+from .chunks import Where, keys_of
 
 #: A key at a URL from before the first chunk to after the last metadata.
 UNFINISHED = ".dask_gd-unfinished"
@@ -41,6 +42,45 @@ def place_of(path: str | os.PathLike, caller: str, storage_options: dict[str, An
     if storage_options is not None:
         raise InvalidArgumentError(f"{caller}(storage_options=...) is for URLs; a path on this machine has none.")
     return Path(os.path.abspath(place))
+
+
+class NewStore(NamedTuple):
+    """A Zarr store that appears when all of it is written."""
+
+    #: Where the chunks go.
+    chunks: Store
+    #: Where the metadata goes.
+    metadata: Store
+    where: Where
+
+
+@contextlib.contextmanager
+def new_store(
+    target: Path | str,
+    caller: str,
+    overwrite: bool,
+    storage_options: dict[str, Any] | None,
+    data: Iterable[Any],
+) -> Iterator[NewStore]:
+    """Yield a store at a place of `place_of`, which appears there at the end; ``data`` is what is written.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the place is taken, or the data is read from it.
+    """
+    if isinstance(target, str):
+        with appearing_at(target, caller, overwrite, storage_options) as (store, template):
+            yield NewStore(store, template, Where(target, None))
+        return
+    # A path is written beside the target, and then renamed.
+    check_place(target, overwrite, caller)
+    if os.path.lexists(target):
+        for each in data:
+            check_not_read(each, target, caller)
+    with beside(target, overwrite, caller) as (directory, marker):
+        local = LocalStore(directory)
+        yield NewStore(local, local, Where(str(target), str(marker)))
 
 
 @contextlib.contextmanager

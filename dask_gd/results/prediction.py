@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from zarr.storage import LocalStore
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from .beside import beside, check_not_read, check_place
-from .chunks import NAME, Where, fill
-from .places import appearing_at, place_of
+from .chunks import NAME, fill
+from .places import new_store, place_of
 
 
 def write(
@@ -77,17 +76,25 @@ def write(
     """
     data = as_data(prediction)
     target = place_of(path, "write", storage_options)
-    if isinstance(target, str):
-        with appearing_at(target, "write", overwrite, storage_options) as (store, template):
-            fill(data, store, template, Where(target, None))
-        return target
-    # A path is written beside the target, and then renamed.
-    check_place(target, overwrite)
-    if os.path.lexists(target):
-        check_not_read(data, target)
-    with beside(target, overwrite) as (directory, marker):
-        local = LocalStore(directory)
-        fill(data, local, local, Where(str(target), str(marker)))
+    return write_data(
+        data,
+        target,
+        caller="write",
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
+
+
+def write_data(
+    data: np.ndarray | da.Array | xr.Dataset,
+    target: Path | str,
+    caller: str,
+    overwrite: bool,
+    storage_options: dict[str, Any] | None,
+) -> str:
+    """Write an array or a Dataset to a place of `place_of`, and return this; ``caller`` is the function called."""
+    with new_store(target, caller, overwrite, storage_options, [data]) as store:
+        fill(data, store.chunks, store.metadata, store.where)
     return str(target)
 
 

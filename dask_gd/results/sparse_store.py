@@ -27,9 +27,8 @@ from ..sources.compressed import is_scipy, memory_rows, rows_of
 from ..sources.lazy import in_dask
 from ..sources.sparse_gate import gated_rows
 from ..sources.sparse_group import CSR, TYPE, VERSION
-from .beside import beside, check_not_read, check_place
-from .chunks import Where, at, count_chunks
-from .places import appearing_at, place_of
+from .chunks import at, count_chunks
+from .places import new_store, place_of
 
 #: Entries and rows of a chunk: 2 MB of values. Where a partition begins or ends within a chunk, two tasks decode it.
 CHUNK_ENTRIES = 1 << 18
@@ -99,43 +98,54 @@ def write_sparse(
             "dense rows make some with array.map_blocks(scipy.sparse.csr_array)."
         )
     target = place_of(path, "write_sparse", storage_options)
-    if name in columns or "/" in name or not name:
-        raise InvalidArgumentError(f"write_sparse(name={name!r}): a name of its own, without a slash.")
+    check_name(name, columns, "write_sparse")
     # Rows and what stands beside them in the same blocks.
     if is_scipy(x):
         rows: Any = memory_rows(x, "x").matrix(x.shape[1])
     else:
         rows = gated_rows(sized(x, "x"), "x")
-    beside_rows = {key: _column(values, key, rows) for key, values in columns.items()}
+    beside_rows = {key: _column_in_blocks(values, key, rows) for key, values in columns.items()}
 
-    if isinstance(target, str):
-        with appearing_at(target, "write_sparse", overwrite, storage_options) as (store, template):
-            group = zarr.open_group(template, mode="w", zarr_format=3)
-            _write(group, name, rows, beside_rows, store)
-            count_chunks([at(array, store) for array in arrays_in(group)], Where(target, None))
-        return target
-    check_place(target, overwrite)
-    if os.path.lexists(target):
-        for data in (rows, *beside_rows.values()):
-            check_not_read(data, target)
-    with beside(target, overwrite) as (directory, _):
-        group = zarr.open_group(directory, mode="w", zarr_format=3)
-        _write(group, name, rows, beside_rows)
+    data = [rows, *beside_rows.values()]
+    with new_store(target, "write_sparse", overwrite, storage_options, data) as store:
+        group = zarr.open_group(store.metadata, mode="w", zarr_format=3)
+        _write(group, name, rows, beside_rows, store.chunks)
+        count_chunks([at(array, store.chunks) for array in arrays_in(group)], store.where)
     return str(target)
 
 
-def _column(values: Any, name: str, rows: Any) -> Any:
-    """Return a column beside the rows as an array of numbers in their blocks."""
+def check_name(name: str, columns: dict[str, Any], caller: str) -> None:
+    """Refuse a name of the group of the rows that is no name, or that of a column beside them."""
+    if name in columns or "/" in name or not name:
+        raise InvalidArgumentError(f"{caller}(name={name!r}): a name of its own, without a slash.")
+
+
+def column_beside(values: Any, name: str, rows: int | None, caller: str) -> Any:
+    """Return a column beside the rows as an array of numbers; ``rows`` is their number, where it is known."""
     array = numbers(values, name)
     if isinstance(array, zarr.Array):
         array = da.from_zarr(array)
     if isinstance(array, da.Array):
         array = sized(array, name)
-    if array.ndim not in (1, 2) or array.shape[0] != rows.shape[0]:
+    if array.ndim not in (1, 2):
+        raise InvalidArgumentError(f"{caller}: {name} has the shape {array.shape}; it must be (n,) or (n, k).")
+    if rows is not None:
+        check_length(array, name, rows, caller)
+    return array
+
+
+def check_length(array: Any, name: str, rows: int, caller: str) -> None:
+    """Refuse a column of another number of rows."""
+    if array.shape[0] != rows:
         raise InvalidArgumentError(
-            f"write_sparse: {name} has the shape {array.shape}; x has {rows.shape[0]} rows, and each has a value or a "
-            "row of them."
+            f"{caller}: {name} has the shape {array.shape}, and there are {rows} rows; each has a value or a row of "
+            "them."
         )
+
+
+def _column_in_blocks(values: Any, name: str, rows: Any) -> Any:
+    """Return a column beside the rows in their blocks."""
+    array = column_beside(values, name, rows.shape[0], "write_sparse")
     # Blocks of both are computed together.
     if isinstance(rows, da.Array):
         return in_dask(array).rechunk((rows.chunks[0], *(-1,) * (array.ndim - 1)))
@@ -147,7 +157,7 @@ def arrays_in(group: zarr.Group) -> list[zarr.Array]:
     return [member for _, member in group.members(max_depth=None) if isinstance(member, zarr.Array)]
 
 
-def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any], chunks: Store | None = None) -> None:
+def _write(group: zarr.Group, name: str, rows: Any, columns: dict[str, Any], chunks: Store) -> None:
     """Write rows and the columns beside them, block by block; ``chunks`` is where their chunks go."""
     n, _ = rows.shape
     like = {key: np.empty((0, *values.shape[1:]), values.dtype) for key, values in columns.items()}

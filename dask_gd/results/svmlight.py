@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 
 from ..cluster import compute
 from ..errors import DataError, InvalidArgumentError
+from .beside import check_place
 from .places import place_of
 from .sparse_store import write_sparse
 from .text_files import Piece, bytes_of, pieces_of
@@ -85,7 +86,10 @@ def convert_svmlight(
         files = [files]
     if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise InvalidArgumentError(f"convert_svmlight(dtype={dtype!r}): choose float64 or float32.")
-    place_of(path, "convert_svmlight", storage_options)
+    # Before the files are read, which takes long.
+    target = place_of(path, "convert_svmlight", storage_options)
+    if not isinstance(target, str):
+        check_place(target, overwrite, "convert_svmlight")
     pieces = [piece for file in files for piece in pieces_of(file, "convert_svmlight")]
     if not pieces:
         raise InvalidArgumentError("convert_svmlight(files=[]): give at least one file.")

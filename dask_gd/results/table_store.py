@@ -17,7 +17,9 @@ from ..sources.coercion import is_lazy_frame
 from ..sources.encoding import Encoding, FactorColumn, Level, NumberColumn, level_name
 from ..sources.frame_source import coded
 from ..sources.frames import features_named, frame_of, frame_of_parquet
-from .prediction import write
+from .beside import check_place
+from .places import place_of
+from .prediction import write_data
 
 #: The dimension of the rows.
 ROWS = "row"
@@ -88,6 +90,10 @@ def write_table(
             f"write_table(frame): a {type(frame).__name__}; give a data frame of pandas, Dask, pyarrow or polars, or "
             "the path of Parquet files."
         )
+    # Before the rows are read, which takes long.
+    target = place_of(path, "write_table", storage_options)
+    if not isinstance(target, str):
+        check_place(target, overwrite, "write_table")
     options = as_categories(categorical)
     check_options(options)
     if columns is None:
@@ -104,9 +110,10 @@ def write_table(
         values = coded(found, coder, rows)
     else:
         values = coder(found)
-    return write(
+    return write_data(
         dataset_of_codes(values, encoding),
-        path,
+        target,
+        caller="write_table",
         overwrite=overwrite,
         storage_options=storage_options,
     )

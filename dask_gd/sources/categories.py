@@ -28,9 +28,10 @@ class Categories:
     columns : sequence of names
         Columns of numbers or booleans that are factors too, such as the hour of the day.
     handle_unknown : {"error", "ignore", "infrequent_if_exist"}
-        What `FitResult.predict` does about a level that the fit did not have: refuse it by its name; predict from the
-        other columns, as if the level's coefficient were 0 (with ``drop="first"`` that is the reference level); or take
-        it for the infrequent level, where the column has one, and else ignore it.
+        What `FitResult.predict`, and `infer`, ``partial_fit`` and `callbacks.EarlyStopping` too, do about a level that
+        the fit did not have: refuse it by its name; take the other columns alone, as if the level's coefficient were 0
+        (with ``drop="first"`` that is the reference level); or take it for the infrequent level, where the column has
+        one, and else ignore it.
     min_frequency : int or float, optional
         Levels that occur in fewer rows than this, or in a smaller share of the rows if it is below 1, share one
         coefficient: that of the level "infrequent", the last.

@@ -28,6 +28,8 @@ class FrameColumn(DaskColumn):
     has_names: bool = True
     #: The levels that codes stand for; None where all are numbers.
     levels: Encoding | None = field(default=None, repr=False)
+    #: The encoding of the codes, where this has a code for unknown levels beside the levels, see `coding.lenient`.
+    coded_as: Encoding | None = field(default=None, repr=False)
     #: Whether there is a reference level in each factor if there is no penalty, see `Categories`.
     drops: bool = False
 
@@ -62,6 +64,8 @@ class FrameColumn(DaskColumn):
         """Return the format of numbers and codes, or of dense rows where all are numbers."""
         if self.levels is None:
             return DenseRows(dtype, self.shape[1])
+        if self.coded_as is not None:
+            return self.coded_as.row_format
         return self.levels.row_format
 
     def nbytes(self, rows: int) -> int:

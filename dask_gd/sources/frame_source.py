@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,11 +44,13 @@ def frame_source(
     target: Any = None,
     categorical: Any = None,
     encoding: Encoding | None = None,
+    predicts: bool = False,
     drops_rows: bool = False,
 ) -> Source:
     """Return a source of columns of a frame; see `fit`. An ``encoding`` is that of an earlier fit.
 
-    With ``drops_rows`` rows that lack a value are left out, and their levels do not count.
+    With ``predicts`` levels that this does not have are treated as in a prediction, else they are refused. With
+    ``drops_rows`` rows that lack a value are left out, and their levels do not count.
 
     Raises
     ------
@@ -82,18 +85,22 @@ def frame_source(
     complete = ()
     if drops_rows and encoding is not None:
         complete = _complete(labels, encoding.has_missing_level, roles)
-    columns: dict[str, Column] = dict(_columns(frame, labels, roles, encoding, rows, complete))
+    coder = None
+    if encoding is not None:
+        coder = FrameCoder(encoding, tuple(labels), predicts=predicts, complete=complete)
+    columns: dict[str, Column] = dict(_columns(frame, labels, roles, coder, rows))
     has_names = all(isinstance(label, str | Interaction) for label in labels)
+    coded_as = None
+    if encoding is not None and predicts:
+        coded_as = lenient(encoding)
     columns["x"] = replace(  # type: ignore[type-var]
         columns["x"],
         levels=encoding,
+        coded_as=coded_as,
         drops=drops,
         has_names=has_names,
     )
-    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
-    for role, (argument, values) in beside.items():
-        if role not in roles and values is not None:
-            columns[role] = as_rows(values, argument)
+    columns.update(_given_beside(roles, y, sample_weight, offset))
     columns = {role: columns[role] for role in ("x", "y", "weight", "offset") if role in columns}
     check_shapes(columns["x"], columns["y"], columns.get("weight"), columns.get("offset"))
 
@@ -127,16 +134,22 @@ def coded_source(
     # Codes are columns of a frame, whose levels are known.
     names = tuple(column.name for column in table.encoding.columns)
     x = FrameColumn(made.array, "x", made.memory, names=names, levels=table.encoding)
-    columns: dict[str, Column] = {"x": x}
     # What was given beside the codes, in their partitions.
-    beside = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
-    for role, (argument, values) in beside.items():
-        if values is not None:
-            columns[role] = as_rows(values, argument)
+    columns: dict[str, Column] = {"x": x, **_given_beside((), y, sample_weight, offset)}
     check_shapes(x, columns["y"], columns.get("weight"), columns.get("offset"))
     bounds = x.partition_bounds(0, x.shape[0])
     aligned = {role: column.aligned(bounds) for role, column in columns.items()}
     return Source(aligned, bounds, feature_names=table.encoding.feature_names)
+
+
+def _given_beside(named: Collection[str], y: Any, sample_weight: Any, offset: Any) -> dict[str, Column]:
+    """Return what is given beside a frame as columns by role, but for roles that columns of the frame are named for."""
+    given = {"y": ("y", y), "weight": ("sample_weight", sample_weight), "offset": ("offset", offset)}
+    columns: dict[str, Column] = {}
+    for role, (argument, values) in given.items():
+        if values is not None and role not in named:
+            columns[role] = as_rows(values, argument)
+    return columns
 
 
 @dataclass(frozen=True)
@@ -204,16 +217,15 @@ def _columns(
     frame: Any,
     labels: list[Any],
     roles: dict[str, Named],
-    encoding: Encoding | None,
+    coder: FrameCoder | None,
     rows: tuple[int, ...],
-    complete: tuple[Any, ...],
 ) -> dict[str, FrameColumn]:
     """Return the columns of a frame by role; codes of features have no levels yet."""
     arrays: dict[str, Any]
     if is_lazy_frame(frame):
-        arrays = _lazy_arrays(frame, labels, roles, encoding, rows, complete)
+        arrays = _lazy_arrays(frame, labels, roles, coder, rows)
     else:
-        arrays = _arrays(frame, labels, roles, encoding, complete)
+        arrays = _arrays(frame, labels, roles, coder)
     columns = {}
     for role, array in arrays.items():
         argument = "x"
@@ -232,15 +244,14 @@ def _arrays(
     frame: Any,
     labels: list[Any],
     roles: dict[str, Named],
-    encoding: Encoding | None,
-    complete: tuple[Any, ...],
+    coder: FrameCoder | None,
 ) -> dict[str, np.ndarray]:
     """Return the columns of a frame in memory as arrays by role."""
     arrays = {}
-    if encoding is None:
+    if coder is None:
         arrays["x"] = numbers(frame[labels], "x")
     else:
-        arrays["x"] = FrameCoder(encoding, tuple(labels), complete=complete)(frame)
+        arrays["x"] = coder(frame)
     for role, named in roles.items():
         columns = [number_values(frame[label], label, named.argument) for label in named.labels]
         if named.is_single:
@@ -254,22 +265,20 @@ def _lazy_arrays(
     frame: Any,
     labels: list[Any],
     roles: dict[str, Named],
-    encoding: Encoding | None,
+    coder: FrameCoder | None,
     rows: tuple[int, ...],
-    complete: tuple[Any, ...],
 ) -> dict[str, da.Array]:
     """Return the columns of a frame of Dask's as arrays by role, whose blocks are all cut from the same block."""
     # What is no number is refused by the dtypes alone.
     meta = frame._meta
     dtype = np.dtype(float)
-    if encoding is None:
-        encoding = Encoding(tuple(NumberColumn(str(label)) for label in labels))
+    if coder is None:
+        coder = FrameCoder(Encoding(tuple(NumberColumn(str(label)) for label in labels)), tuple(labels))
         dtype = common_dtype(meta[labels], "x")
     others = [(label, named.argument) for named in roles.values() for label in named.labels]
     for label, argument in others:
         common_dtype(meta[[label]], argument)
-    coder = FrameCoder(encoding, tuple(labels), others=tuple(others), complete=complete)
-    array = coded(frame, coder, rows)
+    array = coded(frame, replace(coder, others=tuple(others)), rows)
 
     # Each role has some of the columns, so that a partition is read once for all of them.
     cut = partial(_cut, array)

@@ -186,10 +186,12 @@ def as_source(
     fold: Any = None,
     categorical: Any = None,
     encoding: Encoding | None = None,
+    predicts: bool = False,
 ) -> Source:
     """Return a source of whatever `fit` accepts, see `fit`.
 
-    ``fold`` is for a Dataset, as ``sample_weight`` is; an ``encoding`` for a frame, that of an earlier fit.
+    ``fold`` is for a Dataset, as ``sample_weight`` is; an ``encoding`` for a frame, that of an earlier fit, which says
+    what becomes of unknown levels where it ``predicts``; else they are refused.
     """
     if nan not in ("error", "drop"):
         raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
@@ -209,7 +211,7 @@ def as_source(
     else:
         _only_beside_dataset(sample_dims=sample_dims)
         named = {"features": features, "target": target, "categorical": categorical, "encoding": encoding}
-        source = _of_rows(x, y, sample_weight, offset, named, nan == "drop")
+        source = _of_rows(x, y, sample_weight, offset, named, predicts=predicts, drops_rows=nan == "drop")
         # Tasks get their columns only if the workers can be sent the stores.
         for column in source.columns:
             column.check_sendable()
@@ -256,13 +258,14 @@ def _of_rows(
     sample_weight: Any,
     offset: Any,
     named: dict[str, Any],
+    predicts: bool,
     drops_rows: bool,
 ) -> Source:
     """Return a source of columns of a data frame if any of ``named`` is given, or if it has factors; else of arrays."""
     frame = frame_of(x)
     is_named = any(value is not None for value in named.values())
     if frame is not None and (is_named or may_have_factors(frame)):
-        return frame_source(frame, y, sample_weight, offset, **named, drops_rows=drops_rows)
+        return frame_source(frame, y, sample_weight, offset, **named, predicts=predicts, drops_rows=drops_rows)
     _only_beside_columns(x, features=named["features"], target=named["target"])
     _only_beside_frame(named["categorical"])
     if isinstance(x, CodedTable):

@@ -47,16 +47,11 @@ def check_counted(name: Any, counts: dict[Any, int]) -> None:
     DataError
         Naming the column.
     """
-    needed = 2 * bytes_of_levels(counts)
-    available = memory_of_process()
-    if needed > available:
-        raise too_many(
-            f"Column {str(name)!r} has {len(counts):,} levels or more",
-            needed=needed,
-            available=available,
-            where=process_name(),
-            advice=ADVICE_BEFORE_COUNTING,
-        )
+    _check(
+        f"Column {str(name)!r} has {len(counts):,} levels or more",
+        needed=2 * bytes_of_levels(counts),
+        advice=ADVICE_BEFORE_COUNTING,
+    )
 
 
 def check_stored(name: str, levels: int) -> None:
@@ -67,15 +62,19 @@ def check_stored(name: str, levels: int) -> None:
     DataError
         Naming the column.
     """
-    needed = LEVEL_BYTES * levels
+    _check(f"Column {name!r} has {levels:,} levels", needed=LEVEL_BYTES * levels, advice=ADVICE)
+
+
+def _check(what: str, needed: int, advice: str) -> None:
+    """Refuse levels that need more memory than this process has; ``what`` says whose they are, and how many."""
     available = memory_of_process()
     if needed > available:
         raise too_many(
-            f"Column {name!r} has {levels:,} levels",
+            what,
             needed=needed,
             available=available,
             where=process_name(),
-            advice=ADVICE,
+            advice=advice,
         )
 
 
