@@ -56,9 +56,9 @@ def test_a_pass_takes_no_more_tasks_than_planned(tmp_path, chunk):
 
 @pytest.mark.parametrize("threads", [1, 3, 1000])
 @pytest.mark.parametrize("count", [1, 20, 500])
-def test_tasks_share_the_partitions_evenly_and_in_order(tmp_path, threads, count):
+def test_tasks_share_the_partitions_evenly_and_in_order(threads, count):
     x, _, y = problem(8000, 4)
-    source = stored(tmp_path, x, y, 16)
+    source = as_source(da.from_array(x, chunks=(16, 4)), y)
     groups = group_into_tasks(source, tuple(range(count)), threads)
     assert sum(groups, ()) == tuple(range(count))
     assert len(groups) == min(count, TASKS_EACH * threads)
