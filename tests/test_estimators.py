@@ -43,8 +43,8 @@ NAMES = [name for name in estimators.__all__ if not name.startswith("SGD")]
 EVERY = [getattr(estimators, name)() for name in NAMES if not name.endswith("CV")]
 CHOOSING = [
     estimators.RidgeCV(),
-    estimators.LassoCV(alphas=10),
-    estimators.ElasticNetCV(alphas=10),
+    estimators.LassoCV(alphas=4, cv=3),
+    estimators.ElasticNetCV(alphas=4, cv=3),
     # Two searches end within tol of the same minimum, not at the same point.
     estimators.LogisticRegressionCV(Cs=[0.1, 1.0], cv=2, tol=4e-9),
 ]
