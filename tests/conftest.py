@@ -22,9 +22,17 @@ settings.register_profile(
 settings.load_profile("dask_gd")
 
 # Dask's workers are forked from a process that has loaded them; those of the command line start as its users' do.
-dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+# Nobody looks at the profiles that each process takes of itself a hundred times a second, or at its other measurements.
+dask.config.set(
+    {
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
+    }
+)
 
-# The clusters that stay until the end of the session, by their number of workers or by name.
+# The clusters that tests share, by their number of workers or by name.
 SHARED = {}
 
 
@@ -32,8 +40,23 @@ SHARED = {}
 def pytest_collection_modifyitems(items):
     """Let one of pytest-xdist's processes run all tests of the shared clusters, which start once then."""
     for item in items:
-        if "clusters" in getattr(item, "fixturenames", ()):
+        if shares_clusters(item):
             item.add_marker(pytest.mark.xdist_group("clusters"))
+
+
+def shares_clusters(item):
+    return "clusters" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem):
+    """Close the shared clusters after the last test that asks for them: idle workers take time from the tests."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or not shares_clusters(nextitem):
+            while SHARED:
+                SHARED.popitem()[1].close()
 
 
 def pytest_collection_finish():
@@ -51,9 +74,7 @@ def clusters():
             SHARED[which] = helpers.cluster(which if isinstance(which, int) else 2)
         return SHARED[which]
 
-    yield shared
-    while SHARED:
-        SHARED.popitem()[1].close()
+    return shared
 
 
 @pytest.fixture

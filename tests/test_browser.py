@@ -52,7 +52,7 @@ class Endless:
     """A fit in a thread that goes on until it is told to end, and whose iterations take a little while."""
 
     def __init__(self, store, rate):
-        source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 50_000))
+        source = dask_gd.open("data/flights.zarr", x="X", y="late", rows=slice(0, 10_000))
         solver = dask_gd.GradientDescent(learning_rate=rate)
         options = {"loss": "logistic", "solver": solver, "max_iter": 10_000, "tol": 0.0, "store": store}
         self.ended, self.iteration = threading.Event(), -1

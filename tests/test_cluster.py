@@ -31,7 +31,7 @@ def fit(x, y, s=None, **options):
         x,
         y,
         sample_weight=s,
-        **{"loss": "logistic", "penalty": dask_gd.L2(1e-3), "tol": 1e-10, "max_iter": 8, **options},
+        **{"loss": "logistic", "penalty": dask_gd.L2(1e-3), "tol": 1e-10, "max_iter": 5, **options},
     )
 
 

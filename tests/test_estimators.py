@@ -45,8 +45,8 @@ TOL = {"LogisticRegression": {"tol": 1e-10}}
 EVERY = [getattr(estimators, name)(**TOL.get(name, {})) for name in NAMES if not name.endswith("CV")]
 CHOOSING = [
     estimators.RidgeCV(),
-    estimators.LassoCV(alphas=10),
-    estimators.ElasticNetCV(alphas=10),
+    estimators.LassoCV(alphas=4, cv=3),
+    estimators.ElasticNetCV(alphas=4, cv=3),
     # Two searches end within tol of the same minimum, not at the same point.
     estimators.LogisticRegressionCV(Cs=[0.1, 1.0], cv=2, tol=1e-10),
 ]

@@ -78,7 +78,7 @@ def test_every_loss_is_minimised(loss, solver):
 @pytest.mark.parametrize("loss", EVERY, ids=repr)
 def test_where_a_converged_fit_ends_the_gradient_is_within_the_tolerance(loss, tol):
     """Also where the last step was not looked at, although some curvatures jump."""
-    for seed in range(4):
+    for seed in range(2):
         x, y = problem_of(loss, n=900, p=(5, 60)[seed % 2], seed=seed)
         penalty, query = dask_gd.L2(1e-3), np.zeros((x.shape[1] + 1, 1, 1))
         run = dask_gd.fit(x, y, loss=loss, solver="newton", penalty=penalty, tol=tol)

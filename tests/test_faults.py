@@ -31,7 +31,8 @@ def fragile(clusters):
     """A client of a cluster of two worker processes, which start again when they are killed."""
     cluster = clusters("fragile")
     cluster.scale(2)
-    with Client(cluster) as client:
+    # Tasks that Dask loses when a worker dies are asked for again after 10 s without a sign of life; 60 by default.
+    with dask.config.set({"dask_gd.timeout": "10s"}), Client(cluster) as client:
         client.wait_for_workers(2, timeout=120)
         yield client
         cluster.scale(2)

@@ -28,7 +28,7 @@ def chunked(x, rows=100):
 def test_consensus_is_the_minimum(loss, penalty):
     x, y = problem_of(loss, p=8)
     exact = dask_gd.fit(x, y, loss=loss, penalty=penalty, tol=1e-10)
-    run = dask_gd.fit(chunked(x), y, loss=loss, penalty=penalty, solver=ADMM(), tol=1e-6, max_iter=1000)
+    run = dask_gd.fit(chunked(x, 300), y, loss=loss, penalty=penalty, solver=ADMM(), tol=1e-6, max_iter=1000)
     assert run.reason == "converged"
     assert_allclose(run.parameters, exact.parameters, rtol=1e-4, atol=1e-4)
     assert_array_equal(run.weights == 0, exact.weights == 0)

@@ -180,7 +180,7 @@ def stop_at(iteration):
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path):
     """FOUND 8: whatever stage it stopped in."""
     x, y = spread(3200)
-    x = da.from_array(x, chunks=(200, -1))
+    x = da.from_array(x, chunks=(800, -1))
     options = {"loss": dask_gd.Quantile(0.9), "tol": 1e-9, "max_iter": 60}
     whole = dask_gd.fit(x, y, **options)
     for stop in (0, 2, 5, 8, 11, 14):

@@ -51,8 +51,8 @@ def fit_and_die(path, options, module, name, count, when):
 @pytest.fixture
 def stored(tmp_path):
     x, _, y = problem(3000, 5)
-    to_zarr(x, 100, tmp_path / "x")
-    to_zarr(y, 100, tmp_path / "y")
+    to_zarr(x, 300, tmp_path / "x")
+    to_zarr(y, 300, tmp_path / "y")
     return tmp_path
 
 
@@ -127,8 +127,8 @@ def test_interrupted_after_every_iteration_is_uninterrupted(stored, solver, loss
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
 def test_newton_with_curvature_kept_between_passes_resumes_to_the_same_bits(tmp_path, loss, dtype):
     x, _, y = problem(3000, 60, dtype=dtype)
-    to_zarr(x, 100, tmp_path / "x")
-    to_zarr(y, 100, tmp_path / "y")
+    to_zarr(x, 300, tmp_path / "x")
+    to_zarr(y, 300, tmp_path / "y")
     options = {"loss": loss, "solver": "newton", "tol": 1e-15}
     expected = here(tmp_path, {**options, "max_iter": 14})
     for n in range(15):
