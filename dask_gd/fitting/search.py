@@ -19,6 +19,7 @@ from ..interrupt import exiting_on_sigterm
 from ..kernels.curvature_parts import has_parts
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
+from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, check_features, penalises
 from ..solvers import SOLVERS, WIDEST_NONSMOOTH, Newton, Solver, as_solver
 from ..sources import Source, as_source
@@ -196,6 +197,7 @@ def search(
 
     # The tracks: where they begin, their solvers, and what they share.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
+    start = within_bounds(start, source.shape[1], (candidate.of(1.0) for candidate in candidates))
     solvers = _solvers(solver, loss, candidates, start, source, assignment.folds.count)
     engine = SearchEngine(
         source=source,
