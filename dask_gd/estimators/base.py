@@ -183,9 +183,26 @@ class Estimator(CallbackSupportMixin, LinearPrediction, OfFrames, BaseEstimator)
             start = getattr(self, "result_", None)
         if start is not None:
             source = self._with_fitted_names(source)
+            self._check_start(source, start)
         result = self._minimise(source, start, self.store)
         self._set_attributes(result, source)
         return self
+
+    def _check_start(self, source: Source, start: FitResult) -> None:
+        """Refuse to go on from a fit of other numbers of features, or of targets or classes."""
+        outputs = source.outputs or 1
+        # More than two classes have a column of coefficients each, whether the targets have or not.
+        classes = len(getattr(self, "classes_", ()))
+        if classes > 2:
+            outputs = classes
+        now = (source.shape[1], outputs)
+        before = start.parameters.shape
+        if source.present is None and now != (before[0] - 1, before[1]):
+            raise InvalidArgumentError(
+                f"{type(self).__name__}(warm_start=True) goes on from a fit of {before[0] - 1} features and "
+                f"{before[1]} outputs (rows of coefficients); these rows have {now[0]} and {now[1]}. Give the same "
+                "features, and targets of the same columns or classes, or set warm_start=False."
+            )
 
     def _with_fitted_names(self, source: Source) -> Source:
         """Return the rows with the features' names of the last fit; refuse rows with other names."""

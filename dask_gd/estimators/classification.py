@@ -25,7 +25,15 @@ from ..sources.coercion import checkable, labels
 from ..sources.columns import sized
 from ..sources.lazy import column, in_dask, is_lazy, label_rows, rows, unique
 from .base import Estimator, strength
-from .lazy import kept_rows, mean, refuse_missing, to_score, without_value
+from .lazy import (
+    check_sum_of_weights,
+    kept_rows,
+    refuse_missing,
+    sum_of_weights,
+    to_score,
+    weighted,
+    without_value,
+)
 from .linear_prediction import SparseCoefficients
 from .offset import TakesOffset
 from .parameters import CONSTRAINTS, SHARE, Hidden, Liblinear, StrOptions, WithJobs
@@ -138,6 +146,11 @@ class Classifier(ClassifierMixin, SparseCoefficients, Estimator):
             class_weights = totals.sum() / (len(totals) * totals)
         else:
             class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        if not (np.isfinite(class_weights).all() and (class_weights >= 0).all()):
+            raise InvalidArgumentError(
+                f"{type(self).__name__}(class_weight={self.class_weight!r}): the classes' weights are finite numbers, "
+                "0 or more."
+            )
         if not class_weights.all():
             raise InvalidArgumentError(
                 f"{type(self).__name__}(class_weight={self.class_weight!r}): the rows of "
@@ -190,14 +203,34 @@ class Classifier(ClassifierMixin, SparseCoefficients, Estimator):
             return accuracy_score(y, predicted, sample_weight=weight)
         predicted, y, weight = to_score(X, predicted, y, sample_weight, targets=label_rows)
         # A label without a value equals no class, and would count as an error of the model.
-        accuracy, is_missing = compute(
-            mean((predicted == y).astype(float), weight),
+        is_right = da.map_blocks(_is_right, predicted, y, dtype=float, meta=np.empty(0))
+        right, total, is_missing = compute(
+            weighted(is_right, weight),
+            sum_of_weights(y, weight),
             without_value(y).any(),
             what="the score",
         )
-        if is_missing or not np.isfinite(accuracy):
+        if is_missing or not np.isfinite(right):
             refuse_missing("score", y=y, sample_weight=weight)
-        return float(accuracy)
+        check_sum_of_weights(total)
+        return float(right / total)
+
+
+def _is_right(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return 1 where a predicted class is the label, else 0; refuse labels of another kind, which never are."""
+    if len(y) and _is_text(predicted) != _is_text(y):
+        raise InvalidArgumentError(
+            f"score: the classes of the fit are of the kind of {predicted[:1].tolist()[0]!r}, and y holds "
+            f"{y[:1].tolist()[0]!r}; strings and numbers are never equal. Give labels of the same kind."
+        )
+    return (predicted == y).astype(float)
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    """Return whether there are strings among the labels."""
+    if labels.dtype.kind == "O":
+        return any(isinstance(label, str) for label in labels)
+    return labels.dtype.kind in "UT"
 
 
 def _sized_if_lazy(array: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
 
 from ..cluster import compute
-from ..errors import InvalidArgumentError, NonFiniteError
+from ..errors import DataError, InvalidArgumentError, NonFiniteError, warn
 from ..fitting.score_summaries import Summary
 from ..kernels.sparse import SparseRows
 from ..sources import Source, as_source
@@ -85,15 +86,30 @@ def total_weight(source: Source) -> float:
     return total if 0 < total < np.inf else 1.0
 
 
-def mean(values: da.Array, weight: da.Array | None) -> da.Array:
-    """Return the weighted mean over rows."""
+def weighted(values: da.Array, weight: da.Array | None) -> da.Array:
+    """Return the weighted sum over rows."""
     if weight is None:
-        return values.mean(axis=0)
+        return values.sum(axis=0)
     # Rows of several outputs have one weight each.
     row_weight = weight
     if values.ndim != 1:
         row_weight = weight[:, None]
-    return (values * row_weight).sum(axis=0) / weight.sum()
+    return (values * row_weight).sum(axis=0)
+
+
+def sum_of_weights(values: da.Array, weight: da.Array | None) -> da.Array:
+    """Return the sum of the weights of these rows; without weights, their number."""
+    if weight is None:
+        return da.full((), len(values))
+    return weight.sum()
+
+
+def check_sum_of_weights(total: float) -> None:
+    """Refuse to divide by weights that sum to 0."""
+    if total == 0:
+        raise InvalidArgumentError(
+            "sample_weight: the weights sum to 0, and there is no score; at least one must be above."
+        )
 
 
 def to_score(
@@ -117,6 +133,8 @@ def to_score(
         raise InvalidArgumentError("score(X, y) needs a target y, or a Source.")
     # Predictions set the blocks: they are the result of the larger computation.
     prediction = sized(in_dask(targets(prediction, "X")), "X")
+    if not len(prediction):
+        raise InvalidArgumentError("There is no score: X has no rows.")
     y = _in_blocks_of(prediction, targets(y, "y"), "y")
     if weight is not None:
         weight = _in_blocks_of(prediction, rows(weight, "sample_weight"), "sample_weight")
@@ -143,12 +161,26 @@ def explained(
     """Return the share by which predictions ``z`` reduce the loss of the best constant, the mean over outputs.
 
     It is R^2 with the squared loss, D^2 with a deviance. It takes two reductions, the first over the targets alone. For
-    targets that are all the same it is 1 if the predictions are right, else 0.
+    targets that are all the same it is 1 if the predictions are right, else 0. Targets that the loss does not take are
+    refused.
     """
-    # The targets' mean determines the best constant.
     y = y.reshape(z.shape)
-    [average] = compute(mean(y, weight), what="the mean of the targets")
-    constant = loss.link(average)
+    # As scikit-learn's scores do.
+    if len(y) < 2:
+        warn("R^2 and D^2 are not well-defined with less than two rows.", UndefinedMetricWarning)
+        return float("nan")
+    # The targets' mean determines the best constant.
+    is_bad = da.map_blocks(_is_bad, y, loss, dtype=bool)
+    of_targets, total, has_bad = compute(
+        weighted(y, weight),
+        sum_of_weights(y, weight),
+        is_bad.any(),
+        what="the mean of the targets",
+    )
+    if has_bad:
+        _refuse_targets(loss, y, is_bad)
+    check_sum_of_weights(total)
+    constant = loss.link(of_targets / total)
     # Both losses are taken in the same reading of the rows.
     losses = da.map_blocks(_value, z, y, loss, dtype=float)
     constant_losses = da.map_blocks(
@@ -156,8 +188,8 @@ def explained(
         y,
         dtype=float,
     )
-    means = compute(mean(losses, weight), mean(constant_losses, weight), what="the score")
-    left, whole = map(np.atleast_1d, means)
+    sums = compute(weighted(losses, weight), weighted(constant_losses, weight), what="the score")
+    left, whole = (np.atleast_1d(each / total) for each in sums)
     if not (np.isfinite(left).all() and np.isfinite(whole).all()):
         refuse_missing("score", y=y, sample_weight=weight, X=z)
     # A constant without any loss leaves nothing to divide by.
@@ -193,6 +225,22 @@ def _sums_of_block(summary: Summary, y: np.ndarray, z: np.ndarray, weight: np.nd
         z=z.reshape(n, -1).astype(float),
         weight=weight,
     )
+
+
+def _is_bad(y: np.ndarray, loss: Any) -> np.ndarray:
+    """Return where a block of targets has values that the loss does not take."""
+    bad = loss.bad_target(y)
+    if bad is None:
+        return np.zeros(y.shape, bool)
+    return bad
+
+
+def _refuse_targets(loss: Any, y: da.Array, is_bad: da.Array) -> None:
+    """Raise `DataError` with the first target that the loss does not take."""
+    # Another pass, which is taken only where there is an error to report.
+    values, bad = compute(y.reshape(len(y)), is_bad.reshape(len(y)), what="the targets")
+    row = int(bad.argmax())
+    raise DataError(f"The {loss.name} loss takes targets {loss.targets}; found {values[row]:g} in row {row} of 'y'.")
 
 
 def without_value(a: Any) -> da.Array:

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from ..errors import NonFiniteError
 from ..model.losses import Logistic, Softmax
 
 
@@ -66,11 +67,34 @@ def codes_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def labels_of(z: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the classes for linear predictions (n,) of two classes, or (n, classes)."""
+def labels_of(z: np.ndarray, classes: np.ndarray, block_info: Any = None) -> np.ndarray:
+    """Return the classes for linear predictions (n,) of two classes, or (n, classes); refuse rows without a prediction.
+
+    No label says that there is none, and any other would be made up. ``block_info`` is what Dask says of the block.
+    """
+    is_finite = np.isfinite(z.reshape(len(z), -1)).all(axis=1)
+    if not is_finite.all():
+        _refuse_without_prediction(is_finite, block_info)
     if z.ndim == 2:
         return classes[z.argmax(axis=1)]
     return classes[(z > 0).astype(int)]
+
+
+def _refuse_without_prediction(is_finite: np.ndarray, block_info: Any) -> None:
+    """Raise `NonFiniteError` with the first row of X whose prediction is NaN or infinite."""
+    first = int(is_finite.argmin())
+    place = f"row {first} of X"
+    # A block of a lazy array knows where it begins, if the sizes of those before it are known.
+    if block_info:
+        block = block_info[0]
+        start = block["array-location"][0][0]
+        place = f"row {first} of block {block['chunk-location'][0]} of X"
+        if np.isfinite(start):
+            place = f"row {int(start) + first} of X"
+    raise NonFiniteError(
+        f"There is no class for {place}: its prediction is NaN or infinite, because a feature is. Leave such rows out, "
+        "or take decision_function, which is NaN there."
+    )
 
 
 def weights_of(class_weights: np.ndarray, codes: np.ndarray) -> np.ndarray:

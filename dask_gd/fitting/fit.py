@@ -16,6 +16,7 @@ from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
 from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
+from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
 from ..results.features import check_encoding
 from ..results.fit_result import FitResult
@@ -236,6 +237,7 @@ def fit(
         check_room(source, loss, solver, q, outputs)
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)
         check_features(penalty, source.shape[1])
+        start = within_bounds(start, source.shape[1], [penalty])
 
     # The fit's track, at its start or where the store has it.
     engine = Engine(source, loss)

@@ -17,6 +17,7 @@ from ..events import Callback, Callbacks, SearchEnded
 from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.regression import SmoothedPinball
+from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, penalises
 from ..solvers import Solver
 from ..sources import Source, as_source
@@ -209,6 +210,7 @@ def search(
 
     # A search for each set of splits, or the only one.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
+    start = within_bounds(start, source.shape[1], (candidate.of(1.0) for candidate in candidates))
     is_path = isinstance(alphas, int | np.integer)
     has_start = initial_weights is not None
     results = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .penalties import ElasticNet
+from .penalties import ElasticNet, Penalty
 from .prox import Prox
 
 #: The slope that the minimum leaves, as a share of the largest linear term.
@@ -90,6 +91,14 @@ class NonNegativePart(Prox):
         """
         is_bounded = self.is_bounded[:, 0, 0]
         linear = linear - self.strength[:, 0, 0]
+
+        # Slopes of weights in unlike units are compared as if each weight had a curvature of 1.
+        unit = np.ones(len(h))
+        is_curved = h.diagonal() > 0
+        unit[is_curved] /= np.sqrt(h.diagonal()[is_curved])
+        h = h * unit[:, None] * unit
+        linear = linear * unit
+        start = start / unit
         tolerance = SOLVED * np.abs(linear).max(initial=0.0)
 
         # The weights that are not at the bound; the start may be beyond it.
@@ -108,7 +117,19 @@ class NonNegativePart(Prox):
             # Rounding lets a weight in that does not stay.
             if not is_inside[best]:
                 break
-        return u
+        return u * unit
+
+
+def within_bounds(weights: np.ndarray, p: int, penalties: Iterable[Penalty]) -> np.ndarray:
+    """Return weights (q, k, m) with the first p at least 0 if one of the penalties asks for it.
+
+    A fit must not begin beyond the bound: solvers stay within it, and do not look for it.
+    """
+    if not any(isinstance(penalty, NonNegative) for penalty in penalties):
+        return weights
+    bounded = weights.copy()
+    bounded[:p] = np.maximum(bounded[:p], 0.0)
+    return bounded
 
 
 def _inside(
