@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -40,12 +41,15 @@ class CodedWorkspace:
         self.number_memory = np.empty((len(self.number_features), rows))
         self.key_memory = [np.empty(rows, np.intp) for _ in self.keys]
         self.turn_memory: dict[int, np.ndarray] = {}
-        self.found_memory = np.empty(0)
+        self.look_up_memory = np.empty(0)
 
     def weights(self, columns: np.ndarray) -> CodedWeights:
         """Return weights (p, c), with a table for each key."""
-        tables = tuple(key.table(columns) for key in self.keys)
-        return CodedWeights(np.ascontiguousarray(columns[self.number_features].T), tables)
+        of_numbers = columns[self.number_features]
+        return CodedWeights(
+            numbers=np.ascontiguousarray(of_numbers.T),
+            tables=tuple(key.table(columns) for key in self.keys),
+        )
 
     def features_of(self, i: int) -> tuple[Factor, slice]:
         """Return the factor of a column, and its features."""
@@ -60,21 +64,26 @@ class CodedWorkspace:
             return None
         # The first rows show whether keys come in runs.
         first = keys[:LOOKED_AT]
-        if 2 * np.count_nonzero(first[1:] == first[:-1]) <= len(first):
+        is_repeated = first[1:] == first[:-1]
+        if 2 * np.count_nonzero(is_repeated) <= len(first):
             return None
-        if number not in self.turn_memory:
-            self.turn_memory[number] = np.empty(self.row_format.block_rows, np.intp)
-        found = self.turn_memory[number][: len(keys)]
-        np.multiply(keys, TURNS, out=found)
+        # Each entry becomes `TURNS` entries, to which one row after the other adds.
+        memory = self.turn_memory.get(number)
+        if memory is None:
+            memory = np.empty(self.row_format.block_rows, np.intp)
+            self.turn_memory[number] = memory
+        turns = memory[: len(keys)]
+        np.multiply(keys, TURNS, out=turns)
         for turn in range(1, TURNS):
-            found[turn::TURNS] += turn
-        return found
+            turns[turn::TURNS] += turn
+        return turns
 
-    def found_of(self, count: int, columns: int) -> np.ndarray:
-        """Return memory for the entries that are looked up in a table, (count, columns)."""
-        if self.found_memory.size < count * columns:
-            self.found_memory = np.empty(count * columns)
-        return self.found_memory[: count * columns].reshape(count, columns)
+    def memory_of_look_up(self, rows: int, columns: int) -> np.ndarray:
+        """Return memory for the entries that rows look up in a table, (rows, columns)."""
+        size = rows * columns
+        if self.look_up_memory.size < size:
+            self.look_up_memory = np.empty(size)
+        return self.look_up_memory[:size].reshape(rows, columns)
 
     def block(self, rows: tuple[np.ndarray, ...]) -> CodedBlock:
         """Return rows as they are multiplied, valid until the next."""
@@ -97,19 +106,28 @@ class CodedWorkspace:
 
     def keys_of(self, rows: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """Return each row's keys, (n,) each."""
+        count = len(rows[0])
         found = []
         for key, memory in zip(self.keys, self.key_memory, strict=True):
-            out = memory[: len(rows[0])]
-            keys = self.row_format.codes_of(rows, key.columns[0])
             # Small whole numbers are worked with as they are, and made indices at the end.
-            if len(key.columns) > 1:
-                keys = keys.astype(np.uint16)
-            for i, entries in zip(key.columns[1:], key.entries[1:], strict=True):
-                keys *= np.uint16(entries)
-                keys += self.row_format.codes_of(rows, i).astype(np.uint16, copy=False)
-            np.copyto(out, keys, casting="unsafe")
-            found.append(out)
+            indices = memory[:count]
+            np.copyto(indices, self._small_keys(key, rows), casting="unsafe")
+            found.append(indices)
         return found
+
+    def _small_keys(self, key: Key, rows: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Return the entries (n,) of a key's table that rows have, in a narrow dtype."""
+        first, *others = key.columns
+        keys = self.row_format.codes_of(rows, first)
+        if not others:
+            return keys
+        # The codes of the factors are the digits of a number, the last the fastest.
+        keys = keys.astype(np.uint16)
+        for i, entries in zip(others, key.entries[1:], strict=True):
+            codes = self.row_format.codes_of(rows, i)
+            keys *= np.uint16(entries)
+            keys += codes.astype(np.uint16, copy=False)
+        return keys
 
 
 class CodedBlock:
@@ -121,7 +139,10 @@ class CodedBlock:
         self.workspace = workspace
         self.numbers = workspace.numbers_of(rows)
         self.keys = workspace.keys_of(rows)
-        self.turns = [workspace.in_turns(number, keys) for number, keys in enumerate(self.keys)]
+        #: Of each key, None where its entries take no turns.
+        self.turns: list[np.ndarray | None] = []
+        for number, keys in enumerate(self.keys):
+            self.turns.append(workspace.in_turns(number, keys))
 
     def add_by_key(self, table: np.ndarray, number: int, values: np.ndarray) -> None:
         """Add the values (n,) of rows to the entries of a key's table (size,)."""
@@ -130,9 +151,10 @@ class CodedBlock:
             # An array that was unpickled passes on a dtype that is equal to NumPy's and not the same object, and
             # `np.add.at` then takes 40 times as long.
             np.add.at(table, self.keys[number], values.view(np.float64))
-        else:
-            sums = np.bincount(turns, values, len(table) * TURNS)
-            table += sums.reshape(-1, TURNS).sum(axis=1)
+            return
+        entries = len(table) * TURNS
+        sums_by_turn = np.bincount(turns, values, entries).reshape(-1, TURNS)
+        table += sums_by_turn.sum(axis=1)
 
     def codes_by_factor(self) -> list[np.ndarray]:
         """Return each row's codes for each factor, (n,) each; all that are none are the number of levels."""
@@ -150,14 +172,17 @@ class CodedBlock:
         """Return ``X w``, (n, c)."""
         # A single number for each row is no product of matrices.
         if self.numbers.shape[0] == 1 and len(weights.numbers) == 1:
-            product = (weights.numbers[0] * self.numbers[0])[:, None]
+            scaled = weights.numbers[0] * self.numbers[0]
+            predictions = scaled[:, None]
         else:
-            product = np.ascontiguousarray((weights.numbers @ self.numbers).T)
+            products = weights.numbers @ self.numbers
+            predictions = np.ascontiguousarray(products.T)
         # The weights of the levels, looked up by key.
-        found = self.workspace.found_of(*product.shape)
-        for key, table in zip(self.keys, weights.tables, strict=True):
-            product += np.take(table, key, axis=0, out=found, mode="clip")
-        return product
+        found = self.workspace.memory_of_look_up(*predictions.shape)
+        for keys, table in zip(self.keys, weights.tables, strict=True):
+            np.take(table, keys, axis=0, out=found, mode="clip")
+            predictions += found
+        return predictions
 
     def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
         """Add ``X^T s`` to a total (p, c)."""
@@ -210,9 +235,8 @@ class CodedGramSum:
         self.of_numbers = np.zeros((numbers, numbers))
         self.sums_of_numbers = np.zeros(numbers)
         self.of_pair: dict[tuple[int, int], np.ndarray] = {}
-        for b in range(len(sizes)):
-            for a in range(b):
-                self.of_pair[a, b] = np.zeros(sizes[a] * sizes[b])
+        for a, b in combinations(range(len(sizes)), 2):
+            self.of_pair[a, b] = np.zeros(sizes[a] * sizes[b])
         # The sums for a key are those of its pair with another, if there is one.
         self.of_only_key: np.ndarray | None = None
         if len(sizes) == 1:
@@ -234,11 +258,12 @@ class CodedGramSum:
         # See `CodedBlock.add_by_key`.
         h = h.view(np.float64)
         # Each pair of keys, by the place of both in a table of all combinations.
-        pair = self.pair_memory[: block.count]
+        entries = self.pair_memory[: block.count]
         for (a, b), table in self.of_pair.items():
-            np.multiply(block.keys[a], self.workspace.keys[b].size, out=pair)
-            pair += block.keys[b]
-            np.add.at(table, pair, h)
+            size_of_second = self.workspace.keys[b].size
+            np.multiply(block.keys[a], size_of_second, out=entries)
+            entries += block.keys[b]
+            np.add.at(table, entries, h)
 
     def flush(self) -> None:
         """Add the tables to the sums, and begin anew."""
@@ -258,8 +283,8 @@ class CodedGramSum:
         workspace = self.workspace
         numbers = workspace.number_features
         # Each row has an entry in the table of any key, so that a table's sum is that of all rows.
-        for tables in self.with_numbers[:1]:
-            self.sums_of_numbers += tables.sum(axis=1)
+        if self.with_numbers:
+            self.sums_of_numbers += self.with_numbers[0].sum(axis=1)
         # The numbers with each other.
         self.gram[np.ix_(numbers, numbers)] += self.of_numbers
         self.of_numbers[:] = 0.0
@@ -278,45 +303,48 @@ class CodedGramSum:
         if self.of_only_key is not None:
             return self.of_only_key
         # Any pair that has the key will do, summed over its other key.
-        last = len(self.workspace.keys) - 1
-        pair = (0, a)
+        keys = self.workspace.keys
         if a == 0:
-            pair = (0, last)
-        sizes = [self.workspace.keys[key].size for key in pair]
-        table = self.of_pair[pair].reshape(sizes)
-        return table.sum(axis=1 - pair.index(a))
+            last = len(keys) - 1
+            table = self.of_pair[0, last].reshape(keys[0].size, keys[last].size)
+            return table.sum(axis=1)
+        table = self.of_pair[0, a].reshape(keys[0].size, keys[a].size)
+        return table.sum(axis=0)
 
     def _flush_key(self, key: Key, table: np.ndarray) -> None:
         """Add the products of a key's factors with themselves, on the diagonal, and with each other."""
         # The diagonal: a row has one level of a factor.
         for features, of_factor in key.by_factor(table):
-            every = np.arange(features.start, features.stop)
-            self.gram[every, every] += of_factor
+            diagonal = np.arange(features.start, features.stop)
+            self.gram[diagonal, diagonal] += of_factor
             if self.sums is not None:
                 self.sums[features] += of_factor
         # The key's factors with each other, summed over all others of the key.
         by_factor = table.reshape(key.entries)
-        for b in range(len(key.columns)):
-            for a in range(b):
-                others = tuple(axis for axis in range(len(key.columns)) if axis not in (a, b))
-                self._add_pair(key.columns[a], key.columns[b], by_factor.sum(axis=others))
+        for a, b in combinations(range(len(key.columns)), 2):
+            self._add_pair(key.columns[a], key.columns[b], summed_over_others(by_factor, a, b))
 
     def _flush_pair(self, first: Key, second: Key, table: np.ndarray) -> None:
         """Add the products of one key's factors with another's."""
+        # The table has an axis for each factor of the first key, and then for each of the second.
         by_factor = table.reshape(*first.entries, *second.entries)
-        axes = range(by_factor.ndim)
         for a, i in enumerate(first.columns):
             for b, j in enumerate(second.columns, len(first.columns)):
-                others = tuple(axis for axis in axes if axis not in (a, b))
-                of_factors = by_factor
-                if others:
-                    of_factors = by_factor.sum(axis=others)
-                self._add_pair(i, j, of_factors)
+                self._add_pair(i, j, summed_over_others(by_factor, a, b))
 
     def _add_pair(self, i: int, j: int, table: np.ndarray) -> None:
         """Add a table with an entry for each pair of entries of two columns' factors."""
-        one, of_one = self.workspace.features_of(i)
-        other, of_other = self.workspace.features_of(j)
-        of_features = table[one.drop_first : -1, other.drop_first : -1]
-        self.gram[of_one, of_other] += of_features
-        self.gram[of_other, of_one] += of_features.T
+        first, first_features = self.workspace.features_of(i)
+        second, second_features = self.workspace.features_of(j)
+        # Neither a reference level nor codes that are none have a feature.
+        of_features = table[first.drop_first : -1, second.drop_first : -1]
+        self.gram[first_features, second_features] += of_features
+        self.gram[second_features, first_features] += of_features.T
+
+
+def summed_over_others(by_factor: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Return a table with an axis for each factor, summed over all axes but two."""
+    others = tuple(axis for axis in range(by_factor.ndim) if axis not in (a, b))
+    if not others:
+        return by_factor
+    return by_factor.sum(axis=others)
