@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidArgumentError
@@ -52,8 +52,8 @@ class LinearSVC(Liblinear, Classifier):
     [False, True]
     """
 
-    loss: str = "squared_hinge"
-    penalty: str = "l2"
+    penalty: str = field(default="l2", kw_only=False)
+    loss: str = field(default="squared_hinge", kw_only=False)
     C: float = 1.0
     multi_class: str = "ovr"
     dual: bool | str = "auto"
