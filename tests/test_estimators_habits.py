@@ -1,15 +1,17 @@
 """What users of scikit-learn do without a thought: warm starts, rows with NaN, scores of lazy rows."""
 
+import inspect
+
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from sklearn import linear_model, svm
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.linear_model import ElasticNet as ScikitElasticNet
-from sklearn.linear_model import LinearRegression as ScikitLinearRegression
 
 import dask_gd
+from dask_gd import estimators
 from dask_gd.errors import DataError, InvalidArgumentError, NonFiniteError
 from dask_gd.estimators import (
     ElasticNet,
@@ -39,6 +41,21 @@ def y(x):
 
 def lazy(a):
     return da.from_array(a, chunks=(20, *a.shape[1:]))
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("name", estimators.__all__)
+def test_what_scikit_learn_takes_by_position_is_taken_by_position(name):
+    peer = getattr(linear_model, name, None) or getattr(svm, name)
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ours, theirs = (
+        [key for key, value in inspect.signature(cls).parameters.items() if value.kind is positional]
+        for cls in (getattr(estimators, name), peer)
+    )
+    # An alpha may always be given by position.
+    assert ours[: len(theirs)] == theirs
 
 
 # Rows without a prediction have no class
@@ -121,7 +138,7 @@ def test_bounded_weights_follow_the_units_of_their_columns(seed):
     y = x @ rng.normal(size=4) + rng.normal(size=40)
     units = 10.0 ** rng.choice([-12, -8, -1, 0, 5, 12], size=4)
     model = LinearRegression(positive=True).fit(x * units, y)
-    peer = ScikitLinearRegression(positive=True).fit(x, y)
+    peer = linear_model.LinearRegression(positive=True).fit(x, y)
     np.testing.assert_allclose(model.coef_ * units, peer.coef_, atol=1e-6)
     assert model.converged_
 
@@ -129,7 +146,7 @@ def test_bounded_weights_follow_the_units_of_their_columns(seed):
 def test_a_bounded_elastic_net_is_scikit_learns_in_unlike_units(x, y):
     units = np.array([1e-3, 1e4, 1.0])
     model = ElasticNet(0.01, positive=True).fit(x * units, y)
-    peer = ScikitElasticNet(0.01, positive=True, tol=1e-12, max_iter=100_000).fit(x * units, y)
+    peer = linear_model.ElasticNet(0.01, positive=True, tol=1e-12, max_iter=100_000).fit(x * units, y)
     np.testing.assert_allclose(model.predict(x * units), peer.predict(x * units), atol=1e-6)
 
 

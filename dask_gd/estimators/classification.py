@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -343,7 +343,7 @@ class LogisticRegression(WithJobs, Liblinear, OfProbabilities):
 
     C: float = 1.0
     l1_ratio: float | None = 0.0
-    penalty: str | None = "deprecated"
+    penalty: str | None = field(default="deprecated", kw_only=False)
 
     def constraints(self) -> dict[str, Any]:
         """Return what parameters may be."""

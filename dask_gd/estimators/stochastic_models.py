@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class SGDClassifier(WithJobs, Stochastic, Classifier):
     ['no', 'yes']
     """
 
-    loss: str = "hinge"
+    loss: str = field(default="hinge", kw_only=False)
 
     one_against_all = True
 
@@ -130,7 +130,7 @@ class SGDRegressor(SparseCoefficients, Stochastic, Regressor):
     ([2.0], [3.0])
     """
 
-    loss: str = "squared_error"
+    loss: str = field(default="squared_error", kw_only=False)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None):
         """Take one pass over rows, from where the last call ended; the steps' sizes go on from there too.

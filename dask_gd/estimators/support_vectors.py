@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidArgumentError
@@ -28,9 +28,9 @@ class LinearSVC(Liblinear, Classifier):
 
     It differs from scikit-learn's in three ways. scikit-learn penalises the intercept, the less the larger
     ``intercept_scaling``; this estimator does not, so that coefficients agree exactly only without an intercept. The
-    hinge's corner is rounded (see `dask_gd.Hinge`); the squared hinge is not changed. For more than two classes the
-    weights of the classes are those of the rows in each of the separations, where scikit-learn weighs the rows of the
-    class that is separated.
+    hinge's corner is rounded (see `dask_gd.Hinge`), so that its coefficients are about a fifth smaller; the squared
+    hinge is not changed. For more than two classes the weights of the classes are those of the rows in each of the
+    separations, where scikit-learn weighs the rows of the class that is separated.
 
     Other parameters, and the attributes, are those of `dask_gd.estimators.base.Estimator`; and ``classes_``.
 
@@ -52,8 +52,8 @@ class LinearSVC(Liblinear, Classifier):
     [False, True]
     """
 
-    loss: str = "squared_hinge"
-    penalty: str = "l2"
+    penalty: str = field(default="l2", kw_only=False)
+    loss: str = field(default="squared_hinge", kw_only=False)
     C: float = 1.0
     multi_class: str = "ovr"
     dual: bool | str = "auto"
