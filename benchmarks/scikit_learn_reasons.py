@@ -45,7 +45,7 @@ RULES = (
     Rule(PRIVATE, test=r"dtype_match\[.*liblinear"),
     Rule(ROUTING, error=r"unexpected keyword argument|scoring=|scor", test=r"CV|cv|scor|routing|ridgecv|dense_sparse"),
     Rule(REFUSED, error=r"is not served|is not known; choose|: 0, or from 1 to 2|served with the|test sets must be"),
-    Rule(REFUSED, error=r"have the weight 0|must be > 0"),
+    Rule(REFUSED, error=r"have the weight 0|must be > 0|nothing to tell apart"),
     Rule(WORDS, error=r"Regex"),
     Rule(SERVED, error=r"DID NOT"),
     Rule(

@@ -73,9 +73,9 @@ def test_scores_of_two_classes_are_scikit_learns(scoring):
 def test_names_are_those_of_scikit_learn_for_predictions_of_a_fold(k):
     """scikit-learn's LogisticRegressionCV cannot take averages; its search can, and has no folds that lack a class."""
     x, y = classes(k)
-    names = (
-        ["f1_macro", "f1_micro"] if k == 2 else ["f1_weighted", "precision_macro", "recall_weighted", "jaccard_macro"]
-    )
+    names = ["f1_macro", "f1_micro"]
+    if k > 2:
+        names = ["f1_weighted", "precision_macro", "recall_weighted", "jaccard_macro"]
     peer = linear_model.LogisticRegression(tol=1e-10, max_iter=1000)
     cv = StratifiedKFold(3)
     scorers = [*names, *OF_CLASSES, "roc_auc_ovr"]
