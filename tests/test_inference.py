@@ -10,6 +10,7 @@ import statsmodels.api as sm
 import xarray as xr
 from dask.distributed import Client
 from helpers import problem_of, to_zarr
+from scipy.special import stdtr
 from statsmodels.genmod.families import links
 
 import dask_gd
@@ -19,6 +20,7 @@ from dask_gd.kernels.base import EXACT, Part, Request
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.likelihood import Likelihood
 from dask_gd.results.inference import SINGULAR
+from dask_gd.results.inference_table import MANY
 
 FAMILIES = {
     Squared(): sm.families.Gaussian,
@@ -98,6 +100,39 @@ def test_targets_with_columns_are_inferred_as_if_alone(loss, fit_intercept):
             one = getattr(together, total).sel(output=name, drop=True)
             xr.testing.assert_allclose(one, getattr(alone, total), rtol=1e-7, atol=1e-12)
         assert f"output {name}, dispersion" in str(together)
+
+
+@pytest.mark.parametrize("loss", [Squared(), Poisson()], ids=repr)
+def test_many_targets_have_the_numbers_that_each_has_alone(loss):
+    # A block takes these outputs in three parts, of which the last is shorter.
+    rng = np.random.default_rng(0)
+    n = 4096
+    x = rng.normal(size=(n, 2))
+    offset = 0.1 * rng.normal(size=n)
+    s = rng.integers(0, 4, n).astype(float)
+    predicted = x @ rng.normal(size=(2, 40)) + offset[:, None]
+    if loss == Poisson():
+        y = rng.poisson(np.exp(0.3 * predicted)).astype(float)
+    else:
+        y = predicted + rng.normal(size=predicted.shape)
+    result = dask_gd.infer(fit(x, y, loss, sample_weight=s, offset=offset), x, y, s, offset=offset)
+    for output in (0, 17, 39):
+        run = fit(x, y[:, output], loss, sample_weight=s, offset=offset)
+        alone = dask_gd.infer(run, x, y[:, output], s, offset=offset)
+        same = partial(np.testing.assert_allclose, rtol=1e-9)
+        for name in ("standard_error", "statistic", "lower", "upper"):
+            same(result.table[name].isel(output=output), alone.table[name])
+        for name in ("covariance", "dispersion", "deviance", "pearson"):
+            whole = getattr(result, name).isel(output=output)
+            same(whole, getattr(alone, name), atol=1e-9 * float(np.abs(whole).max()))
+
+
+def test_p_values_of_many_targets_are_those_of_their_statistics():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 1))
+    y = rng.normal(size=(30, MANY)) + x
+    table = dask_gd.infer(dask_gd.fit(x, y), x, y).table
+    np.testing.assert_array_equal(table.p_value, 2 * stdtr(28, -np.abs(table.statistic)))
 
 
 @every_loss

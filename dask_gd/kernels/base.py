@@ -53,7 +53,7 @@ __all__ = [
     "PartitionSums",
     "Request",
     "Sums",
-    "add_moments",
+    "add_moments_of_outputs",
     "block_rows",
     "candidates",
     "combine",
@@ -254,30 +254,48 @@ class Kernel:
         self.add_gradient(block, slope)
 
     def _add_moments(self, rows, block, target, z, slope, s, offset) -> None:
-        """Add a block's moments, of the rows less the shift, or without an intercept of the rows as they are."""
+        """Add a block's moments."""
+        assert self.total.moments is not None
+        self._add_moments_of_features(rows, block, len(target), s, offset)
+        # The bound of a curvature, where there is one, serves in its place.
+        curvature = None
+        if self.loss.curvature_bound is None:
+            curvature = self.loss.curvature(z[:, :, 0], target)
+        add_moments_of_outputs(
+            self.total.moments,
+            target,
+            slope=slope[:, :, 0],
+            curvature=curvature,
+            s=s,
+        )
+
+    def _add_moments_of_features(self, rows, block: Block, count: int, s, offset) -> None:
+        """Add the moments of the features of a block of ``count`` rows, and of its offsets.
+
+        They are those of the rows less the shift, or without an intercept of the rows as they are.
+        """
         moments = self.total.moments
         assert moments is not None
+        features = block
+        if self.unshifted_workspace is not self.workspace:
+            features = self.unshifted_workspace.block(rows)
+        sums, squares = features.sums_and_squares(s)
+        p = self.p
+        moments.sums[:p] += sums
+        moments.features[:p] += squares
+
+        # The intercept, if there is one, is a feature that is 1 in every row.
+        weight = float(count)
+        if s is not None:
+            weight = s.sum()
+        moments.sums[p:] += weight
+        moments.features[p:] += weight
         # Offsets count towards the scale of the predictions.
         if offset is not None:
             if s is None:
                 moments.offsets[:] += offset.sum()
             else:
                 moments.offsets[:] += s @ offset
-        # The bound of a curvature, where there is one, serves in its place.
-        curvature = None
-        if self.loss.curvature_bound is None:
-            curvature = self.loss.curvature(z[:, :, 0], target)
-        features = block
-        if self.unshifted_workspace is not self.workspace:
-            features = self.unshifted_workspace.block(rows)
-        add_moments(
-            moments,
-            features,
-            target,
-            slope=slope[:, :, 0],
-            curvature=curvature,
-            s=s,
-        )
 
     def _add_curvature(self, block: Block, target, z, s) -> None:
         """Add a block's curvature, or its bound, for each output that has a matrix, where there are any."""
@@ -325,10 +343,10 @@ class Kernel:
             z += offset[:, None, None]
         return z
 
-    def add_gradient(self, block: Block, slope) -> None:
-        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block."""
+    def add_gradient(self, block: Block, slope, outputs: slice = slice(None)) -> None:
+        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block; k may be consecutive outputs."""
         p = self.p
-        gradient = self.total.gradient
+        gradient = self.total.gradient[:, outputs]
         columns = gradient[:p].reshape(p, -1)
         block.add_transposed_times(slope.reshape(len(slope), -1), columns)
         # The intercept has a gradient of its own; without one the shift's share is added back.
@@ -345,21 +363,14 @@ def take(values, rows: slice):
     return values[rows]
 
 
-def add_moments(moments: Moments, block: Block, target, slope, curvature, s) -> None:
-    """Add one block's moments.
+def add_moments_of_outputs(moments: Moments, target, slope, curvature, s) -> None:
+    """Add one block's moments of targets and slopes.
 
     ``slope`` and ``curvature`` (rows, k) are unweighted, ``s`` is (rows,) or None; the curvature is None where it has a
     bound, which serves in its place.
     """
-    sums, squares = block.sums_and_squares(s)
-    p = len(sums)
-    moments.sums[:p] += sums
-    moments.features[:p] += squares
     if s is None:
         s = np.ones(len(target))
-    # The intercept, if there is one, is a feature that is 1 in every row.
-    moments.sums[p:] += s.sum()
-    moments.features[p:] += s.sum()
     moments.slopes[:] += s @ slope**2
     moments.targets[:] += s @ target
     if curvature is not None:

@@ -210,9 +210,9 @@ class LikelihoodPartsKernel(LikelihoodKernel):
         super().__init__(part)
         self.parts_sum = parts_sum(part.row_format, self.workspace)
 
-    def _add_curvature(self, block, target, z, s) -> None:
-        """Add a block's information in parts; ``target`` is the mean."""
-        h = self.loss.curvature(z[:, :, 0], target)[:, 0]
+    def _add_information(self, block, information, outputs, s) -> None:
+        """Add a block's information in parts; there is one output."""
+        h = information[:, 0]
         if s is not None:
             h = s * h
         self.parts_sum.add(block, h)

@@ -11,8 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base import Kernel
+from .base import Kernel, add_moments_of_outputs
+from .block import Block
+from .products import BLOCK_BYTES
 from .sums import Part, Sums
+
+#: Outputs at least whose sums a block takes together: fewer would make more of Python's work than of the rows'.
+OUTPUTS = 16
 
 
 class Likelihood(NamedTuple):
@@ -49,31 +54,101 @@ class LikelihoodKernel(Kernel):
         self.pearson = np.zeros(k)
 
     def _add_block(self, rows, target, s, offset) -> None:
-        """Add the sums over the rows of one cache block."""
+        """Add the sums over the rows of one cache block, for as many outputs at a time as stay in the cache."""
         block = self.workspace.block(rows)
-        z = self.predicted(block, offset)[:, :, :1]
-        value, slope = self.loss.value_and_slope(z, target[:, :, None])
-
-        # The curvature at the targets' means is the information.
-        mean = self.loss.inverse_link(z)
         if self.total.moments is not None:
-            self._add_moments(rows, block, target, z, slope, s, offset)
-        self._add_curvature(block, mean[:, :, 0], z, s)
+            self._add_moments_of_features(rows, block, len(target), s, offset)
+        step = max(OUTPUTS, BLOCK_BYTES // (8 * len(target)))
+        add = self._add_outputs
+        if self.loss.quadratic:
+            add = self._add_outputs_of_quadratic
+        for start in range(0, target.shape[1], step):
+            outputs = slice(start, start + step)
+            add(block, target[:, outputs], outputs, s, offset)
+
+    def _add_outputs(self, block: Block, target, outputs: slice, s, offset) -> None:
+        """Add the sums over the rows of a block for these outputs, of which ``target`` (rows, outputs) has the values.
+
+        All arrays here are (rows, outputs).
+        """
+        loss = self.loss
+        z = self._predicted_outputs(block, outputs, offset)
+        value, slope = loss.value_and_slope(z, target)
+        # The curvature at the targets' means is the information.
+        information = loss.curvature(z, loss.inverse_link(z))
+        if self.total.moments is not None:
+            self._add_moments_of_outputs(outputs, target, z, slope, s)
+        self._add_information(block, information, outputs, s)
 
         # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
         # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
-        information = np.maximum(self.loss.curvature(z, mean), np.finfo(float).tiny)
         pearson = slope**2
-        pearson /= information
+        pearson /= np.maximum(information, np.finfo(float).tiny)
 
         if s is not None:
-            value = s[:, None, None] * value
-            slope = s[:, None, None] * slope
-            pearson *= s[:, None, None]
-        self.total.loss[:] += value.sum(axis=(0, 1))
-        self.add_gradient(block, slope)
-        self.deviance += 2.0 * value.sum(axis=0)[:, 0]
-        self.pearson += pearson.sum(axis=0)[:, 0]
+            value = s[:, None] * value
+            slope = s[:, None] * slope
+            pearson *= s[:, None]
+        self._add_statistics(outputs, value.sum(axis=0), pearson.sum(axis=0))
+        self.add_gradient(block, slope[:, :, None], outputs)
+
+    def _add_outputs_of_quadratic(self, block: Block, target, outputs: slice, s, offset) -> None:
+        """Add the same sums for a quadratic loss, whose information is 1, and whose slope is the residual.
+
+        All statistics are the sum of its squares, so that few arrays of this size are made.
+        """
+        residual = self._predicted_outputs(block, outputs, offset)
+        residual -= target
+        weight = np.ones(len(target))
+        weighted = residual
+        if s is not None:
+            weight = s
+            weighted = s[:, None] * residual
+        squares = np.einsum("nk,nk->k", residual, weighted)
+        if self.total.moments is not None:
+            self.total.moments.slopes[outputs] += squares
+            self.total.moments.targets[outputs] += weight @ target
+        self._add_information(block, np.ones((len(target), 1)), outputs, s)
+        self._add_statistics(outputs, 0.5 * squares, squares)
+        self.add_gradient(block, weighted[:, :, None], outputs)
+
+    def _add_statistics(self, outputs: slice, losses: np.ndarray, pearson: np.ndarray) -> None:
+        """Add losses and Pearson's statistic of these outputs."""
+        self.total.loss[:] += losses.sum()
+        self.deviance[outputs] += 2.0 * losses
+        self.pearson[outputs] += pearson
+
+    def _predicted_outputs(self, block: Block, outputs: slice, offset) -> np.ndarray:
+        """Return ``x w + b`` and the offset at the first candidate for these outputs, (rows, outputs)."""
+        z = block.times(self.workspace.weights(self.query[: self.p, outputs, 0]))
+        if self.constant is not None:
+            z += self.constant[outputs, 0]
+        if offset is not None:
+            z += offset[:, None]
+        return z
+
+    def _add_moments_of_outputs(self, outputs: slice, target, z, slope, s) -> None:
+        """Add a block's moments of these outputs."""
+        moments = self.total.moments
+        assert moments is not None
+        of_outputs = moments._replace(
+            slopes=moments.slopes[outputs],
+            targets=moments.targets[outputs],
+            curvatures=moments.curvatures[outputs],
+        )
+        curvature = None
+        if self.loss.curvature_bound is None:
+            curvature = self.loss.curvature(z, target)
+        add_moments_of_outputs(of_outputs, target, slope, curvature, s)
+
+    def _add_information(self, block: Block, information, outputs: slice, s) -> None:
+        """Add the information of these outputs, or where all outputs share it that of the first."""
+        curvature_sums = self.curvature_sums[outputs]
+        h = information[:, : len(curvature_sums)]
+        if s is not None:
+            h = h * s[:, None]
+        for output, curvature_sum in enumerate(curvature_sums):
+            curvature_sum.add(block, h[:, output])
 
     def sums(self) -> LikelihoodSums:  # type: ignore[override]
         return LikelihoodSums(super().sums(), self.deviance, self.pearson)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.system import CPU_COUNT
 
 from ..model.losses import Loss
 from .fit_result import FitResult
 
 INTERCEPT = "(intercept)"
+
+#: Values of a distribution from which on they are worth a thread for each core: they take 2 ms or more.
+MANY = 10_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,10 +128,10 @@ def tabulated(
         statistic = coefficient / error
     tail = (1.0 - level) / 2.0
     if run.loss.quadratic:
-        p_value = 2.0 * stdtr(df, -np.abs(statistic))
+        p_value = 2.0 * in_threads(partial(stdtr, df), -np.abs(statistic))
         width = -stdtrit(df, tail)
     else:
-        p_value = 2.0 * ndtr(-np.abs(statistic))
+        p_value = 2.0 * in_threads(ndtr, -np.abs(statistic))
         width = -ndtri(tail)
     columns = {
         "coefficient": coefficient,
@@ -160,3 +167,13 @@ def tabulated(
         level=level,
         loss=run.loss,
     )
+
+
+def in_threads(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Return a function of each of the values, computed on all cores where there are many."""
+    if values.size < MANY:
+        return function(values)
+    parts = np.array_split(values.ravel(), CPU_COUNT)
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        found = list(pool.map(function, parts))
+    return np.concatenate(found).reshape(values.shape)

@@ -26,8 +26,9 @@ ROUNDING = 4 * np.finfo(float).eps
 FLAT = 8 * np.finfo(float).eps
 #: There is no minimum where the way leads this many times as far as curvatures of 1 would have it.
 ENDLESS = 1e9
-#: The share of its promise that a step of many weights must deliver.
+#: The share of its promise that a step of many weights must deliver, and the lengths of it that are tried.
 DELIVERED = 0.1
+LENGTHS: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
 #: Damping, where curvatures are 1: what it is multiplied by after a step that fails, the least other than
 #: 0 that it then has, and that below which it is 0.
 FACTOR = 8.0
@@ -101,6 +102,7 @@ def minimise_absolute(
     most = ENTER
     gained_by_many = np.inf
     idle = 0
+    was_short = False
     for _ in range(STEPS + STEPS_EACH * len(start)):
         # The end: no slope is left that is not rounding.
         slope = problem.slope(*point)
@@ -113,7 +115,11 @@ def minimise_absolute(
             break
 
         # Many weights at a time, else one more than those that are not 0.
-        after = _fast_step(problem, point, slope, tolerance, damping, most)
+        # After a shorter step they are whole, so that single weights get their turn where they gain more.
+        lengths = LENGTHS
+        if was_short:
+            lengths = LENGTHS[:1]
+        after, length = _fast_step(problem, point, slope, tolerance, damping, most, lengths)
         is_fast = after is not None
         if after is None:
             after = _safe_step(problem, point, slope, tolerance)
@@ -126,10 +132,11 @@ def minimise_absolute(
         gain = -_change(problem, point, after)
         if is_fast and damping > 0:
             gained_by_many = gain
-        if is_fast:
+        was_short = 0.0 < length < 1.0
+        if length == 1.0:
             damping = _less(damping)
             most = 2 * most
-        else:
+        elif length < 0.5:
             damping = max(FACTOR * damping, DAMPED)
             most = max(ENTER, most // 4)
         if not is_fast and gained_by_many < gain:
@@ -173,11 +180,12 @@ def _fast_step(
     tolerance: float,
     damping: float,
     most: int,
-) -> Point | None:
-    """Return the point after a step of the weights that are not 0 and many that leave 0, or None if it is no good.
+    lengths: tuple[float, ...],
+) -> tuple[Point | None, float]:
+    """Return the point after a step of the weights that are not 0 and many that leave 0, and the step's length.
 
-    It leads to the minimum that the damped quadratic has where the signs are kept. Weights that would have other signs
-    there become 0.
+    A step of length 1 leads to the minimum that the damped quadratic has where the signs are kept. Weights that would
+    have other signs become 0, at each length. Without a length that is any good the point is None.
     """
     # The steepest of the weights that leave 0. Where columns are alike, many at a time go too far together.
     u = point.u
@@ -189,26 +197,33 @@ def _fast_step(
         entering = entering[steepest]
     active = np.concatenate([support, entering])
 
-    # The damped step, and what it promises.
-    h = problem.h[np.ix_(active, active)]
+    # The damped step, and what it promises: with (h + damping) move = downhill no product with h is needed.
+    damped = _square(problem.h, active)
+    damped[np.diag_indices(len(damped))] += damping
     downhill = -slope[active]
-    damped = h.copy()
-    damped[np.diag_indices(len(h))] += damping
     move = _regular_step(damped, downhill, problem.pivot)
     if move is None:
-        return None
-    promise = 0.5 * float(move @ (h @ move)) - float(downhill @ move)
+        return None, 0.0
+    promise = -0.5 * float(move @ downhill) - 0.5 * damping * float(move @ move)
 
-    # Weights that would change their signs become 0.
+    # Weights that would change their signs become 0: the way is bent, and a shorter one may lead lower.
     signs = np.where(is_zero, -np.sign(slope), np.sign(u))[active]
-    end = u[active] + move
-    kept = end * signs > 0
-    projected = np.zeros_like(u)
-    projected[active] = np.where(kept, end, 0.0)
-    after = Point(projected, problem.gradient(projected))
-    if kept.all() or _change(problem, point, after) <= DELIVERED * promise:
-        return after
-    return None
+    for length in lengths:
+        end = u[active] + length * move
+        kept = end * signs > 0
+        projected = np.zeros_like(u)
+        projected[active] = np.where(kept, end, 0.0)
+        after = Point(projected, problem.gradient(projected))
+        if kept.all() and length == 1.0:
+            return after, length
+        if _change(problem, point, after) <= DELIVERED * length * promise:
+            return after, length
+    return None, 0.0
+
+
+def _square(h: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """Return rows and columns of a matrix, as a copy: one after the other, which is quicker than both at once."""
+    return h.take(active, axis=0).take(active, axis=1)
 
 
 def _safe_step(
@@ -238,7 +253,7 @@ def _direction(
 ) -> np.ndarray:
     """Return the way to the minimum of ``m^T h m / 2 - downhill^T m``, or a way along which it falls for ever: (a,)."""
     # The common case: the curvature is regular.
-    h = problem.h[np.ix_(active, active)]
+    h = _square(problem.h, active)
     regular_step = _regular_step(h, downhill, problem.pivot)
     if regular_step is not None:
         return regular_step

@@ -49,7 +49,8 @@ def minimise(
         # Weights of a group share their unit.
         size = np.where(strength[used] > 0, 1.0, size)
         groups = groups[used]
-    scaled = h[np.ix_(used, used)] / (size * size[:, None])
+    scaled = _block(h, np.flatnonzero(used), np.flatnonzero(used)) / size
+    scaled /= size[:, None]
     scaled_strength = strength[used] / size
     part = Norms(scaled_strength[:, None, None], groups)
     minimum = _scaled_minimum(scaled, linear[used] / size, part, start[used] * size)
@@ -72,15 +73,15 @@ def _scaled_minimum(
     penalised = np.flatnonzero(strength > 0)
 
     # Weights without a penalty are eliminated: their best values are linear in the others.
-    curved = h[np.ix_(free, free)]
+    curved = _block(h, free, free)
     if len(free) == 1:
         # Mostly it is an intercept alone.
         inverse = 1.0 / curved
     else:
         inverse = np.linalg.pinv(curved, hermitian=True)
-    across = h[np.ix_(penalised, free)]
-    inner = h[np.ix_(penalised, penalised)]
-    reduced = inner - across @ inverse @ across.T
+    across = _block(h, penalised, free)
+    reduced = across @ inverse @ across.T
+    np.subtract(_block(h, penalised, penalised), reduced, out=reduced)
     target = linear[penalised] - across @ inverse @ linear[free]
 
     u = u.copy()
@@ -92,3 +93,15 @@ def _scaled_minimum(
         u[penalised] = minimise_absolute(reduced, target, strength[penalised], u[penalised], rounding)
     u[free] = inverse @ (linear[free] - across.T @ u[penalised])
     return u
+
+
+def _block(h: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return a matrix's entries in these rows and columns, both ascending: a view where neither has gaps."""
+    if _without_gaps(rows) and _without_gaps(columns):
+        return h[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return h[np.ix_(rows, columns)]
+
+
+def _without_gaps(ascending: np.ndarray) -> bool:
+    """Return whether ascending positions, of which there is at least one, follow each other."""
+    return len(ascending) > 0 and ascending[-1] - ascending[0] + 1 == len(ascending)

@@ -33,7 +33,10 @@ def moves(
         if near is not None:
             start = w + near[:, j, 0]
         for i, c in enumerate(damping):
-            h = own_curvature + np.diag(c * state.diagonal[:, 0, 0])
+            h = own_curvature
+            if c:
+                h = h.copy()
+                h[np.diag_indices(q)] += c * state.diagonal[:, 0, 0]
             linear = h @ w - g
             start = objective.nonsmooth.minimise(h, linear, start)
             found[:, j, i] = start - w
