@@ -727,7 +727,7 @@ def test_ridge_cv_is_scikit_learns(scoring):
     x, y = problem("squared")
     alphas = [0.1, 10.0, 1000.0]
     cv = PredefinedSplit(fold_of(len(x), 5))
-    peer = linear_model.RidgeCV(alphas, cv=cv, scoring=scoring or "neg_mean_squared_error").fit(x, y)
+    peer = linear_model.RidgeCV(alphas, cv=cv, scoring=scoring).fit(x, y)
     model = estimators.RidgeCV(alphas, cv=5, scoring=scoring).fit(x, y)
     assert model.alpha_ == peer.alpha_
     assert model.best_score_ == pytest.approx(peer.best_score_, rel=1e-7)

@@ -41,8 +41,9 @@ class RidgeCV(ByAlpha, Searched):
     alphas : floats
         Above 0.
     scoring : str or callable, optional
-        Any name of scikit-learn's, or a callable ``(estimator, X, y)``; by default the mean squared error. With folds
-        it is as for `LogisticRegressionCV`. Where rows are left out one by one, a scorer is given their predictions.
+        Any name of scikit-learn's, or a callable ``(estimator, X, y)``. With folds it is as for `LogisticRegressionCV`,
+        by default R2. Where rows are left out one by one, a scorer is given their predictions, and the default is the
+        mean squared error.
     store_cv_results : bool
         Keep ``cv_results_``, of rows in memory. It and ``alpha_per_target`` are for rows that are left out one by one.
     alpha_per_target : bool
@@ -167,7 +168,7 @@ class RidgeCV(ByAlpha, Searched):
         return {"Cs": 1 / floats(self.alphas)}
 
     def _scoring(self) -> Any:
-        return self.scoring or "neg_mean_squared_error"
+        return self.scoring or "r2"
 
     def _set_choice(self, candidates: SearchResult, best: dict[str, Any]) -> None:
         # The alpha itself: 1 over C has a rounding error.
