@@ -722,7 +722,7 @@ def test_elastic_net_cv_is_scikit_learns():
     assert (model.alpha_, model.l1_ratio_) == pytest.approx((peer.alpha_, peer.l1_ratio_))
 
 
-@pytest.mark.parametrize("scoring", [None, "r2"])
+@pytest.mark.parametrize("scoring", [None, "neg_mean_squared_error"])
 def test_ridge_cv_is_scikit_learns(scoring):
     x, y = problem("squared")
     alphas = [0.1, 10.0, 1000.0]
