@@ -151,6 +151,7 @@ def test_the_fit_to_all_rows_sees_those_that_no_split_has():
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
+        ([], "has no split"),
         ([([0, 1, 2], [2, 3])], "row 2 is 2 times in split 0"),
         ([([0, 1, 1], [2, 3])], "row 1 is 2 times in split 0"),
         ([([0, 1], [2, 3]), ([0, 1], [2, 900])], "test rows of split 1 are 2 to 900; there are the rows 0 to 199"),

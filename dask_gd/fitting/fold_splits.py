@@ -39,7 +39,7 @@ def is_splits(folds: Any) -> bool:
     """Return whether this is a splitter of scikit-learn, or pairs of train and test rows."""
     if hasattr(folds, "get_n_splits") or isinstance(folds, Iterator):
         return True
-    return isinstance(folds, list | tuple) and bool(folds) and all(map(_is_pair, folds))
+    return isinstance(folds, list | tuple) and all(map(_is_pair, folds))
 
 
 def _is_pair(entry: Any) -> bool:
