@@ -330,3 +330,24 @@ def test_more_features_than_rows_take_few_steps():
     assert run.n_iter <= 20
     assert slope_left(run, x, y, dask_gd.Poisson(), 0.01) < 1e-8
     assert 1 < (run.weights != 0).sum() < 100
+
+
+def test_a_start_with_many_weights_that_become_zero_takes_few_factorisations(monkeypatch):
+    """Where the end of a step is no good a shorter one is looked at, which costs a product in place of two factors."""
+    factorisations = []
+    regular_step = active_set._regular_step
+
+    def counted(*arguments):
+        factorisations.append(arguments)
+        return regular_step(*arguments)
+
+    monkeypatch.setattr(active_set, "_regular_step", counted)
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(200, 400))
+    a /= np.linalg.norm(a, axis=0)
+    linear = a.T @ rng.normal(size=200)
+    absolute = np.full(400, 0.02 * np.abs(linear).max())
+    found = active_set.minimise_absolute(a.T @ a, linear, absolute, start=rng.normal(size=400))
+    assert residual(a.T @ a, linear, absolute, found) <= 1e-12
+    # With whole steps alone it was 131.
+    assert len(factorisations) <= 100

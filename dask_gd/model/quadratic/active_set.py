@@ -34,6 +34,9 @@ LENGTHS: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
 FACTOR = 8.0
 DAMPED = 1e-3
 UNDAMPED = 1e-8
+#: Weights that are few: their factors cost no more than a look at shorter steps, and a product with all of the
+#: curvature no more than a choice of its rows.
+SMALL = 64
 #: Weights that enter together at most: twice as many after a step that goes well, a quarter after one that fails.
 ENTER = 16
 
@@ -48,9 +51,10 @@ class Problem(NamedTuple):
 
     def gradient(self, u: np.ndarray) -> np.ndarray:
         """Return the gradient of the quadratic at u, (q,)."""
-        active = np.flatnonzero(u)
-        if 2 * len(active) < len(u):
+        # Small products cost less than to look for zeros.
+        if len(u) > SMALL and 4 * np.count_nonzero(u) < len(u):
             # The matrix is symmetric, and its rows lie together in memory.
+            active = u.nonzero()[0]
             return u[active] @ self.h[active] - self.linear
         return self.h @ u - self.linear
 
@@ -115,9 +119,10 @@ def minimise_absolute(
             break
 
         # Many weights at a time, else one more than those that are not 0.
-        # After a shorter step they are whole, so that single weights get their turn where they gain more.
+        # Shorter steps are for many weights, whose factors cost much; after one the next is whole, so that single
+        # weights get their turn where they gain more.
         lengths = LENGTHS
-        if was_short:
+        if was_short or np.count_nonzero(point.u) <= SMALL:
             lengths = LENGTHS[:1]
         after, length = _fast_step(problem, point, slope, tolerance, damping, most, lengths)
         is_fast = after is not None
@@ -190,8 +195,8 @@ def _fast_step(
     # The steepest of the weights that leave 0. Where columns are alike, many at a time go too far together.
     u = point.u
     is_zero = u == 0
-    entering = np.flatnonzero(is_zero & (np.abs(slope) > tolerance))
-    support = np.flatnonzero(~is_zero)
+    entering = (is_zero & (np.abs(slope) > tolerance)).nonzero()[0]
+    support = u.nonzero()[0]
     if len(entering) > most:
         steepest = np.argpartition(-np.abs(slope[entering]), most)[:most]
         entering = entering[steepest]
@@ -199,7 +204,8 @@ def _fast_step(
 
     # The damped step, and what it promises: with (h + damping) move = downhill no product with h is needed.
     damped = _square(problem.h, active)
-    damped[np.diag_indices(len(damped))] += damping
+    if damping:
+        damped.flat[:: len(damped) + 1] += damping
     downhill = -slope[active]
     move = _regular_step(damped, downhill, problem.pivot)
     if move is None:
@@ -207,9 +213,10 @@ def _fast_step(
     promise = -0.5 * float(move @ downhill) - 0.5 * damping * float(move @ move)
 
     # Weights that would change their signs become 0: the way is bent, and a shorter one may lead lower.
-    signs = np.where(is_zero, -np.sign(slope), np.sign(u))[active]
+    before = u[active]
+    signs = np.sign(np.where(before == 0, downhill, before))
     for length in lengths:
-        end = u[active] + length * move
+        end = before + length * move
         kept = end * signs > 0
         projected = np.zeros_like(u)
         projected[active] = np.where(kept, end, 0.0)
@@ -237,7 +244,7 @@ def _safe_step(
     Where the weights that are not 0 are at their best, one more, the steepest, takes part.
     """
     is_zero = point.u == 0
-    active = np.flatnonzero(~is_zero)
+    active = point.u.nonzero()[0]
     if np.abs(slope[active]).max(initial=0.0) <= tolerance:
         steepest = np.argmax(np.abs(slope) * is_zero)
         active = np.append(active, steepest)
@@ -306,7 +313,7 @@ def _line_step(
         return None
 
     # The slope grows with the curvature, and by a jump where a weight changes its sign.
-    crossing = np.flatnonzero(u[active] * move < 0)
+    crossing = (u[active] * move < 0).nonzero()[0]
     at = -u[active][crossing] / move[crossing]
     order = np.argsort(at, kind="stable")
     crossing = crossing[order]

@@ -49,7 +49,8 @@ def minimise(
         # Weights of a group share their unit.
         size = np.where(strength[used] > 0, 1.0, size)
         groups = groups[used]
-    scaled = _block(h, np.flatnonzero(used), np.flatnonzero(used)) / size
+    positions = np.flatnonzero(used)
+    scaled = _block(h, positions, positions) / size
     scaled /= size[:, None]
     scaled_strength = strength[used] / size
     part = Norms(scaled_strength[:, None, None], groups)

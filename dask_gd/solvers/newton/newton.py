@@ -266,7 +266,9 @@ def full_step(state: NewtonState, objective: Objective) -> tuple[NewtonState, np
     state, move = undamped_step(state, objective)
     if state.promise[0] > NEAR * abs(state.loss[0]):
         state = state._replace(restrained=np.array(in_a_row))
-        state, move = undamped_step(state, objective, near=move)
+        # Where no feature is restrained the step is the same.
+        if not np.array_equal(step_curvature(state), state.curvature):
+            state, move = undamped_step(state, objective, near=move)
     return state, move
 
 

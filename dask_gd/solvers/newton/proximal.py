@@ -36,7 +36,7 @@ def moves(
             h = own_curvature
             if c:
                 h = h.copy()
-                h[np.diag_indices(q)] += c * state.diagonal[:, 0, 0]
+                h.flat[:: q + 1] += c * state.diagonal[:, 0, 0]
             linear = h @ w - g
             start = objective.nonsmooth.minimise(h, linear, start)
             found[:, j, i] = start - w
