@@ -64,6 +64,44 @@ class Problem(NamedTuple):
         return np.where(u == 0, at_zero, gradient + self.strength * np.sign(u))
 
 
+class Caution(NamedTuple):
+    """How steps of many weights are taken after those before."""
+
+    damping: float = 0.0
+    #: Weights that enter together at most.
+    most: int = ENTER
+    #: The last step was of many weights, and shorter than whole.
+    was_short: bool = False
+    #: What the last damped step of many weights gained.
+    gained: float = np.inf
+
+    def lengths(self, u: np.ndarray) -> tuple[float, ...]:
+        """Return the lengths of a step to try.
+
+        Shorter ones are for many weights, whose factors cost much. After one the next is whole, so that single weights
+        get their turn where they gain more.
+        """
+        if self.was_short or np.count_nonzero(u) <= SMALL:
+            return LENGTHS[:1]
+        return LENGTHS
+
+    def after(self, length: float, gain: float) -> Caution:
+        """Return that of the next step, after a step of many weights of this length, or of single ones: 0."""
+        damping, most, _, gained = self
+        if length > 0 and damping > 0:
+            gained = gain
+        if length == 1.0:
+            damping = _less(damping)
+            most = 2 * most
+        elif length < 0.5:
+            damping = max(FACTOR * damping, DAMPED)
+            most = max(ENTER, most // 4)
+        # Damped steps of many weights are no use where single steps gain more, along what has no curvature.
+        if length == 0 and gained < gain:
+            damping = 0.0
+        return Caution(damping, most, 0.0 < length < 1.0, gained)
+
+
 class Point(NamedTuple):
     """Weights and the gradient of the quadratic there."""
 
@@ -102,11 +140,8 @@ def minimise_absolute(
         return start
     best = start
     least = np.inf
-    damping = 0.0
-    most = ENTER
-    gained_by_many = np.inf
+    caution = Caution()
     idle = 0
-    was_short = False
     for _ in range(STEPS + STEPS_EACH * len(start)):
         # The end: no slope is left that is not rounding.
         slope = problem.slope(*point)
@@ -119,33 +154,15 @@ def minimise_absolute(
             break
 
         # Many weights at a time, else one more than those that are not 0.
-        # Shorter steps are for many weights, whose factors cost much; after one the next is whole, so that single
-        # weights get their turn where they gain more.
-        lengths = LENGTHS
-        if was_short or np.count_nonzero(point.u) <= SMALL:
-            lengths = LENGTHS[:1]
-        after, length = _fast_step(problem, point, slope, tolerance, damping, most, lengths)
-        is_fast = after is not None
+        after, length = _fast_step(problem, point, slope, tolerance, caution)
         if after is None:
             after = _safe_step(problem, point, slope, tolerance)
         if after is None:
             break
         if not np.abs(after.u).max() <= far:
             return start
-
-        # Damped steps of many weights are no use where single steps gain more, along what has no curvature.
         gain = -_change(problem, point, after)
-        if is_fast and damping > 0:
-            gained_by_many = gain
-        was_short = 0.0 < length < 1.0
-        if length == 1.0:
-            damping = _less(damping)
-            most = 2 * most
-        elif length < 0.5:
-            damping = max(FACTOR * damping, DAMPED)
-            most = max(ENTER, most // 4)
-        if not is_fast and gained_by_many < gain:
-            damping = 0.0
+        caution = caution.after(length, gain)
 
         # The end of the arithmetic.
         idle += 1
@@ -183,9 +200,7 @@ def _fast_step(
     point: Point,
     slope: np.ndarray,
     tolerance: float,
-    damping: float,
-    most: int,
-    lengths: tuple[float, ...],
+    caution: Caution,
 ) -> tuple[Point | None, float]:
     """Return the point after a step of the weights that are not 0 and many that leave 0, and the step's length.
 
@@ -197,25 +212,25 @@ def _fast_step(
     is_zero = u == 0
     entering = (is_zero & (np.abs(slope) > tolerance)).nonzero()[0]
     support = u.nonzero()[0]
-    if len(entering) > most:
-        steepest = np.argpartition(-np.abs(slope[entering]), most)[:most]
+    if len(entering) > caution.most:
+        steepest = np.argpartition(-np.abs(slope[entering]), caution.most)[: caution.most]
         entering = entering[steepest]
     active = np.concatenate([support, entering])
 
     # The damped step, and what it promises: with (h + damping) move = downhill no product with h is needed.
     damped = _square(problem.h, active)
-    if damping:
-        damped.flat[:: len(damped) + 1] += damping
+    if caution.damping:
+        damped.flat[:: len(damped) + 1] += caution.damping
     downhill = -slope[active]
     move = _regular_step(damped, downhill, problem.pivot)
     if move is None:
         return None, 0.0
-    promise = -0.5 * float(move @ downhill) - 0.5 * damping * float(move @ move)
+    promise = -0.5 * float(move @ downhill) - 0.5 * caution.damping * float(move @ move)
 
     # Weights that would change their signs become 0: the way is bent, and a shorter one may lead lower.
     before = u[active]
     signs = np.sign(np.where(before == 0, downhill, before))
-    for length in lengths:
+    for length in caution.lengths(u):
         end = before + length * move
         kept = end * signs > 0
         projected = np.zeros_like(u)
