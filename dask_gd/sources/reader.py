@@ -230,12 +230,15 @@ def _kept(
     memory = partial(cache.room, run, step)
     room = column.room(stop - start, memory)
     rows = read(start, stop, out=room)
+    to_keep = None
     if copy_to_keep is not None:
-        room = copy_to_keep(rows, memory)
-    if room is None:
+        to_keep = copy_to_keep(rows, memory)
+    elif room is not None:
+        to_keep = rows
+    if to_keep is None:
         return rows
-    cache.put(run, step, key, room)
-    return room
+    cache.put(run, step, key, to_keep)
+    return to_keep
 
 
 def without_nan(rows: Rows) -> Iterator[Rows]:
