@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from ..kernels.block import RowFormat
+from ..kernels.sparse import SparseRows
 from .column import Column
 from .grid import Edges, grouped, key_edges
 from .reader import Reader
@@ -80,8 +81,14 @@ class ColumnGrid:
 
     @cached_property
     def formats(self) -> tuple[RowFormat, ...]:
-        """The row format of each block."""
-        return tuple(column.row_format(self.dtype) for column in self.columns)
+        """The row format of each column block: sparse rows are multiplied a whole window at a time."""
+        found = []
+        for column in self.columns:
+            row_format = column.row_format(self.dtype)
+            if isinstance(row_format, SparseRows):
+                row_format = row_format._replace(whole=True)
+            found.append(row_format)
+        return tuple(found)
 
     def reader(self, j: int) -> Reader:
         """Return the reader of a column block, whose partitions are the segments.
