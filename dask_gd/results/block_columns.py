@@ -99,7 +99,7 @@ def block_columns(
     >>> path = dask_gd.block_columns(x, f"{tempfile.mkdtemp()}/blocks.zarr", width=2, y=np.array([3.0, 2.0, 1.0]))
     >>> source = dask_gd.open(path, x="X", y="y")
     >>> source.shape, source.x.edges
-    ((3, 3), (0, 2, 3))
+    ((3, 3), (0, 1, 3))
     >>> dask_gd.fit(source, penalty=dask_gd.L2(1e-9)).predict(x).round(3).tolist()
     [3.0, 2.0, 1.0]
     """

@@ -39,7 +39,7 @@ WRITTEN = ".written"
 def chunks_of(rows: int, features: int, itemsize: int, width: int) -> tuple[int, int]:
     """Return the rows and the columns of a chunk."""
     blocks = min(MOST, max(FEWEST, -(-features // CHUNK_COLUMNS)))
-    columns = min(-(-features // blocks), width)
+    columns = -(-features // max(blocks, -(-features // width)))
     return min(rows, max(1, CHUNK_BYTES // (columns * itemsize))), columns
 
 
