@@ -278,6 +278,20 @@ def test_workers_change_no_byte(two, tmp_path, small):
         assert files(path) == files(alone), name
 
 
+def test_a_block_is_written_anew_by_another_worker_where_one_has_died(tmp_path, monkeypatch):
+    x, _ = problem()
+    expected = files(dask_gd.block_columns(x, tmp_path / "a.zarr", width=25))
+    write = column_parts.write_column_block
+
+    def twice(parts, block, *arguments):
+        with pytest.raises(DataError, match="rows were written of 7"):
+            write(parts, block, *arguments[:2], 7, np.dtype(float))
+        write(parts, block, *arguments)
+
+    monkeypatch.setattr(column_parts, "write_column_block", twice)
+    assert files(dask_gd.block_columns(x, tmp_path / "b.zarr", width=25)) == expected
+
+
 def waiting(block, gate, number):
     """Return a block of rows; one of them for as long as the gate is there, once it has been counted."""
     counted = Path(f"{gate}.counted")

@@ -95,11 +95,11 @@ def block_columns(
     --------
     >>> import tempfile
     >>> import scipy.sparse
-    >>> x = scipy.sparse.csr_array(np.array([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 4.0]]))
+    >>> x = scipy.sparse.csr_array(np.array([[0.0, 2.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 4.0, 5.0]]))
     >>> path = dask_gd.block_columns(x, f"{tempfile.mkdtemp()}/blocks.zarr", width=2, y=np.array([3.0, 2.0, 1.0]))
     >>> source = dask_gd.open(path, x="X", y="y")
     >>> source.shape, source.x.edges
-    ((3, 3), (0, 1, 3))
+    ((3, 4), (0, 2, 4))
     >>> dask_gd.fit(source, penalty=dask_gd.L2(1e-9)).predict(x).round(3).tolist()
     [3.0, 2.0, 1.0]
     """

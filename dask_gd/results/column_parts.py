@@ -212,6 +212,9 @@ def write_column_block(parts: ColumnParts, block: int, place: str, name: str, ro
     shape = (rows, parts.edges[block + 1] - parts.edges[block])
     try:
         group = zarr.open_group(place, path=name, mode="r+")
+        # A worker that died has left a part of it.
+        if str(block) in group:
+            del group[str(block)]
         written = write_blocks(group, str(block), shape, dtype, {}, parts.blocks(block))
     except (OSError, zarr.errors.BaseZarrError) as error:
         raise error_here(f"cannot write the column block {block} of {name!r} to {place}: {error}") from error
