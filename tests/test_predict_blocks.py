@@ -1,6 +1,9 @@
 """Predictions of weights in blocks: those of the same weights whole, and never two blocks in a task."""
 
+import pickle
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import dask
 import dask.array as da
@@ -14,6 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd import L2
+from dask_gd.cli.shown import weights_of, weights_table
+from dask_gd.display.largest import largest_first, largest_of
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.results import lazy_weights
 from dask_gd.sources import column_grid, sparse_layout
@@ -31,23 +36,19 @@ def small(monkeypatch):
     monkeypatch.setattr(lazy_weights, "WHOLE_BYTES", 0)
 
 
-def loads(array):
-    """Return a lazy array whose chunks are made by tasks that say which they are."""
-
-    def load(block_info=None):
-        location = block_info[None]["array-location"]
-        return array[tuple(slice(*span) for span in location)]
-
-    def lazy(chunks):
-        return da.map_blocks(load, chunks=chunks, dtype=float, meta=np.empty((0,) * array.ndim), name=f"w-{id(array)}")
-
-    return lazy
+def piece_of(array, log, block_info=None):
+    """Return a chunk of an array, and note that it was made."""
+    location = block_info[None]["array-location"]
+    log.append(location[0])
+    return array[tuple(slice(*span) for span in location)]
 
 
-def in_blocks(run, edges):
-    """Return a fit with the same weights, lazy in chunks that begin at these features."""
-    chunks = (tuple(np.diff(edges).tolist()), *((size,) for size in run.weights.shape[1:]))
-    lazy = loads(run.weights.values)(chunks)
+def in_blocks(run, edges, log=None):
+    """Return a fit with the same weights, lazy in chunks that begin at these features, each made by a task."""
+    values = run.weights.values
+    make = partial(piece_of, values, [] if log is None else log)
+    chunks = (tuple(np.diff(edges).tolist()), *((size,) for size in values.shape[1:]))
+    lazy = da.map_blocks(make, chunks=chunks, dtype=float, meta=np.empty((0,) * values.ndim), name=f"w-{id(values)}")
     coords = {name: coord for name, coord in run.weights.coords.items() if name == "output"}
     return replace(run, weights=xr.DataArray(lazy, dims=run.weights.dims, coords=coords, name="weights"))
 
@@ -84,6 +85,16 @@ def test_sources_in_columns_are_predicted_as_with_whole_weights(tmp_path, kind, 
     assert ours.numblocks[0] > 3
     assert_allclose(ours.compute(), whole.compute(), rtol=1e-6 if ours.dtype == np.float32 else 1e-12)
     assert deepest(ours) == 1
+
+
+def test_each_chunk_of_the_weights_is_made_once(tmp_path):
+    source, _ = in_columns(tmp_path / "g.zarr", "dense")
+    run, _ = fitted(source)
+    log = []
+    prediction = in_blocks(run, grid_of(source).edges, log).predict(source)
+    assert not log
+    prediction.compute(scheduler="sync")
+    assert sorted(log) == list(pairwise(grid_of(source).edges))
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
@@ -203,3 +214,79 @@ def test_features_and_codes_that_are_not_those_of_the_fit_are_refused(tmp_path):
     codes[470] = 9
     with pytest.raises(DataError, match=r"predict\(x\): 9 in row 470 of .*colour.* is no code of a level"):
         blocks.predict(source).compute()
+
+
+# What else is made of weights
+
+
+def test_the_largest_weights_are_found_chunk_by_chunk():
+    rng = np.random.default_rng(0)
+    for trial in range(40):
+        values = rng.integers(-9, 9, size=(30, 3)).astype(float)
+        values[rng.random(values.shape) < 0.2 * (trial % 3)] = np.nan
+        # Outputs without weights in some chunks, or in all.
+        values[: rng.integers(0, 31), 1] = np.nan
+        if trial % 4 == 0:
+            values[:, 2] = np.nan
+        array = xr.DataArray(values, dims=("feature", "output"))
+        for nan_first in (True, False):
+            whole = largest_of(array, 7, nan_first)
+            ours = largest_of(array.chunk(feature=11, output=2), 7, nan_first)
+            assert_array_equal(ours.indices, largest_first(values, nan_first)[:7])
+            assert_array_equal(ours.values, values[ours.indices])
+            assert_array_equal(ours.indices, whole.indices)
+            assert (ours.note, ours.features) == (whole.note, 30)
+
+
+def uncomputed(blocks):
+    """Return the fit with weights that cannot be computed."""
+
+    def load(chunk):
+        raise AssertionError("the weights were computed")
+
+    lazy = blocks.weights.data
+    return replace(blocks, weights=blocks.weights.copy(data=lazy.map_blocks(load, dtype=float, meta=lazy._meta)))
+
+
+def test_showing_a_fit_computes_no_weights(tmp_path):
+    source, _ = in_columns(tmp_path / "g.zarr", "sparse")
+    _, blocks = fitted(source)
+    unseen = uncomputed(blocks)
+    assert "dask.array" in repr(unseen)
+    html = unseen._repr_html_()
+    for text in ("feature: 41", "328 B", "2 of at most 240 B", "(intercept)"):
+        assert text in html
+    restored = pickle.loads(pickle.dumps(blocks))
+    assert isinstance(restored.weights.data, da.Array)
+    assert_array_equal(restored.weights, blocks.weights)
+
+
+def test_a_report_and_the_command_line_show_the_largest(tmp_path):
+    source, _ = in_columns(tmp_path / "g.zarr", "sparse")
+    run, blocks = fitted(source)
+    run = replace(run, weights=run.weights.drop_vars("feature"))
+    expected = dask_gd.report(run, tmp_path / "r.html").read_text()
+    assert dask_gd.report(blocks, tmp_path / "r.html").read_text() == expected
+    assert weights_table(blocks, 5) == weights_table(run, 5)
+    ours = weights_of(blocks)
+    assert "weights" not in ours
+    assert [each["weight"] for each in ours["largest_weights"]] == largest_of(run.weights, 10).values[:, 0].tolist()
+    with pytest.raises(
+        InvalidArgumentError, match="show --weights needs all weights in one process: 41 weights, 328 B"
+    ):
+        weights_table(blocks, None)
+
+
+def test_what_needs_all_weights_refuses_unless_they_are_few(tmp_path, monkeypatch):
+    source, _ = in_columns(tmp_path / "g.zarr", "dense")
+    run = dask_gd.fit(source, loss="logistic")
+    blocks = in_blocks(run, grid_of(source).edges)
+    with pytest.raises(InvalidArgumentError, match=r"run.parameters needs all weights .* 264 B in 7 chunks"):
+        _ = uncomputed(blocks).parameters
+    with pytest.raises(InvalidArgumentError, match=r"infer: the fit has its weights in blocks, .* 34 x 34 values"):
+        dask_gd.infer(uncomputed(blocks), source)
+    monkeypatch.undo()
+    assert_array_equal(blocks.parameters, run.parameters)
+    ours, whole = dask_gd.infer(blocks, source), dask_gd.infer(run, source)
+    assert_array_equal(ours.table.standard_error, whole.table.standard_error)
+    assert_array_equal(blocks.predict(source), run.predict(source))

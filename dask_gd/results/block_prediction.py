@@ -59,7 +59,7 @@ def predict_in_blocks(x: Any, weights: da.Array, intercept: np.ndarray, loss: Lo
             return mean_of(_linear_in_memory(x, weights), intercept, loss, dtype)
         z = _linear_of_rows(x, weights)
     mean = partial(mean_of, intercept=intercept, loss=loss, dtype=dtype)
-    return z.map_blocks(mean, dtype=dtype, meta=np.empty((0,) * z.ndim, dtype))
+    return da.map_blocks(mean, z, dtype=dtype, meta=np.empty((0,) * z.ndim, dtype))
 
 
 def mean_of(z: np.ndarray, intercept: np.ndarray, loss: Loss, dtype: np.dtype) -> np.ndarray:
@@ -136,7 +136,7 @@ def _new_name() -> str:
 def _array(
     graph: dict,
     name: str,
-    dependencies: Sequence[da.Array],
+    dependencies: Sequence[Any],
     rows: tuple[int, ...],
     weights: da.Array,
 ) -> da.Array:

@@ -118,7 +118,7 @@ class FitResult(PlainState):
         """Return the parameters of a `Model`, in the shapes in which they were given."""
         if not isinstance(self.loss, Model):
             raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
-        return self.loss.unpacked(self.weights.values)
+        return self.loss.unpacked(values_of(self.weights, "run.params"))
 
     def predict(self, x: Any, offset: Any = None) -> Any:
         """Return the mean of the target for each row: ``inverse_link(x w + b)``.
