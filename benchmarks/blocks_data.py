@@ -90,7 +90,7 @@ def classes_of(x: csr_array) -> np.ndarray:
 
 def make_column_blocks(rows: Path) -> Path:
     """Return the same rows, stored by blocks of columns."""
-    path = rows.with_name(rows.name.replace("rows", "blocks", 1))
+    path = rows.with_name(f"blocks-{rows.name}")
     if not path.exists():
         dask_gd.block_columns(dask_gd.open(rows, x="X", y="y"), path)
     return path

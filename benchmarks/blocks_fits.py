@@ -7,7 +7,7 @@ The arguments are JSON, see `Task`. Prints what was measured as JSON, in the las
 dask_gd and the plain Dask graph have a fresh cluster of single-threaded worker processes. CPU seconds are those of the
 workers' processes, all threads of them; the client's process has the scheduler too. They are taken from one iteration
 to a later one, so that neither the first reading nor a history that is not full counts. Peaks are each process's own
-high-water mark. Bytes between workers are those of the workers' transfer logs; bytes over the loopback device are all
+high-water mark, and how far it is above what the process held once all was imported. Bytes between workers are those of the workers' transfer logs; bytes over the loopback device are all
 that this machine's processes have sent each other meanwhile, to and from the client too.
 """
 
@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 import zarr
 from distributed import Client, Worker
-from memory import peak
+from memory import peak, resident
 from scipy.sparse import csr_array
-from sparse_rows import load
 
 #: Passes of the two runs of Vowpal Wabbit, of which the difference is taken.
 FEW_PASSES = 2
@@ -104,9 +103,25 @@ def loopback_bytes() -> int:
     return int(line[1])
 
 
-def peaks_of(client: Client) -> dict[str, float]:
-    """Return the highest resident memory of any worker, and that of this process, in MB."""
-    return {"worker MB": max(client.run(peak).values()), "client MB": peak()}
+class Memory:
+    """The peaks of a cluster's processes, beside what they hold once all is imported."""
+
+    def __init__(self, client: Client):
+        self.client = client
+        client.run(import_dask_gd)
+        self.workers = client.run(resident)
+        self.own = resident()
+
+    def peaks(self) -> dict[str, float]:
+        """Return the highest resident memory of any worker, that of this process, and their growth, in MB."""
+        peaks = self.client.run(peak)
+        own = peak()
+        return {
+            "worker MB": max(peaks.values()),
+            "worker grown": max(mark - self.workers[address] for address, mark in peaks.items()),
+            "client MB": own,
+            "client grown": own - self.own,
+        }
 
 
 class Marks:
@@ -136,7 +151,7 @@ def fit_dask_gd(task: Task, weights: str) -> dict[str, Any]:
     import dask_gd
 
     with cluster(task.workers, task.memory) as client:
-        client.run(import_dask_gd)
+        memory = Memory(client)
         marks = Marks(client, task)
         began = time.perf_counter()
         run = dask_gd.fit(
@@ -150,7 +165,7 @@ def fit_dask_gd(task: Task, weights: str) -> dict[str, Any]:
             callbacks=[marks],
         )
         seconds = time.perf_counter() - began
-        found: dict[str, Any] = {**marks.an_iteration(), **peaks_of(client)}
+        found: dict[str, Any] = {**marks.an_iteration(), **memory.peaks()}
         found |= {"seconds": seconds, "iterations": run.n_iter, "loss": float(run.history.loss[-1])}
         found["passes"] = float(run.history.passes.sum())
         found["reason"] = run.reason
@@ -175,6 +190,7 @@ def graph_of_whole_weights(task: Task) -> dict[str, Any]:
 
     n, p = shape_of(Path(task.path))
     with cluster(task.workers, task.memory) as client:
+        memory = Memory(client)
         addresses = sorted(client.scheduler_info()["workers"])
         edges = np.linspace(0, n, len(addresses) + 1).astype(int)
         parts = []
@@ -184,7 +200,9 @@ def graph_of_whole_weights(task: Task) -> dict[str, Any]:
         marks = {}
         for iteration in range(task.last + 1):
             sent = client.scatter(w, broadcast=True, hash=False)
-            sums = [client.submit(gradient_of, part, sent, workers=[a]) for part, a in zip(parts, addresses, strict=True)]
+            sums = [
+                client.submit(gradient_of, part, sent, workers=[a]) for part, a in zip(parts, addresses, strict=True)
+            ]
             while len(sums) > 1:
                 pairs = [sums[i : i + 2] for i in range(0, len(sums), 2)]
                 sums = [client.submit(sum_of, *pair) for pair in pairs]
@@ -193,7 +211,7 @@ def graph_of_whole_weights(task: Task) -> dict[str, Any]:
             if iteration in (task.first, task.last):
                 marks[iteration] = mark_of(client)
         used = marks[task.first].to(marks[task.last], task.last - task.first)
-        return {**used, **peaks_of(client)}
+        return {**used, **memory.peaks()}
 
 
 def read_rows(path: str, start: int, stop: int) -> tuple[csr_array, np.ndarray]:
@@ -222,6 +240,8 @@ def shape_of(path: Path) -> tuple[int, int]:
 
 def objective_of(path: Path, parameters: np.ndarray, alpha: float) -> float:
     """Return the mean logistic loss and the penalty at weights, the intercept last; rows are those of a CSR group."""
+    from sparse_rows import load
+
     x, y = load(rows_beside(path))
     z = x @ parameters[:-1] + parameters[-1]
     w = parameters[:-1]
@@ -235,6 +255,8 @@ def rows_beside(path: Path) -> Path:
 
 def scipy_products(task: Task) -> dict[str, Any]:
     """Take the two products of a gradient in this process: CPU seconds, the least of three, in float64 and float32."""
+    from sparse_rows import load
+
     x, _ = load(Path(task.path))
     found: dict[str, Any] = {}
     for dtype in (np.float64, np.float32):
@@ -295,7 +317,9 @@ def write_text(path: Path, text: Path) -> None:
     with open(partial, "w", encoding="ascii") as file:
         for start in range(0, n, TEXT_ROWS):
             x, y = read_rows(str(path), start, min(start + TEXT_ROWS, n))
-            entries = [f" {column}:{value:.9g}" for column, value in zip(x.indices.tolist(), x.data.tolist(), strict=True)]
+            entries = [
+                f" {column}:{value:.9g}" for column, value in zip(x.indices.tolist(), x.data.tolist(), strict=True)
+            ]
             for row, target in enumerate(y):
                 line = "".join(entries[x.indptr[row] : x.indptr[row + 1]])
                 file.write(f"{2 * int(target) - 1} |{line}\n")
@@ -305,6 +329,7 @@ def write_text(path: Path, text: Path) -> None:
 def scikit_learn(task: Task) -> dict[str, Any]:
     """Fit by scikit-learn's lbfgs, which has the rows in memory; the loading is counted."""
     from sklearn.linear_model import LogisticRegression
+    from sparse_rows import load
 
     began = time.perf_counter()
     x, y = load(Path(task.path))
