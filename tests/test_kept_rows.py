@@ -14,7 +14,7 @@ from dask_gd.kernels import sparse, sparse_products
 from dask_gd.kernels.base import EXACT, Kernel, Part, Request
 from dask_gd.kernels.sparse import SparseRows
 from dask_gd.passes.plan import HEAVY_SUMS, group_into_tasks
-from dask_gd.solvers import lbfgs, vectors
+from dask_gd.solvers import vectors
 from dask_gd.solvers.objective import Objective, nonsmooth
 from dask_gd.sources.compressed import rows_of
 
@@ -302,7 +302,7 @@ def quartic(query, scale):
 
 
 def test_steps_of_very_wide_weights_are_tried_one_by_one(monkeypatch):
-    monkeypatch.setattr(lbfgs, "WIDE", 5)
+    monkeypatch.setattr(vectors, "WIDE", 5)
     scale = np.geomspace(1.0, 100.0, 6)[:, None, None]
     solver = LBFGS()
     state = solver.init(np.full((6, 1, 1), 9.0), 1e-15)

@@ -29,6 +29,7 @@ from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import is_whole
+from .block_fit import fit_in_blocks, in_blocks
 from .checkpoint import take
 from .engine import Engine
 from .fit_run import FitRun
@@ -61,6 +62,7 @@ def fit(
     target_loss: float | None = None,
     initial_weights: Any = None,
     seed: int = 0,
+    weights: str = "auto",
     store: str | os.PathLike | Store | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> FitResult:
@@ -131,6 +133,11 @@ def fit(
         mean, which takes a pass.
     seed : int
         Draws the partitions on which Newton's method and L-BFGS start (see Notes).
+    weights : {"auto", "whole", "blocks"}
+        Where the weights are, and what the solver keeps beside them. "blocks": on the workers, each of which owns some
+        columns, for features that are stored by columns (`block_columns`, or a Zarr array whose chunks cut its columns);
+        they are never in one place, and ``weights`` of the result is lazy. "auto" does so where they would take more
+        than a quarter of the client's or of a worker's memory. See Notes.
     store : path or Store, optional
         A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
         data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.
@@ -233,6 +240,20 @@ def fit(
         outputs = classes_of(loss) or source.outputs or 1
         q = source.shape[1] + bool(fit_intercept)
         solver = as_solver(solver, loss, penalty, q, source.row_format, outputs=outputs)
+        if in_blocks(weights, source, loss, penalty, solver, bool(fit_intercept)):
+            return fit_in_blocks(
+                source,
+                loss,
+                penalty=penalty,
+                solver=solver,
+                fit_intercept=bool(fit_intercept),
+                stopping=stopping,
+                initial_weights=initial_weights,
+                seed=seed,
+                store=store,
+                callbacks=callbacks,
+                stamps=stamps,
+            )
         # Before there is any array of their number.
         check_room(source, loss, solver, q, outputs)
         start = start_of(initial_weights, source.shape[1], outputs, fit_intercept, source.present)

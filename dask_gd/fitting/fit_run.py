@@ -38,9 +38,14 @@ class FitRun:
             drive([track], self.evaluate, self.stopping, self.end_round)
         except StopFit as stop:
             track.reason = track.reason or stop.reason
-        result = self.finish()
+        return self.tell_end(self.finish())
+
+    def tell_end(self, result: FitResult) -> FitResult:
+        """Tell the callbacks that the fit has ended with a result, and return it."""
+        track = self.track
         last_loss = float(result.history.loss[-1])
-        heard.tell(FitEnded(result.reason, result.n_iter, last_loss, track.engine.name), snapshot=self.snapshot)
+        ended = FitEnded(result.reason, result.n_iter, last_loss, track.engine.name)
+        track.callbacks.tell(ended, snapshot=self.snapshot)
         return result
 
     def evaluate(self, tracks: list[FitTrack]) -> list[Evaluated | None]:
@@ -101,24 +106,26 @@ class FitRun:
 
     def finish(self) -> FitResult:
         """Return the result; a reason that the last commit did not know is committed too."""
+        self.conclude()
+        track = self.track
+        last = checkpoint(track)
+        if track.reason != track.committed_reason:
+            self.commit(last)
+        return result_of(last, track.loss)
+
+    def conclude(self) -> None:
+        """Settle the reason of the end, and say what the user should know of it."""
         track = self.track
         if not track.losses:
             raise InvalidArgumentError(f"{track.fault or 'There is no step.'} Give smaller initial_weights.")
         if track.reason == "max_iter" and divergence.has_risen(track, track.losses[track.since :]):
             track.reason = "diverged"
         track.engine.check_stamps("fit")
-
-        # What the user should know of the end.
         self.note_unread()
         if track.reason == "diverged":
             warn(divergence.message(track), DivergenceWarning)
         if track.reason == "stalled":
             warn(divergence.stall(track), StalledWarning)
-
-        last = checkpoint(track)
-        if track.reason != track.committed_reason:
-            self.commit(last)
-        return result_of(last, track.loss)
 
     def note_unread(self) -> None:
         """Say which partitions a batched solver has never read; nothing of theirs has been checked."""

@@ -20,6 +20,8 @@ NEAR_BYTES = 1 << 20
 #: The rows of a block.
 FEWEST_ROWS = 64
 MOST_ROWS = 1 << 17
+#: More rows than are read at a time.
+ALL_ROWS = 1 << 30
 #: Entries of a row where nobody knows how many there are.
 ROW_ENTRIES = 32
 
@@ -32,6 +34,9 @@ class SparseRows(NamedTuple):
     features: int
     #: Entries of a row on average, as far as known, at least 1. A constant of the data: the blocks follow from it.
     row_entries: int = ROW_ENTRIES
+    #: Whether a block has all rows that are read at a time. For rows whose products with weights and with slopes do not
+    #: take turns: what is as wide as the features then comes into the cache once for all of them.
+    whole: bool = False
 
     @property
     def dtype(self) -> np.dtype:
@@ -57,7 +62,9 @@ class SparseRows(NamedTuple):
 
     @property
     def block_rows(self) -> int:
-        """The rows of a block: a multiple of 16."""
+        """The rows of a block: a multiple of 16, or more than there are."""
+        if self.whole:
+            return ALL_ROWS
         entries = max(BLOCK_ENTRIES, min(ENTRIES_A_FEATURE * self.features, MOST_ENTRIES))
         # As many rows as have these entries, if there are neither very few nor very many.
         rows = entries // self.row_entries

@@ -8,9 +8,11 @@ import time
 from ..display.texts import running_since
 from ..errors import InvalidArgumentError, NotFittedError
 from ..model.losses import Loss, as_loss, loss_of
+from ..store.block_files import DIRECTORY
 from ..store.content import check_content
 from ..store.store import Checkpoint, Store
 from .fit_result import FitResult, result_of
+from .stored_blocks import with_stored_weights
 
 
 def latest_of_fit(store: Store) -> Checkpoint:
@@ -74,6 +76,7 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
         raise InvalidArgumentError(
             f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
         )
+    checkpoint = with_stored_weights(checkpoint, str((store.path / DIRECTORY).absolute()))
     if loss is None:
         return result_of(checkpoint)
     return result_of(checkpoint, as_loss(loss))

@@ -5,7 +5,9 @@ Where absolute values of the weights are penalised, orthant by orthant (OWL-QN).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +26,6 @@ from .vectors import Vector, dot
 STEPS = np.array([1.0, 2.0, 0.5, 0.125])
 #: The trial steps that follow where 1 alone has failed.
 SHORTER = 0.5 ** np.array([1.0, 3.0, 5.0, 8.0])
-
-#: Weights of an output above which steps are tried one after the other, but for the first. To send such weights and
-#: their gradient costs about as much as another pass, for each trial.
-WIDE = 1 << 18
 
 #: Where the loss rises at all steps, shorter steps are tried, down to this length.
 LEAST = 1e-30
@@ -125,8 +123,8 @@ class LBFGS:
         # Go to the accepted trial, and remember the changes on the way, which show the curvature.
         stalled = line.at_precision(state, objective, i)
         reached = state._replace(
-            weights=vectors.candidate(state.query, i),
-            gradient=vectors.candidate(objective.gradient, i),
+            weights=vectors.at_hand(vectors.candidate(state.query, i)),
+            gradient=vectors.at_hand(vectors.candidate(objective.gradient, i)),
             loss=objective.loss[i : i + 1],
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
@@ -136,7 +134,8 @@ class LBFGS:
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
         nonsmooth = objective.nonsmooth
-        shorter = SHORTER[state.steps.min() > SHORTER][: _trials_at_once(state.weights)]
+        shorter = SHORTER[state.steps.min() > SHORTER]
+        shorter = shorter[: vectors.most_trials(state.weights, len(STEPS))]
         if len(state.steps) == 1 and len(shorter):
             query = _trials(state, nonsmooth, state.direction, shorter)
             return state._replace(query=query, steps=shorter)
@@ -158,9 +157,8 @@ class LBFGS:
         move = state.weights - before.weights
         change = state.gradient - before.gradient
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
-        curved = dot(move, change)[0]
-        squares = dot(move, move)[0] * dot(change, change)[0]
-        if not curved > 1e-14 * np.sqrt(squares):
+        [curved], [moved], [changed] = vectors.dots(move, change, move, move, change, change)
+        if not curved > 1e-14 * np.sqrt(moved * changed):
             return state
         pairs = vectors.remember(before.pairs, move, change, self.memory)
         stored = min(before.stored + 1.0, float(self.memory))
@@ -169,11 +167,13 @@ class LBFGS:
     def _aim(self, state: LBFGSState, nonsmooth: Prox) -> LBFGSState:
         """Return the state with the next direction and its trial steps."""
         slope = nonsmooth.steepest(state.weights, state.gradient)
-        direction = -_inverse_curvature(state, slope)
+        pairs = vectors.newest_pairs(state.pairs, int(state.stored))
+        direction = -inverse_curvature(slope, pairs, state.diagonal, state.means)
         if nonsmooth.is_nonsmooth:
             # The estimate may turn single weights uphill: these stay where they are.
             downhill = nonsmooth.free | (direction * slope < 0)
             direction = vectors.where(downhill, direction, 0.0)
+        direction = vectors.at_hand(direction)
 
         # Without pairs the length of the step is unknown; with them it is mostly 1.
         if not state.stored:
@@ -181,7 +181,7 @@ class LBFGS:
         elif state.step_size[0] == 1.0:
             steps = STEPS[:1]
         else:
-            steps = STEPS[: _trials_at_once(state.weights)]
+            steps = STEPS[: vectors.most_trials(state.weights, len(STEPS))]
         query = _trials(state, nonsmooth, direction, steps)
         promise = -0.5 * dot(direction, slope)
         return state._replace(
@@ -211,13 +211,6 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
     )
 
 
-def _trials_at_once(weights: Vector) -> int:
-    """Return how many steps are tried in one pass."""
-    if vectors.length(weights) > WIDE:
-        return 1
-    return len(STEPS)
-
-
 def _trials(
     state: LBFGSState,
     nonsmooth: Prox,
@@ -225,7 +218,7 @@ def _trials(
     steps: np.ndarray,
 ) -> Vector:
     """Return the query: steps along the direction, (q, k, m), each up to where a penalised weight changes its sign."""
-    query = line.trials(state.weights, direction, steps)
+    query = vectors.along(state.weights, direction, steps)
     if not nonsmooth.is_nonsmooth:
         return query
 
@@ -245,10 +238,17 @@ def _slopes(state: LBFGSState, nonsmooth: Prox) -> np.ndarray:
     return dot(moves, slope)
 
 
-def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
-    """Return the inverse curvature estimate times v, (q, k, 1), by the two-loop recursion (algorithm 7.4)."""
-    pairs = vectors.newest_pairs(state.pairs, int(state.stored))
+@singledispatch
+def inverse_curvature(
+    v: Vector,
+    pairs: Sequence[tuple[Vector, Vector]],
+    diagonal: Vector,
+    means: Vector,
+) -> Vector:
+    """Return the inverse curvature estimate times v, (q, k, 1), by the two-loop recursion (algorithm 7.4).
 
+    ``pairs`` are the changes of weights and gradient, the newest last; the others are the state's.
+    """
     # From the newest pair to the oldest.
     curved: list[np.ndarray] = []
     shares: list[np.ndarray] = []
@@ -260,10 +260,10 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
         shares.append(share)
 
     # The diagonal, in the size that the newest pair shows.
-    v = _first_estimate(state, v)
+    v = first_estimate(v, diagonal, means)
     if pairs:
         s, y = pairs[-1]
-        estimated = dot(y, _first_estimate(state, y))
+        estimated = dot(y, first_estimate(y, diagonal, means))
         v = v * (curved[0] / estimated)
 
     # And back to the newest.
@@ -273,11 +273,11 @@ def _inverse_curvature(state: LBFGSState, v: Vector) -> Vector:
     return v
 
 
-def _first_estimate(state: LBFGSState, v: Vector) -> Vector:
+def first_estimate(v: Vector, diagonal: Vector, means: Vector) -> Vector:
     """Return the inverse of the scale of J's curvature, times v, as if the features were centred.
 
     In the parameters (w, b + means . w) the intercept and the features are nearly independent, so that there the
     curvature is near its diagonal. The gradient is taken to them, divided, and the step taken back.
     """
-    step = (v - state.means * vectors.intercept(v)) / state.diagonal
-    return vectors.lower_intercept(step, state.means)
+    step = (v - means * vectors.intercept(v)) / diagonal
+    return vectors.lower_intercept(step, means)

@@ -21,11 +21,6 @@ SUFFICIENT = 1e-4
 STALLED = 3.0
 
 
-def trials(weights: Vector, direction: Vector, steps: np.ndarray) -> Vector:
-    """Return the query ``w + t d`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
-    return weights + direction * steps
-
-
 def scale(objective: Objective) -> Vector:
     """Return the size of J's curvature along each weight, (q, 1, 1), from the bound that comes with the first pass."""
     diagonal = objective.diagonal
@@ -69,9 +64,12 @@ def accept(state: Any, slopes: np.ndarray, objective: Objective) -> int | None:
     ties = good & (objective.loss <= least + slack)
     if ties.sum() == 1:
         return int(np.argmax(ties))
-    slope = objective.nonsmooth.steepest(state.query, objective.gradient)
-    sizes = dot(slope / state.diagonal, slope)
-    return int(np.argmin(np.where(ties, sizes, np.inf)))
+    sizes = np.full(len(ties), np.inf)
+    for i in np.flatnonzero(ties).tolist():
+        gradient = vectors.candidate(objective.gradient, i)
+        slope = objective.nonsmooth.steepest(vectors.candidate(state.query, i), gradient)
+        sizes[i] = dot(slope / state.diagonal, slope)[0]
+    return int(np.argmin(sizes))
 
 
 def rounding_margin(state: Any) -> float:
@@ -87,7 +85,8 @@ def at_precision(state: Any, objective: Objective, taken: int) -> bool:
         return False
     steepest = objective.nonsmooth.steepest
     old_slope = steepest(state.weights, state.gradient) / state.diagonal
-    new_slope = steepest(state.query, objective.gradient) / state.diagonal
+    gradient = vectors.candidate(objective.gradient, taken)
+    new_slope = steepest(vectors.candidate(state.query, taken), gradient) / state.diagonal
     old = largest(np.abs(old_slope))[0]
-    new = largest(np.abs(new_slope))[taken]
+    new = largest(np.abs(new_slope))[0]
     return bool(new > 0.5 * old)

@@ -27,6 +27,9 @@ import numpy as np
 #: Weights that are added at a time, of those of an array.
 AT_A_TIME = 1 << 16
 
+#: Weights of an output above which steps are tried one after the other, but for the first.
+WIDE = 1 << 18
+
 #: A NumPy array (q, k, m), or a type of one's own with these operations. They have no class in common.
 Vector = Any
 
@@ -69,6 +72,13 @@ def dot(a: Vector, b: Vector) -> np.ndarray:
 
 
 @singledispatch
+def dots(first: Vector, *others: Vector) -> list[np.ndarray]:
+    """Return inner products of one candidate's vectors, two and two: ``dots(a, b, c, d)`` are those of a, b and c, d."""
+    several = (first, *others)
+    return [dot(a, b) for a, b in zip(several[::2], several[1::2], strict=True)]
+
+
+@singledispatch
 def largest(v: Vector) -> np.ndarray:
     """Return the largest component, for each candidate: (q, k, m) -> (m,)."""
     return v.max(axis=(0, 1))
@@ -78,6 +88,27 @@ def largest(v: Vector) -> np.ndarray:
 def total(v: Vector) -> float:
     """Return the sum of all components."""
     return float(v.sum())
+
+
+@singledispatch
+def along(start: Vector, direction: Vector, steps: np.ndarray) -> Vector:
+    """Return the query ``start + t direction`` for each step t: (q, k, 1), (q, k, 1), (m,) -> (q, k, m)."""
+    return start + direction * steps
+
+
+@singledispatch
+def most_trials(v: Vector, most: int) -> int:
+    """Return how many trial steps along a direction one pass should have, of ``most`` that would be useful."""
+    # To send very wide weights and their gradient costs about as much as another pass, for each trial.
+    if length(v) > WIDE:
+        return 1
+    return most
+
+
+@singledispatch
+def at_hand(v: Vector) -> Vector:
+    """Return the vector, which will be used several times, in memory."""
+    return v
 
 
 @singledispatch

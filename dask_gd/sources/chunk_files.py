@@ -199,18 +199,19 @@ class ChunkFiles:
         """Return whether rows are stored as they are, so that each can be read without the rest of its chunk."""
         return not self.decoders and self.chunks[1:] == self.shape[1:]
 
-    def read(self, start: int, out: np.ndarray, fill: Any = None) -> None:
-        """Fill ``out`` with the rows from ``start`` on; absent chunks with ``fill``, if that is not None.
+    def read(self, start: int, out: np.ndarray, fill: Any = None, column: int = 0) -> None:
+        """Fill ``out`` with rows and columns from ``start`` and ``column`` on; absent chunks with ``fill``, if any.
 
         Raises
         ------
         ChunkError
         """
         decoding = 0.0
+        origin = (start, column, *[0] * out.ndim)[: out.ndim]
         # The file stays open for the next chunks of the same shard.
         with _Files(self) as files:
-            for index in self._indices(start, start + len(out)):
-                target, skipped = self._part(index, start, out)
+            for index in self._indices(origin, out.shape):
+                target, skipped = self._part(index, origin, out)
                 try:
                     decoding += self._read_chunk(files, index, target, skipped)
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -227,26 +228,24 @@ class ChunkFiles:
                     raise ChunkError(index, f"{type(error).__name__}: {error}", UnreadableChunkError) from error
         context_meter.digest_metric("decode", decoding, "seconds")
 
-    def _indices(self, start: int, stop: int) -> Iterator[tuple[int, ...]]:
-        """Yield the indices of the chunks with the rows ``start`` to ``stop``."""
-        ranges = [range(start // self.chunks[0], -(-stop // self.chunks[0]))]
-        for size, side in zip(self.shape[1:], self.chunks[1:], strict=True):
-            ranges.append(range(-(-size // side)))
+    def _indices(self, origin: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield the indices of the chunks with the cells from ``origin`` on."""
+        ranges = []
+        for low, size, side in zip(origin, shape, self.chunks, strict=True):
+            ranges.append(range(low // side, -(-(low + size) // side)))
         return product(*ranges)
 
-    def _part(self, index: tuple[int, ...], start: int, out: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """Return the part of ``out``, rows from ``start`` on, that a chunk fills, and where in the chunk it begins."""
-        # Rows and columns as they are numbered in the array.
-        corner = [i * side for i, side in zip(index, self.chunks, strict=True)]
-        first = (max(corner[0], start), *corner[1:])
-        ends = (start + len(out), *self.shape[1:])
-        last = [min(low + side, end) for low, side, end in zip(corner, self.chunks, ends, strict=True)]
-
-        # The same rows and columns in the memory, and in the chunk.
-        rows = slice(first[0] - start, last[0] - start)
-        columns = map(slice, first[1:], last[1:])
-        skipped = [begin - low for begin, low in zip(first, corner, strict=True)]
-        return out[(rows, *columns)], skipped
+    def _part(self, index: tuple[int, ...], origin: tuple[int, ...], out: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Return the part of ``out``, cells from ``origin`` on, that a chunk fills; and where in it that begins."""
+        part = []
+        skipped = []
+        for i, side, low, size in zip(index, self.chunks, origin, out.shape, strict=True):
+            # Positions as they are numbered in the array, then in the memory and in the chunk.
+            first = max(i * side, low)
+            last = min((i + 1) * side, low + size)
+            part.append(slice(first - low, last - low))
+            skipped.append(first - i * side)
+        return out[tuple(part)], skipped
 
     def _read_chunk(
         self,
@@ -257,7 +256,7 @@ class ChunkFiles:
     ) -> float:
         """Read the part of a chunk from ``skipped`` on into ``target``, and return the seconds that decoding took."""
         file, offset, nbytes = files.find(index)
-        if not self.plain:
+        if not (self.plain and target.flags.c_contiguous):
             return self.decode(file, offset, nbytes, target, skipped)
         self.check_size(nbytes)
         # Rows that are stored as they are go straight to their place.

@@ -29,7 +29,7 @@ from zarr.storage import LocalStore, StorePath
 
 from ..errors import CorruptChunkError, MissingChunkError, UnreadableChunkError
 from .chunk_files import ChunkError
-from .grid import Edges, all_of, chunk_edges, even_edges, find, key_edges, overlapping
+from .grid import Edges, chunk_edges, even_edges, find, key_edges, overlapping
 from .presence import chunk_key
 from .store_errors import RecordingStore, described, may_pass
 from .stores import Key, ask, sees_array
@@ -49,6 +49,9 @@ PATIENCE = 30.0
 
 #: Bits of the two marks, the numbers that stand for an absent chunk; as floats they are finite, of every size.
 MARKS = (0x8A5AC33CA55A3CC3, 0x0B6D36C95A93C5A1)
+
+#: A position, or a number of cells, along each dimension.
+Cells = tuple[int, ...]
 
 _setting = threading.Lock()
 _settling: set[asyncio.Task] = set()
@@ -89,21 +92,25 @@ class MarkedChunks:
         return key_edges(self.array)
 
     @cached_property
-    def corners(self) -> tuple[Any, ...]:
-        """Return the index of all rows, in the first columns of the smallest chunks, which may be in inner shards."""
+    def smallest(self) -> tuple[Edges, ...]:
+        """Return where the smallest chunks begin, which may be in inner shards."""
         codecs = getattr(self.array.metadata, "codecs", ())
         edges = self.chunks
         while shards := [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
             codecs = shards[0].codecs
             edges = tuple(map(even_edges, self.array.shape, shards[0].chunk_shape))
+        return edges
 
-        # Even steps are a slice, which copies nothing.
+    def corners(self, origin: Cells, shape: Cells) -> tuple[Any, ...]:
+        """Return the index, among cells from ``origin`` on, of all rows in the first columns of the smallest chunks."""
         index: list[Any] = [slice(None)]
-        for along in edges[1:]:
-            if isinstance(along, range):
+        for along, low, size in zip(self.smallest[1:], origin[1:], shape[1:], strict=True):
+            # Even steps are a slice, which copies nothing.
+            if isinstance(along, range) and low % along.step == 0:
                 index.append(slice(None, None, along.step))
-            else:
-                index.append(along[:-1])
+                continue
+            inside = (edge - low for edge in along if low < edge < low + size)
+            index.append([0, *inside])
         return tuple(index)
 
     def mark(self, number: int) -> Any:
@@ -148,42 +155,43 @@ class MarkedChunks:
     def __getstate__(self) -> dict[str, Any]:
         return {"array": self.array}
 
-    def read(self, start: int, out: np.ndarray, fill: Any = None) -> None:
-        """Fill ``out`` with the rows from ``start`` on; absent chunks with ``fill``, if that is not None.
+    def read(self, start: int, out: np.ndarray, fill: Any = None, column: int = 0) -> None:
+        """Fill ``out`` with rows and columns from ``start`` and ``column`` on; absent chunks with ``fill``, if any.
 
         Raises
         ------
         ChunkError
         """
         # All chunks at once. Where that fails, each by itself, to name the chunk, or to ask a busy store again.
-        rows = slice(start, start + len(out))
+        origin = (start, column, *[0] * out.ndim)[: out.ndim]
+        cells = tuple(slice(low, low + size) for low, size in zip(origin, out.shape, strict=True))
         try:
-            self.fast.get_basic_selection((rows, ...), out=NDBuffer.from_numpy_array(out))
+            self.fast.get_basic_selection(cells, out=NDBuffer.from_numpy_array(out))
         except MemoryError:
             raise
         except Exception:
             sync(_settle())
-            for index, box in self._boxes(self.chunks, start, len(out)):
-                out[box] = self._read_again(index, start, box, mark=0)
+            for index, box in self._boxes(self.chunks, origin, out.shape):
+                out[box] = self._read_again(index, origin, box, mark=0)
 
         # A chunk that is absent is so as a whole, its first column included.
-        if self._is_mark(out[self.corners]).any():
-            self._settle_marks(start, out, fill)
+        if self._is_mark(out[self.corners(origin, out.shape)]).any():
+            self._settle_marks(origin, out, fill)
 
     def _read_again(
         self,
         index: tuple[int, ...],
-        start: int,
+        origin: Cells,
         box: tuple[slice, ...],
         mark: int,
     ) -> np.ndarray:
-        """Return a box of rows that begins in a chunk, read with a mark, repeatedly if the store may be busy."""
-        rows = slice(box[0].start + start, box[0].stop + start)
+        """Return a box of cells that begins in a chunk, read with a mark, repeatedly if the store may be busy."""
+        cells = tuple(slice(s.start + low, s.stop + low) for s, low in zip(box, origin, strict=True))
         for attempt, last in enumerate(attempts()):
             store = RecordingStore(self.array.store)
             try:
                 array = self._filled(self.mark(mark), store)
-                return np.asarray(array.get_basic_selection((rows, *box[1:])))
+                return np.asarray(array.get_basic_selection(cells))
             except MemoryError:
                 raise
             except Exception as error:
@@ -222,17 +230,17 @@ class MarkedChunks:
         if again:
             raise ChunkError(index, described(error), CorruptChunkError) from error
 
-    def _settle_marks(self, start: int, out: np.ndarray, fill: Any) -> None:
+    def _settle_marks(self, origin: Cells, out: np.ndarray, fill: Any) -> None:
         """Refuse absent chunks, or fill them, where ``out`` holds the mark."""
         marked = self._is_mark(out)
         array_is_seen = False
-        for _, box in self._boxes(self.keys, start, len(out)):
+        for _, box in self._boxes(self.keys, origin, out.shape):
             part = marked[box]
             if not part.any():
                 continue
 
             # Whether the chunk, or the shard around it, is there.
-            chunk = self._chunk(start, box, part)
+            chunk = self._chunk(origin, box, part)
             answer = self._ask(chunk)
             if answer is Key.EMPTY:
                 raise ChunkError(chunk, "it has no bytes", CorruptChunkError)
@@ -244,21 +252,21 @@ class MarkedChunks:
                     raise ChunkError(chunk, "it is not in the store", MissingChunkError)
                 out[box][part] = fill
             elif self.markable:
-                self._settle_box(chunk, start, out, box, part, fill=fill)
+                self._settle_box(chunk, origin, out, box, part, fill=fill)
             elif self.sharded:
                 self._note_unmarkable()
 
     def _settle_box(
         self,
         chunk: tuple[int, ...],
-        start: int,
+        origin: Cells,
         out: np.ndarray,
         box: tuple[slice, ...],
         part: np.ndarray,
         fill: Any,
     ) -> None:
         """Read a box that is in the store with the other mark: data that happens to be the first mark stays."""
-        again = self._read_again(chunk, start, box, mark=1)
+        again = self._read_again(chunk, origin, box, mark=1)
         absent = part & ~self._is_mark(again)
         if not absent.any():
             return
@@ -266,7 +274,7 @@ class MarkedChunks:
             reason = "it was not in the store"
             if self.sharded:
                 reason = "its shard leaves it out"
-            raise ChunkError(self._chunk(start, box, absent), reason, MissingChunkError)
+            raise ChunkError(self._chunk(origin, box, absent), reason, MissingChunkError)
         values = np.where(again == self.mark(1), fill, again)
         out[box][absent] = values[absent]
 
@@ -307,29 +315,25 @@ class MarkedChunks:
         index = map(find, self.keys, corner)
         return chunk_key(self.array, tuple(index))
 
-    def _chunk(self, start: int, box: tuple[slice, ...], part: np.ndarray) -> tuple[int, ...]:
+    def _chunk(self, origin: Cells, box: tuple[slice, ...], part: np.ndarray) -> tuple[int, ...]:
         """Return the index of the chunk with the first cell of a part of a box."""
         # The first cell as it is numbered in the array.
         first = np.argwhere(part)[0].tolist()
-        offsets = (start, *(0,) * (len(first) - 1))
-        cells = (i + s.start + offset for i, s, offset in zip(first, box, offsets, strict=True))
+        cells = (i + s.start + low for i, s, low in zip(first, box, origin, strict=True))
         return tuple(map(find, self.chunks, cells))
 
     def _boxes(
-        self, edges: tuple[Edges, ...], start: int, count: int
+        self, edges: tuple[Edges, ...], origin: Cells, shape: Cells
     ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """Yield the chunks between these edges with ``count`` rows from ``start`` on, and their boxes in these rows."""
-        stop = start + count
-        shape = (stop, *self.array.shape[1:])
-        ranges = [overlapping(edges[0], start, stop), *map(all_of, edges[1:])]
+        """Yield the chunks between these edges with cells from ``origin`` on, and their boxes among these cells."""
+        spans = zip(edges, origin, shape, strict=True)
+        ranges = [overlapping(along, low, low + size) for along, low, size in spans]
         for index in product(*ranges):
-            spans = []
-            for i, along, size in zip(index, edges, shape, strict=True):
-                spans.append(slice(along[i], min(along[i + 1], size)))
-
-            # Rows are counted from the first that is read, and the first chunk may begin before it.
-            rows = slice(max(spans[0].start - start, 0), spans[0].stop - start)
-            yield index, (rows, *spans[1:])
+            box = []
+            # Cells are counted from the first that is read, and the first chunk may begin before it.
+            for i, along, low, size in zip(index, edges, origin, shape, strict=True):
+                box.append(slice(max(along[i] - low, 0), min(along[i + 1] - low, size)))
+            yield index, tuple(box)
 
     def _note_unmarkable(self) -> None:
         """Log, once for each array, that absent chunks cannot be told from others."""

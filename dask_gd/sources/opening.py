@@ -14,6 +14,7 @@ import zarr
 from ..errors import InvalidArgumentError
 from .coded_table import CodedTable
 from .column import Column
+from .column_blocks import check_none_in_blocks, column_blocks, is_column_blocks
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .encoding import Encoding
@@ -51,9 +52,9 @@ def open(
         directory of such files. Parquet is read by Dask, a part at a time.
     x : str or list of str
         The name of an array of features (n, p) in the group, or of a group of sparse rows as anndata writes them, see
-        `write_sparse`; or names of columns of numbers and codes of levels, and of sparse rows, in the order of the
-        features: arrays (n,) or (n, columns), or groups. A column of L levels is L features, which are never written
-        out. `sources.table` says how codes and levels are stored.
+        `write_sparse`, or of column blocks of these, see `block_columns`; or names of columns of numbers and codes of
+        levels, and of sparse rows, in the order of the features: arrays (n,) or (n, columns), or groups. A column of L
+        levels is L features, which are never written out. `sources.table` says how codes and levels are stored.
     y, sample_weight, offset : str
         Names of arrays in the group: targets (n,) or (n, k), row weights (n,), offsets (n,). Rows to predict need no
         targets.
@@ -148,8 +149,14 @@ def _stored_features(group: zarr.Group, x: str | Sequence[str], path: Any, drop:
             member = group.get(x)
         if is_sparse_group(member):
             return member
-    elif x is not None and any(isinstance(name, str) and is_sparse_group(group.get(name)) for name in x):
-        return side_by_side(group, x, lambda names: _table(group, names, path, drop, missing), missing)
+        if is_column_blocks(member):
+            assert isinstance(member, zarr.Group)
+            return column_blocks(member, missing)
+    elif x is not None:
+        members = {name: group.get(name) for name in x if isinstance(name, str)}
+        check_none_in_blocks(members)
+        if any(map(is_sparse_group, members.values())):
+            return side_by_side(group, x, lambda names: _table(group, names, path, drop, missing), missing)
     table = table_of(group, x, path, drop, missing)
     if table is None:
         assert isinstance(x, str)

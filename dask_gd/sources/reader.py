@@ -95,6 +95,8 @@ class Reader:
     drop: bool = False
     #: The columns of y to read, None for all.
     present: tuple[int, ...] | None = None
+    #: The name under which features are kept: those of each column block have their own.
+    kept_as: str = "x"
 
     def bind(self, partition: int, blocks: tuple[Any, ...]) -> dict[str, TaskColumn]:
         """Return the columns of a partition by role; ``blocks`` are for the columns that take a block, in order."""
@@ -144,7 +146,7 @@ class Reader:
             of_windows = [(start, stop) for _, start, stop in windows]
             # Some formats know only after the reading how much memory rows take, and keep them in another form.
             copy_to_keep = getattr(self.row_format, "kept", None)
-            read = _reading(stack, x, "x", of_windows, keep, copy_to_keep)
+            read = _reading(stack, x, self.kept_as, of_windows, keep, copy_to_keep)
 
             # All columns of a window, in the shapes and dtypes that kernels take.
             for partition, start, stop in windows:

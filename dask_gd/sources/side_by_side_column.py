@@ -23,6 +23,7 @@ from .columns import feature_names_of
 from .levels import with_reference_levels
 from .sequential import Sequential
 from .sparse_group import SparseGroup, is_sparse_group, sparse_group
+from .sparse_layout import Layout
 from .table_column import TableColumn
 from .zarr_column import ZarrColumn
 
@@ -38,7 +39,8 @@ class SideBySideColumn(StreamedColumn):
     worth_keeping = True
 
     side_by_side: tuple[Part, ...]
-    feature_names: tuple[str, ...]
+    #: None where features have no names.
+    feature_names: tuple[str, ...] | None
     role: str = "x"
 
     @property
@@ -51,7 +53,10 @@ class SideBySideColumn(StreamedColumn):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.side_by_side[0].shape[0], len(self.feature_names)
+        rows = self.side_by_side[0].shape[0]
+        if self.feature_names is None:
+            return rows, sum(part.shape[1] for part in self.side_by_side)
+        return rows, len(self.feature_names)
 
     @property
     def dtype(self) -> np.dtype:
@@ -78,6 +83,9 @@ class SideBySideColumn(StreamedColumn):
 
     def with_reference_levels(self, fit_intercept: bool) -> SideBySideColumn:
         """Return the columns with a reference level for each factor, see `levels.with_reference_levels`."""
+        # Features without names are none of levels.
+        if self.feature_names is None:
+            return self
         parts: list[Part] = []
         features: list[str] = []
         start = 0
@@ -122,9 +130,17 @@ class SideBySideColumn(StreamedColumn):
         """Return the decoded bytes of this number of rows."""
         return sum(part.nbytes(rows) for part in self.side_by_side)
 
+    def layout_of(self, start: int, stop: int) -> Layout:
+        """Return where partitions and windows of rows begin: at bytes of the leading part's entries."""
+        return self.leading.layout_of(start, stop)
+
     def partition_bounds(self, start: int, stop: int) -> tuple[int, ...]:
-        """Return where partitions begin: at bytes of the leading part's entries."""
-        return self.leading.partition_bounds(start, stop)
+        """Return where partitions begin."""
+        return self.layout_of(start, stop).bounds
+
+    def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the windows of rows that a task reads: those of the leading part."""
+        return self.leading.bind(None, 0, 0).windows(start, stop)
 
     def aligned(self, bounds: tuple[int, ...]) -> SideBySideColumn:
         """Return the column with the windows of these rows."""
@@ -137,6 +153,12 @@ class SideBySideColumn(StreamedColumn):
                 parts.append(part)
         return replace(self, side_by_side=tuple(parts))
 
+    def where_feature(self, feature: int) -> str:
+        """Return the place of a feature's values, for messages about them."""
+        if self.feature_names is None:
+            return f"{self.name!r}, the feature {feature}"
+        return f"{self.name!r}, the feature {self.feature_names[feature]!r}"
+
     # The ways in which tasks and callers get its values.
 
     def bind(self, block: Any, partition: int, start: int) -> BoundSideBySide:
@@ -146,7 +168,7 @@ class SideBySideColumn(StreamedColumn):
     def lazy_rows(self, start: int, stop: int) -> da.Array:
         """Return rows as a Dask array of sparse blocks, in which a code is the indicator of its level."""
         self.check_sendable()
-        layout = self.leading.layout_of(start, stop)
+        layout = self.layout_of(start, stop)
         windows = list(layout.windows(start, stop))
         name = f"dask_gd-side-by-side-{uuid.uuid4().hex}"
         graph = {(name, number, 0): (read_block, self, *window) for number, window in enumerate(windows)}
@@ -209,8 +231,8 @@ class BoundSideBySide:
         """Return nothing: how much memory sparse rows take is not known before they are read."""
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield the windows of the leading part."""
-        return self.column.leading.bind(None, 0, 0).windows(start, stop)
+        """Yield the windows of the column."""
+        return self.column.windows(start, stop)
 
     def read(self, start: int, stop: int, out: Any = None) -> tuple:
         """Return each part's rows, valid until this thread next reads the same role."""
@@ -218,7 +240,7 @@ class BoundSideBySide:
 
     def where(self, row: int, column: int = 0) -> str:
         """Return the name of the feature, for messages about its values."""
-        return f"{self.name!r}, the feature {self.column.feature_names[column]!r}"
+        return self.column.where_feature(column)
 
 
 class InOrder:

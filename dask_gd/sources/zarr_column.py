@@ -72,6 +72,11 @@ class ZarrColumn(StreamedColumn):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
+    @property
+    def first_column(self) -> int:
+        """The number in the array of the first column that is read."""
+        return 0
+
     @cached_property
     def packing(self) -> Packing | None:
         """The packing by which stored numbers become values; None where they are the values."""
@@ -181,7 +186,7 @@ class ZarrColumn(StreamedColumn):
 
     def where(self, row: int, column: int = 0) -> str:
         """Return the chunk that holds ``row`` and ``column``, for messages about its values."""
-        where = self._chunk_at(row, column)
+        where = self._chunk_at(row, self.first_column + column)
         if self.packing is not None:
             where += self.packing.note
         return where
@@ -216,7 +221,7 @@ class ZarrColumn(StreamedColumn):
         if self.missing == "fill":
             fill = self.array.fill_value or 0
         try:
-            (self.files or self.marked).read(start, stored, fill)
+            (self.files or self.marked).read(start, stored, fill, self.first_column)
         except ChunkError as error:
             refused = self._refused(error)
         else:

@@ -64,17 +64,22 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     are_texts = isinstance(attrs, dict) and texts([*attrs, *attrs.values()])
     require(are_texts, "its target_attrs are no texts")
     # The weights and the intercept, whose shapes agree.
-    weights = numbers(checkpoint, "weights")
-    require(weights.ndim in (1, 2), f"its weights have the shape {weights.shape}")
-    intercept = numbers(checkpoint, "intercept", weights.shape[1:])
+    if "edges" in fields:
+        shape = _shape_in_blocks(checkpoint, fields)
+    else:
+        shape = numbers(checkpoint, "weights").shape
+    require(len(shape) in (1, 2), f"its weights have the shape {shape}")
+    intercept = numbers(checkpoint, "intercept", shape[1:])
     require(intercept.ndim < 2, f"its intercept has the shape {intercept.shape}")
     # The names of features and outputs.
-    dims = ("feature", "output")[: weights.ndim]
-    for dim, size in zip(dims, weights.shape, strict=True):
+    dims = ("feature", "output")[: len(shape)]
+    for dim, size in zip(dims, shape, strict=True):
         if dim in checkpoint.arrays:
             names = checkpoint.arrays[dim][1]
             require(names.shape == (size,), f"it has {names.size} names of the {size} dimensions {dim!r}")
-    expected_dims = {"weights": dims, "intercept": dims[1:]}
+    expected_dims = {"intercept": dims[1:]}
+    if "edges" not in fields:
+        expected_dims["weights"] = dims
     for name, expected in expected_dims.items():
         stored = checkpoint.arrays[name][0]
         require(stored == expected, f"{name} has the dimensions {stored}")
@@ -88,6 +93,15 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
         levels = numbers(checkpoint, "dropped_levels")
         are_levels = levels.ndim == 2 and levels.shape[1] == 2 and levels.dtype.kind == "i"
         require(are_levels and bool((levels >= 0).all()), "its dropped_levels are none")
+
+
+def _shape_in_blocks(checkpoint: Checkpoint, fields: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape of weights that are in blocks, which are in files of their own."""
+    edges = fields["edges"]
+    are_numbers = isinstance(edges, list) and all(isinstance(edge, int) for edge in edges)
+    require(are_numbers and edges[:1] == [0] and sorted(set(edges)) == edges, "its edges are none")
+    require(isinstance(fields.get("blocks"), dict), "it does not say where its blocks are")
+    return (edges[-1], *numbers(checkpoint, "intercept").shape)
 
 
 def _check_loss(loss: Any) -> None:

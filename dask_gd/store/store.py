@@ -197,13 +197,13 @@ class Store:
         """Return whether an iteration can be read; a file that this fit has not written is read once to find out."""
         if iteration not in self._readable:
             try:
-                self._read(iteration)
+                self.read(iteration)
                 self._readable[iteration] = True
             except Exception:
                 self._readable[iteration] = False
         return self._readable[iteration]
 
-    def _read(self, iteration: int) -> Checkpoint:
+    def read(self, iteration: int) -> Checkpoint:
         """Read an iteration and check its content."""
         checkpoint = with_present_names(decode(self.file(iteration), iteration))
         self._check(checkpoint)
@@ -241,7 +241,7 @@ class Store:
         # The newest first.
         for iteration in reversed(iterations):
             try:
-                return self._read(iteration)
+                return self.read(iteration)
             except FileNotFoundError:
                 # A fit that runs has removed it, and committed newer iterations.
                 if self.iterations() != iterations:

@@ -1,0 +1,309 @@
+"""The track of a fit whose weights are in blocks on the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from dask import delayed
+
+from ..errors import InvalidArgumentError, NonFiniteError
+from ..events import Callbacks
+from ..model.penalties import Penalty, penalises
+from ..solvers import Solver, vectors
+from ..solvers.objective import Objective
+from ..store.block_files import read_block
+from ..store.content import HISTORY
+from ..weight_blocks.expression import Node
+from ..weight_blocks.prox import BlockProx, value_of
+from ..weight_blocks.scale import Scale, scale_of
+from ..weight_blocks.space import BlockSpace, Slopes
+from ..weight_blocks.tasks import Totals
+from ..weight_blocks.vector import BlockVector, same
+from .engine import Engine
+from .rounding import is_rounding, unit_of
+from .track import Stopping, Track
+
+
+class LazyGradient:
+    """The gradient at the candidates of a query, each of which takes half a pass where it is asked for."""
+
+    def __init__(self, at: Callable[[int], BlockVector]):
+        self.at = at
+        self.found: dict[int, BlockVector] = {}
+
+
+@vectors.candidate.register
+def _(gradient: LazyGradient, i: int) -> BlockVector:
+    if i not in gradient.found:
+        gradient.found[i] = gradient.at(i)
+    return gradient.found[i]
+
+
+class BlockTrack(Track):
+    """One solver on all rows, whose vectors live on the workers."""
+
+    engine: Engine
+    #: There are no other rows, smoothings or solvers to go on with.
+    smoothing = None
+    batched = False
+
+    def __init__(
+        self,
+        engine: Engine,
+        penalty: Penalty,
+        solver: Solver,
+        space: BlockSpace,
+        start: Callable[[BlockSpace], BlockVector] | None,
+        seed: int,
+        callbacks: Callbacks | None = None,
+    ):
+        self.space = space
+        self.asked = start
+        self.given = start is not None
+        super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
+        self.seed = seed
+        self.callbacks = callbacks or Callbacks()
+        self.prox = BlockProx(space, float(np.asarray(penalty.absolute())))
+        self.totals: Totals | None = None
+        self.scale: Scale | None = None
+
+        #: Where the files of blocks are, of a run with a store.
+        self.directory: str | None = None
+        self.fault: str | None = None
+        self.resumed_from: int | None = None
+        self.committed_reason: str | None = None
+        self.dropped = 0
+        self.has_stepped = False
+        self.began = 0.0
+        self.history = {name: [] for name in HISTORY}
+
+    def start(self) -> BlockVector:
+        """Return the weights to begin at."""
+        if self.asked is not None:
+            return self.asked(self.space)
+        return same(self.space, 0.0, 0.0, (self.space.outputs, 1))
+
+    def begin(self, space: BlockSpace) -> None:
+        """Begin anew, on other owners."""
+        self.space = space
+        self.prox = BlockProx(space, self.prox.strength)
+        self.state = self.solver.init(self.start(), self.engine.rounding)
+        self.scale = None
+        self.grad_norm = np.inf
+        self.reason = None
+        self.history = {name: [] for name in HISTORY}
+
+    @property
+    def source(self) -> Any:
+        """The rows."""
+        return self.engine.source
+
+    @property
+    def loss(self) -> Any:
+        """The loss."""
+        return self.engine.loss
+
+    @property
+    def penalised(self) -> bool:
+        """Whether there is a penalty with a strength above 0."""
+        return penalises(self.penalty)
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether there is an intercept."""
+        return self.space.fit_intercept
+
+    def partitions_of(self, step: int) -> None:
+        """Return None: each step reads all rows."""
+
+    def pieces_of_weights(self, node: Node) -> list[Any]:
+        """Return what the blocks of stored weights are read from: their files, else where they are."""
+        if node.files is None or self.directory is None:
+            assert node.pieces is not None
+            return node.pieces
+        return [delayed(read_block, pure=True)(self.directory, file) for file in node.files]
+
+    def committed(self) -> str:
+        """Return a sentence on what has been committed, for errors of the cluster."""
+        return self.engine.said_of(self.iteration)
+
+    # Find the objective at the query.
+
+    def load_rows(self) -> None:
+        """Read what the rows have beside their features."""
+        totals = self.space.load_rows(self.loss)
+        n = self.source.shape[0]
+        if not totals.weight > 0:
+            if totals.rows == 0:
+                raise NonFiniteError(f"All {n:,} rows hold NaN; nan='drop' leaves none to fit.")
+            raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
+        self.loss.check_target_mean(totals.targets / totals.weight)
+        self.totals = totals
+        self.dropped = n - totals.rows
+
+    def evaluate(self) -> Objective:
+        """Return the objective at the query: half a pass for its loss, and half for each gradient that is asked for."""
+        self.began = time.perf_counter()
+        self.has_stepped = False
+        is_first = bool(np.isinf(self.state.loss[0]))
+        if is_first:
+            self._begin_at_mean()
+        query = self.state.query
+        self.readings_before = self.space.readings
+        # Along a line all predictions follow from those of its start and its direction.
+        needed = (query,)
+        if query.line is not None:
+            needed = query.line[:2]
+        for v in needed:
+            if v.predicted is None:
+                v.predicted = self.space.predict(v)
+        assert self.totals is not None
+        penalty = value_of(self.penalty, query)
+        if query.line is None and query.node.shape[1] == 1:
+            slopes = self._slopes(query, with_moments=self.scale is None)
+            gradient: Any = self._gradient(query, slopes, with_moments=self.scale is None)
+            loss = np.array([slopes.looked.loss])
+        else:
+            loss = self.space.losses(query, self.loss)
+            gradient = LazyGradient(lambda i: self._gradient_of(vectors.candidate(query, i)))
+        return self._objective(loss / self.totals.weight + penalty, gradient, is_first)
+
+    def _begin_at_mean(self) -> None:
+        """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere."""
+        if self.loss.curvature_bound is not None or self.given or not self.fit_intercept:
+            return
+        assert self.totals is not None
+        totals = self.totals
+        with np.errstate(divide="ignore", invalid="ignore"):
+            constant = self.loss.link(totals.targets / totals.weight) - totals.offsets / totals.weight
+        if np.isfinite(constant).all():
+            zeros = same(self.space, 0.0, 0.0, (self.space.outputs, 1))
+            start = BlockVector(self.space, zeros.node, constant[None, :, None])
+            self.state = self.solver.init(start, self.engine.rounding)
+
+    def _slopes(self, v: BlockVector, with_moments: bool = False) -> Slopes:
+        """Return the slopes of the rows at a vector, whose predictions are in memory from then on."""
+        slopes = self.space.slopes(v, self.loss, with_moments)
+        v.predicted = slopes.predicted
+        return slopes
+
+    def _gradient_of(self, v: BlockVector) -> BlockVector:
+        """Return the gradient at a vector whose predictions are known."""
+        return self._gradient(v, self._slopes(v))
+
+    def _gradient(self, v: BlockVector, slopes: Slopes, with_moments: bool = False) -> BlockVector:
+        """Return the gradient of J, without its nonsmooth part, from the slopes; with moments also take the scale."""
+        assert self.totals is not None
+        weight = self.totals.weight
+        nodes = self.space.backward(slopes, with_moments)
+        of_intercept = slopes.looked.slopes[None, :, None] * float(self.fit_intercept)
+        gradient = BlockVector(self.space, nodes[0], of_intercept) / weight
+        curvature = float(np.asarray(self.penalty.curvature()))
+        if curvature:
+            gradient = gradient + same(self.space, curvature, 0.0) * v
+        if with_moments:
+            self._take_scale(nodes, slopes)
+        return gradient
+
+    def _take_scale(self, nodes: list, slopes: Slopes) -> None:
+        """Keep what makes the tolerance free of units."""
+        assert self.totals is not None
+        weight = self.totals.weight
+        looked = slopes.looked
+        squares = looked.squares
+        # A squared loss with an intercept: about their mean, see `about_mean`.
+        if self.loss.quadratic and self.fit_intercept:
+            squares = np.maximum(squares - looked.slopes**2 / weight, 1e-12 * squares)
+        bound = self.loss.curvature_bound
+        if bound is None:
+            bound = float(looked.curvatures.max() / weight)
+        self.scale = scale_of(self.space, nodes[1], nodes[2], weight, squares, bound)
+
+    def _objective(self, loss: np.ndarray, gradient: Any, is_first: bool) -> Objective:
+        """Return the objective as solvers see it."""
+        ridge = same(self.space, float(np.asarray(self.penalty.curvature())), 0.0)
+        diagonal = None
+        means = None
+        if is_first:
+            assert self.scale is not None
+            diagonal = self.scale.curvature * self.scale.squares + ridge
+            means = self.scale.means
+        return Objective(
+            loss=loss,
+            gradient=gradient,
+            curvature=None,
+            diagonal=diagonal,
+            means=means,
+            nonsmooth=self.prox,
+            ridge=ridge,
+            features=self.space.features,
+            quadratic=self.loss.quadratic,
+        )
+
+    # Take the step.
+
+    def advance(self, found: Objective, stopping: Stopping) -> None:
+        """Take a step from the objective at the query, and set the reason if it was the last."""
+        finite = np.isfinite(found.loss)
+        can_go_back = self.solver.searches and np.isfinite(self.state.loss[0])
+        if not finite.any() and not can_go_back:
+            self._diverge()
+            return
+        loss = np.where(finite, found.loss, np.inf)
+        before = self.state
+        self.state = self.solver.step(self.state, found._replace(loss=loss))
+        self._store_state()
+        grad_norm = self._norm()
+        if not np.isfinite(grad_norm):
+            self.state = before
+            self._diverge()
+            return
+        readings = self.space.readings - self.readings_before
+        self._note(
+            loss=self.state.loss[0],
+            grad_norm=grad_norm,
+            step_size=self.state.step_size[0],
+            passes=readings / 2,
+            rows=self.source.shape[0] - self.dropped,
+            bytes_read=readings / 2 * self.source.nbytes,
+        )
+        self.reason = self.reason_to_stop(stopping)
+
+    def _diverge(self) -> None:
+        """End where nothing is finite."""
+        step = "At the start"
+        if self.iteration >= 0:
+            step = f"At step {self.iteration + 1}"
+        self.fault = f"{step} the loss or its gradient is not finite."
+        self.reason = "diverged"
+
+    def _store_state(self) -> None:
+        """Store the state's vectors, but for those that are made of what stays, or along a line."""
+        to_store = []
+        for value in self.state:
+            if isinstance(value, BlockVector) and value.line is None and not value.node.lasts:
+                to_store.append(value)
+        self.space.store(*to_store)
+
+    def _norm(self) -> float:
+        """Return the largest component of the gradient at the weights over its scale."""
+        assert self.scale is not None
+        return self.scale.norm(self.state.gradient, self.state.weights, self.prox)
+
+    def at_rounding(self) -> bool:
+        """Return whether the gradient at the weights is 0 as far as the arithmetic can tell."""
+        assert self.scale is not None
+        unit = unit_of(self.source, self.engine.rounding)
+        bound = self.scale.rounding_of(self.state.weights, unit.sums, unit.weights, self.engine.rounding)
+        return is_rounding(self.grad_norm, self.scale.norm_of_bound(bound))
+
+    def _note(self, **row: float) -> None:
+        """Append a step to the history, and the seconds that it has taken."""
+        self.has_stepped = True
+        row["seconds"] = time.perf_counter() - self.began
+        for name in HISTORY:
+            self.history[name].append(float(row[name]))
+        self.grad_norm = self.history["grad_norm"][-1]

@@ -1,0 +1,4 @@
+"""Weights in blocks on the workers: each block of the features' weights lives on the worker that owns it.
+
+Solvers see a vector of `solvers.vectors`. Only inner products and vectors with a value for each row travel.
+"""

@@ -1,0 +1,151 @@
+"""Which worker owns which block, and how tasks get there: each task runs where its block is, and nowhere else.
+
+Tasks are pinned: work stealing would move weights about. Dask waits without a word for a pinned task whose worker is
+gone, so that the client looks at the workers while it waits, and says `OwnerLost`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import dask
+from dask._task_spec import GraphNode, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.typing import Key
+from distributed import Client, Future, KilledWorker, wait
+from distributed.scheduler import NoValidWorkerError
+
+from ..cluster import SCHEDULER_ERRORS, Watch, leaving_thread, scheduler_gone, threads_of, timeout
+from ..errors import ClusterError
+
+#: Seconds between two looks at the workers.
+LOOK_EVERY = 1.0
+
+
+class OwnerLost(Exception):
+    """A worker that owns blocks is gone, and its blocks with it."""
+
+
+class Pinned(NamedTuple):
+    """A task, and the worker that runs it. Its arguments may be futures, and `TaskRef` of tasks beside it."""
+
+    key: Key
+    worker: str
+    function: Callable
+    arguments: tuple
+
+
+class Owners:
+    """The workers that own the blocks of weights and the segments of rows."""
+
+    def __init__(self, client: Client, blocks: int, segments: int, run: str):
+        self.client = client
+        self.run = run
+        self.workers = sorted(threads_of(client, run))
+        if not self.workers:
+            raise ClusterError("weights='blocks' needs workers, and this cluster has none: start some.")
+        self.blocks = blocks
+        self.segments = segments
+        self.watch = Watch(client, run, f"the blocks of weights of run {run}", timeout())
+        self.numbers = itertools.count()
+
+    def of_block(self, j: int) -> str:
+        """Return the worker that owns a block of columns: neighbours have the same, as far as they are shared out."""
+        return self.workers[j * len(self.workers) // self.blocks]
+
+    def of_segment(self, s: int) -> str:
+        """Return the worker that owns a segment of rows."""
+        return self.workers[s * len(self.workers) // self.segments]
+
+    def name(self, stage: str) -> str:
+        """Return a name that no other stage has."""
+        return f"gd-{stage}-{self.run}-{next(self.numbers)}"
+
+    def submit(self, tasks: Sequence[Pinned], wanted: Sequence[Key] | None = None) -> list[Future]:
+        """Send tasks as one graph, and return the futures of the wanted ones, or of all."""
+        nodes: dict[Key, GraphNode] = {}
+        places: dict[Key, str] = {}
+        for key, worker, function, arguments in tasks:
+            nodes[key] = Task(key, function, *map(_argument, arguments))
+            places[key] = worker
+        annotations = {**dask.get_annotations(), "workers": partial(_place, places), "allow_other_workers": False}
+        name = str(tasks[0].key)
+        layer = MaterializedLayer(nodes, annotations=annotations)
+        graph = HighLevelGraph({name: layer}, {name: set()})
+        keys = list(nodes) if wanted is None else list(wanted)
+        return self.client.get(graph, keys, sync=False)
+
+    def results(self, futures: Sequence[Future]) -> list[Any]:
+        """Return what tasks have returned; look at the workers while they are waited for.
+
+        Raises
+        ------
+        OwnerLost
+            A worker that owns blocks is gone.
+        ClusterError
+            The scheduler is gone.
+        """
+        futures = list(futures)
+        try:
+            with leaving_thread():
+                while not all(future.done() for future in futures):
+                    try:
+                        wait(futures, timeout=LOOK_EVERY)
+                    except TimeoutError:
+                        self.look()
+                return self.client.gather(futures, direct=self._direct())
+        except (KilledWorker, NoValidWorkerError) as error:
+            raise OwnerLost(str(error)) from error
+        except SCHEDULER_ERRORS as error:
+            if any(future.status == "error" for future in futures):
+                raise
+            # What a dead worker had is gone without an error of its own.
+            self.look()
+            raise scheduler_gone(self.client, self.run, error) from error
+
+    def finished(self, futures: Sequence[Future]) -> None:
+        """Wait for tasks whose results stay where they are, and raise the error of the first that failed."""
+        while not all(future.done() for future in futures):
+            try:
+                wait(list(futures), timeout=LOOK_EVERY)
+            except TimeoutError:
+                self.look()
+        for future in futures:
+            if future.status == "error":
+                future.result()
+            elif future.status != "finished":
+                self.look()
+
+    def look(self) -> None:
+        """Raise `OwnerLost` if a worker is gone, and log what has lasted too long."""
+        there = threads_of(self.client, self.run)
+        gone = [worker for worker in self.workers if worker not in there]
+        if gone:
+            raise OwnerLost(f"Worker {gone[0]} is gone.")
+        self.watch.look()
+
+    def _direct(self) -> bool | None:
+        """Return whether results come straight from the workers, which this process has started."""
+        direct = self.client.direct_to_workers
+        if direct is None and self.client.cluster is not None:
+            return True
+        return direct
+
+
+def _place(places: dict[Key, str], key: Key) -> list[str]:
+    """Return the only worker of a task."""
+    return [places[key]]
+
+
+def _argument(value: Any) -> Any:
+    """Return an argument of a task, a future by its name."""
+    if isinstance(value, Future):
+        return TaskRef(value.key)
+    if isinstance(value, list) and any(isinstance(each, Future | TaskRef) for each in value):
+        from dask._task_spec import List
+
+        return List(*map(_argument, value))
+    return value

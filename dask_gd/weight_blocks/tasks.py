@@ -1,0 +1,365 @@
+"""The tasks of weights in blocks: what a worker does to its blocks of columns and its segments of rows.
+
+All are pure. A column task walks all rows of a segment, or of all segments, in their order; a row task has the vectors
+of a segment, with a value for each row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, NonFiniteError
+from ..kernels.dense import first_bad
+from ..model.losses import Loss, classes_of
+from ..passes.checks import check_values
+from ..sources import Reader
+from ..sources.cache import cache
+from ..worker_env import keep_pages, one_blas_thread, relieve
+from .expression import Program, run
+
+#: Rows whose losses are taken at a time, if they have one output: their vectors stay in the cache.
+ROWS = 1 << 14
+
+
+@contextlib.contextmanager
+def working() -> Iterator[None]:
+    """Set up the process for a task, and give back its spare memory at the end."""
+    keep_pages()
+    # What is not finite is looked for.
+    with one_blas_thread(), np.errstate(all="ignore"):
+        yield
+    cache.shrink()
+    relieve()
+
+
+# Column tasks.
+
+
+class Columns(NamedTuple):
+    """A block of columns, as its tasks read it."""
+
+    reader: Reader
+    run: str
+
+    def keep(self, step: int) -> tuple[str, int] | None:
+        """Return the run and the number of its reading, if rows are worth keeping for the next."""
+        if not self.reader.keeps:
+            return None
+        return self.run, step
+
+
+def evaluate(program: Program, rows: int, *given: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the vectors that a program stores of a block, and its sums."""
+    with working():
+        return run(program, given, rows)
+
+
+def item(values: Any, *path: int) -> Any:
+    """Return a part of what another task has returned."""
+    for number in path:
+        values = values[number]
+    return values
+
+
+def forward(columns: Columns, segment: int, step: int, weights: np.ndarray) -> np.ndarray:
+    """Return ``X w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m)."""
+    reader = columns.reader
+    row_format = reader.row_format
+    first = reader.bounds[segment]
+    product = np.empty((reader.bounds[segment + 1] - first, *weights.shape[1:]))
+    with working():
+        workspace = row_format.workspace(None)
+        prepared = workspace.weights(weights.reshape(len(weights), -1))
+        with contextlib.closing(reader((segment,), keep=columns.keep(step))) as windows:
+            for _, rows in windows:
+                start = rows.start - first
+                for begin in range(0, len(rows.y), row_format.block_rows):
+                    which = slice(begin, min(begin + row_format.block_rows, len(rows.y)))
+                    times = workspace.block(row_format.take(rows.x, which)).times(prepared)
+                    product[start + which.start : start + which.stop] = times.reshape(-1, *product.shape[1:])
+                of_rows = product[start : start + len(rows.y)]
+                if not np.isfinite(of_rows).all():
+                    check_values(rows, reader.bind(segment, ()), drop=False)
+    return product
+
+
+class Moments(NamedTuple):
+    """Weighted sums of the columns of a block, and of their squares, (p, 1, 1) each."""
+
+    sums: np.ndarray
+    squares: np.ndarray
+
+
+def backward(
+    columns: Columns,
+    step: int,
+    with_moments: bool,
+    slopes: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray | None],
+) -> tuple[np.ndarray, ...]:
+    """Return ``X^T r`` over the rows of all segments, (p, k, 1), for their slopes (n, k, 1).
+
+    With moments the sums of the columns and of their squares come behind it, with the rows' weights (n,).
+    """
+    reader = columns.reader
+    row_format = reader.row_format
+    k = slopes[0].shape[1]
+    gradient = np.zeros((row_format.features, k))
+    moments = Moments(*np.zeros((2, row_format.features, 1, 1)))
+    with working():
+        workspace = row_format.workspace(None)
+        segments = tuple(range(len(slopes)))
+        with contextlib.closing(reader(segments, keep=columns.keep(step))) as windows:
+            for segment, rows in windows:
+                start = rows.start - reader.bounds[segment]
+                for begin in range(0, len(rows.y), row_format.block_rows):
+                    which = slice(begin, min(begin + row_format.block_rows, len(rows.y)))
+                    of_segment = slice(start + which.start, start + which.stop)
+                    block = workspace.block(row_format.take(rows.x, which))
+                    block.add_transposed_times(slopes[segment][of_segment, :, 0], gradient)
+                    if with_moments:
+                        s = weights[segment]
+                        sums, squares = block.sums_and_squares(s if s is None else s[of_segment])
+                        moments.sums[:, 0, 0] += sums
+                        moments.squares[:, 0, 0] += squares
+                # At weights of 0 this is the first look at the values.
+                if with_moments and not np.isfinite(moments.squares).all():
+                    check_values(rows, reader.bind(segment, ()), drop=False)
+                    raise NonFiniteError(
+                        f"The squares of column {int(np.argmin(np.isfinite(moments.squares)))} of "
+                        f"{reader.bind(segment, ())['x'].name!r} overflow; scale it down."
+                    )
+    gradient = gradient[:, :, None]
+    if with_moments:
+        return (gradient, *moments)
+    return (gradient,)
+
+
+# Row tasks.
+
+
+class Values(NamedTuple):
+    """What the rows of a segment have beside their features."""
+
+    y: np.ndarray  # (n, k), or (n, 1) of classes
+    weight: np.ndarray | None  # (n,)
+    offset: np.ndarray | None  # (n,)
+    dropped: int
+
+
+class Looked(NamedTuple):
+    """Sums over the rows of a segment at one candidate, (k,) each but the loss."""
+
+    loss: float
+    slopes: np.ndarray
+    squares: np.ndarray
+    curvatures: np.ndarray
+
+
+class Totals(NamedTuple):
+    """Sums over the rows of a segment that no weights change."""
+
+    rows: int
+    weight: float
+    targets: np.ndarray  # (k,)
+    offsets: float
+
+
+def values_of(
+    names: dict[str, str],
+    loss: Loss,
+    start: int,
+    drop: bool,
+    outputs: int,
+    present: tuple[int, ...] | None,
+    y: Any,
+    weight: Any = None,
+    offset: Any = None,
+) -> Values:
+    """Return the checked targets, weights and offsets of rows from ``start`` on; names are those of the arrays.
+
+    Rows to drop have a weight of 0.
+    """
+    values = np.asarray(y, float)
+    if present is not None:
+        values = values[:, list(present)]
+    values = values.reshape(len(values), outputs)
+    others = {"weight": weight, "offset": offset}
+    found = {"y": values}
+    for role, array in others.items():
+        if array is not None:
+            found[role] = np.array(array, float).reshape(-1)
+    # Rows with NaN are left out, or refused.
+    is_bad = np.zeros(len(values), bool)
+    if drop:
+        for array in found.values():
+            is_bad |= np.isnan(array.reshape(len(array), -1)).any(axis=1)
+    if is_bad.any():
+        good = np.flatnonzero(~is_bad)
+        values = values.copy()
+        values[is_bad] = values[good[0]] if len(good) else 0.0
+        found["y"] = values
+        found["weight"] = np.where(is_bad, 0.0, found.get("weight", 1.0))
+        if "offset" in found:
+            found["offset"] = np.where(is_bad, 0.0, found["offset"])
+    for role, array in found.items():
+        bad = first_bad(array)
+        if bad is not None:
+            at = "" if bad.column is None else f", column {bad.column}"
+            raise NonFiniteError(
+                f"{bad.value} in row {start + bad.row}{at} of {names[role]!r}. Remove or fill it before fitting, or "
+                "leave such rows out with nan='drop' where it is NaN."
+            )
+    weights = found.get("weight")
+    if weights is not None and (weights < 0).any():
+        row = int(np.argmax(weights < 0))
+        raise DataError(f"Negative weight {weights[row]} in row {start + row} of {names['weight']!r}.")
+    bad_target = loss.bad_target(found["y"])
+    if bad_target is not None and bad_target.any():
+        row, output = np.argwhere(bad_target)[0]
+        raise DataError(
+            f"The {loss.name} loss takes targets {loss.targets}; found {values[row, output]:g} "
+            f"in row {start + row} of {names['y']!r}."
+        )
+    return Values(found["y"], weights, found.get("offset"), int(is_bad.sum()))
+
+
+def weight_of(values: Values) -> np.ndarray | None:
+    """Return the rows' weights, None where each is 1."""
+    return values.weight
+
+
+def totals(values: Values, loss: Loss) -> Totals:
+    """Return the sums that no weights change."""
+    s = values.weight
+    if s is None:
+        s = np.ones(len(values.y))
+    y = values.y
+    if classes_of(loss):
+        y = loss.indicators(y)  # type: ignore[attr-defined]
+    offsets = 0.0
+    if values.offset is not None:
+        offsets = float(s @ values.offset)
+    return Totals(len(s) - values.dropped, float(s.sum()), s @ y, offsets)
+
+
+def added(*parts: np.ndarray) -> np.ndarray:
+    """Return the sum of partial predictions, in their order."""
+    total = parts[0]
+    for number, part in enumerate(parts[1:]):
+        # The first sum has memory of its own.
+        if number == 0:
+            total = total + part
+        else:
+            total += part
+    return total
+
+
+def zeros(values: Values, k: int) -> np.ndarray:
+    """Return the predictions of weights of 0, (n, k, 1)."""
+    return np.zeros((len(values.y), k, 1))
+
+
+def losses(
+    values: Values,
+    loss: Loss,
+    intercepts: np.ndarray,
+    steps: np.ndarray | None,
+    z: np.ndarray,
+    direction: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the sums of the losses of m candidates, (m,), whose intercepts are (1, k, m).
+
+    Their predictions without intercept and offset are z (n, k, m), or ``z + t direction`` for the steps t.
+    """
+    m = intercepts.shape[2]
+    sums = np.zeros(m)
+    with working():
+        for which in _pieces(values, intercepts.shape[1]):
+            for i in range(m):
+                if direction is None:
+                    at = z[which, :, i : i + 1].copy()
+                else:
+                    assert steps is not None
+                    at = z[which] + steps[i] * direction[which]
+                value, _ = _value_and_slope(values, loss, which, at, intercepts[:, :, i : i + 1])
+                sums[i] += float(value.sum())
+    return sums
+
+
+def look(
+    values: Values,
+    loss: Loss,
+    intercept: np.ndarray,
+    step: float | None,
+    number: int,
+    with_moments: bool,
+    z: np.ndarray,
+    direction: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, Looked]:
+    """Return the predictions (n, k, 1) of one candidate without intercept and offset, its slopes, and their sums.
+
+    The slopes are weighted. The candidate is the one of this number of z (n, k, m), or ``z + step direction``.
+    """
+    k = intercept.shape[1]
+    if direction is None:
+        at_candidate = np.ascontiguousarray(z[:, :, number : number + 1])
+    else:
+        at_candidate = z + step * direction
+    slopes = np.empty_like(at_candidate)
+    total = Looked(0.0, np.zeros(k), np.zeros(k), np.zeros(k))
+    with working():
+        for which in _pieces(values, k):
+            z_of_piece = at_candidate[which].copy()
+            value, slope = _value_and_slope(values, loss, which, z_of_piece, intercept)
+            s = values.weight[which, None, None] if values.weight is not None else None
+            weighted = slope if s is None else s * slope
+            slopes[which] = weighted
+            total = total._replace(
+                loss=total.loss + float(value.sum()),
+                slopes=total.slopes + weighted[:, :, 0].sum(axis=0),
+            )
+            if with_moments:
+                total = total._replace(squares=total.squares + (weighted * slope)[:, :, 0].sum(axis=0))
+                if loss.curvature_bound is None:
+                    curvature = loss.curvature(z_of_piece[:, :, 0], _targets(values, loss, which))
+                    if s is not None:
+                        curvature = s[:, :, 0] * curvature
+                    total = total._replace(curvatures=total.curvatures + curvature.sum(axis=0))
+    return at_candidate, slopes, total
+
+
+def _pieces(values: Values, k: int) -> Iterator[slice]:
+    """Yield the rows whose losses are taken at a time."""
+    step = max(16, ROWS // k)
+    for start in range(0, len(values.y), step):
+        yield slice(start, min(start + step, len(values.y)))
+
+
+def _targets(values: Values, loss: Loss, which: slice) -> np.ndarray:
+    """Return targets as the loss takes them, (n, k)."""
+    y = values.y[which]
+    if classes_of(loss):
+        y = loss.indicators(y)  # type: ignore[attr-defined]
+    return y
+
+
+def _value_and_slope(
+    values: Values,
+    loss: Loss,
+    which: slice,
+    z: np.ndarray,
+    intercept: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted losses and the slopes at z (n, k, 1), to which intercept and offset are added in place."""
+    z += intercept
+    if values.offset is not None:
+        z += values.offset[which, None, None]
+    value, slope = loss.value_and_slope(z, _targets(values, loss, which)[:, :, None])
+    if values.weight is not None:
+        value = values.weight[which, None, None] * value
+    return value, slope

@@ -1,0 +1,262 @@
+"""Vectors of weights in blocks, which solvers use as they use arrays: see `solvers.vectors`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..solvers import vectors
+from .expression import Candidate, Node, Sum, applied, constant
+
+
+class Space(Protocol):
+    """Where the blocks are: it computes what solvers need to know."""
+
+    @property
+    def features(self) -> int:
+        """The number of weights of an output, without the intercept."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs, k."""
+        ...
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether there is an intercept."""
+        ...
+
+    def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
+        """Store nodes where their blocks are, and return sums over all weights, (k, m) each."""
+        ...
+
+
+class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
+    """Weights, or what solvers make of them: an expression of the blocks, and the intercepts, which are at hand.
+
+    Nothing is computed until a solver asks for a number, or `BlockVector.space` is told to store it.
+    """
+
+    __hash__ = object.__hash__
+
+    def __init__(self, space: Space, node: Node, constant: np.ndarray):
+        self.space = space
+        self.node = node
+        #: The intercepts (1, k, m); 0 where there is none.
+        self.constant = constant
+        #: Sums of products that are known, by the other vector's id.
+        self.known: dict[int, tuple[weakref.ref, np.ndarray]] = {}
+        #: Of trial steps the start, the direction and the steps; predictions along them need no reading.
+        self.line: tuple[BlockVector, BlockVector, np.ndarray] | None = None
+        #: The predictions of the rows, where they are known; and the files that have them, where these are not what a
+        #: pass at this vector would give to the last bit.
+        self.predicted: Any = None
+        self.predicted_files: list[Any] | None = None
+        self.is_moved = False
+        #: Its candidates, by number: the same object each time, so that what is found out of it stays known.
+        self.taken: dict[int, BlockVector] = {}
+        #: See `vector_free`: what the estimate of the inverse curvature begins with, of this vector.
+        self.image: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(q, k, m) of the array that it stands for."""
+        k, m = self.node.shape
+        return vectors.length(self), k, m
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        q, k, m = self.shape
+        return q * k * m
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the client holds: none beside the intercepts."""
+        return self.constant.nbytes
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        if method != "__call__" or keywords:
+            raise TypeError(f"{ufunc.__name__}.{method}({', '.join(keywords)}) of weights in blocks: elementwise only.")
+        return _applied(ufunc, *inputs)
+
+    def _refuse(self, *arguments: Any, **keywords: Any) -> Any:
+        raise TypeError("Weights in blocks are no array.")
+
+    __array__ = __array_function__ = __bool__ = __len__ = __iter__ = _refuse
+
+
+def _space_of(values: Sequence[Any]) -> Space:
+    """Return the space of the first vector among values."""
+    return next(value.space for value in values if isinstance(value, BlockVector))
+
+
+def _applied(function: Any, *inputs: Any) -> BlockVector:
+    """Return a function of vectors, and of numbers that are the same for all weights."""
+    nodes = []
+    constants = []
+    for value in inputs:
+        if isinstance(value, BlockVector):
+            nodes.append(value.node)
+            constants.append(value.constant)
+            continue
+        value = np.asarray(value)
+        if value.ndim == 3 and len(value) != 1:
+            raise TypeError(f"An array {value.shape} has a value for each weight; weights in blocks take none.")
+        nodes.append(constant(value))
+        constants.append(value)
+    with np.errstate(all="ignore"):
+        at_intercept = np.asarray(function(*constants))
+    node = applied(function, *nodes)
+    return BlockVector(_space_of(inputs), node, at_intercept.reshape((1, *at_intercept.shape[-2:])))
+
+
+def same(space: Space, value: float, at_intercept: float, shape: tuple[int, int] = (1, 1)) -> BlockVector:
+    """Return a vector with one value for all weights, and another for the intercepts."""
+    return BlockVector(space, constant(np.full(shape, value)), np.full((1, *shape), at_intercept))
+
+
+def know_sums(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> None:
+    """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known."""
+    missing = [pair for pair in pairs if _known(*pair) is None]
+    if not missing:
+        return
+    space = missing[0][0].space
+    sums = space.compute([], [Sum(a.node, b.node) for a, b in missing])
+    for (a, b), found in zip(missing, sums, strict=True):
+        a.known[id(b)] = weakref.ref(b), found
+        b.known[id(a)] = weakref.ref(a), found
+
+
+def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
+    """Return the sum of products over all weights, without the intercepts, for each output and candidate: (k, m)."""
+    know_sums([(a, b)])
+    found = _known(a, b)
+    assert found is not None
+    return found
+
+
+def dots(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
+    """Return inner products (m,) of pairs of vectors, computed together."""
+    know_sums(pairs)
+    # Without an intercept these are 0.
+    return [(sum_of(a, b) + (a.constant * b.constant)[0]).sum(axis=0) for a, b in pairs]
+
+
+def _known(a: BlockVector, b: BlockVector) -> np.ndarray | None:
+    """Return the sum of products of two vectors where it is known."""
+    other, found = a.known.get(id(b), (None, None))
+    # The number of a vector that is gone may be another's now.
+    if other is not None and other() is b:
+        return found
+    return None
+
+
+@vectors.length.register
+def _(v: BlockVector) -> int:
+    return v.space.features + bool(v.space.fit_intercept)
+
+
+@vectors.count_candidates.register
+def _(v: BlockVector) -> int:
+    return v.node.shape[1]
+
+
+@vectors.zeros_like.register
+def _(v: BlockVector) -> BlockVector:
+    return same(v.space, 0.0, 0.0, v.node.shape)
+
+
+@vectors.zeros_by_weight.register
+def _(v: BlockVector) -> BlockVector:
+    return same(v.space, 0.0, 0.0)
+
+
+@vectors.where.register
+def _(condition: BlockVector, a: Any, b: Any) -> BlockVector:
+    return _applied(np.where, condition, a, b)
+
+
+@vectors.dot.register
+def _(a: BlockVector, b: BlockVector) -> np.ndarray:
+    return dots([(a, b)])[0]
+
+
+@vectors.dots.register
+def _(first: BlockVector, *others: BlockVector) -> list[np.ndarray]:
+    several = (first, *others)
+    return dots(list(zip(several[::2], several[1::2], strict=True)))
+
+
+@vectors.largest.register
+def _(v: BlockVector) -> np.ndarray:
+    [largest] = v.space.compute([], [Sum(v.node)])
+    if v.space.fit_intercept:
+        largest = np.maximum(largest, v.constant[0])
+    return largest.max(axis=0)
+
+
+@vectors.total.register
+def _(v: BlockVector) -> float:
+    one = same(v.space, 1.0, 1.0)
+    [found] = dots([(v, one)])
+    return float(found.sum())
+
+
+@vectors.candidate.register
+def _(v: BlockVector, i: int) -> BlockVector:
+    if v.line is None and v.node.shape[1] == 1:
+        return v
+    if i not in v.taken:
+        v.taken[i] = _candidate(v, i)
+    return v.taken[i]
+
+
+def _candidate(v: BlockVector, i: int) -> BlockVector:
+    """Return candidate i alone, with its predictions where they are known."""
+    if v.line is not None:
+        start, direction, steps = v.line
+        taken = start + direction * steps[i : i + 1]
+        taken.is_moved = True
+        if start.predicted is not None and direction.predicted is not None:
+            taken.predicted = start.predicted.moved(direction.predicted, float(steps[i]))
+        return taken
+    taken = BlockVector(v.space, applied(Candidate(i), v.node), v.constant[:, :, i : i + 1])
+    if v.predicted is not None:
+        taken.predicted = v.predicted.candidate(i)
+    return taken
+
+
+@vectors.along.register
+def _(start: BlockVector, direction: BlockVector, steps: np.ndarray) -> BlockVector:
+    query = start + direction * steps
+    query.line = (start, direction, steps)
+    return query
+
+
+@vectors.intercept.register
+def _(v: BlockVector) -> np.ndarray:
+    return v.constant
+
+
+@vectors.lower_intercept.register
+def _(v: BlockVector, means: BlockVector) -> BlockVector:
+    if not v.space.fit_intercept:
+        return v
+    return BlockVector(v.space, v.node, v.constant - sum_of(v, means))
+
+
+@vectors.most_trials.register
+def _(v: BlockVector, most: int) -> int:
+    # Predictions along a line need no reading, and gradients of trials that are not taken none either.
+    return most
+
+
+@vectors.at_hand.register
+def _(v: BlockVector) -> BlockVector:
+    v.node.is_wanted = True
+    return v

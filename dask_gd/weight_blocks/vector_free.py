@@ -1,0 +1,123 @@
+"""The inverse curvature of L-BFGS from inner products alone (Chen, Wang and Zhou, 2014, "Large-scale L-BFGS using
+MapReduce").
+
+The two loops only add multiples of a few vectors. All inner products that they need are computed in one go, block by
+block, and the loops run on the client on these numbers. The direction is then one linear combination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..solvers import vectors
+from ..solvers.lbfgs import inverse_curvature
+from .vector import BlockVector, know_sums, sum_of
+
+
+@inverse_curvature.register
+def _(
+    v: BlockVector,
+    pairs: Sequence[tuple[BlockVector, BlockVector]],
+    diagonal: BlockVector,
+    means: BlockVector,
+) -> BlockVector:
+    # The estimate H of the inverse curvature that the loops begin with: of centred features it is diagonal, so that
+    # <a, H b> = <c(a), c(b) / diagonal> where c takes the means, times the intercept, from a.
+    steps = [s for s, _ in pairs]
+    changes = [y for _, y in pairs]
+    products = _products(v, steps, changes, means, diagonal)
+
+    # The loops of algorithm 7.4, on numbers.
+    count = len(pairs)
+    shares = np.zeros(count)
+    for i in reversed(range(count)):
+        along = products.steps_v[i] - sum(shares[j] * products.steps_changes[i, j] for j in range(i + 1, count))
+        shares[i] = along / products.steps_changes[i, i]
+    size = 1.0
+    if count:
+        size = products.steps_changes[-1, -1] / products.estimated[-1, -1]
+    rests = np.zeros(count)
+    for i in range(count):
+        estimated = products.estimated_v[i] - sum(shares[j] * products.estimated[i, j] for j in range(count))
+        along = size * estimated + sum(rests[j] * products.steps_changes[j, i] for j in range(i))
+        rests[i] = shares[i] - along / products.steps_changes[i, i]
+
+    # The vector: size H (v - sum shares y) + sum rests s.
+    rest = v
+    shift = products.shift_v
+    for share, y, own_shift in zip(shares, changes, products.shifts, strict=True):
+        rest = rest - share * y
+        shift = shift - share * own_shift
+    step = (rest - means * vectors.intercept(rest)) / diagonal
+    found = size * BlockVector(step.space, step.node, step.constant - shift)
+    for rest_of_step, s in zip(rests, steps, strict=True):
+        found = found + rest_of_step * s
+    return found
+
+
+class _Products(NamedTuple):
+    """Inner products of what the two loops add up: of the steps s, the changes y and the vector v."""
+
+    steps_v: np.ndarray  # <s_i, v>
+    steps_changes: np.ndarray  # <s_i, y_j>, for j from i on
+    estimated_v: np.ndarray  # <y_i, H v>
+    estimated: np.ndarray  # <y_i, H y_j>
+    #: What H takes from the intercepts (1, k, 1): of v, and of each change.
+    shift_v: np.ndarray
+    shifts: list[np.ndarray]
+
+
+def _products(
+    v: BlockVector,
+    steps: list[BlockVector],
+    changes: list[BlockVector],
+    means: BlockVector,
+    diagonal: BlockVector,
+) -> _Products:
+    """Return the products, of which those that are new are computed together."""
+    count = len(changes)
+    images = [_image(a, means, diagonal) for a in (*changes, v)]
+    # Of each two changes the product with the image of the newer one: this alone is new.
+    wanted = []
+    for j, image in enumerate(images):
+        newer = (*changes, v)[j]
+        wanted += [(s, newer) for s in steps[: j + 1]]
+        wanted += [(y, image) for y in changes[: j + 1]]
+        if v.space.fit_intercept:
+            wanted.append((means, image))
+    know_sums(wanted)
+
+    shifts = [np.zeros((1, 1, 1)) for _ in images]
+    if v.space.fit_intercept:
+        shifts = [sum_of(means, image)[None] for image in images]
+
+    def estimated(a: BlockVector, j: int) -> float:
+        """Return <a, H b> of the j-th image's b."""
+        lowered = images[j].constant - shifts[j]
+        return float((sum_of(a, images[j]) + (a.constant * lowered)[0]).sum())
+
+    steps_changes = np.zeros((count, count))
+    of_changes = np.zeros((count, count))
+    for j in range(count):
+        for i in range(j + 1):
+            [steps_changes[i, j]] = vectors.dot(steps[i], changes[j])
+            of_changes[i, j] = of_changes[j, i] = estimated(changes[i], j)
+    return _Products(
+        steps_v=np.array([vectors.dot(s, v)[0] for s in steps]),
+        steps_changes=steps_changes,
+        estimated_v=np.array([estimated(y, count) for y in changes]),
+        estimated=of_changes,
+        shift_v=shifts[-1],
+        shifts=shifts[:-1],
+    )
+
+
+def _image(a: BlockVector, means: BlockVector, diagonal: BlockVector) -> BlockVector:
+    """Return ``c(a) / diagonal``, the same object for the same vector, so that its products stay known."""
+    of = (id(means), id(diagonal))
+    if a.image is None or a.image[0] != of:
+        a.image = (of, (a - means * vectors.intercept(a)) / diagonal)
+    return a.image[1]
