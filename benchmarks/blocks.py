@@ -71,6 +71,17 @@ class Case(NamedTuple):
     verdicts: dict[str, bool]
 
 
+class Missing(KeyError):
+    """A contestant has failed of which a case needs the numbers."""
+
+
+class Found(dict):
+    """What contestants have measured, by name."""
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        raise Missing(name)
+
+
 class Run:
     """Runs contestants, each in a process of its own."""
 
@@ -80,7 +91,7 @@ class Run:
         self.limit = limit
         self.small = small
 
-    def of(self, contestants: Iterable[str], tasks: dict[str, Task]) -> dict[str, dict[str, Any]]:
+    def of(self, contestants: Iterable[str], tasks: dict[str, Task]) -> Found:
         """Return the medians of each contestant, which take turns; ``tasks`` are by contestant."""
         found: dict[str, list[dict[str, Any]]] = {}
         for _ in range(self.repeat):
@@ -88,7 +99,7 @@ class Run:
                 result = self.once(name, tasks[name])
                 if result:
                     found.setdefault(name, []).append(result)
-        return {name: medians(results) for name, results in found.items()}
+        return Found({name: medians(results) for name, results in found.items()})
 
     def once(self, name: str, task: Task) -> dict[str, Any]:
         """Return what one process has measured; nothing if it failed, which is said."""
@@ -262,7 +273,11 @@ def main() -> None:
     verdicts: dict[str, bool] = {}
     with scratch(args.directory) as directory:
         for name in args.cases:
-            case = MEASURE[name](directory, run, args.whole)
+            try:
+                case = MEASURE[name](directory, run, args.whole)
+            except Missing as error:
+                verdicts[f"{name}: {error.args[0]!r} ran"] = False
+                continue
             table += case.rows
             verdicts |= case.verdicts
     finish("Weights in blocks (CPU seconds and MB of an iteration; peaks)", HEADER, table, verdicts, args.output)

@@ -7,8 +7,9 @@ The arguments are JSON, see `Task`. Prints what was measured as JSON, in the las
 dask_gd and the plain Dask graph have a fresh cluster of single-threaded worker processes. CPU seconds are those of the
 workers' processes, all threads of them; the client's process has the scheduler too. They are taken from one iteration
 to a later one, so that neither the first reading nor a history that is not full counts. Peaks are each process's own
-high-water mark, and how far it is above what the process held once all was imported. Bytes between workers are those of the workers' transfer logs; bytes over the loopback device are all
-that this machine's processes have sent each other meanwhile, to and from the client too.
+high-water mark, and how far it is above what the process held once all was imported. Bytes between workers are those
+of the workers' transfer logs; bytes over the loopback device are all that this machine's processes have sent each other
+meanwhile, to and from the client too.
 """
 
 from __future__ import annotations
