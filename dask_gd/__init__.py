@@ -31,6 +31,7 @@ from .model.losses import (
 )
 from .model.penalties import L1, L2, ElasticNet, GroupLasso
 from .reports import report
+from .results.block_columns import block_columns
 from .results.fit_result import FitResult
 from .results.hash_features import hash_features, hash_rows
 from .results.inference import Inference, infer
@@ -82,6 +83,7 @@ __all__ = [
     "Store",
     "Tweedie",
     "accessor",
+    "block_columns",
     "callbacks",
     "convert_svmlight",
     "errors",

@@ -5,10 +5,12 @@ import multiprocessing.forkserver
 import time
 
 import numpy as np
+import scipy.sparse as sp
 import zarr
 from dask.distributed import LocalCluster
 from sklearn.linear_model import LogisticRegression, Ridge
 
+import dask_gd
 from dask_gd import Gamma, Hinge, Huber, Logistic, Poisson, Quantile, Squared, SquaredHinge, Store, Tweedie
 from dask_gd.store.store import Checkpoint
 
@@ -64,6 +66,66 @@ def to_zarr(a, chunk, path):
     )
     array[...] = a
     return array
+
+
+def add_array(group, name, a, chunks, **options):
+    """Write an array with checksums and whatever it holds."""
+    array = group.create_array(
+        name,
+        shape=a.shape,
+        dtype=a.dtype,
+        chunks=chunks,
+        compressors=[zarr.codecs.Crc32cCodec()],
+        config={"write_empty_chunks": True},
+        **options,
+    )
+    array[...] = a
+    return array
+
+
+def add_sparse(group, name, x):
+    """Write sparse rows as a group within a group."""
+    attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(x.shape)}
+    rows = group.create_group(name, attributes=attributes)
+    for part in ("data", "indices", "indptr"):
+        add_array(rows, part, getattr(x, part), (331,))
+
+
+def sparse_rows(n, p, seed):
+    rng = np.random.default_rng(seed)
+    x = sp.random_array((n, p), density=0.2, rng=rng, format="csr", data_sampler=rng.normal)
+    x.sum_duplicates()
+    return x
+
+
+def in_columns(path, kind, n=700, **options):
+    """Write features of a kind, and return their source and the same features written out."""
+    rng = np.random.default_rng(1)
+    group = zarr.open_group(path, mode="w")
+    add_array(group, "y", rng.integers(0, 2, n).astype(float), (97,))
+    if kind == "dense":
+        x = rng.normal(size=(n, 33)).astype(np.float32)
+        add_array(group, "X", x, (50, 5))
+        return dask_gd.open(path, x="X", y="y", **options), x
+    if kind == "shards":
+        x = rng.normal(size=(n, 33))
+        add_array(group, "X", x, (10, 3), shards=(60, 6))
+        return dask_gd.open(path, x="X", y="y", **options), x
+    if kind == "packed":
+        stored = rng.integers(-100, 100, (n, 33)).astype(np.int16)
+        add_array(group, "X", stored, (50, 7), attributes={"scale_factor": 0.5, "add_offset": 3.0})
+        return dask_gd.open(path, x="X", y="y", **options), stored * 0.5 + 3.0
+    a, b = sparse_rows(n, 30, 2), sparse_rows(n, 11, 3)
+    add_sparse(group, "a", a)
+    add_sparse(group, "b", b)
+    if kind == "sparse":
+        return dask_gd.open(path, x=["a", "b"], y="y", **options), np.hstack([a.toarray(), b.toarray()])
+    number = rng.normal(size=n)
+    codes = rng.integers(0, 3, n).astype(np.int8)
+    add_array(group, "number", number, (53,))
+    add_array(group, "colour", codes, (71,), attributes={"levels": ["r", "g", "b"]})
+    source = dask_gd.open(path, x=["number", "colour", "a", "b"], y="y", drop=None, **options)
+    return source, np.hstack([number[:, None], np.eye(3)[codes], a.toarray(), b.toarray()])
 
 
 # References

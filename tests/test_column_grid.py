@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import zarr
+from helpers import add_array, in_columns
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
@@ -24,66 +24,6 @@ def small(monkeypatch):
     """Have segments and windows so small that a test has several."""
     monkeypatch.setattr(column_grid, "SEGMENT_ROWS", 100)
     monkeypatch.setattr(sparse_layout, "window_bytes", lambda features: 1500)
-
-
-def checked(group, name, a, chunks, **options):
-    """Write an array with checksums and whatever it holds."""
-    array = group.create_array(
-        name,
-        shape=a.shape,
-        dtype=a.dtype,
-        chunks=chunks,
-        compressors=[zarr.codecs.Crc32cCodec()],
-        config={"write_empty_chunks": True},
-        **options,
-    )
-    array[...] = a
-    return array
-
-
-def add_sparse(group, name, x):
-    """Write sparse rows as a group within a group."""
-    attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(x.shape)}
-    rows = group.create_group(name, attributes=attributes)
-    for part in ("data", "indices", "indptr"):
-        checked(rows, part, getattr(x, part), (331,))
-
-
-def sparse_rows(p, seed):
-    rng = np.random.default_rng(seed)
-    x = sp.random_array((N, p), density=0.2, rng=rng, format="csr", data_sampler=rng.normal)
-    x.sum_duplicates()
-    return x
-
-
-def opened(path, kind, **options):
-    """Write features of a kind, and return their source and the same features written out."""
-    rng = np.random.default_rng(1)
-    group = zarr.open_group(path, mode="w")
-    checked(group, "y", rng.integers(0, 2, N).astype(float), (97,))
-    if kind == "dense":
-        x = rng.normal(size=(N, 33)).astype(np.float32)
-        checked(group, "X", x, (50, 5))
-        return dask_gd.open(path, x="X", y="y", **options), x
-    if kind == "shards":
-        x = rng.normal(size=(N, 33))
-        checked(group, "X", x, (10, 3), shards=(60, 6))
-        return dask_gd.open(path, x="X", y="y", **options), x
-    if kind == "packed":
-        stored = rng.integers(-100, 100, (N, 33)).astype(np.int16)
-        checked(group, "X", stored, (50, 7), attributes={"scale_factor": 0.5, "add_offset": 3.0})
-        return dask_gd.open(path, x="X", y="y", **options), stored * 0.5 + 3.0
-    a, b = sparse_rows(30, 2), sparse_rows(11, 3)
-    add_sparse(group, "a", a)
-    add_sparse(group, "b", b)
-    if kind == "sparse":
-        return dask_gd.open(path, x=["a", "b"], y="y", **options), np.hstack([a.toarray(), b.toarray()])
-    number = rng.normal(size=N)
-    codes = rng.integers(0, 3, N).astype(np.int8)
-    checked(group, "number", number, (53,))
-    checked(group, "colour", codes, (71,), attributes={"levels": ["r", "g", "b"]})
-    source = dask_gd.open(path, x=["number", "colour", "a", "b"], y="y", drop=None, **options)
-    return source, np.hstack([number[:, None], np.eye(3)[codes], a.toarray(), b.toarray()])
 
 
 KINDS = ("sparse", "codes", "dense", "shards", "packed")
@@ -105,7 +45,7 @@ def windows_of(grid, j, keep=None):
 @pytest.mark.parametrize("rows", [slice(None), slice(120, 650)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_are_the_features_and_each_has_every_row_once(tmp_path, small, kind, rows):
-    source, x = opened(tmp_path / "g.zarr", kind, rows=rows)
+    source, x = in_columns(tmp_path / "g.zarr", kind, rows=rows)
     grid = pickle.loads(pickle.dumps(grid_of(source)))
     assert grid.edges[0] == 0
     assert grid.edges[-1] == x.shape[1]
@@ -127,7 +67,7 @@ def test_blocks_are_the_features_and_each_has_every_row_once(tmp_path, small, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_of_blocks_add_up_to_those_of_the_features(tmp_path, small, kind):
-    source, x = opened(tmp_path / "g.zarr", kind)
+    source, x = in_columns(tmp_path / "g.zarr", kind)
     grid = grid_of(source)
     rng = np.random.default_rng(0)
     w, r = rng.normal(size=(x.shape[1], 2)), rng.normal(size=(N, 2))
@@ -150,7 +90,7 @@ def test_products_of_blocks_add_up_to_those_of_the_features(tmp_path, small, kin
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_that_one_process_keeps_have_the_same_bits_and_go_with_their_run(tmp_path, small, monkeypatch, kind):
     monkeypatch.setattr(cache_module, "memory_limit", lambda: 1 << 50)
-    grid = grid_of(opened(tmp_path / "g.zarr", kind)[0])
+    grid = grid_of(in_columns(tmp_path / "g.zarr", kind)[0])
     blocks = range(len(grid.columns))
     as_read = [windows_of(grid, j) for j in blocks]
     try:
@@ -166,7 +106,7 @@ def test_blocks_that_one_process_keeps_have_the_same_bits_and_go_with_their_run(
 
 
 def test_a_block_of_an_array_reads_no_chunk_but_its_own(tmp_path):
-    source, x = opened(tmp_path / "g.zarr", "dense")
+    source, x = in_columns(tmp_path / "g.zarr", "dense")
     grid = grid_of(source)
     # Without all chunks but those of the second block.
     for path in (tmp_path / "g.zarr" / "X" / "c").rglob("*"):
@@ -181,7 +121,7 @@ def test_a_block_of_an_array_reads_no_chunk_but_its_own(tmp_path):
 def test_what_is_wrong_with_a_chunk_is_said_with_its_place_in_the_array(tmp_path, monkeypatch, by_zarr):
     if by_zarr:
         monkeypatch.setattr(column_grid.ColumnSlice, "files", None)
-    source, x = opened(tmp_path / "g.zarr", "dense", missing="fill")
+    source, x = in_columns(tmp_path / "g.zarr", "dense", missing="fill")
     grid = grid_of(source)
     assert grid.columns[3].where(60, 2).endswith("chunk (1, 3), rows 50-99")
     assert_array_equal(np.vstack([values for *_, values in windows_of(grid, 3)]), x[:, 15:20])
@@ -198,9 +138,9 @@ def test_what_is_wrong_with_a_chunk_is_said_with_its_place_in_the_array(tmp_path
 
 
 def test_other_features_are_refused_before_anything_is_read(tmp_path):
-    source, x = opened(tmp_path / "g.zarr", "dense")
+    source, x = in_columns(tmp_path / "g.zarr", "dense")
     assert is_in_columns(source)
-    checked(zarr.open_group(tmp_path / "g.zarr"), "by_rows", x, (50, 33))
+    add_array(zarr.open_group(tmp_path / "g.zarr"), "by_rows", x, (50, 33))
     by_rows = dask_gd.open(tmp_path / "g.zarr", x="by_rows", y="y")
     assert not is_in_columns(by_rows)
     with pytest.raises(InvalidArgumentError, match=r"x \('by_rows', 700 rows x 33 features\) is not stored by columns"):
@@ -213,7 +153,7 @@ def test_other_features_are_refused_before_anything_is_read(tmp_path):
 )
 def test_columns_of_an_array_are_cut_into_few_blocks_of_whole_chunks(tmp_path, width, p, blocks):
     group = zarr.open_group(tmp_path / "g.zarr", mode="w")
-    checked(group, "X", np.zeros((4, p)), (4, width))
+    add_array(group, "X", np.zeros((4, p)), (4, width))
     edges = grid_of(dask_gd.open(tmp_path / "g.zarr", x="X")).edges
     assert len(edges) == blocks + 1
     assert all(edge % width == 0 for edge in edges[:-1])

@@ -18,6 +18,7 @@ LAYERS = (
     ("display", "kernels", "losses", "penalties", "store"),
     ("solvers", "sources"),
     ("passes",),
+    ("weight_blocks",),
     ("preprocessing", "results"),
     ("events",),
     ("dashboard",),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 import numpy as np
 
-from ..display.largest import largest_first, note_of_nan
+from ..display.largest import largest_of
 from ..display.texts import NOT_COMPARABLE, is_running, is_sampled, sampled, state
 from ..errors import NotFittedError
 from ..model.losses import Model, as_loss, loss_of
 from ..names import default_name
 from ..reports import report as write_report
 from ..results.fit_result import FitResult, result_of
+from ..results.lazy_weights import is_in_blocks, values_of
 from ..results.loading import state_of
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
@@ -210,16 +212,24 @@ def weights_of(run: FitResult) -> dict[str, Any]:
     outputs = {}
     if "output" in run.weights.coords:
         outputs = {"outputs": run.weights.output.values}
-    pairs = zip(feature_names(run), run.weights.values, strict=True)
-    weights = [{"feature": name, "weight": weight} for name, weight in pairs]
-    return {"intercept": run.intercept.values, **outputs, "weights": weights}
+    # Of very many weights that are not in memory the largest.
+    if is_in_blocks(run.weights):
+        found = largest_of(run.weights, SHOWN)
+        key = "largest_weights"
+        names = feature_names(run, found.indices.tolist())
+        values = found.values.reshape(-1, *run.weights.shape[1:])
+    else:
+        key = "weights"
+        names = feature_names(run, range(len(run.weights)))
+        values = run.weights.values
+    weights = [{"feature": name, "weight": weight} for name, weight in zip(names, values, strict=True)]
+    return {"intercept": run.intercept.values, **outputs, key: weights}
 
 
-def feature_names(run: FitResult) -> list[str]:
-    """Return the names of the features; the numbers of a model's parameters."""
+def feature_names(run: FitResult, numbers: Sequence[int]) -> list[str]:
+    """Return the names of features by their numbers; the numbers of a model's parameters."""
     if "feature" in run.weights.coords:
-        return [str(name) for name in run.weights.feature.values]
-    numbers = range(len(run.weights))
+        return [str(name) for name in run.weights.feature.values[numbers]]
     if isinstance(run.loss, Model):
         return list(map(str, numbers))
     return list(map(default_name, numbers))
@@ -248,34 +258,36 @@ def summary(run: FitResult, store: str | None) -> str:
 def weights_table(run: FitResult, most: int | None, store: str | None = None) -> str:
     """Tabulate the largest weights, or all of them in their order, and the intercept."""
     # Rows of the largest weights come first, by the largest of any output.
-    values = run.parameters[:-1]
+    p = len(run.weights)
     if most is None:
-        order = np.arange(len(values))
+        values = values_of(run.weights, "show --weights").reshape(p, -1)
+    found = largest_of(run.weights, most or 0, nan_first=not len(run.dropped_levels))
+    if most is None:
+        numbers = list(range(p))
     else:
-        order = largest_first(values, nan_first=not len(run.dropped_levels))[:most]
+        numbers = found.indices.tolist()
+        values = found.values
     # A column for each output.
     outputs: list[str] = ["weight"]
     if run.weights.ndim == 2 and "output" in run.weights.coords:
         outputs = [str(name) for name in run.weights.output.values]
     elif run.weights.ndim == 2:
         outputs = [str(number) for number in range(run.weights.shape[1])]
-    names = feature_names(run)
     rows = [["feature", *outputs]]
-    for i in order:
-        rows.append([names[i], *_cells(values[i])])
+    for name, of_feature in zip(feature_names(run, numbers), values, strict=True):
+        rows.append([name, *_cells(of_feature)])
     if run.fit_intercept:
-        rows.append(["(intercept)", *_cells(run.parameters[-1])])
+        rows.append(["(intercept)", *_cells(np.ravel(run.intercept.values))])
     # Say what is left out, and how to see it.
     lines = [table(rows)]
-    left_out = len(values) - len(order)
+    left_out = p - len(numbers)
     if left_out:
         hint = ""
         if store:
             hint = f"; dask-gd show {store} --weights"
         lines.append(f"and {left_out:,} smaller ones{hint}")
-    lack = note_of_nan(values)
-    if lack:
-        lines.append(f"{lack}")
+    if found.note:
+        lines.append(found.note)
     return "\n".join(lines)
 
 

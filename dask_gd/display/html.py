@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..model.losses import LOSSES
 from ..names import default_name
-from .largest import largest_first, note_of_nan
+from .largest import largest_of
 from .plots import drawable, spans_decades, thinned
 from .texts import NOT_COMPARABLE, is_sampled, plural, rounded, sampled, shortened, size, state
 
@@ -41,11 +41,15 @@ def html_of_fit(run: Any) -> str:
     intercept = None
     if run.fit_intercept:
         intercept = run.intercept
+    if run.weights.chunks is None:
+        table_of_weights = weights(run.weights, intercept, shapes_of(run.loss), nan_first=not len(run.dropped_levels))
+    else:
+        table_of_weights = lazy_weights(run.weights, intercept)
     return block(
         f"<b>dask_gd.FitResult</b>: {escape(ended(run)[1])}",
         pairs(summary(run)),
         f"<div>loss {sparkline(run.history.loss.values, is_sampled(run.history.passes.values))}</div>",
-        weights(run.weights, intercept, shapes_of(run.loss), nan_first=not len(run.dropped_levels)),
+        table_of_weights,
     )
 
 
@@ -152,10 +156,10 @@ def weights(
 
     Weights that are NaN come first, or last where levels were left out.
     """
-    values = array.values.reshape(len(array), -1)
-    order = largest_first(values, nan_first)[:limit]
-    indices = order.tolist()
-    p, k = values.shape
+    found = largest_of(array, limit, nan_first)
+    indices = found.indices.tolist()
+    p = found.features
+    k = len(found.nan)
     # A column for each output, a row for each weight.
     if array.ndim == 1:
         columns = ["weight"]
@@ -164,24 +168,43 @@ def weights(
     else:
         columns = [f"output {i}" for i in range(k)]
     rows = []
-    for i, name in zip(indices, names_of(indices, array, shapes), strict=True):
-        rows.append([shortened(name), *_cells(values[i, :outputs])])
+    for name, values in zip(names_of(indices, array, shapes), found.values, strict=True):
+        rows.append([shortened(name), *_cells(values[:outputs])])
     if intercept is not None:
         rows.append(["(intercept)", *_cells(np.ravel(intercept.values)[:outputs])])
     # What the table has, and what it leaves out.
     kind = "feature"
     if shapes:
         kind = "parameter"
-    if p > len(order):
-        note = f"The {plural(len(order), kind)} with the largest weights, of {p:,}"
+    if p > len(indices):
+        note = f"The {plural(len(indices), kind)} with the largest weights, of {p:,}"
     else:
-        note = f"All {plural(len(order), kind)}, by size"
+        note = f"All {plural(len(indices), kind)}, by size"
     if k > outputs:
         note += f"; the first {outputs} of {k:,} outputs"
-    lack = note_of_nan(values)
-    if lack:
-        note += f". {lack}"
+    if found.note:
+        note += f". {found.note}"
     return f"<div>{note}.</div>" + table([kind, *map(shortened, columns[:outputs])], rows)
+
+
+def lazy_weights(array: xr.DataArray, intercept: xr.DataArray | None) -> str:
+    """Tabulate the size of weights that are not in memory, and the intercept; none of them is computed."""
+    assert array.chunks is not None
+    lengths = [f"{dim}: {length:,}" for dim, length in array.sizes.items()]
+    about = {
+        "weights": ", ".join(lengths),
+        "dtype": str(array.dtype),
+        "bytes": size(array.nbytes),
+        "chunks": f"{prod(map(len, array.chunks)):,} of at most {size(array.data.chunksize[0] * _row_bytes(array))}",
+    }
+    if intercept is not None:
+        about["(intercept)"] = ", ".join(_cells(np.ravel(intercept.values)[:OUTPUTS]))
+    return "<div>The weights are not in memory; dask_gd.report finds the largest.</div>" + pairs(about)
+
+
+def _row_bytes(array: xr.DataArray) -> int:
+    """Return the bytes of the weights of a feature."""
+    return prod(array.shape[1:]) * array.dtype.itemsize
 
 
 def _cells(values: np.ndarray) -> list[str]:

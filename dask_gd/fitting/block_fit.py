@@ -72,7 +72,7 @@ def in_blocks(
     InvalidArgumentError
         Where blocks are asked for, and cluster, features, loss, penalty or solver do not allow it.
     """
-    choose("weights", weights, ("auto", "whole", "blocks"))
+    choose("weights", weights, dict.fromkeys(("auto", "whole", "blocks")))
     if weights == "whole" or (weights == "auto" and not _is_too_wide(source, loss, solver, fit_intercept)):
         return False
     refusal = _refusal(source, loss, solver)

@@ -239,6 +239,9 @@ def fit(
         source = with_values(source)
         outputs = classes_of(loss) or source.outputs or 1
         q = source.shape[1] + bool(fit_intercept)
+        if weights == "blocks" and isinstance(solver, str) and solver == "auto":
+            # The others need all weights in one place.
+            solver = "lbfgs"
         solver = as_solver(solver, loss, penalty, q, source.row_format, outputs=outputs)
         if in_blocks(weights, source, loss, penalty, solver, bool(fit_intercept)):
             return fit_in_blocks(

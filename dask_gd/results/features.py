@@ -160,7 +160,7 @@ def prediction_dtype(x: Any) -> np.dtype:
 
 def check_features(x: Any, width: int, names: tuple | None, fitted: tuple | None) -> None:
     """Refuse columns whose number is not that of the fit, or whose names are others, where both have names."""
-    if x.ndim != 2 or x.shape[1] != width:
+    if len(x.shape) != 2 or x.shape[1] != width:
         raise InvalidArgumentError(f"predict(x): x must have shape (rows, {width}), as in the fit; it has {x.shape}.")
     if names is None or fitted is None or names == fitted:
         return

@@ -8,19 +8,24 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+import zarr
 
 from ..errors import InvalidArgumentError
 from ..kernels.products import linear
 from ..model.losses import Loss, Model, as_loss, loss_of
 from ..sources import Source
 from ..sources.coded_table import CodedTable
+from ..sources.column_grid import is_in_columns
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
 from ..sources.frame_source import coded_for_prediction
 from ..sources.frames import column_named, frame_of, with_columns_of_fit
+from ..sources.levels_in_fit import with_features_of
+from ..sources.opening import make_source
 from ..store.content import HISTORY
 from ..store.store import Checkpoint
+from .block_prediction import predict_in_blocks
 from .features import (
     check_features,
     codes_of_table,
@@ -32,6 +37,7 @@ from .features import (
     references_left_out,
     refuse_codes,
 )
+from .lazy_weights import is_in_blocks, is_lazy, values_of
 from .plain_state import PlainState
 
 
@@ -43,7 +49,8 @@ class FitResult(PlainState):
     ----------
     weights : xarray.DataArray
         Coefficients, dims ("feature",), or ("feature", "output") for a target with columns. Feature names, where the
-        data has them, are the coordinate "feature".
+        data has them, are the coordinate "feature". After a fit with weights in blocks they are lazy, a Dask array
+        with a chunk for each column block.
     intercept : xarray.DataArray
         Dims () or ("output",); 0 without an intercept.
     history : xarray.Dataset
@@ -102,7 +109,7 @@ class FitResult(PlainState):
     @property
     def parameters(self) -> np.ndarray:
         """Weights with the intercept as last row, (p + 1, k)."""
-        weights = self.weights.values.reshape(len(self.weights), -1)
+        weights = values_of(self.weights, "run.parameters").reshape(len(self.weights), -1)
         intercept = self.intercept.values.reshape(1, -1)
         return np.vstack([weights, intercept])
 
@@ -111,7 +118,7 @@ class FitResult(PlainState):
         """Return the parameters of a `Model`, in the shapes in which they were given."""
         if not isinstance(self.loss, Model):
             raise AttributeError("params are those of a dask_gd.Model; this fit has weights and an intercept.")
-        return self.loss.unpacked(self.weights.values)
+        return self.loss.unpacked(values_of(self.weights, "run.params"))
 
     def predict(self, x: Any, offset: Any = None) -> Any:
         """Return the mean of the target for each row: ``inverse_link(x w + b)``.
@@ -156,6 +163,9 @@ class FitResult(PlainState):
         # A model is no pointwise loss: it has no linear prediction.
         if isinstance(self.loss, Model):
             raise InvalidArgumentError(f"predict: what {self.loss!r} predicts is yours to say, from run.params.")
+        # Few lazy weights come into this process, and those of levels, whose names take no less memory.
+        if is_lazy(self.weights) and (self.encoding is not None or not is_in_blocks(self.weights)):
+            return replace(self, weights=self.weights.compute()).predict(x, offset)
         # A data frame is read by the names of its columns, and its levels become codes.
         frame = frame_of(x)
         if frame is not None:
@@ -178,7 +188,13 @@ class FitResult(PlainState):
         if isinstance(x, xr.DataArray):
             return self._predict_dataarray(x)
         # The others are arrays of rows and features, with or without names.
-        if isinstance(x, Source):
+        in_blocks = is_in_blocks(self.weights)
+        if in_blocks and isinstance(x, zarr.Array):
+            x = make_source(x)
+        if in_blocks and isinstance(x, Source) and is_in_columns(x):
+            array = with_features_of(x, self.column_names)
+            names = array.feature_names
+        elif isinstance(x, Source):
             array, names = features_of_source(x, self.encoding, self.column_names)
         elif isinstance(x, CodedTable):
             names = None
@@ -188,6 +204,8 @@ class FitResult(PlainState):
             names = feature_names_of(x)
             array = features_of_array(x)
         self._check_features(array, names)
+        if in_blocks:
+            return predict_in_blocks(array, self.weights.data, self.intercept.values, self.loss)
         if not isinstance(array, da.Array):
             return self._mean(array)
         # A lazy array is predicted block by block, each block with all features of its rows.
@@ -263,7 +281,9 @@ class FitResult(PlainState):
         """Return the prediction for a Dataset, over its sample dimensions."""
         if "feature" not in self.weights.coords:
             raise InvalidArgumentError("predict(dataset): the features of this fit have no names; give x as an array.")
-        # Variables are found by the names of the features.
+        # Variables are found by the names of the features, which take no less memory than the weights.
+        if is_lazy(self.weights):
+            return replace(self, weights=self.weights.compute())._predict_dataset(dataset)
         outputs = None
         if self.weights.ndim == 2:
             outputs = self.weights.shape[1]

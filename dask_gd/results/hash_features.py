@@ -17,6 +17,7 @@ from .beside import beside, check_not_read, check_place
 from .hash_parts import Parts, parts_at
 from .hash_rows import HashedRows, read_partition, rows_to_hash
 from .hashing import Hashing, hashing_from, hashing_of
+from .kept_parts import directory_of
 from .places import place_of
 from .sparse_store import check_length, check_name, column_beside, write_blocks
 
@@ -123,8 +124,7 @@ def hash_features(
             if dask.is_dask_collection(data) or isinstance(data, zarr.Array):
                 check_not_read(data, target, "hash_features")
 
-    directory = target.parent / f".{target.name}.parts"
-    with parts_at(directory, _identity(hashed, hashing), len(hashed.partitions), resume) as parts:
+    with parts_at(directory_of(target), _identity(hashed, hashing), len(hashed.partitions), resume) as parts:
         parts.hash(hashed, hashing)
         with beside(target, overwrite, "hash_features") as (new, _):
             _write(zarr.open_group(new, mode="w", zarr_format=3), name, parts, hashed, hashing, arrays)

@@ -9,12 +9,7 @@ changed since.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import os
-import shutil
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,25 +20,18 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..cluster import active_client, compute
-from ..errors import ClusterError, DataError, InvalidArgumentError
-from ..worker_env import process_name
+from ..errors import DataError
 from .hash_rows import HashedRows, digest_of, read_partition, values_beside
 from .hashing import Hashing, Place
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no advisory locks
-    fcntl = None  # type: ignore[assignment]
+from .kept_parts import NOT_WHOLE, check_seen_here, kept_directory, read_arrays, unreadable, write_arrays
 
 logger = logging.getLogger("dask_gd")
 
-SETTINGS = "settings.json"
+CALLER = "hash_features"
 #: Before the name of a column beside the rows, in a part.
 BESIDE = "beside "
 #: The array of a part that says of which rows it was made.
 SOURCE = "source"
-#: What a file raises that is no whole part.
-NOT_WHOLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Part(NamedTuple):
@@ -113,74 +101,9 @@ class Parts:
 
 @contextlib.contextmanager
 def parts_at(directory: Path, identity: dict[str, Any], count: int, resume: bool) -> Iterator[Parts]:
-    """Yield the directory of the parts: that of a writer that was killed, or a new one.
-
-    It is removed at the end. After an error it stays if there are parts, to go on from.
-
-    Raises
-    ------
-    InvalidArgumentError
-        Naming what differs, if the parts there are of other settings; and if another process writes them.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidArgumentError(f"Cannot write {directory}: {error.strerror}. Choose a writable place.") from error
-    with open(directory / "lock", "w") as lock:
-        if not _is_ours(lock):
-            raise InvalidArgumentError(
-                f"hash_features: another process is writing {directory}. Wait for it, or end it and call again."
-            )
-        _prepare(directory, identity, resume)
-        try:
-            spelled = json.dumps(identity, sort_keys=True).encode()
-            yield Parts(directory, hashlib.blake2b(spelled, digest_size=6).hexdigest(), count)
-        except BaseException:
-            if not any(directory.glob("*.npz")):
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _prepare(directory: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Refuse parts of something else, and remove what is no part."""
-    settings = directory / SETTINGS
-    before = None
-    if resume:
-        with contextlib.suppress(OSError, ValueError):
-            before = json.loads(settings.read_text())
-    if before is not None:
-        found = difference(before, json.loads(json.dumps(identity)))
-        if found:
-            raise InvalidArgumentError(
-                f"hash_features: {directory} has parts of a call that did not end, with {found}. Call with the same to "
-                "go on, or with resume=False to begin anew."
-            )
-    for entry in list(directory.iterdir()):
-        is_part = entry.suffix == ".npz" and before is not None
-        if not (is_part or entry.name in ("lock", SETTINGS)):
-            entry.unlink(missing_ok=True)
-    if before is None:
-        _write_whole(settings, lambda file: file.write(json.dumps(identity, indent=1).encode()))
-
-
-def difference(before: Any, now: Any, name: str = "") -> str:
-    """Return the first difference of two settings, with its name; an empty text if there is none."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *(key for key in now if key not in before)]:
-            found = difference(before.get(key), now.get(key), f"{name}.{key}".strip("."))
-            if found:
-                return found
-        return ""
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for i, (old, new) in enumerate(zip(before, now, strict=True)):
-            found = difference(old, new, f"{name}[{i}]")
-            if found:
-                return found
-        return ""
-    if before == now:
-        return ""
-    return f"{name} = {before!r:.200} where this call has {now!r:.200}"
+    """Yield the directory of the parts: that of a writer that was killed, or a new one, see `kept_directory`."""
+    with kept_directory(directory, identity, resume, CALLER) as settings:
+        yield Parts(directory, settings, count)
 
 
 def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: str) -> tuple[str, bool]:
@@ -189,12 +112,7 @@ def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: s
     Return a digest of its rows, and whether the part is new.
     """
     file = Path(path)
-    # A worker on another disk would write where nobody looks.
-    if not (file.parent / SETTINGS).exists():
-        raise _error_here(
-            f"does not see {file.parent}, where hash_features writes its parts; it must be on a disk "
-            "that all workers share."
-        )
+    check_seen_here(file.parent, CALLER)
     rows = read_partition(values)
     columns = values_beside(rows, beside, place)
     digest = digest_of(rows, hashing.columns, columns)
@@ -206,10 +124,7 @@ def make_part(values: Any, place: Place, hashing: Hashing, beside: dict, path: s
     for key, column in columns.items():
         arrays[BESIDE + key] = column
     arrays[SOURCE] = np.array([digest, hashing.missing])
-    try:
-        _write_whole(file, lambda opened: np.savez(opened, **arrays))
-    except OSError as error:
-        raise _error_here(f"cannot write {file}: {error}. What is there already is kept.") from error
+    write_arrays(file, arrays)
     return digest, True
 
 
@@ -221,7 +136,7 @@ def read_part(file: Path, digest: str) -> Part:
     DataError
         Naming the file.
     """
-    arrays = _arrays(file)
+    arrays = read_arrays(file, CALLER)
     if arrays[SOURCE].tolist()[0] != digest:
         raise DataError(f"{file} has been written anew meanwhile, by a task of an earlier call. Call again.")
     beside = {name.removeprefix(BESIDE): arrays[name] for name in arrays if name.startswith(BESIDE)}
@@ -232,22 +147,6 @@ def read_part(file: Path, digest: str) -> Part:
     return Part(matrix, beside)
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of a part."""
-    try:
-        # What np.load opens itself stays open if it is no part.
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except NOT_WHOLE as error:
-        raise _unreadable(file, error) from error
-
-
-def _error_here(message: str) -> ClusterError:
-    """Return an error about this process, whose name begins the sentence."""
-    name = process_name()
-    return ClusterError(f"{name[0].upper()}{name[1:]} {message}")
-
-
 def rows_in(file: Path) -> int:
     """Return the number of rows of a part."""
     try:
@@ -255,12 +154,8 @@ def rows_in(file: Path) -> int:
             np.lib.format.read_magic(array)
             (length,), _, _ = np.lib.format.read_array_header_1_0(array)
     except NOT_WHOLE as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error, CALLER) from error
     return length - 1
-
-
-def _unreadable(file: Path, error: BaseException) -> DataError:
-    return DataError(f"{file} cannot be read any more: {error}. Call hash_features again.")
 
 
 def _source(file: Path) -> tuple[str, str] | None:
@@ -269,33 +164,7 @@ def _source(file: Path) -> tuple[str, str] | None:
     Return None if it is not there, or not whole: it is read, and its checksums are compared.
     """
     try:
-        digest, missing = _arrays(file)[SOURCE].tolist()
+        digest, missing = read_arrays(file, CALLER)[SOURCE].tolist()
     except (DataError, *NOT_WHOLE):
         return None
     return digest, missing
-
-
-def _write_whole(file: Path, write: Any) -> None:
-    """Write a file that is there whole or not at all, after a loss of power too."""
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with open(temporary, "wb") as opened:
-            write(opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _is_ours(lock: Any) -> bool:
-    """Return whether no other process has the lock; where a disk knows no locks, nobody can tell."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

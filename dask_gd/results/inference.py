@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import uuid
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import count as counted
 from typing import Any
 
@@ -29,6 +29,7 @@ from .fit_result import FitResult
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
 from .inference_levels import AWAY, AWAY_MESSAGE, check_observations, infer_in_parts, infers_in_parts
 from .inference_table import Inference, tabulated
+from .lazy_weights import described, is_in_blocks, is_lazy
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
 LARGEST = 4096**2
@@ -132,6 +133,8 @@ def infer(
         *known, _ = inspect.signature(infer).parameters
         refuse_unknown(next(iter(unknown)), known)
     _check_run(run, level)
+    if is_lazy(run.weights):
+        run = replace(run, weights=run.weights.compute())
     arguments = {
         "sample_weight": sample_weight,
         "offset": offset,
@@ -308,6 +311,12 @@ def _check_run(run: FitResult, level: float) -> None:
         raise InvalidArgumentError(
             "infer: the fit has a penalty, which draws coefficients to 0, and standard errors hold only for those of "
             "greatest likelihood. Fit with penalty=None."
+        )
+    if is_in_blocks(run.weights):
+        q = len(run.weights) + run.fit_intercept
+        raise InvalidArgumentError(
+            f"infer: the fit has its weights in blocks, {described(run.weights)}; standard errors need the matrix of "
+            f"all of them with each other, {q:,} x {q:,} values. Fit fewer features."
         )
     if not 0 < level < 1:
         raise InvalidArgumentError(f"infer(level={level!r}): a number between 0 and 1, such as 0.95.")

@@ -199,7 +199,7 @@ def write_blocks(
     n, p = shape
     layout = {TYPE: CSR, "encoding-version": VERSION, "shape": [int(n), int(p)]}
     of_rows = group.create_group(name, attributes={**layout, **(attributes or {})})
-    growing = partial(_Growing, chunks=chunks)
+    growing = partial(Growing, chunks=chunks)
     data = growing(of_rows, "data", dtype, CHUNK_ENTRIES)
     indices = growing(of_rows, "indices", SparseRows(p).index_dtype, CHUNK_ENTRIES)
     indptr = growing(of_rows, "indptr", np.dtype(np.int64), CHUNK_ROWS)
@@ -217,6 +217,37 @@ def write_blocks(
     for array in (data, indices, indptr, *arrays.values()):
         array.finish()
     return indptr.length - 1
+
+
+def write_columns(
+    group: zarr.Group,
+    like: dict[str, np.ndarray],
+    pieces: Iterable[dict[str, np.ndarray]],
+) -> None:
+    """Write columns that stand beside rows, some rows at a time; see `write_blocks`."""
+    arrays = {key: Growing(group, key, values.dtype, CHUNK_ROWS, values.shape[1:]) for key, values in like.items()}
+    for piece in pieces:
+        for key, values in piece.items():
+            arrays[key].append(values)
+    for array in arrays.values():
+        array.finish()
+
+
+def write_arrays_beside(group: zarr.Group, arrays: dict[str, Any], caller: str) -> None:
+    """Write arrays of `column_beside`, in memory or Dask's, a chunk of their rows at a time."""
+    for key, array in arrays.items():
+        lazy = in_dask(array)
+        like = {key: np.empty((0, *array.shape[1:]), array.dtype)}
+        pieces = (
+            _computed(lazy[start : start + CHUNK_ROWS], key, caller) for start in range(0, len(array), CHUNK_ROWS)
+        )
+        write_columns(group, like, pieces)
+
+
+def _computed(rows: da.Array, name: str, caller: str) -> dict[str, np.ndarray]:
+    """Return rows of a column by its name."""
+    [values] = compute(rows, what=f"{caller}, {name}")
+    return {name: np.asarray(values)}
 
 
 def _blocks(rows: Any, columns: dict[str, Any]) -> Iterator[tuple[csr_array, dict[str, np.ndarray]]]:
@@ -246,7 +277,7 @@ def _blocks(rows: Any, columns: dict[str, Any]) -> Iterator[tuple[csr_array, dic
             yield block, {key: np.asarray(next(found)) for key in columns}
 
 
-class _Growing:
+class Growing:
     """An array to which values are appended; each chunk is written once, and the length is set at the end."""
 
     def __init__(
@@ -262,7 +293,7 @@ class _Growing:
             name,
             shape=(0, *shape),
             chunks=(chunk, *(max(1, size) for size in shape)),
-            dtype=_stored_dtype(dtype),
+            dtype=stored_dtype(dtype),
             attributes={TYPE: "array", "encoding-version": "0.2.0"},
             compressors=[Crc32cCodec()],
             config={"write_empty_chunks": True},
@@ -299,7 +330,7 @@ class _Growing:
         self.waiting = [values[written:]]
 
 
-def _stored_dtype(dtype: Any) -> np.dtype:
+def stored_dtype(dtype: Any) -> np.dtype:
     """Return the dtype in which numbers are stored: NumPy's own in the machine's byte order."""
     dtype = np.dtype(dtype)
     if dtype == np.float16:

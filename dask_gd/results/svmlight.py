@@ -116,7 +116,7 @@ def convert_svmlight(
     sizes = []
     for piece, (rows, _) in zip(pieces, counts, strict=True):
         if rows:
-            parsed.append(dask.delayed(_parsed)(piece, features, zero_based, np.dtype(dtype)))
+            parsed.append(dask.delayed(parse_piece)(piece, features, zero_based, np.dtype(dtype)))
             sizes.append(rows)
     x = _stacked(parsed, 0, (tuple(sizes), (features,)), csr_array((0, features), dtype=dtype))
     y = _stacked(parsed, 1, (tuple(sizes),), np.empty(0))
@@ -134,13 +134,13 @@ def _stacked(parsed: list[Any], part: int, chunks: tuple, meta: Any) -> da.Array
 
 def _counted(piece: Piece, zero_based: bool) -> tuple[int, int]:
     """Return the rows of a piece, and the number of features that they need."""
-    x, _ = _parsed(piece, None, zero_based, np.dtype(float))
+    x, _ = parse_piece(piece, None, zero_based, np.dtype(float))
     if not x.nnz:
         return x.shape[0], 0
     return x.shape[0], int(x.indices.max()) + 1
 
 
-def _parsed(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtype) -> tuple[csr_array, np.ndarray]:
+def parse_piece(piece: Piece, features: int | None, zero_based: bool, dtype: np.dtype) -> tuple[csr_array, np.ndarray]:
     """Return the rows and the targets of a piece.
 
     Raises

@@ -108,8 +108,8 @@ def is_in_columns(source: Source) -> bool:
     return type(x) is ZarrColumn and len(x.shape) == 2 and len(_block_edges(x)) > 2
 
 
-def grid_of(source: Source) -> ColumnGrid:
-    """Return the column blocks and the row segments of a source.
+def grid_of(source: Source, most: int = SEGMENTS) -> ColumnGrid:
+    """Return the column blocks of a source, and its row segments, at most this number.
 
     Raises
     ------
@@ -121,13 +121,13 @@ def grid_of(source: Source) -> ColumnGrid:
     stop = source.bounds[-1]
     if isinstance(x, SideBySideColumn):
         # Sparse rows and small columns are cut at any row.
-        segments = segments_of(range(start, stop + 1), start, stop)
+        segments = segments_of(range(start, stop + 1), start, stop, most)
         columns = tuple(_streamed(part, segments) for part in x.side_by_side)
         edges = tuple(accumulate((column.shape[1] for column in columns), initial=0))
     elif is_in_columns(source):
         assert isinstance(x, ZarrColumn)
         # Chunks are decoded as a whole: a segment has whole ones.
-        segments = segments_of(x.units, start, stop)
+        segments = segments_of(x.units, start, stop, most)
         edges = _block_edges(x)
         columns = tuple(ColumnSlice(x.array, x.role, x.missing, span=span) for span in pairwise(edges))
     else:
@@ -139,10 +139,10 @@ def grid_of(source: Source) -> ColumnGrid:
     return ColumnGrid(edges, columns, segments, source.dtype)
 
 
-def segments_of(units: Edges, start: int, stop: int) -> tuple[int, ...]:
+def segments_of(units: Edges, start: int, stop: int, most: int = SEGMENTS) -> tuple[int, ...]:
     """Return where the segments of some rows begin, and the end of the last: at some of ``units``, ascending rows.
 
-    There are at most `SEGMENTS`, of at least `SEGMENT_ROWS`, or a single one.
+    There are at most ``most``, of at least `SEGMENT_ROWS`, or a single one.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def segments_of(units: Edges, start: int, stop: int) -> tuple[int, ...]:
     >>> segments_of(range(0, 1_000_001, 1000), 500, 2000)
     (500, 2000)
     """
-    count = max(1, min(SEGMENTS, (stop - start) // SEGMENT_ROWS))
+    count = max(1, min(most, (stop - start) // SEGMENT_ROWS))
     rows = (stop - start) // count
     cuts = [start]
     while len(cuts) < count:

@@ -2,3 +2,8 @@
 
 Solvers see a vector of `solvers.vectors`. Only inner products and vectors with a value for each row travel.
 """
+
+# Registered with the solvers, as the vectors are.
+from . import vector_free
+
+__all__ = ["vector_free"]
