@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
+import mmap
 import os
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import psutil
 from distributed import Worker, get_worker
 from distributed.system import MEMORY_LIMIT
@@ -138,3 +141,17 @@ def keep_pages() -> bool:
     settings = ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1))
     # All are set, also where malloc refuses the first.
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+
+
+def mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return memory of zeros that the system gets back when the array is gone, in huge pages where it has them."""
+    private = {}
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, nbytes, **private)
+    # Small pages would cost the first pass a fault for each.
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)

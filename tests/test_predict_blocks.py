@@ -12,11 +12,13 @@ import pytest
 import scipy.sparse as sp
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 from helpers import add_array, in_columns
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd import L2
+from dask_gd.cli import main, predictions
 from dask_gd.cli.shown import weights_of, weights_table
 from dask_gd.display.largest import largest_first, largest_of
 from dask_gd.errors import DataError, InvalidArgumentError
@@ -290,3 +292,15 @@ def test_what_needs_all_weights_refuses_unless_they_are_few(tmp_path, monkeypatc
     ours, whole = dask_gd.infer(blocks, source), dask_gd.infer(run, source)
     assert_array_equal(ours.table.standard_error, whole.table.standard_error)
     assert_array_equal(blocks.predict(source), run.predict(source))
+
+
+def test_the_command_line_predicts_from_groups_of_sparse_rows(tmp_path, monkeypatch):
+    source, _ = in_columns(tmp_path / "g.zarr", "sparse")
+    run, blocks = fitted(source, loss="logistic", store=tmp_path / "run")
+    expected = run.predict(source).compute()
+    arguments = [str(tmp_path / "run"), str(tmp_path / "g.zarr"), "-x", "a,b", "--overwrite", "--quiet"]
+    for loaded in (predictions.load(tmp_path / "run"), blocks):
+        monkeypatch.setattr(predictions, "load", lambda path, loaded=loaded: loaded)
+        result = CliRunner().invoke(main, ["predict", *arguments, "--threads", "1", "-o", str(tmp_path / "out.zarr")])
+        assert result.exit_code == 0, result.output
+        assert_allclose(zarr.open_array(tmp_path / "out.zarr", mode="r")[:], expected, rtol=1e-12)

@@ -70,11 +70,12 @@ def predict(
 
 
 def rows_of(source: str, names: list[str] | None, fitted: FitResult) -> Any:
-    """Return the rows of features in a group: columns of numbers and codes where the fit had these."""
+    """Return the rows of features in a group: an array, or columns of numbers and codes, and sparse rows."""
     assert names is not None
-    if fitted.encoding is None:
-        return array_of(group_of(source), source, ",".join(names))
-    group_of(source)
+    group = group_of(source)
+    is_array = len(names) == 1 and not isinstance(group.get(names[0]), zarr.Group)
+    if fitted.encoding is None and is_array:
+        return array_of(group, source, names[0])
     return open_group(source, x=names)
 
 

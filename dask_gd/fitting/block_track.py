@@ -20,7 +20,7 @@ from ..weight_blocks.expression import Node
 from ..weight_blocks.prox import BlockProx, value_of
 from ..weight_blocks.scale import Scale, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
-from ..weight_blocks.tasks import Totals
+from ..weight_blocks.tasks import Totals, array_of
 from ..weight_blocks.vector import BlockVector, same
 from .engine import Engine
 from .rounding import is_rounding, unit_of
@@ -123,7 +123,7 @@ class BlockTrack(Track):
         """Return what the blocks of stored weights are read from: their files, else where they are."""
         if node.files is None or self.directory is None:
             assert node.pieces is not None
-            return node.pieces
+            return [delayed(array_of)(*piece) for piece in node.pieces]
         return [delayed(read_block, pure=True)(self.directory, file) for file in node.files]
 
     def committed(self) -> str:

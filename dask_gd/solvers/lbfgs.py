@@ -206,7 +206,7 @@ def _begun(state: LBFGSState, objective: Objective) -> LBFGSState:
         weights=state.query,
         loss=objective.loss,
         gradient=objective.gradient,
-        diagonal=diagonal,
+        diagonal=vectors.compact(diagonal),
         means=means,
     )
 

@@ -112,6 +112,12 @@ def at_hand(v: Vector) -> Vector:
 
 
 @singledispatch
+def compact(v: Vector) -> Vector:
+    """Return a vector that is kept for long and need not be exact: where memory is short it has fewer digits."""
+    return v
+
+
+@singledispatch
 def candidate(v: Vector, i: int) -> Vector:
     """Return candidate i alone: (q, k, m) -> (q, k, 1)."""
     return v[:, :, i : i + 1]
@@ -170,7 +176,7 @@ def _(v: np.ndarray, memory: int) -> np.ndarray:
 @singledispatch
 def remember(pairs: Any, a: Vector, b: Vector, memory: int) -> Any:
     """Return the pairs with (a, b) as the newest, of which there are ``memory`` at most; the oldest is dropped."""
-    return (*pairs, (a, b))[-memory:]
+    return (*pairs, (compact(a), compact(b)))[-memory:]
 
 
 class Growing(np.ndarray):

@@ -8,9 +8,7 @@ manages and would spill.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from ..worker_env import RELIEVE, memory_limit
+from ..worker_env import RELIEVE, mapped, memory_limit
 
 #: Share of the worker's memory limit up to which rows are kept: below `RELIEVE`, at which they are dropped, and well
 #: below 0.7, at which Dask begins to spill.
@@ -87,7 +85,7 @@ class Cache:
                     excess -= self.kept.pop(key).nbytes
             if excess > 0:
                 return None
-            return _mapped(shape, dtype)
+            return mapped(shape, dtype)
 
     def put(
         self,
@@ -164,17 +162,3 @@ def _nbytes(rows: Any) -> int:
 def _resident() -> int:
     """Return the memory of this process in bytes."""
     return psutil.Process().memory_info().rss
-
-
-def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return uninitialised memory that the system gets back when the array is gone, in huge pages where it has them."""
-    private = {}
-    if hasattr(mmap, "MAP_ANONYMOUS"):
-        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-    nbytes = math.prod(shape) * dtype.itemsize
-    memory = mmap.mmap(-1, nbytes, **private)
-    # Small pages would cost the first pass a fault for each.
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype).reshape(shape)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..worker_env import mapped
+
 #: Values of a piece: a few pieces of float64 stay in the second-level cache.
 PIECE = 1 << 14
 
@@ -88,6 +90,15 @@ class Candidate(NamedTuple):
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         return v[:, :, self.number : self.number + 1]
+
+
+class Cast(NamedTuple):
+    """The function that takes values to another dtype."""
+
+    dtype: str
+
+    def __call__(self, v: np.ndarray) -> np.ndarray:
+        return v.astype(self.dtype)
 
 
 class Sum(NamedTuple):
@@ -237,7 +248,7 @@ def run(program: Program, given: Sequence[np.ndarray], rows: int) -> tuple[list[
 
     The sums' bits depend on the block and the program's shapes alone.
     """
-    outputs = [np.empty((rows, *shape), dtype) for shape, dtype in program.outputs]
+    outputs = [mapped((rows, *shape), dtype) for shape, dtype in program.outputs]
     sums: list[Any] = [None] * len(program.sums)
     step = max(1, PIECE // program.width)
     buffers = [np.empty((min(step, rows), *shape), dtype) for shape, dtype in program.buffers]
@@ -273,6 +284,9 @@ def _apply(function: Callable, values: list[np.ndarray], out: np.ndarray | None)
         return out
     if isinstance(function, Candidate):
         np.copyto(out, function(*values))
+        return out
+    if isinstance(function, Cast):
+        np.copyto(out, *values, casting="same_kind")
         return out
     return function(*values, out=out)
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..store.block_files import BlockFile, read_block, sync, write_block
-from .expression import Candidate, Node, applied, constant, stored
+from .expression import Candidate, Cast, Node, applied, constant, stored
 from .owners import Pinned
-from .space import BlockSpace, Predicted
+from .space import BlockSpace, Piece, Predicted
+from .tasks import array_of
 from .vector import BlockVector
 
 #: The functions of expressions, by name.
@@ -31,6 +32,8 @@ def function_named(name: str) -> Any:
     ValueError
         If there is none of this name.
     """
+    if name.startswith("cast "):
+        return Cast(np.dtype(name.removeprefix("cast ")).str)
     if name.startswith("candidate "):
         return Candidate(int(name.removeprefix("candidate ")))
     function = FUNCTIONS.get(name, getattr(np, name, None))
@@ -43,9 +46,16 @@ def name_of(function: Any) -> str:
     """Return the name of a function of an expression."""
     if isinstance(function, Candidate):
         return f"candidate {function.number}"
+    if isinstance(function, Cast):
+        return f"cast {function.dtype}"
     if function is np.where:
         return "where"
     return function.__name__
+
+
+def write_piece(directory: str, name: str, whole: Any, number: int | None) -> BlockFile:
+    """Write the file of an array that another task has returned, see `tasks.array_of`."""
+    return write_block(directory, name, array_of(whole, number))
 
 
 class Manifest:
@@ -115,7 +125,10 @@ class Manifest:
             for i, future in enumerate(futures):
                 name = f"{iteration:08d}-{number}-{kind}-{i}"
                 key = (owners.name("write"), i)
-                submitted.append(Pinned(key, owner_of(i), write_block, (self.directory, name, future)))
+                task, arguments = write_block, (self.directory, name, future)
+                if isinstance(future, Piece):
+                    task, arguments = write_piece, (self.directory, name, *future)
+                submitted.append(Pinned(key, owner_of(i), task, arguments))
         if submitted:
             written = iter(owners.results(owners.submit(submitted)))
             sync(self.directory)
@@ -177,7 +190,7 @@ class Manifest:
                     shape = (width, *fields["shape"])
                     if file.shape != shape:
                         raise ValueError(f"block {j} has the shape {file.shape} in place of {shape}")
-                pieces = self._read(files, self.space.owners.of_block)
+                pieces = [Piece(future, None) for future in self._read(files, self.space.owners.of_block)]
                 node = stored(pieces, tuple(fields["shape"]), np.dtype(fields["dtype"]), fields["lasts"])
                 node.files = files
                 nodes.append(node)

@@ -80,6 +80,8 @@ def scale_of(
     # A column of zeros is measured by the others' size.
     largest = float(vectors.largest(variances)[0]) or 1.0
     inverse_spreads = vectors.where(variances > 0, variances, largest) ** -0.5
+    means = vectors.compact(means)
+    inverse_spreads = vectors.compact(inverse_spreads)
     space.store(means, inverse_spreads)
     for v in (means, inverse_spreads):
         v.node.lasts = True

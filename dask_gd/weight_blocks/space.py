@@ -25,6 +25,16 @@ from .vector import BlockVector
 
 #: Adjacent blocks whose partial predictions are added up before they travel to the rows' owner.
 ADDED_TOGETHER = 4
+#: Weights up to which all vectors have float64: of more of them what L-BFGS remembers, and the scale of the curvature,
+#: have float32, which halves most of the memory.
+EXACT_UP_TO = 1 << 22
+
+
+class Piece(NamedTuple):
+    """The array of a block: what a task has returned, or one of several that it has, by number."""
+
+    future: Future
+    number: int | None
 
 
 class Predicted(NamedTuple):
@@ -75,6 +85,9 @@ class BlockSpace:
         self.run = run
         self.blocks = len(grid.columns)
         self.segments = len(grid.segments) - 1
+        self.compact = None
+        if self.features * outputs > EXACT_UP_TO:
+            self.compact = "<f4"
         self.owners = Owners(client, self.blocks, self.segments, run)
         #: Readings so far, halves of a pass: rows that are kept are told by them.
         self.readings = 0
@@ -93,21 +106,23 @@ class BlockSpace:
         name = self.owners.name("weights")
         submitted: list[Pinned] = []
         for j, width in enumerate(self.widths):
-            arrays = [node.pieces[j] for node in given]  # type: ignore[index]
-            arguments = (program, width, *arrays)
+            pieces: list[Piece] = [node.pieces[j] for node in given]  # type: ignore[index]
+            numbers = tuple(piece.number for piece in pieces)
+            arguments = (program, width, numbers, *(piece.future for piece in pieces))
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.evaluate, arguments))
-        # What is stored and what is summed are nodes of their own: each is dropped when nothing needs it any more.
-        items = [(0, number) for number in range(len(to_store))]
-        if sums:
-            items.append((1,))
-        futures = self._items(name, submitted, items)
-        for number, node in enumerate(to_store):
-            node.pieces = futures[number]
-            node.arguments = ()
-            node.function = None
-        if not sums:
-            return []
-        found = self.owners.results(futures[-1])
+        # Vectors that are stored together are dropped together: they have one future for each block.
+        if not to_store:
+            futures = self.owners.submit(submitted)
+            found = [of_block[0] for of_block in self.owners.results(futures)]
+        else:
+            wholes, of_sums = self._with_item(name, submitted, len(to_store), bool(sums))
+            for number, node in enumerate(to_store):
+                node.pieces = [Piece(whole, number) for whole in wholes]
+                node.arguments = ()
+                node.function = None
+            if not sums:
+                return []
+            found = self.owners.results(of_sums)
         totals = found[0]
         # In the order of the blocks, so that bits do not depend on the owners.
         for of_block in found[1:]:
@@ -122,13 +137,25 @@ class BlockSpace:
         """Store what vectors stand for, in one go."""
         self.compute([v.node for v in several], [])
 
-    def _items(self, name: str, submitted: list[Pinned], items: Sequence[tuple[int, ...]]) -> list[list[Future]]:
+    def _with_item(
+        self, name: str, submitted: list[Pinned], number: int, has_item: bool
+    ) -> tuple[list[Future], list[Future]]:
+        """Submit tasks, and return their futures and those of one part of each result, if there is one to return."""
+        parts = []
+        if has_item:
+            for key, worker, _, _ in submitted:
+                part = (f"{name}-part", key[1])  # type: ignore[index]
+                parts.append(Pinned(part, worker, tasks.item, (TaskRef(key), number)))
+        futures = self.owners.submit([*submitted, *parts])
+        return futures[: len(submitted)], futures[len(submitted) :]
+
+    def _items(self, name: str, submitted: list[Pinned], items: Sequence[int]) -> list[list[Future]]:
         """Submit tasks, and return the futures of parts of their results: a list with all tasks for each part."""
         parts = []
-        for number, path in enumerate(items):
+        for number in items:
             for key, worker, _, _ in submitted:
                 part = (f"{name}-part-{number}", key[1])  # type: ignore[index]
-                parts.append(Pinned(part, worker, tasks.item, (TaskRef(key), *path)))
+                parts.append(Pinned(part, worker, tasks.item, (TaskRef(key), number)))
         futures = self.owners.submit([*submitted, *parts], [part.key for part in parts])
         count = len(submitted)
         return [futures[start : start + count] for start in range(0, len(futures), count)]
@@ -137,16 +164,17 @@ class BlockSpace:
         """Return a future for each block, of what is given."""
         name = self.owners.name(stage)
         return self.owners.submit(
-            [Pinned((name, j), self.owners.of_block(j), tasks.item, given) for j, given in enumerate(arguments)]
+            [Pinned((name, j), self.owners.of_block(j), tasks.itself, given) for j, given in enumerate(arguments)]
         )
 
-    def given(self, blocks: Sequence[Any]) -> list[Future]:
-        """Return futures of Dask arrays, one for each block, whose values go to its owner."""
+    def given(self, blocks: Sequence[Any]) -> list[Piece]:
+        """Return pieces of Dask arrays, one for each block, whose values go to its owner."""
         futures = []
         for j, block in enumerate(blocks):
             [piece] = block.to_delayed().ravel().tolist()
             worker = self.owners.of_block(j)
-            futures.append(self.owners.client.compute(piece, workers=[worker], allow_other_workers=False))
+            future = self.owners.client.compute(piece, workers=[worker], allow_other_workers=False)
+            futures.append(Piece(future, None))
         return futures
 
     # Rows.
@@ -211,7 +239,7 @@ class BlockSpace:
             for first in range(0, self.blocks, ADDED_TOGETHER):
                 together = range(first, min(first + ADDED_TOGETHER, self.blocks))
                 for j in together:
-                    arguments = (self.columns[j], s, self.readings, node.pieces[j])
+                    arguments = (self.columns[j], s, self.readings, *node.pieces[j])
                     submitted.append(Pinned((name, j, s), self.owners.of_block(j), tasks.forward, arguments))
                 parts = tuple(TaskRef((name, j, s)) for j in together)
                 key = (f"{name}-sum", first, s)
@@ -235,7 +263,7 @@ class BlockSpace:
                 for j, width in enumerate(self.widths)
             ]
         )
-        query.node = stored(pieces, node.shape, node.dtype)
+        query.node = stored([Piece(piece, None) for piece in pieces], node.shape, node.dtype)
 
     def losses(self, query: BlockVector, loss: Loss) -> np.ndarray:
         """Return the sums of the losses at the candidates of a query whose predictions are known, (m,)."""
@@ -258,7 +286,7 @@ class BlockSpace:
         for s in range(self.segments):
             given = [argument[s] if isinstance(argument, list) else argument for argument in arguments]
             submitted.append(Pinned((name, s), self.owners.of_segment(s), tasks.look, (self.values[s], *given)))
-        z, slopes, looked = self._items(name, submitted, [(0,), (1,), (2,)])
+        z, slopes, looked = self._items(name, submitted, [0, 1, 2])
         found = self.owners.results(looked)
         total = found[0]
         for each in found[1:]:
@@ -273,10 +301,11 @@ class BlockSpace:
         for j in range(self.blocks):
             arguments = (self.columns[j], self.readings, with_moments, slopes.futures, self.weights)
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.backward, arguments))
-        items = [(0,)]
         shapes = [(self.outputs, 1)]
         if with_moments:
-            items += [(1,), (2,)]
             shapes += [(1, 1), (1, 1)]
-        futures = self._items(name, submitted, items)
-        return [stored(pieces, shape, np.dtype(float)) for pieces, shape in zip(futures, shapes, strict=True)]
+        futures = self.owners.submit(submitted)
+        nodes = []
+        for number, shape in enumerate(shapes):
+            nodes.append(stored([Piece(future, number) for future in futures], shape, np.dtype(float)))
+        return nodes

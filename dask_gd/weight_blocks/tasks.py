@@ -18,11 +18,13 @@ from ..model.losses import Loss, classes_of
 from ..passes.checks import check_values
 from ..sources import Reader
 from ..sources.cache import cache
-from ..worker_env import keep_pages, one_blas_thread, relieve
+from ..worker_env import keep_pages, mapped, one_blas_thread, relieve
 from .expression import Program, run
 
 #: Rows whose losses are taken at a time, if they have one output: their vectors stay in the cache.
 ROWS = 1 << 14
+
+FLOAT = np.dtype(float)
 
 
 @contextlib.contextmanager
@@ -52,21 +54,37 @@ class Columns(NamedTuple):
         return self.run, step
 
 
-def evaluate(program: Program, rows: int, *given: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the vectors that a program stores of a block, and its sums."""
+def array_of(whole: Any, number: int | None) -> np.ndarray:
+    """Return an array that another task has returned: alone, or as one of several."""
+    if number is None:
+        return whole
+    return whole[number]
+
+
+def evaluate(program: Program, rows: int, numbers: tuple[int | None, ...], *given: Any) -> list:
+    """Return the vectors that a program stores of a block, and behind them a list of its sums."""
     with working():
-        return run(program, given, rows)
+        arrays = [array_of(whole, number) for whole, number in zip(given, numbers, strict=True)]
+        outputs, sums = run(program, arrays, rows)
+    return [*outputs, sums]
 
 
-def item(values: Any, *path: int) -> Any:
+def itself(value: Any) -> Any:
+    """Return what is given, which stays where it is from then on."""
+    return value
+
+
+def item(values: Any, number: int) -> Any:
     """Return a part of what another task has returned."""
-    for number in path:
-        values = values[number]
-    return values
+    return values[number]
 
 
-def forward(columns: Columns, segment: int, step: int, weights: np.ndarray) -> np.ndarray:
-    """Return ``X w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m)."""
+def forward(columns: Columns, segment: int, step: int, whole: Any, number: int | None) -> np.ndarray:
+    """Return ``X w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m).
+
+    The weights are those of `array_of`.
+    """
+    weights = array_of(whole, number)
     reader = columns.reader
     row_format = reader.row_format
     first = reader.bounds[segment]
@@ -108,8 +126,8 @@ def backward(
     reader = columns.reader
     row_format = reader.row_format
     k = slopes[0].shape[1]
-    gradient = np.zeros((row_format.features, k))
-    moments = Moments(*np.zeros((2, row_format.features, 1, 1)))
+    gradient = mapped((row_format.features, k), FLOAT)
+    moments = Moments(*(mapped((row_format.features * with_moments, 1, 1), FLOAT) for _ in Moments._fields))
     with working():
         workspace = row_format.workspace(None)
         segments = tuple(range(len(slopes)))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Candidate, Node, Sum, applied, constant
+from .expression import Candidate, Cast, Node, Sum, applied, constant
 
 
 class Space(Protocol):
@@ -28,6 +28,11 @@ class Space(Protocol):
     @property
     def fit_intercept(self) -> bool:
         """Whether there is an intercept."""
+        ...
+
+    @property
+    def compact(self) -> str | None:
+        """The dtype of vectors that are kept for long and need not be exact; None for float64."""
         ...
 
     def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
@@ -254,6 +259,20 @@ def _(v: BlockVector, means: BlockVector) -> BlockVector:
 def _(v: BlockVector, most: int) -> int:
     # Predictions along a line need no reading, and gradients of trials that are not taken none either.
     return most
+
+
+@vectors.compact.register
+def _(v: BlockVector) -> BlockVector:
+    dtype = v.space.compact
+    node = v.node
+    if node.is_constant:
+        return v
+    if dtype is None:
+        node.is_wanted = True
+        return v
+    short = applied(Cast(dtype), node)
+    short.is_wanted = True
+    return BlockVector(v.space, applied(Cast(node.dtype.str), short), v.constant)
 
 
 @vectors.at_hand.register
