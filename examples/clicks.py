@@ -84,13 +84,15 @@ def main(directory: Path, options: Namespace) -> None:
         columns = dict.fromkeys([*COLUMNS, *CROSSINGS], hasher)
         hashed = dask_gd.hash_features(table, directory / "hashed.zarr", columns, y="click")
         blocks = dask_gd.block_columns(dask_gd.open(hashed, x="X", y="y"), directory / "blocks.zarr")
+        # Workers give back what the hashing has left in their memory.
+        client.restart()
+
         source = dask_gd.open(blocks, x="X", y="y", rows=train)
         print(source)
 
         penalty = dask_gd.L2(PENALTY_ROWS / train.stop)
-        solver = dask_gd.LBFGS(memory=2)
-        arguments = {"loss": "logistic", "penalty": penalty, "tol": options.tol, "max_iter": options.iterations}
-        run = dask_gd.fit(source, weights="blocks", solver=solver, callbacks=[print], **arguments)
+        arguments = {"loss": "logistic", "penalty": penalty, "solver": dask_gd.LBFGS(memory=2), "tol": options.tol}
+        run = dask_gd.fit(source, weights="blocks", callbacks=[print], **arguments)
         print(f"\n{run.weights}\n")
         crossed = run.predict(dask_gd.open(blocks, x="X", y="y", rows=test)).compute()
 
@@ -112,6 +114,5 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--bits", type=int, default=24, help="features are hashed into 2^bits columns")
     parser.add_argument("--tol", type=float, default=1e-3)
-    parser.add_argument("--iterations", type=int, default=200)
     with tempfile.TemporaryDirectory() as temporary:
         main(Path(temporary), parser.parse_args())
