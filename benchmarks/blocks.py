@@ -57,7 +57,7 @@ from sparse_rows import make_rows
 
 CASES = ("iteration", "optimum", "widest", "dense")
 MEMORY = ("worker MB", "worker grown", "client MB", "client grown")
-SHOWN = ("seconds", "wall", "workers", "client", "between", "loopback", *MEMORY, "iterations", "loss")
+SHOWN = ("seconds", "wall", "workers", "client", "between", "spilled", "loopback", *MEMORY, "iterations", "loss")
 HEADER = ("case", "contestant", *SHOWN)
 #: Relative to the best objective of all.
 CLOSE = 1e-8

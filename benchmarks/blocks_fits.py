@@ -8,8 +8,8 @@ dask_gd and the plain Dask graph have a fresh cluster of single-threaded worker 
 workers' processes, all threads of them; the client's process has the scheduler too. They are taken from one iteration
 to a later one, so that neither the first reading nor a history that is not full counts. Peaks are each process's own
 high-water mark, and how far it is above what the process held once all was imported. Bytes between workers are those
-of the workers' transfer logs; bytes over the loopback device are all that this machine's processes have sent each other
-meanwhile, to and from the client too.
+of the workers' transfer logs; spilled are those that Dask has put on disk for want of memory. Bytes over the loopback
+device are all that this machine's processes have sent each other meanwhile, to and from the client too.
 """
 
 from __future__ import annotations
@@ -72,11 +72,12 @@ class Mark:
     workers: float
     client: float
     between: float
+    spilled: float
     loopback: float
 
     def to(self, later: Mark, iterations: int) -> dict[str, float]:
         """Return what an iteration has used until a later mark, in seconds and MB."""
-        names = ("wall", "workers", "client", "between", "loopback")
+        names = ("wall", "workers", "client", "between", "spilled", "loopback")
         return {name: (getattr(later, name) - getattr(self, name)) / iterations for name in names}
 
 
@@ -85,17 +86,19 @@ def mark_of(client: Client) -> Mark:
     found = client.run(used_by_worker).values()
     return Mark(
         wall=time.perf_counter(),
-        workers=sum(cpu for cpu, _ in found),
+        workers=sum(cpu for cpu, _, _ in found),
         client=time.process_time(),
-        between=sum(received for _, received in found) / 1e6,
+        between=sum(received for _, received, _ in found) / 1e6,
+        spilled=sum(spilled for _, _, spilled in found) / 1e6,
         loopback=loopback_bytes() / 1e6,
     )
 
 
-def used_by_worker(dask_worker: Worker) -> tuple[float, int]:
-    """Return a worker's CPU seconds, and the bytes that it has received from other workers."""
+def used_by_worker(dask_worker: Worker) -> tuple[float, int, int]:
+    """Return a worker's CPU seconds, the bytes that it has received from other workers, and those put on disk."""
     received = sum(transfer["total"] for transfer in dask_worker.transfer_incoming_log)
-    return time.process_time(), received
+    spilled = dask_worker.data.cumulative_metrics.get(("disk-write", "bytes"), 0)
+    return time.process_time(), received, spilled
 
 
 def loopback_bytes() -> int:

@@ -17,6 +17,8 @@ The last fifth of the rows is held out. What crossings add is told by a fit with
 
 import tempfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask.dataframe as dd
@@ -65,40 +67,42 @@ def score(name: str, clicks: np.ndarray, probability: np.ndarray) -> None:
     print(f"  {name:28s} log loss {log_loss(clicks, probability):.4f}   AUC {roc_auc_score(clicks, probability):.4f}")
 
 
-def main(directory: Path, options: Namespace) -> None:
-    rows = options.rows // PARTS
-    meta = impressions(0, 1)
-    table = dd.from_map(impressions, range(PARTS), rows=rows, meta=meta)
-    train = slice(0, rows * (PARTS * 4 // 5))
-    test = slice(train.stop, rows * PARTS)
-
+@contextmanager
+def workers() -> Iterator[None]:
+    """Two fresh workers of 1 GB."""
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, memory_limit="1GB", host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
-        print(f"Dask's dashboard: {client.dashboard_link}\n")
-        # One hasher for all: they share its columns. Hashed and cut into blocks once, on the workers, part by part.
-        hasher = FeatureHasher(n_features=2**options.bits)
-        columns = dict.fromkeys([*COLUMNS, *CROSSINGS], hasher)
+        print(f"Dask's dashboard: {client.dashboard_link}")
+        yield
+
+
+def main(directory: Path, options: Namespace) -> None:
+    rows = options.rows // PARTS
+    table = dd.from_map(impressions, range(PARTS), rows=rows, meta=impressions(0, 1))
+    train = slice(0, rows * (PARTS * 4 // 5))
+    test = slice(train.stop, rows * PARTS)
+
+    # Once, part by part on the workers. One hasher object for all: they share its columns.
+    with workers():
+        columns = dict.fromkeys([*COLUMNS, *CROSSINGS], FeatureHasher(n_features=2**options.bits))
         hashed = dask_gd.hash_features(table, directory / "hashed.zarr", columns, y="click")
         blocks = dask_gd.block_columns(dask_gd.open(hashed, x="X", y="y"), directory / "blocks.zarr")
-        # Workers give back what the hashing has left in their memory.
-        client.restart()
+        # The columns alone need no more than 2^20.
+        columns = dict.fromkeys(COLUMNS, FeatureHasher(n_features=2**20))
+        alone = dask_gd.hash_features(table, directory / "alone.zarr", columns, y="click")
 
+    penalty = dask_gd.L2(PENALTY_ROWS / train.stop)
+    arguments = {"loss": "logistic", "penalty": penalty, "solver": dask_gd.LBFGS(memory=2), "tol": options.tol}
+    with workers():
         source = dask_gd.open(blocks, x="X", y="y", rows=train)
-        print(source)
-
-        penalty = dask_gd.L2(PENALTY_ROWS / train.stop)
-        arguments = {"loss": "logistic", "penalty": penalty, "solver": dask_gd.LBFGS(memory=2), "tol": options.tol}
-        run = dask_gd.fit(source, weights="blocks", callbacks=[print], **arguments)
+        run = dask_gd.fit(source, weights="blocks", store=directory / "run", callbacks=[print], **arguments)
         print(f"\n{run.weights}\n")
         crossed = run.predict(dask_gd.open(blocks, x="X", y="y", rows=test)).compute()
 
-        # The columns alone need no more than 2^20 columns; their weights are whole.
-        columns = dict.fromkeys(COLUMNS, FeatureHasher(n_features=2**20))
-        alone = dask_gd.hash_features(table, directory / "alone.zarr", columns, y="click")
         run = dask_gd.fit(dask_gd.open(alone, x="X", y="y", rows=train), **arguments)
         single = run.predict(dask_gd.open(alone, x="X", y="y", rows=test)).compute()
 
