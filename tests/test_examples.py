@@ -107,6 +107,7 @@ def test_languages():
     assert words > frequent + 50
 
 
+@pytest.mark.slow
 def test_clicks():
     printed = run("examples/clicks.py", "--rows", "60000", "--bits", "18", "--tol", "0.01")
     assert "48,000 rows x 262,144 features" in printed
