@@ -22,6 +22,9 @@ from distributed.system import MEMORY_LIMIT
 from distributed.worker import WORKER_ANY_RUNNING
 from threadpoolctl import ThreadpoolController
 
+#: Bytes of an array from which it has a mapping of its own, see `mapped`.
+SMALL = 1 << 16
+
 _lock = threading.Lock()
 #: Tasks and solver steps of this process that need BLAS to have a single thread.
 _users = 0
@@ -149,6 +152,9 @@ def mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if hasattr(mmap, "MAP_ANONYMOUS"):
         private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
     nbytes = math.prod(shape) * dtype.itemsize
+    # Less than some pages is not worth a mapping.
+    if nbytes < SMALL:
+        return np.zeros(shape, dtype)
     memory = mmap.mmap(-1, nbytes, **private)
     # Small pages would cost the first pass a fault for each.
     if hasattr(mmap, "MADV_HUGEPAGE"):

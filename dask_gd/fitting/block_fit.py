@@ -165,6 +165,7 @@ def fit_in_blocks(
                 engine.name,
             )
         stack.callback(passes.release, source, engine.name)
+        stack.callback(track.release)
         stack.enter_context(track.callbacks.hear_of_failure(engine.name, kind="fit"))
         stack.enter_context(exiting_on_sigterm("fit", engine.said_of_store))
         stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
@@ -229,13 +230,15 @@ class BlockRun(FitRun):
                 f"memory: more or larger workers have more room for blocks. {track.committed()}"
             ) from lost
         owners = track.space.owners
-        logger.warning("%s The blocks of fit %s go to the other workers. %s", lost, track.engine.name, track.committed())
+        logger.warning(
+            "%s The blocks of fit %s go to the other workers. %s", lost, track.engine.name, track.committed()
+        )
         wanted = len(owners.workers)
         client = owners.client
-        del owners
         until = time.monotonic() + WAIT_FOR_WORKERS
         while time.monotonic() < until and len(client.nthreads()) < wanted:
             time.sleep(0.2)
+        track.release()
         track.begin(self.make_space())
 
     def end_round(self) -> None:

@@ -96,6 +96,12 @@ class BlockTrack(Track):
         self.reason = None
         self.history = {name: [] for name in HISTORY}
 
+    def release(self) -> None:
+        """Let go of all that is on the workers, but for what a result refers to."""
+        self.state = None
+        self.scale = None
+        self.space = None  # type: ignore[assignment]
+
     @property
     def source(self) -> Any:
         """The rows."""

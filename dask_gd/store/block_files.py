@@ -112,7 +112,9 @@ def read_block(directory: str, file: BlockFile) -> np.ndarray:
         if zlib.crc32(array) != file.checksum:
             raise ValueError("its checksum is another")
     except FileNotFoundError as error:
-        raise DataError(f"Block {path} of {file.nbytes:,} bytes is not there, or this process does not see it.") from error
+        raise DataError(
+            f"Block {path} of {file.nbytes:,} bytes is not there, or this process does not see it."
+        ) from error
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"Block {path} of {file.nbytes:,} bytes is damaged: {error}.") from error
     return array

@@ -172,9 +172,7 @@ def compiled(wanted: Sequence[Node], sums: Sequence[Sum]) -> Compiled:
             number = free.pop()
             held[id(node)] = number
         arguments = tuple(register[id(argument)] for argument in node.arguments)
-        instructions.append(
-            Instruction(node.function, arguments, register[id(node)], number, output.get(id(node)))
-        )
+        instructions.append(Instruction(node.function, arguments, register[id(node)], number, output.get(id(node))))
         # Buffers that nothing needs any more are for the next.
         for argument in computed[: position + 1]:
             if last_use.get(id(argument)) == position and id(argument) in held:

@@ -7,6 +7,7 @@ gone, so that the client looks at the workers while it waits, and says `OwnerLos
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,6 +51,8 @@ class Owners:
         self.blocks = blocks
         self.segments = segments
         self.watch = Watch(client, run, f"the blocks of weights of run {run}", timeout())
+        # Names that no other owners of this run have used: Dask would hand back what these had.
+        self.token = uuid.uuid4().hex[:4]
         self.numbers = itertools.count()
 
     def of_block(self, j: int) -> str:
@@ -62,7 +65,7 @@ class Owners:
 
     def name(self, stage: str) -> str:
         """Return a name that no other stage has."""
-        return f"gd-{stage}-{self.run}-{next(self.numbers)}"
+        return f"gd-{stage}-{self.run}-{self.token}-{next(self.numbers)}"
 
     def submit(self, tasks: Sequence[Pinned], wanted: Sequence[Key] | None = None) -> list[Future]:
         """Send tasks as one graph, and return the futures of the wanted ones, or of all."""

@@ -183,7 +183,9 @@ class BlockSpace:
         """Read what the rows have beside their features, check it, and return its sums."""
         source = self.source
         segments = self.grid.segments
-        columns = {role: source.by_role[role].aligned(segments) for role in ("y", "weight", "offset") if role in source.by_role}
+        columns = {
+            role: source.by_role[role].aligned(segments) for role in ("y", "weight", "offset") if role in source.by_role
+        }
         names = {role: column.name for role, column in columns.items()}
         outputs = 1 if classes_of(loss) else source.outputs or 1
         present = None if source.present is None else source.present.columns
