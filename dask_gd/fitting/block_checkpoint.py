@@ -85,7 +85,7 @@ class BlockCommits:
 
         # The solver's state, whose vectors are in files.
         begun = track.solver.init(track.start(), track.engine.rounding)
-        state = {}
+        state: dict[str, Any] = {}
         for name in begun._fields:
             place = blocks["state"].get(name)
             if place is None:

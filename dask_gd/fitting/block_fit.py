@@ -90,7 +90,7 @@ def _is_too_wide(source: Source, loss: Loss, solver: Solver, fit_intercept: bool
         return False
     outputs = classes_of(loss) or source.outputs or 1
     needed = 8 * vectors_of(solver) * (source.shape[1] + fit_intercept) * outputs
-    limits = [memory_of_process()]
+    limits: list[float] = [memory_of_process()]
     for worker in client.scheduler_info(n_workers=-1)["workers"].values():
         limits.append(worker["memory_limit"] or needed / SHARE)
     return needed > SHARE * min(limits)

@@ -44,4 +44,5 @@ def with_stored_weights(checkpoint: Checkpoint, directory: str) -> Checkpoint:
         # All the same, as at the start.
         chunks = (tuple(np.diff(edges).tolist()), *((size,) for size in intercept.shape))
         weights = da.full((edges[-1], *intercept.shape), np.ravel(node["value"])[0], chunks=chunks, dtype=float)
-    return checkpoint._replace(arrays={**checkpoint.arrays, "weights": (("feature", *dims), weights)})
+    arrays: dict[str, Any] = {**checkpoint.arrays, "weights": (("feature", *dims), weights)}
+    return checkpoint._replace(arrays=arrays)

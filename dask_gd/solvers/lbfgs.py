@@ -136,7 +136,7 @@ class LBFGS:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
         nonsmooth = objective.nonsmooth
         shorter = SHORTER[state.steps.min() > SHORTER]
-        shorter = shorter[: vectors.most_trials(state.weights, len(STEPS))]
+        shorter = shorter[: vectors.most_trials(state.weights, len(STEPS), not nonsmooth.is_nonsmooth)]
         if len(state.steps) == 1 and len(shorter):
             query = _trials(state, nonsmooth, state.direction, shorter)
             return state._replace(query=query, steps=shorter)
@@ -184,7 +184,7 @@ class LBFGS:
         elif state.step_size[0] == 1.0:
             steps = STEPS[:1]
         else:
-            steps = STEPS[: vectors.most_trials(state.weights, len(STEPS))]
+            steps = STEPS[: vectors.most_trials(state.weights, len(STEPS), not nonsmooth.is_nonsmooth)]
         query = _trials(state, nonsmooth, direction, steps)
         promise = -0.5 * dot(direction, slope)
         return state._replace(

@@ -97,8 +97,11 @@ def along(start: Vector, direction: Vector, steps: np.ndarray) -> Vector:
 
 
 @singledispatch
-def most_trials(v: Vector, most: int) -> int:
-    """Return how many trial steps along a direction one pass should have, of ``most`` that would be useful."""
+def most_trials(v: Vector, most: int, on_line: bool) -> int:
+    """Return how many trial steps one pass should have, of ``most`` that would be useful.
+
+    ``on_line``: they are all along a direction, and not turned aside where weights change their sign.
+    """
     # To send very wide weights and their gradient costs about as much as another pass, for each trial.
     if length(v) > WIDE:
         return 1

@@ -66,8 +66,9 @@ def write_block(directory: str, name: str, array: np.ndarray) -> BlockFile:
     try:
         with open(temporary, "wb") as file:
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-            checksum = zlib.crc32(array)
-            file.write(memoryview(array).cast("B"))
+            values = array.reshape(-1).view(np.uint8).data
+            checksum = zlib.crc32(values)
+            file.write(values)
             nbytes = file.tell()
             file.flush()
             os.fsync(file.fileno())
@@ -109,7 +110,7 @@ def read_block(directory: str, file: BlockFile) -> np.ndarray:
         array = np.load(path, allow_pickle=False)
         if array.shape != file.shape or array.dtype.str != file.dtype:
             raise ValueError(f"it holds {array.dtype} {array.shape} in place of {file.dtype} {file.shape}")
-        if zlib.crc32(array) != file.checksum:
+        if zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data) != file.checksum:
             raise ValueError("its checksum is another")
     except FileNotFoundError as error:
         raise DataError(

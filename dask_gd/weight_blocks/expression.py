@@ -59,7 +59,7 @@ class Node:
         #: Given away by its solver: it must not be used any more.
         self.is_spent = False
         #: Made of vectors only that stay for the whole run.
-        self.lasts = bool(arguments) and all(argument.lasts for argument in arguments)
+        self.lasts: bool = bool(arguments) and all(argument.lasts for argument in arguments)
 
     @property
     def is_constant(self) -> bool:
@@ -298,7 +298,7 @@ def _apply(function: Callable, values: list[np.ndarray], out: np.ndarray | None)
         np.copyto(out, function(*values))
         return out
     if isinstance(function, Cast):
-        np.copyto(out, *values, casting="same_kind")
+        np.copyto(out, values[0], casting="same_kind")
         return out
     return function(*values, out=out)
 

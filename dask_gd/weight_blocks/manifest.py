@@ -119,16 +119,16 @@ class Manifest:
         owners = self.space.owners
         submitted = []
         for number, (kind, futures, _) in enumerate(self._to_write):
-            owner_of = owners.of_block
-            if kind == "rows":
-                owner_of = owners.of_segment
             for i, future in enumerate(futures):
                 name = f"{iteration:08d}-{number}-{kind}-{i}"
                 key = (owners.name("write"), i)
-                task, arguments = write_block, (self.directory, name, future)
-                if isinstance(future, Piece):
-                    task, arguments = write_piece, (self.directory, name, *future)
-                submitted.append(Pinned(key, owner_of(i), task, arguments))
+                if kind == "rows":
+                    arguments = (self.directory, name, future, None)
+                    worker = owners.of_segment(i)
+                else:
+                    arguments = (self.directory, name, *future)
+                    worker = owners.of_block(i)
+                submitted.append(Pinned(key, worker, write_piece, arguments))
         if submitted:
             written = iter(owners.results(owners.submit(submitted)))
             sync(self.directory)

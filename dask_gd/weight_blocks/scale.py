@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,8 @@ class Scale:
 
         ``of_sums`` and ``of_weights`` are the shares of a sum of products and of a weight that rounding takes.
         """
-        root = np.sqrt(self.squares)
-        size = np.abs(weights)
+        root: Any = np.sqrt(self.squares)
+        size: Any = np.abs(weights)
         rounded = (of_sums + of_weights) * size
         rounded = BlockVector(weights.space, rounded.node, rounding * size.constant)
         along = sum_of(root, rounded)

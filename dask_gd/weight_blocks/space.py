@@ -271,7 +271,7 @@ class BlockSpace:
         """Return the sums of the losses at the candidates of a query whose predictions are known, (m,)."""
         if query.line is not None:
             start, direction, steps = query.line
-            at = (steps, start.predicted.futures, direction.predicted.futures)
+            at: tuple = (steps, start.predicted.futures, direction.predicted.futures)
         else:
             at = (None, query.predicted.futures)
         found = self.owners.results(self._of_segments("losses", tasks.losses, loss, query.constant, *at))
@@ -280,7 +280,7 @@ class BlockSpace:
     def slopes(self, v: BlockVector, loss: Loss, with_moments: bool = False) -> Slopes:
         """Return the slopes of the rows at a point whose predictions are known, and the sums there."""
         predicted = v.predicted
-        arguments = (loss, v.constant, predicted.step, predicted.number, with_moments, predicted.futures)
+        arguments: tuple = (loss, v.constant, predicted.step, predicted.number, with_moments, predicted.futures)
         if predicted.direction is not None:
             arguments = (*arguments, predicted.direction)
         name = self.owners.name("slopes")

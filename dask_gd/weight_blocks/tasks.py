@@ -228,7 +228,7 @@ def values_of(
         values = values[:, list(present)]
     values = values.reshape(len(values), outputs)
     others = {"weight": weight, "offset": offset}
-    found = {"y": values}
+    found: dict[str, np.ndarray] = {"y": values}
     for role, array in others.items():
         if array is not None:
             found[role] = np.array(array, float).reshape(-1)
