@@ -79,13 +79,13 @@ def _set_threads(threads: list[int]) -> None:
 RELIEVE = 0.6
 
 
-def relieve() -> bool:
-    """Give back the pages that `keep_pages` kept where this process's memory nears its worker's limit; True if it did.
+def relieve(share: float = RELIEVE) -> bool:
+    """Give back the pages that `keep_pages` kept where this process has a share of its worker's limit; True if it did.
 
     Dask counts them as used, and would pause the worker for them, for ever.
     """
     limit = memory_limit()
-    if limit is None or psutil.Process().memory_info().rss <= RELIEVE * limit:
+    if limit is None or psutil.Process().memory_info().rss <= share * limit:
         return False
     return give_back_pages()
 

@@ -81,7 +81,7 @@ def reduce_rows(
         name=name,
     )
     try:
-        with dask.annotate(**_spans.get(run, {})):
+        with dask.annotate(**span_of(run)):
             [[subtree]] = compute(
                 total,
                 run=run,
@@ -92,6 +92,11 @@ def reduce_rows(
     finally:
         del _running[work.key]
     return subtree.sums
+
+
+def span_of(run: str) -> dict[str, Any]:
+    """Return the span of a fit or a search, as Dask annotates tasks with it; nothing outside of `passes_of`."""
+    return _spans.get(run, {})
 
 
 @contextlib.contextmanager

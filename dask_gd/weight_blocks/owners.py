@@ -21,6 +21,7 @@ from distributed.scheduler import NoValidWorkerError
 
 from ..cluster import SCHEDULER_ERRORS, Watch, leaving_thread, scheduler_gone, threads_of, timeout
 from ..errors import ClusterError
+from ..passes.reduction import span_of
 
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 1.0
@@ -74,7 +75,8 @@ class Owners:
         for key, worker, function, arguments in tasks:
             nodes[key] = Task(key, function, *map(_argument, arguments))
             places[key] = worker
-        annotations = {**dask.get_annotations(), "workers": partial(_place, places), "allow_other_workers": False}
+        pinned = {"workers": partial(_place, places), "allow_other_workers": False}
+        annotations = {**dask.get_annotations(), **span_of(self.run), **pinned}
         name = str(tasks[0].key)
         layer = MaterializedLayer(nodes, annotations=annotations)
         graph = HighLevelGraph({name: layer}, {name: set()})

@@ -38,7 +38,7 @@ def working() -> Iterator[None]:
     # What is not finite is looked for.
     with one_blas_thread(), np.errstate(all="ignore"):
         yield
-    relieve()
+    relieve(KEEP_UP_TO)
     cache.shrink(KEEP_UP_TO)
 
 
