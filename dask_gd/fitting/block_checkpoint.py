@@ -103,6 +103,9 @@ class BlockCommits:
         )
         for v in (track.scale.means, track.scale.inverse_spreads):
             v.node.lasts = True
+        if "shift" in blocks["scale"]:
+            track.shift = restored[blocks["scale"]["shift"]]
+            track.space.take_shift(track.shift)
 
         # What the fit remembers beside it.
         track.history = {name: arrays[name].tolist() for name in HISTORY}
@@ -156,6 +159,8 @@ def described(track: BlockTrack, directory: str) -> tuple[Manifest, dict[str, An
         "means": manifest.add(track.scale.means),
         "inverse_spreads": manifest.add(track.scale.inverse_spreads),
     }
+    if track.shift is not None:
+        scale["shift"] = manifest.add(track.shift)
     return manifest, {"state": state, "scale": scale}
 
 
@@ -180,7 +185,7 @@ def checkpoint(track: BlockTrack, blocks: dict[str, Any] | None) -> Checkpoint:
         "edges": list(track.space.grid.edges),
     }
     outputs = classes_of(track.loss) or source.outputs
-    intercept = track.state.weights.constant[0, :, 0]
+    intercept = track.intercept()
     arrays: dict[str, Any] = {"dropped": ((), np.array(track.dropped))}
     if outputs is None:
         arrays["intercept"] = ((), intercept[0].reshape(()))

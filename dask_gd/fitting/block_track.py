@@ -21,7 +21,7 @@ from ..weight_blocks.prox import BlockProx, value_of
 from ..weight_blocks.scale import Scale, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
 from ..weight_blocks.tasks import Ridge, Totals, array_of
-from ..weight_blocks.vector import BlockVector, same
+from ..weight_blocks.vector import BlockVector, same, sum_of
 from .engine import Engine
 from .rounding import is_rounding, unit_of
 from .track import Stopping, Track
@@ -69,6 +69,8 @@ class BlockTrack(Track):
         self.prox = BlockProx(space, float(np.asarray(penalty.absolute())))
         self.totals: Totals | None = None
         self.scale: Scale | None = None
+        #: What is subtracted from the columns, (p, 1, 1): the parameters are those of such rows.
+        self.shift: BlockVector | None = None
 
         #: Where the files of blocks are, of a run with a store.
         self.directory: str | None = None
@@ -92,6 +94,7 @@ class BlockTrack(Track):
         self.prox = BlockProx(space, self.prox.strength)
         self.state = self.solver.init(self.start(), self.engine.rounding)
         self.scale = None
+        self.shift = None
         self.grad_norm = np.inf
         self.reason = None
         self.history = {name: [] for name in HISTORY}
@@ -100,6 +103,7 @@ class BlockTrack(Track):
         """Let go of all that is on the workers, but for what a result refers to."""
         self.state = None
         self.scale = None
+        self.shift = None
         self.space = None  # type: ignore[assignment]
 
     @property
@@ -157,8 +161,18 @@ class BlockTrack(Track):
         is_first = bool(np.isinf(self.state.loss[0]))
         if is_first:
             self._begin_at_mean()
-        query = self.state.query
         self.readings_before = self.space.readings
+        found = self._look()
+        if found is None:
+            # The columns are less a shift now: look again.
+            found = self._look()
+            assert found is not None
+        return found
+
+    def _look(self) -> Objective | None:
+        """Return the objective at the query; None where the first look tells that columns should be shifted."""
+        is_first = bool(np.isinf(self.state.loss[0]))
+        query = self.state.query
         # Along a line all predictions follow from those of its start and its direction.
         needed = (query,)
         if query.line is not None:
@@ -169,8 +183,14 @@ class BlockTrack(Track):
         assert self.totals is not None
         penalty = value_of(self.penalty, query)
         if query.line is None and query.node.shape[1] == 1:
-            slopes = self._slopes(query, with_moments=self.scale is None)
-            gradient: Any = self._gradient(query, slopes, with_moments=self.scale is None)
+            with_moments = self.scale is None
+            slopes = self._slopes(query, with_moments)
+            nodes = self._backward(query, slopes, with_moments)
+            if with_moments and self._takes_shift(nodes[1], query):
+                return None
+            if with_moments:
+                self._take_scale(nodes, slopes)
+            gradient: Any = self._gradient(nodes[0], slopes)
             loss = np.array([slopes.looked.loss])
         else:
             loss = self.space.losses(query, self.loss)
@@ -198,19 +218,44 @@ class BlockTrack(Track):
 
     def _gradient_of(self, v: BlockVector) -> BlockVector:
         """Return the gradient at a vector whose predictions are known."""
-        return self._gradient(v, self._slopes(v))
+        slopes = self._slopes(v)
+        return self._gradient(self._backward(v, slopes)[0], slopes)
 
-    def _gradient(self, v: BlockVector, slopes: Slopes, with_moments: bool = False) -> BlockVector:
-        """Return the gradient of J, without its nonsmooth part, from the slopes; with moments also take the scale."""
+    def _backward(self, v: BlockVector, slopes: Slopes, with_moments: bool = False) -> list[Node]:
+        """Return the gradient of J, without its nonsmooth part, and with moments those, see `BlockSpace.backward`."""
         assert self.totals is not None
-        weight = self.totals.weight
-        curvature = float(np.asarray(self.penalty.curvature()))
-        nodes = self.space.backward(v, Ridge(weight, curvature), slopes, with_moments)
+        ridge = Ridge(self.totals.weight, float(np.asarray(self.penalty.curvature())))
+        return self.space.backward(v, ridge, slopes, with_moments)
+
+    def _gradient(self, node: Node, slopes: Slopes) -> BlockVector:
+        """Return the gradient of J, without its nonsmooth part, with the intercepts' from the slopes."""
+        assert self.totals is not None
         of_intercept = slopes.looked.slopes[None, :, None] * float(self.fit_intercept)
-        gradient = BlockVector(self.space, nodes[0], of_intercept / weight)
-        if with_moments:
-            self._take_scale(nodes, slopes)
-        return gradient
+        return BlockVector(self.space, node, of_intercept / self.totals.weight)
+
+    def _takes_shift(self, moments: Node, query: BlockVector) -> bool:
+        """Subtract the means from the columns from now on if one is far from 0; return whether that is new.
+
+        The weights stay what they are, and the intercept is that of the shifted columns.
+        """
+        if self.shift is not None or not self.fit_intercept:
+            return False
+        assert self.totals is not None
+        shifts = self.space.better_shifts(moments, self.totals.weight)
+        if shifts is None:
+            return False
+        self.shift = self.space.take_shifts(shifts)
+        start = BlockVector(self.space, query.node, query.constant + sum_of(self.shift, query)[None])
+        self.state = self.solver.init(start, self.engine.rounding)
+        return True
+
+    def intercept(self) -> np.ndarray:
+        """Return the intercepts at the weights of the columns as they are, (k,)."""
+        v = self.state.weights
+        constant = v.constant[0, :, 0]
+        if self.shift is not None:
+            constant = constant - sum_of(self.shift, v)[:, 0]
+        return constant
 
     def _take_scale(self, nodes: list, slopes: Slopes) -> None:
         """Keep what makes the tolerance free of units."""

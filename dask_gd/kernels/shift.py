@@ -52,19 +52,32 @@ def better_shift(sums: Sums, shift: np.ndarray | None, row_format: RowFormat, fi
     without an intercept of the rows as they are.
     """
     p = row_format.features
-    dtype = row_format.dtype
     # Without an intercept the curvature is that of the rows as they are, so that in float64 there is nothing to gain.
-    gains = dtype in FAR and (fit_intercept or dtype == np.float32)
+    gains = row_format.dtype in FAR and (fit_intercept or row_format.dtype == np.float32)
     if not gains or sums.moments is None or not sums.weight > 0:
         return None
-    if shift is None:
-        present = np.zeros(p)
-    else:
-        present = shift
-
-    # How far each mean is from the present shift, and the spread to measure that by.
     mean = sums.moments.sums[:p] / sums.weight
     mean_square = sums.moments.features[:p] / sums.weight
+    is_far, better = shift_of_means(mean, mean_square, shift, row_format, fit_intercept)
+    if not is_far:
+        return None
+    return better
+
+
+def shift_of_means(
+    mean: np.ndarray,
+    mean_square: np.ndarray,
+    shift: np.ndarray | None,
+    row_format: RowFormat,
+    fit_intercept: bool,
+) -> tuple[bool, np.ndarray]:
+    """Return whether a mean is too far from the present shift, and the shift (p,) to take in its place if one is."""
+    dtype = row_format.dtype
+    present = shift
+    if present is None:
+        present = np.zeros(row_format.features)
+
+    # How far each mean is from the present shift, and the spread to measure that by.
     spread = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
     away = mean
     if not fit_intercept:
@@ -74,12 +87,11 @@ def better_shift(sums: Sums, shift: np.ndarray | None, row_format: RowFormat, fi
     rounding = 4 * np.finfo(dtype).eps * np.abs(present + away)
     counts = row_format.can_shift & np.isfinite(spread) & (np.abs(away) > rounding)
     away = np.where(counts, away, 0.0)
-    if not (np.abs(away) > FAR[dtype] * spread).any():
-        return None
+    is_far = bool((np.abs(away) > FAR[dtype] * spread).any())
 
     # In the dtype of the rows, so that subtracting it from values near it is exact.
     better = np.where(np.abs(away) > spread, present + away, present)
-    return better.astype(dtype).astype(float)
+    return is_far, better.astype(dtype).astype(float)
 
 
 def read_shifted(

@@ -92,6 +92,8 @@ class BlockSpace:
         #: Readings so far, halves of a pass: rows that are kept are told by them.
         self.readings = 0
         self.columns = self._by_block("columns", [(tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)])
+        #: What is subtracted from each block's columns: futures of (p,) arrays.
+        self.shifts: list[Future | None] = [None] * self.blocks
         self.values: list[Future] = []
         self.weights: list[Future] = []
 
@@ -167,6 +169,39 @@ class BlockSpace:
             [Pinned((name, j), self.owners.of_block(j), tasks.itself, given) for j, given in enumerate(arguments)]
         )
 
+    def better_shifts(self, moments: Node, weight: float) -> list[Future] | None:
+        """Return the shifts of all blocks if a column is far from 0, else None; ``moments`` is a node of `backward`."""
+        assert moments.pieces is not None
+        name = self.owners.name("shift")
+        submitted = []
+        for j, piece in enumerate(moments.pieces):
+            arguments = (self.columns[j], weight, piece.future)
+            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.shift_of, arguments))
+        are_far, shifts = self._items(name, submitted, [0, 1])
+        if any(self.owners.results(are_far)):
+            return shifts
+        return None
+
+    def take_shifts(self, shifts: list[Future]) -> BlockVector:
+        """Subtract these from the columns from now on, and return them as a vector."""
+        self.shifts = list(shifts)
+        name = self.owners.name("shift")
+        submitted = []
+        for j, shift in enumerate(shifts):
+            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.as_weights, (shift,)))
+        pieces = [Piece(future, None) for future in self.owners.submit(submitted)]
+        node = stored(pieces, (1, 1), np.dtype(float), lasts=True)
+        return BlockVector(self, node, np.zeros((1, 1, 1)))
+
+    def take_shift(self, shift: BlockVector) -> None:
+        """Subtract a vector from the columns from now on, which `take_shifts` has returned at another time."""
+        assert shift.node.pieces is not None
+        name = self.owners.name("shift")
+        submitted = []
+        for j, piece in enumerate(shift.node.pieces):
+            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.as_shift, tuple(piece)))
+        self.shifts = list(self.owners.submit(submitted))
+
     def given(self, blocks: Sequence[Any]) -> list[Piece]:
         """Return pieces of Dask arrays, one for each block, whose values go to its owner."""
         futures = []
@@ -241,7 +276,7 @@ class BlockSpace:
             for first in range(0, self.blocks, ADDED_TOGETHER):
                 together = range(first, min(first + ADDED_TOGETHER, self.blocks))
                 for j in together:
-                    arguments = (self.columns[j], s, self.readings, *node.pieces[j])
+                    arguments = (self.columns[j], s, self.readings, self.shifts[j], *node.pieces[j])
                     submitted.append(Pinned((name, j, s), self.owners.of_block(j), tasks.forward, arguments))
                 parts = tuple(TaskRef((name, j, s)) for j in together)
                 key = (f"{name}-sum", first, s)
@@ -309,7 +344,17 @@ class BlockSpace:
         name = self.owners.name("backward")
         submitted = []
         for j in range(self.blocks):
-            arguments = (self.columns[j], self.readings, ridge, with_moments, slopes.futures, self.weights, *at[j])
+            shift = self.shifts[j]
+            arguments = (
+                self.columns[j],
+                self.readings,
+                shift,
+                ridge,
+                with_moments,
+                slopes.futures,
+                self.weights,
+                *at[j],
+            )
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.backward, arguments))
         shapes = [(self.outputs, 1)]
         if with_moments:

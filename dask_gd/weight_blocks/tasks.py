@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DataError, NonFiniteError
 from ..kernels.dense import first_bad
+from ..kernels.shift import FAR, shift_of_means
 from ..model.losses import Loss, classes_of
 from ..passes.checks import check_values
 from ..sources import Reader
@@ -83,8 +84,15 @@ def item(values: Any, number: int) -> Any:
     return values[number]
 
 
-def forward(columns: Columns, segment: int, step: int, whole: Any, number: int | None) -> np.ndarray:
-    """Return ``X w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m).
+def forward(
+    columns: Columns,
+    segment: int,
+    step: int,
+    shift: np.ndarray | None,
+    whole: Any,
+    number: int | None,
+) -> np.ndarray:
+    """Return ``(X - shift) w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m).
 
     The weights are those of `array_of`.
     """
@@ -94,7 +102,7 @@ def forward(columns: Columns, segment: int, step: int, whole: Any, number: int |
     first = reader.bounds[segment]
     product = np.empty((reader.bounds[segment + 1] - first, *weights.shape[1:]))
     with working():
-        workspace = row_format.workspace(None)
+        workspace = row_format.workspace(shift)
         prepared = workspace.weights(weights.reshape(len(weights), -1))
         with contextlib.closing(reader((segment,), keep=columns.keep(step))) as windows:
             for _, rows in windows:
@@ -126,6 +134,7 @@ class Ridge(NamedTuple):
 def backward(
     columns: Columns,
     step: int,
+    shift: np.ndarray | None,
     ridge: Ridge,
     with_moments: bool,
     slopes: Sequence[np.ndarray],
@@ -133,7 +142,7 @@ def backward(
     whole: Any = None,
     number: int | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Return ``X^T r / weight + curvature w`` over the rows of all segments, (p, k, 1), for their slopes (n, k, 1).
+    """Return ``(X - shift)^T r / weight + curvature w`` over the rows of all segments, for their slopes r (n, k, 1).
 
     The block's weights w are those of `array_of`; None for 0. With moments the sums of the columns and of their squares
     come behind it, with the rows' weights (n,).
@@ -144,7 +153,7 @@ def backward(
     gradient = mapped((row_format.features, k), FLOAT)
     moments = Moments(*(mapped((row_format.features * with_moments, 1, 1), FLOAT) for _ in Moments._fields))
     with working():
-        workspace = row_format.workspace(None)
+        workspace = row_format.workspace(shift)
         segments = tuple(range(len(slopes)))
         with contextlib.closing(reader(segments, keep=columns.keep(step))) as windows:
             for segment, rows in windows:
@@ -176,6 +185,29 @@ def backward(
     if with_moments:
         return (gradient, *moments)
     return (gradient,)
+
+
+def shift_of(columns: Columns, weight: float, whole: Any) -> tuple[bool, np.ndarray]:
+    """Return whether a column of a block is far from 0, and the shift that it should have then, see `kernels.shift`.
+
+    ``whole`` is what `backward` has returned, with moments.
+    """
+    _, sums, squares = whole
+    row_format = columns.reader.row_format
+    if row_format.dtype not in FAR or not row_format.can_shift.any():
+        return False, np.zeros(row_format.features)
+    with working():
+        return shift_of_means(sums[:, 0, 0] / weight, squares[:, 0, 0] / weight, None, row_format, True)
+
+
+def as_weights(shift: np.ndarray) -> np.ndarray:
+    """Return a shift (p,) in the shape of weights, (p, 1, 1)."""
+    return shift[:, None, None]
+
+
+def as_shift(whole: Any, number: int | None) -> np.ndarray:
+    """Return a shift (p,) from the shape of weights."""
+    return array_of(whole, number)[:, 0, 0]
 
 
 # Row tasks.
