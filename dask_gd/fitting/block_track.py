@@ -17,7 +17,7 @@ from ..solvers.objective import Objective
 from ..store.block_files import read_block
 from ..store.content import HISTORY
 from ..weight_blocks.expression import Node
-from ..weight_blocks.prox import BlockProx, value_of
+from ..weight_blocks.prox import BlockProx, pairs_of, value_of
 from ..weight_blocks.scale import Scale, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
 from ..weight_blocks.tasks import Ridge, Totals, array_of
@@ -337,7 +337,11 @@ class BlockTrack(Track):
     def _norm(self) -> float:
         """Return the largest component of the gradient at the weights over its scale."""
         assert self.scale is not None
-        return self.scale.norm(self.state.gradient, self.state.weights, self.prox)
+        # What the penalty at the next query needs comes with it.
+        pairs = []
+        if np.any(self.penalty.curvature()):
+            pairs = pairs_of(self.state.query)
+        return self.scale.norm(self.state.gradient, self.state.weights, self.prox, pairs)
 
     def at_rounding(self) -> bool:
         """Return whether the gradient at the weights is 0 as far as the arithmetic can tell."""

@@ -88,16 +88,24 @@ def value_of(penalty: Penalty, query: BlockVector) -> np.ndarray:
 
 def _squares(query: BlockVector) -> np.ndarray:
     """Return the sum of the squares of the weights, without the intercepts, (m,)."""
+    found = _without_intercepts(pairs_of(query))
     if query.line is None:
-        [found] = _without_intercepts([(query, query)])
-        return found
+        return found[0]
     # Along a line it is a polynomial of the step.
-    start, direction, steps = query.line
-    [at_start], [mixed], [along] = _without_intercepts([(start, start), (start, direction), (direction, direction)])
+    steps = query.line[2]
+    [at_start], [mixed], [along] = found
     return at_start + 2.0 * steps * mixed + steps**2 * along
+
+
+def pairs_of(query: BlockVector) -> list[tuple[BlockVector, BlockVector]]:
+    """Return the pairs of vectors from whose products the squares of a query's weights follow."""
+    if query.line is None:
+        return [(query, query)]
+    start, direction, _ = query.line
+    return [(start, start), (start, direction), (direction, direction)]
 
 
 def _without_intercepts(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
     """Return inner products of the features' weights, (m,) each."""
-    know_sums(pairs)
+    know_sums(pairs[0][0].space, pairs)
     return [sum_of(a, b).sum(axis=0) for a, b in pairs]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Node
+from .expression import Node, Sum
 from .prox import BlockProx
 from .space import BlockSpace
-from .vector import BlockVector, same, sum_of
+from .vector import BlockVector, know_sums, same, sum_of
 
 #: A share of a column's square that is no spread.
 NO_SPREAD = 1e-12
@@ -35,18 +36,31 @@ class Scale:
         """The mean squares of the columns, (q, 1, 1)."""
         return self.inverse_spreads**-2.0 + self.means**2
 
-    def norm(self, gradient: BlockVector, weights: BlockVector, prox: BlockProx) -> float:
-        """Return the largest component of the gradient at the weights over its size, see `gradient_cosine`."""
+    def norm(
+        self,
+        gradient: BlockVector,
+        weights: BlockVector,
+        prox: BlockProx,
+        pairs: Sequence[tuple[BlockVector, BlockVector]],
+    ) -> float:
+        """Return the largest component of the gradient at the weights over its size, see `gradient_cosine`.
+
+        The sums of the products of some pairs of vectors are computed beside.
+        """
         slope = gradient - self.means * vectors.intercept(gradient)
-        return self._largest(prox.steepest(weights, slope))
+        return self._largest(prox.steepest(weights, slope), pairs)
 
     def norm_of_bound(self, bound: BlockVector) -> float:
         """Return the largest component of a bound (q, k, 1), of which none cancels another, over its size."""
-        return self._largest(bound + np.abs(self.means) * vectors.intercept(bound))
+        return self._largest(bound + np.abs(self.means) * vectors.intercept(bound), [])
 
-    def _largest(self, slope: BlockVector) -> float:
-        shares = np.abs(slope) * self.inverse_spreads * self.inverse_slopes
-        return float(vectors.largest(shares)[0])
+    def _largest(self, slope: BlockVector, pairs: Sequence[tuple[BlockVector, BlockVector]]) -> float:
+        """Return the largest component over its size."""
+        shares: Any = np.abs(slope) * self.inverse_spreads * self.inverse_slopes
+        [largest] = know_sums(shares.space, pairs, [Sum(shares.node)])
+        if shares.space.fit_intercept:
+            largest = np.maximum(largest, shares.constant[0])
+        return float(largest.max())
 
     def rounding_of(self, weights: BlockVector, of_sums: float, of_weights: float, rounding: float) -> BlockVector:
         """Return what rounding may have done to the gradient at the weights, (q, k, 1), see `fitting.rounding`.

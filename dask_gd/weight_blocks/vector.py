@@ -125,21 +125,30 @@ def same(space: Space, value: float, at_intercept: float, shape: tuple[int, int]
     return BlockVector(space, constant(np.full(shape, value)), np.full((1, *shape), at_intercept))
 
 
-def know_sums(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> None:
-    """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known."""
+def know_sums(
+    space: Space,
+    pairs: Sequence[tuple[BlockVector, BlockVector]],
+    beside: Sequence[Sum] = (),
+) -> list[np.ndarray]:
+    """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known.
+
+    Return the sums that are computed ``beside``.
+    """
     missing = [pair for pair in pairs if _known(*pair) is None]
-    if not missing:
-        return
-    space = missing[0][0].space
-    sums = space.compute([], [Sum(a.node, b.node) for a, b in missing])
+    if not missing and not beside:
+        return []
+    sums = space.compute([], [*beside, *(Sum(a.node, b.node) for a, b in missing)])
+    found_beside = sums[: len(beside)]
+    sums = sums[len(beside) :]
     for (a, b), found in zip(missing, sums, strict=True):
         a.known[id(b)] = weakref.ref(b), found
         b.known[id(a)] = weakref.ref(a), found
+    return found_beside
 
 
 def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
     """Return the sum of products over all weights, without the intercepts, for each output and candidate: (k, m)."""
-    know_sums([(a, b)])
+    know_sums(a.space, [(a, b)])
     found = _known(a, b)
     assert found is not None
     return found
@@ -147,7 +156,7 @@ def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
 
 def dots(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
     """Return inner products (m,) of pairs of vectors, computed together."""
-    know_sums(pairs)
+    know_sums(pairs[0][0].space, pairs)
     # Without an intercept these are 0.
     return [(sum_of(a, b) + (a.constant * b.constant)[0]).sum(axis=0) for a, b in pairs]
 

@@ -88,7 +88,7 @@ def _products(
         wanted += [(y, image) for y in changes[: j + 1]]
         if v.space.fit_intercept:
             wanted.append((means, image))
-    know_sums(wanted)
+    know_sums(v.space, wanted)
 
     shifts = [np.zeros((1, 1, 1)) for _ in images]
     if v.space.fit_intercept:
