@@ -167,6 +167,12 @@ class FitStarted(Started):
     features: int = 0
     outputs: int = 1
     label: str = ""
+    #: Of weights in blocks: how many there are, the features of the widest, the workers that own them, and the bytes
+    #: that a worker was planned to need.
+    blocks: int = 0
+    width: int = 0
+    workers: int = 0
+    memory: int = 0
 
     def __str__(self) -> str:
         went_on = ""
@@ -224,6 +230,9 @@ class FitEnded(OfIteration, Ended):
     n_iter: int
     loss: float
     run: str = ""
+    #: Of weights in blocks: bytes that came on top of a worker's process at the most, and that moved between workers.
+    memory: int = 0
+    bytes_moved: int = 0
 
     @property
     def outcome(self) -> str:
