@@ -80,6 +80,13 @@ class Board(SchedulerPlugin):
                 newest = (int(number), 1 - left / total)
         return newest
 
+    def memory_of_workers(self) -> list[tuple[str, int, int]]:
+        """Return the address of each worker, the bytes of its process, and its limit, 0 for none."""
+        found = []
+        for address, worker in sorted(self.scheduler.workers.items()):
+            found.append((address, int(worker.metrics.get("memory", 0)), worker.memory_limit or 0))
+        return found
+
     def reading_speed(self, run: str) -> float | None:
         """Return the bytes per second of threads that do nothing but read and decode: the floor of a pass.
 

@@ -62,7 +62,7 @@ class BlockPlan:
     row_bytes : int
         Bytes of what a worker has for each row: targets, predictions, slopes.
     buffer_bytes : int
-        Bytes into which each of a worker's threads reads its rows.
+        Bytes into which each of a worker's threads reads rows of a block, and takes products as wide as the block.
     memory : int
         The sum of these: bytes that a worker needs beside its process.
     kept_bytes : int
@@ -211,7 +211,7 @@ def plan_of(
         columns = [grid.columns[j] for j in own]
         # Partial predictions of all rows wait for those of adjacent blocks; the slopes of all rows come.
         of_rows = OF_ROWS * int(rows_of_workers[worker]) + (min(len(own), ADDED_TOGETHER) + 1) * sum(rows)
-        buffer = max((_buffer_of(grid, j) for j in own), default=0)
+        buffer = max((_buffer_of(grid, j, outputs) for j in own), default=0)
         kept = sum(column.nbytes(sum(rows)) for column in columns)
         needs.append(_Need(state, FLOAT * outputs * of_rows, buffer, kept))
     memory = tuple(need.state + need.rows + threads * need.buffer for need in needs)
@@ -295,11 +295,12 @@ def _rows_of_segments(grid: ColumnGrid) -> list[int]:
     return [stop - start for start, stop in pairwise(grid.segments)]
 
 
-def _buffer_of(grid: ColumnGrid, j: int) -> int:
-    """Return the bytes into which a thread reads and takes the rows of a block."""
+def _buffer_of(grid: ColumnGrid, j: int, outputs: int) -> int:
+    """Return the bytes into which a thread reads and takes the rows of a block, with a product as wide as the block."""
     column = grid.columns[j]
     row_format = grid.formats[j]
-    return column.buffer_bytes + row_format.nbytes(min(row_format.block_rows, column.read_rows))
+    rows = row_format.nbytes(min(row_format.block_rows, column.read_rows))
+    return column.buffer_bytes + rows + FLOAT * outputs * column.shape[1]
 
 
 def _values_moved(rows: list[int], owners: list[int], workers: int) -> int:
