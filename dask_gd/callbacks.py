@@ -221,9 +221,9 @@ def _check_blocks(what: str, event: FitStarted) -> None:
     nbytes = 8 * event.features * event.outputs
     if event.blocks and nbytes > WHOLE_BYTES:
         raise InvalidArgumentError(
-            f"{what} in this process; those of this fit are in {event.blocks} blocks on the workers, {size(nbytes)}. Up "
-            f"to {size(WHOLE_BYTES)} are brought here. The iterations in its store=... have all blocks; a callback that "
-            "looks at the loss, or at some of event.result.weights, may raise dask_gd.events.StopFit."
+            f"{what} in this process; those of this fit are in {event.blocks} blocks on the workers, {size(nbytes)}. "
+            f"Up to {size(WHOLE_BYTES)} are brought here. Iterations in the fit's store=... have all blocks; your own "
+            "callback may look at the loss, or at some of event.result.weights, and raise dask_gd.events.StopFit."
         )
 
 
