@@ -78,7 +78,7 @@ def table(board: Board, watched: list[Watched], colors: dict[str, str], chosen: 
 
 def row(board: Board, watched: Watched, color: str, is_chosen: bool) -> str:
     """Return the row of a fit or a search: what it is, how far it has come, and how fast, against reading alone."""
-    cells = [_name(watched, color), _status(watched), _about(watched.beginning, _blocks(board, watched))]
+    cells = [_name(watched, color), _status(board, watched), _about(watched.beginning, _blocks(watched))]
     # How far it has come, and how fast its pass is.
     if isinstance(watched.beginning, SearchStarted):
         cells += _progress_of_search(watched, watched.beginning)
@@ -122,11 +122,21 @@ def _name(watched: Watched, color: str) -> str:
     return f'<td class="text" title="{title}"><div>{square} {link}</div><div class="more">{escape(more)}</div></td>'
 
 
-def _status(watched: Watched) -> str:
-    """Return the cell that says whether a run goes on, and how it has ended."""
-    if not watched.has_failed:
+def _status(board: Board, watched: Watched) -> str:
+    """Return the cell that says whether a run goes on, and how it has ended.
+
+    While weights in blocks are fitted it has the memory of the worker that has least left.
+    """
+    if watched.has_failed:
+        return _cell("failed", watched.status, kind="text failed")
+    memory = []
+    if watched.running and getattr(watched.beginning, "blocks", 0):
+        memory = board.memory_of_workers()
+    if not memory:
         return _cell(watched.status, kind="text")
-    return _cell("failed", watched.status, kind="text failed")
+    _, used, limit = max(memory, key=lambda worker: worker[1] / (worker[2] or np.inf))
+    each = [f"{address} {_of_limit(used, limit)}" for address, used, limit in memory]
+    return _cell(watched.status, _of_limit(used, limit), kind="text", title=f"memory of workers: {'; '.join(each)}")
 
 
 def _about(beginning: FitStarted | SearchStarted, blocks: str) -> str:
@@ -135,21 +145,13 @@ def _about(beginning: FitStarted | SearchStarted, blocks: str) -> str:
     return f"{cell.removesuffix('</td>')}{blocks}</td>"
 
 
-def _blocks(board: Board, watched: Watched) -> str:
-    """Return a line on weights in blocks: their number and width, and while the fit runs the memory of its workers."""
+def _blocks(watched: Watched) -> str:
+    """Return a line on weights in blocks: how many there are, how wide, and on how many workers."""
     fit = watched.beginning
     if not isinstance(fit, FitStarted) or not fit.blocks:
         return ""
-    text = blocks_of(fit)
-    title = f"{text}, each planned to need {size(fit.memory)} beside its process"
-    memory = []
-    if watched.running:
-        memory = board.memory_of_workers()
-    if memory:
-        title += "".join(f"; {address}: {_of_limit(used, limit)}" for address, used, limit in memory)
-        _, used, limit = max(memory, key=lambda worker: worker[1])
-        text += f", memory {_of_limit(used, limit)}"
-    return f'<div class="more" title="{escape(title)}">{escape(text)}</div>'
+    title = f"{blocks_of(fit)}, each planned to need {size(fit.memory)} beside its process"
+    return f'<div class="more" title="{escape(title)}">{escape(blocks_of(fit))}</div>'
 
 
 def _of_limit(used: int, limit: int) -> str:
