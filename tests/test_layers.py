@@ -31,7 +31,18 @@ LAYERS = (
 )
 #: What only some layers may import: the arithmetic knows nothing of where rows come from and what runs it.
 OUTSIDE = {
-    "dask": ("cli", "cluster", "dashboard", "estimators", "fitting", "passes", "preprocessing", "results", "sources"),
+    "dask": (
+        "cli",
+        "cluster",
+        "dashboard",
+        "estimators",
+        "fitting",
+        "passes",
+        "preprocessing",
+        "results",
+        "sources",
+        "weight_blocks",
+    ),
     "zarr": ("cli", "results", "sources", "store", "__init__"),
     "xarray": ("accessor", "cli", "display", "estimators", "fitting", "preprocessing", "results", "sources"),
 }

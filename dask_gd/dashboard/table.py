@@ -130,7 +130,8 @@ def _status(board: Board, watched: Watched) -> str:
     if watched.has_failed:
         return _cell("failed", watched.status, kind="text failed")
     memory = []
-    if watched.running and getattr(watched.beginning, "blocks", 0):
+    fit = watched.beginning
+    if watched.running and isinstance(fit, FitStarted) and fit.blocks:
         memory = board.memory_of_workers()
     if not memory:
         return _cell(watched.status, kind="text")
