@@ -12,6 +12,8 @@ from helpers import cluster
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError
 from dask_gd.events import FitEnded, FitStarted, IterationEnded
+from dask_gd.fitting import block_plan
+from dask_gd.weight_blocks import space
 from dask_gd.weight_blocks.owners import Owners, owner
 
 N = 20_000
@@ -60,31 +62,54 @@ def test_memory_and_bytes_are_within_a_fifth_of_their_plan(tmp_path, small):
     assert plan.state_bytes > 0.8 * plan.memory
 
 
+class Counted:
+    """The tasks of each iteration, and the bytes of the files of blocks that it has written."""
+
+    def __init__(self, store, monkeypatch):
+        self.blocks = store / "blocks"
+        self.tasks = [0]
+        self.written = []
+        self.known = set()
+        submit = Owners.submit
+
+        def counted(owners, tasks, wanted=None):
+            self.tasks[-1] += len(tasks)
+            return submit(owners, tasks, wanted)
+
+        monkeypatch.setattr(Owners, "submit", counted)
+
+    def __call__(self, event):
+        if isinstance(event, IterationEnded):
+            self.tasks.append(0)
+            files = {file.path: file.stat().st_size for file in os.scandir(self.blocks)}
+            self.written.append(sum(nbytes for path, nbytes in files.items() if path not in self.known))
+            self.known.update(files)
+
+
 @pytest.mark.parametrize("solver", [dask_gd.LBFGS(memory=2), "momentum", "adam"])
 def test_tasks_and_bytes_on_disk_are_within_a_fifth_of_their_plan(two, small, tmp_path, monkeypatch, solver):
-    submitted = [0]
-    written = [0]
-    known = set()
-    submit = Owners.submit
-
-    def counted(self, tasks, wanted=None):
-        submitted[-1] += len(tasks)
-        return submit(self, tasks, wanted)
-
-    def note(event):
-        if isinstance(event, IterationEnded):
-            submitted.append(0)
-            files = {file.path: file.stat().st_size for file in os.scandir(tmp_path / "run" / "blocks")}
-            written.append(sum(nbytes for path, nbytes in files.items() if path not in known))
-            known.update(files)
-
-    monkeypatch.setattr(Owners, "submit", counted)
+    counted = Counted(tmp_path / "run", monkeypatch)
     options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "weights": "blocks", "solver": solver, "tol": 0.0}
-    run = dask_gd.fit(small, **options, max_iter=4, store=tmp_path / "run", callbacks=[note])
+    run = dask_gd.fit(small, **options, max_iter=4, store=tmp_path / "run", callbacks=[counted])
     plan = dask_gd.block_plan(small, loss="logistic", solver=solver)
     assert run.n_iter == 4
-    assert np.mean(submitted[2:-1]) == pytest.approx(plan.tasks, rel=0.2)
-    assert np.mean(written[2:]) == pytest.approx(plan.bytes_written, rel=0.2)
+    assert np.mean(counted.tasks[2:-1]) == pytest.approx(plan.tasks, rel=0.2)
+    assert np.mean(counted.written[2:]) == pytest.approx(plan.bytes_written, rel=0.2)
+
+
+def test_what_is_remembered_of_wide_weights_has_float32_and_nothing_else(two, small, tmp_path, monkeypatch):
+    exact = dask_gd.block_plan(small)
+    for module in (space, block_plan):
+        monkeypatch.setattr(module, "EXACT_UP_TO", 1)
+    counted = Counted(tmp_path / "run", monkeypatch)
+    options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "weights": "blocks", "tol": 0.0}
+    dask_gd.fit(small, **options, max_iter=3, store=tmp_path / "run", callbacks=[counted])
+    plan = dask_gd.block_plan(small)
+    assert plan.state_bytes == (6 * 8 + 25 * 4) * (1 << 12) / 2
+    assert exact.state_bytes == 31 * 8 * (1 << 12) / 2
+    # First gradient and direction, with means, spreads and curvature; then weights and a pair too.
+    assert counted.written[0] == pytest.approx((2 * 8 + 3 * 4) * (1 << 12), rel=0.05)
+    assert np.mean(counted.written[1:]) == pytest.approx(plan.bytes_written, rel=0.05)
 
 
 def test_a_worker_too_small_for_its_blocks_is_refused_by_name_before_the_first_task(small, tmp_path):
