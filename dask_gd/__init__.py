@@ -12,6 +12,7 @@ from importlib.metadata import version
 from . import accessor, callbacks, errors, events, losses, penalties
 from .dashboard.progress import Progress
 from .errors import DaskGDError
+from .fitting.block_plan import block_plan
 from .fitting.fit import fit
 from .fitting.folds import Folds
 from .fitting.search import search
@@ -84,6 +85,7 @@ __all__ = [
     "Tweedie",
     "accessor",
     "block_columns",
+    "block_plan",
     "callbacks",
     "convert_svmlight",
     "errors",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import passes
+from .display.texts import size
 from .errors import InvalidArgumentError
 from .events import Ended, FitEnded, FitStarted, IterationEnded, Listener, OfIteration, Started, Stepped, StopFit
 from .kernels.base import Request, Sums
@@ -20,6 +21,7 @@ from .kernels.shift import read_shifted
 from .model.losses import Model
 from .results.features import source_of_fit
 from .results.fit_result import FitResult
+from .results.lazy_weights import WHOLE_BYTES
 from .sources import Source, as_source
 from .sources.frames import frame_of, may_have_factors
 from .store.store import Store
@@ -127,6 +129,7 @@ class EarlyStopping(Listener):
         """Begin anew unless the fit is resumed, and refuse rows that do not suit the fit."""
         if not isinstance(event, FitStarted):
             return
+        _check_blocks("EarlyStopping keeps the weights of the best iteration", event)
         if not self._restored:
             self._clear()
         self._restored = False
@@ -211,6 +214,17 @@ class EarlyStopping(Listener):
         self.best_iteration = int(arrays["iteration"])
         self._best = arrays["best"]
         self._restored = True
+
+
+def _check_blocks(what: str, event: FitStarted) -> None:
+    """Refuse weights in blocks that are too many to come together in this process; ``what`` would need them there."""
+    nbytes = 8 * event.features * event.outputs
+    if event.blocks and nbytes > WHOLE_BYTES:
+        raise InvalidArgumentError(
+            f"{what} in this process; those of this fit are in {event.blocks} blocks on the workers, {size(nbytes)}. "
+            f"Up to {size(WHOLE_BYTES)} are brought here. Iterations in the fit's store=... have all blocks; your own "
+            "callback may look at the loss, or at some of event.result.weights, and raise dask_gd.events.StopFit."
+        )
 
 
 class LogFile(Listener):
@@ -334,6 +348,8 @@ class Checkpoint(Listener):
         """Refuse the fit's store, and a directory with iterations of another fit."""
         if event.kind != "fit":
             return
+        if isinstance(event, FitStarted):
+            _check_blocks("Checkpoint writes the weights of an iteration", event)
         path = self.store.path
         if event.store is not None and path.resolve() == Path(event.store).resolve():
             raise InvalidArgumentError(f"Checkpoint({str(path)!r}) is the fit's store; choose another.")

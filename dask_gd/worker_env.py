@@ -98,6 +98,21 @@ def give_back_pages() -> bool:
         return False
 
 
+class Peak:
+    """The most memory that this process had where it was noted, since somebody set it back."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def note(self) -> None:
+        """Take the memory of this moment into account."""
+        self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
+
+
+#: The peak of this process.
+peak = Peak()
+
+
 def memory_limit() -> int | None:
     """Return the limit in bytes of the Dask worker that runs this task; None without a worker or a limit."""
     try:

@@ -107,7 +107,7 @@ def test_columns_keep_their_place_and_a_curve_has_the_range_of_its_fit(browser):
         assert add_page(client)
         publish = Publish(client)
         for run, losses in {"old": (35_000.0, 30_000.0, 29_000.0), "new": (0.5, 0.45, 0.44)}.items():
-            publish(FitStarted(run, "rows", "Squared()", "none", "adam", 9, None))
+            publish(FitStarted(run, "rows", "Squared()", "none", "adam", 9, None, blocks=8, width=1 << 20, workers=4))
             for n, loss in enumerate(losses):
                 publish(IterationEnded(n, loss, 0.1, 1.0, 1.0, 10.0, 80.0, 2.0, run))
         browser.get(scheduler.dashboard_link.replace("status", "gd"))
@@ -116,6 +116,8 @@ def test_columns_keep_their_place_and_a_curve_has_the_range_of_its_fit(browser):
         assert 0.5 < high < 0.55
         before = until(lambda: columns(browser))
         assert len(before) == 12
+        shown = browser.execute_script(DEEP + "return deep(document, 'table.gd td').map(e => e.innerText).join(' ')")
+        assert shown.count("weights in 8 blocks of 1,048,576 on 4 workers") == 2
         # A long text is cut in the table, and whole below it.
         publish(Failed("new", "NonFiniteError: " + "nan in row 5, " * 30))
         failed = DEEP + "return deep(document, 'td.failed').length"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
+from dask.distributed import Client
 from sklearn.datasets import dump_svmlight_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -75,6 +76,8 @@ def names(tmp_path, monkeypatch):
         "x": x,
         "y": y,
         "p": 64,
+        "Client": Client,
+        "clicks": x,
         "texts": da.from_array(flights.remarks.to_numpy(dtype=object), chunks=100),
         "new_texts": TEXTS,
         "bag": db.from_sequence(flights.remarks, npartitions=3),
@@ -82,7 +85,7 @@ def names(tmp_path, monkeypatch):
     }
 
 
-@pytest.mark.parametrize("page", ["rows", "categories", "levels"])
+@pytest.mark.parametrize("page", ["rows", "categories", "levels", "blocks"])
 def test_snippets_run_as_they_are_printed(page, names):
     for line, code in snippets(f"docs/{page}.md"):
         # Empty lines before it, so that an error has the line of the page.

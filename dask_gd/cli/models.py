@@ -43,12 +43,20 @@ NOT_CONVERGED = 3
     default="none",
     help="none, l2, l1, elasticnet; such as l2:1e-4 or elasticnet:1e-3,0.5.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "whole", "blocks"]),
+    default="auto",
+    show_default=True,
+    help="blocks: the weights are on the workers, each of which has some columns.",
+)
 @click.option("--target-loss", type=float, help="Stop where the objective is at most this.")
 @click.option("--keep", type=Keep(), default="3", show_default=True, help="Iterations that the store keeps.")
 @cluster_options
 @output_options
 def fit(
     penalty: Any,
+    weights: str,
     target_loss: float | None,
     keep: int | None,
     json_: bool,
@@ -67,6 +75,8 @@ def fit(
     """
     # The data is opened before there is a cluster.
     arguments, cluster = split_options(options)
+    if weights == "blocks" and cluster["scheduler"] is None and cluster["workers"] is None:
+        raise click.UsageError("--weights blocks are on the workers of a cluster; give --workers or --scheduler.")
     if penalty == "none":
         penalty = None
     path = arguments.pop("store")
@@ -77,16 +87,17 @@ def fit(
         run = fit_(
             **arguments,
             penalty=penalty,
+            weights=weights,
             target_loss=target_loss,
             store=store,
             callbacks=[*progress_of(progress, quiet), ctrl_c],
         )
         ctrl_c.end_if_asked()
-    # The result.
-    if json_:
-        click.echo(as_json(about(run, path)))
-    else:
-        click.echo(summary(run, path))
+        # The result, of which the workers may have the weights.
+        if json_:
+            click.echo(as_json(about(run, path)))
+        else:
+            click.echo(summary(run, path))
     # Solvers that read a sample of the rows end with their last step.
     is_stochastic = getattr(arguments["solver"], "batch", 1.0) < 1 or arguments["solver"] == "sgd"
     if run.reason in ("diverged", "stalled") or (run.reason == "max_iter" and not is_stochastic):

@@ -17,7 +17,7 @@ from ..names import default_name
 from ..reports import report as write_report
 from ..results.fit_result import FitResult, result_of
 from ..results.lazy_weights import is_in_blocks, values_of
-from ..results.loading import state_of
+from ..results.loading import state_of, with_weights
 from ..store.content import HISTORY, check_content
 from ..store.store import Checkpoint, Store
 from .terminal import Command, as_json, facts, table
@@ -44,7 +44,7 @@ def show(run: str, last: int, weights: bool, json_: bool) -> None:
         _show_search(stored, state_of(store, reason_of_search(stored), in_use), json_)
     else:
         reason = state_of(store, attributes["reason"], in_use)
-        _show_fit(stored, run, reason, last=last, weights=weights, json_=json_)
+        _show_fit(with_weights(store, stored), run, reason, last=last, weights=weights, json_=json_)
 
 
 def reason_of_search(stored: Checkpoint) -> str | None:

@@ -7,6 +7,7 @@ each iteration.
 from __future__ import annotations
 
 import contextlib
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -66,19 +67,30 @@ class Board(SchedulerPlugin):
                 watched.status = "its client is gone"
 
     def pass_done(self, run: str) -> tuple[int, float] | None:
-        """Return the number of a fit's newest pass that has tasks on the scheduler, and the share of them done."""
-        prefix = f"gd-gradient-{run}-"
+        """Return the number of a fit's newest pass that has tasks on the scheduler, and the share of them done.
+
+        With weights in blocks it is half a pass: the predictions, or the gradient.
+        """
+        # Dask may put words before the name. Tasks of blocks have the name of their owners, too.
+        pattern = re.compile(rf"gd-(?:gradient-{run}|(?:forward|backward)-{run}-[0-9a-f]+)-([0-9]+)$")
         newest = None
         for name, group in self.scheduler.task_groups.items():
-            # Dask may put words before the name.
-            _, separator, number = name.partition(prefix)
-            if not separator or not number.isdigit():
+            match = pattern.search(name)
+            if match is None:
                 continue
+            number = match[1]
             left = sum(group.states[state] for state in ("waiting", "queued", "no-worker", "processing"))
             total = sum(group.states.values())
             if total and (newest is None or int(number) > newest[0]):
                 newest = (int(number), 1 - left / total)
         return newest
+
+    def memory_of_workers(self) -> list[tuple[str, int, int]]:
+        """Return the address of each worker, the bytes of its process, and its limit, 0 for none."""
+        found = []
+        for address, worker in sorted(self.scheduler.workers.items()):
+            found.append((address, int(worker.metrics.get("memory", 0)), worker.memory_limit or 0))
+        return found
 
     def reading_speed(self, run: str) -> float | None:
         """Return the bytes per second of threads that do nothing but read and decode: the floor of a pass.

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..display.texts import ago, duration, is_sampled, rounded, sampled
+from ..display.texts import ago, duration, is_sampled, plural, rounded, sampled, size
 from ..events import FitStarted, SearchStarted
 from .watched import Board, Watched, now
 
@@ -78,7 +78,7 @@ def table(board: Board, watched: list[Watched], colors: dict[str, str], chosen: 
 
 def row(board: Board, watched: Watched, color: str, is_chosen: bool) -> str:
     """Return the row of a fit or a search: what it is, how far it has come, and how fast, against reading alone."""
-    cells = [_name(watched, color), _status(watched), _about(watched.beginning)]
+    cells = [_name(watched, color), _status(board, watched), _about(watched.beginning, _blocks(watched))]
     # How far it has come, and how fast its pass is.
     if isinstance(watched.beginning, SearchStarted):
         cells += _progress_of_search(watched, watched.beginning)
@@ -122,16 +122,56 @@ def _name(watched: Watched, color: str) -> str:
     return f'<td class="text" title="{title}"><div>{square} {link}</div><div class="more">{escape(more)}</div></td>'
 
 
-def _status(watched: Watched) -> str:
-    """Return the cell that says whether a run goes on, and how it has ended."""
-    if not watched.has_failed:
+def _status(board: Board, watched: Watched) -> str:
+    """Return the cell that says whether a run goes on, and how it has ended.
+
+    While weights in blocks are fitted it has the memory of the worker that has least left.
+    """
+    if watched.has_failed:
+        return _cell("failed", watched.status, kind="text failed")
+    memory = []
+    fit = watched.beginning
+    if watched.running and isinstance(fit, FitStarted) and fit.blocks:
+        memory = board.memory_of_workers()
+    if not memory:
         return _cell(watched.status, kind="text")
-    return _cell("failed", watched.status, kind="text failed")
+    _, used, limit = max(memory, key=lambda worker: worker[1] / (worker[2] or np.inf))
+    each = [f"{address} {_of_limit(used, limit)}" for address, used, limit in memory]
+    return _cell(watched.status, _of_limit(used, limit), kind="text", title=f"memory of workers: {'; '.join(each)}")
 
 
-def _about(beginning: FitStarted | SearchStarted) -> str:
-    """Return the cell with the data and the model, what tells runs apart before the rest."""
-    return _cell(short_label(beginning), model_of(beginning), kind="text", title=about(beginning))
+def _about(beginning: FitStarted | SearchStarted, blocks: str) -> str:
+    """Return the cell with the data and the model, what tells runs apart before the rest, and a line on blocks."""
+    cell = _cell(short_label(beginning), model_of(beginning), kind="text", title=about(beginning))
+    return f"{cell.removesuffix('</td>')}{blocks}</td>"
+
+
+def _blocks(watched: Watched) -> str:
+    """Return a line on weights in blocks: how many there are, how wide, and on how many workers."""
+    fit = watched.beginning
+    if not isinstance(fit, FitStarted) or not fit.blocks:
+        return ""
+    title = f"{blocks_of(fit)}, each planned to need {size(fit.memory)} beside its process"
+    return f'<div class="more" title="{escape(title)}">{escape(blocks_of(fit))}</div>'
+
+
+def _of_limit(used: int, limit: int) -> str:
+    """Say how many bytes a worker uses, and of how many where it has a limit."""
+    if not limit:
+        return size(used)
+    return f"{size(used)} of {size(limit)}"
+
+
+def blocks_of(fit: FitStarted) -> str:
+    """Say in how many blocks the weights of a fit are, and on how many workers.
+
+    Examples
+    --------
+    >>> fit = FitStarted("a", "rows", "Logistic()", "none", "lbfgs", 10, None, blocks=8, width=1 << 20, workers=4)
+    >>> blocks_of(fit)
+    'weights in 8 blocks of 1,048,576 on 4 workers'
+    """
+    return f"weights in {plural(fit.blocks, 'block')} of {fit.width:,} on {plural(fit.workers, 'worker')}"
 
 
 def short_label(beginning: FitStarted | SearchStarted) -> str:
@@ -152,6 +192,8 @@ def model_of(beginning: FitStarted | SearchStarted) -> str:
 def about(beginning: FitStarted | SearchStarted) -> str:
     """Say all of what a run is."""
     text = f"{beginning.data}; {model_of(beginning)}"
+    if isinstance(beginning, FitStarted) and beginning.blocks:
+        text += f"; {blocks_of(beginning)}"
     if beginning.label:
         text = f"{beginning.label}: {text}"
     return text

@@ -134,6 +134,10 @@ class Board(Protocol):
         """Return the number of a fit's newest pass that has tasks, and the share of them done."""
         ...
 
+    def memory_of_workers(self) -> list[tuple[str, int, int]]:
+        """Return the address of each worker, the bytes of its process, and its limit, 0 for none."""
+        ...
+
     def reading_speed(self, run: str) -> float | None:
         """Return bytes per second of reading and decoding alone."""
         ...

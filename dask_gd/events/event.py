@@ -38,8 +38,10 @@ class Event:
 
         Examples
         --------
-        >>> FitEnded("converged", n_iter=3, loss=np.float64(0.5)).as_message()
-        {'event': 'FitEnded', 'kind': 'fit', 'reason': 'converged', 'n_iter': 3, 'loss': 0.5, 'run': ''}
+        >>> RoundEnded(passes=2, running=np.int64(7), fits=18).as_message()["running"]
+        7
+        >>> SearchEnded("a", best="{'alpha': 0.1}", passes=np.float64(2.5)).as_message()
+        {'event': 'SearchEnded', 'kind': 'search', 'run': 'a', 'best': "{'alpha': 0.1}", 'passes': 2.5}
         """
         message: dict[str, Any] = {"event": type(self).__name__, "kind": self.kind}
         for each in fields(self):  # type: ignore[arg-type]
@@ -167,6 +169,12 @@ class FitStarted(Started):
     features: int = 0
     outputs: int = 1
     label: str = ""
+    #: Of weights in blocks: how many there are, the features of the widest, the workers that own them, and the bytes
+    #: that a worker was planned to need.
+    blocks: int = field(default=0, repr=False)
+    width: int = field(default=0, repr=False)
+    workers: int = field(default=0, repr=False)
+    memory: int = field(default=0, repr=False)
 
     def __str__(self) -> str:
         went_on = ""
@@ -224,6 +232,9 @@ class FitEnded(OfIteration, Ended):
     n_iter: int
     loss: float
     run: str = ""
+    #: Of weights in blocks: bytes that came on top of a worker's process at the most, and that moved between workers.
+    memory: int = field(default=0, repr=False)
+    bytes_moved: int = field(default=0, repr=False)
 
     @property
     def outcome(self) -> str:

@@ -6,13 +6,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from .. import passes
-from ..cluster import active_client
+from ..cluster import active_client, threads_of
 from ..dashboard.publish import watching
-from ..errors import ClusterError, InvalidArgumentError
-from ..events import Callback, Callbacks, StopFit
+from ..display.texts import size
+from ..errors import ClusterError, DataError, InvalidArgumentError
+from ..events import Callback, Callbacks, FitEnded, FitStarted, StopFit
 from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, classes_of
 from ..model.penalties import Penalty
@@ -23,11 +25,13 @@ from ..sources.column_grid import grid_of, is_in_columns
 from ..sources.stamps import Stamps
 from ..store.store import Checkpoint, Store
 from ..validate import choose
+from ..weight_blocks.measured import Meter
 from ..weight_blocks.owners import OwnerLost
 from ..weight_blocks.prox import check_penalty
 from ..weight_blocks.space import BlockSpace
 from ..worker_env import memory_of_process
 from .block_checkpoint import BlockCommits, checkpoint, probe, spec_of
+from .block_plan import BlockPlan, check_block_room, limits_of, plan_of
 from .block_track import BlockTrack
 from .block_weights import start_in_blocks, with_weights
 from .drive import drive
@@ -75,7 +79,7 @@ def in_blocks(
         return False
     refusal = _refusal(source, loss, solver)
     if weights == "auto":
-        return refusal is None and is_in_columns(source)
+        return refusal is None and is_in_columns(source) and _has_room(source, loss, penalty, solver)
     if refusal is not None:
         raise InvalidArgumentError(f"weights='blocks': {refusal}.")
     check_penalty(penalty)
@@ -83,8 +87,34 @@ def in_blocks(
     return True
 
 
+def _has_room(source: Source, loss: Loss, penalty: Penalty, solver: Solver) -> bool:
+    """Return whether the workers have memory for blocks of weights."""
+    limits = limits_of(active_client())
+    try:
+        check_block_room(_plan_of(source, loss, penalty, solver, limits), limits, logger.debug)
+    except DataError:
+        return False
+    return True
+
+
+def _plan_of(
+    source: Source, loss: Loss, penalty: Penalty, solver: Solver, limits: dict[str, int], has_store: bool = True
+) -> BlockPlan:
+    """Return the plan of a fit on the workers with these limits."""
+    return plan_of(
+        grid_of(source),
+        source,
+        penalty=penalty,
+        solver=solver,
+        outputs=classes_of(loss) or source.outputs or 1,
+        workers=max(1, len(limits)),
+        threads=max(threads_of(active_client(), "").values(), default=1),
+        has_store=has_store,
+    )
+
+
 def _is_too_wide(source: Source, loss: Loss, solver: Solver, fit_intercept: bool) -> bool:
-    """Return whether whole weights and the solver's state would take too much of the client's or a worker's memory."""
+    """Return whether whole weights and the solver's state take more than a share of a process's memory."""
     client = active_client()
     if client is None or isinstance(loss, Model):
         return False
@@ -133,6 +163,13 @@ def fit_in_blocks(
     client = active_client()
     assert client is not None
     grid = grid_of(source)
+    # Nothing is on the workers yet. A cluster without workers is refused by who shares the blocks out.
+    limits = limits_of(client)
+    plan = _plan_of(source, loss, penalty, solver, limits, has_store=store is not None)
+    if limits:
+        check_block_room(plan, limits, logger.warning)
+    logger.info("Fit %s has weights in blocks, by its plan: %s.", engine.name, plan)
+    meter = Meter(client, list(limits))
 
     def make_space() -> BlockSpace:
         return BlockSpace(client, grid, source, outputs, fit_intercept, engine.name)
@@ -167,14 +204,24 @@ def fit_in_blocks(
         stack.enter_context(track.callbacks.hear_of_failure(engine.name, kind="fit"))
         stack.enter_context(exiting_on_sigterm("fit", engine.said_of_store))
         stack.enter_context(passes.passes_of("fit", engine.name, track.committed))
-        return BlockRun(track, stopping, commits, make_space).run()
+        return BlockRun(track, stopping, commits, make_space, plan, meter).run()
 
 
 class BlockRun(FitRun):
     """The run of a track in blocks: it goes on where workers die, from its last commit or from its start."""
 
-    def __init__(self, track: BlockTrack, stopping: Stopping, commits: BlockCommits | None, make_space: Any):
+    def __init__(
+        self,
+        track: BlockTrack,
+        stopping: Stopping,
+        commits: BlockCommits | None,
+        make_space: Any,
+        plan: BlockPlan,
+        meter: Meter,
+    ):
         super().__init__(track, stopping)  # type: ignore[arg-type]
+        self.plan = plan
+        self.meter = meter
         self.track: Any = track
         self.commits = commits
         self.make_space = make_space
@@ -202,6 +249,30 @@ class BlockRun(FitRun):
                 track.reason = track.reason or stop.reason
                 break
         return self.tell_end(self.finish())
+
+    def started(self) -> FitStarted:
+        """Return the event of the fit's start, which tells of its blocks."""
+        plan = self.plan
+        return replace(
+            super().started(), blocks=plan.blocks, width=plan.width, workers=plan.workers, memory=plan.memory
+        )
+
+    def fit_ended(self, result: FitResult) -> FitEnded:
+        """Return the event of the fit's end, with what it has taken of the workers, which goes to the log too."""
+        taken = self.meter.read().values()
+        memory = max((each.memory for each in taken), default=0)
+        moved = sum(each.sent for each in taken)
+        logger.info(
+            "Fit %s, measured: a worker needed at most %s beside its process, of %s planned; %s moved between workers "
+            "in %d iterations, of %s planned.",
+            self.track.engine.name,
+            size(memory),
+            size(self.plan.memory + self.plan.kept_bytes),
+            size(moved),
+            result.n_iter,
+            size(self.plan.bytes_moved * result.n_iter),
+        )
+        return replace(super().fit_ended(result), memory=memory, bytes_moved=moved)
 
     def _take_up(self) -> None:
         """Read the rows' targets, and go on from the last commit, if there is one."""

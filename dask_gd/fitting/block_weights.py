@@ -48,7 +48,7 @@ def start_in_blocks(
     Raises
     ------
     InvalidArgumentError
-        For weights of another shape.
+        For weights of another shape, or that are not finite.
     """
     constant = np.zeros((1, k, 1))
     values = initial_weights
@@ -66,6 +66,9 @@ def start_in_blocks(
         raise InvalidArgumentError(
             f"initial_weights has shape {np.shape(values)}; this fit has {p} features and {k} outputs."
         )
+    # Weights that are lazy are looked at where they are, a block at a time.
+    if not (np.isfinite(constant).all() and bool(da.isfinite(array).all().compute())):
+        raise InvalidArgumentError("initial_weights holds NaN or infinity.")
 
     def start(space: BlockSpace) -> BlockVector:
         blocks = [array[first:stop].rechunk(-1).astype(float)[:, :, None] for first, stop in pairwise(space.grid.edges)]

@@ -202,6 +202,13 @@ def fit(
     "quantile" is minimised through a sequence of smoothed losses, see `dask_gd.Quantile`; the history's ``loss`` is
     theirs, above the pinball loss. Each takes a few steps, all but the last ones on samples where others start so.
 
+    With ``weights="blocks"`` a step reads the rows twice, once for predictions and once for the gradient, and only
+    vectors as long as the rows move between workers. Solvers are "lbfgs" (from inner products alone; it is what "auto"
+    takes), "gradient_descent", "momentum", "nesterov" and "adam"; penalties None, `L2`, `L1` and `ElasticNet` with one
+    strength; a `Model` and a quantile loss without smoothing are refused. A worker needs the memory that `block_plan`
+    says, and is refused where it has less. ``store`` must be a directory that all workers share; without one a worker
+    that dies has the fit begin again, to the same bits.
+
     On a cluster, from the fourth pass over all rows on, workers keep decoded rows of compressed or remote Zarr, and
     sparse rows of any Zarr, up to half of their memory limit, until the fit ends.
 

@@ -42,11 +42,13 @@ class FitRun:
 
     def tell_end(self, result: FitResult) -> FitResult:
         """Tell the callbacks that the fit has ended with a result, and return it."""
-        track = self.track
-        last_loss = float(result.history.loss[-1])
-        ended = FitEnded(result.reason, result.n_iter, last_loss, track.engine.name)
-        track.callbacks.tell(ended, snapshot=self.snapshot)
+        self.track.callbacks.tell(self.fit_ended(result), snapshot=self.snapshot)
         return result
+
+    def fit_ended(self, result: FitResult) -> FitEnded:
+        """Return the event of the fit's end."""
+        last_loss = float(result.history.loss[-1])
+        return FitEnded(result.reason, result.n_iter, last_loss, self.track.engine.name)
 
     def evaluate(self, tracks: list[FitTrack]) -> list[Evaluated | None]:
         """Return the sums at the track's query."""

@@ -18,6 +18,7 @@ from ..worker_env import memory_of_process
 
 #: Arrays in the shape of the parameters that every solver keeps: the weights, the query, the gradient and the step.
 VECTORS = 4
+BLOCKS = "share the weights out over the workers (dask_gd.block_columns, and then weights='blocks')"
 
 
 class Need(NamedTuple):
@@ -109,5 +110,5 @@ def advice_of(lean: Need, need: Need, source: Source) -> str:
             f"there are many; a search needs it for a squared loss. Or else: {ADVICE}"
         )
     if source.x.encoding is None:
-        return "Hash them to fewer (dask_gd.hash_features), or give each process more memory."
-    return ADVICE
+        return f"Hash them to fewer (dask_gd.hash_features), {BLOCKS}, or give each process more memory."
+    return f"{ADVICE} Or {BLOCKS}."

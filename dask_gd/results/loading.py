@@ -16,14 +16,22 @@ from .stored_blocks import with_stored_weights
 
 
 def latest_of_fit(store: Store) -> Checkpoint:
-    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search."""
+    """Return the newest readable iteration of a fit; refuse a store without iterations, or of a search.
+
+    Its weights are lazy where they are in blocks.
+    """
     checkpoint = store.latest(check_content)
     path = store.path
     if checkpoint is None:
         raise NotFittedError(f"{path} holds no finished iteration of a fit.")
     if "trials" in checkpoint.attributes["dask_gd"]:
         raise InvalidArgumentError(f"{path} holds a search: dask_gd.search(..., store=path) goes on from it.")
-    return checkpoint
+    return with_weights(store, checkpoint)
+
+
+def with_weights(store: Store, checkpoint: Checkpoint) -> Checkpoint:
+    """Return an iteration of a fit with its weights, which are in files of their own where they are in blocks."""
+    return with_stored_weights(checkpoint, str((store.path / DIRECTORY).absolute()))
 
 
 def state_of(store: Store, reason: str | None, was_in_use: bool) -> str:
@@ -76,7 +84,6 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
         raise InvalidArgumentError(
             f"{store.path} holds a fit with the loss {stored['name']!r}, your own: load(path, loss=...) needs it."
         )
-    checkpoint = with_stored_weights(checkpoint, str((store.path / DIRECTORY).absolute()))
     if loss is None:
         return result_of(checkpoint)
     return result_of(checkpoint, as_loss(loss))

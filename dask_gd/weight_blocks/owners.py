@@ -40,6 +40,11 @@ class Pinned(NamedTuple):
     arguments: tuple
 
 
+def owner(number: int, count: int, workers: int) -> int:
+    """Return which of the workers owns the block or segment of this number: neighbours have the same, if they can."""
+    return number * workers // count
+
+
 class Owners:
     """The workers that own the blocks of weights and the segments of rows."""
 
@@ -57,12 +62,12 @@ class Owners:
         self.numbers = itertools.count()
 
     def of_block(self, j: int) -> str:
-        """Return the worker that owns a block of columns: neighbours have the same, as far as they are shared out."""
-        return self.workers[j * len(self.workers) // self.blocks]
+        """Return the worker that owns a block of columns."""
+        return self.workers[owner(j, self.blocks, len(self.workers))]
 
     def of_segment(self, s: int) -> str:
         """Return the worker that owns a segment of rows."""
-        return self.workers[s * len(self.workers) // self.segments]
+        return self.workers[owner(s, self.segments, len(self.workers))]
 
     def name(self, stage: str) -> str:
         """Return a name that no other stage has."""

@@ -19,7 +19,7 @@ from ..model.losses import Loss, classes_of
 from ..passes.checks import check_values
 from ..sources import Reader
 from ..sources.cache import cache
-from ..worker_env import keep_pages, mapped, one_blas_thread, relieve
+from ..worker_env import keep_pages, mapped, one_blas_thread, peak, relieve
 from .expression import Program, run
 
 #: Rows whose losses are taken at a time, if they have one output: their vectors stay in the cache.
@@ -39,6 +39,7 @@ def working() -> Iterator[None]:
     # What is not finite is looked for.
     with one_blas_thread(), np.errstate(all="ignore"):
         yield
+    peak.note()
     relieve(KEEP_UP_TO)
     cache.shrink(KEEP_UP_TO)
 
