@@ -105,3 +105,19 @@ def test_languages():
     # The standard error of a share of 1,352 is at most 1.4 %.
     assert ours > words + 4
     assert words > frequent + 50
+
+
+@pytest.mark.slow
+def test_clicks():
+    printed = run("examples/clicks.py", "--rows", "60000", "--bits", "18", "--tol", "0.01")
+    assert "48,000 rows x 262,144 features" in printed
+    assert "column blocks of sparse rows" in printed
+    assert "converged" in printed
+    # The weights are shown as chunks that nobody has asked for.
+    assert "dask.array<" in printed
+    scores = re.findall(r"^  (.+?) +log loss ([\d.]+)   AUC ([\d.]+)$", printed, re.M)
+    assert [name for name, _, _ in scores] == ["columns and crossings", "columns alone", "the share of clicks"]
+    losses_of, areas = ([float(score[i]) for score in scores] for i in (1, 2))
+    # The standard error of a difference of areas under the curve is some 0.005 here.
+    assert losses_of[0] < losses_of[1] < losses_of[2]
+    assert areas[0] > areas[1] + 0.02 > areas[2] + 0.04

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from .. import passes
 from ..cluster import active_client
 from ..dashboard.publish import watching
@@ -30,8 +28,8 @@ from ..weight_blocks.prox import check_penalty
 from ..weight_blocks.space import BlockSpace
 from ..worker_env import memory_of_process
 from .block_checkpoint import BlockCommits, checkpoint, probe, spec_of
-from .block_weights import start_in_blocks, with_weights
 from .block_track import BlockTrack
+from .block_weights import start_in_blocks, with_weights
 from .drive import drive
 from .engine import Engine
 from .fit_run import FitRun
@@ -86,7 +84,7 @@ def in_blocks(
 
 
 def _is_too_wide(source: Source, loss: Loss, solver: Solver, fit_intercept: bool) -> bool:
-    """Return whether whole weights and the solver's state take more than a share of the client's or a worker's memory."""
+    """Return whether whole weights and the solver's state would take too much of the client's or a worker's memory."""
     client = active_client()
     if client is None or isinstance(loss, Model):
         return False

@@ -20,7 +20,7 @@ from ..weight_blocks.expression import Node
 from ..weight_blocks.prox import BlockProx, value_of
 from ..weight_blocks.scale import Scale, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
-from ..weight_blocks.tasks import Totals, array_of
+from ..weight_blocks.tasks import Ridge, Totals, array_of
 from ..weight_blocks.vector import BlockVector, same
 from .engine import Engine
 from .rounding import is_rounding, unit_of
@@ -204,12 +204,10 @@ class BlockTrack(Track):
         """Return the gradient of J, without its nonsmooth part, from the slopes; with moments also take the scale."""
         assert self.totals is not None
         weight = self.totals.weight
-        nodes = self.space.backward(slopes, with_moments)
-        of_intercept = slopes.looked.slopes[None, :, None] * float(self.fit_intercept)
-        gradient = BlockVector(self.space, nodes[0], of_intercept) / weight
         curvature = float(np.asarray(self.penalty.curvature()))
-        if curvature:
-            gradient = gradient + same(self.space, curvature, 0.0) * v
+        nodes = self.space.backward(v, Ridge(weight, curvature), slopes, with_moments)
+        of_intercept = slopes.looked.slopes[None, :, None] * float(self.fit_intercept)
+        gradient = BlockVector(self.space, nodes[0], of_intercept / weight)
         if with_moments:
             self._take_scale(nodes, slopes)
         return gradient
@@ -259,14 +257,9 @@ class BlockTrack(Track):
             self._diverge()
             return
         loss = np.where(finite, found.loss, np.inf)
-        before = self.state
         self.state = self.solver.step(self.state, found._replace(loss=loss))
         self._store_state()
         grad_norm = self._norm()
-        if not np.isfinite(grad_norm):
-            self.state = before
-            self._diverge()
-            return
         readings = self.space.readings - self.readings_before
         self._note(
             loss=self.state.loss[0],
@@ -277,6 +270,8 @@ class BlockTrack(Track):
             bytes_read=readings / 2 * self.source.nbytes,
         )
         self.reason = self.reason_to_stop(stopping)
+        if not np.isfinite(grad_norm):
+            self._diverge()
 
     def _diverge(self) -> None:
         """End where nothing is finite."""

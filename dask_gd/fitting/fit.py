@@ -135,9 +135,9 @@ def fit(
         Draws the partitions on which Newton's method and L-BFGS start (see Notes).
     weights : {"auto", "whole", "blocks"}
         Where the weights are, and what the solver keeps beside them. "blocks": on the workers, each of which owns some
-        columns, for features that are stored by columns (`block_columns`, or a Zarr array whose chunks cut its columns);
-        they are never in one place, and ``weights`` of the result is lazy. "auto" does so where they would take more
-        than a quarter of the client's or of a worker's memory. See Notes.
+        columns, for features that are stored by columns (`block_columns`, or a Zarr array whose chunks cut its
+        columns); they are never in one place, and ``weights`` of the result is lazy. "auto" does so where they would
+        take more than a quarter of the client's or of a worker's memory. See Notes.
     store : path or Store, optional
         A directory where every iteration is committed before the next begins. If it holds an unfinished run of the same
         data and arguments, that run goes on from its last iteration, to the same bits as if it had never stopped.

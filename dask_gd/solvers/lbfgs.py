@@ -129,6 +129,7 @@ class LBFGS:
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
         )
+        vectors.spent(state.direction)
         return self._aim(self._remember(state, reached), nonsmooth)
 
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
@@ -154,10 +155,12 @@ class LBFGS:
 
     def _remember(self, before: LBFGSState, state: LBFGSState) -> LBFGSState:
         """Return the state with the last change of weights and gradient among its pairs."""
-        move = state.weights - before.weights
-        change = state.gradient - before.gradient
+        move = vectors.compact(state.weights - before.weights)
+        change = vectors.compact(state.gradient - before.gradient)
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
         [curved], [moved], [changed] = vectors.dots(move, change, move, move, change, change)
+        vectors.spent(before.weights)
+        vectors.spent(before.gradient)
         if not curved > 1e-14 * np.sqrt(moved * changed):
             return state
         pairs = vectors.remember(before.pairs, move, change, self.memory)

@@ -73,7 +73,7 @@ def dot(a: Vector, b: Vector) -> np.ndarray:
 
 @singledispatch
 def dots(first: Vector, *others: Vector) -> list[np.ndarray]:
-    """Return inner products of one candidate's vectors, two and two: ``dots(a, b, c, d)`` are those of a, b and c, d."""
+    """Return inner products of one candidate's vectors, two and two: of a and b, c and d for ``dots(a, b, c, d)``."""
     several = (first, *others)
     return [dot(a, b) for a, b in zip(several[::2], several[1::2], strict=True)]
 
@@ -115,6 +115,11 @@ def at_hand(v: Vector) -> Vector:
 def compact(v: Vector) -> Vector:
     """Return a vector that is kept for long and need not be exact: where memory is short it has fewer digits."""
     return v
+
+
+@singledispatch
+def spent(v: Vector) -> None:
+    """Take note that a vector will not be used any more, nor what has not been computed of it: it may be dropped."""
 
 
 @singledispatch
@@ -176,7 +181,10 @@ def _(v: np.ndarray, memory: int) -> np.ndarray:
 @singledispatch
 def remember(pairs: Any, a: Vector, b: Vector, memory: int) -> Any:
     """Return the pairs with (a, b) as the newest, of which there are ``memory`` at most; the oldest is dropped."""
-    return (*pairs, (compact(a), compact(b)))[-memory:]
+    for dropped in pairs[: max(0, len(pairs) + 1 - memory)]:
+        for v in dropped:
+            spent(v)
+    return (*pairs, (a, b))[-memory:]
 
 
 class Growing(np.ndarray):

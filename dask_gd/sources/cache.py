@@ -101,11 +101,11 @@ class Cache:
             if self.timer is None:
                 self._start_timer()
 
-    def shrink(self) -> None:
-        """Drop rows, the last ones first, while this process is too near its worker's limit."""
+    def shrink(self, share: float = RELIEVE) -> None:
+        """Drop rows, the last ones first, while this process has more than a share of its worker's limit."""
         limit = memory_limit()
         with self.lock:
-            while self.kept and limit is not None and _resident() > RELIEVE * limit:
+            while self.kept and limit is not None and _resident() > share * limit:
                 self.kept.popitem()
 
     def drop(self, run: str) -> None:

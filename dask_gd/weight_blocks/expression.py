@@ -24,7 +24,18 @@ class Node:
     Shapes are those of `solvers.vectors` without the weights' axis: (k, m).
     """
 
-    __slots__ = ("arguments", "dtype", "files", "function", "is_wanted", "lasts", "pieces", "shape", "value")
+    __slots__ = (
+        "arguments",
+        "dtype",
+        "files",
+        "function",
+        "is_spent",
+        "is_wanted",
+        "lasts",
+        "pieces",
+        "shape",
+        "value",
+    )
 
     def __init__(
         self,
@@ -45,6 +56,8 @@ class Node:
         self.files: list[Any] | None = None
         #: To be stored by the next program that computes it.
         self.is_wanted = False
+        #: Given away by its solver: it must not be used any more.
+        self.is_spent = False
         #: Made of vectors only that stay for the whole run.
         self.lasts = bool(arguments) and all(argument.lasts for argument in arguments)
 
@@ -209,6 +222,7 @@ def _in_order(roots: Sequence[Node]) -> list[Node]:
             continue
         if id(node) in seen:
             continue
+        assert not node.is_spent, "A vector is used that its solver has given away."
         seen.add(id(node))
         stack.append((node, True))
         if node.pieces is None:
@@ -297,7 +311,7 @@ def _sum_of(first: np.ndarray, registers: list[np.ndarray], second: int | None, 
     shape = np.broadcast_shapes((count, 1, 1), first.shape, other.shape)
     # Products of two columns without gaps are taken as such.
     if shape[1:] == (1, 1) and len(first) == len(other):
-        return np.einsum("q,q->", first.reshape(-1), other.reshape(-1)).reshape(1, 1)
+        return np.dot(first.reshape(-1), other.reshape(-1)).reshape(1, 1)
     return np.einsum("qkm,qkm->km", np.broadcast_to(first, shape), np.broadcast_to(other, shape))
 
 

@@ -10,7 +10,7 @@ from ..solvers import vectors
 from .expression import Node
 from .prox import BlockProx
 from .space import BlockSpace
-from .vector import BlockVector, know_sums, same, sum_of
+from .vector import BlockVector, same, sum_of
 
 #: A share of a column's square that is no spread.
 NO_SPREAD = 1e-12

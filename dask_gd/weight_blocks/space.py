@@ -295,13 +295,21 @@ class BlockSpace:
             total = Looked(*(a + b for a, b in zip(total, each, strict=True)))
         return Slopes(slopes, Predicted(z), total)
 
-    def backward(self, slopes: Slopes, with_moments: bool = False) -> list[Node]:
-        """Return the sums of the gradient, one half of a pass, and with moments those of the columns and their squares."""
+    def backward(self, v: BlockVector, ridge: tasks.Ridge, slopes: Slopes, with_moments: bool = False) -> list[Node]:
+        """Return the gradient at a vector, for one half of a pass, without the intercepts'.
+
+        With moments the sums of the columns and of their squares come behind it.
+        """
         self.readings += 1
+        at: list[tuple] = [()] * self.blocks
+        if not v.node.is_constant:
+            self.store(v)
+            assert v.node.pieces is not None
+            at = v.node.pieces
         name = self.owners.name("backward")
         submitted = []
         for j in range(self.blocks):
-            arguments = (self.columns[j], self.readings, with_moments, slopes.futures, self.weights)
+            arguments = (self.columns[j], self.readings, ridge, with_moments, slopes.futures, self.weights, *at[j])
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.backward, arguments))
         shapes = [(self.outputs, 1)]
         if with_moments:

@@ -24,6 +24,10 @@ from .expression import Program, run
 #: Rows whose losses are taken at a time, if they have one output: their vectors stay in the cache.
 ROWS = 1 << 14
 
+#: Share of a worker's memory limit up to which rows are kept: at 0.7 Dask begins to spill. The other memory of these
+#: tasks is of blocks, whose sizes are known.
+KEEP_UP_TO = 0.66
+
 FLOAT = np.dtype(float)
 
 
@@ -34,8 +38,8 @@ def working() -> Iterator[None]:
     # What is not finite is looked for.
     with one_blas_thread(), np.errstate(all="ignore"):
         yield
-    cache.shrink()
     relieve()
+    cache.shrink(KEEP_UP_TO)
 
 
 # Column tasks.
@@ -112,16 +116,27 @@ class Moments(NamedTuple):
     squares: np.ndarray
 
 
+class Ridge(NamedTuple):
+    """What makes the gradient of J of that of the summed loss: the rows' weight, and the penalty's curvature."""
+
+    weight: float
+    curvature: float
+
+
 def backward(
     columns: Columns,
     step: int,
+    ridge: Ridge,
     with_moments: bool,
     slopes: Sequence[np.ndarray],
     weights: Sequence[np.ndarray | None],
+    whole: Any = None,
+    number: int | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Return ``X^T r`` over the rows of all segments, (p, k, 1), for their slopes (n, k, 1).
+    """Return ``X^T r / weight + curvature w`` over the rows of all segments, (p, k, 1), for their slopes (n, k, 1).
 
-    With moments the sums of the columns and of their squares come behind it, with the rows' weights (n,).
+    The block's weights w are those of `array_of`; None for 0. With moments the sums of the columns and of their squares
+    come behind it, with the rows' weights (n,).
     """
     reader = columns.reader
     row_format = reader.row_format
@@ -151,6 +166,12 @@ def backward(
                         f"The squares of column {int(np.argmin(np.isfinite(moments.squares)))} of "
                         f"{reader.bind(segment, ())['x'].name!r} overflow; scale it down."
                     )
+    # Here, so that the sum and the gradient are not both in memory.
+    gradient /= ridge.weight
+    if ridge.curvature and whole is not None:
+        for start in range(0, len(gradient), ROWS):
+            some = slice(start, start + ROWS)
+            gradient[some] += ridge.curvature * array_of(whole, number)[some, :, 0]
     gradient = gradient[:, :, None]
     if with_moments:
         return (gradient, *moments)

@@ -275,6 +275,14 @@ def _(v: BlockVector) -> BlockVector:
     return BlockVector(v.space, applied(Cast(node.dtype.str), short), v.constant)
 
 
+@vectors.spent.register
+def _(v: BlockVector) -> None:
+    # Solvers that begin at zeros, and what stays for the run, keep it.
+    if v.node.pieces is not None and not v.node.lasts:
+        v.node.pieces = None
+        v.node.is_spent = True
+
+
 @vectors.at_hand.register
 def _(v: BlockVector) -> BlockVector:
     v.node.is_wanted = True
