@@ -148,18 +148,14 @@ class FoldSpace(BlockSpace):
 
     def _load_folds(self) -> list[Future]:
         """Return futures of the folds of each segment's rows."""
-        segments = self.grid.segments
         numbers = list(range(self.segments))
-        starts = list(segments[:-1])
-        column = self.source.by_role.get("fold")
+        starts = list(self.grid.segments[:-1])
+        column = column_of(self.source, "fold")
         if column is None:
             return self._of_segments("folds", folds_of, self._assignment(), numbers, starts)
-        column = column.aligned(segments)
         read = []
         for s in numbers:
-            task = delayed(np.asarray)(
-                column.lazy_rows(segments[s], segments[s + 1]), dask_key_name=(self.owners.name("fold-column"), s)
-            )
+            task = delayed(np.asarray)(self._rows(column, s), dask_key_name=(self.owners.name("fold-column"), s))
             worker = self.owners.of_segment(s)
             read.append(self.owners.client.compute(task, workers=[worker], allow_other_workers=False))
         return self._of_segments("folds", folds_of, self.assignment, numbers, starts, read)

@@ -101,7 +101,7 @@ def candidates_of(
 
 
 def strongest_first(penalties: Sequence[Penalty]) -> list[int]:
-    """Return the numbers of penalties, the strongest first: by the absolute values, and by the squares beside them."""
+    """Return the numbers of penalties, the strongest first, by their strengths of absolute values and squares."""
     absolute = [-np.max(penalty.absolute()) for penalty in penalties]
     squares = [np.max(penalty.curvature()) for penalty in penalties]
     return np.argsort(np.array(absolute) - np.array(squares), kind="stable").tolist()
