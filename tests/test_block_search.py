@@ -1,17 +1,20 @@
 """Searches with weights in blocks: those of whole weights, a fit at a time; no fit that has ended is made again."""
 
 import logging
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from dask.distributed import Client
 from helpers import in_columns
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
 from dask_gd import L2, Folds, GroupLasso
-from dask_gd.errors import DataError, InvalidArgumentError, StoreMismatchError
+from dask_gd.cli import main
+from dask_gd.errors import DataError, InvalidArgumentError, StoreError, StoreMismatchError
 from dask_gd.events import Failed, RoundEnded, SearchEnded, SearchStarted, StopFit
 from dask_gd.fitting import block_fit
 from dask_gd.fitting.block_checkpoint import BlockCommits
@@ -75,7 +78,7 @@ def assert_same_bits(found, reference):
 
 def test_a_search_in_blocks_is_that_of_whole_weights(two, tmp_path):
     source = weighted(tmp_path)
-    options = {"loss": "logistic", "alphas": [0.05, 0.2], "folds": 2, "scoring": "accuracy", "tol": 1e-9}
+    options = {"loss": "logistic", "alphas": [0.2, 0.8], "folds": 2, "scoring": "accuracy", "tol": 1e-8}
     whole = dask_gd.search(source, weights="whole", **options)
     blocks = dask_gd.search(source, weights="blocks", store=tmp_path / "s", **options)
     assert_allclose(blocks.scores.values, whole.scores.values, atol=1e-12)
@@ -103,57 +106,63 @@ def test_a_search_in_blocks_is_that_of_whole_weights(two, tmp_path):
     assert "accuracy" in str(blocks)
 
 
-def test_a_search_that_is_stopped_goes_on_with_the_fits_that_have_not_ended(two, source, tmp_path, reference):
+def test_a_search_goes_on_where_it_was_stopped_or_died(two, source, tmp_path, monkeypatch, reference):
+    store = tmp_path / "s"
     events = []
-
-    def stop(event):
-        events.append(event)
-        if len(events) == 4:
-            raise StopFit("enough")
-
-    with pytest.raises(StopFit):
-        dask_gd.search(source, store=tmp_path / "s", callbacks=[stop], **SHORT)
-    assert [type(event) for event in events] == [SearchStarted, RoundEnded, RoundEnded, RoundEnded, Failed]
-    events.clear()
-    found = dask_gd.search(source, store=tmp_path / "s", callbacks=[events.append], **SHORT)
-    assert [type(event) for event in events] == [SearchStarted, RoundEnded, RoundEnded, SearchEnded]
-    assert events[0].resumed_from == 3
-    assert_same_bits(found, reference)
-    # What was needed to go on with a fit is gone, and its weights are there.
-    assert not list((tmp_path / "s" / "fits").iterdir())
-    assert len(list((tmp_path / "s" / "blocks").iterdir())) == 5 * 2
-
-    # A search that has ended takes no fit, and other arguments are refused by name.
-    events.clear()
-    found = dask_gd.search(source, store=tmp_path / "s", callbacks=[events.append], **SHORT)
-    assert [type(event) for event in events] == [SearchStarted, SearchEnded]
-    assert_same_bits(found, reference)
-    with pytest.raises(StoreMismatchError, match="candidates"):
-        dask_gd.search(source, store=tmp_path / "s", **{**SHORT, "alphas": [1e-3, 1.0]})
-    with pytest.raises(StoreMismatchError, match="weights: stored blocks"):
-        dask_gd.search(source, store=tmp_path / "s", **{**SHORT, "weights": "whole", "solver": "lbfgs"})
-    with pytest.raises(InvalidArgumentError, match="holds a search"):
-        dask_gd.load(tmp_path / "s")
-
-
-def test_a_fit_that_dies_goes_on_from_its_last_iteration(two, source, tmp_path, monkeypatch, reference):
-    commit = BlockCommits.commit
     commits = []
+    commit = BlockCommits.commit
 
     def die(self):
         commits.append(commit(self))
         if len(commits) == 5:
             raise RuntimeError("the client dies")
 
+    def stop(event):
+        events.append(event)
+        if len(events) == 3:
+            raise StopFit("enough")
+
+    def kinds():
+        found = [type(event) for event in events]
+        events.clear()
+        return found
+
+    # It dies in the second fit, and is stopped when two more have ended.
     monkeypatch.setattr(BlockCommits, "commit", die)
     with pytest.raises(RuntimeError, match="the client dies"):
-        dask_gd.search(source, store=tmp_path / "s", **SHORT)
-    commits.clear()
-    monkeypatch.setattr(BlockCommits, "commit", lambda self: commits.append(commit(self)))
-    found = dask_gd.search(source, store=tmp_path / "s", **SHORT)
-    # Of five fits with three commits each, five had been made.
-    assert len(commits) == 10
+        dask_gd.search(source, store=store, **SHORT)
+    assert [path.name for path in (store / "fits").iterdir()] == ["0-0"]
+    # The second fit begins where the first has ended, and says so if its weights are damaged.
+    shutil.copytree(store, tmp_path / "damaged")
+    for path in (tmp_path / "damaged" / "blocks").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(StoreError, match=r"The weights of candidate 1 without fold 0 in .* cannot be read"):
+        dask_gd.search(source, store=tmp_path / "damaged", **SHORT)
+    with pytest.raises(StopFit):
+        dask_gd.search(source, store=store, callbacks=[stop], **SHORT)
+    assert kinds() == [SearchStarted, RoundEnded, RoundEnded, Failed]
+    found = dask_gd.search(source, store=store, callbacks=[events.append], **SHORT)
+    assert events[0].resumed_from == 3
+    assert kinds() == [SearchStarted, RoundEnded, RoundEnded, SearchEnded]
+    # No iteration of the five fits was made again.
+    assert len(commits) == 5 * 3
     assert_same_bits(found, reference)
+    # What was needed to go on with a fit is gone, and its weights are there.
+    assert not list((store / "fits").iterdir())
+    assert len(list((store / "blocks").iterdir())) == 5 * 2
+
+    # A search that has ended takes no fit, and other arguments are refused by name.
+    found = dask_gd.search(source, store=store, callbacks=[events.append], **SHORT)
+    assert kinds() == [SearchStarted, SearchEnded]
+    assert_same_bits(found, reference)
+    with pytest.raises(StoreMismatchError, match="candidates"):
+        dask_gd.search(source, store=store, **{**SHORT, "alphas": [1e-3, 1.0]})
+    with pytest.raises(StoreMismatchError, match="weights: stored blocks"):
+        dask_gd.search(source, store=store, **{**SHORT, "weights": "whole", "solver": "lbfgs"})
+    with pytest.raises(InvalidArgumentError, match="holds a search"):
+        dask_gd.load(store)
+    shown = CliRunner().invoke(main, ["show", str(store)]).output
+    assert "ended" in shown
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -108,7 +108,9 @@ class BlockSearch:
         assert score.summary is not None
         self.scoring = score.name
         self.score: Summary = score.summary
-        indicators = getattr(loss, "indicators", None) if classes_of(loss) else None
+        indicators = None
+        if classes_of(loss):
+            indicators = loss.indicators  # type: ignore[attr-defined]
         self.mean_loss = RowMeans(log_loss(loss), indicators)
         check_room_for_predictions(self.score, loss, self.source, self.count)
 
@@ -201,7 +203,9 @@ class BlockSearch:
             try:
                 self._follow_path(fold, order)
             except OwnerLost as error:
-                lost = 1 if len(self.table.ended) > known and self.table.store is not None else lost + 1
+                if self.table.store is not None and len(self.table.ended) > known:
+                    lost = 0
+                lost += 1
                 if lost >= MOST_LOST:
                     raise ClusterError(
                         f"Workers were lost {lost} times in the fits without fold {fold} ({error}). Look at their logs "
@@ -304,7 +308,9 @@ class BlockSearch:
         alone = BlockVector(space, node, v.constant)
         if self.table.store is not None:
             # Of each candidate's fits the last is that to all rows.
-            number = fold if fold != ALL else self.count
+            number = fold
+            if fold == ALL:
+                number = self.count
             ended.described = self.table.write(alone, candidate * (self.count + 1) + number)
             return ended
         ended.vector = alone
@@ -349,6 +355,9 @@ class BlockSearch:
 
     def _started(self) -> SearchStarted:
         """Return the event of the search's start."""
+        path = None
+        if self.table.store is not None:
+            path = str(self.table.store.path)
         return SearchStarted(
             run=self.engine.name,
             data=repr(self.source),
@@ -358,7 +367,7 @@ class BlockSearch:
             fits=self.fits,
             rows=self.source.shape[0],
             nbytes=self.source.nbytes,
-            store=None if self.table.store is None else str(self.table.store.path),
+            store=path,
             resumed_from=self.table.resumed_from,
             label=self.source.label,
         )
@@ -374,7 +383,7 @@ class BlockSearch:
                 self.stopping.max_iter,
             )
         return SearchResult(
-            data=dataset_of(self, self.table.ended, self.count, self.grid.edges),
+            data=dataset_of(self, self.table.ended, self.count, self.table.edges),
             scoring=self.scoring,
             passes=self.passes,
             loss=self.loss,

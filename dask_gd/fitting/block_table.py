@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -226,64 +228,93 @@ class Table:
         return v
 
 
-def dataset_of(search: Searched, ended: dict[tuple[int, int], Ended], count: int, edges: tuple[int, ...]) -> xr.Dataset:
-    """Return the Dataset of the fits, see `SearchResult`; weights are lazy, and NaN where a fit has left none."""
-    several = range(len(search.candidates))
-    outputs = output_count(search)
-    output: tuple[str, ...] = ()
-    if outputs is not None:
-        output = ("output",)
-    longest = max(len(fit.losses) for fit in ended.values())
-    width = outputs or 1
-    none = Ended(-1, ALL, NOT_MADE, np.nan, [], np.full(width, np.nan), passes=0.0, dropped=0)
+class Values:
+    """The values of fits as arrays, over candidates and folds, or over candidates for the fits to all rows."""
 
-    def of_folds(value: Any, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
-        values = [[value(ended[c, fold]) for fold in range(count)] for c in several]
+    def __init__(
+        self, ended: dict[tuple[int, int], Ended], candidates: int, count: int, edges: list[int], outputs: Any
+    ):
+        self.ended = ended
+        self.candidates = range(candidates)
+        self.folds = range(count)
+        self.outputs = outputs
+        self.longest = max(len(fit.losses) for fit in ended.values())
+        # What stands for a fit that has not been made, and for weights that nobody has.
+        nothing = np.full(outputs or 1, np.nan)
+        self.none = Ended(-1, ALL, NOT_MADE, np.nan, [], nothing, passes=0.0, dropped=0)
+        sizes = tuple(np.diff(edges).tolist())
+        self.no_weights = da.full(edges[-1], np.nan, chunks=(sizes,))
+        if outputs is not None:
+            self.no_weights = da.full((edges[-1], outputs), np.nan, chunks=(sizes, (outputs,)))
+
+    def of_folds(self, value: Callable[[Ended], Any], *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return a value of each fit without a fold, which has these dimensions."""
+        values = [[value(self.ended[c, fold]) for fold in self.folds] for c in self.candidates]
         return ("candidate", "fold", *dims), np.array(values)
 
-    def of_all(value: Any, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
-        return ("candidate", *dims), np.array([value(ended.get((c, ALL), none)) for c in several])
+    def of_all(self, value: Callable[[Ended], Any], *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return a value of each fit to all rows, which has these dimensions."""
+        values = [value(self.ended.get((c, ALL), self.none)) for c in self.candidates]
+        return ("candidate", *dims), np.array(values)
 
-    def intercept(fit: Ended) -> np.ndarray:
-        return fit.intercept if outputs is not None else fit.intercept[0]
+    def n_iter(self, fit: Ended) -> int:
+        """Return the steps taken."""
+        return max(0, len(fit.losses) - 1)
 
-    def objective(fit: Ended) -> np.ndarray:
-        return np.append(fit.losses, np.full(longest - len(fit.losses), np.nan))
+    def intercept(self, fit: Ended) -> Any:
+        """Return the intercept, a number or (outputs,)."""
+        if self.outputs is None:
+            return fit.intercept[0]
+        return fit.intercept
 
-    def history(fit: Ended) -> np.ndarray:
-        values = np.full(longest, np.nan)
+    def objective(self, fit: Ended) -> np.ndarray:
+        """Return the objective at each iteration, NaN after the last."""
+        return np.append(fit.losses, np.full(self.longest - len(fit.losses), np.nan))
+
+    def history(self, fit: Ended) -> np.ndarray:
+        """Return the mean loss of the rows held out at the last iteration, and NaN at all others."""
+        values = np.full(self.longest, np.nan)
         if fit.losses:
             values[len(fit.losses) - 1] = fit.holdout_loss
         return values
 
-    def n_iter(fit: Ended) -> int:
-        return max(0, len(fit.losses) - 1)
+    def weights(self, candidate: int, fold: int) -> da.Array:
+        """Return the weights of a fit, lazy; NaN where there are none."""
+        lazy = self.ended.get((candidate, fold), self.none).lazy
+        if lazy is None:
+            return self.no_weights
+        return lazy
 
-    chunks = (tuple(np.diff(edges).tolist()), *((outputs,) for _ in output))
-    nothing = da.full((edges[-1], *((outputs,) if output else ())), np.nan, chunks=chunks)
-    lazy = {key: fit.lazy if fit.lazy is not None else nothing for key, fit in ended.items()}
+
+def dataset_of(search: Searched, ended: dict[tuple[int, int], Ended], count: int, edges: list[int]) -> xr.Dataset:
+    """Return the Dataset of the fits, see `SearchResult`; weights are lazy, and NaN where a fit has left none."""
+    outputs = output_count(search)
+    output: tuple[str, ...] = ()
+    if outputs is not None:
+        output = ("output",)
+    of = Values(ended, len(search.candidates), count, edges, outputs)
     variables: dict[str, Any] = {
-        "score": of_folds(lambda fit: fit.score),
-        "loss": of_folds(lambda fit: fit.holdout_loss),
-        "n_iter": of_folds(n_iter),
-        "grad_norm": of_folds(lambda fit: fit.grad_norm),
-        "reason": of_folds(lambda fit: fit.reason),
-        "intercept": of_folds(intercept, *output),
-        "all_intercept": of_all(intercept, *output),
-        "all_reason": of_all(lambda fit: fit.reason),
-        "all_n_iter": of_all(n_iter),
-        "all_grad_norm": of_all(lambda fit: fit.grad_norm),
-        "all_objective": of_all(objective, "iteration"),
-        "history": of_folds(history, "iteration"),
-        "objective": of_folds(objective, "iteration"),
+        "score": of.of_folds(attrgetter("score")),
+        "loss": of.of_folds(attrgetter("holdout_loss")),
+        "n_iter": of.of_folds(of.n_iter),
+        "grad_norm": of.of_folds(attrgetter("grad_norm")),
+        "reason": of.of_folds(attrgetter("reason")),
+        "intercept": of.of_folds(of.intercept, *output),
+        "all_intercept": of.of_all(of.intercept, *output),
+        "all_reason": of.of_all(attrgetter("reason")),
+        "all_n_iter": of.of_all(of.n_iter),
+        "all_grad_norm": of.of_all(attrgetter("grad_norm")),
+        "all_objective": of.of_all(of.objective, "iteration"),
+        "history": of.of_folds(of.history, "iteration"),
+        "objective": of.of_folds(of.objective, "iteration"),
     }
-    of_each = da.stack([lazy.get((c, ALL), nothing) for c in several])
+    # Weights are a chunk for each block. Without a store the fits without a fold leave their scores alone.
+    of_each = da.stack([of.weights(c, ALL) for c in of.candidates])
     variables["all_weights"] = (("candidate", "feature", *output), of_each)
-    # Without a store the fits without a fold leave their scores alone.
     if any(fit.lazy is not None for fit in ended.values() if fit.fold != ALL):
-        of_each = da.stack([da.stack([lazy[c, fold] for fold in range(count)]) for c in several])
+        of_each = da.stack([da.stack([of.weights(c, fold) for fold in of.folds]) for c in of.candidates])
         variables["weights"] = (("candidate", "fold", "feature", *output), of_each)
-    data = xr.Dataset(variables, coords={"fold": list(range(count)), **coordinates_of(search)})
+    data = xr.Dataset(variables, coords={"fold": list(of.folds), **coordinates_of(search)})
     error = max(fit.score_error for fit in ended.values())
     if error:
         data["score"].attrs["error"] = error
