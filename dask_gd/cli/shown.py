@@ -12,6 +12,7 @@ import numpy as np
 from ..display.largest import largest_of
 from ..display.texts import NOT_COMPARABLE, is_running, is_sampled, sampled, state
 from ..errors import NotFittedError
+from ..fitting.fold_track import ALL
 from ..model.losses import Model, as_loss, loss_of
 from ..names import default_name
 from ..reports import report as write_report
@@ -51,6 +52,11 @@ def reason_of_search(stored: Checkpoint) -> str | None:
     """Return "ended" for a stored search whose trials have all begun and ended, else None."""
     attributes = stored.attributes["dask_gd"]
     trials = attributes["trials"]
+    # With weights in blocks the best candidate's fit to all rows is the last.
+    if "blocks" in attributes:
+        if any(fold == ALL for _, fold, _, _ in trials):
+            return "ended"
+        return None
     # Those of a candidate begin together.
     begun = {candidate for candidate, *_ in trials}
     if len(begun) == len(attributes["spec"]["candidates"]) and all(reason is not None for _, _, reason, _ in trials):

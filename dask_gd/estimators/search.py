@@ -82,6 +82,8 @@ class Searched(Estimator):
             max_iter=self._steps(),
             tol=self._tolerance(source),
             initial_weights=start,
+            # Estimators have arrays of coefficients, of all candidates' fits.
+            weights="whole",
             **self._grid(),
         )
         if rows_of_folds is not None:

@@ -17,6 +17,7 @@ from ..store.block_files import DIRECTORY, remove_others
 from ..store.content import FORMAT, HISTORY, check_content, check_format, numbers, require
 from ..store.store import Checkpoint, Store, check_same
 from ..weight_blocks.manifest import Manifest, files_of
+from ..weight_blocks.owners import Owners
 from ..weight_blocks.scale import Scale
 from ..weight_blocks.vector import BlockVector
 from .block_track import BlockTrack
@@ -215,8 +216,8 @@ def checkpoint(track: BlockTrack, blocks: dict[str, Any] | None) -> Checkpoint:
     return Checkpoint(track.iteration, {"dask_gd": attributes}, arrays)
 
 
-def probe(track: BlockTrack, store: Store) -> None:
-    """Refuse a store that not all workers share with this process, before the first pass.
+def probe(owners: Owners, run: str, store: Store) -> None:
+    """Refuse a store that not all workers share with this process, before the first pass of a run of this name.
 
     Raises
     ------
@@ -225,9 +226,9 @@ def probe(track: BlockTrack, store: Store) -> None:
     """
     directory = store.path.absolute() / DIRECTORY
     directory.mkdir(exist_ok=True)
-    client = track.space.owners.client
-    workers = track.space.owners.workers
-    written = client.run(_write_probe, str(directory), track.engine.name, workers=workers)
+    client = owners.client
+    workers = owners.workers
+    written = client.run(_write_probe, str(directory), run, workers=workers)
     names = sorted(name for name in written.values() if name is not None)
     seen = client.run(partial(_missing, str(directory)), names, workers=workers)
     here = _missing(str(directory), names)

@@ -192,7 +192,7 @@ def fit_in_blocks(
             engine.store = stack.enter_context(store if isinstance(store, Store) else Store(store))
             engine.spec = spec_of(track)
             commits = BlockCommits(track, engine.store)
-            probe(track, engine.store)
+            probe(track.space.owners, engine.name, engine.store)
         else:
             logger.warning(
                 "Without a store the weights of fit %s are in the workers' memory alone: if one dies, the fit begins "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +98,13 @@ def candidates_of(
         return grid
     rates = _numbers("learning_rates", learning_rates, 0.0, above=True)
     return [replace(candidate, learning_rate=rate) for candidate in grid for rate in rates]
+
+
+def strongest_first(penalties: Sequence[Penalty]) -> list[int]:
+    """Return the numbers of penalties, the strongest first, by their strengths of absolute values and squares."""
+    absolute = [-np.max(penalty.absolute()) for penalty in penalties]
+    squares = [np.max(penalty.curvature()) for penalty in penalties]
+    return np.argsort(np.array(absolute) - np.array(squares), kind="stable").tolist()
 
 
 def _penalty_of(alpha: float, l1_ratio: float | None, positive: bool) -> Penalty:

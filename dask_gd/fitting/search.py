@@ -28,13 +28,14 @@ from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
 from .alpha_path import scale_path
+from .block_search import search_in_blocks, solvers_in_blocks
 from .fit import check_arguments, fit, for_targets, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import candidates_of
 from .score_summaries import OfPredictions
 from .scores import LOSS, score_of
-from .search_engine import SearchEngine
+from .search_engine import SearchEngine, check_room_for_predictions
 from .search_joining import joined, stores_of
 from .search_result import SearchResult
 from .search_run import SearchRun
@@ -74,6 +75,7 @@ def search(
     tol: float = 1e-6,
     initial_weights: Any = None,
     seed: int = 0,
+    weights: str = "auto",
     store: str | os.PathLike | Store | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> SearchResult:
@@ -142,6 +144,10 @@ def search(
         others where `fit` begins.
     seed : int
         Of that fit, and of the partitions that SGD draws.
+    weights : {"auto", "whole", "blocks"}
+        As for `fit`. In blocks the fits are made one at a time, for each fold from the strongest penalty on, each from
+        the weights of the one before; then the best candidate alone is fitted to all rows. With a store each fit goes
+        on from its last iteration, and the weights of all of them stay there.
     store : path or Store, optional
         A directory where the fits are committed after each pass that they share; a search of the same data and
         arguments goes on from there, to the same bits. Of a squared loss there is nothing to go on from but its pass.
@@ -206,16 +212,36 @@ def search(
     source = with_values(source)
     score = score_of(scoring, loss, source.outputs or 1, "score_weight" in source.by_role)
     assigned = assign_folds(source, folds, groups, loss)
-    stores = stores_of(store, len(assigned))
+    is_path = isinstance(alphas, int | np.integer)
+
+    # Weights in blocks never are in one place, and their fits share no passes.
+    in_blocks = solvers_in_blocks(weights, source, loss, candidates, solver, bool(fit_intercept))
+    if in_blocks is not None:
+        return search_in_blocks(
+            assigned,
+            scoring,
+            is_path=is_path,
+            store=store,
+            loss=loss,
+            candidates=candidates,
+            solvers=in_blocks,
+            stopping=Stopping(max_iter, tol),
+            fit_intercept=bool(fit_intercept),
+            initial_weights=initial_weights,
+            seed=int(seed),
+            callbacks=Callbacks((*callbacks, *watching())),
+            stamps=stamps,
+        )
 
     # A search for each set of splits, or the only one.
     start = start_of(initial_weights, source.shape[1], classes_of(loss) or source.outputs or 1, fit_intercept)
     start = within_bounds(start, source.shape[1], (candidate.of(1.0) for candidate in candidates))
-    is_path = isinstance(alphas, int | np.integer)
+    stores = stores_of(store, len(assigned))
     has_start = initial_weights is not None
     results = []
     for with_folds, own_store in zip(assigned, stores, strict=True):
         count = with_folds.assignment.folds.count
+        check_room_for_predictions(score.summary, loss, source, count)
         solvers = solvers_of(solver, loss, candidates, start, with_folds.source, count)
         engine = SearchEngine(
             source=with_folds.source,
@@ -228,7 +254,6 @@ def search(
             fit_intercept=fit_intercept,
             seed=seed,
         )
-        engine.check_room_for_predictions()
         engine.stamps = stamps
         run = SearchRun(engine, Callbacks((*callbacks, *watching())), score.name)
         results.append(_run(run, start, own_store, solver, is_path=is_path, has_start=has_start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,12 +15,24 @@ from ..solvers import Solver
 from ..store.content import FORMAT, check_content, check_format, check_state, numbers
 from ..store.store import Checkpoint, Store, check_same
 from .fold_track import ALL, FoldTrack
+from .grid import Candidate
 from .search_engine import SearchEngine
 from .smoothing import smoothing_of
 from .unchanged import check_unchanged, rounding_of_sums, summary
 
 
-def spec_of(engine: SearchEngine, scoring: str) -> dict[str, Any]:
+class Described(Protocol):
+    """What a search says of itself."""
+
+    source: Any
+    loss: Any
+    assignment: Any
+    candidates: list[Candidate]
+    solvers: list[Solver]
+    fit_intercept: bool
+
+
+def spec_of(engine: Described, scoring: str) -> dict[str, Any]:
     """Return what a search must have in common with the stored one that it goes on from."""
     source = engine.source
     total = float(source.shape[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ import xarray as xr
 from ..kernels.shift import unshifted
 from ..model.losses import classes_of
 from .fold_track import ALL, FoldTrack
-from .grid import PARAMETERS
+from .grid import PARAMETERS, Candidate
 from .scores import OF_SQUARES
 from .search_engine import SearchEngine
 
@@ -122,12 +122,20 @@ class Values:
         return np.append(values, np.full(missing, np.nan))
 
 
-def output_count(engine: SearchEngine) -> int | None:
+class Searched(Protocol):
+    """What names the candidates, the features and the outputs of a search."""
+
+    source: Any
+    loss: Any
+    candidates: list[Candidate]
+
+
+def output_count(engine: Searched) -> int | None:
     """Return the number of classes or of outputs, or None where targets are a vector."""
     return classes_of(engine.loss) or engine.source.outputs
 
 
-def names_of(engine: SearchEngine) -> dict[str, list[str]]:
+def names_of(engine: Searched) -> dict[str, list[str]]:
     """Return the names of features and outputs, where the data has them."""
     source = engine.source
     names = {}
@@ -142,7 +150,7 @@ def names_of(engine: SearchEngine) -> dict[str, list[str]]:
     return names
 
 
-def coordinates_of(engine: SearchEngine) -> dict[str, Any]:
+def coordinates_of(engine: Searched) -> dict[str, Any]:
     """Return the candidates' coordinates: those parameters that any candidate has."""
     coordinates = {}
     for name in PARAMETERS:
@@ -154,7 +162,7 @@ def coordinates_of(engine: SearchEngine) -> dict[str, Any]:
     return coordinates
 
 
-def _penalties(engine: SearchEngine) -> list[str | None]:
+def _penalties(engine: Searched) -> list[str | None]:
     """Return the reprs of penalties given as such, None for others; an empty list where all are the same."""
     reprs: list[str | None] = []
     for candidate in engine.candidates:

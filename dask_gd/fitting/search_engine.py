@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from ..errors import DataError, InvalidArgumentError
+from ..errors import InvalidArgumentError
 from ..kernels.base import (
     BOUND,
     EXACT,
@@ -27,12 +27,13 @@ from ..solvers import Newton, Solver
 from ..solvers.objective import about_mean
 from ..sources import Source
 from .engine import Engine
+from .fold_checks import FoldSums, check_fold
 from .fold_kernels import ByFold, HoldOut
 from .fold_track import ALL, FoldTrack
 from .folds import Assignment
 from .grid import Candidate
 from .holdout_kernel import Summarise
-from .score_summaries import PREDICTIONS_BYTES, Predictions
+from .score_summaries import PREDICTIONS_BYTES, Predictions, Summary
 from .scores import Score
 from .track import Evaluated, Stopping, is_batched
 
@@ -290,47 +291,41 @@ class SearchEngine(Engine):
         means, squares = np.moveaxis(self.fold_targets[: self.count], 1, 0) / weights[:, None]
         return bool((means**2 > FAR**2 * (squares - means**2)).any())
 
-    def check_room_for_predictions(self) -> None:
-        """Refuse a function of predictions where those of a fold's rows are too many for the client."""
-        if not isinstance(self.summary, Predictions):
-            return
-        k = classes_of(self.loss) or self.source.outputs or 1
-        rows = -(-self.source.shape[0] // self.count)
-        nbytes = self.summary.bytes_of_sums(rows, k)
-        if nbytes > PREDICTIONS_BYTES:
-            raise InvalidArgumentError(
-                f"scoring by a function takes the predictions of all rows of a fold, some {rows:,}, which are "
-                f"{nbytes / 2**30:.1f} GiB; at most {PREDICTIONS_BYTES / 2**30:g} GiB are taken. Give the name of a "
-                "score that dask_gd.search sums, such as roc_auc, f1 or r2, or take more folds."
-            )
-
     def check_folds(self) -> None:
         """Refuse a fold without rows, and one without which the others cannot be fitted."""
         for fold in range(self.count):
-            if not self.folds[fold].weight > 0:
-                raise DataError(f"Fold {fold} of {self.count} holds no row with a positive weight; take fewer folds.")
-            if self.summary is not None and self.summary.needs_both_classes:
-                self.check_both_classes(fold)
+            own = self.folds[fold]
             others = self.all_but(self.folds, fold)
+            assert own.moments is not None
             assert others.moments is not None
-            if not others.weight > 0:
-                raise DataError(f"Without fold {fold} there is no row with a positive weight left to fit.")
-            try:
-                self.loss.check_target_mean(others.moments.targets / others.weight)
-            except DataError as error:
-                raise DataError(f"Without the rows of fold {fold} there is nothing to tell apart: {error}") from error
-
-    def check_both_classes(self, fold: int) -> None:
-        """Refuse a fold with rows of one class only."""
-        moments = self.folds[fold].moments
-        assert moments is not None
-        weight = self.folds[fold].weight
-        if not 0 < moments.targets[0] < weight:
-            number = int(moments.targets[0] > 0)
-            raise DataError(
-                f"Fold {fold} of {self.count} holds rows of class {number} only, and the score needs both classes; "
-                "take dask_gd.Folds(..., by='class'), or fewer folds."
+            check_fold(
+                fold,
+                self.count,
+                own=FoldSums(own.weight, own.moments.targets),
+                others=FoldSums(others.weight, others.moments.targets),
+                loss=self.loss,
+                needs_both_classes=self.summary is not None and self.summary.needs_both_classes,
             )
+
+
+def check_room_for_predictions(summary: Summary | None, loss: Loss, source: Source, folds: int) -> None:
+    """Refuse a function of predictions where those of a fold's rows are too many for the client.
+
+    Raises
+    ------
+    InvalidArgumentError
+    """
+    if not isinstance(summary, Predictions):
+        return
+    k = classes_of(loss) or source.outputs or 1
+    rows = -(-source.shape[0] // folds)
+    nbytes = summary.bytes_of_sums(rows, k)
+    if nbytes > PREDICTIONS_BYTES:
+        raise InvalidArgumentError(
+            f"scoring by a function takes the predictions of all rows of a fold, some {rows:,}, which are "
+            f"{nbytes / 2**30:.1f} GiB; at most {PREDICTIONS_BYTES / 2**30:g} GiB are taken. Give the name of a "
+            "score that dask_gd.search sums, such as roc_auc, f1 or r2, or take more folds."
+        )
 
 
 def _curvature(solvers: list[Solver], start: np.ndarray) -> str | None:

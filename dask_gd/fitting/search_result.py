@@ -14,6 +14,7 @@ from ..model.losses import Loss
 from ..model.penalties import Penalty, penalises
 from ..results.features import source_of_fit
 from ..results.fit_result import HISTORY, FitResult
+from ..results.lazy_weights import is_lazy
 from ..results.plain_state import PlainState
 from ..solvers import Solver
 from ..sources import Source
@@ -26,6 +27,9 @@ from .search_data import dataset_of
 from .search_engine import SearchEngine
 
 logger = logging.getLogger("dask_gd")
+
+#: The reason of a fit to all rows that a search has not made: with weights in blocks only the best candidate's is.
+NOT_MADE = "not made"
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +44,9 @@ class SearchResult(PlainState):
         or "dropped" (one of many learning rates, behind others after some steps); ``weights`` and ``intercept`` of the
         fit to the other rows. ``all_weights``, ``all_intercept``, ``all_n_iter``, ``all_grad_norm`` and ``all_reason``
         are those of the fits to all rows. ``history`` is the loss held out and ``objective`` that of the fit
-        (``all_objective`` to all rows), over "iteration" too, NaN after the last.
+        (``all_objective`` to all rows), over "iteration" too, NaN after the last. With weights in blocks these are
+        lazy, and only there with a store but for the best candidate's; ``all_reason`` of the others is "not made", and
+        ``history`` has the last iterations only.
     scoring : str
     passes : float
         Over the data, but for the fit that the search begins at.
@@ -269,10 +275,14 @@ class SearchResult(PlainState):
             x = source_of_fit(x, self.encoding, fitted.column_names, "refit")
         elif self.encoding is not None:
             x, y, options = with_encoding_of(self.encoding, x, y, options)
-        # Without an intercept its row is no part of the start.
-        parameters = fitted.parameters
-        if not self.fit_intercept:
-            parameters = parameters[:-1]
+        start: Any = fitted
+        if is_lazy(fitted.weights):
+            options = {"weights": "blocks", **options}
+        else:
+            start = fitted.parameters
+            # Without an intercept its row is no part of the start.
+            if not self.fit_intercept:
+                start = start[:-1]
         return fit(
             x,
             y,
@@ -280,7 +290,7 @@ class SearchResult(PlainState):
             penalty=self.penalties[best],
             solver=self.solvers[best],
             fit_intercept=self.fit_intercept,
-            initial_weights=parameters,
+            initial_weights=start,
             **{"max_iter": self.max_iter, "tol": self.tol, **options},
         )
 
@@ -291,6 +301,11 @@ class SearchResult(PlainState):
 
     def fit_without(self, candidate: int, fold: int) -> FitResult:
         """Return a candidate's fit to all rows but those of a fold, by their numbers; it takes no pass."""
+        if "weights" not in self.data:
+            raise InvalidArgumentError(
+                "A search with weights in blocks keeps those of the fits without a fold in its store alone, and this "
+                "had none: give it store=..."
+            )
         return self._fit_of(candidate, fold)
 
     def _fit_of(self, candidate: int, fold: int | None = None) -> FitResult:
@@ -301,6 +316,12 @@ class SearchResult(PlainState):
             values = values.isel(fold=fold, drop=True)
             of_all = ""
         reason = values[f"{of_all}reason"].item()
+        if reason == NOT_MADE:
+            raise InvalidArgumentError(
+                f"Candidate {candidate} has not been fitted to all rows: with weights in blocks only the best is, "
+                f"which is candidate {np.flatnonzero(self.data.all_reason.values != NOT_MADE)[0]}. dask_gd.fit with "
+                f"penalty={self.penalties[candidate]!r} makes this fit."
+            )
         if reason == "diverged" and fold is None:
             warn(
                 f"The fit of candidate {candidate} to all rows diverged, though it did not without some of them. Its "

@@ -16,6 +16,7 @@ from ..store.store import Checkpoint, Store
 from ..worker_env import one_blas_thread
 from .drive import drive
 from .fold_track import ALL, FoldTrack, halve
+from .grid import strongest_first
 from .search_checkpoint import check_data, checkpoint, restore, spec_of, start_of, stored_round
 from .search_engine import SearchEngine
 from .track import Evaluated
@@ -179,11 +180,7 @@ class SearchRun:
         start = statistics.others.center
         penalties = [candidate.of(weight) for candidate in engine.candidates]
 
-        # The strongest first: by the absolute values, and by the squares beside them.
-        absolute = [-np.max(penalty.absolute()) for penalty in penalties]
-        squares = [np.max(penalty.curvature()) for penalty in penalties]
-        strengths = np.array(squares)
-        order = np.argsort(np.array(absolute) - strengths, kind="stable")
+        strengths = np.array([np.max(penalty.curvature()) for penalty in penalties])
 
         # The minima of all with L2 alone.
         ridge, loss, gradient = statistics.ridge_minima(strengths, engine.width)
@@ -191,7 +188,7 @@ class SearchRun:
 
         tracks = []
         last_weights = start
-        for c in order.tolist():
+        for c in strongest_first(penalties):
             # Where it begins: at its minimum, at that of the penalty before, or where all begin.
             of_candidate = slice(c, c + 1)
             begin = start

@@ -40,13 +40,13 @@ def solvers_of(
     solvers = []
     for penalty, candidate in zip(penalties, candidates, strict=True):
         rate = candidate.learning_rate
-        chosen = _solver(solver, loss, penalty, len(start), rate)
+        chosen = solver_of(solver, loss, penalty, len(start), rate)
         check_room(source, loss, chosen, len(start), start.shape[1], folds)
         solvers.append(chosen)
     return solvers
 
 
-def _solver(
+def solver_of(
     solver: str | Solver,
     loss: Loss,
     penalty: Penalty,

@@ -17,6 +17,7 @@ from distributed import Client, Future
 from ..model.losses import Loss, classes_of
 from ..sources import Source
 from ..sources.column_grid import ColumnGrid
+from ..sources.lazy import column as column_of
 from . import tasks
 from .expression import Node, Sum, compiled, stored
 from .owners import Owners, Pinned
@@ -218,16 +219,15 @@ class BlockSpace:
         """Read what the rows have beside their features, check it, and return its sums."""
         source = self.source
         segments = self.grid.segments
-        columns = {
-            role: source.by_role[role].aligned(segments) for role in ("y", "weight", "offset") if role in source.by_role
-        }
-        names = {role: column.name for role, column in columns.items()}
+        roles = [role for role in ("y", "weight", "offset") if role in source.by_role]
+        names = {role: source.by_role[role].name for role in roles}
+        columns = {role: column_of(source, role) for role in roles}
         outputs = 1 if classes_of(loss) else source.outputs or 1
         present = None if source.present is None else source.present.columns
         loaded = []
         for s in range(self.segments):
-            start, stop = segments[s : s + 2]
-            arrays = {role: column.lazy_rows(start, stop) for role, column in columns.items()}
+            start = segments[s]
+            arrays = {role: self._rows(column, s) for role, column in columns.items()}
             task = delayed(tasks.values_of)(
                 names,
                 loss,
@@ -249,6 +249,11 @@ class BlockSpace:
         for each in found[1:]:
             total = Totals(*(a + b for a, b in zip(total, each, strict=True)))
         return total
+
+    def _rows(self, column: Any, s: int) -> Any:
+        """Return the rows of a segment, of an array with those of the source: its first row is number 0 there."""
+        start, stop = (row - self.grid.segments[0] for row in self.grid.segments[s : s + 2])
+        return column[start:stop]
 
     def _of_segments(self, stage: str, function: Any, *arguments: Any) -> list[Future]:
         """Return a future for each segment of a function of its rows and further arguments; lists have one for each."""

@@ -400,7 +400,7 @@ def look(
                 if loss.curvature_bound is None:
                     curvature = loss.curvature(z_of_piece[:, :, 0], _targets(values, loss, which))
                     if s is not None:
-                        curvature = s[:, :, 0] * curvature
+                        curvature = np.where(s[:, :, 0] > 0, s[:, :, 0] * curvature, 0.0)
                     total = total._replace(curvatures=total.curvatures + curvature.sum(axis=0))
     return at_candidate, slopes, total
 
@@ -433,5 +433,10 @@ def _value_and_slope(
         z += values.offset[which, None, None]
     value, slope = loss.value_and_slope(z, _targets(values, loss, which)[:, :, None])
     if values.weight is not None:
-        value = values.weight[which, None, None] * value
+        s = values.weight[which, None, None]
+        value = s * value
+        # Rows without weight count for nothing, also where they have no finite loss: they may be held out of a fit.
+        if not s.all():
+            value = np.where(s > 0, value, 0.0)
+            slope = np.where(s > 0, slope, 0.0)
     return value, slope
