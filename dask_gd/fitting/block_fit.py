@@ -208,7 +208,10 @@ def fit_in_blocks(
 
 
 class BlockRun(FitRun):
-    """The run of a track in blocks: it goes on where workers die, from its last commit or from its start."""
+    """The run of a track in blocks: it goes on where workers die, from its last commit or from its start.
+
+    A run that callbacks hear of has a plan, and a meter of what it takes.
+    """
 
     def __init__(
         self,
@@ -216,8 +219,8 @@ class BlockRun(FitRun):
         stopping: Stopping,
         commits: BlockCommits | None,
         make_space: Any,
-        plan: BlockPlan,
-        meter: Meter,
+        plan: BlockPlan | None = None,
+        meter: Meter | None = None,
     ):
         super().__init__(track, stopping)  # type: ignore[arg-type]
         self.plan = plan
@@ -253,12 +256,16 @@ class BlockRun(FitRun):
     def started(self) -> FitStarted:
         """Return the event of the fit's start, which tells of its blocks."""
         plan = self.plan
+        if plan is None:
+            return super().started()
         return replace(
             super().started(), blocks=plan.blocks, width=plan.width, workers=plan.workers, memory=plan.memory
         )
 
     def fit_ended(self, result: FitResult) -> FitEnded:
         """Return the event of the fit's end, with what it has taken of the workers, which goes to the log too."""
+        assert self.meter is not None
+        assert self.plan is not None
         taken = self.meter.read().values()
         memory = max((each.memory for each in taken), default=0)
         moved = sum(each.sent for each in taken)

@@ -291,7 +291,7 @@ class BlockSearch:
             track.reason or "interrupted",
             grad_norm=track.grad_norm,
             losses=list(track.losses),
-            intercept=v.constant[0, :, 0].copy(),
+            intercept=track.intercept(),
             passes=0.0,
             dropped=track.dropped,
         )
@@ -305,7 +305,7 @@ class BlockSearch:
         node = v.node
         if not node.is_constant:
             node = stored(node.pieces, node.shape, node.dtype)
-        alone = BlockVector(space, node, v.constant)
+        alone = BlockVector(space, node, ended.intercept[None, :, None])
         if self.table.store is not None:
             # Of each candidate's fits the last is that to all rows.
             number = fold

@@ -61,6 +61,8 @@ class BlockTrack(Track):
         callbacks: Callbacks | None = None,
     ):
         self.space = space
+        # Another fit may have subtracted something from the columns.
+        space.shifts = [None] * space.blocks
         self.asked = start
         self.given = start is not None
         super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
@@ -253,9 +255,9 @@ class BlockTrack(Track):
         """Return the intercepts at the weights of the columns as they are, (k,)."""
         v = self.state.weights
         constant = v.constant[0, :, 0]
-        if self.shift is not None:
-            constant = constant - sum_of(self.shift, v)[:, 0]
-        return constant
+        if self.shift is None:
+            return constant.copy()
+        return constant - sum_of(self.shift, v)[:, 0]
 
     def _take_scale(self, nodes: list, slopes: Slopes) -> None:
         """Keep what makes the tolerance free of units."""
