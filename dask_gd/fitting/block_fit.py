@@ -26,7 +26,7 @@ from ..sources.stamps import Stamps
 from ..store.store import Checkpoint, Store
 from ..validate import choose
 from ..weight_blocks.owners import OwnerLost
-from ..weight_blocks.prox import check_penalty
+from ..weight_blocks.prox import check_penalty, is_served
 from ..weight_blocks.space import BlockSpace
 from ..worker_env import memory_of_process
 from .block_checkpoint import BlockCommits, checkpoint, probe, spec_of
@@ -77,7 +77,7 @@ def in_blocks(
         return False
     refusal = _refusal(source, loss, solver)
     if weights == "auto":
-        return refusal is None and is_in_columns(source)
+        return refusal is None and is_served(penalty) and is_in_columns(source)
     if refusal is not None:
         raise InvalidArgumentError(f"weights='blocks': {refusal}.")
     check_penalty(penalty)
