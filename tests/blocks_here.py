@@ -100,10 +100,15 @@ class OwnersHere:
 @pytest.fixture
 def here(monkeypatch):
     """Run weights in blocks in this process, with several segments of rows; returns the client."""
+    return run_here(monkeypatch.setattr)
+
+
+def run_here(change=setattr):
+    """Run weights in blocks in this process; returns the client."""
     client = ClientHere()
-    monkeypatch.setattr(block_fit, "active_client", lambda: client)
-    monkeypatch.setattr(space, "Owners", OwnersHere)
-    monkeypatch.setattr(column_grid, "SEGMENT_ROWS", 150)
+    change(block_fit, "active_client", lambda: client)
+    change(space, "Owners", OwnersHere)
+    change(column_grid, "SEGMENT_ROWS", 150)
     return client
 
 
