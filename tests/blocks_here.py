@@ -1,4 +1,4 @@
-"""A cluster that is none: weights in blocks whose tasks this process runs one after the other, as soon as it hears of them.
+"""A cluster that is none: this process runs the tasks of weights in blocks, one after the other.
 
 Real clusters are in `test_blocks_cluster.py`. There a task costs some milliseconds, here some microseconds.
 """
@@ -55,6 +55,9 @@ class ClientHere:
 
     def run(self, function, *arguments, workers):
         return {each: function(*arguments, **_worker(function, each)) for each in workers}
+
+    def nthreads(self):
+        return dict.fromkeys(ADDRESSES, 1)
 
     def scheduler_info(self, n_workers=-1):
         return {"workers": {address: {"memory_limit": limit} for address, limit in self.limits.items()}}

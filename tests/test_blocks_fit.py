@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 from blocks_here import N, here, opened, write
-from helpers import add_array, add_sparse
+from helpers import add_array
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd

@@ -1,4 +1,4 @@
-"""Expressions of weights in blocks: what NumPy computes at once, whatever the pieces and whatever is computed beside."""
+"""Expressions of weights in blocks give what NumPy gives, whatever the pieces, and whatever is computed beside."""
 
 import numpy as np
 import pytest

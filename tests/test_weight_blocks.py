@@ -1,4 +1,4 @@
-"""Vectors in blocks are to solvers what arrays are, to rounding; here the blocks are pieces of arrays in this process."""
+"""Vectors in blocks are to solvers what arrays are, to rounding; these blocks are pieces of arrays in this process."""
 
 import pickle
 from itertools import pairwise

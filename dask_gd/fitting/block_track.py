@@ -66,7 +66,7 @@ class BlockTrack(Track):
         super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
         self.seed = seed
         self.callbacks = callbacks or Callbacks()
-        self.prox = BlockProx(space, float(np.asarray(penalty.absolute())))
+        self.prox: Any = self.make_prox()
         self.totals: Totals | None = None
         self.scale: Scale | None = None
 
@@ -86,10 +86,14 @@ class BlockTrack(Track):
             return self.asked(self.space)
         return same(self.space, 0.0, 0.0, (self.space.outputs, 1))
 
+    def make_prox(self) -> BlockProx:
+        """Return the nonsmooth part of the penalty, on the present owners."""
+        return BlockProx(self.space, float(np.asarray(self.penalty.absolute())))
+
     def begin(self, space: BlockSpace) -> None:
         """Begin anew, on other owners."""
         self.space = space
-        self.prox = BlockProx(space, self.prox.strength)
+        self.prox = self.make_prox()
         self.state = self.solver.init(self.start(), self.engine.rounding)
         self.scale = None
         self.grad_norm = np.inf
@@ -100,6 +104,7 @@ class BlockTrack(Track):
         """Let go of all that is on the workers, but for what a result refers to."""
         self.state = None
         self.scale = None
+        self.prox = None
         self.space = None  # type: ignore[assignment]
 
     @property
