@@ -191,6 +191,28 @@ def test_an_expression_of_many_steps_needs_few_buffers():
     assert_array_equal(run(program, [np.ones((5, 1, 1))], 5)[0][0], np.full((5, 1, 1), 51.0))
 
 
+def test_memory_is_not_used_again_while_a_view_of_it_is_read():
+    rng = np.random.default_rng(0)
+    array = rng.normal(size=(9, 1, 3))
+    v = stored([array], (1, 3), array.dtype)
+    doubled = applied(np.add, v, v)
+    view = applied(Candidate(1), doubled)
+    # Nothing but the view has need of the doubled values from here on.
+    others = applied(np.square, applied(np.negative, applied(np.abs, v)))
+    total = applied(np.add, applied(Candidate(0), others), view)
+    for roots in ([total], [applied(np.multiply, view, total)]):
+        program, _, _ = compiled(roots, [Sum(view, total)])
+        check_buffers(program)
+    program, _, _ = compiled([], [Sum(total, total)])
+    check_buffers(program)
+    # The order of instructions decides: the view comes first, and is read last.
+    last = applied(np.add, view, applied(Candidate(0), others))
+    program, _, _ = compiled([last], [])
+    check_buffers(program)
+    [found], _ = run(program, [array], 9)
+    assert_array_equal(found, (2 * array)[:, :, 1:2] + np.square(array)[:, :, :1])
+
+
 def test_a_stored_node_is_a_leaf_of_what_is_computed_after_it():
     v = stored([np.ones((5, 1, 1))], (1, 1), np.dtype(float))
     doubled = applied(np.add, v, v)
