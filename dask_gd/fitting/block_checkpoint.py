@@ -53,12 +53,12 @@ class BlockCommits:
         track.directory = self.directory
         #: The files that each iteration names, of those that are known.
         self.files: dict[int, set[str]] = {}
-        #: What has been restored from an iteration that is being looked at.
-        self._manifest: tuple[int, dict[str, Any], list[BlockVector]] | None = None
+        #: What has been read of an iteration that is being looked at: where its vectors are, and these.
+        self._restored: tuple[dict[str, Any], list[BlockVector]] | None = None
 
     def latest(self) -> Checkpoint | None:
         """Return the newest iteration whose blocks can all be read by their owners."""
-        self._manifest = None
+        self._restored = None
         return self.store.latest(self._check)
 
     def _check(self, stored: Checkpoint) -> None:
@@ -72,7 +72,9 @@ class BlockCommits:
             require(isinstance(blocks.get(name), dict), f"it does not say where the {name} is")
         numbers(stored, "fit/inverse_slopes", (1, self.track.space.outputs, 1))
         manifest = Manifest(self.track.space, self.directory)
-        self._manifest = (stored.iteration, blocks, manifest.restore(blocks))
+        restored = manifest.restore(blocks)
+        self.files[stored.iteration] = files_of(blocks)
+        self._restored = (blocks, restored)
 
     def restore(self, stored: Checkpoint) -> None:
         """Take up an iteration that `latest` has returned."""
@@ -80,8 +82,10 @@ class BlockCommits:
         path: Path = self.store.path
         check_format(stored, path)
         check_same(stored.attributes["dask_gd"]["spec"], track.engine.spec, path)
-        assert self._manifest is not None
-        _, blocks, restored = self._manifest
+        assert self._restored is not None
+        blocks, restored = self._restored
+        # From now on the track alone has them.
+        self._restored = None
         arrays = {name: array for name, (_, array) in stored.arrays.items()}
 
         # The solver's state, whose vectors are in files.
@@ -130,6 +134,8 @@ class BlockCommits:
         self.store.commit(stored)
         self.files[track.iteration] = files_of(blocks)
         self._remove_unnamed()
+        # What older iterations were read for.
+        self._restored = None
         return stored
 
     def _remove_unnamed(self) -> None:

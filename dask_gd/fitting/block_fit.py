@@ -27,7 +27,7 @@ from ..store.store import Checkpoint, Store
 from ..validate import choose
 from ..weight_blocks.measured import Meter
 from ..weight_blocks.owners import OwnerLost
-from ..weight_blocks.prox import check_penalty
+from ..weight_blocks.prox import check_penalty, is_served
 from ..weight_blocks.space import BlockSpace
 from ..worker_env import memory_of_process
 from .block_checkpoint import BlockCommits, checkpoint, probe, spec_of
@@ -79,7 +79,9 @@ def in_blocks(
         return False
     refusal = _refusal(source, loss, solver)
     if weights == "auto":
-        return refusal is None and is_in_columns(source) and _has_room(source, loss, penalty, solver)
+        if refusal is not None or not is_served(penalty) or not is_in_columns(source):
+            return False
+        return _has_room(source, loss, penalty, solver)
     if refusal is not None:
         raise InvalidArgumentError(f"weights='blocks': {refusal}.")
     check_penalty(penalty)

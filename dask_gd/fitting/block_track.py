@@ -68,7 +68,7 @@ class BlockTrack(Track):
         super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
         self.seed = seed
         self.callbacks = callbacks or Callbacks()
-        self.prox = BlockProx(space, float(np.asarray(penalty.absolute())))
+        self.prox: Any = self.make_prox()
         self.totals: Totals | None = None
         self.scale: Scale | None = None
         #: What is subtracted from the columns, (p, 1, 1): the parameters are those of such rows.
@@ -90,10 +90,14 @@ class BlockTrack(Track):
             return self.asked(self.space)
         return same(self.space, 0.0, 0.0, (self.space.outputs, 1))
 
+    def make_prox(self) -> BlockProx:
+        """Return the nonsmooth part of the penalty, on the present owners."""
+        return BlockProx(self.space, float(np.asarray(self.penalty.absolute())))
+
     def begin(self, space: BlockSpace) -> None:
         """Begin anew, on other owners."""
         self.space = space
-        self.prox = BlockProx(space, self.prox.strength)
+        self.prox = self.make_prox()
         self.state = self.solver.init(self.start(), self.engine.rounding)
         self.scale = None
         self.shift = None
@@ -106,6 +110,7 @@ class BlockTrack(Track):
         self.state = None
         self.scale = None
         self.shift = None
+        self.prox = None
         self.space = None  # type: ignore[assignment]
 
     @property

@@ -54,8 +54,14 @@ def start_in_blocks(
     values = initial_weights
     if isinstance(initial_weights, FitResult):
         values = initial_weights.weights.data
+        # Levels that the other fit has left out.
+        if len(initial_weights.dropped_levels):
+            values = np.nan_to_num(values)
         if fit_intercept:
             constant[0, :, 0] = initial_weights.intercept.values.reshape(-1)
+    # Weights that are lazy, as another fit's may be, are not looked at here.
+    if not isinstance(values, da.Array) and not np.isfinite(np.asarray(values, float)).all():
+        raise InvalidArgumentError("initial_weights holds NaN or infinity.")
     array = da.asarray(values)
     if array.ndim == 1:
         array = array[:, None]

@@ -242,6 +242,8 @@ def fit(
         start = _start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
         solver = as_solver(solver, loss, penalty, len(start), source.row_format)
+        # Its parameters are never in blocks: this refuses them where they are asked for.
+        in_blocks(weights, source, loss, penalty, solver, bool(fit_intercept))
     else:
         source = with_values(source)
         outputs = classes_of(loss) or source.outputs or 1

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError, warn
+from ..errors import ClusterError, CorruptCheckpointWarning, InvalidArgumentError, StoreError, StoreMismatchError, warn
 from . import locking
 from .checkpoint_file import Checkpoint, decode, encode
 from .former_names import with_present_names
@@ -100,7 +100,8 @@ class Store:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Unlock the store."""
+        """Unlock the store, and forget the fit that has used it."""
+        self._check = _accept
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -199,6 +200,8 @@ class Store:
             try:
                 self.read(iteration)
                 self._readable[iteration] = True
+            except ClusterError:
+                raise
             except Exception:
                 self._readable[iteration] = False
         return self._readable[iteration]
@@ -246,6 +249,9 @@ class Store:
                 # A fit that runs has removed it, and committed newer iterations.
                 if self.iterations() != iterations:
                     return self.latest(check)
+            except ClusterError:
+                # Workers read a part of it, and these are at fault.
+                raise
             except Exception as error:
                 self._pass_over(iteration, error)
         if iterations:

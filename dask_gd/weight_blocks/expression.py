@@ -310,7 +310,7 @@ def _sum_of(first: np.ndarray, registers: list[np.ndarray], second: int | None, 
     other = registers[second]
     shape = np.broadcast_shapes((count, 1, 1), first.shape, other.shape)
     # Products of two columns without gaps are taken as such.
-    if shape[1:] == (1, 1) and len(first) == len(other):
+    if shape[1:] == (1, 1) and len(first) == len(other) == count:
         return np.dot(first.reshape(-1), other.reshape(-1)).reshape(1, 1)
     return np.einsum("qkm,qkm->km", np.broadcast_to(first, shape), np.broadcast_to(other, shape))
 

@@ -6,9 +6,10 @@ gone, so that the client looks at the workers while it waits, and says `OwnerLos
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from ..passes.reduction import span_of
 LOOK_EVERY = 1.0
 
 
-class OwnerLost(Exception):
+class OwnerLost(ClusterError):
     """A worker that owns blocks is gone, and its blocks with it."""
 
 
@@ -99,14 +100,39 @@ class Owners:
             The scheduler is gone.
         """
         futures = list(futures)
+        with self._told_of_losses(futures), leaving_thread():
+            self._wait(futures)
+            return self.client.gather(futures, direct=self._direct())
+
+    def finished(self, futures: Sequence[Future]) -> None:
+        """Wait for tasks whose results stay where they are, and raise the error of the first that failed.
+
+        Raises
+        ------
+        OwnerLost, ClusterError
+            As `results` does.
+        """
+        futures = list(futures)
+        with self._told_of_losses(futures), leaving_thread():
+            self._wait(futures)
+            for future in futures:
+                # Of a task that was cancelled, as its worker has gone, this is an error too.
+                if future.status != "finished":
+                    future.result()
+
+    def _wait(self, futures: list[Future]) -> None:
+        """Wait for tasks, and look at the workers meanwhile."""
+        while not all(future.done() for future in futures):
+            try:
+                wait(futures, timeout=LOOK_EVERY)
+            except TimeoutError:
+                self.look()
+
+    @contextlib.contextmanager
+    def _told_of_losses(self, futures: list[Future]) -> Iterator[None]:
+        """Raise `OwnerLost` or `ClusterError` for what Dask raises where a worker or the scheduler is gone."""
         try:
-            with leaving_thread():
-                while not all(future.done() for future in futures):
-                    try:
-                        wait(futures, timeout=LOOK_EVERY)
-                    except TimeoutError:
-                        self.look()
-                return self.client.gather(futures, direct=self._direct())
+            yield
         except (KilledWorker, NoValidWorkerError) as error:
             raise OwnerLost(str(error)) from error
         except SCHEDULER_ERRORS as error:
@@ -115,19 +141,6 @@ class Owners:
             # What a dead worker had is gone without an error of its own.
             self.look()
             raise scheduler_gone(self.client, self.run, error) from error
-
-    def finished(self, futures: Sequence[Future]) -> None:
-        """Wait for tasks whose results stay where they are, and raise the error of the first that failed."""
-        while not all(future.done() for future in futures):
-            try:
-                wait(list(futures), timeout=LOOK_EVERY)
-            except TimeoutError:
-                self.look()
-        for future in futures:
-            if future.status == "error":
-                future.result()
-            elif future.status != "finished":
-                self.look()
 
     def look(self) -> None:
         """Raise `OwnerLost` if a worker is gone, and log what has lasted too long."""

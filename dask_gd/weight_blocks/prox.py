@@ -15,21 +15,25 @@ from .expression import Sum, applied, constant
 from .vector import BlockVector, Space, know_sums, same, sum_of
 
 
+def is_served(penalty: Penalty) -> bool:
+    """Return whether a penalty is the same for all features, weight by weight: weights in blocks take no other."""
+    strengths = (penalty.curvature(), penalty.absolute())
+    is_plain = not has_own_part(penalty) and getattr(penalty, "groups", None) is None
+    return is_plain and all(np.ndim(strength) == 0 for strength in strengths)
+
+
 def check_penalty(penalty: Penalty) -> None:
-    """Refuse a penalty that is not the same for all features, weight by weight.
+    """Refuse a penalty that weights in blocks do not take.
 
     Raises
     ------
     InvalidArgumentError
     """
-    strengths = (penalty.curvature(), penalty.absolute())
-    is_plain = not has_own_part(penalty) and getattr(penalty, "groups", None) is None
-    if is_plain and all(np.ndim(strength) == 0 for strength in strengths):
-        return
-    raise InvalidArgumentError(
-        f"penalty={penalty!r} with weights in blocks: these take None, L2, L1 and ElasticNet with one number for all "
-        "features. Choose one of them, or weights='whole'."
-    )
+    if not is_served(penalty):
+        raise InvalidArgumentError(
+            f"penalty={penalty!r} with weights in blocks: these take None, L2, L1 and ElasticNet with one number for "
+            "all features. Choose one of them, or weights='whole'."
+        )
 
 
 class BlockProx(Prox):

@@ -157,8 +157,14 @@ def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
 def dots(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
     """Return inner products (m,) of pairs of vectors, computed together."""
     know_sums(pairs[0][0].space, pairs)
-    # Without an intercept these are 0.
-    return [(sum_of(a, b) + (a.constant * b.constant)[0]).sum(axis=0) for a, b in pairs]
+    found = []
+    for a, b in pairs:
+        total = sum_of(a, b)
+        # Without an intercept there is some number in its place.
+        if a.space.fit_intercept:
+            total = total + (a.constant * b.constant)[0]
+        found.append(total.sum(axis=0))
+    return found
 
 
 def _known(a: BlockVector, b: BlockVector) -> np.ndarray | None:
