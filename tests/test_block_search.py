@@ -78,7 +78,7 @@ def assert_same_bits(found, reference):
 
 def test_a_search_in_blocks_is_that_of_whole_weights(two, tmp_path):
     source = weighted(tmp_path)
-    options = {"loss": "logistic", "alphas": [0.2, 0.8], "folds": 2, "scoring": "accuracy", "tol": 1e-8}
+    options = {"loss": "logistic", "alphas": [0.2, 0.8], "folds": 2, "scoring": "accuracy", "tol": 1e-7}
     whole = dask_gd.search(source, weights="whole", **options)
     blocks = dask_gd.search(source, weights="blocks", store=tmp_path / "s", **options)
     assert_allclose(blocks.scores.values, whole.scores.values, atol=1e-12)
