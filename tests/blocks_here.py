@@ -53,7 +53,7 @@ class ClientHere:
     def compute(self, collection, **placement):
         return self.keep(dask.compute(collection, scheduler="sync")[0])
 
-    def run(self, function, *arguments, workers):
+    def run(self, function, *arguments, workers, on_error="raise"):
         return {each: function(*arguments, **_worker(function, each)) for each in workers}
 
     def nthreads(self):
@@ -65,7 +65,7 @@ class ClientHere:
 
 def _worker(function, address):
     if "dask_worker" in getattr(getattr(function, "__code__", None), "co_varnames", ()):
-        return {"dask_worker": SimpleNamespace(address=address)}
+        return {"dask_worker": SimpleNamespace(address=address, transfer_outgoing_bytes_total=0)}
     return {}
 
 
@@ -110,6 +110,7 @@ def run_here(change=setattr):
     """Run weights in blocks in this process; returns the client."""
     client = ClientHere()
     change(block_fit, "active_client", lambda: client)
+    change(block_fit, "threads_of", lambda client, run: client.nthreads())
     change(space, "Owners", OwnersHere)
     change(column_grid, "SEGMENT_ROWS", 150)
     return client

@@ -35,7 +35,7 @@ TRIALS = 8
 #: and sums of predictions that have just come.
 OF_ROWS = 6
 #: Tasks of an iteration for each block, beside its forward ones: a backward one, and those of the vectors.
-TASKS_OF_BLOCK: dict[type, int] = {GradientDescent: 4, Momentum: 5, Nesterov: 5, Adam: 4, LBFGS: 9}
+TASKS_OF_BLOCK: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 4, Adam: 3, LBFGS: 8}
 #: Tasks for each segment of rows: sums of predictions, slopes and their parts, losses along a line.
 TASKS_OF_SEGMENT = 6
 

@@ -129,7 +129,7 @@ class LBFGS:
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
         )
-        vectors.spent(state.direction)
+        vectors.spent(state.direction, reached.weights)
         return self._aim(self._remember(state, reached), nonsmooth)
 
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:

@@ -121,8 +121,8 @@ def compact(v: Vector) -> Vector:
 
 
 @singledispatch
-def spent(v: Vector) -> None:
-    """Take note that a vector will not be used any more, nor what has not been computed of it: it may be dropped."""
+def spent(v: Vector, *made: Vector) -> None:
+    """Take note that a vector will not be used any more, but for what others are ``made`` of it: it may be dropped."""
 
 
 @singledispatch

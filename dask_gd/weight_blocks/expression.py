@@ -145,7 +145,7 @@ class Program(NamedTuple):
     outputs: tuple[tuple[tuple[int, int], np.dtype], ...]
     #: Registers of sums: products of two, or the largest of one and None.
     sums: tuple[tuple[int, int | None], ...]
-    #: Values of a row of the widest register.
+    #: Values that a row of a piece is taken to have.
     width: int
 
 
@@ -157,8 +157,11 @@ class Compiled(NamedTuple):
     stored: tuple[Node, ...]
 
 
-def compiled(wanted: Sequence[Node], sums: Sequence[Sum]) -> Compiled:
-    """Return the program that stores the wanted nodes, and others that are marked so, and computes the sums."""
+def compiled(wanted: Sequence[Node], sums: Sequence[Sum], width: int = 1) -> Compiled:
+    """Return the program that stores the wanted nodes, and others that are marked so, and computes the sums.
+
+    Pieces are of rows of so many values, whatever is computed of them: the bits of a sum depend on this alone.
+    """
     order = _in_order([*wanted, *(node for each in sums for node in each if node is not None)])
     given = [node for node in order if node.pieces is not None]
     constants = [node for node in order if node.is_constant]
@@ -204,7 +207,7 @@ def compiled(wanted: Sequence[Node], sums: Sequence[Sum]) -> Compiled:
         buffers=tuple(buffers),
         outputs=tuple((node.shape, node.dtype) for node in to_store),
         sums=tuple(pairs),
-        width=max(node.shape[0] * node.shape[1] for node in order),
+        width=width,
     )
     return Compiled(program, tuple(given), tuple(to_store))
 

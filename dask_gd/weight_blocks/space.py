@@ -105,7 +105,7 @@ class BlockSpace:
         wanted = [node for node in wanted if node.pieces is None and not node.is_constant]
         if not wanted and not sums:
             return []
-        program, given, to_store = compiled(wanted, sums)
+        program, given, to_store = compiled(wanted, sums, self.outputs)
         name = self.owners.name("weights")
         submitted: list[Pinned] = []
         for j, width in enumerate(self.widths):

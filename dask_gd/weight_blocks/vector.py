@@ -293,7 +293,8 @@ def _(v: BlockVector) -> BlockVector:
 
 
 @vectors.spent.register
-def _(v: BlockVector) -> None:
+def _(v: BlockVector, *made: BlockVector) -> None:
+    v.space.compute([each.node for each in made], [])
     # Solvers that begin at zeros, and what stays for the run, keep it.
     if v.node.pieces is not None and not v.node.lasts:
         v.node.pieces = None
