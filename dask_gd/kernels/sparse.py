@@ -88,7 +88,7 @@ class SparseRows(NamedTuple):
             indptr = indptr - own.start
         index_dtype = self.index_dtype
         # Values and columns of the right dtypes are taken as they are.
-        if data.dtype == FLOAT and indices.dtype == index_dtype:
+        if data.dtype == self.kept_dtype(data) and indices.dtype == index_dtype:
             if not stored.repeats:
                 data = np.require(data, requirements=["C", "A"])
             indices = np.require(indices, requirements=["C", "A"])
@@ -118,32 +118,49 @@ class SparseRows(NamedTuple):
         values = 0
         if data is None:
             values = entries
-        # One piece of memory, before anything is done for it: values, columns, places and positions, in this order.
+        # One piece of memory, before anything is done for it: columns, values, places and positions, in this order.
         index_dtype = self.index_dtype
-        nbytes = (values + most_columns) * 8 + (entries + positions) * index_dtype.itemsize
+        dtype = self.kept_dtype(own.data)
+        nbytes = most_columns * 8 + values * dtype.itemsize + (entries + positions) * index_dtype.itemsize
         room = memory((nbytes,), np.dtype(np.uint8))
         if room is None:
             return None
-        of_eight = room[: (values + most_columns) * 8]
-        of_index = room[len(of_eight) :].view(index_dtype)
-        columns = of_eight[values * 8 :].view(np.int64)
+        columns = room[: most_columns * 8].view(np.int64)
+        of_values = room[most_columns * 8 :][: values * dtype.itemsize].view(dtype)
+        of_index = room[most_columns * 8 + of_values.nbytes :].view(index_dtype)
         indices = of_index[:entries]
         indptr = of_index[entries:]
         if data is None:
-            data = of_eight[: values * 8].view(FLOAT)
+            data = of_values
             np.copyto(data, own.data, casting="unsafe")
         np.copyto(indptr, own.indptr, casting="unsafe")
 
         # Of columns that are not used the memory is never touched. Where most are used, they are near enough.
         if most_columns:
             used = own.used_columns(self.features)
-            if 2 * len(used) <= self.features:
+            if self.few_columns * len(used) <= self.features:
                 columns = columns[: len(used)]
                 columns[:] = used
                 own.write_places(columns, self.features, indices)
                 return Compressed(data, indices, indptr, columns)
         np.copyto(indices, own.indices, casting="unsafe")
         return Compressed(data, indices, indptr)
+
+    @property
+    def few_columns(self) -> int:
+        """The part of the features that rows may use to be kept with columns of their own: one in so many.
+
+        Whole windows use more of them, and their memory is beside that of blocks of weights.
+        """
+        if self.whole:
+            return 8
+        return 2
+
+    def kept_dtype(self, data: np.ndarray) -> np.dtype:
+        """Return the dtype in which values are kept: of whole windows float32 if they have it, which is as exact."""
+        if self.whole and data.dtype == np.float32 and self.index_dtype.itemsize == 4:
+            return data.dtype
+        return FLOAT
 
     def take(
         self,
@@ -254,7 +271,7 @@ class SparseBlock:
             s = np.ones(self.rows.length)
         total = np.zeros((self.features, 1))
         # The sums of columns whose values are squares.
-        squared = self.rows._replace(data=self.rows.data**2)
+        squared = self.rows._replace(data=np.square(self.rows.data, dtype=float))
         add_transposed_times(squared, s[:, None], total)
         return self.sums(s), total[:, 0]
 

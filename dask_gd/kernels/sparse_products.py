@@ -103,17 +103,24 @@ def repeated(data: np.ndarray) -> np.ndarray | None:
 
 
 def runs_of(rows: Compressed) -> Iterator[tuple[slice, Compressed]]:
-    """Yield consecutive rows of compact rows, all at once or as many as share what is there of a repeated value."""
-    if not rows.repeats:
+    """Yield consecutive rows of compact rows, with values of float64.
+
+    They come all at once; or as many at a time as share what is there of a repeated value, or of values of float32.
+    """
+    if rows.data.dtype == float and not rows.repeats:
         yield slice(0, rows.length), rows
         return
     # The first row of each run, and the end of the last.
     starts = np.arange(0, len(rows.indices), REPEATED)
     edges = np.unique([*np.searchsorted(rows.indptr, starts), rows.length])
     entries = rows.indptr[edges]
-    values = np.full(np.diff(entries).max(initial=0), rows.data[0])
+    values = np.empty(np.diff(entries).max(initial=0))
+    if rows.repeats:
+        values[:] = rows.data[0]
     for (first, last), (start, stop) in zip(pairwise(edges), pairwise(entries), strict=True):
         indptr = rows.indptr[first : last + 1] - start
+        if not rows.repeats:
+            values[: stop - start] = rows.data[start:stop]
         yield slice(first, last), Compressed(values[: stop - start], rows.indices[start:stop], indptr)
 
 

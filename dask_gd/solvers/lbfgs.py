@@ -155,6 +155,8 @@ class LBFGS:
 
     def _remember(self, before: LBFGSState, state: LBFGSState) -> LBFGSState:
         """Return the state with the last change of weights and gradient among its pairs."""
+        pairs = vectors.with_room(before.pairs, self.memory)
+        state = state._replace(pairs=pairs)
         move = vectors.compact(state.weights - before.weights)
         change = vectors.compact(state.gradient - before.gradient)
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
@@ -163,7 +165,7 @@ class LBFGS:
         vectors.spent(before.gradient)
         if not curved > 1e-14 * np.sqrt(moved * changed):
             return state
-        pairs = vectors.remember(before.pairs, move, change, self.memory)
+        pairs = vectors.remember(pairs, move, change, self.memory)
         stored = min(before.stored + 1.0, float(self.memory))
         return state._replace(pairs=pairs, stored=np.array(stored))
 

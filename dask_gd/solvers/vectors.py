@@ -184,10 +184,22 @@ def _(v: np.ndarray, memory: int) -> np.ndarray:
 @singledispatch
 def remember(pairs: Any, a: Vector, b: Vector, memory: int) -> Any:
     """Return the pairs with (a, b) as the newest, of which there are ``memory`` at most; the oldest is dropped."""
-    for dropped in pairs[: max(0, len(pairs) + 1 - memory)]:
+    return (*pairs, (a, b))[-memory:]
+
+
+@singledispatch
+def with_room(pairs: Any, memory: int) -> Any:
+    """Return pairs with room for one more among ``memory``: the oldest may be dropped, before the new one is there."""
+    count = max(0, len(pairs) + 1 - memory)
+    for dropped in pairs[:count]:
         for v in dropped:
             spent(v)
-    return (*pairs, (a, b))[-memory:]
+    return pairs[count:]
+
+
+@with_room.register
+def _(pairs: np.ndarray, memory: int) -> np.ndarray:
+    return pairs
 
 
 class Growing(np.ndarray):
@@ -239,8 +251,8 @@ def _(pairs: np.ndarray, a: np.ndarray, b: np.ndarray, memory: int) -> np.ndarra
 
 @singledispatch
 def newest_pairs(pairs: Any, count: int) -> Sequence[tuple[Vector, Vector]]:
-    """Return the last ``count`` pairs of vectors, the newest last."""
-    return pairs[len(pairs) - count :]
+    """Return the last ``count`` pairs of vectors, or all if there are fewer, the newest last."""
+    return pairs[max(0, len(pairs) - count) :]
 
 
 @newest_pairs.register

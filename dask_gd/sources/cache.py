@@ -47,6 +47,8 @@ class Cache:
 
     def __init__(self) -> None:
         self.kept: dict[tuple, Kept] = {}
+        #: The share of the memory limit up to which rows of a run are kept, where it is not `KEEP`.
+        self.shares: dict[str, float] = {}
         self.lock = threading.Lock()
         self.timer: threading.Timer | None = None
 
@@ -76,7 +78,7 @@ class Cache:
         if limit is None or nbytes == 0:
             return None
         with self.lock:
-            excess = _resident() + nbytes - KEEP * limit
+            excess = _resident() + nbytes - self.shares.get(run, KEEP) * limit
 
             # Rows that neither this pass nor the last has used are not wanted any more.
             if excess > 0:
@@ -111,6 +113,7 @@ class Cache:
     def drop(self, run: str) -> None:
         """Drop all rows of a fit."""
         with self.lock:
+            self.shares.pop(run, None)
             keys = [key for key in self.kept if key[0] == run]
             for key in keys:
                 del self.kept[key]

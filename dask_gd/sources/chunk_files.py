@@ -48,6 +48,11 @@ def thread_buffer(role: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
     return memory[:nbytes].view(dtype).reshape(shape)
 
 
+def drop_thread_buffers() -> bool:
+    """Let go of the memory that `thread_buffer` keeps for this thread; return whether there was any."""
+    return bool(_thread.__dict__.pop("buffers", None))
+
+
 class ChunkError(Exception):
     """A chunk, by its grid index, that is absent, damaged, or that the store does not give; ``kind`` says which."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -125,7 +126,9 @@ class Owners:
         while not all(future.done() for future in futures):
             try:
                 wait(futures, timeout=LOOK_EVERY)
-            except TimeoutError:
+            except TimeoutError as error:
+                # Dask's frames refer to the error that they raise, and through their callers to all vectors of a step.
+                traceback.clear_frames(error.__traceback__)
                 self.look()
 
     @contextlib.contextmanager

@@ -19,7 +19,8 @@ from ..model.losses import Loss, classes_of
 from ..passes.checks import check_values
 from ..sources import Reader
 from ..sources.cache import cache
-from ..worker_env import keep_pages, mapped, one_blas_thread, peak, relieve
+from ..sources.chunk_files import drop_thread_buffers
+from ..worker_env import give_back_pages, keep_pages, mapped, one_blas_thread, peak, relieve
 from .expression import Program, run
 
 #: Rows whose losses are taken at a time, if they have one output: their vectors stay in the cache.
@@ -27,7 +28,7 @@ ROWS = 1 << 14
 
 #: Share of a worker's memory limit up to which rows are kept: at 0.7 Dask begins to spill. The other memory of these
 #: tasks is of blocks, whose sizes are known.
-KEEP_UP_TO = 0.66
+KEEP_UP_TO = 0.68
 
 FLOAT = np.dtype(float)
 
@@ -40,6 +41,9 @@ def working() -> Iterator[None]:
     with one_blas_thread(), np.errstate(all="ignore"):
         yield
     peak.note()
+    # What was needed to read rows is not needed where they are kept.
+    if drop_thread_buffers():
+        give_back_pages()
     relieve(KEEP_UP_TO)
     cache.shrink(KEEP_UP_TO)
 
@@ -57,6 +61,7 @@ class Columns(NamedTuple):
         """Return the run and the number of its reading, if rows are worth keeping for the next."""
         if not self.reader.keeps:
             return None
+        cache.shares[self.run] = KEEP_UP_TO
         return self.run, step
 
 

@@ -295,10 +295,14 @@ def _(v: BlockVector) -> BlockVector:
 @vectors.spent.register
 def _(v: BlockVector, *made: BlockVector) -> None:
     v.space.compute([each.node for each in made], [])
+    node = v.node
+    # What is compact has another dtype where it is stored.
+    if isinstance(node.function, Cast) and node.pieces is None:
+        node = node.arguments[0]
     # Solvers that begin at zeros, and what stays for the run, keep it.
-    if v.node.pieces is not None and not v.node.lasts:
-        v.node.pieces = None
-        v.node.is_spent = True
+    if node.pieces is not None and not node.lasts:
+        node.pieces = None
+        node.is_spent = True
 
 
 @vectors.at_hand.register
