@@ -24,7 +24,7 @@ from ..weight_blocks.space import ADDED_TOGETHER, EXACT_UP_TO
 FLOAT = 8
 #: Vectors of float64 that are in memory at once where it is most, in the middle of a step: those of the step before,
 #: those of the step, and what the step is made of.
-WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 6}
+WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 5}
 #: Vectors that a step writes to a store.
 WRITTEN: dict[type, int] = {GradientDescent: 2, Momentum: 3, Nesterov: 3, Adam: 4, LBFGS: 3}
 #: Vectors that stay for the whole fit: means and spreads of the features, and of L-BFGS the first curvature.
@@ -271,8 +271,8 @@ def _vectors_of(solver: Solver, penalty: Penalty, outputs: int, wide: bool) -> _
     remembered = 0
     fixed = FIXED
     if isinstance(solver, LBFGS):
-        # The oldest pair goes when the newest is there.
-        remembered = 2 * (solver.memory + 1)
+        # The oldest pair goes before the newest is there.
+        remembered = 2 * solver.memory
         fixed += 1
         if float(np.asarray(penalty.absolute())) > 0:
             working += TRIALS
