@@ -105,8 +105,8 @@ def test_what_is_remembered_of_wide_weights_has_float32_and_nothing_else(two, sm
     options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "weights": "blocks", "tol": 0.0}
     dask_gd.fit(small, **options, max_iter=3, store=tmp_path / "run", callbacks=[counted])
     plan = dask_gd.block_plan(small)
-    assert plan.state_bytes == (6 * 8 + 25 * 4) * (1 << 12) / 2
-    assert exact.state_bytes == 31 * 8 * (1 << 12) / 2
+    assert plan.state_bytes == (5 * 8 + 23 * 4) * (1 << 12) / 2
+    assert exact.state_bytes == 28 * 8 * (1 << 12) / 2
     # First gradient and direction, with means, spreads and curvature; then weights and a pair too.
     assert counted.written[0] == pytest.approx((2 * 8 + 3 * 4) * (1 << 12), rel=0.05)
     assert np.mean(counted.written[1:]) == pytest.approx(plan.bytes_written, rel=0.05)
@@ -133,7 +133,7 @@ def test_a_worker_that_will_write_to_disk_is_named_in_the_log(small, caplog):
 def test_more_workers_have_less_each_and_all_have_what_there_is(small):
     plans = [dask_gd.block_plan(small, workers=workers) for workers in (1, 2, 4, 9)]
     states = [plan.state_bytes for plan in plans]
-    assert states == [31 * 8 * (1 << 12) // share for share in (1, 2, 4, 4)]
+    assert states == [28 * 8 * (1 << 12) // share for share in (1, 2, 4, 4)]
     assert [plan.tasks for plan in plans] == [plans[0].tasks] * 4
     # One moves nothing; of two the second sends a vector for each of its blocks, and gets the slopes.
     assert [plan.bytes_moved // (8 * 2000) for plan in plans[:3]] == [0, 3, 6]
