@@ -105,7 +105,7 @@ def test_what_is_remembered_of_wide_weights_has_float32_and_nothing_else(two, sm
     options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "weights": "blocks", "tol": 0.0}
     dask_gd.fit(small, **options, max_iter=3, store=tmp_path / "run", callbacks=[counted])
     plan = dask_gd.block_plan(small)
-    assert plan.state_bytes == (5 * 8 + 23 * 4) * (1 << 12) / 2
+    assert plan.state_bytes == (4 * 8 + 24 * 4) * (1 << 12) / 2
     assert exact.state_bytes == 28 * 8 * (1 << 12) / 2
     # First gradient and direction, with means, spreads and curvature; then weights and a pair too.
     assert counted.written[0] == pytest.approx((2 * 8 + 3 * 4) * (1 << 12), rel=0.05)

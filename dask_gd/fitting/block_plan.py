@@ -24,7 +24,7 @@ from ..weight_blocks.space import ADDED_TOGETHER, EXACT_UP_TO
 FLOAT = 8
 #: Vectors of float64 that are in memory at once where it is most, in the middle of a step: those of the step before,
 #: those of the step, and what the step is made of.
-WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 5}
+WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 4}
 #: Vectors that a step writes to a store.
 WRITTEN: dict[type, int] = {GradientDescent: 2, Momentum: 3, Nesterov: 3, Adam: 4, LBFGS: 3}
 #: Vectors that stay for the whole fit: means and spreads of the features, and of L-BFGS the first curvature.
@@ -35,7 +35,7 @@ TRIALS = 8
 #: and sums of predictions that have just come.
 OF_ROWS = 6
 #: Tasks of an iteration for each block, beside its forward ones: a backward one, and those of the vectors.
-TASKS_OF_BLOCK: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 4, Adam: 3, LBFGS: 8}
+TASKS_OF_BLOCK: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 4, Adam: 3, LBFGS: 9}
 #: Tasks for each segment of rows: sums of predictions, slopes and their parts, losses along a line.
 TASKS_OF_SEGMENT = 6
 
@@ -150,7 +150,7 @@ def block_plan(
     >>> path = dask_gd.block_columns(x, tempfile.mkdtemp() + "/x.zarr", y=np.ones(1000), width=1 << 18)
     >>> plan = dask_gd.block_plan(dask_gd.open(path, x="X", y="y"), workers=2)
     >>> plan.blocks, plan.width, plan.vectors, plan.state_bytes
-    (4, 262144, 31, 130023424)
+    (4, 262144, 28, 117440512)
     """
     if workers is None:
         client = active_client()
@@ -271,8 +271,8 @@ def _vectors_of(solver: Solver, penalty: Penalty, outputs: int, wide: bool) -> _
     remembered = 0
     fixed = FIXED
     if isinstance(solver, LBFGS):
-        # The oldest pair goes before the newest is there.
-        remembered = 2 * solver.memory
+        # The oldest pair goes before the newest is whole.
+        remembered = 2 * solver.memory + 1
         fixed += 1
         if float(np.asarray(penalty.absolute())) > 0:
             working += TRIALS

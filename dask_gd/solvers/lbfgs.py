@@ -122,15 +122,19 @@ class LBFGS:
 
         # Go to the accepted trial, and remember the changes on the way, which show the curvature.
         stalled = line.at_precision(state, objective, i)
+        weights = vectors.at_hand(vectors.candidate(state.query, i))
+        move = vectors.compact(vectors.change(state.weights, weights))
+        # Before the gradient, which may take its memory.
+        vectors.spent(state.weights, weights, move)
+        vectors.spent(state.direction)
         reached = state._replace(
-            weights=vectors.at_hand(vectors.candidate(state.query, i)),
+            weights=weights,
             gradient=vectors.at_hand(vectors.candidate(objective.gradient, i)),
             loss=objective.loss[i : i + 1],
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
         )
-        vectors.spent(state.direction, reached.weights)
-        return self._aim(self._remember(state, reached), nonsmooth)
+        return self._aim(self._remember(state, reached, move), nonsmooth)
 
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
@@ -153,15 +157,13 @@ class LBFGS:
             return state._replace(query=query, steps=steps)
         return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
 
-    def _remember(self, before: LBFGSState, state: LBFGSState) -> LBFGSState:
+    def _remember(self, before: LBFGSState, state: LBFGSState, move: Vector) -> LBFGSState:
         """Return the state with the last change of weights and gradient among its pairs."""
         pairs = vectors.with_room(before.pairs, self.memory)
         state = state._replace(pairs=pairs)
-        move = vectors.compact(state.weights - before.weights)
-        change = vectors.compact(state.gradient - before.gradient)
+        change = vectors.compact(vectors.change(before.gradient, state.gradient))
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
         [curved], [moved], [changed] = vectors.dots(move, change, move, move, change, change)
-        vectors.spent(before.weights)
         vectors.spent(before.gradient)
         if not curved > 1e-14 * np.sqrt(moved * changed):
             return state

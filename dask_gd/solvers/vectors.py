@@ -97,6 +97,12 @@ def along(start: Vector, direction: Vector, steps: np.ndarray) -> Vector:
 
 
 @singledispatch
+def change(before: Vector, after: Vector) -> Vector:
+    """Return ``after - before``."""
+    return after - before
+
+
+@singledispatch
 def most_trials(v: Vector, most: int, on_line: bool) -> int:
     """Return how many trial steps one pass should have, of ``most`` that would be useful.
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Cast, Node, Sum
+from .expression import Node, Sum
 from .prox import BlockProx
 from .space import BlockSpace
-from .vector import BlockVector, know_sums, same, sum_of
+from .vector import BlockVector, know_sums, same, stored_node, sum_of
 
 #: A share of a column's square that is no spread.
 NO_SPREAD = 1e-12
@@ -98,16 +98,9 @@ def scale_of(
     means = vectors.compact(means)
     inverse_spreads = vectors.compact(inverse_spreads)
     # What is compact is stored as such alone.
-    space.compute([_compacted(v.node) for v in (means, inverse_spreads)], [])
+    space.compute([stored_node(v) for v in (means, inverse_spreads)], [])
     for v in (means, inverse_spreads):
         v.node.lasts = True
     roots = np.sqrt(slopes / weight)
     roots[roots <= 0] = roots.max() or 1.0
     return Scale(means, inverse_spreads, 1.0 / roots[None, :, None], curvature)
-
-
-def _compacted(node: Node) -> Node:
-    """Return the node of the stored values of a vector that `vectors.compact` has returned."""
-    if isinstance(node.function, Cast):
-        return node.arguments[0]
-    return node

@@ -62,6 +62,8 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
         self.predicted: Any = None
         self.predicted_files: list[Any] | None = None
         self.is_moved = False
+        #: Where it was reached from along a line, and the way.
+        self.way: tuple[weakref.ref, BlockVector] | None = None
         #: Its candidates, by number: the same object each time, so that what is found out of it stays known.
         self.taken: dict[int, BlockVector] = {}
         #: See `vector_free`: what the estimate of the inverse curvature begins with, of this vector.
@@ -240,8 +242,10 @@ def _candidate(v: BlockVector, i: int) -> BlockVector:
     """Return candidate i alone, with its predictions where they are known."""
     if v.line is not None:
         start, direction, steps = v.line
-        taken = start + direction * steps[i : i + 1]
+        way = direction * steps[i : i + 1]
+        taken = start + way
         taken.is_moved = True
+        taken.way = (weakref.ref(start), way)
         if start.predicted is not None and direction.predicted is not None:
             taken.predicted = start.predicted.moved(direction.predicted, float(steps[i]))
         return taken
@@ -270,6 +274,14 @@ def _(v: BlockVector, means: BlockVector) -> BlockVector:
     return BlockVector(v.space, v.node, v.constant - sum_of(v, means))
 
 
+@vectors.change.register
+def _(before: BlockVector, after: BlockVector) -> BlockVector:
+    # The way along a line needs no more than its direction.
+    if after.way is not None and after.way[0]() is before:
+        return after.way[1]
+    return after - before
+
+
 @vectors.most_trials.register
 def _(v: BlockVector, most: int, on_line: bool) -> int:
     # Predictions along a line need no reading, and gradients of trials that are not taken none either.
@@ -294,15 +306,22 @@ def _(v: BlockVector) -> BlockVector:
 
 @vectors.spent.register
 def _(v: BlockVector, *made: BlockVector) -> None:
-    v.space.compute([each.node for each in made], [])
-    node = v.node
-    # What is compact has another dtype where it is stored.
-    if isinstance(node.function, Cast) and node.pieces is None:
-        node = node.arguments[0]
+    # One by one: what is stored together stays together, and these do not stay for as long.
+    for each in made:
+        v.space.compute([stored_node(each)], [])
+    node = stored_node(v)
     # Solvers that begin at zeros, and what stays for the run, keep it.
     if node.pieces is not None and not node.lasts:
         node.pieces = None
         node.is_spent = True
+
+
+def stored_node(v: BlockVector) -> Node:
+    """Return the node of a vector that is stored: what is compact has another dtype there."""
+    node = v.node
+    if isinstance(node.function, Cast) and node.pieces is None:
+        return node.arguments[0]
+    return node
 
 
 @vectors.at_hand.register
