@@ -376,3 +376,15 @@ def test_what_cannot_be_in_blocks_is_whole_unless_asked(sparse, here, monkeypatc
     run = dask_gd.fit(source, **options)
     assert not taken
     assert_array_equal(run.parameters, dask_gd.fit(source, **options, weights="whole").parameters)
+
+
+def test_a_value_of_a_dense_feature_is_named_by_its_number_in_the_array(tmp_path, here):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 20))
+    x[70, 13] = np.nan
+    path = tmp_path / "dense.zarr"
+    group = zarr.open_group(path, mode="w")
+    add_array(group, "X", x, (30, 5))
+    add_array(group, "y", rng.normal(size=90), (90,))
+    with pytest.raises(NonFiniteError, match="nan in row 70, column 13 of 'X'"):
+        dask_gd.fit(dask_gd.open(path, x="X", y="y"), weights="blocks")

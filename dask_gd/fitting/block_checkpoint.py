@@ -21,6 +21,7 @@ from ..weight_blocks.owners import Owners
 from ..weight_blocks.scale import Scale
 from ..weight_blocks.vector import BlockVector
 from .block_track import BlockTrack
+from .checkpoint import memories_of
 
 #: Names of features up to which they are stored: others are their numbers.
 MOST_NAMES = 1 << 16
@@ -117,12 +118,7 @@ class BlockCommits:
         track.grad_norm = track.history["grad_norm"][-1]
         track.resumed_from = stored.iteration
         track.committed_reason = stored.attributes["dask_gd"]["reason"]
-        memories = {}
-        for name, array in arrays.items():
-            group, _, member = name.partition("/")
-            if group == "callbacks":
-                memories[member] = array
-        track.callbacks.restore(memories)
+        track.callbacks.restore(memories_of(arrays))
 
     def commit(self) -> Checkpoint:
         """Write the blocks that no file has yet, and then the iteration that names them: this is the commit."""

@@ -169,12 +169,7 @@ def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
         stored_smoothing = [arrays[f"smoothing/{name}"] for name in track.smoothing.arrays()]
         track.smoothing = Smoothing(track.smoothing.quantile, *stored_smoothing)
         engine.smoothed = track.smoothing.loss()
-    memories = {}
-    for name, array in arrays.items():
-        group, _, member = name.partition("/")
-        if group == "callbacks":
-            memories[member] = array
-    track.callbacks.restore(memories)
+    track.callbacks.restore(memories_of(arrays))
     # Its samples follow from the seed; those that are left are the last.
     track.samples = []
     if left := int(arrays["fit/samples"]):
@@ -192,6 +187,16 @@ def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
     track.before = fields["processors"]
     track.resumed_from = stored.iteration
     track.committed_reason = stored.attributes["dask_gd"]["reason"]
+
+
+def memories_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what callbacks remember, of the arrays of a checkpoint."""
+    memories = {}
+    for name, array in arrays.items():
+        group, _, member = name.partition("/")
+        if group == "callbacks":
+            memories[member] = array
+    return memories
 
 
 #: Arrays of a checkpoint by name, each with the names of its dimensions.

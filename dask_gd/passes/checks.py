@@ -149,7 +149,8 @@ def _not_finite(row: int, bad: BadValue, column: TaskColumn, drop: bool) -> NonF
     """Return the error that names the row of a value that is not finite, or is no code, and says what to do."""
     at = ""
     if bad.column is not None:
-        at = f", column {bad.column}"
+        # Of some columns of an array the number is the array's.
+        at = f", column {bad.column + getattr(column, 'first_column', 0)}"
     # Only NaN can be dropped, and only where a caller may leave out rows.
     remedy = "Remove or fill it before fitting"
     if not drop:

@@ -177,10 +177,9 @@ def backward(
                 # At weights of 0 this is the first look at the values.
                 if with_moments and not np.isfinite(moments.squares).all():
                     check_values(rows, reader.bind(segment, ()), drop=False)
-                    raise NonFiniteError(
-                        f"The squares of column {int(np.argmin(np.isfinite(moments.squares)))} of "
-                        f"{reader.bind(segment, ())['x'].name!r} overflow; scale it down."
-                    )
+                    x = reader.bind(segment, ())["x"]
+                    number = int(np.argmin(np.isfinite(moments.squares))) + getattr(x, "first_column", 0)
+                    raise NonFiniteError(f"The squares of column {number} of {x.name!r} overflow; scale it down.")
     # Here, so that the sum and the gradient are not both in memory.
     gradient /= ridge.weight
     if ridge.curvature and whole is not None:
