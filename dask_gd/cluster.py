@@ -209,22 +209,39 @@ def watch_until_done(watch: Watch, futures: list[Future]) -> bool:
     Dask may lose a task without a word when workers die together. Such tasks are submitted once more, and not again:
     tasks that workers cannot load get lost each time.
     """
-    while not all(future.done() for future in futures):
+    while not are_done(watch.client, futures, watch.patience / LOOKS):
         try:
-            wait(futures, timeout=watch.patience / LOOKS)
-        except TimeoutError:
-            try:
-                watch.look()
-            except ClusterError:
-                watch.client.cancel(futures, reason="dask_gd gave up waiting")
-                raise
-            if watch.tasks_lost and not watch.submitted_again:
-                watch.submitted_again = True
-                for future in futures:
-                    future.release()
-                # Until the client's loop has released them.
-                watch.client.sync(asyncio.sleep, 0)
-                return False
+            watch.look()
+        except ClusterError:
+            watch.client.cancel(futures, reason="dask_gd gave up waiting")
+            raise
+        if watch.tasks_lost and not watch.submitted_again:
+            watch.submitted_again = True
+            for future in futures:
+                future.release()
+            # Until the client's loop has released them.
+            watch.client.sync(asyncio.sleep, 0)
+            return False
+    return True
+
+
+def are_done(client: Client, futures: list[Future], seconds: float) -> bool:
+    """Return whether futures are done within some seconds."""
+    if all(future.done() for future in futures):
+        return True
+    return client.sync(_are_done, futures, seconds)
+
+
+async def _are_done(futures: list[Future], seconds: float) -> bool:
+    """Return what `are_done` does, in the client's loop.
+
+    A TimeoutError in the thread that waits would keep all that its callers had: Dask's frames refer to the error, and
+    the error to the frames.
+    """
+    try:
+        await wait(futures, timeout=seconds)
+    except TimeoutError:
+        return False
     return True
 
 

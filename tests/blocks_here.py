@@ -76,6 +76,8 @@ class OwnersHere:
         self.client = client
         self.run = run
         self.workers = list(ADDRESSES)
+        self.threads = dict.fromkeys(ADDRESSES, 2)
+        self.blocks = blocks
         self.numbers = itertools.count()
 
     def of_block(self, j):

@@ -74,7 +74,7 @@ def computed(function, operands):
 
 def evaluated(rows, arrays, wanted, sums):
     """Return the program, the arrays of the nodes that it stores by the node's id, and the sums."""
-    program, given_nodes, to_store = compiled(wanted, sums)
+    program, given_nodes, _, to_store = compiled(wanted, sums)
     with np.errstate(all="ignore"):
         outputs, found = run(program, [arrays[id(node)] for node in given_nodes], rows)
     return program, {id(node): output for node, output in zip(to_store, outputs, strict=True)}, found
@@ -163,7 +163,7 @@ def test_values_that_are_the_same_for_all_weights_count_once_for_each():
     for shape in ((), (2, 1), (2, 3)):
         three = constant(np.full(shape, 3.0))
         for rows in (1, 12, 31):
-            program, _, _ = compiled([], [Sum(three, constant(2.0)), Sum(three)])
+            program, *_ = compiled([], [Sum(three, constant(2.0)), Sum(three)])
             _, [products, largest] = run(program, [], rows)
             assert_array_equal(products, np.full(three.shape, 6.0 * rows))
             assert_array_equal(largest, np.full(three.shape, 3.0))
@@ -174,7 +174,7 @@ def test_sums_in_pieces_of_any_length_agree(shape, monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 1000, *shape))
     nodes = [stored([array], shape, array.dtype) for array in (a, b)]
-    program, _, _ = compiled([], [Sum(*nodes)])
+    program, *_ = compiled([], [Sum(*nodes)])
     for piece in (1, 7, 999, 1 << 14):
         monkeypatch.setattr(expression, "PIECE", piece)
         [found] = run(program, [a, b], 1000)[1]
@@ -186,7 +186,7 @@ def test_an_expression_of_many_steps_needs_few_buffers():
     node = v
     for _ in range(50):
         node = applied(np.add, node, v)
-    program, _, _ = compiled([node], [])
+    program, *_ = compiled([node], [])
     assert len(program.buffers) == 2
     assert_array_equal(run(program, [np.ones((5, 1, 1))], 5)[0][0], np.full((5, 1, 1), 51.0))
 
@@ -201,13 +201,13 @@ def test_memory_is_not_used_again_while_a_view_of_it_is_read():
     others = applied(np.square, applied(np.negative, applied(np.abs, v)))
     total = applied(np.add, applied(Candidate(0), others), view)
     for roots in ([total], [applied(np.multiply, view, total)]):
-        program, _, _ = compiled(roots, [Sum(view, total)])
+        program, *_ = compiled(roots, [Sum(view, total)])
         check_buffers(program)
-    program, _, _ = compiled([], [Sum(total, total)])
+    program, *_ = compiled([], [Sum(total, total)])
     check_buffers(program)
     # The order of instructions decides: the view comes first, and is read last.
     last = applied(np.add, view, applied(Candidate(0), others))
-    program, _, _ = compiled([last], [])
+    program, *_ = compiled([last], [])
     check_buffers(program)
     [found], _ = run(program, [array], 9)
     assert_array_equal(found, (2 * array)[:, :, 1:2] + np.square(array)[:, :, :1])
@@ -217,7 +217,7 @@ def test_a_stored_node_is_a_leaf_of_what_is_computed_after_it():
     v = stored([np.ones((5, 1, 1))], (1, 1), np.dtype(float))
     doubled = applied(np.add, v, v)
     doubled.pieces = ["there"]
-    program, given_nodes, _ = compiled([applied(np.negative, doubled)], [])
+    program, given_nodes, *_ = compiled([applied(np.negative, doubled)], [])
     assert given_nodes == (doubled,)
     assert [instruction.function for instruction in program.instructions] == [np.negative]
 

@@ -17,11 +17,11 @@ from ..solvers.objective import Objective
 from ..store.block_files import read_block
 from ..store.content import HISTORY
 from ..weight_blocks.expression import Node
-from ..weight_blocks.prox import BlockProx, pairs_of, value_of
-from ..weight_blocks.scale import Scale, scale_of
+from ..weight_blocks.prox import BlockProx, value_of
+from ..weight_blocks.scale import Scale, largest_of, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
-from ..weight_blocks.tasks import Ridge, Totals, array_of
-from ..weight_blocks.vector import BlockVector, same, sum_of
+from ..weight_blocks.tasks import Totals, array_of
+from ..weight_blocks.vector import BlockVector, same, shortened, sum_of
 from .engine import Engine
 from .rounding import is_rounding, unit_of
 from .track import Stopping, Track
@@ -63,6 +63,7 @@ class BlockTrack(Track):
         self.space = space
         # Another fit may have subtracted something from the columns.
         space.shifts = [None] * space.blocks
+        space.squares = bool(np.any(penalty.curvature()))
         self.asked = start
         self.given = start is not None
         super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
@@ -71,6 +72,8 @@ class BlockTrack(Track):
         self.prox: Any = self.make_prox()
         self.totals: Totals | None = None
         self.scale: Scale | None = None
+        #: A gradient, the weights that it is taken at, and its components over their sizes.
+        self.shares: tuple[BlockVector, BlockVector, BlockVector] | None = None
         #: What is subtracted from the columns, (p, 1, 1): the parameters are those of such rows.
         self.shift: BlockVector | None = None
 
@@ -97,7 +100,9 @@ class BlockTrack(Track):
     def begin(self, space: BlockSpace) -> None:
         """Begin anew, on other owners."""
         self.space = space
+        space.squares = bool(np.any(self.penalty.curvature()))
         self.prox = self.make_prox()
+        self.shares = None
         self.state = self.solver.init(self.start(), self.engine.rounding)
         self.scale = None
         self.shift = None
@@ -109,6 +114,7 @@ class BlockTrack(Track):
         """Let go of all that is on the workers, but for what a result refers to."""
         self.state = None
         self.scale = None
+        self.shares = None
         self.shift = None
         self.prox = None
         self.space = None  # type: ignore[assignment]
@@ -192,12 +198,14 @@ class BlockTrack(Track):
         if query.line is None and query.node.shape[1] == 1:
             with_moments = self.scale is None
             slopes = self._slopes(query, with_moments)
-            nodes = self._backward(query, slopes, with_moments)
-            if with_moments and self._takes_shift(nodes[1], query):
-                return None
             if with_moments:
-                self._take_scale(nodes, slopes)
-            gradient: Any = self._gradient(nodes[0], slopes)
+                node, *moments = self.space.gradient_and_moments(self.totals.weight, slopes)
+                if self._takes_shift(moments[0], query):
+                    return None
+                self._take_scale(moments, slopes)
+            else:
+                node = self.space.gradient(self.totals.weight, slopes)
+            gradient: Any = self._gradient(query, node, slopes)
             loss = np.array([slopes.looked.loss])
         else:
             loss = self.space.losses(query, self.loss)
@@ -225,20 +233,29 @@ class BlockTrack(Track):
 
     def _gradient_of(self, v: BlockVector) -> BlockVector:
         """Return the gradient at a vector whose predictions are known."""
-        slopes = self._slopes(v)
-        return self._gradient(self._backward(v, slopes)[0], slopes)
-
-    def _backward(self, v: BlockVector, slopes: Slopes, with_moments: bool = False) -> list[Node]:
-        """Return the gradient of J, without its nonsmooth part, and with moments those, see `BlockSpace.backward`."""
         assert self.totals is not None
-        ridge = Ridge(self.totals.weight, float(np.asarray(self.penalty.curvature())))
-        return self.space.backward(v, ridge, slopes, with_moments)
+        slopes = self._slopes(v)
+        return self._gradient(v, self.space.gradient(self.totals.weight, slopes), slopes)
 
-    def _gradient(self, node: Node, slopes: Slopes) -> BlockVector:
-        """Return the gradient of J, without its nonsmooth part, with the intercepts' from the slopes."""
+    def _gradient(self, v: BlockVector, node: Node, slopes: Slopes) -> BlockVector:
+        """Return the gradient of J at a vector, without its nonsmooth part, from that of the mean loss.
+
+        The intercepts' is from the slopes.
+        """
         assert self.totals is not None
         of_intercept = slopes.looked.slopes[None, :, None] * float(self.fit_intercept)
-        return BlockVector(self.space, node, of_intercept / self.totals.weight)
+        gradient = BlockVector(self.space, node, of_intercept / self.totals.weight)
+        ridge = float(np.asarray(self.penalty.curvature()))
+        is_zero = v.node.is_constant and not np.any(v.node.value)
+        if ridge and not is_zero:
+            gradient = gradient + same(self.space, ridge, 0.0) * v
+        # Its size comes with what solvers ask for first.
+        assert self.scale is not None
+        shares = self.scale.shares(gradient, v, self.prox)
+        self.space.expected.append((shares, None))
+        found = shortened(gradient)
+        self.shares = (found, v, shares)
+        return found
 
     def _takes_shift(self, moments: Node, query: BlockVector) -> bool:
         """Subtract the means from the columns from now on if one is far from 0; return whether that is new.
@@ -264,7 +281,7 @@ class BlockTrack(Track):
             return constant.copy()
         return constant - sum_of(self.shift, v)[:, 0]
 
-    def _take_scale(self, nodes: list, slopes: Slopes) -> None:
+    def _take_scale(self, moments: list[Node], slopes: Slopes) -> None:
         """Keep what makes the tolerance free of units."""
         assert self.totals is not None
         weight = self.totals.weight
@@ -276,7 +293,8 @@ class BlockTrack(Track):
         bound = self.loss.curvature_bound
         if bound is None:
             bound = float(looked.curvatures.max() / weight)
-        self.scale = scale_of(self.space, nodes[1], nodes[2], weight, squares, bound)
+        sums, squared = moments
+        self.scale = scale_of(self.space, sums, squared, weight, squares, bound)
 
     def _objective(self, loss: np.ndarray, gradient: Any, is_first: bool) -> Objective:
         """Return the objective as solvers see it."""
@@ -344,12 +362,14 @@ class BlockTrack(Track):
 
     def _norm(self) -> float:
         """Return the largest component of the gradient at the weights over its scale."""
+        gradient = self.state.gradient
+        weights = self.state.weights
+        if self.shares is not None:
+            of_gradient, of_weights, shares = self.shares
+            if of_gradient is gradient and of_weights is weights:
+                return largest_of(shares)
         assert self.scale is not None
-        # What the penalty at the next query needs comes with it.
-        pairs = []
-        if np.any(self.penalty.curvature()):
-            pairs = pairs_of(self.state.query)
-        return self.scale.norm(self.state.gradient, self.state.weights, self.prox, pairs)
+        return largest_of(self.scale.shares(gradient, weights, self.prox))
 
     def at_rounding(self) -> bool:
         """Return whether the gradient at the weights is 0 as far as the arithmetic can tell."""

@@ -114,7 +114,8 @@ class LBFGS:
     def step(self, state, objective):
         nonsmooth = objective.nonsmooth
         if np.isinf(state.loss[0]):
-            return self._aim(_begun(state, objective), nonsmooth)
+            begun = _begun(state, objective)
+            return self._aim(begun, nonsmooth, nonsmooth.steepest(begun.weights, begun.gradient))
 
         i = line.accept(state, _slopes(state, nonsmooth), objective)
         if i is None:
@@ -124,9 +125,6 @@ class LBFGS:
         stalled = line.at_precision(state, objective, i)
         weights = vectors.at_hand(vectors.candidate(state.query, i))
         move = vectors.compact(vectors.change(state.weights, weights))
-        # Before the gradient, which may take its memory.
-        vectors.spent(state.weights, weights, move)
-        vectors.spent(state.direction)
         reached = state._replace(
             weights=weights,
             gradient=vectors.at_hand(vectors.candidate(objective.gradient, i)),
@@ -134,7 +132,8 @@ class LBFGS:
             step_size=state.steps[i : i + 1],
             stalled=(state.stalled + 1) * stalled,
         )
-        return self._aim(self._remember(state, reached, move), nonsmooth)
+        slope = nonsmooth.steepest(reached.weights, reached.gradient)
+        return self._aim(self._remember(state, reached, move, slope), nonsmooth, slope)
 
     def _without_progress(self, state: LBFGSState, objective: Objective) -> LBFGSState:
         """Return the state with other trials after all of them have failed, or stalled if there are none left."""
@@ -146,7 +145,8 @@ class LBFGS:
             return state._replace(query=query, steps=shorter)
         if state.stored:
             # The remembered curvature misled: forget it and go down the gradient.
-            return self._aim(state._replace(stored=np.zeros(())), nonsmooth)
+            slope = nonsmooth.steepest(state.weights, state.gradient)
+            return self._aim(state._replace(stored=np.zeros(())), nonsmooth, slope)
         rises = objective.loss.min() > state.loss[0] + line.rounding_margin(state)
         if rises and state.steps.min() > LEAST:
             # The curvature has no bound: no step is safe until it has been tried.
@@ -157,30 +157,34 @@ class LBFGS:
             return state._replace(query=query, steps=steps)
         return state._replace(stalled=np.full(1, line.STALLED), query=state.weights)
 
-    def _remember(self, before: LBFGSState, state: LBFGSState, move: Vector) -> LBFGSState:
-        """Return the state with the last change of weights and gradient among its pairs."""
+    def _remember(self, before: LBFGSState, state: LBFGSState, move: Vector, slope: Vector) -> LBFGSState:
+        """Return the state with the last change of weights and gradient among its pairs; the slope is the new one."""
         pairs = vectors.with_room(before.pairs, self.memory)
         state = state._replace(pairs=pairs)
         change = vectors.compact(vectors.change(before.gradient, state.gradient))
+        older = vectors.newest_pairs(pairs, min(int(before.stored), self.memory - 1))
+        announce(slope, [*older, (move, change)], state.diagonal, state.means)
         # A pair without positive curvature is rounding (J is convex) and would spoil the estimate.
         [curved], [moved], [changed] = vectors.dots(move, change, move, move, change, change)
-        vectors.spent(before.gradient)
+        # All is made of them that will be.
+        vectors.spent(before.gradient, change)
+        vectors.spent(before.weights, state.weights, move)
+        vectors.spent(before.direction, move)
         if not curved > 1e-14 * np.sqrt(moved * changed):
             return state
         pairs = vectors.remember(pairs, move, change, self.memory)
         stored = min(before.stored + 1.0, float(self.memory))
         return state._replace(pairs=pairs, stored=np.array(stored))
 
-    def _aim(self, state: LBFGSState, nonsmooth: Prox) -> LBFGSState:
-        """Return the state with the next direction and its trial steps."""
-        slope = nonsmooth.steepest(state.weights, state.gradient)
+    def _aim(self, state: LBFGSState, nonsmooth: Prox, slope: Vector) -> LBFGSState:
+        """Return the state with the next direction, down the slope, and its trial steps."""
         pairs = vectors.newest_pairs(state.pairs, int(state.stored))
         direction = -inverse_curvature(slope, pairs, state.diagonal, state.means)
         if nonsmooth.is_nonsmooth:
             # The estimate may turn single weights uphill: these stay where they are.
             downhill = nonsmooth.free | (direction * slope < 0)
             direction = vectors.where(downhill, direction, 0.0)
-        direction = vectors.at_hand(direction)
+        direction = vectors.compact(direction)
 
         # Without pairs the length of the step is unknown; with them it is mostly 1.
         if not state.stored:
@@ -278,6 +282,11 @@ def inverse_curvature(
         rest = share - dot(y, v) / along
         v = vectors.add_multiple(v, rest, s)
     return v
+
+
+@singledispatch
+def announce(v: Vector, pairs: Sequence[tuple[Vector, Vector]], diagonal: Vector, means: Vector) -> None:
+    """Take note that `inverse_curvature` of these comes next: some of it may be computed beside what comes before."""
 
 
 def first_estimate(v: Vector, diagonal: Vector, means: Vector) -> Vector:

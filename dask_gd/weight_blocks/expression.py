@@ -15,7 +15,7 @@ import numpy as np
 from ..worker_env import mapped
 
 #: Values of a piece: a few pieces of float64 stay in the second-level cache.
-PIECE = 1 << 14
+PIECE = 1 << 15
 
 
 class Node:
@@ -29,9 +29,11 @@ class Node:
         "dtype",
         "files",
         "function",
+        "is_apart",
         "is_spent",
         "is_wanted",
         "lasts",
+        "leaf",
         "pieces",
         "shape",
         "value",
@@ -52,10 +54,14 @@ class Node:
         self.value: np.ndarray | None = None
         #: Of a vector that is there, whatever stands for its array of each block.
         self.pieces: list[Any] | None = None
+        #: What computes its array of each block, where that is no expression; None once it is there.
+        self.leaf: Any = None
         #: The files that have it on disk, one for each block.
         self.files: list[Any] | None = None
         #: To be stored by the next program that computes it.
         self.is_wanted = False
+        #: Kept for longer than what is stored with it.
+        self.is_apart = False
         #: Given away by its solver: it must not be used any more.
         self.is_spent = False
         #: Made of vectors only that stay for the whole run.
@@ -85,6 +91,13 @@ def stored(pieces: Sequence[Any], shape: tuple[int, int], dtype: np.dtype, lasts
     return node
 
 
+def leaf(what: Any, shape: tuple[int, int], dtype: np.dtype) -> Node:
+    """Return a node whose arrays are yet to be computed, by what is given, in one task with what is made of them."""
+    node = Node(None, (), shape, dtype)
+    node.leaf = what
+    return node
+
+
 def applied(function: Any, *arguments: Node) -> Node:
     """Return the node of a function of others; of constants it is computed."""
     # On one value each, to know shape and dtype.
@@ -101,8 +114,12 @@ class Candidate(NamedTuple):
 
     number: int
 
-    def __call__(self, v: np.ndarray) -> np.ndarray:
-        return v[:, :, self.number : self.number + 1]
+    def __call__(self, v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        taken = v[:, :, self.number : self.number + 1]
+        if out is None:
+            return taken
+        np.copyto(out, taken)
+        return out
 
 
 class Cast(NamedTuple):
@@ -110,8 +127,36 @@ class Cast(NamedTuple):
 
     dtype: str
 
-    def __call__(self, v: np.ndarray) -> np.ndarray:
-        return v.astype(self.dtype)
+    def __call__(self, v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        if out is None:
+            return v.astype(self.dtype)
+        np.copyto(out, v, casting="same_kind")
+        return out
+
+
+def combined(*several: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the sum of multiples of vectors, ``f1, v1, f2, v2, ...``, whose factors (1, k, m) are constants."""
+    factors = several[::2]
+    vectors = several[1::2]
+    shape = vectors[0].shape
+    if all(each.size == 1 for each in factors) and all(v.shape == shape for v in vectors):
+        # By one product of a row and a matrix, which is in the cache.
+        together = np.empty((len(vectors), vectors[0].size))
+        for number, v in enumerate(vectors):
+            together[number] = v.reshape(-1)
+        row = np.array([factor.item() for factor in factors])
+        if out is not None:
+            np.dot(row, together, out=out.reshape(-1))
+            return out
+        total = np.dot(row, together).reshape(shape)
+    else:
+        total = factors[0] * vectors[0]
+        for factor, v in zip(factors[1:], vectors[1:], strict=True):
+            total = total + factor * v
+    if out is None:
+        return total
+    np.copyto(out, total)
+    return out
 
 
 class Sum(NamedTuple):
@@ -135,7 +180,7 @@ class Instruction(NamedTuple):
 class Program(NamedTuple):
     """What is to be computed of each block."""
 
-    #: Registers of the vectors that are given, and of constants.
+    #: Registers of the vectors that are given, the leaf's behind the others, and of constants.
     given: int
     constants: tuple[tuple[int, np.ndarray], ...]
     instructions: tuple[Instruction, ...]
@@ -147,6 +192,8 @@ class Program(NamedTuple):
     sums: tuple[tuple[int, int | None], ...]
     #: Values that a row of a piece is taken to have.
     width: int
+    #: The output that is in the memory of the leaf.
+    into: int | None
 
 
 class Compiled(NamedTuple):
@@ -154,22 +201,27 @@ class Compiled(NamedTuple):
 
     program: Program
     given: tuple[Node, ...]
+    leaf: Node | None
     stored: tuple[Node, ...]
 
 
 def compiled(wanted: Sequence[Node], sums: Sequence[Sum], width: int = 1) -> Compiled:
     """Return the program that stores the wanted nodes, and others that are marked so, and computes the sums.
 
-    Pieces are of rows of so many values, whatever is computed of them: the bits of a sum depend on this alone.
+    Pieces are of rows of so many values, whatever is computed of them: the bits of a sum depend on this alone. There is
+    at most one leaf, see `leaves`.
     """
-    order = _in_order([*wanted, *(node for each in sums for node in each if node is not None)])
+    order = _in_order(_roots(wanted, sums))
     given = [node for node in order if node.pieces is not None]
+    of_leaf = [node for node in order if node.leaf is not None]
+    assert len(of_leaf) <= 1
     constants = [node for node in order if node.is_constant]
-    computed = [node for node in order if node.pieces is None and not node.is_constant]
-    to_store = [node for node in computed if node.is_wanted or any(node is each for each in wanted)]
+    computed = [node for node in order if node.function is not None and node.pieces is None and not node.is_constant]
+    asked = {id(node) for node in wanted}
+    to_store = [node for node in (*of_leaf, *computed) if node.is_wanted or id(node) in asked]
 
     # Registers by node; those of constants and given vectors come first.
-    register = {id(node): number for number, node in enumerate([*given, *constants, *computed])}
+    register = {id(node): number for number, node in enumerate([*given, *of_leaf, *constants, *computed])}
     output = {id(node): number for number, node in enumerate(to_store)}
     last_use = _last_uses(computed, sums)
     pool: dict[tuple, list[int]] = {}
@@ -199,8 +251,11 @@ def compiled(wanted: Sequence[Node], sums: Sequence[Sum], width: int = 1) -> Com
         if each.second is not None:
             second = register[id(each.second)]
         pairs.append((register[id(each.first)], second))
+    into = None
+    for node in of_leaf:
+        into = output.get(id(node), _in_place(node, computed, output, last_use))
     program = Program(
-        given=len(given),
+        given=len(given) + len(of_leaf),
         constants=tuple((register[id(node)], node.value) for node in constants),  # type: ignore[misc]
         instructions=tuple(instructions),
         registers=len(order),
@@ -208,8 +263,30 @@ def compiled(wanted: Sequence[Node], sums: Sequence[Sum], width: int = 1) -> Com
         outputs=tuple((node.shape, node.dtype) for node in to_store),
         sums=tuple(pairs),
         width=width,
+        into=into,
     )
-    return Compiled(program, tuple(given), tuple(to_store))
+    return Compiled(program, tuple(given), next(iter(of_leaf), None), tuple(to_store))
+
+
+def leaves(wanted: Sequence[Node], sums: Sequence[Sum]) -> list[Node]:
+    """Return the leaves of which nodes and sums are made."""
+    return [node for node in _in_order(_roots(wanted, sums)) if node.leaf is not None]
+
+
+def _roots(wanted: Sequence[Node], sums: Sequence[Sum]) -> list[Node]:
+    """Return the nodes that are wanted, and those of sums."""
+    return [*wanted, *(node for each in sums for node in each if node is not None)]
+
+
+def _in_place(of: Node, computed: Sequence[Node], output: dict[int, int], last_use: dict[int, int]) -> int | None:
+    """Return the output that a leaf's memory can have: the leaf is read by its instruction, and by none after it."""
+    last = last_use.get(id(of), len(computed))
+    if last == len(computed):
+        return None
+    node = computed[last]
+    if (node.shape, node.dtype) != (of.shape, of.dtype):
+        return None
+    return output.get(id(node))
 
 
 def _in_order(roots: Sequence[Node]) -> list[Node]:
@@ -258,67 +335,76 @@ def _keep_to_end(node: Node, last: dict[int, int], end: int) -> None:
         _keep_to_end(node.arguments[0], last, end)
 
 
-def run(program: Program, given: Sequence[np.ndarray], rows: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def run(
+    program: Program,
+    given: Sequence[np.ndarray],
+    rows: int,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the stored vectors (rows, k, m) of a block, and the sums, (k, m) each, in pieces in the order of the rows.
 
-    The sums' bits depend on the block and the program's shapes alone.
+    The sums' bits depend on the block and the program's shapes alone. The last of the given vectors may be changed,
+    where the program has a leaf.
     """
-    outputs = [mapped((rows, *shape), dtype) for shape, dtype in program.outputs]
-    sums: list[Any] = [None] * len(program.sums)
+    outputs = []
+    for number, (shape, dtype) in enumerate(program.outputs):
+        if number == program.into:
+            outputs.append(given[-1])
+        else:
+            outputs.append(mapped((rows, *shape), dtype))
     step = max(1, PIECE // program.width)
     buffers = [np.empty((min(step, rows), *shape), dtype) for shape, dtype in program.buffers]
     registers: list[Any] = [None] * program.registers
     for number, value in program.constants:
         registers[number] = value
+    operations = [instruction._replace(function=_writing(instruction.function)) for instruction in program.instructions]
+    sums: list[Any] = [None] * len(program.sums)
     for start in range(0, rows, step):
         piece = slice(start, min(start + step, rows))
         count = piece.stop - piece.start
+        if count < step:
+            buffers = [buffer[:count] for buffer in buffers]
         registers[: program.given] = [array[piece] for array in given]
-        for function, arguments, to, buffer, output in program.instructions:
+        for function, arguments, to, buffer, output in operations:
             values = [registers[number] for number in arguments]
-            out = None
             if output is not None:
-                out = outputs[output][piece]
+                registers[to] = function(*values, out=outputs[output][piece])
             elif buffer is not None:
-                out = buffers[buffer][:count]
-            registers[to] = _apply(function, values, out)
+                registers[to] = function(*values, out=buffers[buffer])
+            else:
+                registers[to] = function(*values)
         for number, (first, second) in enumerate(program.sums):
             found = _sum_of(registers[first], registers, second, count)
             sums[number] = _added(sums[number], found, second is None)
-    return outputs, sums
+    return outputs, [np.reshape(found, (1, 1)) if np.ndim(found) == 0 else found for found in sums]
 
 
-def _apply(function: Callable, values: list[np.ndarray], out: np.ndarray | None) -> np.ndarray:
-    """Return the values of a function, in the memory that is given."""
-    if out is None:
-        return function(*values)
+def _writing(function: Any) -> Callable:
+    """Return a function as it writes to the memory that it is given as ``out``."""
     if function is np.where:
-        condition, a, b = values
-        np.copyto(out, b)
-        np.copyto(out, a, where=condition)
-        return out
-    if isinstance(function, Candidate):
-        np.copyto(out, function(*values))
-        return out
-    if isinstance(function, Cast):
-        np.copyto(out, values[0], casting="same_kind")
-        return out
-    return function(*values, out=out)
+        return _choose
+    return function
 
 
-def _sum_of(first: np.ndarray, registers: list[np.ndarray], second: int | None, count: int) -> np.ndarray:
-    """Return the sum of products, or the largest, over the weights of a piece, (k, m)."""
+def _choose(condition: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write a where the condition holds, else b."""
+    np.copyto(out, b)
+    np.copyto(out, a, where=condition)
+    return out
+
+
+def _sum_of(first: np.ndarray, registers: list[np.ndarray], second: int | None, count: int) -> Any:
+    """Return the sum of products, or the largest, over the weights of a piece: (k, m), or a number for (1, 1)."""
     if second is None:
         return np.broadcast_to(first, (count, *first.shape[1:])).max(axis=0)
     other = registers[second]
-    shape = np.broadcast_shapes((count, 1, 1), first.shape, other.shape)
     # Products of two columns without gaps are taken as such.
-    if shape[1:] == (1, 1) and len(first) == len(other) == count:
-        return np.dot(first.reshape(-1), other.reshape(-1)).reshape(1, 1)
+    if first.size == other.size == count == len(first) == len(other):
+        return np.dot(first.reshape(-1), other.reshape(-1))
+    shape = np.broadcast_shapes((count, 1, 1), first.shape, other.shape)
     return np.einsum("qkm,qkm->km", np.broadcast_to(first, shape), np.broadcast_to(other, shape))
 
 
-def _added(total: np.ndarray | None, found: np.ndarray, is_largest: bool) -> np.ndarray:
+def _added(total: Any, found: Any, is_largest: bool) -> Any:
     """Return a sum, or the largest, with that of one more piece."""
     if total is None:
         return found

@@ -14,14 +14,14 @@ import numpy as np
 
 from ..errors import DataError
 from ..store.block_files import BlockFile, read_block, sync, write_block
-from .expression import Candidate, Cast, Node, applied, constant, stored
+from .expression import Candidate, Cast, Node, applied, combined, constant, stored
 from .owners import Pinned
 from .space import BlockSpace, Piece, Predicted
 from .tasks import array_of
 from .vector import BlockVector
 
 #: The functions of expressions, by name.
-FUNCTIONS: dict[str, Any] = {"where": np.where}
+FUNCTIONS: dict[str, Any] = {"where": np.where, "combined": combined}
 
 
 def function_named(name: str) -> Any:
@@ -37,7 +37,7 @@ def function_named(name: str) -> Any:
     if name.startswith("candidate "):
         return Candidate(int(name.removeprefix("candidate ")))
     function = FUNCTIONS.get(name, getattr(np, name, None))
-    if function is not np.where and not isinstance(function, np.ufunc):
+    if name not in FUNCTIONS and not isinstance(function, np.ufunc):
         raise ValueError(f"it has the function {name!r:.40}")
     return function
 
@@ -53,9 +53,9 @@ def name_of(function: Any) -> str:
     return function.__name__
 
 
-def write_piece(directory: str, name: str, whole: Any, number: int | None) -> BlockFile:
+def write_piece(directory: str, name: str, whole: Any, path: tuple[int, ...]) -> BlockFile:
     """Write the file of an array that another task has returned, see `tasks.array_of`."""
-    return write_block(directory, name, array_of(whole, number))
+    return write_block(directory, name, array_of(whole, path))
 
 
 class Manifest:
@@ -123,7 +123,7 @@ class Manifest:
                 name = f"{iteration:08d}-{number}-{kind}-{i}"
                 key = (owners.name("write"), i)
                 if kind == "rows":
-                    arguments = (self.directory, name, future, None)
+                    arguments = (self.directory, name, future, ())
                     worker = owners.of_segment(i)
                 else:
                     arguments = (self.directory, name, *future)
@@ -190,7 +190,7 @@ class Manifest:
                     shape = (width, *fields["shape"])
                     if file.shape != shape:
                         raise ValueError(f"block {j} has the shape {file.shape} in place of {shape}")
-                pieces = [Piece(future, None) for future in self._read(files, self.space.owners.of_block)]
+                pieces = [Piece(future) for future in self._read(files, self.space.owners.of_block)]
                 node = stored(pieces, tuple(fields["shape"]), np.dtype(fields["dtype"]), fields["lasts"])
                 node.files = files
                 nodes.append(node)

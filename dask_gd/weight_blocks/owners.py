@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,10 +17,10 @@ import dask
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError
 
-from ..cluster import SCHEDULER_ERRORS, Watch, leaving_thread, scheduler_gone, threads_of, timeout
+from ..cluster import SCHEDULER_ERRORS, Watch, are_done, leaving_thread, scheduler_gone, threads_of, timeout
 from ..errors import ClusterError
 from ..passes.reduction import span_of
 
@@ -53,7 +52,8 @@ class Owners:
     def __init__(self, client: Client, blocks: int, segments: int, run: str):
         self.client = client
         self.run = run
-        self.workers = sorted(threads_of(client, run))
+        self.threads = threads_of(client, run)
+        self.workers = sorted(self.threads)
         if not self.workers:
             raise ClusterError("weights='blocks' needs workers, and this cluster has none: start some.")
         self.blocks = blocks
@@ -123,13 +123,8 @@ class Owners:
 
     def _wait(self, futures: list[Future]) -> None:
         """Wait for tasks, and look at the workers meanwhile."""
-        while not all(future.done() for future in futures):
-            try:
-                wait(futures, timeout=LOOK_EVERY)
-            except TimeoutError as error:
-                # Dask's frames refer to the error that they raise, and through their callers to all vectors of a step.
-                traceback.clear_frames(error.__traceback__)
-                self.look()
+        while not are_done(self.client, futures, LOOK_EVERY):
+            self.look()
 
     @contextlib.contextmanager
     def _told_of_losses(self, futures: list[Future]) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..model.penalties import Penalty, has_own_part
 from ..model.prox import Prox
 from ..solvers import vectors
 from .expression import Sum, applied, constant
-from .vector import BlockVector, Space, know_sums, same, sum_of
+from .vector import BlockVector, Space, know_sums, same, squares_of, sum_of
 
 
 def is_served(penalty: Penalty) -> bool:
@@ -92,24 +91,12 @@ def value_of(penalty: Penalty, query: BlockVector) -> np.ndarray:
 
 def _squares(query: BlockVector) -> np.ndarray:
     """Return the sum of the squares of the weights, without the intercepts, (m,)."""
-    found = _without_intercepts(pairs_of(query))
+    know_sums(query.space, squares_of(query))
     if query.line is None:
-        return found[0]
+        return sum_of(query, query).sum(axis=0)
     # Along a line it is a polynomial of the step.
-    steps = query.line[2]
-    [at_start], [mixed], [along] = found
+    start, direction, steps = query.line
+    at_start = sum_of(start, start).sum(axis=0)
+    mixed = sum_of(start, direction).sum(axis=0)
+    along = sum_of(direction, direction).sum(axis=0)
     return at_start + 2.0 * steps * mixed + steps**2 * along
-
-
-def pairs_of(query: BlockVector) -> list[tuple[BlockVector, BlockVector]]:
-    """Return the pairs of vectors from whose products the squares of a query's weights follow."""
-    if query.line is None:
-        return [(query, query)]
-    start, direction, _ = query.line
-    return [(start, start), (start, direction), (direction, direction)]
-
-
-def _without_intercepts(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
-    """Return inner products of the features' weights, (m,) each."""
-    know_sums(pairs[0][0].space, pairs)
-    return [sum_of(a, b).sum(axis=0) for a, b in pairs]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Node, Sum
+from .expression import Node
 from .prox import BlockProx
 from .space import BlockSpace
-from .vector import BlockVector, know_sums, same, stored_node, sum_of
+from .vector import BlockVector, same, stored_node, sum_of
 
 #: A share of a column's square that is no spread.
 NO_SPREAD = 1e-12
@@ -36,31 +35,18 @@ class Scale:
         """The mean squares of the columns, (q, 1, 1)."""
         return self.inverse_spreads**-2.0 + self.means**2
 
-    def norm(
-        self,
-        gradient: BlockVector,
-        weights: BlockVector,
-        prox: BlockProx,
-        pairs: Sequence[tuple[BlockVector, BlockVector]],
-    ) -> float:
-        """Return the largest component of the gradient at the weights over its size, see `gradient_cosine`.
-
-        The sums of the products of some pairs of vectors are computed beside.
-        """
+    def shares(self, gradient: BlockVector, weights: BlockVector, prox: BlockProx) -> BlockVector:
+        """Return the gradient at the weights over its size, see `gradient_cosine`."""
         slope = gradient - self.means * vectors.intercept(gradient)
-        return self._largest(prox.steepest(weights, slope), pairs)
+        return self._shares(prox.steepest(weights, slope))
 
     def norm_of_bound(self, bound: BlockVector) -> float:
         """Return the largest component of a bound (q, k, 1), of which none cancels another, over its size."""
-        return self._largest(bound + np.abs(self.means) * vectors.intercept(bound), [])
+        return largest_of(self._shares(bound + np.abs(self.means) * vectors.intercept(bound)))
 
-    def _largest(self, slope: BlockVector, pairs: Sequence[tuple[BlockVector, BlockVector]]) -> float:
-        """Return the largest component over its size."""
-        shares: Any = np.abs(slope) * self.inverse_spreads * self.inverse_slopes
-        [largest] = know_sums(shares.space, pairs, [Sum(shares.node)])
-        if shares.space.fit_intercept:
-            largest = np.maximum(largest, shares.constant[0])
-        return float(largest.max())
+    def _shares(self, slope: BlockVector) -> Any:
+        """Return components over their sizes."""
+        return np.abs(slope) * self.inverse_spreads * self.inverse_slopes
 
     def rounding_of(self, weights: BlockVector, of_sums: float, of_weights: float, rounding: float) -> BlockVector:
         """Return what rounding may have done to the gradient at the weights, (q, k, 1), see `fitting.rounding`.
@@ -75,6 +61,11 @@ class Scale:
         if weights.space.fit_intercept:
             along = along + (root.constant * rounded.constant)[0]
         return self.curvature * root * along[None] + of_sums * root / self.inverse_slopes
+
+
+def largest_of(shares: BlockVector) -> float:
+    """Return the largest component of any output."""
+    return float(vectors.largest(shares).max())
 
 
 def scale_of(

@@ -6,12 +6,13 @@ for each block of rows. What a stage stores are futures, which the next refers t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from dask import delayed
 from dask._task_spec import TaskRef
+from dask.typing import Key
 from distributed import Client, Future
 
 from ..model.losses import Loss, classes_of
@@ -19,10 +20,10 @@ from ..sources import Source
 from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
 from . import tasks
-from .expression import Node, Sum, compiled, stored
+from .expression import Node, Sum, compiled, leaf, leaves, stored
 from .owners import Owners, Pinned
-from .tasks import Looked, Totals
-from .vector import BlockVector
+from .tasks import Looked, Place, Totals
+from .vector import BlockVector, Pair, multiple_of, stored_node
 
 #: Adjacent blocks whose partial predictions are added up before they travel to the rows' owner.
 ADDED_TOGETHER = 4
@@ -32,10 +33,17 @@ EXACT_UP_TO = 1 << 22
 
 
 class Piece(NamedTuple):
-    """The array of a block: what a task has returned, or one of several that it has, by number."""
+    """The array of a block: what a task has returned, or a part of it, by the positions that lead there."""
 
     future: Future
-    number: int | None
+    path: tuple[int, ...] = ()
+
+
+class Part(NamedTuple):
+    """A part of what a task returns: a function of it, and of a number."""
+
+    function: Callable
+    number: int
 
 
 class Predicted(NamedTuple):
@@ -65,6 +73,20 @@ class Slopes(NamedTuple):
     looked: Looked
 
 
+class Backward(NamedTuple):
+    """The half of a pass that gives a gradient: the leaf of what is made of it."""
+
+    reading: int
+    weight: float
+    slopes: Slopes
+
+    def of_bundle(self, space: BlockSpace, bundle: Sequence[int]) -> tuple:
+        """Return the first arguments of `tasks.evaluate_behind`, and all of `tasks.moments`."""
+        columns = [space.columns[j] for j in bundle]
+        shifts = [space.shifts[j] for j in bundle]
+        return columns, self.reading, shifts, self.weight, self.slopes.futures, space.weights
+
+
 class BlockSpace:
     """The blocks of a run: who owns them, and the stages that compute with them."""
 
@@ -90,11 +112,16 @@ class BlockSpace:
         if self.features * outputs > EXACT_UP_TO:
             self.compact = "<f4"
         self.owners = Owners(client, self.blocks, self.segments, run)
+        self.bundles = bundles_of(self.owners)
         #: Readings so far, halves of a pass: rows that are kept are told by them.
         self.readings = 0
         self.columns = self._by_block("columns", [(tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)])
         #: What is subtracted from each block's columns: futures of (p,) arrays.
         self.shifts: list[Future | None] = [None] * self.blocks
+        #: Whether the squares of weights are asked for at each query.
+        self.squares = False
+        self.expected: list[Pair] = []
+        self.to_store: list[BlockVector] = []
         self.values: list[Future] = []
         self.weights: list[Future] = []
 
@@ -105,27 +132,43 @@ class BlockSpace:
         wanted = [node for node in wanted if node.pieces is None and not node.is_constant]
         if not wanted and not sums:
             return []
-        program, given, to_store = compiled(wanted, sums, self.outputs)
+        # A task has one leaf at most.
+        for other in leaves(wanted, sums)[1:]:
+            self.compute([other], [])
+        program, given, leaf, to_store = compiled(wanted, sums, self.outputs)
         name = self.owners.name("weights")
         submitted: list[Pinned] = []
-        for j, width in enumerate(self.widths):
-            pieces: list[Piece] = [node.pieces[j] for node in given]  # type: ignore[index]
-            numbers = tuple(piece.number for piece in pieces)
-            arguments = (program, width, numbers, *(piece.future for piece in pieces))
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.evaluate, arguments))
-        # Vectors that are stored together are dropped together: they have one future for each block.
-        if not to_store:
-            futures = self.owners.submit(submitted)
-            found = [of_block[0] for of_block in self.owners.results(futures)]
+        for number, bundle in enumerate(self.bundles):
+            places, wholes = _arguments([node.pieces for node in given], bundle)  # type: ignore[misc]
+            if leaf is None:
+                widths = tuple(self.widths[j] for j in bundle)
+                arguments: tuple = (program, widths, places, *wholes)
+                task: Callable = tasks.evaluate
+            else:
+                arguments = (*leaf.leaf.of_bundle(self, bundle), program, places, *wholes)
+                task = tasks.evaluate_behind
+            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), task, arguments))
+        # Vectors that are stored together are dropped together, but for those that are kept for long.
+        apart = [number for number, node in enumerate(to_store) if node.is_apart]
+        parts = [Part(tasks.outputs_of, number) for number in apart]
+        if sums and to_store:
+            parts.append(Part(tasks.item, -1))
+        stored_wholes, *others = self._with_parts(name, submitted, parts)
+        for number, node in enumerate(to_store):
+            if number in apart:
+                node.pieces = self._pieces(others[apart.index(number)], ())
+            else:
+                node.pieces = self._pieces(stored_wholes, (number,))
+            node.arguments = ()
+            node.function = None
+            node.leaf = None
+        if not sums:
+            return []
+        if to_store:
+            of_bundles = self.owners.results(others[-1])
         else:
-            wholes, of_sums = self._with_item(name, submitted, len(to_store), bool(sums))
-            for number, node in enumerate(to_store):
-                node.pieces = [Piece(whole, number) for whole in wholes]
-                node.arguments = ()
-                node.function = None
-            if not sums:
-                return []
-            found = self.owners.results(of_sums)
+            of_bundles = [results[-1] for results in self.owners.results(stored_wholes)]
+        found = [of_block for of_bundle in of_bundles for of_block in of_bundle]
         totals = found[0]
         # In the order of the blocks, so that bits do not depend on the owners.
         for of_block in found[1:]:
@@ -138,28 +181,23 @@ class BlockSpace:
 
     def store(self, *several: BlockVector) -> None:
         """Store what vectors stand for, in one go."""
-        self.compute([v.node for v in several], [])
+        self.compute([stored_node(v) for v in several], [])
 
-    def _with_item(
-        self, name: str, submitted: list[Pinned], number: int, has_item: bool
-    ) -> tuple[list[Future], list[Future]]:
-        """Submit tasks, and return their futures and those of one part of each result, if there is one to return."""
-        parts = []
-        if has_item:
-            for key, worker, _, _ in submitted:
-                part = (f"{name}-part", key[1])  # type: ignore[index]
-                parts.append(Pinned(part, worker, tasks.item, (TaskRef(key), number)))
-        futures = self.owners.submit([*submitted, *parts])
-        return futures[: len(submitted)], futures[len(submitted) :]
+    def _pieces(self, of_bundles: Sequence[Future], path: tuple[int, ...]) -> list[Piece]:
+        """Return the pieces of all blocks: in what a bundle's task has returned a block's is in its place."""
+        pieces = []
+        for future, bundle in zip(of_bundles, self.bundles, strict=True):
+            pieces += [Piece(future, (place, *path)) for place in range(len(bundle))]
+        return pieces
 
-    def _items(self, name: str, submitted: list[Pinned], items: Sequence[int]) -> list[list[Future]]:
-        """Submit tasks, and return the futures of parts of their results: a list with all tasks for each part."""
-        parts = []
-        for number in items:
+    def _with_parts(self, name: str, submitted: list[Pinned], parts: Sequence[Part]) -> list[list[Future]]:
+        """Submit tasks, and return their futures, and for each part those of this part of their results."""
+        tasks_of_parts = []
+        for number, part in enumerate(parts):
             for key, worker, _, _ in submitted:
-                part = (f"{name}-part-{number}", key[1])  # type: ignore[index]
-                parts.append(Pinned(part, worker, tasks.item, (TaskRef(key), number)))
-        futures = self.owners.submit([*submitted, *parts], [part.key for part in parts])
+                part_key = (f"{name}-part-{number}", key[1])  # type: ignore[index]
+                tasks_of_parts.append(Pinned(part_key, worker, part.function, (TaskRef(key), part.number)))
+        futures = self.owners.submit([*submitted, *tasks_of_parts])
         count = len(submitted)
         return [futures[start : start + count] for start in range(0, len(futures), count)]
 
@@ -176,9 +214,9 @@ class BlockSpace:
         name = self.owners.name("shift")
         submitted = []
         for j, piece in enumerate(moments.pieces):
-            arguments = (self.columns[j], weight, piece.future)
+            arguments = (self.columns[j], weight, piece.future, piece.path[0])
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.shift_of, arguments))
-        are_far, shifts = self._items(name, submitted, [0, 1])
+        _, are_far, shifts = self._with_parts(name, submitted, [Part(tasks.item, 0), Part(tasks.item, 1)])
         if any(self.owners.results(are_far)):
             return shifts
         return None
@@ -190,7 +228,7 @@ class BlockSpace:
         submitted = []
         for j, shift in enumerate(shifts):
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.as_weights, (shift,)))
-        pieces = [Piece(future, None) for future in self.owners.submit(submitted)]
+        pieces = [Piece(future) for future in self.owners.submit(submitted)]
         node = stored(pieces, (1, 1), np.dtype(float), lasts=True)
         return BlockVector(self, node, np.zeros((1, 1, 1)))
 
@@ -210,7 +248,7 @@ class BlockSpace:
             [piece] = block.to_delayed().ravel().tolist()
             worker = self.owners.of_block(j)
             future = self.owners.client.compute(piece, workers=[worker], allow_other_workers=False)
-            futures.append(Piece(future, None))
+            futures.append(Piece(future))
         return futures
 
     # Rows.
@@ -267,35 +305,51 @@ class BlockSpace:
     # Passes.
 
     def predict(self, query: BlockVector) -> Predicted:
-        """Return the predictions of weights that are stored or constant: one half of a pass."""
+        """Return the predictions of weights: one half of a pass."""
         node = query.node
         if node.is_constant and not np.any(node.value):
             return Predicted(self._of_segments("zeros", tasks.zeros, self.outputs))
-        self._store_constant(query)
+        pieces = self._pieces_of(query)
         self.readings += 1
-        assert node.pieces is not None
         name = self.owners.name("forward")
         submitted: list[Pinned] = []
+        for number, bundle in enumerate(self.bundles):
+            places, wholes = _arguments([pieces], bundle)
+            columns, shifts = ([each[j] for j in bundle] for each in (self.columns, self.shifts))
+            arguments = (columns, self.readings, shifts, places, *wholes)
+            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), tasks.forward, arguments))
+        # Of some blocks together, so that less travels.
+        groups = range(0, self.blocks, ADDED_TOGETHER)
+        for first in groups:
+            together = range(first, first + ADDED_TOGETHER)
+            parts = tuple(
+                TaskRef((name, number)) for number, bundle in enumerate(self.bundles) if bundle[0] in together
+            )
+            owner = self.owners.of_block(first)
+            submitted.append(Pinned((f"{name}-sum", first), owner, tasks.added_by_segment, parts))
+            for s in range(self.segments):
+                arguments = (TaskRef((f"{name}-sum", first)), s)
+                submitted.append(Pinned((f"{name}-part", first, s), owner, tasks.item, arguments))
         for s in range(self.segments):
-            sums = []
-            for first in range(0, self.blocks, ADDED_TOGETHER):
-                together = range(first, min(first + ADDED_TOGETHER, self.blocks))
-                for j in together:
-                    arguments = (self.columns[j], s, self.readings, self.shifts[j], *node.pieces[j])
-                    submitted.append(Pinned((name, j, s), self.owners.of_block(j), tasks.forward, arguments))
-                parts = tuple(TaskRef((name, j, s)) for j in together)
-                key = (f"{name}-sum", first, s)
-                submitted.append(Pinned(key, self.owners.of_block(first), tasks.added, parts))
-                sums.append(TaskRef(key))
-            submitted.append(Pinned((f"{name}-all", s), self.owners.of_segment(s), tasks.added, tuple(sums)))
+            sums = tuple(TaskRef((f"{name}-part", first, s)) for first in groups)
+            submitted.append(Pinned((f"{name}-all", s), self.owners.of_segment(s), tasks.added, sums))
         return Predicted(self.owners.submit(submitted, [(f"{name}-all", s) for s in range(self.segments)]))
 
+    def _pieces_of(self, query: BlockVector) -> list[Piece]:
+        """Return the pieces of weights, which are stored if they are not: a pass needs them in memory."""
+        if query.node.is_constant:
+            self._store_constant(query)
+        node, factor = multiple_of(query.node)
+        # What is compact is taken as it is.
+        if node.pieces is None or np.any(factor != 1.0):
+            node = query.node
+            self.compute([node], [])
+        assert node.pieces is not None
+        return node.pieces
+
     def _store_constant(self, query: BlockVector) -> None:
-        """Store weights that are all the same: a pass needs them in memory."""
+        """Store weights that are all the same."""
         node = query.node
-        if not node.is_constant:
-            self.store(query)
-            return
         value = node.value
         assert value is not None
         name = self.owners.name("constant")
@@ -305,7 +359,7 @@ class BlockSpace:
                 for j, width in enumerate(self.widths)
             ]
         )
-        query.node = stored([Piece(piece, None) for piece in pieces], node.shape, node.dtype)
+        query.node = stored([Piece(piece) for piece in pieces], node.shape, node.dtype)
 
     def losses(self, query: BlockVector, loss: Loss) -> np.ndarray:
         """Return the sums of the losses at the candidates of a query whose predictions are known, (m,)."""
@@ -328,44 +382,70 @@ class BlockSpace:
         for s in range(self.segments):
             given = [argument[s] if isinstance(argument, list) else argument for argument in arguments]
             submitted.append(Pinned((name, s), self.owners.of_segment(s), tasks.look, (self.values[s], *given)))
-        z, slopes, looked = self._items(name, submitted, [0, 1, 2])
+        _, z, slopes, looked = self._with_parts(name, submitted, [Part(tasks.item, number) for number in range(3)])
         found = self.owners.results(looked)
         total = found[0]
         for each in found[1:]:
             total = Looked(*(a + b for a, b in zip(total, each, strict=True)))
         return Slopes(slopes, Predicted(z), total)
 
-    def backward(self, v: BlockVector, ridge: tasks.Ridge, slopes: Slopes, with_moments: bool = False) -> list[Node]:
-        """Return the gradient at a vector, for one half of a pass, without the intercepts'.
+    def gradient(self, weight: float, slopes: Slopes) -> Node:
+        """Return the gradient of the mean loss for one half of a pass, without the intercepts'.
 
-        With moments the sums of the columns and of their squares come behind it.
+        The pass is made with what is made of it, in the same task of a block.
         """
         self.readings += 1
-        at: list[tuple] = [()] * self.blocks
-        if not v.node.is_constant:
-            self.store(v)
-            assert v.node.pieces is not None
-            at = v.node.pieces
+        return leaf(Backward(self.readings, weight, slopes), (self.outputs, 1), np.dtype(float))
+
+    def gradient_and_moments(self, weight: float, slopes: Slopes) -> list[Node]:
+        """Return the gradient as `gradient` does, and the sums of the columns and of their squares."""
+        self.readings += 1
+        of = Backward(self.readings, weight, slopes)
         name = self.owners.name("backward")
         submitted = []
-        for j in range(self.blocks):
-            shift = self.shifts[j]
-            arguments = (
-                self.columns[j],
-                self.readings,
-                shift,
-                ridge,
-                with_moments,
-                slopes.futures,
-                self.weights,
-                *at[j],
-            )
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.backward, arguments))
-        shapes = [(self.outputs, 1)]
-        if with_moments:
-            shapes += [(1, 1), (1, 1)]
+        for number, bundle in enumerate(self.bundles):
+            arguments = of.of_bundle(self, bundle)
+            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), tasks.moments, arguments))
         futures = self.owners.submit(submitted)
-        nodes = []
-        for number, shape in enumerate(shapes):
-            nodes.append(stored([Piece(future, number) for future in futures], shape, np.dtype(float)))
-        return nodes
+        shapes = [(self.outputs, 1), (1, 1), (1, 1)]
+        return [stored(self._pieces(futures, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
+
+
+def _arguments(
+    of_nodes: Sequence[list[Piece]], bundle: Sequence[int]
+) -> tuple[tuple[tuple[Place, ...], ...], list[Future]]:
+    """Return where the arrays of a bundle's blocks are, for each block, and what has them, each once."""
+    wholes: list[Future] = []
+    numbers: dict[Key, int] = {}
+    places = []
+    for j in bundle:
+        of_block = []
+        for pieces in of_nodes:
+            future, path = pieces[j]
+            if future.key not in numbers:
+                numbers[future.key] = len(wholes)
+                wholes.append(future)
+            of_block.append(Place(numbers[future.key], path))
+        places.append(tuple(of_block))
+    return tuple(places), wholes
+
+
+def bundles_of(owners: Owners) -> list[range]:
+    """Return the blocks that share a task: adjacent ones of a worker, of which each thread has some.
+
+    Their partial predictions are added to one sum, see `ADDED_TOGETHER`.
+    """
+    bundles = []
+    first = 0
+    while first < owners.blocks:
+        worker = owners.of_block(first)
+        own = sum(owners.of_block(j) == worker for j in range(owners.blocks))
+        most = -(-own // owners.threads[worker])
+        stop = first + 1
+        while (
+            stop < owners.blocks and stop % ADDED_TOGETHER and stop - first < most and owners.of_block(stop) == worker
+        ):
+            stop += 1
+        bundles.append(range(first, stop))
+        first = stop
+    return bundles

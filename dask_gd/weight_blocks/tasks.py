@@ -7,6 +7,7 @@ of a segment, with a value for each row.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -65,19 +66,40 @@ class Columns(NamedTuple):
         return self.run, step
 
 
-def array_of(whole: Any, number: int | None) -> np.ndarray:
-    """Return an array that another task has returned: alone, or as one of several."""
-    if number is None:
-        return whole
-    return whole[number]
+def array_of(whole: Any, path: Sequence[int] = ()) -> np.ndarray:
+    """Return an array that another task has returned, or that is in what it has, at the end of a path of positions."""
+    for position in path:
+        whole = whole[position]
+    return whole
 
 
-def evaluate(program: Program, rows: int, numbers: tuple[int | None, ...], *given: Any) -> list:
-    """Return the vectors that a program stores of a block, and behind them a list of its sums."""
-    with working():
-        arrays = [array_of(whole, number) for whole, number in zip(given, numbers, strict=True)]
-        outputs, sums = run(program, arrays, rows)
-    return [*outputs, sums]
+class Place(NamedTuple):
+    """Where an array is among the arguments of a task."""
+
+    argument: int
+    path: tuple[int, ...]
+
+
+def arrays_at(places: Sequence[Place], arguments: Sequence[Any]) -> list[np.ndarray]:
+    """Return the arrays at places."""
+    return [array_of(arguments[argument], path) for argument, path in places]
+
+
+def evaluate(program: Program, widths: Sequence[int], places: Sequence[Sequence[Place]], *given: Any) -> list:
+    """Return for each block of a bundle the vectors that a program stores, and behind them a list of all sums."""
+    stored = []
+    sums = []
+    for width, of_block in zip(widths, places, strict=True):
+        with working():
+            outputs, found = run(program, arrays_at(of_block, given), width)
+        stored.append(outputs)
+        sums.append(found)
+    return [*stored, sums]
+
+
+def outputs_of(stored: list, number: int) -> list[np.ndarray]:
+    """Return one vector of each block from what `evaluate` has returned."""
+    return [outputs[number] for outputs in stored[:-1]]
 
 
 def itself(value: Any) -> Any:
@@ -91,28 +113,34 @@ def item(values: Any, number: int) -> Any:
 
 
 def forward(
-    columns: Columns,
-    segment: int,
+    columns: Sequence[Columns],
     step: int,
-    shift: np.ndarray | None,
-    whole: Any,
-    number: int | None,
-) -> np.ndarray:
-    """Return ``(X - shift) w`` of a block of columns (p, k, m) for the rows of a segment: (n, k, m).
+    shifts: Sequence[np.ndarray | None],
+    places: Sequence[Sequence[Place]],
+    *given: Any,
+) -> list[list[np.ndarray]]:
+    """Return for each block of a bundle what `predictions` does; the weights are at places among those given."""
+    found = []
+    for of_block, shift, at in zip(columns, shifts, places, strict=True):
+        [weights] = arrays_at(at, given)
+        found.append(predictions(of_block, step, shift, weights))
+    return found
 
-    The weights are those of `array_of`.
-    """
-    weights = array_of(whole, number)
+
+def predictions(columns: Columns, step: int, shift: np.ndarray | None, weights: np.ndarray) -> list[np.ndarray]:
+    """Return ``(X - shift) w`` of a block of columns (p, k, m) for the rows of each segment: (n, k, m)."""
     reader = columns.reader
     row_format = reader.row_format
-    first = reader.bounds[segment]
-    product = np.empty((reader.bounds[segment + 1] - first, *weights.shape[1:]))
+    bounds = reader.bounds
+    products = [np.empty((stop - start, *weights.shape[1:])) for start, stop in itertools.pairwise(bounds)]
     with working():
         workspace = row_format.workspace(shift)
         prepared = workspace.weights(weights.reshape(len(weights), -1))
-        with contextlib.closing(reader((segment,), keep=columns.keep(step))) as windows:
-            for _, rows in windows:
-                start = rows.start - first
+        segments = tuple(range(len(products)))
+        with contextlib.closing(reader(segments, keep=columns.keep(step))) as windows:
+            for segment, rows in windows:
+                product = products[segment]
+                start = rows.start - bounds[segment]
                 for begin in range(0, len(rows.y), row_format.block_rows):
                     which = slice(begin, min(begin + row_format.block_rows, len(rows.y)))
                     times = workspace.block(row_format.take(rows.x, which)).times(prepared)
@@ -120,7 +148,7 @@ def forward(
                 of_rows = product[start : start + len(rows.y)]
                 if not np.isfinite(of_rows).all():
                     check_values(rows, reader.bind(segment, ()), drop=False)
-    return product
+    return products
 
 
 class Moments(NamedTuple):
@@ -130,28 +158,18 @@ class Moments(NamedTuple):
     squares: np.ndarray
 
 
-class Ridge(NamedTuple):
-    """What makes the gradient of J of that of the summed loss: the rows' weight, and the penalty's curvature."""
-
-    weight: float
-    curvature: float
-
-
 def backward(
     columns: Columns,
     step: int,
     shift: np.ndarray | None,
-    ridge: Ridge,
-    with_moments: bool,
+    weight: float,
     slopes: Sequence[np.ndarray],
     weights: Sequence[np.ndarray | None],
-    whole: Any = None,
-    number: int | None = None,
+    with_moments: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    """Return ``(X - shift)^T r / weight + curvature w`` over the rows of all segments, for their slopes r (n, k, 1).
+    """Return ``(X - shift)^T r / weight`` over the rows of all segments, for their slopes r (n, k, 1).
 
-    The block's weights w are those of `array_of`; None for 0. With moments the sums of the columns and of their squares
-    come behind it, with the rows' weights (n,).
+    With moments the sums of the columns and of their squares come behind it, with the rows' weights (n,).
     """
     reader = columns.reader
     row_format = reader.row_format
@@ -180,24 +198,57 @@ def backward(
                     x = reader.bind(segment, ())["x"]
                     number = int(np.argmin(np.isfinite(moments.squares))) + getattr(x, "first_column", 0)
                     raise NonFiniteError(f"The squares of column {number} of {x.name!r} overflow; scale it down.")
-    # Here, so that the sum and the gradient are not both in memory.
-    gradient /= ridge.weight
-    if ridge.curvature and whole is not None:
-        for start in range(0, len(gradient), ROWS):
-            some = slice(start, start + ROWS)
-            gradient[some] += ridge.curvature * array_of(whole, number)[some, :, 0]
+    gradient /= weight
     gradient = gradient[:, :, None]
     if with_moments:
         return (gradient, *moments)
     return (gradient,)
 
 
-def shift_of(columns: Columns, weight: float, whole: Any) -> tuple[bool, np.ndarray]:
+def moments(
+    columns: Sequence[Columns],
+    step: int,
+    shifts: Sequence[np.ndarray | None],
+    weight: float,
+    slopes: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray | None],
+) -> list[tuple[np.ndarray, ...]]:
+    """Return for each block of a bundle what `backward` does with moments."""
+    return [
+        backward(of_block, step, shift, weight, slopes, weights, True)
+        for of_block, shift in zip(columns, shifts, strict=True)
+    ]
+
+
+def evaluate_behind(
+    columns: Sequence[Columns],
+    step: int,
+    shifts: Sequence[np.ndarray | None],
+    weight: float,
+    slopes: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray | None],
+    program: Program,
+    places: Sequence[Sequence[Place]],
+    *given: Any,
+) -> list:
+    """Return what `evaluate` does, of a program whose leaf is what `backward` returns of the other arguments."""
+    stored = []
+    sums = []
+    for of_block, shift, at in zip(columns, shifts, places, strict=True):
+        [gradient] = backward(of_block, step, shift, weight, slopes, weights)
+        with working():
+            outputs, found = run(program, [*arrays_at(at, given), gradient], len(gradient))
+        stored.append(outputs)
+        sums.append(found)
+    return [*stored, sums]
+
+
+def shift_of(columns: Columns, weight: float, found: Any, place: int) -> tuple[bool, np.ndarray]:
     """Return whether a column of a block is far from 0, and the shift that it should have then, see `kernels.shift`.
 
-    ``whole`` is what `backward` has returned, with moments.
+    The moments are those of the block in this place of what `moments` has returned.
     """
-    _, sums, squares = whole
+    _, sums, squares = found[place]
     row_format = columns.reader.row_format
     if row_format.dtype not in FAR or not row_format.can_shift.any():
         return False, np.zeros(row_format.features)
@@ -210,9 +261,9 @@ def as_weights(shift: np.ndarray) -> np.ndarray:
     return shift[:, None, None]
 
 
-def as_shift(whole: Any, number: int | None) -> np.ndarray:
+def as_shift(whole: Any, path: Sequence[int]) -> np.ndarray:
     """Return a shift (p,) from the shape of weights."""
-    return array_of(whole, number)[:, 0, 0]
+    return array_of(whole, path)[:, 0, 0]
 
 
 # Row tasks.
@@ -325,14 +376,19 @@ def totals(values: Values, loss: Loss) -> Totals:
 
 def added(*parts: np.ndarray) -> np.ndarray:
     """Return the sum of partial predictions, in their order."""
-    total = parts[0]
-    for number, part in enumerate(parts[1:]):
-        # The first sum has memory of its own.
-        if number == 0:
-            total = total + part
-        else:
-            total += part
+    if len(parts) == 1:
+        return parts[0]
+    # The first sum has memory of its own.
+    total = parts[0] + parts[1]
+    for part in parts[2:]:
+        total += part
     return total
+
+
+def added_by_segment(*bundles: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """Return the sums of partial predictions of all blocks of bundles, for each segment."""
+    blocks = [of_block for bundle in bundles for of_block in bundle]
+    return [added(*of_segment) for of_segment in zip(*blocks, strict=True)]
 
 
 def zeros(values: Values, k: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Candidate, Cast, Node, Sum, applied, constant
+from .expression import Candidate, Cast, Node, Sum, applied, combined, constant
 
 
 class Space(Protocol):
@@ -35,6 +35,16 @@ class Space(Protocol):
         """The dtype of vectors that are kept for long and need not be exact; None for float64."""
         ...
 
+    @property
+    def squares(self) -> bool:
+        """Whether the squares of weights are asked for at each query."""
+        ...
+
+    #: Pairs of vectors whose sums are computed beside the next, as they will be asked for.
+    expected: list[Pair]
+    #: Vectors that are stored beside.
+    to_store: list[BlockVector]
+
     def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
         """Store nodes where their blocks are, and return sums over all weights, (k, m) each."""
         ...
@@ -55,6 +65,8 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
         self.constant = constant
         #: Sums of products that are known, by the other vector's id.
         self.known: dict[int, tuple[weakref.ref, np.ndarray]] = {}
+        #: The largest component, (k, m), where it is known.
+        self.largest: np.ndarray | None = None
         #: Of trial steps the start, the direction and the steps; predictions along them need no reading.
         self.line: tuple[BlockVector, BlockVector, np.ndarray] | None = None
         #: The predictions of the rows, where they are known; and the files that have them, where these are not what a
@@ -122,30 +134,64 @@ def _applied(function: Any, *inputs: Any) -> BlockVector:
     return BlockVector(_space_of(inputs), node, at_intercept.reshape((1, *at_intercept.shape[-2:])))
 
 
+#: Two vectors that are multiplied, or one whose largest component is meant, and None.
+Pair = tuple[BlockVector, BlockVector | None]
+
+
 def same(space: Space, value: float, at_intercept: float, shape: tuple[int, int] = (1, 1)) -> BlockVector:
     """Return a vector with one value for all weights, and another for the intercepts."""
     return BlockVector(space, constant(np.full(shape, value)), np.full((1, *shape), at_intercept))
 
 
-def know_sums(
-    space: Space,
-    pairs: Sequence[tuple[BlockVector, BlockVector]],
-    beside: Sequence[Sum] = (),
-) -> list[np.ndarray]:
+def combination(factors: Sequence[Any], several: Sequence[BlockVector]) -> BlockVector:
+    """Return the sum of multiples of vectors; factors are the same for all weights. In fewer steps than one by one."""
+    at_intercept = sum(np.asarray(f) * v.constant for f, v in zip(factors, several, strict=True))
+    arguments: list[Node] = []
+    for factor, v in zip(factors, several, strict=True):
+        node, multiple = multiple_of(v.node)
+        arguments += [constant(factor * multiple), node]
+    return BlockVector(_space_of(several), applied(combined, *arguments), np.asarray(at_intercept))
+
+
+def multiple_of(node: Node) -> tuple[Node, np.ndarray]:
+    """Return the node of which this is a multiple, as it is stored, and the factor; itself and 1 if it is none."""
+    factor: Any = np.ones((1, 1, 1))
+    while node.pieces is None and not node.is_wanted:
+        if isinstance(node.function, Cast) and np.dtype(node.function.dtype) == float:
+            [node] = node.arguments
+        elif node.function is np.multiply and any(each.is_constant for each in node.arguments):
+            first, second = node.arguments
+            if second.is_constant:
+                first, second = second, first
+            factor = factor * first.value
+            node = second
+        else:
+            break
+    return node, factor
+
+
+def know_sums(space: Space, pairs: Sequence[Pair]) -> None:
     """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known.
 
-    Return the sums that are computed ``beside``.
+    What is expected to be asked for next is computed beside.
     """
-    missing = [pair for pair in pairs if _known(*pair) is None]
-    if not missing and not beside:
-        return []
-    sums = space.compute([], [*beside, *(Sum(a.node, b.node) for a, b in missing)])
-    found_beside = sums[: len(beside)]
-    sums = sums[len(beside) :]
-    for (a, b), found in zip(missing, sums, strict=True):
-        a.known[id(b)] = weakref.ref(b), found
-        b.known[id(a)] = weakref.ref(a), found
-    return found_beside
+    if all(_known(*pair) is not None for pair in pairs):
+        return
+    missing: dict[tuple[int, int], Pair] = {}
+    for a, b in (*pairs, *space.expected):
+        if _known(a, b) is None:
+            missing.setdefault((id(a), id(b)), (a, b))
+    wanted = [stored_node(v) for v in space.to_store]
+    space.expected = []
+    space.to_store = []
+    several = list(missing.values())
+    sums = space.compute(wanted, [Sum(a.node, None if b is None else b.node) for a, b in several])
+    for (a, b), found in zip(several, sums, strict=True):
+        if b is None:
+            a.largest = found
+        else:
+            a.known[id(b)] = weakref.ref(b), found
+            b.known[id(a)] = weakref.ref(a), found
 
 
 def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
@@ -169,8 +215,10 @@ def dots(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
     return found
 
 
-def _known(a: BlockVector, b: BlockVector) -> np.ndarray | None:
-    """Return the sum of products of two vectors where it is known."""
+def _known(a: BlockVector, b: BlockVector | None) -> np.ndarray | None:
+    """Return the sum of products of two vectors, or the largest component of one and None, where it is known."""
+    if b is None:
+        return a.largest
     other, found = a.known.get(id(b), (None, None))
     # The number of a vector that is gone may be another's now.
     if other is not None and other() is b:
@@ -216,7 +264,9 @@ def _(first: BlockVector, *others: BlockVector) -> list[np.ndarray]:
 
 @vectors.largest.register
 def _(v: BlockVector) -> np.ndarray:
-    [largest] = v.space.compute([], [Sum(v.node)])
+    know_sums(v.space, [(v, None)])
+    largest = v.largest
+    assert largest is not None
     if v.space.fit_intercept:
         largest = np.maximum(largest, v.constant[0])
     return largest.max(axis=0)
@@ -259,7 +309,17 @@ def _candidate(v: BlockVector, i: int) -> BlockVector:
 def _(start: BlockVector, direction: BlockVector, steps: np.ndarray) -> BlockVector:
     query = start + direction * steps
     query.line = (start, direction, steps)
+    if start.space.squares:
+        start.space.expected += squares_of(query)
     return query
+
+
+def squares_of(query: BlockVector) -> list[Pair]:
+    """Return the pairs of vectors from whose products the squares of a query's weights follow."""
+    if query.line is None:
+        return [(query, query)]
+    start, direction, _ = query.line
+    return [(start, start), (start, direction), (direction, direction)]
 
 
 @vectors.intercept.register
@@ -292,24 +352,31 @@ def _(v: BlockVector, most: int, on_line: bool) -> int:
 
 @vectors.compact.register
 def _(v: BlockVector) -> BlockVector:
+    # A multiple of what is stored takes no memory of its own.
+    if v.node.is_constant or stored_node(v).pieces is not None:
+        return v
+    short = shortened(v)
+    stored_node(short).is_apart = True
+    return short
+
+
+def shortened(v: BlockVector) -> BlockVector:
+    """Return a vector to be stored with the next, in the dtype of what need not be exact."""
     dtype = v.space.compact
-    node = v.node
-    if node.is_constant:
-        return v
     if dtype is None:
-        node.is_wanted = True
-        return v
-    short = applied(Cast(dtype), node)
-    short.is_wanted = True
-    return BlockVector(v.space, applied(Cast(node.dtype.str), short), v.constant)
+        return vectors.at_hand(v)
+    short = applied(Cast(dtype), v.node)
+    return vectors.at_hand(BlockVector(v.space, applied(Cast(v.node.dtype.str), short), v.constant))
 
 
 @vectors.spent.register
 def _(v: BlockVector, *made: BlockVector) -> None:
+    node = stored_node(v)
+    if any(stored_node(each) is node for each in made):
+        return
     # One by one: what is stored together stays together, and these do not stay for as long.
     for each in made:
         v.space.compute([stored_node(each)], [])
-    node = stored_node(v)
     # Solvers that begin at zeros, and what stays for the run, keep it.
     if node.pieces is not None and not node.lasts:
         node.pieces = None
@@ -317,14 +384,12 @@ def _(v: BlockVector, *made: BlockVector) -> None:
 
 
 def stored_node(v: BlockVector) -> Node:
-    """Return the node of a vector that is stored: what is compact has another dtype there."""
-    node = v.node
-    if isinstance(node.function, Cast) and node.pieces is None:
-        return node.arguments[0]
-    return node
+    """Return the node of a vector that is stored: of what is compact, or a multiple, it is another."""
+    return multiple_of(v.node)[0]
 
 
 @vectors.at_hand.register
 def _(v: BlockVector) -> BlockVector:
-    v.node.is_wanted = True
+    stored_node(v).is_wanted = True
+    v.space.to_store.append(v)
     return v

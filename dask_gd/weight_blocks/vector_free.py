@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..solvers import vectors
-from ..solvers.lbfgs import inverse_curvature
-from .vector import BlockVector, know_sums, sum_of
+from ..solvers.lbfgs import announce, inverse_curvature
+from .vector import BlockVector, Pair, combination, know_sums, sum_of
 
 
 @inverse_curvature.register
@@ -46,16 +46,25 @@ def _(
         rests[i] = shares[i] - along / products.steps_changes[i, i]
 
     # The vector: size H (v - sum shares y) + sum rests s.
-    rest = v
+    rest = combination([1.0, *-shares], [v, *changes])
     shift = products.shift_v
-    for share, y, own_shift in zip(shares, changes, products.shifts, strict=True):
-        rest = rest - share * y
+    for share, own_shift in zip(shares, products.shifts, strict=True):
         shift = shift - share * own_shift
     step = (rest - means * vectors.intercept(rest)) / diagonal
-    found = size * BlockVector(step.space, step.node, step.constant - shift)
-    for rest_of_step, s in zip(rests, steps, strict=True):
-        found = found + rest_of_step * s
-    return found
+    lowered = BlockVector(step.space, step.node, step.constant - shift)
+    return combination([size, *rests], [lowered, *steps])
+
+
+@announce.register
+def _(
+    v: BlockVector,
+    pairs: Sequence[tuple[BlockVector, BlockVector]],
+    diagonal: BlockVector,
+    means: BlockVector,
+) -> None:
+    steps = [s for s, _ in pairs]
+    changes = [y for _, y in pairs]
+    v.space.expected += _needed(v, steps, changes, means, diagonal)
 
 
 class _Products(NamedTuple):
@@ -79,17 +88,9 @@ def _products(
 ) -> _Products:
     """Return the products, of which those that are new are computed together."""
     count = len(changes)
-    images = [_image(a, means, diagonal) for a in (*changes, v)]
-    # Of each two changes the product with the image of the newer one: this alone is new.
-    wanted = []
-    for j, image in enumerate(images):
-        newer = (*changes, v)[j]
-        wanted += [(s, newer) for s in steps[: j + 1]]
-        wanted += [(y, image) for y in changes[: j + 1]]
-        if v.space.fit_intercept:
-            wanted.append((means, image))
-    know_sums(v.space, wanted)
+    know_sums(v.space, _needed(v, steps, changes, means, diagonal))
 
+    images = [_image(a, means, diagonal) for a in (*changes, v)]
     shifts = [np.zeros((1, 1, 1)) for _ in images]
     if v.space.fit_intercept:
         shifts = [sum_of(means, image)[None] for image in images]
@@ -113,6 +114,25 @@ def _products(
         shift_v=shifts[-1],
         shifts=shifts[:-1],
     )
+
+
+def _needed(
+    v: BlockVector,
+    steps: Sequence[BlockVector],
+    changes: Sequence[BlockVector],
+    means: BlockVector,
+    diagonal: BlockVector,
+) -> list[Pair]:
+    """Return the pairs of vectors whose products are needed."""
+    # Of each two changes the product with the image of the newer one: this alone is new.
+    needed: list[Pair] = []
+    for j, newer in enumerate((*changes, v)):
+        image = _image(newer, means, diagonal)
+        needed += [(s, newer) for s in steps[: j + 1]]
+        needed += [(y, image) for y in changes[: j + 1]]
+        if v.space.fit_intercept:
+            needed.append((means, image))
+    return needed
 
 
 def _image(a: BlockVector, means: BlockVector, diagonal: BlockVector) -> BlockVector:
