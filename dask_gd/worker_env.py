@@ -85,9 +85,20 @@ def relieve(share: float = RELIEVE) -> bool:
     Dask counts them as used, and would pause the worker for them, for ever.
     """
     limit = memory_limit()
-    if limit is None or psutil.Process().memory_info().rss <= share * limit:
+    if limit is None or resident() <= share * limit:
         return False
     return give_back_pages()
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    return _process(os.getpid()).memory_info().rss
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> psutil.Process:
+    """Return a process, which takes as long to find as all that is asked of it."""
+    return psutil.Process(pid)
 
 
 def give_back_pages() -> bool:
@@ -106,7 +117,7 @@ class Peak:
 
     def note(self) -> None:
         """Take the memory of this moment into account."""
-        self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
+        self.bytes = max(self.bytes, resident())
 
 
 #: The peak of this process.

@@ -25,7 +25,7 @@ def memory(monkeypatch):
         return memory["others"] + sum(kept.rows.nbytes for kept in memory["cache"].kept.values())
 
     monkeypatch.setattr(module, "memory_limit", lambda: memory["limit"])
-    monkeypatch.setattr(module, "_resident", resident)
+    monkeypatch.setattr(module, "resident", resident)
     return memory
 
 

@@ -252,8 +252,12 @@ class SparseBlock:
     def times(self, weights: np.ndarray) -> np.ndarray:
         """Return ``X w``, (n, c)."""
         product = np.zeros((self.rows.length, weights.shape[1]))
-        add_times(self.rows, weights, product)
+        self.add_times(weights, product)
         return product
+
+    def add_times(self, weights: np.ndarray, total: np.ndarray) -> None:
+        """Add ``X w`` to a total (n, c)."""
+        add_times(self.rows, weights, total)
 
     def add_transposed_times(self, slopes: np.ndarray, total: np.ndarray) -> None:
         """Add ``X^T s`` to a total (p, c), row after row: the same bits for rows in any blocks."""

@@ -111,7 +111,8 @@ def runs_of(rows: Compressed) -> Iterator[tuple[slice, Compressed]]:
         yield slice(0, rows.length), rows
         return
     # The first row of each run, and the end of the last.
-    starts = np.arange(0, len(rows.indices), REPEATED)
+    # In the dtype of the positions, which would be copied otherwise.
+    starts = np.arange(0, len(rows.indices), REPEATED, dtype=rows.indptr.dtype)
     edges = np.unique([*np.searchsorted(rows.indptr, starts), rows.length])
     entries = rows.indptr[edges]
     values = np.empty(np.diff(entries).max(initial=0))

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 
-from ..worker_env import RELIEVE, mapped, memory_limit
+from ..worker_env import RELIEVE, mapped, memory_limit, resident
 
 #: Share of the worker's memory limit up to which rows are kept: below `RELIEVE`, at which they are dropped, and well
 #: below 0.7, at which Dask begins to spill.
@@ -78,7 +77,7 @@ class Cache:
         if limit is None or nbytes == 0:
             return None
         with self.lock:
-            excess = _resident() + nbytes - self.shares.get(run, KEEP) * limit
+            excess = resident() + nbytes - self.shares.get(run, KEEP) * limit
 
             # Rows that neither this pass nor the last has used are not wanted any more.
             if excess > 0:
@@ -107,7 +106,7 @@ class Cache:
         """Drop rows, the last ones first, while this process has more than a share of its worker's limit."""
         limit = memory_limit()
         with self.lock:
-            while self.kept and limit is not None and _resident() > share * limit:
+            while self.kept and limit is not None and resident() > share * limit:
                 self.kept.popitem()
 
     def drop(self, run: str) -> None:
@@ -160,8 +159,3 @@ def _nbytes(rows: Any) -> int:
     if rows.strides == (0,):
         return rows.itemsize
     return rows.nbytes
-
-
-def _resident() -> int:
-    """Return the memory of this process in bytes."""
-    return psutil.Process().memory_info().rss

@@ -104,6 +104,11 @@ def applied(function: Any, *arguments: Node) -> Node:
     trial = [np.ones((1, *argument.shape), argument.dtype) for argument in arguments]
     with np.errstate(all="ignore"):
         result = function(*trial)
+    # The opposite of a sum of multiples is a sum of others.
+    if function is np.negative and arguments[0].function is combined and arguments[0].pieces is None:
+        opposite = list(arguments[0].arguments)
+        opposite[::2] = [applied(np.negative, factor) for factor in opposite[::2]]
+        return Node(combined, tuple(opposite), result.shape[1:], result.dtype)
     if all(argument.is_constant for argument in arguments):
         return constant(function(*(argument.value for argument in arguments)))
     return Node(function, arguments, result.shape[1:], result.dtype)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import psutil
 from distributed import Client, Worker
 
-from ..worker_env import peak
+from ..worker_env import peak, resident
 
 
 class Taken(NamedTuple):
@@ -52,7 +51,7 @@ class Meter:
 
 def _begin(dask_worker: Worker) -> tuple[int, int]:
     """Begin to measure on a worker; return its memory, and the bytes that it has ever sent."""
-    before = psutil.Process().memory_info().rss
+    before = resident()
     peak.bytes = before
     return before, dask_worker.transfer_outgoing_bytes_total
 

@@ -149,7 +149,9 @@ class BlockSpace:
                 task = tasks.evaluate_behind
             submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), task, arguments))
         # Vectors that are stored together are dropped together, but for those that are kept for long.
-        apart = [number for number, node in enumerate(to_store) if node.is_apart]
+        apart = []
+        if len(to_store) > 1:
+            apart = [number for number, node in enumerate(to_store) if node.is_apart]
         parts = [Part(tasks.outputs_of, number) for number in apart]
         if sums and to_store:
             parts.append(Part(tasks.item, -1))
@@ -316,17 +318,17 @@ class BlockSpace:
         for number, bundle in enumerate(self.bundles):
             places, wholes = _arguments([pieces], bundle)
             columns, shifts = ([each[j] for j in bundle] for each in (self.columns, self.shifts))
-            arguments = (columns, self.readings, shifts, places, *wholes)
+            arguments = (bundle[0], columns, self.readings, shifts, places, *wholes)
             submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), tasks.forward, arguments))
         # Of some blocks together, so that less travels.
         groups = range(0, self.blocks, ADDED_TOGETHER)
         for first in groups:
             together = range(first, first + ADDED_TOGETHER)
-            parts = tuple(
-                TaskRef((name, number)) for number, bundle in enumerate(self.bundles) if bundle[0] in together
-            )
+            numbers = [number for number, bundle in enumerate(self.bundles) if bundle[0] in together]
+            firsts = tuple(self.bundles[number][0] for number in numbers)
+            parts = tuple(TaskRef((name, number)) for number in numbers)
             owner = self.owners.of_block(first)
-            submitted.append(Pinned((f"{name}-sum", first), owner, tasks.added_by_segment, parts))
+            submitted.append(Pinned((f"{name}-sum", first), owner, tasks.added_pairs, (firsts, *parts)))
             for s in range(self.segments):
                 arguments = (TaskRef((f"{name}-sum", first)), s)
                 submitted.append(Pinned((f"{name}-part", first, s), owner, tasks.item, arguments))

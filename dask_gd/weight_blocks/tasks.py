@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import DataError, NonFiniteError
 from ..kernels.dense import first_bad
 from ..kernels.shift import FAR, shift_of_means
+from ..kernels.sparse import SparseBlock
 from ..model.losses import Loss, classes_of
 from ..passes.checks import check_values
 from ..sources import Reader
@@ -113,17 +114,33 @@ def item(values: Any, number: int) -> Any:
 
 
 def forward(
+    first: int,
     columns: Sequence[Columns],
     step: int,
     shifts: Sequence[np.ndarray | None],
     places: Sequence[Sequence[Place]],
     *given: Any,
 ) -> list[list[np.ndarray]]:
-    """Return for each block of a bundle what `predictions` does; the weights are at places among those given."""
-    found = []
-    for of_block, shift, at in zip(columns, shifts, places, strict=True):
+    """Return for each block of a bundle what `predictions` does; the weights are at places among those given.
+
+    The first and the second of a pair of blocks have their sum, see `added_pairs`.
+    """
+    found: list[list[np.ndarray]] = []
+    room = None
+    for number, (of_block, shift, at) in enumerate(zip(columns, shifts, places, strict=True), start=first):
         [weights] = arrays_at(at, given)
-        found.append(predictions(of_block, step, shift, weights))
+        # Products are of float64. The memory is one for all blocks, and has huge pages.
+        if weights.dtype != FLOAT:
+            if room is None or room.shape != weights.shape:
+                room = mapped(weights.shape, FLOAT)
+            np.copyto(room, weights)
+            weights = room
+        of_segments = predictions(of_block, step, shift, weights)
+        if number % 2 and number > first:
+            for total, part in zip(found[-1], of_segments, strict=True):
+                total += part
+        else:
+            found.append(of_segments)
     return found
 
 
@@ -132,10 +149,12 @@ def predictions(columns: Columns, step: int, shift: np.ndarray | None, weights: 
     reader = columns.reader
     row_format = reader.row_format
     bounds = reader.bounds
-    products = [np.empty((stop - start, *weights.shape[1:])) for start, stop in itertools.pairwise(bounds)]
+    products = [mapped((stop - start, *weights.shape[1:]), FLOAT) for start, stop in itertools.pairwise(bounds)]
     with working():
         workspace = row_format.workspace(shift)
-        prepared = workspace.weights(weights.reshape(len(weights), -1))
+        flat = weights.reshape(len(weights), -1)
+        prepared_columns = flat.shape[1]
+        prepared = workspace.weights(flat)
         segments = tuple(range(len(products)))
         with contextlib.closing(reader(segments, keep=columns.keep(step))) as windows:
             for segment, rows in windows:
@@ -143,10 +162,16 @@ def predictions(columns: Columns, step: int, shift: np.ndarray | None, weights: 
                 start = rows.start - bounds[segment]
                 for begin in range(0, len(rows.y), row_format.block_rows):
                     which = slice(begin, min(begin + row_format.block_rows, len(rows.y)))
-                    times = workspace.block(row_format.take(rows.x, which)).times(prepared)
-                    product[start + which.start : start + which.stop] = times.reshape(-1, *product.shape[1:])
+                    block = workspace.block(row_format.take(rows.x, which))
+                    total = product[start + which.start : start + which.stop].reshape(-1, prepared_columns)
+                    # Sparse rows are added to what is there, without memory of their own.
+                    if isinstance(block, SparseBlock):
+                        block.add_times(prepared, total)
+                    else:
+                        total[:] = block.times(prepared)
+                # The sum tells quickly, and may overflow.
                 of_rows = product[start : start + len(rows.y)]
-                if not np.isfinite(of_rows).all():
+                if not np.isfinite(of_rows.sum()) and not np.isfinite(of_rows).all():
                     check_values(rows, reader.bind(segment, ()), drop=False)
     return products
 
@@ -385,10 +410,21 @@ def added(*parts: np.ndarray) -> np.ndarray:
     return total
 
 
-def added_by_segment(*bundles: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """Return the sums of partial predictions of all blocks of bundles, for each segment."""
-    blocks = [of_block for bundle in bundles for of_block in bundle]
-    return [added(*of_segment) for of_segment in zip(*blocks, strict=True)]
+def added_pairs(firsts: Sequence[int], *bundles: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """Return the sums of the partial predictions of adjacent blocks, for each segment, from those of their bundles.
+
+    The sum is that of pairs of blocks, an even one and the next, whichever bundles these are in: its bits depend on
+    the blocks alone. ``firsts`` are the first blocks of the bundles, see `forward`.
+    """
+    pairs: list[list[np.ndarray]] = []
+    for first, bundle in zip(firsts, bundles, strict=True):
+        for number, of_segments in enumerate(bundle):
+            # The second of a pair whose first is in the bundle before.
+            if number == 0 and first % 2 and pairs:
+                pairs[-1] = [added(*parts) for parts in zip(pairs[-1], of_segments, strict=True)]
+            else:
+                pairs.append(of_segments)
+    return [added(*of_segment) for of_segment in zip(*pairs, strict=True)]
 
 
 def zeros(values: Values, k: int) -> np.ndarray:
