@@ -19,6 +19,7 @@ import dask_gd
 from dask_gd.fitting import block_fit
 from dask_gd.sources import column_grid
 from dask_gd.weight_blocks import space
+from dask_gd.weight_blocks.owners import bundles_of
 
 ADDRESSES = ("here://1", "here://2")
 #: Widths of the column blocks: more of them than are added up together, some of a single feature.
@@ -84,6 +85,9 @@ class OwnersHere:
         return self.workers[0]
 
     of_segment = of_block
+
+    def bundles(self):
+        return bundles_of([self.of_block(j) for j in range(self.blocks)], self.threads)
 
     def name(self, stage):
         return f"{stage}-{next(self.numbers)}"

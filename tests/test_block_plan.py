@@ -105,10 +105,10 @@ def test_what_is_remembered_of_wide_weights_has_float32_and_nothing_else(two, sm
     options = {"loss": "logistic", "penalty": dask_gd.L2(1e-3), "weights": "blocks", "tol": 0.0}
     dask_gd.fit(small, **options, max_iter=3, store=tmp_path / "run", callbacks=[counted])
     plan = dask_gd.block_plan(small)
-    assert plan.state_bytes == (4 * 8 + 24 * 4) * (1 << 12) / 2
-    assert exact.state_bytes == 28 * 8 * (1 << 12) / 2
-    # First gradient and direction, with means, spreads and curvature; then weights and a pair too.
-    assert counted.written[0] == pytest.approx((2 * 8 + 3 * 4) * (1 << 12), rel=0.05)
+    assert plan.state_bytes == (2 * 8 + 25 * 4) * (1 << 12) / 2
+    assert exact.state_bytes == 27 * 8 * (1 << 12) / 2
+    # First gradient and direction, with means, spreads and curvature; then weights and changes too.
+    assert counted.written[0] == pytest.approx(5 * 4 * (1 << 12), rel=0.05)
     assert np.mean(counted.written[1:]) == pytest.approx(plan.bytes_written, rel=0.05)
 
 
@@ -133,10 +133,11 @@ def test_a_worker_that_will_write_to_disk_is_named_in_the_log(small, caplog):
 def test_more_workers_have_less_each_and_all_have_what_there_is(small):
     plans = [dask_gd.block_plan(small, workers=workers) for workers in (1, 2, 4, 9)]
     states = [plan.state_bytes for plan in plans]
-    assert states == [28 * 8 * (1 << 12) // share for share in (1, 2, 4, 4)]
-    assert [plan.tasks for plan in plans] == [plans[0].tasks] * 4
-    # One moves nothing; of two the second sends a vector for each of its blocks, and gets the slopes.
-    assert [plan.bytes_moved // (8 * 2000) for plan in plans[:3]] == [0, 3, 6]
+    assert states == [27 * 8 * (1 << 12) // share for share in (1, 2, 4, 4)]
+    # Of one worker's blocks those that are added together share a task.
+    assert plans[0].tasks < plans[1].tasks < plans[2].tasks == plans[3].tasks
+    # One moves nothing; of two the second sends a vector for its two blocks, and gets the slopes.
+    assert [plan.bytes_moved // (8 * 2000) for plan in plans[:3]] == [0, 2, 6]
     assert len(plans[3].memory_of_workers) == 9
     assert [owner(j, 4, 2) for j in range(4)] == [0, 0, 1, 1]
 

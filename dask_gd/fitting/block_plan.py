@@ -18,15 +18,15 @@ from ..solvers import LBFGS, Adam, GradientDescent, Momentum, Nesterov, Solver, 
 from ..sources import Source
 from ..sources.column_grid import ColumnGrid, grid_of
 from ..validate import is_whole
-from ..weight_blocks.owners import owner
-from ..weight_blocks.space import ADDED_TOGETHER, EXACT_UP_TO
+from ..weight_blocks.owners import ADDED_TOGETHER, bundles_of, owner
+from ..weight_blocks.space import EXACT_UP_TO
 
 FLOAT = 8
 #: Vectors of float64 that are in memory at once where it is most, in the middle of a step: those of the step before,
 #: those of the step, and what the step is made of.
-WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 4}
+WORKING: dict[type, int] = {GradientDescent: 7, Momentum: 10, Nesterov: 10, Adam: 13, LBFGS: 2}
 #: Vectors that a step writes to a store.
-WRITTEN: dict[type, int] = {GradientDescent: 2, Momentum: 3, Nesterov: 3, Adam: 4, LBFGS: 3}
+WRITTEN: dict[type, int] = {GradientDescent: 2, Momentum: 3, Nesterov: 3, Adam: 4, LBFGS: 1}
 #: Vectors that stay for the whole fit: means and spreads of the features, and of L-BFGS the first curvature.
 FIXED = 2
 #: Of L-BFGS with absolute values, whose trials do not lie on a line: candidates of a query, and of the next.
@@ -34,8 +34,9 @@ TRIALS = 8
 #: Vectors of rows that an owner of rows has at once: targets, predictions at two points and along a direction, slopes,
 #: and sums of predictions that have just come.
 OF_ROWS = 6
-#: Tasks of an iteration for each block, beside its forward ones: a backward one, and those of the vectors.
-TASKS_OF_BLOCK: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 4, Adam: 3, LBFGS: 9}
+#: Tasks of an iteration for each bundle of blocks: a forward one, a backward one with the vectors, its sums; of L-BFGS
+#: the new changes apart, and those of the direction.
+TASKS_OF_BUNDLE: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 3, Adam: 3, LBFGS: 6}
 #: Tasks for each segment of rows: sums of predictions, slopes and their parts, losses along a line.
 TASKS_OF_SEGMENT = 6
 
@@ -150,7 +151,7 @@ def block_plan(
     >>> path = dask_gd.block_columns(x, tempfile.mkdtemp() + "/x.zarr", y=np.ones(1000), width=1 << 18)
     >>> plan = dask_gd.block_plan(dask_gd.open(path, x="X", y="y"), workers=2)
     >>> plan.blocks, plan.width, plan.vectors, plan.state_bytes
-    (4, 262144, 28, 117440512)
+    (4, 262144, 27, 113246208)
     """
     if workers is None:
         client = active_client()
@@ -209,8 +210,9 @@ def plan_of(
         own = [j for j in range(blocks) if owners[j] == worker]
         state = int(widths[own].sum()) * vectors.bytes_of_weight
         columns = [grid.columns[j] for j in own]
-        # Partial predictions of all rows wait for those of adjacent blocks; the slopes of all rows come.
-        of_rows = OF_ROWS * int(rows_of_workers[worker]) + (min(len(own), ADDED_TOGETHER) + 1) * sum(rows)
+        # Partial predictions of pairs of blocks wait for those of adjacent ones; the slopes of all rows come.
+        waiting = min(-(-len(own) // 2), ADDED_TOGETHER // 2) + 1
+        of_rows = OF_ROWS * int(rows_of_workers[worker]) + waiting * sum(rows)
         buffer = max((_buffer_of(grid, j, outputs) for j in own), default=0)
         kept = sum(column.nbytes(sum(rows)) for column in columns)
         needs.append(_Need(state, FLOAT * outputs * of_rows, buffer, kept))
@@ -219,7 +221,8 @@ def plan_of(
 
     # What an iteration does.
     groups = -(-blocks // ADDED_TOGETHER)
-    tasks = len(rows) * (blocks + groups + TASKS_OF_SEGMENT) + TASKS_OF_BLOCK[type(solver)] * blocks
+    bundles = len(bundles_of(owners, dict.fromkeys(range(workers), threads)))
+    tasks = TASKS_OF_BUNDLE[type(solver)] * bundles + groups + len(rows) * (groups + TASKS_OF_SEGMENT)
     written = 0
     if has_store:
         tasks += vectors.files * blocks
@@ -271,8 +274,8 @@ def _vectors_of(solver: Solver, penalty: Penalty, outputs: int, wide: bool) -> _
     remembered = 0
     fixed = FIXED
     if isinstance(solver, LBFGS):
-        # The oldest pair goes before the newest is whole.
-        remembered = 2 * solver.memory + 1
+        # The pairs with the newest, and the gradients of two steps; the step's direction is that of its pair.
+        remembered = 2 * solver.memory + 2
         fixed += 1
         if float(np.asarray(penalty.absolute())) > 0:
             working += TRIALS
@@ -280,8 +283,8 @@ def _vectors_of(solver: Solver, penalty: Penalty, outputs: int, wide: bool) -> _
     short = FLOAT // 2 if wide else FLOAT
     written = FLOAT * files
     if isinstance(solver, LBFGS):
-        files += 2
-        written += 2 * short
+        files += 3
+        written += 3 * short
     return _Vectors(
         at_once=working + remembered + fixed,
         bytes_of_weight=FLOAT * outputs * working + short * (outputs * remembered + fixed),
@@ -309,9 +312,10 @@ def _values_moved(rows: list[int], owners: list[int], workers: int) -> int:
     for s, count in enumerate(rows):
         of_rows = owner(s, len(rows), workers)
         for first in range(0, len(owners), ADDED_TOGETHER):
-            # Partial predictions of adjacent blocks go to the owner of the first, and their sum to that of the rows.
+            # Partial predictions of pairs of blocks go to the owner of the first, and their sum to that of the rows.
             together = owners[first : first + ADDED_TOGETHER]
-            moved += count * sum(each != together[0] for each in together)
+            halves = {(j // 2, each) for j, each in enumerate(together)}
+            moved += count * sum(each != together[0] for _, each in halves)
             moved += count * (together[0] != of_rows)
         moved += count * len(set(owners) - {of_rows})
     return moved

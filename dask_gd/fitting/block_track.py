@@ -21,7 +21,7 @@ from ..weight_blocks.prox import BlockProx, value_of
 from ..weight_blocks.scale import Scale, largest_of, scale_of
 from ..weight_blocks.space import BlockSpace, Slopes
 from ..weight_blocks.tasks import Totals, array_of
-from ..weight_blocks.vector import BlockVector, same, shortened, sum_of
+from ..weight_blocks.vector import BlockVector, expect, same, shortened, squares_of, sum_of
 from .engine import Engine
 from .rounding import is_rounding, unit_of
 from .track import Stopping, Track
@@ -252,7 +252,7 @@ class BlockTrack(Track):
         # Its size comes with what solvers ask for first.
         assert self.scale is not None
         shares = self.scale.shares(gradient, v, self.prox)
-        self.space.expected.append((shares, None))
+        expect(self.space, [(shares, None)])
         found = shortened(gradient)
         self.shares = (found, v, shares)
         return found
@@ -328,8 +328,7 @@ class BlockTrack(Track):
             return
         loss = np.where(finite, found.loss, np.inf)
         self.state = self.solver.step(self.state, found._replace(loss=loss))
-        self._store_state()
-        grad_norm = self._norm()
+        grad_norm = self._stored_and_norm()
         readings = self.space.readings - self.readings_before
         self._note(
             loss=self.state.loss[0],
@@ -352,13 +351,21 @@ class BlockTrack(Track):
         self.fault = f"{step} the loss or its gradient is not finite."
         self.reason = "diverged"
 
-    def _store_state(self) -> None:
-        """Store the state's vectors, but for those that are made of what stays, or along a line."""
+    def _stored_and_norm(self) -> float:
+        """Store the state's vectors, but for those that are made of what stays, or along a line; return `_norm`."""
+        space = self.space
         to_store = []
         for value in self.state:
             if isinstance(value, BlockVector) and value.line is None and not value.node.lasts:
                 to_store.append(value)
-        self.space.store(*to_store)
+        # Beside the norm, with what the penalty at the next query needs.
+        space.to_store += to_store
+        if space.squares:
+            expect(space, squares_of(self.state.query))
+        norm = self._norm()
+        space.store(*to_store)
+        space.to_store = []
+        return norm
 
     def _norm(self) -> float:
         """Return the largest component of the gradient at the weights over its scale."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from ..cluster import SCHEDULER_ERRORS, Watch, are_done, leaving_thread, schedul
 from ..errors import ClusterError
 from ..passes.reduction import span_of
 
+#: Adjacent blocks whose partial predictions are added up before they travel to the rows' owner. An even number.
+ADDED_TOGETHER = 4
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 1.0
 
@@ -46,6 +48,25 @@ def owner(number: int, count: int, workers: int) -> int:
     return number * workers // count
 
 
+def bundles_of(owners: Sequence[Any], threads: Mapping[Any, int]) -> list[range]:
+    """Return the blocks that share a task: adjacent ones of a worker, of which each thread has some.
+
+    ``owners`` are the workers of all blocks, ``threads`` those of each worker. The partial predictions of a bundle are
+    added to one sum, see `ADDED_TOGETHER`.
+    """
+    bundles = []
+    first = 0
+    while first < len(owners):
+        worker = owners[first]
+        most = -(-owners.count(worker) // threads[worker])
+        stop = first + 1
+        while stop < len(owners) and stop % ADDED_TOGETHER and stop - first < most and owners[stop] == worker:
+            stop += 1
+        bundles.append(range(first, stop))
+        first = stop
+    return bundles
+
+
 class Owners:
     """The workers that own the blocks of weights and the segments of rows."""
 
@@ -66,6 +87,10 @@ class Owners:
     def of_block(self, j: int) -> str:
         """Return the worker that owns a block of columns."""
         return self.workers[owner(j, self.blocks, len(self.workers))]
+
+    def bundles(self) -> list[range]:
+        """Return the blocks that share a task."""
+        return bundles_of([self.of_block(j) for j in range(self.blocks)], self.threads)
 
     def of_segment(self, s: int) -> str:
         """Return the worker that owns a segment of rows."""

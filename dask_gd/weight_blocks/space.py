@@ -21,12 +21,10 @@ from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
 from . import tasks
 from .expression import Node, Sum, compiled, leaf, leaves, stored
-from .owners import Owners, Pinned
+from .owners import ADDED_TOGETHER, Owners, Pinned
 from .tasks import Looked, Place, Totals
 from .vector import BlockVector, Pair, multiple_of, stored_node
 
-#: Adjacent blocks whose partial predictions are added up before they travel to the rows' owner.
-ADDED_TOGETHER = 4
 #: Weights up to which all vectors have float64: of more of them what L-BFGS remembers, and the scale of the curvature,
 #: have float32, which halves most of the memory.
 EXACT_UP_TO = 1 << 22
@@ -112,7 +110,7 @@ class BlockSpace:
         if self.features * outputs > EXACT_UP_TO:
             self.compact = "<f4"
         self.owners = Owners(client, self.blocks, self.segments, run)
-        self.bundles = bundles_of(self.owners)
+        self.bundles = self.owners.bundles()
         #: Readings so far, halves of a pass: rows that are kept are told by them.
         self.readings = 0
         self.columns = self._by_block("columns", [(tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)])
@@ -430,24 +428,3 @@ def _arguments(
             of_block.append(Place(numbers[future.key], path))
         places.append(tuple(of_block))
     return tuple(places), wholes
-
-
-def bundles_of(owners: Owners) -> list[range]:
-    """Return the blocks that share a task: adjacent ones of a worker, of which each thread has some.
-
-    Their partial predictions are added to one sum, see `ADDED_TOGETHER`.
-    """
-    bundles = []
-    first = 0
-    while first < owners.blocks:
-        worker = owners.of_block(first)
-        own = sum(owners.of_block(j) == worker for j in range(owners.blocks))
-        most = -(-own // owners.threads[worker])
-        stop = first + 1
-        while (
-            stop < owners.blocks and stop % ADDED_TOGETHER and stop - first < most and owners.of_block(stop) == worker
-        ):
-            stop += 1
-        bundles.append(range(first, stop))
-        first = stop
-    return bundles

@@ -170,6 +170,11 @@ def multiple_of(node: Node) -> tuple[Node, np.ndarray]:
     return node, factor
 
 
+def expect(space: Space, pairs: Sequence[Pair]) -> None:
+    """Have sums computed beside the next ones, as they will be asked for."""
+    space.expected += [pair for pair in pairs if _known(*pair) is None]
+
+
 def know_sums(space: Space, pairs: Sequence[Pair]) -> None:
     """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known.
 
@@ -310,7 +315,7 @@ def _(start: BlockVector, direction: BlockVector, steps: np.ndarray) -> BlockVec
     query = start + direction * steps
     query.line = (start, direction, steps)
     if start.space.squares:
-        start.space.expected += squares_of(query)
+        expect(start.space, squares_of(query))
     return query
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..solvers import vectors
 from ..solvers.lbfgs import announce, inverse_curvature
-from .vector import BlockVector, Pair, combination, know_sums, sum_of
+from .vector import BlockVector, Pair, combination, expect, know_sums, sum_of
 
 
 @inverse_curvature.register
@@ -64,7 +64,7 @@ def _(
 ) -> None:
     steps = [s for s, _ in pairs]
     changes = [y for _, y in pairs]
-    v.space.expected += _needed(v, steps, changes, means, diagonal)
+    expect(v.space, _needed(v, steps, changes, means, diagonal))
 
 
 class _Products(NamedTuple):
