@@ -1,5 +1,6 @@
 """Weights in blocks on real clusters: the same bits on any of them, whatever dies, and nothing that is left behind."""
 
+import gc
 import hashlib
 import os
 import signal
@@ -19,6 +20,7 @@ from dask_gd import L1, L2
 from dask_gd.errors import CorruptCheckpointWarning, DataError, StoreError
 from dask_gd.events import IterationEnded
 from dask_gd.sources import column_grid
+from dask_gd.weight_blocks import owners
 from dask_gd.weight_blocks.owners import OwnerLost
 
 __all__ = ["here"]
@@ -328,6 +330,25 @@ def test_nothing_is_left_on_the_cluster(source, two, tmp_path):
         fit(source, store=store, penalty=L2(0.5))
     until(lambda: not left_on(two), 10)
     assert not two.futures
+
+
+def test_a_step_leaves_no_more_on_the_cluster_however_often_the_client_looks_at_it(source, two, monkeypatch):
+    """Whatever waiting raises, and whoever keeps it, no frame of it may keep the vectors of a step."""
+    monkeypatch.setattr(owners, "LOOK_EVERY", 1e-4)
+    kept = []
+
+    def count(event):
+        if isinstance(event, IterationEnded):
+            kept.append(len(two.futures))
+
+    gc.collect()
+    gc.disable()
+    try:
+        fit(source, solver=dask_gd.LBFGS(memory=2), max_iter=9, callbacks=[count])
+    finally:
+        gc.enable()
+    assert len(kept) == 10
+    assert max(kept[4:]) - min(kept[4:]) <= 1
 
 
 def test_a_worker_that_dies_while_blocks_are_read_is_no_damage_of_the_store(source, here, tmp_path, monkeypatch):

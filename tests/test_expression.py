@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd.weight_blocks import expression
-from dask_gd.weight_blocks.expression import Candidate, Cast, Sum, applied, compiled, constant, run, stored
+from dask_gd.weight_blocks.expression import (
+    Candidate,
+    Cast,
+    Sum,
+    applied,
+    combined,
+    compiled,
+    constant,
+    leaf,
+    leaves,
+    run,
+    stored,
+)
 from dask_gd.weight_blocks.manifest import function_named, name_of
 
 ONE = (np.negative, np.abs, np.sign, np.square, Cast("<f4"), Cast("<f8"))
@@ -211,6 +223,58 @@ def test_memory_is_not_used_again_while_a_view_of_it_is_read():
     check_buffers(program)
     [found], _ = run(program, [array], 9)
     assert_array_equal(found, (2 * array)[:, :, 1:2] + np.square(array)[:, :, :1])
+
+
+def combination(nodes, factors):
+    return applied(combined, *(each for f, node in zip(factors, nodes, strict=True) for each in (constant(f), node)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 3)])
+@pytest.mark.parametrize("of_outputs", [False, True])
+def test_a_sum_of_multiples_is_that_of_numpy_and_its_opposite_too(shape, of_outputs):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(31, *shape)).astype(dtype) for dtype in (float, np.float32, float)]
+    nodes = [stored([array], shape, array.dtype) for array in arrays]
+    factors = list(rng.normal(size=(3, shape[0], 1)) if of_outputs else rng.normal(size=3))
+    expected = sum(factor * array for factor, array in zip(factors, arrays, strict=True))
+    for node, sign in ((combination(nodes, factors), 1.0), (applied(np.negative, combination(nodes, factors)), -1.0)):
+        program, *_ = compiled([node], [])
+        assert [instruction.function for instruction in program.instructions] == [combined]
+        [found], _ = run(program, arrays, 31)
+        assert_allclose(found, sign * expected, rtol=1e-13, atol=1e-13)
+
+
+@settings(max_examples=100)
+@given(expressions(), st.data())
+def test_what_is_made_of_a_leaf_is_what_is_made_of_a_stored_vector(case, data):
+    rows, arrays, pairs = case
+    number = st.integers(0, len(pairs) - 1)
+    values = np.random.default_rng(1).normal(size=(rows, 1, 1))
+    first, second, third = (pairs[data.draw(number)][0] for _ in range(3))
+    found = {}
+    for kind in ("stored", "leaf"):
+        node = stored([values], (1, 1), values.dtype) if kind == "stored" else leaf("later", (1, 1), values.dtype)
+        made = applied(np.add, applied(np.multiply, first, second), node)
+        other = applied(np.multiply, made, third)
+        made.is_wanted = True
+        sums = [Sum(made, third), Sum(other)]
+        if data.draw(st.booleans(), label="the leaf is read last"):
+            sums.append(Sum(applied(np.square, node), third))
+        wanted = [other]
+        assert leaves(wanted, sums) == ([node] if kind == "leaf" else [])
+        program, given_nodes, of_leaf, to_store = compiled(wanted, sums)
+        given_arrays = [arrays.get(id(each), values) for each in given_nodes]
+        if of_leaf is not None:
+            given_arrays.append(values.copy())
+        with np.errstate(all="ignore"):
+            outputs, totals = run(program, given_arrays, rows)
+        stored_by_node = {id(each): output for each, output in zip(to_store, outputs, strict=True)}
+        found[kind] = [stored_by_node[id(made)], stored_by_node[id(other)], *totals[:2]]
+        # The leaf's memory is taken by what alone is made of it.
+        if kind == "leaf" and len(sums) == 2 and made.shape == (1, 1) and made.dtype == float:
+            assert outputs[to_store.index(made)] is given_arrays[-1]
+    for a, b in zip(*found.values(), strict=True):
+        assert_array_equal(a, b)
 
 
 def test_a_stored_node_is_a_leaf_of_what_is_computed_after_it():

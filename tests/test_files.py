@@ -13,6 +13,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCode
 from zarr.storage import MemoryStore
 
 from dask_gd.sources import chunk_files as files
+from dask_gd.sources import zarr_column
 from dask_gd.sources.chunk_files import ChunkError, chunk_files
 from dask_gd.sources.zarr_column import ZarrColumn
 
@@ -134,6 +135,19 @@ def test_threads_that_read_through_zarrs_at_once_leave_zarr_as_it_was(tmp_path):
         for start, part in zip(starts, pool.map(read, starts), strict=True):
             assert_array_equal(part, data[start : start + 20])
     assert zarr.config.get("codec_pipeline") == before
+
+
+@pytest.mark.parametrize("chunks", [(400, 4), (400, P)], ids=str)
+def test_numbers_that_are_stored_as_they_are_need_no_memory_for_the_rest_of_their_chunk(tmp_path, chunks, monkeypatch):
+    monkeypatch.setattr(zarr_column, "READ_BYTES", 1024)
+    monkeypatch.setattr(zarr_column, "READ_ROWS", 1)
+    data = values(shape=(400, P))
+    column = ZarrColumn(stored(tmp_path / "x", data, compressors=None, chunks=chunks), "x")
+    assert not column.worth_keeping
+    assert column.buffer_bytes <= 2 * 1024
+    read = [column.read(start, stop).copy() for start, stop in column.windows(0, 400)]
+    assert len(read) > 10
+    assert_array_equal(np.concatenate(read), data)
 
 
 def test_an_absent_chunk_is_named_or_filled(tmp_path):

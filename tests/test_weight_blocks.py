@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_gd import LBFGS, Adam, GradientDescent, Logistic, Momentum, Nesterov
@@ -16,8 +18,10 @@ from dask_gd.solvers.objective import Objective
 from dask_gd.weight_blocks import expression
 from dask_gd.weight_blocks.expression import compiled, run, stored
 from dask_gd.weight_blocks.manifest import Manifest
+from dask_gd.weight_blocks.owners import ADDED_TOGETHER, bundles_of, owner
 from dask_gd.weight_blocks.prox import BlockProx
-from dask_gd.weight_blocks.vector import BlockVector, dots, same, sum_of
+from dask_gd.weight_blocks.tasks import added_pairs, in_pairs
+from dask_gd.weight_blocks.vector import BlockVector, dots, expect, same, stored_node, sum_of
 
 ROUNDING = 16 * np.finfo(float).eps
 EDGES = (0, 3, 4, 11)
@@ -320,6 +324,68 @@ def test_what_is_kept_for_long_has_float32_where_the_space_says_so():
     [short] = doubled.node.arguments or [None]
     assert short is None or short.dtype == np.float32
     assert doubled.node.dtype == np.float64
+
+
+def test_a_multiple_of_what_is_stored_takes_no_memory_and_is_not_dropped_with_it():
+    for compact in (None, "<f4"):
+        space = LocalSpace(compact=compact)
+        rng = np.random.default_rng(0)
+        direction = vectors.compact(space.split(rng.normal(size=(12, 1, 1))) + space.split(rng.normal(size=(12, 1, 1))))
+        space.compute([stored_node(direction)], [])
+        start = space.split(rng.normal(size=(12, 1, 1)))
+        reached = vectors.candidate(vectors.along(start, direction, np.array([0.5, 2.0])), 1)
+        way = vectors.compact(vectors.change(start, reached))
+        computed = space.computed
+        assert stored_node(way) is stored_node(direction)
+        vectors.spent(direction, way)
+        assert space.computed == computed
+        assert_array_equal(gather(way + 0.0)[:-1], 2.0 * gather(direction + 0.0)[:-1])
+        vectors.spent(way)
+        with pytest.raises(AssertionError, match="given away"):
+            gather(direction + 1.0)
+
+
+def test_what_will_be_asked_for_is_computed_beside_what_is_asked_for():
+    space = LocalSpace()
+    a, b, c = (space.split(np.random.default_rng(seed).normal(size=(12, 1, 1))) for seed in range(3))
+    expect(space, [(a, c), (a * b, None)])
+    product = a * b
+    expect(space, [(product, None)])
+    later = vectors.at_hand(b + c)
+    vectors.dot(a, b)
+    assert space.computed == 1
+    vectors.dot(a, c)
+    vectors.largest(product)
+    assert later.node.pieces is not None
+    assert (space.computed, space.expected, space.to_store) == (1, [], [])
+    # What is known is not expected.
+    expect(space, [(a, c), (product, None)])
+    assert space.expected == []
+
+
+@given(st.integers(1, 20), st.integers(1, 7), st.integers(1, 3))
+def test_bundles_are_of_a_worker_and_added_together_and_have_all_blocks(blocks, workers, threads):
+    owners = [owner(j, blocks, workers) for j in range(blocks)]
+    bundles = bundles_of(owners, dict.fromkeys(range(workers), threads))
+    assert [j for bundle in bundles for j in bundle] == list(range(blocks))
+    for bundle in bundles:
+        assert len({owners[j] for j in bundle}) == len({j // ADDED_TOGETHER for j in bundle}) == 1
+    # A bundle has no more than a thread's share of its worker's blocks.
+    assert all(len(bundle) <= -(-owners.count(owners[bundle[0]]) // threads) for bundle in bundles)
+
+
+@given(st.integers(1, 8), st.lists(st.integers(1, 7), max_size=4))
+def test_partial_predictions_have_the_same_sum_whatever_the_bundles(blocks, cuts):
+    rng = np.random.default_rng(0)
+    parts = [[rng.normal(size=(5, 1, 1)), rng.normal(size=(3, 1, 1))] for _ in range(blocks)]
+
+    def added(edges):
+        bundles = [in_pairs(first, parts[first:stop]) for first, stop in pairwise(edges)]
+        return added_pairs(edges[:-1], *bundles)
+
+    edges = sorted({0, blocks, *(cut for cut in cuts if cut < blocks)})
+    for a, b in zip(added([0, blocks]), added(edges), strict=True):
+        assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

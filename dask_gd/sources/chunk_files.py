@@ -201,8 +201,8 @@ class ChunkFiles:
 
     @property
     def plain(self) -> bool:
-        """Return whether rows are stored as they are, so that each can be read without the rest of its chunk."""
-        return not self.decoders and self.chunks[1:] == self.shape[1:]
+        """Return whether numbers are stored as they are, so that rows can be read without the rest of their chunk."""
+        return not self.decoders
 
     def read(self, start: int, out: np.ndarray, fill: Any = None, column: int = 0) -> None:
         """Fill ``out`` with rows and columns from ``start`` and ``column`` on; absent chunks with ``fill``, if any.
@@ -261,13 +261,19 @@ class ChunkFiles:
     ) -> float:
         """Read the part of a chunk from ``skipped`` on into ``target``, and return the seconds that decoding took."""
         file, offset, nbytes = files.find(index)
-        if not (self.plain and target.flags.c_contiguous):
+        if not self.plain:
             return self.decode(file, offset, nbytes, target, skipped)
         self.check_size(nbytes)
-        # Rows that are stored as they are go straight to their place.
-        row_bytes = target.nbytes // len(target)
-        memory = target.reshape(-1).view(np.uint8)
-        _fill(memory, file, offset + skipped[0] * row_bytes)
+        # Rows that are stored as they are go straight to their place, if they have it to themselves.
+        own = target.flags.c_contiguous and target.shape[1:] == self.chunks[1:]
+        rows = target
+        if not own:
+            rows = thread_buffer("chunk", (len(target), *self.chunks[1:]), self.dtype)
+        row_bytes = rows.nbytes // len(rows)
+        _fill(rows.reshape(-1).view(np.uint8), file, offset + skipped[0] * row_bytes)
+        if not own:
+            columns = [slice(begin, begin + size) for begin, size in zip(skipped[1:], target.shape[1:], strict=True)]
+            target[...] = rows[(slice(None), *columns)]
         return 0.0
 
     def check_size(self, nbytes: int) -> None:

@@ -179,9 +179,12 @@ class ZarrColumn(StreamedColumn):
         if self.files is None:
             decoding = 2 * max(window, chunk) + packed
             return (1 + self.ahead) * window + max(1, self.ahead) * decoding
-        # Files that are stored as they are need no memory beside the window.
+        # Rows that are stored as they are need no memory beside the window, unless their chunks have some columns.
         if self.files.plain:
-            return packed + window
+            beside = 0
+            if self.files.chunks[1:] != self.shape[1:]:
+                beside = self.read_rows * prod(self.files.chunks[1:]) * self.array.dtype.itemsize
+            return packed + window + beside
         return packed + window + 2 * chunk + (chunk >> 8)
 
     def where(self, row: int, column: int = 0) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,13 +121,23 @@ def forward(
     places: Sequence[Sequence[Place]],
     *given: Any,
 ) -> list[list[np.ndarray]]:
-    """Return for each block of a bundle what `predictions` does; the weights are at places among those given.
+    """Return the `predictions` of the blocks of a bundle from ``first`` on, as `in_pairs` does.
 
-    The first and the second of a pair of blocks have their sum, see `added_pairs`.
+    The weights are at places among those given.
     """
-    found: list[list[np.ndarray]] = []
+    return in_pairs(first, _predicted(columns, step, shifts, places, given))
+
+
+def _predicted(
+    columns: Sequence[Columns],
+    step: int,
+    shifts: Sequence[np.ndarray | None],
+    places: Sequence[Sequence[Place]],
+    given: Sequence[Any],
+) -> Iterator[list[np.ndarray]]:
+    """Yield the predictions of each block of a bundle."""
     room = None
-    for number, (of_block, shift, at) in enumerate(zip(columns, shifts, places, strict=True), start=first):
+    for of_block, shift, at in zip(columns, shifts, places, strict=True):
         [weights] = arrays_at(at, given)
         # Products are of float64. The memory is one for all blocks, and has huge pages.
         if weights.dtype != FLOAT:
@@ -135,10 +145,15 @@ def forward(
                 room = mapped(weights.shape, FLOAT)
             np.copyto(room, weights)
             weights = room
-        of_segments = predictions(of_block, step, shift, weights)
+        yield predictions(of_block, step, shift, weights)
+
+
+def in_pairs(first: int, blocks: Iterable[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Return the partial predictions of blocks from ``first`` on, of an even one and the next their sum."""
+    found: list[list[np.ndarray]] = []
+    for number, of_segments in enumerate(blocks, start=first):
         if number % 2 and number > first:
-            for total, part in zip(found[-1], of_segments, strict=True):
-                total += part
+            found[-1] = [added(*parts) for parts in zip(found[-1], of_segments, strict=True)]
         else:
             found.append(of_segments)
     return found
@@ -414,7 +429,7 @@ def added_pairs(firsts: Sequence[int], *bundles: list[list[np.ndarray]]) -> list
     """Return the sums of the partial predictions of adjacent blocks, for each segment, from those of their bundles.
 
     The sum is that of pairs of blocks, an even one and the next, whichever bundles these are in: its bits depend on
-    the blocks alone. ``firsts`` are the first blocks of the bundles, see `forward`.
+    the blocks alone. ``firsts`` are the first blocks of the bundles, see `in_pairs`.
     """
     pairs: list[list[np.ndarray]] = []
     for first, bundle in zip(firsts, bundles, strict=True):
