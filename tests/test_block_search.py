@@ -27,9 +27,9 @@ from dask_gd.fitting.scores import log_loss
 from dask_gd.model.losses import Logistic
 from dask_gd.sources import column_grid
 from dask_gd.sources.columns import as_rows
-from dask_gd.weight_blocks import tasks
+from dask_gd.weight_blocks import row_tasks
 from dask_gd.weight_blocks.owners import OwnerLost, Owners
-from dask_gd.weight_blocks.tasks import Values
+from dask_gd.weight_blocks.row_tasks import Values
 
 N = 300
 #: A search that ends after a few steps, for what must have the same bits.
@@ -265,9 +265,9 @@ def test_rows_that_are_held_out_have_no_part_in_a_fit_even_without_a_finite_loss
     assignment = Assignment(Folds(2), 3, 0)
     values = without_fold(Values(y, None, None, 0), np.array([0, 1, 0]), assignment, 1)
     assert_array_equal(values.weight, [1, 0, 1])
-    _, slopes, looked = tasks.look(values, poisson, np.zeros((1, 1, 1)), None, 0, True, z)
+    _, slopes, looked = row_tasks.look(values, poisson, np.zeros((1, 1, 1)), None, 0, True, z)
     alone = Values(y[::2], np.ones(2), None, 0)
-    _, expected, of_alone = tasks.look(alone, poisson, np.zeros((1, 1, 1)), None, 0, True, z[::2])
+    _, expected, of_alone = row_tasks.look(alone, poisson, np.zeros((1, 1, 1)), None, 0, True, z[::2])
     assert_array_equal(slopes[::2], expected)
     assert slopes[1] == 0
     for mine, theirs in zip(looked, of_alone, strict=True):

@@ -30,7 +30,7 @@ from dask_gd import (
 from dask_gd.errors import DataError, InvalidArgumentError, NonFiniteError
 from dask_gd.fitting import block_fit
 from dask_gd.penalties import NonNegative
-from dask_gd.weight_blocks import expression, tasks
+from dask_gd.weight_blocks import program, row_tasks
 
 __all__ = ["here"]
 
@@ -63,8 +63,8 @@ def check_same(whole, blocks, of_weights=1e-6, of_loss=1e-10):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Have pieces of weights and of rows so short that a block has several."""
-    monkeypatch.setattr(expression, "PIECE", 8)
-    monkeypatch.setattr(tasks, "ROWS", 64)
+    monkeypatch.setattr(program, "PIECE", 8)
+    monkeypatch.setattr(row_tasks, "ROWS", 64)
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_gd.weight_blocks import expression
-from dask_gd.weight_blocks.expression import (
-    Candidate,
-    Cast,
-    Sum,
-    applied,
-    combined,
-    compiled,
-    constant,
-    leaf,
-    leaves,
-    run,
-    stored,
-)
+from dask_gd.weight_blocks import program as programs
+from dask_gd.weight_blocks.expression import Candidate, Cast, Sum, applied, combined, constant, leaf, stored
 from dask_gd.weight_blocks.manifest import function_named, name_of
+from dask_gd.weight_blocks.program import compiled, leaves, run
 
 ONE = (np.negative, np.abs, np.sign, np.square, Cast("<f4"), Cast("<f8"))
 TWO = (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
@@ -32,7 +21,7 @@ UFUNCS = [function for function in vars(np).values() if isinstance(function, np.
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Have pieces so short that a block of a few rows has several, of which the last is seldom whole."""
-    monkeypatch.setattr(expression, "PIECE", 12)
+    monkeypatch.setattr(programs, "PIECE", 12)
 
 
 @st.composite
@@ -188,7 +177,7 @@ def test_sums_in_pieces_of_any_length_agree(shape, monkeypatch):
     nodes = [stored([array], shape, array.dtype) for array in (a, b)]
     program, *_ = compiled([], [Sum(*nodes)])
     for piece in (1, 7, 999, 1 << 14):
-        monkeypatch.setattr(expression, "PIECE", piece)
+        monkeypatch.setattr(programs, "PIECE", piece)
         [found] = run(program, [a, b], 1000)[1]
         assert_allclose(found, np.einsum("qkm,qkm->km", a, b), rtol=1e-12)
 

@@ -15,10 +15,11 @@ from dask_gd.model.prox import NonSmooth
 from dask_gd.solvers import vectors
 from dask_gd.solvers.lbfgs import inverse_curvature
 from dask_gd.solvers.objective import Objective
-from dask_gd.weight_blocks import expression
-from dask_gd.weight_blocks.expression import compiled, run, stored
+from dask_gd.weight_blocks import program as programs
+from dask_gd.weight_blocks.expression import stored
 from dask_gd.weight_blocks.manifest import Manifest
 from dask_gd.weight_blocks.owners import ADDED_TOGETHER, bundles_of, owner
+from dask_gd.weight_blocks.program import compiled, run
 from dask_gd.weight_blocks.prox import BlockProx
 from dask_gd.weight_blocks.tasks import added_pairs, in_pairs
 from dask_gd.weight_blocks.vector import BlockVector, dots, expect, same, stored_node, sum_of
@@ -70,7 +71,7 @@ class LocalSpace:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(expression, "PIECE", 8)
+    monkeypatch.setattr(programs, "PIECE", 8)
 
 
 def gather(v):

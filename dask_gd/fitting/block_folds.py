@@ -15,9 +15,9 @@ from ..sources import Rows, Source
 from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows
-from ..weight_blocks import tasks
+from ..weight_blocks import row_tasks
+from ..weight_blocks.row_tasks import Totals, Values
 from ..weight_blocks.space import BlockSpace
-from ..weight_blocks.tasks import Totals, Values
 from ..weight_blocks.vector import BlockVector
 from .fold_checks import FoldSums
 from .fold_track import ALL
@@ -69,7 +69,7 @@ def sums_of_folds(
     for fold in range(assignment.folds.count):
         own = _weighted(values, folds == fold)
         others = without_fold(values, folds, assignment, fold)
-        found.append((tasks.totals(own, loss), tasks.totals(others, loss)))
+        found.append((row_tasks.totals(own, loss), row_tasks.totals(others, loss)))
     return found
 
 
@@ -85,7 +85,7 @@ def summarise(
     z: np.ndarray,
     direction: np.ndarray | None = None,
 ) -> list[Any]:
-    """Return the summaries of the rows of a fold, which have these weights (n,), at predictions as `tasks.look` has."""
+    """Return the summaries of the rows of a fold, which have these weights (n,), at predictions as `look` has."""
     where = np.flatnonzero(folds == fold)
     at = z[where, :, number]
     if direction is not None:
@@ -139,8 +139,8 @@ class FoldSpace(BlockSpace):
             self.values = self.all_values
             if self.fold != ALL:
                 self.values = self._of_segments("seen", without_fold, self.folds, self.assignment, self.fold)
-            self.weights = self._of_segments("row-weights", tasks.weight_of)
-            found = self.owners.results(self._of_segments("totals", tasks.totals, loss))
+            self.weights = self._of_segments("row-weights", row_tasks.weight_of)
+            found = self.owners.results(self._of_segments("totals", row_tasks.totals, loss))
             self.totals = reduce(_plus, found)
             self.without = self.fold
         assert self.totals is not None

@@ -17,10 +17,12 @@ from ..solvers.objective import Objective
 from ..store.block_files import read_block
 from ..store.content import HISTORY
 from ..weight_blocks.expression import Node
+from ..weight_blocks.pieces import Slopes
 from ..weight_blocks.prox import BlockProx, value_of
+from ..weight_blocks.row_tasks import Totals
 from ..weight_blocks.scale import Scale, largest_of, scale_of
-from ..weight_blocks.space import BlockSpace, Slopes
-from ..weight_blocks.tasks import Totals, array_of
+from ..weight_blocks.space import BlockSpace
+from ..weight_blocks.tasks import array_of
 from ..weight_blocks.vector import BlockVector, expect, same, shortened, squares_of, sum_of
 from .engine import Engine
 from .rounding import is_rounding, unit_of

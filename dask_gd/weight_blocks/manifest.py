@@ -16,7 +16,8 @@ from ..errors import DataError
 from ..store.block_files import BlockFile, read_block, sync, write_block
 from .expression import Candidate, Cast, Node, applied, combined, constant, stored
 from .owners import Pinned
-from .space import BlockSpace, Piece, Predicted
+from .pieces import Piece, Predicted
+from .space import BlockSpace
 from .tasks import array_of
 from .vector import BlockVector
 

@@ -12,63 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from dask import delayed
 from dask._task_spec import TaskRef
-from dask.typing import Key
 from distributed import Client, Future
 
 from ..model.losses import Loss, classes_of
 from ..sources import Source
 from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
-from . import tasks
-from .expression import Node, Sum, compiled, leaf, leaves, stored
+from . import column_tasks, row_tasks, tasks
+from .expression import Node, Sum, leaf, stored
 from .owners import ADDED_TOGETHER, Owners, Pinned
-from .tasks import Looked, Place, Totals
+from .pieces import Part, Piece, Predicted, Slopes, arguments_of
+from .program import compiled, leaves
+from .row_tasks import Looked, Totals
 from .vector import BlockVector, Pair, multiple_of, stored_node
 
 #: Weights up to which all vectors have float64: of more of them what L-BFGS remembers, and the scale of the curvature,
 #: have float32, which halves most of the memory.
 EXACT_UP_TO = 1 << 22
-
-
-class Piece(NamedTuple):
-    """The array of a block: what a task has returned, or a part of it, by the positions that lead there."""
-
-    future: Future
-    path: tuple[int, ...] = ()
-
-
-class Part(NamedTuple):
-    """A part of what a task returns: a function of it, and of a number."""
-
-    function: Callable
-    number: int
-
-
-class Predicted(NamedTuple):
-    """Predictions of all rows without intercepts and offsets: those of a point, or of one on a line through it."""
-
-    #: Of each segment: (n, k, m), of which ``number`` is meant.
-    futures: list[Future]
-    number: int = 0
-    #: Of each segment (n, k, 1), and how far along it the point is.
-    direction: list[Future] | None = None
-    step: float | None = None
-
-    def moved(self, direction: Predicted, step: float) -> Predicted:
-        """Return the predictions of a point along a line, whose predictions are known."""
-        return Predicted(self.futures, self.number, direction.futures, step)
-
-    def candidate(self, number: int) -> Predicted:
-        """Return the predictions of one candidate."""
-        return Predicted(self.futures, number)
-
-
-class Slopes(NamedTuple):
-    """The slopes of all rows at a point, and what was found there."""
-
-    futures: list[Future]
-    predicted: Predicted
-    looked: Looked
 
 
 class Backward(NamedTuple):
@@ -79,7 +39,7 @@ class Backward(NamedTuple):
     slopes: Slopes
 
     def of_bundle(self, space: BlockSpace, bundle: Sequence[int]) -> tuple:
-        """Return the first arguments of `tasks.evaluate_behind`, and all of `tasks.moments`."""
+        """Return the first arguments of `column_tasks.evaluate_behind`, and all of `column_tasks.moments`."""
         columns = [space.columns[j] for j in bundle]
         shifts = [space.shifts[j] for j in bundle]
         return columns, self.reading, shifts, self.weight, self.slopes.futures, space.weights
@@ -113,7 +73,9 @@ class BlockSpace:
         self.bundles = self.owners.bundles()
         #: Readings so far, halves of a pass: rows that are kept are told by them.
         self.readings = 0
-        self.columns = self._by_block("columns", [(tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)])
+        self.columns = self._by_block(
+            "columns", [(column_tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)]
+        )
         #: What is subtracted from each block's columns: futures of (p,) arrays.
         self.shifts: list[Future | None] = [None] * self.blocks
         #: Whether the squares of weights are asked for at each query.
@@ -137,20 +99,20 @@ class BlockSpace:
         name = self.owners.name("weights")
         submitted: list[Pinned] = []
         for number, bundle in enumerate(self.bundles):
-            places, wholes = _arguments([node.pieces for node in given], bundle)  # type: ignore[misc]
+            places, wholes = arguments_of([node.pieces for node in given], bundle)  # type: ignore[misc]
             if leaf is None:
                 widths = tuple(self.widths[j] for j in bundle)
                 arguments: tuple = (program, widths, places, *wholes)
-                task: Callable = tasks.evaluate
+                task: Callable = column_tasks.evaluate
             else:
                 arguments = (*leaf.leaf.of_bundle(self, bundle), program, places, *wholes)
-                task = tasks.evaluate_behind
+                task = column_tasks.evaluate_behind
             submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), task, arguments))
         # Vectors that are stored together are dropped together, but for those that are kept for long.
         apart = []
         if len(to_store) > 1:
             apart = [number for number, node in enumerate(to_store) if node.is_apart]
-        parts = [Part(tasks.outputs_of, number) for number in apart]
+        parts = [Part(column_tasks.outputs_of, number) for number in apart]
         if sums and to_store:
             parts.append(Part(tasks.item, -1))
         stored_wholes, *others = self._with_parts(name, submitted, parts)
@@ -215,7 +177,7 @@ class BlockSpace:
         submitted = []
         for j, piece in enumerate(moments.pieces):
             arguments = (self.columns[j], weight, piece.future, piece.path[0])
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.shift_of, arguments))
+            submitted.append(Pinned((name, j), self.owners.of_block(j), column_tasks.shift_of, arguments))
         _, are_far, shifts = self._with_parts(name, submitted, [Part(tasks.item, 0), Part(tasks.item, 1)])
         if any(self.owners.results(are_far)):
             return shifts
@@ -227,7 +189,7 @@ class BlockSpace:
         name = self.owners.name("shift")
         submitted = []
         for j, shift in enumerate(shifts):
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.as_weights, (shift,)))
+            submitted.append(Pinned((name, j), self.owners.of_block(j), column_tasks.as_weights, (shift,)))
         pieces = [Piece(future) for future in self.owners.submit(submitted)]
         node = stored(pieces, (1, 1), np.dtype(float), lasts=True)
         return BlockVector(self, node, np.zeros((1, 1, 1)))
@@ -238,7 +200,7 @@ class BlockSpace:
         name = self.owners.name("shift")
         submitted = []
         for j, piece in enumerate(shift.node.pieces):
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.as_shift, tuple(piece)))
+            submitted.append(Pinned((name, j), self.owners.of_block(j), column_tasks.as_shift, tuple(piece)))
         self.shifts = list(self.owners.submit(submitted))
 
     def given(self, blocks: Sequence[Any]) -> list[Piece]:
@@ -266,7 +228,7 @@ class BlockSpace:
         for s in range(self.segments):
             start = segments[s]
             arrays = {role: self._rows(column, s) for role, column in columns.items()}
-            task = delayed(tasks.values_of)(
+            task = delayed(row_tasks.values_of)(
                 names,
                 loss,
                 start,
@@ -281,8 +243,8 @@ class BlockSpace:
                 self.owners.client.compute(task, workers=[worker], allow_other_workers=False, optimize_graph=False)
             )
         self.values = loaded
-        self.weights = self._of_segments("row-weights", tasks.weight_of)
-        found = self.owners.results(self._of_segments("totals", tasks.totals, loss))
+        self.weights = self._of_segments("row-weights", row_tasks.weight_of)
+        found = self.owners.results(self._of_segments("totals", row_tasks.totals, loss))
         total = found[0]
         for each in found[1:]:
             total = Totals(*(a + b for a, b in zip(total, each, strict=True)))
@@ -308,16 +270,16 @@ class BlockSpace:
         """Return the predictions of weights: one half of a pass."""
         node = query.node
         if node.is_constant and not np.any(node.value):
-            return Predicted(self._of_segments("zeros", tasks.zeros, self.outputs))
+            return Predicted(self._of_segments("zeros", row_tasks.zeros, self.outputs))
         pieces = self._pieces_of(query)
         self.readings += 1
         name = self.owners.name("forward")
         submitted: list[Pinned] = []
         for number, bundle in enumerate(self.bundles):
-            places, wholes = _arguments([pieces], bundle)
+            places, wholes = arguments_of([pieces], bundle)
             columns, shifts = ([each[j] for j in bundle] for each in (self.columns, self.shifts))
             arguments = (bundle[0], columns, self.readings, shifts, places, *wholes)
-            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), tasks.forward, arguments))
+            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), column_tasks.forward, arguments))
         # Of some blocks together, so that less travels.
         groups = range(0, self.blocks, ADDED_TOGETHER)
         for first in groups:
@@ -368,7 +330,7 @@ class BlockSpace:
             at: tuple = (steps, start.predicted.futures, direction.predicted.futures)
         else:
             at = (None, query.predicted.futures)
-        found = self.owners.results(self._of_segments("losses", tasks.losses, loss, query.constant, *at))
+        found = self.owners.results(self._of_segments("losses", row_tasks.losses, loss, query.constant, *at))
         return sum(found[1:], found[0])
 
     def slopes(self, v: BlockVector, loss: Loss, with_moments: bool = False) -> Slopes:
@@ -381,7 +343,7 @@ class BlockSpace:
         submitted = []
         for s in range(self.segments):
             given = [argument[s] if isinstance(argument, list) else argument for argument in arguments]
-            submitted.append(Pinned((name, s), self.owners.of_segment(s), tasks.look, (self.values[s], *given)))
+            submitted.append(Pinned((name, s), self.owners.of_segment(s), row_tasks.look, (self.values[s], *given)))
         _, z, slopes, looked = self._with_parts(name, submitted, [Part(tasks.item, number) for number in range(3)])
         found = self.owners.results(looked)
         total = found[0]
@@ -405,26 +367,7 @@ class BlockSpace:
         submitted = []
         for number, bundle in enumerate(self.bundles):
             arguments = of.of_bundle(self, bundle)
-            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), tasks.moments, arguments))
+            submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), column_tasks.moments, arguments))
         futures = self.owners.submit(submitted)
         shapes = [(self.outputs, 1), (1, 1), (1, 1)]
         return [stored(self._pieces(futures, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
-
-
-def _arguments(
-    of_nodes: Sequence[list[Piece]], bundle: Sequence[int]
-) -> tuple[tuple[tuple[Place, ...], ...], list[Future]]:
-    """Return where the arrays of a bundle's blocks are, for each block, and what has them, each once."""
-    wholes: list[Future] = []
-    numbers: dict[Key, int] = {}
-    places = []
-    for j in bundle:
-        of_block = []
-        for pieces in of_nodes:
-            future, path = pieces[j]
-            if future.key not in numbers:
-                numbers[future.key] = len(wholes)
-                wholes.append(future)
-            of_block.append(Place(numbers[future.key], path))
-        places.append(tuple(of_block))
-    return tuple(places), wholes

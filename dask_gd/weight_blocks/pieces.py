@@ -1,0 +1,72 @@
+"""What stages of weights in blocks hand on: futures, and where in them a block's or a segment's arrays are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dask.typing import Key
+from distributed import Future
+
+from .row_tasks import Looked
+from .tasks import Place
+
+
+class Piece(NamedTuple):
+    """The array of a block: what a task has returned, or a part of it, by the positions that lead there."""
+
+    future: Future
+    path: tuple[int, ...] = ()
+
+
+class Part(NamedTuple):
+    """A part of what a task returns: a function of it, and of a number."""
+
+    function: Callable
+    number: int
+
+
+class Predicted(NamedTuple):
+    """Predictions of all rows without intercepts and offsets: those of a point, or of one on a line through it."""
+
+    #: Of each segment: (n, k, m), of which ``number`` is meant.
+    futures: list[Future]
+    number: int = 0
+    #: Of each segment (n, k, 1), and how far along it the point is.
+    direction: list[Future] | None = None
+    step: float | None = None
+
+    def moved(self, direction: Predicted, step: float) -> Predicted:
+        """Return the predictions of a point along a line, whose predictions are known."""
+        return Predicted(self.futures, self.number, direction.futures, step)
+
+    def candidate(self, number: int) -> Predicted:
+        """Return the predictions of one candidate."""
+        return Predicted(self.futures, number)
+
+
+class Slopes(NamedTuple):
+    """The slopes of all rows at a point, and what was found there."""
+
+    futures: list[Future]
+    predicted: Predicted
+    looked: Looked
+
+
+def arguments_of(
+    of_nodes: Sequence[list[Piece]], bundle: Sequence[int]
+) -> tuple[tuple[tuple[Place, ...], ...], list[Future]]:
+    """Return where the arrays of a bundle's blocks are, for each block, and what has them, each once."""
+    wholes: list[Future] = []
+    numbers: dict[Key, int] = {}
+    places = []
+    for j in bundle:
+        of_block = []
+        for pieces in of_nodes:
+            future, path = pieces[j]
+            if future.key not in numbers:
+                numbers[future.key] = len(wholes)
+                wholes.append(future)
+            of_block.append(Place(numbers[future.key], path))
+        places.append(tuple(of_block))
+    return tuple(places), wholes
