@@ -304,7 +304,7 @@ class BlockSearch:
         # The weights alone, without what the fit has found out of them.
         node = v.node
         if not node.is_constant:
-            node = stored(node.pieces, node.shape, node.dtype)
+            node = stored(space.alone(node), node.shape, node.dtype)
         alone = BlockVector(space, node, ended.intercept[None, :, None])
         if self.table.store is not None:
             # Of each candidate's fits the last is that to all rows.

@@ -147,8 +147,7 @@ class BlockTrack(Track):
     def pieces_of_weights(self, node: Node) -> list[Any]:
         """Return what the blocks of stored weights are read from: their files, else where they are."""
         if node.files is None or self.directory is None:
-            assert node.pieces is not None
-            return [delayed(array_of)(*piece) for piece in node.pieces]
+            return [delayed(array_of)(*piece) for piece in self.space.alone(node)]
         return [delayed(read_block, pure=True)(self.directory, file) for file in node.files]
 
     def committed(self) -> str:

@@ -131,19 +131,20 @@ class BlockSpace:
         else:
             of_bundles = [results[-1] for results in self.owners.results(stored_wholes)]
         found = [of_block for of_bundle in of_bundles for of_block in of_bundle]
-        totals = found[0]
-        # In the order of the blocks, so that bits do not depend on the owners.
-        for of_block in found[1:]:
-            for number, each in enumerate(sums):
-                if each.second is None:
-                    totals[number] = np.maximum(totals[number], of_block[number])
-                else:
-                    totals[number] = totals[number] + of_block[number]
-        return totals
+        return _added_up(found, sums)
 
     def store(self, *several: BlockVector) -> None:
         """Store what vectors stand for, in one go."""
         self.compute([stored_node(v) for v in several], [])
+
+    def alone(self, node: Node) -> list[Piece]:
+        """Return the pieces of a stored vector without what is stored with them."""
+        assert node.pieces is not None
+        name = self.owners.name("alone")
+        submitted = []
+        for j, piece in enumerate(node.pieces):
+            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.array_of, tuple(piece)))
+        return [Piece(future) for future in self.owners.submit(submitted)]
 
     def _pieces(self, of_bundles: Sequence[Future], path: tuple[int, ...]) -> list[Piece]:
         """Return the pieces of all blocks: in what a bundle's task has returned a block's is in its place."""
@@ -371,3 +372,15 @@ class BlockSpace:
         futures = self.owners.submit(submitted)
         shapes = [(self.outputs, 1), (1, 1), (1, 1)]
         return [stored(self._pieces(futures, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
+
+
+def _added_up(of_blocks: Sequence[list[np.ndarray]], sums: Sequence[Sum]) -> list[np.ndarray]:
+    """Return the sums over all blocks, in their order, so that bits do not depend on the owners."""
+    totals = list(of_blocks[0])
+    for of_block in of_blocks[1:]:
+        for number, each in enumerate(sums):
+            if each.second is None:
+                totals[number] = np.maximum(totals[number], of_block[number])
+            else:
+                totals[number] = totals[number] + of_block[number]
+    return totals
