@@ -10,8 +10,8 @@ import numpy as np
 from ..worker_env import mapped
 from .expression import Candidate, Node, Sum
 
-#: Values of a piece: a few pieces of float64 stay in the cache.
-PIECE = 1 << 15
+#: Values of a piece: some pieces of float64 stay in the last cache, and are long enough to come from memory fast.
+PIECE = 1 << 16
 
 
 class Instruction(NamedTuple):

@@ -190,13 +190,40 @@ def know_sums(space: Space, pairs: Sequence[Pair]) -> None:
     space.expected = []
     space.to_store = []
     several = list(missing.values())
-    sums = space.compute(wanted, [Sum(a.node, None if b is None else b.node) for a, b in several])
-    for (a, b), found in zip(several, sums, strict=True):
+    asked = [_sum_and_factor(a, b) for a, b in several]
+    sums = space.compute(wanted, [each for each, _ in asked])
+    for (a, b), (_, factor), found in zip(several, asked, sums, strict=True):
+        found = factor * found
         if b is None:
             a.largest = found
         else:
             a.known[id(b)] = weakref.ref(b), found
             b.known[id(a)] = weakref.ref(a), found
+
+
+def _sum_and_factor(a: BlockVector, b: BlockVector | None) -> tuple[Sum, float]:
+    """Return the sum that a pair asks for, without numbers that one of them is multiplied by, and their product."""
+    first, factor = _without_factor(a.node)
+    if b is None:
+        if factor > 0:
+            return Sum(first), factor
+        return Sum(a.node), 1.0
+    second, other = _without_factor(b.node)
+    return Sum(first, second), factor * other
+
+
+def _without_factor(node: Node) -> tuple[Node, float]:
+    """Return the node of which this is a multiple by a number, which is computed in its place, and the number."""
+    factor = 1.0
+    while node.function is np.multiply and node.pieces is None and not node.is_wanted:
+        first, second = node.arguments
+        if first.is_constant:
+            first, second = second, first
+        if not second.is_constant or second.value.size > 1 or first.is_constant:  # type: ignore[union-attr]
+            break
+        factor *= second.value.item()  # type: ignore[union-attr]
+        node = first
+    return node, factor
 
 
 def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
