@@ -9,8 +9,11 @@ from ..kernels.base import Sums
 from ..kernels.shift import better_shift, shifted, unshifted
 from ..model.losses import Model
 from ..solvers import STALLED
+from ..solvers.newton.curvature import is_cheap
+from .correction import are_alike, may_correct
 from .fit_state import FitState
 from .smoothing import summary_of
+from .track import Evaluated
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES = (1 / 16, 1 / 4)
@@ -48,8 +51,8 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
     return samples
 
 
-def advance(track: FitState, rows: int, tol: float) -> None:
-    """After a step on so many rows: begin again where this stage of the fit is done."""
+def advance(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> None:
+    """After a step from what was found at the query: begin again where this stage of the fit is done."""
     if track.batched:
         return
     stalled = track.state.stalled[0] >= STALLED
@@ -60,7 +63,7 @@ def advance(track: FitState, rows: int, tol: float) -> None:
     elif track.samples:
         steps = track.iteration - track.since
         if not unsettled or stalled or steps >= 4 * STEPS_EACH:
-            take_more_rows(track, rows)
+            take_more_rows(track, found, query)
     elif stalled and not track.at_rounding():
         hand_over(track)
 
@@ -68,6 +71,7 @@ def advance(track: FitState, rows: int, tol: float) -> None:
 def restart(track: FitState) -> None:
     """Begin again at the weights."""
     track.since = track.iteration + 1
+    track.correction = None
     track.state = track.solver.init(track.state.weights, track.engine.rounding)
 
 
@@ -111,18 +115,37 @@ def sharpen(track: FitState) -> None:
         restart(track)
 
 
-def take_more_rows(track: FitState, rows: int) -> None:
+def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray) -> None:
     """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
 
-    A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
+    A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood. Where the
+    curvature costs more than to read the rows, a sample that is like all rows is worked through to that, and then all
+    are read: it corrects what follows.
     """
     state = track.state
-    noise = track.start.size / (2 * rows)
+    noise = track.start.size / (2 * found.sums.rows)
     rough = track.solver.samples[-len(track.samples)] * abs(state.loss[0])
+    promise = state.promise[0]
+    is_wide = not is_cheap(len(track.start))
+    is_first = len(track.samples) > 1
+    corrects = may_correct(track) and (is_first or is_wide)
+    if corrects and is_first:
+        corrects = are_alike(track, found.groups, query)
+    is_last_sample = not is_first or (is_wide and corrects)
+    if is_first and is_last_sample:
+        # Where steps converge quadratically, the one after the next promises the fourth power of the gradient's fall.
+        norms = track.history["grad_norm"][track.since :]
+        rough = 0.0
+        if len(norms) > 1:
+            promise *= min(1.0, norms[-1] / norms[-2]) ** 4
     steps = track.iteration - track.since
-    is_done = state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
+    is_done = promise <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
     if not is_done:
         return
+    if corrects:
+        track.correcting = track.samples[0]
+    if is_last_sample:
+        track.samples = track.samples[:1]
 
     # A step that is the only one to try is taken unseen.
     weights = state.weights
@@ -134,7 +157,7 @@ def take_more_rows(track: FitState, rows: int) -> None:
         state,
         weights=weights,
         rounding=track.engine.rounding,
-        last=not track.samples and not track.source.row_format.cheap_gram,
+        last=not (track.samples or (is_wide and track.correcting) or track.source.row_format.cheap_gram),
     )
     # The weights remain those whose loss is known, until the next pass.
     track.state = begun._replace(weights=state.weights)
@@ -175,6 +198,7 @@ def shift_columns(track: FitState, sums: Sums) -> bool:
         query = track.start
     track.state = track.solver.init(query, engine.rounding)
     track.quadratic = None
+    track.correction = None
     return True
 
 
