@@ -239,6 +239,9 @@ def _may_save_a_pass(track: Any, unlike: float, tol: float) -> bool:
         # Steps converge fast by now. The one after a correction has to be the last.
         fall = float(track.state.promise[0]) / before.promise
         return before.is_told and FIRST_MARGIN * before.error * fall <= tol < MARGIN * before.third * fall
+    if track.iteration >= track.since:
+        # The first step over all rows was not worth it, or could not be corrected.
+        return False
     if not is_cheap(len(track.start)):
         # Without, the next passes would have this curvature too, or that of a sample.
         return True
