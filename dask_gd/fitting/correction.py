@@ -16,7 +16,7 @@ from ..kernels.base import EXACT, Request, Sums
 from ..kernels.grouped import Grouped, GroupedSums
 from ..model.losses import Model, classes_of
 from ..model.penalties import is_nonsmooth
-from ..solvers.newton.corrected import Centre, beyond_quadratic, corrected, curved, spread
+from ..solvers.newton.corrected import Centre, beyond_quadratic, corrected, curved, solved, spread
 from ..solvers.newton.curvature import NARROW, is_cheap
 from ..solvers.objective import Objective
 from .track import Track
@@ -33,6 +33,12 @@ ALIKE_SLOPES = 25.0
 #: near the optimum: where they change no more than this share of the gradient.
 LIKE_ALL = 0.4
 NEAR = 0.3
+#: The gradient of all rows is as expected if it is no more than this many times what the halves of the sample tell.
+AS_EXPECTED = 4.0
+#: The curvature of a sample may do if its error along the step is at most this share of the gradient.
+EXACT_ENOUGH = 0.08
+#: A sample whose gradient is so many times less than that of all rows tells nothing of them.
+MISLED = 10.0
 #: Passes over the sample end where the gradient that they leave is this share of the error that they cannot see.
 ENOUGH = 0.3
 #: Bounds are this many times what the steps before suggest. In trials on random problems once five times was enough for
@@ -78,14 +84,16 @@ def request_for(track: Any, request: Request) -> Request:
     if request.kernel is not None or track.state.query.shape[2] > 1:
         return request
     sample = None
-    if not track.samples and request.curvature == EXACT:
-        sample = track.correcting
-    elif len(track.samples) > 1 and may_correct(track):
+    is_first_whole = not track.samples and track.iteration < track.since
+    if len(track.samples) > 1 and may_correct(track):
         # The first sample: whether it is like all rows shows in its halves.
         sample = track.samples[0]
+        request = request._replace(curvature=EXACT)
+    elif is_first_whole or (not track.samples and request.curvature == EXACT):
+        sample = track.correcting
     if sample is None:
         return request
-    return request._replace(curvature=EXACT, kernel=Grouped(halves_of(sample)))
+    return request._replace(kernel=Grouped(halves_of(sample)))
 
 
 def halves_of(sample: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -115,13 +123,59 @@ def are_alike(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndar
     return square * rows / (4.0 * gap.size) < ALIKE_SLOPES
 
 
+class Prospect(NamedTuple):
+    """What the halves of a sample let expect of a pass over all rows at its optimum; as `Track.norm` measures it."""
+
+    gradient: float  # of all rows
+    third: float  # after a Newton step from there
+    of_third: float  # the error of a sample's third derivatives along that step
+    of_curvature: float  # the error of the sample's curvature along it
+
+    def looks_with_curvature(self, tol: float) -> int:
+        """Return how many more passes over all rows follow that with their curvature."""
+        return looks(self.gradient, self.third, tol, self.of_third)
+
+    def spares_curvature(self, tol: float) -> bool:
+        """Return whether the sample's curvature is so exact that it costs no more passes in place of that of all."""
+        if self.of_curvature > EXACT_ENOUGH * self.gradient:
+            return False
+        without = looks(self.gradient, self.third, tol, self.of_curvature + self.of_third)
+        return without <= self.looks_with_curvature(tol)
+
+    def looks_from_larger(self, tol: float, times: float) -> int:
+        """Return how many more follow from the optimum of a sample so many times as large, whose curvature is kept."""
+        third = self.third / times
+        error = self.of_curvature / times + third
+        return looks(self.gradient / np.sqrt(times), third, tol, error, carried=True, is_told=False)
+
+
+def prospect(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndarray) -> Prospect | None:
+    """Return what the halves of a sample let expect, or None where its steps have not told enough."""
+    norms = track.history["grad_norm"][track.since :]
+    if groups is None or len(norms) < 2:
+        return None
+    halves = _objectives_of(track, groups, query)
+    if halves is None:
+        return None
+    first, second = halves
+    assert first.curvature is not None
+    assert second.curvature is not None
+    expected = (first.gradient - second.gradient) / 2
+    move = solved((first.curvature + second.curvature) / 2, expected)
+    gradient = track.norm(expected)
+    # Third derivatives show in the last step on the sample, and grow with the square of the step.
+    third = min(gradient, norms[-1] * (gradient / norms[-2]) ** 2)
+    return Prospect(
+        gradient=gradient,
+        third=third,
+        of_third=spread(first.curvature, second.curvature, first.ridge) * third,
+        of_curvature=track.norm(curved((first.curvature - second.curvature) / 2, move)),
+    )
+
+
 def _square(gradient: np.ndarray, curvature: np.ndarray) -> float:
     """Return the square of a gradient (q, k, 1) in the scale of a curvature (q, q, k or 1) that is not singular."""
-    total = 0.0
-    for j in range(gradient.shape[1]):
-        g = gradient[:, j, 0]
-        total += float(g @ np.linalg.solve(curvature[:, :, min(j, curvature.shape[2] - 1)], g))
-    return total
+    return float((gradient * solved(curvature, gradient)).sum())
 
 
 def looks(
@@ -130,17 +184,19 @@ def looks(
     tol: float,
     error: float | None = None,
     carried: bool = False,
+    is_told: bool = True,
 ) -> int:
     """Return how many passes over all rows follow the first, whose gradient is this, until the end is foretold.
 
-    Each Newton step leaves ``third`` times the square of the gradient's fall. With an ``error`` the first is corrected;
-    and where its curvature is carried on, later ones leave twice that error times the gradient's fall too.
+    Each Newton step leaves ``third`` times the square of the gradient's fall. With an ``error`` that is what the first
+    leaves, which may be foretold; and where its curvature is carried on, later ones leave twice that error times the
+    gradient's fall too.
     """
     if not gradient > 0:
         return 0
     left = third
     if error is not None:
-        if FIRST_MARGIN * error <= tol:
+        if is_told and FIRST_MARGIN * error <= tol:
             return 0
         left = error
     count = 1
@@ -168,19 +224,25 @@ def correct(
     """
     state = track.state
     is_full = np.array_equal(state.weights, query) and state.query.shape[2] == 1
-    if groups is None or whole.curvature is None or not is_full or not state.promise[0] > 0:
+    if groups is None or not is_full or not state.promise[0] > 0:
         return Extra()
     halves = _objectives_of(track, groups, query)
     if halves is None:
         return Extra()
+    if is_misled(track, groups, query):
+        return Extra()
     sums = groups[0].plus(groups[1])  # type: ignore[union-attr,arg-type]
     centre = Centre(query, whole, sample=track.objective_of(sums, query), halves=halves)
-    assert centre.sample.curvature is not None
-    unlike = spread(centre.sample.curvature, whole.curvature, whole.ridge)
+    unlike = _unlike(centre)
     if not (unlike < 1.0 and _may_save_a_pass(track, unlike, tol)):
         return Extra()
+    if whole.curvature is None:
+        # The sample's has to do.
+        whole = whole._replace(curvature=centre.sample.curvature)
+        centre = centre._replace(whole=whole, has_curvature=False)
 
     # Steps on the sample alone, each with its own curvature.
+    gradient = track.norm(whole.gradient)
     sample = track.correcting
     on_sample = track.solver.on_sample(state)
     correction = None
@@ -198,7 +260,7 @@ def correct(
         if halves_there is None or not _is_finite(of_sample):
             return extra
         correction = _told(track, centre, of_sample, halves_there, at - query, unlike)
-        if not correction.error < correction.third:
+        if not correction.error < (correction.third if centre.has_curvature else gradient / 2):
             return extra
         there = corrected(of_sample, at, centre)
         on_sample = track.solver.step(on_sample, there)
@@ -214,6 +276,30 @@ def correct(
     serves_again = not whole.cheap_curvature and _serves_again(track, tol)
     track.state = track.solver.go_to(state, on_sample, serves_again)
     return extra
+
+
+def is_misled(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndarray) -> bool:
+    """Return whether a pass over all rows has found another gradient than the halves of the sample tell."""
+    halves = None
+    if groups is not None:
+        halves = _objectives_of(track, groups, query)
+    if halves is None:
+        return False
+    expected = track.norm((halves[0].gradient - halves[1].gradient) / 2)
+    return track.norm(track.state.gradient) > MISLED * expected
+
+
+def _unlike(centre: Centre) -> float:
+    """Return by which share the sample's curvature is wrong, or as far as its halves tell."""
+    whole = centre.whole
+    sample = centre.sample
+    assert sample.curvature is not None
+    if whole.curvature is not None:
+        return spread(sample.curvature, whole.curvature, whole.ridge)
+    first, second = centre.halves
+    assert first.curvature is not None
+    assert second.curvature is not None
+    return spread(first.curvature, second.curvature, whole.ridge) / 2
 
 
 def _serves_again(track: Any, tol: float) -> bool:
@@ -280,13 +366,23 @@ def _told(
     expected = track.norm(curved(whole.curvature, move))
     wrong = track.norm(curved(whole.curvature - centre.sample.curvature, move))
     along = third * wrong / expected
+    error = max(between_halves, along) + unlike * third
     gradient = track.norm(whole.gradient)
+    is_told = unlike <= LIKE_ALL and third <= NEAR * gradient
+    if not centre.has_curvature:
+        # The error of the sample's curvature adds to it; and the gradient has to be what the halves let expect.
+        before, after = centre.halves
+        assert before.curvature is not None
+        assert after.curvature is not None
+        error += track.norm(curved((before.curvature - after.curvature) / 2, move))
+        expected_gradient = track.norm((before.gradient - after.gradient) / 2)
+        is_told = is_told and gradient <= AS_EXPECTED * expected_gradient
     return Correction(
-        error=max(between_halves, along) + unlike * third,
+        error=error,
         third=third,
         promise=float(track.state.promise[0]),
         iteration=track.iteration + 1,
-        is_told=unlike <= LIKE_ALL and third <= NEAR * gradient,
+        is_told=is_told,
     )
 
 

@@ -10,7 +10,7 @@ from ..kernels.shift import better_shift, shifted, unshifted
 from ..model.losses import Model
 from ..solvers import STALLED
 from ..solvers.newton.curvature import is_cheap
-from .correction import are_alike, may_correct
+from .correction import Prospect, are_alike, is_misled, may_correct, prospect
 from .fit_state import FitState
 from .smoothing import summary_of
 from .track import Evaluated
@@ -21,6 +21,8 @@ STEPS_EACH = 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS = 16
 ROWS_EACH = 10
+#: Steps converge quadratically where each promises less than this share of what the last has gained.
+FAST = 0.1
 #: A smoothed loss is at its minimum for the next, with less smoothing, to begin where the gradient is this small.
 SMOOTHED_TOL = 1e-3
 
@@ -63,7 +65,9 @@ def advance(track: FitState, found: Evaluated, query: np.ndarray, tol: float) ->
     elif track.samples:
         steps = track.iteration - track.since
         if not unsettled or stalled or steps >= 4 * STEPS_EACH:
-            take_more_rows(track, found, query)
+            take_more_rows(track, found, query, tol)
+    elif track.iteration == track.since and _began_badly(track, found, query, tol):
+        draw_again(track)
     elif stalled and not track.at_rounding():
         hand_over(track)
 
@@ -115,7 +119,7 @@ def sharpen(track: FitState) -> None:
         restart(track)
 
 
-def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray) -> None:
+def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> None:
     """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
 
     A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood. Where the
@@ -129,15 +133,19 @@ def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray) -> None
     is_wide = not is_cheap(len(track.start))
     is_first = len(track.samples) > 1
     corrects = may_correct(track) and (is_first or is_wide)
+    expected = None
     if corrects and is_first:
         corrects = are_alike(track, found.groups, query)
+        expected = prospect(track, found.groups, query)
+    if corrects and expected is not None and is_wide:
+        corrects = _is_worth(track, expected, tol)
     is_last_sample = not is_first or (is_wide and corrects)
     if is_first and is_last_sample:
-        # Where steps converge quadratically, the one after the next promises the fourth power of the gradient's fall.
-        norms = track.history["grad_norm"][track.since :]
+        # Where steps converge quadratically, the one after the next promises less by the square of what this does.
+        losses = track.losses[track.since :]
         rough = 0.0
-        if len(norms) > 1:
-            promise *= min(1.0, norms[-1] / norms[-2]) ** 4
+        if len(losses) > 1 and promise < FAST * (losses[-2] - losses[-1]):
+            promise *= (promise / (losses[-2] - losses[-1])) ** 2
     steps = track.iteration - track.since
     is_done = promise <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
     if not is_done:
@@ -146,6 +154,10 @@ def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray) -> None
         track.correcting = track.samples[0]
     if is_last_sample:
         track.samples = track.samples[:1]
+    # The curvature is taken along where to compute it costs more than to read the rows.
+    takes_along = not track.source.row_format.cheap_gram
+    if corrects and is_wide:
+        takes_along &= expected is not None and expected.spares_curvature(tol)
 
     # A step that is the only one to try is taken unseen.
     weights = state.weights
@@ -157,12 +169,35 @@ def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray) -> None
         state,
         weights=weights,
         rounding=track.engine.rounding,
-        last=not (track.samples or (is_wide and track.correcting) or track.source.row_format.cheap_gram),
+        last=not track.samples and takes_along,
     )
     # The weights remain those whose loss is known, until the next pass.
     track.state = begun._replace(weights=state.weights)
     if track.smoothing is not None:
         track.smoothing = track.smoothing._replace(settled=np.array(0.0))
+
+
+def _is_worth(track: FitState, expected: Prospect, tol: float) -> bool:
+    """Return whether to read all rows after the first sample, and correct, takes fewer passes than a larger sample."""
+    first, second = (track.rows_of(sample) / track.source.shape[0] for sample in track.samples[:2])
+    later = second + expected.looks_from_larger(tol, second / first)
+    return first + expected.looks_with_curvature(tol) <= later
+
+
+def _began_badly(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> bool:
+    """Return whether all rows were read after the first sample, which has led away from what they have."""
+    if track.correcting is None or is_cheap(len(track.start)) or track.grad_norm <= tol:
+        return False
+    samples = plan_samples(track)
+    return len(samples) > 1 and track.correcting == samples[0] and is_misled(track, found.groups, query)
+
+
+def draw_again(track: FitState) -> None:
+    """Go back to the larger sample: the first has led away from what all rows have."""
+    track.correcting = None
+    track.correction = None
+    track.samples = plan_samples(track)[1:]
+    restart(track)
 
 
 def hand_over(track: FitState) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .base import make_kernel
-from .sums import Part, PartitionKernel, Sums
+from .sums import EXACT, Part, PartitionKernel, Sums
 
 
 class Grouped(NamedTuple):
-    """A request for the sums over each of some groups of partitions, beside those over all."""
+    """A request for the sums over each of some groups of partitions, beside those over all.
+
+    Those over the groups have the exact curvature, also where the request asks for none of all partitions.
+    """
 
     groups: tuple[tuple[int, ...], ...]
 
@@ -20,14 +23,19 @@ class Grouped(NamedTuple):
     def make(self, part: Part) -> GroupedKernel:
         """Return the kernel of a partition."""
         is_in = tuple(part.partition in group for group in self.groups)
-        return GroupedKernel(make_kernel(part), is_in)
+        request = part.request
+        if any(is_in):
+            part = part._replace(request=request._replace(curvature=EXACT))
+        return GroupedKernel(make_kernel(part), is_in, has_curvature=request.curvature is not None)
 
 
 class GroupedKernel:
     """The kernel of one partition."""
 
-    def __init__(self, kernel: PartitionKernel, is_in: tuple[bool, ...]):
+    def __init__(self, kernel: PartitionKernel, is_in: tuple[bool, ...], has_curvature: bool = True):
         self.kernel = kernel
+        #: Whether the sums over all partitions have a curvature.
+        self.has_curvature = has_curvature
         #: Whether the partition is in each of the groups.
         self.is_in = is_in
 
@@ -46,6 +54,8 @@ class GroupedKernel:
         of_groups: list[Sums | None] = []
         for is_in in self.is_in:
             of_groups.append(sums if is_in else None)
+        if not self.has_curvature:
+            sums = sums._replace(curvature=None)
         return GroupedSums(sums, tuple(of_groups))
 
 

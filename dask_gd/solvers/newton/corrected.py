@@ -26,6 +26,7 @@ class Centre(NamedTuple):
     whole: Objective
     sample: Objective
     halves: tuple[Objective, Objective]
+    has_curvature: bool = True  # of all rows; else that of the sample is in its place
 
 
 def corrected(of_sample: Objective, query: np.ndarray, centre: Centre) -> Objective:
@@ -49,6 +50,14 @@ def curved(curvature: np.ndarray, move: np.ndarray) -> np.ndarray:
     """Return the products of curvatures (q, q, k or 1) with moves (q, k, m)."""
     q, k, _ = move.shape
     return np.einsum("qrk,rkm->qkm", np.broadcast_to(curvature, (q, q, k)), move)
+
+
+def solved(curvature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return the moves (q, k, 1) whose products with curvatures (q, q, k or 1), not singular, are a gradient."""
+    moves = np.empty_like(gradient)
+    for j in range(gradient.shape[1]):
+        moves[:, j] = np.linalg.solve(curvature[:, :, min(j, curvature.shape[2] - 1)], gradient[:, j])
+    return moves
 
 
 def beyond_quadratic(at: Objective, before: Objective, move: np.ndarray) -> np.ndarray:

@@ -170,6 +170,8 @@ def after_pass(state: NewtonState, objective: Objective) -> NewtonState:
     state, move = full_step(state, objective)
     was_full = not is_first and not damping_of(before, accepted)[0]
     is_near = state.promise[0] <= NEAR * abs(state.loss[0])
+    # After a correction the step is near in any case, unless it is restrained.
+    is_near |= before.own_curvature == AHEAD and not state.restrained
     own_curvature = objective.curvature is not None and bool(is_near)
     state = state._replace(
         stale=np.array(float(serves_again(state, before, objective))),
