@@ -16,40 +16,25 @@ from ..kernels.base import EXACT, Request, Sums
 from ..kernels.grouped import Grouped, GroupedSums
 from ..model.losses import Model, classes_of
 from ..model.penalties import is_nonsmooth
-from ..solvers.newton.corrected import Centre, beyond_quadratic, corrected, curved, solved, spread
+from ..solvers.newton.corrected import Centre, beyond_quadratic, corrected, curved, spread
 from ..solvers.newton.curvature import NARROW, is_cheap
 from ..solvers.objective import Objective
-from .track import Track
+from .prospect import FIRST_MARGIN, MARGIN, halves_of, is_finite, is_misled, looks, objectives_of
 
 #: Parameters up to which the curvature of all rows is worth its cost: it saves about three passes.
 WIDEST = 192
 #: Passes over the sample after one over all rows.
 MOST = 2
-#: Halves of a sample are alike if their curvatures differ by less than this share in every direction, and the square of
-#: their gradients' difference by less than this many times what it is for rows in random order and of a likelihood.
-ALIKE = 1.2
-ALIKE_SLOPES = 25.0
 #: The third derivatives of all rows are foretold from a sample whose curvature differs by no more than this share, and
 #: near the optimum: where they change no more than this share of the gradient.
 LIKE_ALL = 0.4
 NEAR = 0.3
 #: The gradient of all rows is as expected if it is no more than this many times what the halves of the sample tell.
 AS_EXPECTED = 4.0
-#: The curvature of a sample may do if its error along the step is at most this share of the gradient.
-EXACT_ENOUGH = 0.08
-#: A sample whose gradient is so many times less than that of all rows tells nothing of them.
-MISLED = 10.0
 #: Passes over the sample end where the gradient that they leave is this share of the error that they cannot see.
 ENOUGH = 0.3
-#: Bounds are this many times what the steps before suggest. In trials on random problems once five times was enough for
-#: all but two steps of 181, and three times for all.
-MARGIN = 5.0
-#: The same for the first step after a correction, of which no look has told anything. In 1,500 trials it was 4.4 times.
-FIRST_MARGIN = 10.0
 #: The share of the error foretold that there is in the median of trials.
 TYPICAL = 0.4
-#: Passes up to which they are counted ahead.
-MOST_LOOKS = 6
 
 
 class Correction(NamedTuple):
@@ -96,121 +81,6 @@ def request_for(track: Any, request: Request) -> Request:
     return request._replace(kernel=Grouped(halves_of(sample)))
 
 
-def halves_of(sample: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the halves of a sample of an even number of partitions."""
-    middle = len(sample) // 2
-    return sample[:middle], sample[middle:]
-
-
-def are_alike(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndarray) -> bool:
-    """Return whether the halves of a sample are like random rows of the same data."""
-    if groups is None:
-        return False
-    halves = _objectives_of(track, groups, query)
-    if halves is None:
-        return False
-    first, second = halves
-    assert first.curvature is not None
-    assert second.curvature is not None
-    one_way = spread(first.curvature, second.curvature, first.ridge)
-    other_way = spread(second.curvature, first.curvature, first.ridge)
-    if not max(one_way, other_way) < ALIKE:
-        return False
-    # Of rows in random order the square of the difference, in the curvature's scale, is about 4 q / rows.
-    gap = first.gradient - second.gradient
-    square = _square(gap, (first.curvature + second.curvature) / 2)
-    rows = sum(sums.rows for sums in groups if sums is not None)
-    return square * rows / (4.0 * gap.size) < ALIKE_SLOPES
-
-
-class Prospect(NamedTuple):
-    """What the halves of a sample let expect of a pass over all rows at its optimum; as `Track.norm` measures it."""
-
-    gradient: float  # of all rows
-    third: float  # after a Newton step from there
-    of_third: float  # the error of a sample's third derivatives along that step
-    of_curvature: float  # the error of the sample's curvature along it
-
-    def looks_with_curvature(self, tol: float) -> int:
-        """Return how many more passes over all rows follow that with their curvature."""
-        return looks(self.gradient, self.third, tol, self.of_third)
-
-    def spares_curvature(self, tol: float) -> bool:
-        """Return whether the sample's curvature is so exact that it costs no more passes in place of that of all."""
-        if self.of_curvature > EXACT_ENOUGH * self.gradient:
-            return False
-        without = looks(self.gradient, self.third, tol, self.of_curvature + self.of_third)
-        return without <= self.looks_with_curvature(tol)
-
-    def looks_from_larger(self, tol: float, times: float) -> int:
-        """Return how many more follow from the optimum of a sample so many times as large, whose curvature is kept."""
-        third = self.third / times
-        error = self.of_curvature / times + third
-        return looks(self.gradient / np.sqrt(times), third, tol, error, carried=True, is_told=False)
-
-
-def prospect(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndarray) -> Prospect | None:
-    """Return what the halves of a sample let expect, or None where its steps have not told enough."""
-    norms = track.history["grad_norm"][track.since :]
-    if groups is None or len(norms) < 2:
-        return None
-    halves = _objectives_of(track, groups, query)
-    if halves is None:
-        return None
-    first, second = halves
-    assert first.curvature is not None
-    assert second.curvature is not None
-    expected = (first.gradient - second.gradient) / 2
-    move = solved((first.curvature + second.curvature) / 2, expected)
-    gradient = track.norm(expected)
-    # Third derivatives show in the last step on the sample, and grow with the square of the step.
-    third = min(gradient, norms[-1] * (gradient / norms[-2]) ** 2)
-    return Prospect(
-        gradient=gradient,
-        third=third,
-        of_third=spread(first.curvature, second.curvature, first.ridge) * third,
-        of_curvature=track.norm(curved((first.curvature - second.curvature) / 2, move)),
-    )
-
-
-def _square(gradient: np.ndarray, curvature: np.ndarray) -> float:
-    """Return the square of a gradient (q, k, 1) in the scale of a curvature (q, q, k or 1) that is not singular."""
-    return float((gradient * solved(curvature, gradient)).sum())
-
-
-def looks(
-    gradient: float,
-    third: float,
-    tol: float,
-    error: float | None = None,
-    carried: bool = False,
-    is_told: bool = True,
-) -> int:
-    """Return how many passes over all rows follow the first, whose gradient is this, until the end is foretold.
-
-    Each Newton step leaves ``third`` times the square of the gradient's fall. With an ``error`` that is what the first
-    leaves, which may be foretold; and where its curvature is carried on, later ones leave twice that error times the
-    gradient's fall too.
-    """
-    if not gradient > 0:
-        return 0
-    left = third
-    if error is not None:
-        if is_told and FIRST_MARGIN * error <= tol:
-            return 0
-        left = error
-    count = 1
-    while left > tol and count < MOST_LOOKS:
-        fall = left / gradient
-        left = third * fall**2
-        if carried and error is not None:
-            left += 2 * error * fall
-        if MARGIN * left <= tol:
-            break
-        count += 1
-    return count
-
-
 def correct(
     track: Any,
     query: np.ndarray,
@@ -224,10 +94,8 @@ def correct(
     """
     state = track.state
     is_full = np.array_equal(state.weights, query) and state.query.shape[2] == 1
-    if groups is None or not is_full or not state.promise[0] > 0:
-        return Extra()
-    halves = _objectives_of(track, groups, query)
-    if halves is None:
+    halves = objectives_of(track, groups, query)
+    if groups is None or halves is None or not is_full or not state.promise[0] > 0:
         return Extra()
     if is_misled(track, groups, query):
         return Extra()
@@ -241,52 +109,54 @@ def correct(
         whole = whole._replace(curvature=centre.sample.curvature)
         centre = centre._replace(whole=whole, has_curvature=False)
 
-    # Steps on the sample alone, each with its own curvature.
-    gradient = track.norm(whole.gradient)
+    # Where the steps on the sample lead nearer, the next query is there.
+    on_sample, correction, extra = _steps_on_sample(track, centre, unlike)
+    if on_sample is not None and correction is not None:
+        track.correction = correction
+        serves_again = not whole.cheap_curvature and _serves_again(track, tol)
+        track.state = track.solver.go_to(state, on_sample, serves_again)
+    return extra
+
+
+def _steps_on_sample(track: Any, centre: Centre, unlike: float) -> tuple[Any, Correction | None, Extra]:
+    """Return the solver's state after steps on the sample alone, what they have told, and the passes that they took.
+
+    The state is None where they lead nowhere.
+    """
     sample = track.correcting
-    on_sample = track.solver.on_sample(state)
+    on_sample = track.solver.on_sample(track.state)
     correction = None
-    extra = Extra()
+    passes = 0.0
+    rows = 0
     for _ in range(MOST):
         at = on_sample.query
         request = Request(curvature=EXACT, kernel=Grouped(halves_of(sample)))
         found: GroupedSums = track.engine.read(at, request, sample)
-        extra = Extra(
-            passes=extra.passes + track.rows_of(sample) / track.source.shape[0],
-            rows=extra.rows + found.at_query.rows,
-        )
+        passes += track.rows_of(sample) / track.source.shape[0]
+        rows += found.at_query.rows
         of_sample = track.objective_of(found.at_query, at)
-        halves_there = _objectives_of(track, found.groups, at)
-        if halves_there is None or not _is_finite(of_sample):
-            return extra
-        correction = _told(track, centre, of_sample, halves_there, at - query, unlike)
-        if not correction.error < (correction.third if centre.has_curvature else gradient / 2):
-            return extra
-        there = corrected(of_sample, at, centre)
-        on_sample = track.solver.step(on_sample, there)
+        halves = objectives_of(track, found.groups, at)
+        if halves is None or not is_finite(of_sample):
+            return None, None, Extra(passes, rows)
+
+        # What the sample cannot see must be less than what it corrects.
+        correction = _told(track, centre, of_sample, halves, at - centre.weights, unlike)
+        gained = correction.third
+        if not centre.has_curvature:
+            gained = track.norm(centre.whole.gradient - centre.sample.gradient) / 2
+        if not correction.error < gained:
+            return None, None, Extra(passes, rows)
+        on_sample = track.solver.step(on_sample, corrected(of_sample, at, centre))
         is_taken = np.array_equal(on_sample.weights, at) and on_sample.query.shape[2] == 1
         if not is_taken or not on_sample.promise[0] >= 0:
-            return extra
+            return None, None, Extra(passes, rows)
+
         # What a step with its own curvature leaves falls with the square of the step.
-        left = correction.third * on_sample.promise[0] / correction.promise
+        left = correction.third * float(on_sample.promise[0]) / correction.promise
+        correction = correction._replace(error=correction.error + left)
         if left <= ENOUGH * correction.error:
             break
-    assert correction is not None
-    track.correction = correction._replace(error=correction.error + left)
-    serves_again = not whole.cheap_curvature and _serves_again(track, tol)
-    track.state = track.solver.go_to(state, on_sample, serves_again)
-    return extra
-
-
-def is_misled(track: Any, groups: tuple[Sums | None, ...] | None, query: np.ndarray) -> bool:
-    """Return whether a pass over all rows has found another gradient than the halves of the sample tell."""
-    halves = None
-    if groups is not None:
-        halves = _objectives_of(track, groups, query)
-    if halves is None:
-        return False
-    expected = track.norm((halves[0].gradient - halves[1].gradient) / 2)
-    return track.norm(track.state.gradient) > MISLED * expected
+    return on_sample, correction, Extra(passes, rows)
 
 
 def _unlike(centre: Centre) -> float:
@@ -375,8 +245,8 @@ def _told(
         assert before.curvature is not None
         assert after.curvature is not None
         error += track.norm(curved((before.curvature - after.curvature) / 2, move))
-        expected_gradient = track.norm((before.gradient - after.gradient) / 2)
-        is_told = is_told and gradient <= AS_EXPECTED * expected_gradient
+        found_gradient = track.norm(whole.gradient - centre.sample.gradient)
+        is_told = is_told and found_gradient <= AS_EXPECTED * track.norm((before.gradient - after.gradient) / 2)
     return Correction(
         error=error,
         third=third,
@@ -384,25 +254,3 @@ def _told(
         iteration=track.iteration + 1,
         is_told=is_told,
     )
-
-
-def _objectives_of(
-    track: Track,
-    groups: tuple[Sums | None, ...],
-    query: np.ndarray,
-) -> tuple[Objective, Objective] | None:
-    """Return the objectives of both halves, or None where one of them has no rows or is not finite."""
-    found = []
-    for sums in groups:
-        if sums is None or not sums.weight > 0:
-            return None
-        found.append(track.objective_of(sums, query))
-    if not all(map(_is_finite, found)):
-        return None
-    return found[0], found[1]
-
-
-def _is_finite(objective: Objective) -> bool:
-    """Return whether an objective and its derivatives are finite."""
-    parts = (objective.loss, objective.gradient, objective.curvature)
-    return all(part is not None and bool(np.isfinite(part).all()) for part in parts)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..model.losses import classes_of
 from ..model.penalties import is_nonsmooth
-from .correction import FIRST_MARGIN, MARGIN
+from .prospect import FIRST_MARGIN, MARGIN
 from .rounding import uncertainty, unit_of
 from .track import Track
 

@@ -10,8 +10,9 @@ from ..kernels.shift import better_shift, shifted, unshifted
 from ..model.losses import Model
 from ..solvers import STALLED
 from ..solvers.newton.curvature import is_cheap
-from .correction import Prospect, are_alike, is_misled, may_correct, prospect
+from .correction import may_correct
 from .fit_state import FitState
+from .prospect import Prospect, are_alike, is_misled, prospect
 from .smoothing import summary_of
 from .track import Evaluated
 
