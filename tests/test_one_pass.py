@@ -167,6 +167,16 @@ def test_columns_that_a_sample_lacks_cost_no_more_passes(wide, monkeypatch):
     np.testing.assert_allclose(runs[True].parameters, runs[False].parameters, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_a_singular_curvature_of_the_sample_is_no_hindrance(loss):
+    x, y = problem_of(as_loss(loss), n=8000, p=4, size=0.5)
+    x = np.hstack([x, np.zeros((8000, 2))])
+    x[4000:4100, 4] = x[:300, 5] = 1.0
+    run = dask_gd.fit(rows_of(x), y, loss=loss, tol=1e-8)
+    assert run.converged
+    assert gradient_over_scale(x, y, loss, dask_gd.L2(0.0), run.parameters) <= 1e-7
+
+
 def test_the_bits_do_not_depend_on_workers(wide, tmp_path, four, clusters):
     x, y = wide
     source = [to_zarr(x, 1875, tmp_path / "x"), to_zarr(y, 1875, tmp_path / "y")]

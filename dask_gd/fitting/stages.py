@@ -137,9 +137,9 @@ def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray, tol: fl
     expected = None
     if corrects and is_first:
         corrects = are_alike(track, found.groups, query)
+    if corrects and is_first and is_wide:
         expected = prospect(track, found.groups, query)
-    if corrects and expected is not None and is_wide:
-        corrects = _is_worth(track, expected, tol)
+        corrects = expected is None or _is_worth(track, expected, tol)
     is_last_sample = not is_first or (is_wide and corrects)
     if is_first and is_last_sample:
         # Where steps converge quadratically, the one after the next promises less by the square of what this does.
