@@ -8,6 +8,7 @@ from dask.distributed import Client
 from helpers import problem, problem_of, to_zarr
 
 import dask_gd
+from dask_gd.fitting import prospect
 from dask_gd.kernels.base import EXACT, Request, sums_of_rows
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.grouped import Grouped
@@ -177,6 +178,17 @@ def test_a_singular_curvature_of_the_sample_is_no_hindrance(loss):
     assert gradient_over_scale(x, y, loss, dask_gd.L2(0.0), run.parameters) <= 1e-7
 
 
+@pytest.mark.parametrize("loss", ["logistic", "poisson"])
+def test_the_curvature_of_a_sample_may_do(wide, loss, monkeypatch):
+    x, y = wide
+    monkeypatch.setattr(prospect, "EXACT_ENOUGH", 1.0)
+    monkeypatch.setattr(prospect, "VERY_EXACT", 1.0)
+    for tol in (1e-3, 1e-7):
+        run = dask_gd.fit(rows_of(x), y, loss=loss, penalty=dask_gd.L2(1e-3), tol=tol)
+        assert run.converged
+        assert gradient_over_scale(x, y, loss, dask_gd.L2(1e-3), run.parameters) <= tol
+
+
 def test_the_bits_do_not_depend_on_workers(wide, tmp_path, four, clusters):
     x, y = wide
     source = [to_zarr(x, 1875, tmp_path / "x"), to_zarr(y, 1875, tmp_path / "y")]
@@ -191,11 +203,16 @@ def test_the_bits_do_not_depend_on_workers(wide, tmp_path, four, clusters):
         np.testing.assert_array_equal(run.history.loss, runs[0].history.loss)
 
 
-def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(wide, tmp_path):
+@pytest.mark.parametrize("spares", [False, True])
+def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(wide, tmp_path, monkeypatch, spares):
     class Stop(BaseException):
         pass
 
     x, y = wide
+    if spares:
+        # The sample's curvature in place of that of all rows.
+        monkeypatch.setattr(prospect, "EXACT_ENOUGH", 1.0)
+        monkeypatch.setattr(prospect, "VERY_EXACT", 1.0)
     source = [to_zarr(x, 1875, tmp_path / "x"), to_zarr(y, 1875, tmp_path / "y")]
     for tol in (1e-7, 1e-2):
         whole = dask_gd.fit(*source, loss="logistic", tol=tol)
@@ -298,3 +315,19 @@ def test_groups_are_summed_beside_all_partitions():
     both = found[0].at_query.gradient + found[2].at_query.gradient
     np.testing.assert_array_equal(total.groups[0].gradient, both)
     assert found[3].groups == (None, None)
+
+
+def test_groups_have_a_curvature_where_all_have_none():
+    x, _, y = problem(600, 4)
+    query = np.zeros((5, 1, 1))
+    loss = as_loss("logistic")
+    sums = []
+    for partition in range(2):
+        part = Part(partition, query, loss, Request(), DenseRows(x.dtype, 4))
+        kernel = Grouped(((0,),)).make(part)
+        kernel.kernel.add(x, y[:, None], None)
+        sums.append(kernel.sums())
+    total = sums[0].plus(sums[1])
+    assert total.at_query.curvature is None
+    expected = sums_of_rows(x, y[:, None], None, query, loss, Request(curvature=EXACT)).curvature
+    np.testing.assert_array_equal(total.groups[0].curvature, expected)
