@@ -34,8 +34,10 @@ def test_the_first_steps_read_some_rows_and_the_last_all(stored):
     rows = run.history.rows.values
     rows = rows[: len(rows) - int(rows[-1] == 0)]  # the last step may have been taken unseen
     assert rows[0] == 400
-    assert (np.diff(rows) >= 0).all()
-    assert set(rows) == {400, 1600, 6400}
+    # A pass over all rows may be followed by others over the first sample, which are of the same step.
+    assert set(rows[:2]) <= {400, 1600}
+    assert set(rows) <= {400, 1600, 6400, 6800}
+    assert (np.diff(rows // 800) >= 0).all()
     np.testing.assert_array_equal(run.history.passes[: len(rows)], rows / 6400)
     assert float(run.history.passes.sum()) < fit(x, y, initial_weights=np.zeros(5)).history.passes.sum()
     np.testing.assert_allclose(run.parameters[:, 0], sklearn_logistic(x, y, 1e-3), rtol=1e-7)

@@ -18,6 +18,7 @@ from ..model.identity import code_of
 from ..model.losses import Model, classes_of, parameters_of
 from ..store.content import FORMAT, HISTORY, check_content, check_format, check_state, numbers, require, texts
 from ..store.store import Checkpoint, Store, check_same
+from .correction import Correction
 from .fit_state import FitState
 from .smoothing import Smoothing
 from .stages import plan_samples, take_shift
@@ -174,6 +175,13 @@ def restore(track: FitState, stored: Checkpoint, path: Path) -> None:
     track.samples = []
     if left := int(arrays["fit/samples"]):
         track.samples = plan_samples(track)[-left:]
+    # Likewise the sample that corrects, by its number of partitions.
+    size = int(arrays.get("fit/correcting", 0))
+    track.correcting = next((sample for sample in plan_samples(track) if len(sample) == size), None)
+    told = arrays.get("fit/correction", np.zeros(0))
+    if told.size:
+        error, third, promise, iteration, is_told = told.tolist()
+        track.correction = Correction(error, third, promise, int(iteration), bool(is_told))
 
     # Its last pass, by which data that has changed is known.
     fields = stored.attributes["dask_gd"]["seen"]
@@ -295,6 +303,8 @@ def _arrays_of_run(track: FitState) -> Arrays:
             "samples": np.array(len(track.samples)),
             "unseen": np.array(int(track.ended_without_pass)),
             "turn": np.array(track.turn),
+            "correcting": np.array(len(track.correcting or ())),
+            "correction": np.array(track.correction or (), dtype=float),
         },
         "callbacks": track.callbacks.state(),
     }

@@ -188,9 +188,15 @@ def fit(
     ``initial_weights``; the last are always on all rows. Until then the history's loss and gradient are those of the
     rows read, not comparable with those of other rows, and ``passes`` is the share of them.
 
+    A pass of Newton's method over all rows may be followed by one or two over such a sample, corrected by that pass,
+    which lead nearer to the minimum: they are part of its step, whose ``passes`` are 1.1 for example. That is done for
+    losses with a continuous curvature and up to 192 parameters, where the sample is like all rows; see
+    ``docs/one_pass.md``.
+
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
-    last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five.
+    last row then has ``passes`` 0, the loss that the step promises, and a bound of the gradient, with a margin of five,
+    or of ten where only the sample has told it.
 
     Rows with factors whose coefficients nothing decides without a penalty, as all rows of a level have one class or
     counts of 0, are left out by "newton_schur", which says so; ``dropped_levels`` of the result has the levels, whose

@@ -16,6 +16,7 @@ from ..solvers import Solver, reliefs
 from ..solvers.objective import Quadratic, about_mean
 from ..sources import Source
 from ..store.content import HISTORY
+from .correction import Correction
 from .engine import Engine
 from .smoothing import smoothing_of
 from .track import Track
@@ -58,6 +59,9 @@ class FitState(Track):
         self.history = {name: [] for name in HISTORY}
         self.smoothing = smoothing_of(engine.loss, start.shape[1])
         self.quadratic: Quadratic | None = None
+        # The sample by which steps over all rows are corrected, and what the last correction has told.
+        self.correcting: tuple[int, ...] | None = None
+        self.correction: Correction | None = None
         # Rows and weight of the partitions that a batched solver has drawn, of all steps.
         self.drawn = np.zeros(2)
         # The last step was taken without a look: the weights are the state's query.
@@ -99,9 +103,13 @@ class FitState(Track):
     @property
     def size(self) -> int:
         """The rows of the partitions in use."""
+        return self.rows_of(self.partitions)
+
+    def rows_of(self, partitions: tuple[int, ...] | None) -> int:
+        """Return the rows of partitions; None for all."""
         rows = np.diff(self.source.bounds)
-        if self.partitions is not None:
-            rows = rows[list(self.partitions)]
+        if partitions is not None:
+            rows = rows[list(partitions)]
         return int(rows.sum())
 
     @property

@@ -8,9 +8,11 @@ import numpy as np
 
 from ..errors import InvalidArgumentError, NonFiniteError
 from ..kernels.base import EXACT, GRAM_LIMIT, Sums
+from ..kernels.grouped import GroupedSums
 from ..solvers.objective import Quadratic
 from ..store.content import HISTORY
-from . import divergence, separation, stages
+from . import correction, divergence, separation, stages
+from .correction import Extra
 from .fit_state import FitState
 from .forecast import gradient_bound
 from .track import Evaluated, Stopping
@@ -68,7 +70,11 @@ class FitTrack(FitState):
         is_first = bool(np.isinf(self.state.loss[0]))
         request = self.solver.request(self.state)._replace(moments=is_first)
         if not self.loss.quadratic:
-            return Evaluated(*self.read(query, request), passes=1)
+            request = correction.request_for(self, request)
+            sums, own = self.read(query, request)
+            if isinstance(own, GroupedSums):
+                return Evaluated(sums, passes=1, groups=own.groups)
+            return Evaluated(sums, own, passes=1)
 
         # A quadratic loss has one curvature, for every query and every solver.
         passes = 0
@@ -161,16 +167,21 @@ class FitTrack(FitState):
         if found.sums.moments is not None:
             self._take_moments(found.sums)
         share = self.size * found.passes / self.source.shape[0]
+        query = self.state.query
         self.step(at_query, finite)
+        norm = self.norm(self.state.gradient, self.state.weights)
+        extra = Extra()
+        if not self.samples and norm > stopping.tol:
+            extra = correction.correct(self, query, at_query, found.groups, stopping.tol)
         self._note(
             loss=self.state.loss[0],
-            grad_norm=self.norm(self.state.gradient, self.state.weights),
+            grad_norm=norm,
             step_size=self.state.step_size[0],
-            passes=share,
-            rows=found.sums.rows * found.passes,
-            bytes_read=share * self.source.nbytes,
+            passes=share + extra.passes,
+            rows=found.sums.rows * found.passes + extra.rows,
+            bytes_read=(share + extra.passes) * self.source.nbytes,
         )
-        stages.advance(self, found.sums.rows, stopping.tol)
+        stages.advance(self, found, query, stopping.tol)
         self.reason = self.reason_to_stop(stopping)
 
     def _finish_without_pass(self) -> None:
@@ -192,6 +203,8 @@ class FitTrack(FitState):
         if self.samples or is_carried:
             # Nothing is to be had from this sample, or from where it led.
             self.samples = []
+            self.correcting = None
+            self.correction = None
             self.since = self.iteration + 1
             self.state = self.solver.init(self.start, self.engine.rounding)
             return

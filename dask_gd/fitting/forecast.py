@@ -6,12 +6,9 @@ import numpy as np
 
 from ..model.losses import classes_of
 from ..model.penalties import is_nonsmooth
+from .prospect import FIRST_MARGIN, MARGIN
 from .rounding import uncertainty, unit_of
 from .track import Track
-
-#: The gradient after a step is foreseen to be at most this many times what the steps before suggest. In trials on
-#: random problems once it was enough for all but two steps of 181, and three times for all.
-MARGIN = 5.0
 
 
 def gradient_bound(track: Track) -> float:
@@ -32,11 +29,10 @@ def gradient_bound(track: Track) -> float:
         change = np.einsum("qrk,rkm->qkm", curvature, state.query - state.weights)
         expected = track.norm(state.gradient + change, state.query)
     else:
-        norms = track.history["grad_norm"][track.since :]
-        if len(norms) < 2 or not state.order or is_nonsmooth(track.penalty):
+        if is_nonsmooth(track.penalty):
             return np.inf
-        ratio = norms[-1] / norms[-2]
-        expected = MARGIN * norms[-1] * ratio ** float(state.order)
+        after_correction = _after_correction(track)
+        expected = _after_steps(track) if after_correction is None else after_correction
 
     # What rounding may add.
     size = np.abs(curvature)
@@ -53,6 +49,42 @@ def gradient_bound(track: Track) -> float:
         curved=curved,
     )
     return expected + track.norm(rounding)
+
+
+def _after_steps(track: Track) -> float:
+    """Return the bound of the gradient at the query that the last two steps tell."""
+    norms = track.history["grad_norm"][track.since :]
+    order = float(track.state.order)
+    if len(norms) < 2 or not order:
+        return np.inf
+    ratio = norms[-1] / norms[-2]
+    return MARGIN * norms[-1] * ratio**order
+
+
+def _after_correction(track: Track) -> float | None:
+    """Return the bound of the gradient at the query that the last correction tells, or None where there was none.
+
+    Right after it that is the error of the sample's third derivatives. A later step leads as far as its promise says,
+    in the curvature's scale. It leaves what third derivatives add, as that grows with the square of the step, and with
+    the corrected curvature twice that error, as it grows with the step.
+    """
+    correction = getattr(track, "correction", None)
+    if correction is None:
+        return None
+    if not correction.is_told:
+        # The sample is unlike the rest; steps that have been looked at since then tell.
+        return np.inf if track.iteration < correction.iteration + 2 else None
+    if correction.iteration == track.iteration:
+        return FIRST_MARGIN * correction.error
+    order = float(track.state.order)
+    if not order:
+        return np.inf
+    fall = float(track.state.promise[0]) / correction.promise
+    left = correction.third * fall
+    if order < 2:
+        looked_at = track.history["grad_norm"][correction.iteration + 1]
+        left += 2 * max(correction.error, looked_at) * float(np.sqrt(fall))
+    return MARGIN * left
 
 
 def is_foretold(track: Track) -> bool:

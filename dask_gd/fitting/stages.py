@@ -9,8 +9,12 @@ from ..kernels.base import Sums
 from ..kernels.shift import better_shift, shifted, unshifted
 from ..model.losses import Model
 from ..solvers import STALLED
+from ..solvers.newton.curvature import is_cheap
+from .correction import may_correct
 from .fit_state import FitState
+from .prospect import Prospect, are_alike, is_misled, prospect
 from .smoothing import summary_of
+from .track import Evaluated
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES = (1 / 16, 1 / 4)
@@ -18,6 +22,8 @@ STEPS_EACH = 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS = 16
 ROWS_EACH = 10
+#: Steps converge quadratically where each promises less than this share of what the last has gained.
+FAST = 0.1
 #: A smoothed loss is at its minimum for the next, with less smoothing, to begin where the gradient is this small.
 SMOOTHED_TOL = 1e-3
 
@@ -48,8 +54,8 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
     return samples
 
 
-def advance(track: FitState, rows: int, tol: float) -> None:
-    """After a step on so many rows: begin again where this stage of the fit is done."""
+def advance(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> None:
+    """After a step from what was found at the query: begin again where this stage of the fit is done."""
     if track.batched:
         return
     stalled = track.state.stalled[0] >= STALLED
@@ -60,7 +66,9 @@ def advance(track: FitState, rows: int, tol: float) -> None:
     elif track.samples:
         steps = track.iteration - track.since
         if not unsettled or stalled or steps >= 4 * STEPS_EACH:
-            take_more_rows(track, rows)
+            take_more_rows(track, found, query, tol)
+    elif track.iteration == track.since and _began_badly(track, found, query, tol):
+        draw_again(track)
     elif stalled and not track.at_rounding():
         hand_over(track)
 
@@ -68,6 +76,7 @@ def advance(track: FitState, rows: int, tol: float) -> None:
 def restart(track: FitState) -> None:
     """Begin again at the weights."""
     track.since = track.iteration + 1
+    track.correction = None
     track.state = track.solver.init(track.state.weights, track.engine.rounding)
 
 
@@ -111,18 +120,45 @@ def sharpen(track: FitState) -> None:
         restart(track)
 
 
-def take_more_rows(track: FitState, rows: int) -> None:
+def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> None:
     """Go on to more rows once the next step, taken unseen, promises less than these rows can tell, or little.
 
-    A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood.
+    A minimiser over n rows is within about (parameters) / (2 n) of the minimum over all, in log-likelihood. Where the
+    curvature costs more than to read the rows, a sample that is like all rows is worked through to that, and then all
+    are read: it corrects what follows.
     """
     state = track.state
-    noise = track.start.size / (2 * rows)
+    noise = track.start.size / (2 * found.sums.rows)
     rough = track.solver.samples[-len(track.samples)] * abs(state.loss[0])
+    promise = state.promise[0]
+    is_wide = not is_cheap(len(track.start))
+    is_first = len(track.samples) > 1
+    corrects = may_correct(track) and (is_first or is_wide)
+    expected = None
+    if corrects and is_first:
+        corrects = are_alike(track, found.groups, query)
+    if corrects and is_first and is_wide:
+        expected = prospect(track, found.groups, query)
+        corrects = expected is None or _is_worth(track, expected, tol)
+    is_last_sample = not is_first or (is_wide and corrects)
+    if is_first and is_last_sample:
+        # Where steps converge quadratically, the one after the next promises less by the square of what this does.
+        losses = track.losses[track.since :]
+        rough = 0.0
+        if len(losses) > 1 and promise < FAST * (losses[-2] - losses[-1]):
+            promise *= (promise / (losses[-2] - losses[-1])) ** 2
     steps = track.iteration - track.since
-    is_done = state.promise[0] <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
+    is_done = promise <= max(noise, rough) or steps >= STEPS_EACH or state.stalled[0]
     if not is_done:
         return
+    if corrects:
+        track.correcting = track.samples[0]
+    if is_last_sample:
+        track.samples = track.samples[:1]
+    # The curvature is taken along where to compute it costs more than to read the rows.
+    takes_along = not track.source.row_format.cheap_gram
+    if corrects and is_wide:
+        takes_along &= expected is not None and expected.spares_curvature(tol)
 
     # A step that is the only one to try is taken unseen.
     weights = state.weights
@@ -134,12 +170,35 @@ def take_more_rows(track: FitState, rows: int) -> None:
         state,
         weights=weights,
         rounding=track.engine.rounding,
-        last=not track.samples and not track.source.row_format.cheap_gram,
+        last=not track.samples and takes_along,
     )
     # The weights remain those whose loss is known, until the next pass.
     track.state = begun._replace(weights=state.weights)
     if track.smoothing is not None:
         track.smoothing = track.smoothing._replace(settled=np.array(0.0))
+
+
+def _is_worth(track: FitState, expected: Prospect, tol: float) -> bool:
+    """Return whether to read all rows after the first sample, and correct, takes fewer passes than a larger sample."""
+    first, second = (track.rows_of(sample) / track.source.shape[0] for sample in track.samples[:2])
+    later = second + expected.looks_from_larger(tol, second / first)
+    return first + expected.looks_with_curvature(tol) <= later
+
+
+def _began_badly(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> bool:
+    """Return whether all rows were read after the first sample, which has led away from what they have."""
+    if track.correcting is None or is_cheap(len(track.start)) or track.grad_norm <= tol:
+        return False
+    samples = plan_samples(track)
+    return len(samples) > 1 and track.correcting == samples[0] and is_misled(track, found.groups, query)
+
+
+def draw_again(track: FitState) -> None:
+    """Go back to the larger sample: the first has led away from what all rows have."""
+    track.correcting = None
+    track.correction = None
+    track.samples = plan_samples(track)[1:]
+    restart(track)
 
 
 def hand_over(track: FitState) -> None:
@@ -175,6 +234,7 @@ def shift_columns(track: FitState, sums: Sums) -> bool:
         query = track.start
     track.state = track.solver.init(query, engine.rounding)
     track.quadratic = None
+    track.correction = None
     return True
 
 

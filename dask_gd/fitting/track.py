@@ -37,6 +37,7 @@ class Evaluated(NamedTuple):
     own: Any = None  # those of the solver's own kernel, if it has asked for one
     holdout: np.ndarray | None = None  # (2, m) the sums of loss and score over the rows held out
     passes: int = 0  # over the data, that this took
+    groups: tuple[Sums | None, ...] | None = None  # the sums over groups of partitions, see `Grouped`
     restarted: bool = False  # these sums are of another query, or of rows less another shift, than the first looked at
 
 
@@ -80,19 +81,23 @@ class Track:
 
     def objective_at(self, found: Evaluated) -> tuple[Objective, np.ndarray]:
         """Return the objective at the query, and at which of its candidates (m,) it is finite."""
+        at_query = self.objective_of(found.sums, self.state.query, found.own)
+        finite = np.isfinite(at_query.loss) & np.isfinite(at_query.gradient).all(axis=(0, 1))
+        return at_query, finite
+
+    def objective_of(self, sums: Sums, query: np.ndarray, own: Any = None) -> Objective:
+        """Return the objective at a query, from the sums over any rows."""
         engine = self.engine
         with np.errstate(divide="ignore", invalid="ignore"):
-            at_query = objective(
-                found.sums,
-                query=self.state.query,
+            return objective(
+                sums,
+                query=query,
                 penalty=self.penalty,
                 loss=engine.smoothed,
                 p=engine.width,
-                own=found.own,
+                own=own,
                 cheap_curvature=engine.source.row_format.cheap_gram,
             )
-        finite = np.isfinite(at_query.loss) & np.isfinite(at_query.gradient).all(axis=(0, 1))
-        return at_query, finite
 
     def step(self, at_query: Objective, finite: np.ndarray) -> None:
         """Take the solver's step, which chooses among the candidates that are finite."""

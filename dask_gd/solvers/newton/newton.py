@@ -18,7 +18,7 @@ from ..vectors import dot
 from . import least_squares, proximal, smooth
 from .curvature import corrected, is_cheap, rescaled, serves_again, step_curvature
 from .outputs import flatten_outputs, separate_outputs
-from .state import FULL, SAME, SHORTER, SHORTEST, NewtonState
+from .state import AHEAD, FULL, SAME, SHORTER, SHORTEST, NewtonState
 
 #: A step that promises more than this share of the loss is restrained along single features, see `restrained`.
 NEAR = 1e-4
@@ -64,6 +64,8 @@ class Newton:
     searches = True
     #: A step that promises little of the loss lands where the next is much smaller.
     samples = (0.2, 0.03)
+    #: After a pass over all rows its steps go to the minimum of a sample's objective, corrected by that pass.
+    corrects = True
     needs = "prox"
 
     def init(self, weights, rounding):
@@ -100,6 +102,24 @@ class Newton:
             diagonal=state.diagonal,
             together=state.together,
             stale=np.array(1.0),
+        )
+
+    def on_sample(self, state):
+        """Return the state for steps on a corrected sample, whose passes compute the curvature."""
+        return state._replace(stale=np.array(0.0))
+
+    def go_to(self, state, on_sample, serves_again):
+        """Return the state with the query that steps on a corrected sample lead to, and the curvature next to it.
+
+        From the weights on it is a step like any other: it is taken only if the loss of all rows falls.
+        """
+        return state._replace(
+            query=on_sample.query,
+            promise=state.loss - (on_sample.loss - on_sample.promise),
+            curvature=on_sample.curvature,
+            stale=np.array(float(serves_again)),
+            own_curvature=np.array(AHEAD),
+            order=np.array(0.0),
         )
 
     def request(self, state):
@@ -143,13 +163,15 @@ def after_pass(state: NewtonState, objective: Objective) -> NewtonState:
     elif not state.stale:
         # A shorter step was taken from a pass without curvature: look at the same point again.
         return state._replace(query=state.weights, asked=np.array(SAME))
-    elif not is_first:
+    elif not is_first and before.own_curvature != AHEAD:
         state = state._replace(curvature=corrected(state, before))
 
     # Set out on the full step, with what is known of the next pass and of how the step converges.
     state, move = full_step(state, objective)
     was_full = not is_first and not damping_of(before, accepted)[0]
     is_near = state.promise[0] <= NEAR * abs(state.loss[0])
+    # After a correction the step is near in any case, unless it is restrained.
+    is_near |= before.own_curvature == AHEAD and not state.restrained
     own_curvature = objective.curvature is not None and bool(is_near)
     state = state._replace(
         stale=np.array(float(serves_again(state, before, objective))),

@@ -13,6 +13,9 @@ SHORTER = 1.0
 SAME = 2.0
 SHORTEST = 3.0
 
+#: The value of `NewtonState.own_curvature` where the curvature is that next to the query, and not of the weights.
+AHEAD = 2.0
+
 
 class NewtonState(NamedTuple):
     """The iterate, the query, and the curvature with all that decides whether it serves the next step.
@@ -30,7 +33,7 @@ class NewtonState(NamedTuple):
     curvature: np.ndarray
     restrained: np.ndarray  # () steps in a row for which it is `restrained`
     stale: np.ndarray  # () 1 if the next pass need not compute it again
-    own_curvature: np.ndarray  # () 1 if the query is a full step with the curvature of its own point
+    own_curvature: np.ndarray  # () 1 if the query is a full step with the curvature of its own point, or `AHEAD`
     order: np.ndarray  # () how the next step converges: 1 linearly, 2 quadratically, 0 there is no telling
     asked: np.ndarray  # () the kind of the query: a FULL, SHORTER or the SHORTEST steps, or the SAME point again
     diagonal: np.ndarray  # (q, 1, 1) scale of the curvature, from the first pass
