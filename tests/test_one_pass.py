@@ -8,7 +8,7 @@ from dask.distributed import Client
 from helpers import problem, problem_of, to_zarr
 
 import dask_gd
-from dask_gd.fitting import prospect
+from dask_gd.fitting import correction, prospect
 from dask_gd.kernels.base import EXACT, Request, sums_of_rows
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.grouped import Grouped
@@ -331,3 +331,64 @@ def test_groups_have_a_curvature_where_all_have_none():
     assert total.at_query.curvature is None
     expected = sums_of_rows(x, y[:, None], None, query, loss, Request(curvature=EXACT)).curvature
     np.testing.assert_array_equal(total.groups[0].curvature, expected)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("shift", [None, 3.0])
+@pytest.mark.parametrize("loss", ["logistic", "poisson"])
+def test_a_rough_curvature_has_six_digits_whatever_the_units(loss, fit_intercept, shift):
+    rng = np.random.default_rng(0)
+    units = 10.0 ** rng.uniform(-11, 11, 60)
+    x = rng.normal(size=(3000, 60)) * units
+    y = rng.integers(0, 2, 3000).astype(float)
+    query = np.zeros((60 + fit_intercept, 1, 1))
+    query[:60, 0, 0] = rng.normal(size=60) / units / 4
+    request = Request(curvature=EXACT, shift=None if shift is None else shift * units)
+    if shift is not None:
+        x += shift * units
+    exact, rough = (
+        sums_of_rows(x, y[:, None], None, query, as_loss(loss), request._replace(is_rough=is_rough))
+        for is_rough in (False, True)
+    )
+    root = np.sqrt(np.diagonal(exact.curvature[:, :, 0]))
+    wrong = np.abs(rough.curvature - exact.curvature)[:, :, 0] / np.outer(root, root)
+    assert 0 < wrong.max() < 1e-6
+    # All else has the same bits.
+    np.testing.assert_array_equal(rough.gradient, exact.gradient)
+    np.testing.assert_array_equal(rough.loss, exact.loss)
+    # Rows of float32 have no other products.
+    short = x.astype(np.float32)
+    same = [
+        sums_of_rows(short, y[:, None], None, query, as_loss(loss), request._replace(is_rough=is_rough))
+        for is_rough in (False, True)
+    ]
+    np.testing.assert_array_equal(same[0].curvature, same[1].curvature)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-30, 1e30])
+def test_features_whose_squares_float32_has_not_are_multiplied_in_float64(wide, unit, monkeypatch):
+    x, y = wide
+    asked = []
+    request_for = correction.request_for
+
+    def noted(track, request):
+        found = request_for(track, request)
+        asked.append(found.is_rough)
+        return found
+
+    monkeypatch.setattr(correction, "request_for", noted)
+    run = dask_gd.fit(rows_of(x * unit), y, loss="logistic", tol=1e-6)
+    assert any(asked) == (unit == 1.0)
+    assert run.converged
+    expected = dask_gd.fit(rows_of(x), y, loss="logistic", tol=1e-8)
+    np.testing.assert_allclose(run.weights * unit, expected.weights, atol=1e-5)
+
+
+def test_nothing_is_foretold_from_a_rough_curvature_that_corrects_nothing(wide, monkeypatch):
+    x, y = wide
+    monkeypatch.setattr(correction, "correct", lambda *arguments: correction.Extra())
+    for tol in (1e-2, 1e-4, 1e-7):
+        run = dask_gd.fit(rows_of(x), y, loss="logistic", tol=tol)
+        assert run.converged
+        found = gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters)
+        assert found <= min(tol, run.history.grad_norm[-1] * 1.01)

@@ -33,6 +33,10 @@ NEAR = 0.3
 AS_EXPECTED = 4.0
 #: Passes over the sample end where the gradient that they leave is this share of the error that they cannot see.
 ENOUGH = 0.3
+#: Products of float32 leave this share of a curvature wrong at most, along any step.
+ROUGHNESS = 1e-5
+#: The root mean square of features between this and its reciprocal has squares in float32.
+SMALLEST = 1e-12
 #: The share of the error foretold that there is in the median of trials.
 TYPICAL = 0.4
 
@@ -78,7 +82,17 @@ def request_for(track: Any, request: Request) -> Request:
         sample = track.correcting
     if sample is None:
         return request
-    return request._replace(kernel=Grouped(halves_of(sample)))
+    is_rough = is_first_whole and not is_cheap(len(track.start)) and _fits_float32(track)
+    return request._replace(kernel=Grouped(halves_of(sample)), is_rough=is_rough)
+
+
+def _fits_float32(track: Any) -> bool:
+    """Return whether the squares of the features are numbers of float32, with room for those of rare rows."""
+    moments = track.engine.moments
+    if moments is None or not track.engine.weight > 0:
+        return False
+    sizes = np.sqrt(moments.features / track.engine.weight)
+    return bool(((sizes > SMALLEST) & (sizes < 1 / SMALLEST)).all())
 
 
 def correct(
@@ -236,7 +250,7 @@ def _told(
     expected = track.norm(curved(whole.curvature, move))
     wrong = track.norm(curved(whole.curvature - centre.sample.curvature, move))
     along = third * wrong / expected
-    error = max(between_halves, along) + unlike * third
+    error = max(between_halves, along) + unlike * third + ROUGHNESS * expected
     gradient = track.norm(whole.gradient)
     is_told = unlike <= LIKE_ALL and third <= NEAR * gradient
     if not centre.has_curvature:

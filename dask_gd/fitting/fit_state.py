@@ -62,6 +62,8 @@ class FitState(Track):
         # The sample by which steps over all rows are corrected, and what the last correction has told.
         self.correcting: tuple[int, ...] | None = None
         self.correction: Correction | None = None
+        # Whether the last pass has computed the curvature in float32.
+        self.is_rough = False
         # Rows and weight of the partitions that a batched solver has drawn, of all steps.
         self.drawn = np.zeros(2)
         # The last step was taken without a look: the weights are the state's query.

@@ -71,6 +71,7 @@ class FitTrack(FitState):
         request = self.solver.request(self.state)._replace(moments=is_first)
         if not self.loss.quadratic:
             request = correction.request_for(self, request)
+            self.is_rough = request.is_rough
             sums, own = self.read(query, request)
             if isinstance(own, GroupedSums):
                 return Evaluated(sums, passes=1, groups=own.groups)
@@ -173,6 +174,9 @@ class FitTrack(FitState):
         extra = Extra()
         if not self.samples and norm > stopping.tol:
             extra = correction.correct(self, query, at_query, found.groups, stopping.tol)
+        if self.is_rough and (self.correction is None or self.correction.iteration != self.iteration + 1):
+            # Nothing is foretold from a curvature of six digits, but where a correction has taken these into account.
+            self.state = self.state._replace(own_curvature=np.array(0.0), order=np.array(0.0))
         self._note(
             loss=self.state.loss[0],
             grad_norm=norm,

@@ -163,6 +163,7 @@ class Kernel:
                         self.p,
                         shift=self.request.shift,
                         in_float64=self.sums_in_float64,
+                        is_rough=self.request.is_rough,
                     )
                 )
 

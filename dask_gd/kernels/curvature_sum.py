@@ -10,7 +10,7 @@ from .block import Block, Workspace
 class CurvatureSum:
     """The sum of ``[x 1]^T diag(h) [x 1]``, (q, q), over blocks, which are x less the shift, if there is one.
 
-    Without an intercept it is ``x^T diag(h) x`` of the rows as they are.
+    Without an intercept it is ``x^T diag(h) x`` of the rows as they are. See `Request` for ``is_rough``.
     """
 
     def __init__(
@@ -20,6 +20,7 @@ class CurvatureSum:
         p: int,
         shift: np.ndarray | None,
         in_float64: bool,
+        is_rough: bool = False,
     ):
         self.total = total
         self.p = p
@@ -34,7 +35,11 @@ class CurvatureSum:
         summed = self.sums
         if in_float64:
             summed = None
-        self.gram_sum = workspace.gram_sum(total[:p, :p], summed)
+        gram_sum = workspace.gram_sum
+        # Formats that have no sum of fewer digits take the exact one.
+        if is_rough:
+            gram_sum = getattr(workspace, "rough_gram_sum", gram_sum)
+        self.gram_sum = gram_sum(total[:p, :p], summed)
 
     def add(self, block: Block, h: np.ndarray) -> None:
         """Add the sums over the rows of a block, with second derivatives h (n,)."""

@@ -77,6 +77,7 @@ class DenseWorkspace:
         if shift is not None:
             self.near = Near(shift, row_format.dtype)
         self.scratch = row_format.room(0)
+        self.rough_scratch = np.empty((0, row_format.features), np.float32)
 
     def weights(self, columns: np.ndarray) -> tuple[np.ndarray, float]:
         """Return weights (p, c) in the dtype of the products, and their unit."""
@@ -92,11 +93,21 @@ class DenseWorkspace:
         """Return what adds ``X^T diag(h) X`` and ``X^T h``."""
         return DenseGramSum(gram, sums)
 
+    def rough_gram_sum(self, gram: np.ndarray, sums: np.ndarray | None) -> DenseGramSum:
+        """Return what adds the same to six digits."""
+        return DenseGramSum(gram, sums, is_rough=True)
+
     def scratch_of(self, count: int) -> np.ndarray:
         """Return memory for this number of rows, the same each time."""
         if len(self.scratch) < count:
             self.scratch = self.row_format.room(count)
         return self.scratch[:count]
+
+    def rough_scratch_of(self, count: int) -> np.ndarray:
+        """Return memory of float32 for this number of rows, the same each time."""
+        if len(self.rough_scratch) < count:
+            self.rough_scratch = np.empty((count, self.row_format.features), np.float32)
+        return self.rough_scratch[:count]
 
 
 class DenseBlock:
@@ -140,15 +151,22 @@ class DenseBlock:
 class DenseGramSum:
     """The sums of ``X^T diag(h) X`` and ``X^T h``, block by block, both from the rows times the roots of h."""
 
-    def __init__(self, gram: np.ndarray, sums: np.ndarray | None):
+    def __init__(self, gram: np.ndarray, sums: np.ndarray | None, is_rough: bool = False):
         self.gram = gram
         self.sums = sums
+        self.is_rough = is_rough
 
     def add(self, block: DenseBlock, h: np.ndarray) -> None:
         """Add a block's."""
-        root, unit = narrow(np.sqrt(h), block.rows.dtype)
-        scratch = block.workspace.scratch_of(len(block.rows))
-        scaled = np.multiply(block.rows, root[:, None], out=scratch)
+        if self.is_rough and block.rows.dtype == np.float64:
+            root, unit = narrow(np.sqrt(h), np.dtype(np.float32))
+            scaled = block.workspace.rough_scratch_of(len(block.rows))
+            np.copyto(scaled, block.rows, casting="same_kind")
+            scaled *= root[:, None]
+        else:
+            root, unit = narrow(np.sqrt(h), block.rows.dtype)
+            scratch = block.workspace.scratch_of(len(block.rows))
+            scaled = np.multiply(block.rows, root[:, None], out=scratch)
         # NumPy recognises A.T @ A and does half the work (a symmetric rank-k update).
         self.gram += scaled_back(scaled.T @ scaled, unit**2)
         if self.sums is not None:
