@@ -94,6 +94,22 @@ def test_fits_end_within_the_tolerance_after_no_more_passes(loss, kind, monkeypa
         assert passes[0] <= passes[1] + 2 / PARTITIONS + 1e-9
 
 
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie"])
+def test_a_sample_that_leads_astray_costs_passes_and_no_digit(loss):
+    """The rows of few partitions, of those sorted by target, fit weights to which all others are astronomic."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(6400, 12))
+    z = x @ rng.normal(size=12) / 3
+    y = rng.poisson(np.exp(z)).astype(float) if loss == "poisson" else rng.gamma(2.0, np.exp(z) / 2) + 1e-9
+    order = np.argsort(y)
+    x, y = x[order], y[order]
+    penalty = dask_gd.L2(1e-4)
+    for seed in range(12):
+        run = dask_gd.fit(rows_of(x), y, loss=loss, penalty=penalty, solver="newton", tol=1e-6, seed=seed)
+        assert run.converged
+        assert gradient_over_scale(x, y, loss, penalty, run.parameters) <= 1e-6
+
+
 @pytest.fixture(scope="module")
 def wide():
     """Return rows whose curvature costs more than to read them, in an order that tells nothing: most gain here."""

@@ -216,12 +216,22 @@ class FitTrack(FitState):
         self.reason = "diverged"
 
     def _take_moments(self, sums: Sums) -> None:
-        """Keep the moments that make the tolerance free of units, those that the first solver saw last."""
+        """Keep the moments that make the tolerance free of units, those that the first solver saw last.
+
+        The slopes are the smallest that were seen: where a sample has led astray they are large, and beside them any
+        gradient would be small.
+        """
         assert sums.moments is not None
         if not self.samples and not self.batched:
             self.loss.check_target_mean(sums.moments.targets / sums.weight)
         if self.turn == 0:
-            self.engine.moments = sums.moments
+            moments = sums.moments
+            before = self.engine.moments
+            if before is not None and self.engine.weight > 0 and sums.weight > 0:
+                slopes = before.slopes * (sums.weight / self.engine.weight)
+                smaller = np.minimum(moments.slopes, np.where(slopes > 0, slopes, np.inf))
+                moments = moments._replace(slopes=smaller)
+            self.engine.moments = moments
             self.engine.weight = sums.weight
 
     def _note(self, **row: float) -> None:

@@ -67,6 +67,8 @@ def advance(track: FitState, found: Evaluated, query: np.ndarray, tol: float) ->
         steps = track.iteration - track.since
         if not unsettled or stalled or steps >= 4 * STEPS_EACH:
             take_more_rows(track, found, query, tol)
+    elif _was_led_away(track):
+        begin_again(track)
     elif track.iteration == track.since and _began_badly(track, found, query, tol):
         draw_again(track)
     elif stalled and not track.at_rounding():
@@ -191,6 +193,29 @@ def _began_badly(track: FitState, found: Evaluated, query: np.ndarray, tol: floa
         return False
     samples = plan_samples(track)
     return len(samples) > 1 and track.correcting == samples[0] and is_misled(track, found.groups, query)
+
+
+def _was_led_away(track: FitState) -> bool:
+    """Return whether the loss of all rows where a sample has led is more than twice that of its rows at the start.
+
+    Targets that a sample lacks may have exponential losses there, from which steps do not find back.
+    """
+    if not track.iteration == track.since > 0:
+        return False
+    # All rows may have begun again already.
+    rows = track.history["rows"]
+    if not rows[-2] < rows[-1]:
+        return False
+    first = track.losses[0]
+    return track.losses[-1] - first > abs(first)
+
+
+def begin_again(track: FitState) -> None:
+    """Go back to the start, with all rows."""
+    track.correcting = None
+    track.correction = None
+    track.since = track.iteration + 1
+    track.state = track.solver.init(track.start, track.engine.rounding)
 
 
 def draw_again(track: FitState) -> None:
