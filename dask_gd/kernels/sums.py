@@ -41,7 +41,8 @@ class Request(NamedTuple):
     each partition's kernel, where that is not `Kernel`: see `own_steps` and `least_squares`. ``targets`` asks for the
     checks alone, of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are
     taken. With an intercept query and sums are those of the rows less the shift, see `shift`. ``left_out`` marks levels
-    of factors whose rows have no weight, see `level_counts`.
+    of factors whose rows have no weight, see `level_counts`. ``thin`` asks for a curvature of about one row in so
+    many, in place of all, see `thinning`.
     """
 
     curvature: str | None = None
@@ -50,6 +51,7 @@ class Request(NamedTuple):
     targets: bool = False
     shift: np.ndarray | None = None
     left_out: np.ndarray | None = None
+    thin: int = 1
 
 
 class Moments(NamedTuple):
