@@ -10,7 +10,7 @@ from ..model.losses import classes_of
 #: Entries of the curvatures of all rows, one for each row, matrix and pair of features, that cost next to nothing.
 CHEAP = 2e9
 #: Rows for each parameter that a curvature is made of.
-ROWS_EACH = 16
+ROWS_EACH = 12
 #: A product of features takes this part of the time that a gradient takes for each of its own.
 FASTER = 4
 #: Steps of a stage after which a curvature is made of so many times the rows, and again after as many.
