@@ -22,6 +22,7 @@ from .correction import Correction
 from .fit_state import FitState
 from .smoothing import Smoothing
 from .stages import plan_samples, take_shift
+from .thinning import rechecked
 from .unchanged import Processors, Seen, agree, check_unchanged, rounding_of_sums, summary
 
 
@@ -115,11 +116,12 @@ def check_data(track: FitState) -> None:
 
     # The last pass, with keys of no other: these are numbered from 1.
     last = track.seen
+    request = rechecked(track, Request(curvature=last.curvature, shift=engine.shift, left_out=engine.left_out))
     sums = passes.evaluate(
         track.source,
         query=last.query,
         loss=track.loss,
-        request=Request(curvature=last.curvature, shift=engine.shift, left_out=engine.left_out),
+        request=request,
         run=engine.name,
         step=0,
         partitions=tuple(last.partitions.tolist()) or None,

@@ -15,6 +15,7 @@ from . import correction, divergence, separation, stages
 from .correction import Extra
 from .fit_state import FitState
 from .forecast import gradient_bound
+from .thinning import thinned
 from .track import Evaluated, Stopping
 
 
@@ -70,7 +71,7 @@ class FitTrack(FitState):
         is_first = bool(np.isinf(self.state.loss[0]))
         request = self.solver.request(self.state)._replace(moments=is_first)
         if not self.loss.quadratic:
-            request = correction.request_for(self, request)
+            request = correction.request_for(self, thinned(self, request))
             self.is_rough = request.is_rough
             sums, own = self.read(query, request)
             if isinstance(own, GroupedSums):

@@ -36,6 +36,7 @@ from .sums import (
     sums_bytes,
     zero_sums,
 )
+from .thinning import Thinning
 
 __all__ = [
     "BLOCK_BYTES",
@@ -107,6 +108,8 @@ def make_kernel(part: Part) -> PartitionKernel:
 class Kernel:
     """`sums_of_rows` of rows that come a few chunks at a time: the sums so far, and constants for all of the rows."""
 
+    thinning: Thinning | None = None
+
     def __init__(self, part: Part, workspace: Workspace | None = None):
         _, query, loss, request, row_format = part
         p = row_format.features
@@ -141,6 +144,10 @@ class Kernel:
             row_bytes = 8 * max(k * m, curvatures(k, loss, request))
             rows = BLOCK_BYTES // row_bytes // 16 * 16
             self.step = min(self.step, max(BLOCK_ROWS, rows))
+        # Which rows' curvature is added, where that is not all of them, and the memory for these.
+        if request.curvature and request.thin > 1:
+            self.thinning = Thinning(request.thin, self.step, len(query))
+            self.thinned_workspace = row_format.workspace(request.shift)
         # Added to the predictions of all rows: the intercept, or the part that the shift has taken from them.
         self.constant: np.ndarray | None = None
         if len(query) > p:
@@ -202,7 +209,10 @@ class Kernel:
         """Return the sums when all rows have been added: until then the curvature may lack some of them."""
         for curvature_sum in self.curvature_sums:
             curvature_sum.flush()
-        return self.total
+        curvature = self.total.curvature
+        if self.thinning is None or curvature is None:
+            return self.total
+        return self.total._replace(curvature=self.thinning.of_all_rows(curvature))
 
     def _add_rows_of_model(self, x, y, weight) -> None:
         """Add a model's sums over rows, which it takes as an array; those that are none are written out in parts."""
@@ -243,7 +253,7 @@ class Kernel:
         # Moments, and curvature where it is asked for, are those of the first candidate.
         if self.total.moments is not None:
             self._add_moments(rows, block, target, z, slope, s, offset)
-        self._add_curvature(block, target, z, s)
+        self._add_curvature(rows, block, target, z, s)
 
         # Loss and gradient are those of all candidates.
         if self.sums_in_float64:
@@ -298,7 +308,7 @@ class Kernel:
             else:
                 moments.offsets[:] += s @ offset
 
-    def _add_curvature(self, block: Block, target, z, s) -> None:
+    def _add_curvature(self, rows, block: Block, target, z, s) -> None:
         """Add a block's curvature, or its bound, for each output that has a matrix, where there are any."""
         curvature = self.total.curvature
         if curvature is None:
@@ -313,6 +323,12 @@ class Kernel:
             h = self.loss.curvature(z[:, :outputs, 0], target[:, :outputs])
         if s is not None:
             h = h * s[:, None]
+        if self.thinning is not None:
+            if not self.thinning.takes(block, h):
+                return
+            first = slice(self.thinning.rows)
+            block = self.thinned_workspace.block(self.row_format.take(rows, first))
+            h = h[first]
         for output in range(outputs):
             self.curvature_sums[output].add(block, h[:, output])
 

@@ -140,7 +140,7 @@ class PartsKernel(Kernel):
         self.parts_sum = parts_sum(part.row_format, self.workspace)
         self.working_gradient = np.zeros(part.query.shape[:2])
 
-    def _add_curvature(self, block, target, z, s) -> None:
+    def _add_curvature(self, rows, block, target, z, s) -> None:
         """Add a block's curvature in parts."""
         first = z[:, :, 0]
         if self.from_targets:

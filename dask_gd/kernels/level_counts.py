@@ -48,7 +48,7 @@ class LevelCountsKernel(Kernel):
         self.zeros = np.zeros(ends[-1], int)
         self.firsts = [0, *ends[:-1].tolist()]
 
-    def _add_curvature(self, block, target, z, s) -> None:
+    def _add_curvature(self, rows, block, target, z, s) -> None:
         """Count a block's rows: there is no curvature."""
         counts = np.ones(len(target), int)
         if s is not None:

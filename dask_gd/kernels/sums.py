@@ -42,7 +42,8 @@ class Request(NamedTuple):
     checks alone, of rows that no pass has read before. ``shift`` (p,) is subtracted from the rows before products are
     taken. With an intercept query and sums are those of the rows less the shift, see `shift`. ``left_out`` marks levels
     of factors whose rows have no weight, see `level_counts`. ``is_rough``: six digits of the curvature are enough, so
-    that dense rows are multiplied in float32 for it.
+    that dense rows are multiplied in float32 for it. ``thin`` asks for a curvature of about one row in so many, in
+    place of all, see `thinning`.
     """
 
     curvature: str | None = None
@@ -52,6 +53,7 @@ class Request(NamedTuple):
     shift: np.ndarray | None = None
     left_out: np.ndarray | None = None
     is_rough: bool = False
+    thin: int = 1
 
 
 class Moments(NamedTuple):

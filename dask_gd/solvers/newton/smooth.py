@@ -23,7 +23,21 @@ def moves(
     near: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return ``-(H + c D)^-1 g`` for each damping c: (q, q, k or 1), (m,) -> (q, k, m)."""
+    if state.together > 1 and not damping.any():
+        curvature = anchored(curvature, state.diagonal, objective.ridge, int(state.together))
     return -solve(curvature, state.gradient, state.diagonal, damping, objective.features)
+
+
+def anchored(curvature: np.ndarray, diagonal: np.ndarray, ridge: np.ndarray, together: int) -> np.ndarray:
+    """Return the curvature (q, q, 1) with some along a number added to all classes, which has none without a penalty.
+
+    Gradients have no part along it, and so steps have none, and the matrix is not singular.
+    """
+    curvature = curvature.copy()
+    for row in np.flatnonzero(ridge[:, 0, 0] == 0).tolist():
+        block = slice(row * together, (row + 1) * together)
+        curvature[block, block] += diagonal[block][:, :1] / together
+    return curvature
 
 
 def promise(
