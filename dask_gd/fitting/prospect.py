@@ -20,6 +20,8 @@ ALIKE = 1.2
 ALIKE_SLOPES = 25.0
 #: The curvature of a sample may do if its error along the step is at most this share of the gradient.
 EXACT_ENOUGH = 0.08
+#: That error may be this many times what the halves of the sample tell: without, a Poisson fit took a pass more.
+CAUTION = 3.0
 #: And it does at the price of a pass more if it is at most this share.
 VERY_EXACT = 0.02
 #: A sample whose gradient is so many times less than that of all rows tells nothing of them.
@@ -77,7 +79,7 @@ class Prospect(NamedTuple):
         """
         if self.of_curvature > EXACT_ENOUGH * self.gradient:
             return False
-        without = looks(self.gradient, self.third, tol, self.of_curvature + self.of_third)
+        without = looks(self.gradient, self.third, tol, CAUTION * (self.of_curvature + self.of_third))
         more = int(self.of_curvature <= VERY_EXACT * self.gradient)
         return without <= self.looks_with_curvature(tol) + more
 
