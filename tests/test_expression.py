@@ -266,6 +266,19 @@ def test_what_is_made_of_a_leaf_is_what_is_made_of_a_stored_vector(case, data):
         assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_leaf_that_is_summed_keeps_its_memory(is_stored):
+    values = np.arange(31.0).reshape(31, 1, 1)
+    node = leaf("later", (1, 1), values.dtype)
+    node.is_wanted = is_stored
+    made = applied(np.negative, node)
+    program, *_ = compiled([made], [Sum(node, node), Sum(node)])
+    outputs, [squares, largest] = run(program, [values.copy()], 31)
+    assert_array_equal(outputs[-1], -values)
+    assert (squares.item(), largest.item()) == ((values**2).sum(), 30.0)
+    assert len(outputs) == 1 + is_stored
+
+
 def test_a_stored_node_is_a_leaf_of_what_is_computed_after_it():
     v = stored([np.ones((5, 1, 1))], (1, 1), np.dtype(float))
     doubled = applied(np.add, v, v)

@@ -150,6 +150,18 @@ def test_numbers_that_are_stored_as_they_are_need_no_memory_for_the_rest_of_thei
     assert_array_equal(np.concatenate(read), data)
 
 
+@every_compressor
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 4), (2, 6), (3, 4), (5, 6)])
+def test_any_columns_of_any_chunks_are_those_of_the_array(tmp_path, compressors, first, last):
+    data = values()
+    array = stored(tmp_path / "x", data, compressors=compressors, chunks=(10, 4))
+    found = chunk_files(array)
+    for start, stop in [(0, N), (7, 33), (N - 1, N)]:
+        out = np.full((stop - start, last - first), 99.0)
+        found.read(start, out, None, column=first)
+        assert_array_equal(out, data[start:stop, first:last])
+
+
 def test_an_absent_chunk_is_named_or_filled(tmp_path):
     array = stored(tmp_path / "x", values())
     (tmp_path / "x" / "c" / "2" / "0").unlink()
