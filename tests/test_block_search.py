@@ -265,9 +265,9 @@ def test_rows_that_are_held_out_have_no_part_in_a_fit_even_without_a_finite_loss
     assignment = Assignment(Folds(2), 3, 0)
     values = without_fold(Values(y, None, None, 0), np.array([0, 1, 0]), assignment, 1)
     assert_array_equal(values.weight, [1, 0, 1])
-    _, slopes, looked = row_tasks.look(values, poisson, np.zeros((1, 1, 1)), None, 0, True, z)
+    _, slopes, looked = row_tasks.look(values, poisson, 2.0, np.zeros((1, 1, 1)), None, 0, True, z)
     alone = Values(y[::2], np.ones(2), None, 0)
-    _, expected, of_alone = row_tasks.look(alone, poisson, np.zeros((1, 1, 1)), None, 0, True, z[::2])
+    _, expected, of_alone = row_tasks.look(alone, poisson, 2.0, np.zeros((1, 1, 1)), None, 0, True, z[::2])
     assert_array_equal(slopes[::2], expected)
     assert slopes[1] == 0
     for mine, theirs in zip(looked, of_alone, strict=True):

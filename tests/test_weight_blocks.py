@@ -382,7 +382,7 @@ def test_partial_predictions_have_the_same_sum_whatever_the_bundles(blocks, cuts
 
     def added(edges):
         bundles = [in_pairs(first, parts[first:stop]) for first, stop in pairwise(edges)]
-        return added_pairs(edges[:-1], *bundles)
+        return [added_pairs(edges[:-1], segment, *bundles) for segment in range(2)]
 
     edges = sorted({0, blocks, *(cut for cut in cuts if cut < blocks)})
     for a, b in zip(added([0, blocks]), added(edges), strict=True):

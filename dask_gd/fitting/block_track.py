@@ -65,12 +65,14 @@ class BlockTrack(Track):
         self.space = space
         # Another fit may have subtracted something from the columns.
         space.shifts = [None] * space.blocks
-        space.squares = bool(np.any(penalty.curvature()))
         self.asked = start
         self.given = start is not None
         super().__init__(engine, penalty, (solver,), self.start())  # type: ignore[arg-type]
         self.seed = seed
+        #: When to stop, from the first step on.
+        self.stopping: Stopping | None = None
         self.callbacks = callbacks or Callbacks()
+        self._tell_space()
         self.prox: Any = self.make_prox()
         self.totals: Totals | None = None
         self.scale: Scale | None = None
@@ -102,7 +104,7 @@ class BlockTrack(Track):
     def begin(self, space: BlockSpace) -> None:
         """Begin anew, on other owners."""
         self.space = space
-        space.squares = bool(np.any(self.penalty.curvature()))
+        self._tell_space()
         self.prox = self.make_prox()
         self.shares = None
         self.state = self.solver.init(self.start(), self.engine.rounding)
@@ -111,6 +113,14 @@ class BlockTrack(Track):
         self.grad_norm = np.inf
         self.reason = None
         self.history = {name: [] for name in HISTORY}
+
+    def _tell_space(self) -> None:
+        """Tell the space what this fit will ask for."""
+        space = self.space
+        space.squares = bool(np.any(self.penalty.curvature()))
+        space.goes_on = self._goes_on
+        space.foreseen = None
+        space.ahead = 0
 
     def release(self) -> None:
         """Let go of all that is on the workers, but for what a result refers to."""
@@ -166,6 +176,8 @@ class BlockTrack(Track):
             raise InvalidArgumentError("The row weights sum to 0; at least one row needs a positive weight.")
         self.loss.check_target_mean(totals.targets / totals.weight)
         self.totals = totals
+        self.space.loss = self.loss
+        self.space.weight = totals.weight
         self.dropped = n - totals.rows
 
     def evaluate(self) -> Objective:
@@ -175,7 +187,10 @@ class BlockTrack(Track):
         is_first = bool(np.isinf(self.state.loss[0]))
         if is_first:
             self._begin_at_mean()
-        self.readings_before = self.space.readings
+        # What was read ahead was for this query.
+        self.readings_before = self.space.readings - self.space.ahead
+        self.space.ahead = 0
+        self.space.foreseen = None
         found = self._look()
         if found is None:
             # The columns are less a shift now: look again.
@@ -200,16 +215,16 @@ class BlockTrack(Track):
             with_moments = self.scale is None
             slopes = self._slopes(query, with_moments)
             if with_moments:
-                node, *moments = self.space.gradient_and_moments(self.totals.weight, slopes)
+                node, *moments = self.space.gradient_and_moments(slopes)
                 if self._takes_shift(moments[0], query):
                     return None
                 self._take_scale(moments, slopes)
             else:
-                node = self.space.gradient(self.totals.weight, slopes)
+                node = self.space.gradient(slopes)
             gradient: Any = self._gradient(query, node, slopes)
             loss = np.array([slopes.looked.loss])
         else:
-            loss = self.space.losses(query, self.loss)
+            loss = self.space.losses(query)
             gradient = LazyGradient(lambda i: self._gradient_of(vectors.candidate(query, i)))
         return self._objective(loss / self.totals.weight + penalty, gradient, is_first)
 
@@ -228,15 +243,14 @@ class BlockTrack(Track):
 
     def _slopes(self, v: BlockVector, with_moments: bool = False) -> Slopes:
         """Return the slopes of the rows at a vector, whose predictions are in memory from then on."""
-        slopes = self.space.slopes(v, self.loss, with_moments)
+        slopes = self.space.slopes(v, with_moments)
         v.predicted = slopes.predicted
         return slopes
 
     def _gradient_of(self, v: BlockVector) -> BlockVector:
         """Return the gradient at a vector whose predictions are known."""
-        assert self.totals is not None
         slopes = self._slopes(v)
-        return self._gradient(v, self.space.gradient(self.totals.weight, slopes), slopes)
+        return self._gradient(v, self.space.gradient(slopes), slopes)
 
     def _gradient(self, v: BlockVector, node: Node, slopes: Slopes) -> BlockVector:
         """Return the gradient of J at a vector, without its nonsmooth part, from that of the mean loss.
@@ -328,9 +342,10 @@ class BlockTrack(Track):
             self._diverge()
             return
         loss = np.where(finite, found.loss, np.inf)
+        self.stopping = stopping
         self.state = self.solver.step(self.state, found._replace(loss=loss))
         grad_norm = self._stored_and_norm()
-        readings = self.space.readings - self.readings_before
+        readings = self.space.readings - self.space.ahead - self.readings_before
         self._note(
             loss=self.state.loss[0],
             grad_norm=grad_norm,
@@ -343,6 +358,13 @@ class BlockTrack(Track):
         self.reason = self.reason_to_stop(stopping)
         if not np.isfinite(grad_norm):
             self._diverge()
+
+    def _goes_on(self) -> bool:
+        """Return whether there will be another step, as far as is known while one is taken."""
+        assert self.stopping is not None
+        if self.iteration + 1 >= self.stopping.max_iter:
+            return False
+        return self.shares is None or self.shares[2].largest is None or largest_of(self.shares[2]) > self.stopping.tol
 
     def _diverge(self) -> None:
         """End where nothing is finite."""

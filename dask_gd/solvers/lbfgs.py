@@ -193,7 +193,7 @@ class LBFGS:
             steps = STEPS[:1]
         else:
             steps = STEPS[: vectors.most_trials(state.weights, len(STEPS), not nonsmooth.is_nonsmooth)]
-        query = _trials(state, nonsmooth, direction, steps)
+        query = vectors.foresee(_trials(state, nonsmooth, direction, steps))
         promise = -0.5 * dot(direction, slope)
         return state._replace(
             direction=direction,

@@ -97,6 +97,12 @@ def along(start: Vector, direction: Vector, steps: np.ndarray) -> Vector:
 
 
 @singledispatch
+def foresee(query: Vector) -> Vector:
+    """Return the query, which will be the next: what it needs may be computed beside what is asked for before."""
+    return query
+
+
+@singledispatch
 def change(before: Vector, after: Vector) -> Vector:
     """Return ``after - before``."""
     return after - before

@@ -134,12 +134,11 @@ def backward(
     columns: Columns,
     step: int,
     shift: np.ndarray | None,
-    weight: float,
     slopes: Sequence[np.ndarray],
     weights: Sequence[np.ndarray | None],
     with_moments: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    """Return ``(X - shift)^T r / weight`` over the rows of all segments, for their slopes r (n, k, 1).
+    """Return ``(X - shift)^T r`` over the rows of all segments, for their slopes r (n, k, 1).
 
     With moments the sums of the columns and of their squares come behind it, with the rows' weights (n,).
     """
@@ -170,7 +169,6 @@ def backward(
                     x = reader.bind(segment, ())["x"]
                     number = int(np.argmin(np.isfinite(moments.squares))) + getattr(x, "first_column", 0)
                     raise NonFiniteError(f"The squares of column {number} of {x.name!r} overflow; scale it down.")
-    gradient /= weight
     gradient = gradient[:, :, None]
     if with_moments:
         return (gradient, *moments)
@@ -181,13 +179,12 @@ def moments(
     columns: Sequence[Columns],
     step: int,
     shifts: Sequence[np.ndarray | None],
-    weight: float,
     slopes: Sequence[np.ndarray],
     weights: Sequence[np.ndarray | None],
 ) -> list[tuple[np.ndarray, ...]]:
     """Return for each block of a bundle what `backward` does with moments."""
     return [
-        backward(of_block, step, shift, weight, slopes, weights, True)
+        backward(of_block, step, shift, slopes, weights, True)
         for of_block, shift in zip(columns, shifts, strict=True)
     ]
 
@@ -196,7 +193,6 @@ def evaluate_behind(
     columns: Sequence[Columns],
     step: int,
     shifts: Sequence[np.ndarray | None],
-    weight: float,
     slopes: Sequence[np.ndarray],
     weights: Sequence[np.ndarray | None],
     program: Program,
@@ -207,7 +203,7 @@ def evaluate_behind(
     stored = []
     sums = []
     for of_block, shift, at in zip(columns, shifts, places, strict=True):
-        [gradient] = backward(of_block, step, shift, weight, slopes, weights)
+        [gradient] = backward(of_block, step, shift, slopes, weights)
         with working():
             outputs, found = run(program, [*arrays_at(at, given), gradient], len(gradient))
         stored.append(outputs)

@@ -83,6 +83,9 @@ class Owners:
         # Names that no other owners of this run have used: Dask would hand back what these had.
         self.token = uuid.uuid4().hex[:4]
         self.numbers = itertools.count()
+        #: The graph that is put together, see `one_graph`.
+        self.held: dict[Key, Pinned] | None = None
+        self.wanted: dict[Key, Future] = {}
 
     def of_block(self, j: int) -> str:
         """Return the worker that owns a block of columns."""
@@ -100,8 +103,34 @@ class Owners:
         """Return a name that no other stage has."""
         return f"gd-{stage}-{self.run}-{self.token}-{next(self.numbers)}"
 
+    @contextlib.contextmanager
+    def one_graph(self) -> Iterator[None]:
+        """Have all tasks that are submitted meanwhile sent as one graph, at the end."""
+        if self.held is not None:
+            yield
+            return
+        self.held = {}
+        try:
+            yield
+            if self.held:
+                self._send(list(self.held.values()), list(self.wanted))
+        finally:
+            self.held = None
+            self.wanted = {}
+
     def submit(self, tasks: Sequence[Pinned], wanted: Sequence[Key] | None = None) -> list[Future]:
         """Send tasks as one graph, and return the futures of the wanted ones, or of all."""
+        keys = [task.key for task in tasks] if wanted is None else list(wanted)
+        if self.held is None:
+            return self._send(tasks, keys)
+        # Futures are there before their graph is sent, as the client itself has it: others can refer to them.
+        self.held.update({task.key: task for task in tasks})
+        futures = [Future(key, self.client) for key in keys]
+        self.wanted.update(zip(keys, futures, strict=True))
+        return futures
+
+    def _send(self, tasks: Sequence[Pinned], wanted: Sequence[Key]) -> list[Future]:
+        """Send tasks as one graph, and return the futures of the wanted ones."""
         nodes: dict[Key, GraphNode] = {}
         places: dict[Key, str] = {}
         for key, worker, function, arguments in tasks:
@@ -112,8 +141,7 @@ class Owners:
         name = str(tasks[0].key)
         layer = MaterializedLayer(nodes, annotations=annotations)
         graph = HighLevelGraph({name: layer}, {name: set()})
-        keys = list(nodes) if wanted is None else list(wanted)
-        return self.client.get(graph, keys, sync=False)
+        return self.client.get(graph, list(wanted), sync=False)
 
     def results(self, futures: Sequence[Future]) -> list[Any]:
         """Return what tasks have returned; look at the workers while they are waited for.

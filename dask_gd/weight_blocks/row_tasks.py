@@ -156,6 +156,7 @@ def losses(
 def look(
     values: Values,
     loss: Loss,
+    of_all: float,
     intercept: np.ndarray,
     step: float | None,
     number: int,
@@ -165,7 +166,8 @@ def look(
 ) -> tuple[np.ndarray, np.ndarray, Looked]:
     """Return the predictions (n, k, 1) of one candidate without intercept and offset, its slopes, and their sums.
 
-    The slopes are weighted. The candidate is the one of this number of z (n, k, m), or ``z + step direction``.
+    The slopes are weighted, and divided by the weight of all rows. The candidate is the one of this number of z
+    (n, k, m), or ``z + step direction``.
     """
     k = intercept.shape[1]
     if direction is None:
@@ -180,7 +182,7 @@ def look(
             value, slope = _value_and_slope(values, loss, which, z_of_piece, intercept)
             s = values.weight[which, None, None] if values.weight is not None else None
             weighted = slope if s is None else s * slope
-            slopes[which] = weighted
+            np.divide(weighted, of_all, out=slopes[which])
             total = total._replace(
                 loss=total.loss + float(value.sum()),
                 slopes=total.slopes + weighted[:, :, 0].sum(axis=0),

@@ -15,6 +15,7 @@ from dask._task_spec import TaskRef
 from distributed import Client, Future
 
 from ..model.losses import Loss, classes_of
+from ..solvers import vectors
 from ..sources import Source
 from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
@@ -35,14 +36,13 @@ class Backward(NamedTuple):
     """The half of a pass that gives a gradient: the leaf of what is made of it."""
 
     reading: int
-    weight: float
     slopes: Slopes
 
     def of_bundle(self, space: BlockSpace, bundle: Sequence[int]) -> tuple:
         """Return the first arguments of `column_tasks.evaluate_behind`, and all of `column_tasks.moments`."""
         columns = [space.columns[j] for j in bundle]
         shifts = [space.shifts[j] for j in bundle]
-        return columns, self.reading, shifts, self.weight, self.slopes.futures, space.weights
+        return columns, self.reading, shifts, self.slopes.futures, space.weights
 
 
 class BlockSpace:
@@ -71,8 +71,9 @@ class BlockSpace:
             self.compact = "<f4"
         self.owners = Owners(client, self.blocks, self.segments, run)
         self.bundles = self.owners.bundles()
-        #: Readings so far, halves of a pass: rows that are kept are told by them.
+        #: Readings so far, halves of a pass: rows that are kept are told by them. And those for a query yet to come.
         self.readings = 0
+        self.ahead = 0
         self.columns = self._by_block(
             "columns", [(column_tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)]
         )
@@ -82,6 +83,13 @@ class BlockSpace:
         self.squares = False
         self.expected: list[Pair] = []
         self.to_store: list[BlockVector] = []
+        #: The next query, whose predictions, losses and slopes may be computed in the graph that stores its direction;
+        #: and whether it will be asked for, as far as is known.
+        self.foreseen: BlockVector | None = None
+        self.goes_on: Callable[[], bool] = bool
+        #: The loss, and the sum of the rows' weights.
+        self.loss: Any = None
+        self.weight = 1.0
         self.values: list[Future] = []
         self.weights: list[Future] = []
 
@@ -115,15 +123,17 @@ class BlockSpace:
         parts = [Part(column_tasks.outputs_of, number) for number in apart]
         if sums and to_store:
             parts.append(Part(tasks.item, -1))
-        stored_wholes, *others = self._with_parts(name, submitted, parts)
-        for number, node in enumerate(to_store):
-            if number in apart:
-                node.pieces = self._pieces(others[apart.index(number)], ())
-            else:
-                node.pieces = self._pieces(stored_wholes, (number,))
-            node.arguments = ()
-            node.function = None
-            node.leaf = None
+        with self.owners.one_graph():
+            stored_wholes, *others = self._with_parts(name, submitted, parts)
+            for number, node in enumerate(to_store):
+                if number in apart:
+                    node.pieces = self._pieces(others[apart.index(number)], ())
+                else:
+                    node.pieces = self._pieces(stored_wholes, (number,))
+                node.arguments = ()
+                node.function = None
+                node.leaf = None
+            self._look_ahead()
         if not sums:
             return []
         if to_store:
@@ -132,6 +142,21 @@ class BlockSpace:
             of_bundles = [results[-1] for results in self.owners.results(stored_wholes)]
         found = [of_block for of_bundle in of_bundles for of_block in of_bundle]
         return _added_up(found, sums)
+
+    def _look_ahead(self) -> None:
+        """Ask for what the next query needs, if its direction is there, or will be when its tasks run."""
+        query = self.foreseen
+        if query is None:
+            return
+        start, direction, _ = query.line  # type: ignore[misc]
+        node, factor = multiple_of(direction.node)
+        if node.pieces is None or np.any(factor != 1.0) or start.predicted is None:
+            return
+        self.foreseen = None
+        if direction.predicted is None and self.goes_on():
+            direction.predicted = self.predict(direction)
+            self.ahead = 1
+            self._ask(query)
 
     def store(self, *several: BlockVector) -> None:
         """Store what vectors stand for, in one go."""
@@ -289,10 +314,8 @@ class BlockSpace:
             firsts = tuple(self.bundles[number][0] for number in numbers)
             parts = tuple(TaskRef((name, number)) for number in numbers)
             owner = self.owners.of_block(first)
-            submitted.append(Pinned((f"{name}-sum", first), owner, tasks.added_pairs, (firsts, *parts)))
             for s in range(self.segments):
-                arguments = (TaskRef((f"{name}-sum", first)), s)
-                submitted.append(Pinned((f"{name}-part", first, s), owner, tasks.item, arguments))
+                submitted.append(Pinned((f"{name}-part", first, s), owner, tasks.added_pairs, (firsts, s, *parts)))
         for s in range(self.segments):
             sums = tuple(TaskRef((f"{name}-part", first, s)) for first in groups)
             submitted.append(Pinned((f"{name}-all", s), self.owners.of_segment(s), tasks.added, sums))
@@ -324,46 +347,70 @@ class BlockSpace:
         )
         query.node = stored([Piece(piece) for piece in pieces], node.shape, node.dtype)
 
-    def losses(self, query: BlockVector, loss: Loss) -> np.ndarray:
+    def losses(self, query: BlockVector) -> np.ndarray:
         """Return the sums of the losses at the candidates of a query whose predictions are known, (m,)."""
-        if query.line is not None:
-            start, direction, steps = query.line
-            at: tuple = (steps, start.predicted.futures, direction.predicted.futures)
-        else:
-            at = (None, query.predicted.futures)
-        found = self.owners.results(self._of_segments("losses", row_tasks.losses, loss, query.constant, *at))
+        if _has_one_step(query):
+            # Mostly it is taken: its slopes are found in the same go.
+            taken = vectors.candidate(query, 0)
+            taken.asked = self.slopes(taken)
+            return np.array([taken.asked.looked.loss])
+        self._ask(query)
+        found = self.owners.results(query.asked)
+        query.asked = None
         return sum(found[1:], found[0])
 
-    def slopes(self, v: BlockVector, loss: Loss, with_moments: bool = False) -> Slopes:
+    def slopes(self, v: BlockVector, with_moments: bool = False) -> Slopes:
         """Return the slopes of the rows at a point whose predictions are known, and the sums there."""
-        predicted = v.predicted
-        arguments: tuple = (loss, v.constant, predicted.step, predicted.number, with_moments, predicted.futures)
-        if predicted.direction is not None:
-            arguments = (*arguments, predicted.direction)
-        name = self.owners.name("slopes")
-        submitted = []
-        for s in range(self.segments):
-            given = [argument[s] if isinstance(argument, list) else argument for argument in arguments]
-            submitted.append(Pinned((name, s), self.owners.of_segment(s), row_tasks.look, (self.values[s], *given)))
-        _, z, slopes, looked = self._with_parts(name, submitted, [Part(tasks.item, number) for number in range(3)])
+        if v.asked is None:
+            v.asked = self._ask_for_slopes(v, with_moments)
+        asked, v.asked = v.asked, None
+        if isinstance(asked, Slopes):
+            return asked
+        z, slopes, looked = asked
         found = self.owners.results(looked)
         total = found[0]
         for each in found[1:]:
             total = Looked(*(a + b for a, b in zip(total, each, strict=True)))
         return Slopes(slopes, Predicted(z), total)
 
-    def gradient(self, weight: float, slopes: Slopes) -> Node:
+    def _ask(self, query: BlockVector) -> None:
+        """Ask for the losses at the candidates of a query, or for the slopes too where it is one step along a line."""
+        if _has_one_step(query):
+            taken = vectors.candidate(query, 0)
+            taken.asked = self._ask_for_slopes(taken)
+        elif query.asked is None:
+            if query.line is None:
+                at: tuple = (None, query.predicted.futures)
+            else:
+                start, direction, steps = query.line
+                at = (steps, start.predicted.futures, direction.predicted.futures)
+            query.asked = self._of_segments("losses", row_tasks.losses, self.loss, query.constant, *at)
+
+    def _ask_for_slopes(self, v: BlockVector, with_moments: bool = False) -> list[list[Future]]:
+        """Return futures of the predictions at a point, of its slopes, and of the sums there, of each segment."""
+        predicted = v.predicted
+        options = (self.loss, self.weight, v.constant, predicted.step, predicted.number, with_moments)
+        name = self.owners.name("slopes")
+        submitted = []
+        for s in range(self.segments):
+            given = [self.values[s], *options, predicted.futures[s]]
+            if predicted.direction is not None:
+                given.append(predicted.direction[s])
+            submitted.append(Pinned((name, s), self.owners.of_segment(s), row_tasks.look, tuple(given)))
+        return self._with_parts(name, submitted, [Part(tasks.item, number) for number in range(3)])[1:]
+
+    def gradient(self, slopes: Slopes) -> Node:
         """Return the gradient of the mean loss for one half of a pass, without the intercepts'.
 
         The pass is made with what is made of it, in the same task of a block.
         """
         self.readings += 1
-        return leaf(Backward(self.readings, weight, slopes), (self.outputs, 1), np.dtype(float))
+        return leaf(Backward(self.readings, slopes), (self.outputs, 1), np.dtype(float))
 
-    def gradient_and_moments(self, weight: float, slopes: Slopes) -> list[Node]:
+    def gradient_and_moments(self, slopes: Slopes) -> list[Node]:
         """Return the gradient as `gradient` does, and the sums of the columns and of their squares."""
         self.readings += 1
-        of = Backward(self.readings, weight, slopes)
+        of = Backward(self.readings, slopes)
         name = self.owners.name("backward")
         submitted = []
         for number, bundle in enumerate(self.bundles):
@@ -372,6 +419,11 @@ class BlockSpace:
         futures = self.owners.submit(submitted)
         shapes = [(self.outputs, 1), (1, 1), (1, 1)]
         return [stored(self._pieces(futures, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
+
+
+def _has_one_step(query: BlockVector) -> bool:
+    """Return whether a query is a single step along a line."""
+    return query.line is not None and len(query.line[2]) == 1
 
 
 def _added_up(of_blocks: Sequence[list[np.ndarray]], sums: Sequence[Sum]) -> list[np.ndarray]:

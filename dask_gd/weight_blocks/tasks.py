@@ -87,18 +87,18 @@ def added(*parts: np.ndarray) -> np.ndarray:
     return total
 
 
-def added_pairs(firsts: Sequence[int], *bundles: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """Return the sums of the partial predictions of adjacent blocks, for each segment, from those of their bundles.
+def added_pairs(firsts: Sequence[int], segment: int, *bundles: list[list[np.ndarray]]) -> np.ndarray:
+    """Return the sum of the partial predictions of adjacent blocks for a segment, from those of their bundles.
 
     The sum is that of pairs of blocks, an even one and the next, whichever bundles these are in: its bits depend on
     the blocks alone. ``firsts`` are the first blocks of the bundles, see `in_pairs`.
     """
-    pairs: list[list[np.ndarray]] = []
+    pairs: list[np.ndarray] = []
     for first, bundle in zip(firsts, bundles, strict=True):
         for number, of_segments in enumerate(bundle):
             # The second of a pair whose first is in the bundle before.
             if number == 0 and first % 2 and pairs:
-                pairs[-1] = [added(*parts) for parts in zip(pairs[-1], of_segments, strict=True)]
+                pairs[-1] = added(pairs[-1], of_segments[segment])
             else:
-                pairs.append(of_segments)
-    return [added(*of_segment) for of_segment in zip(*pairs, strict=True)]
+                pairs.append(of_segments[segment])
+    return added(*pairs)

@@ -44,6 +44,8 @@ class Space(Protocol):
     expected: list[Pair]
     #: Vectors that are stored beside.
     to_store: list[BlockVector]
+    #: The next query, see `vectors.foresee`.
+    foreseen: BlockVector | None
 
     def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
         """Store nodes where their blocks are, and return sums over all weights, (k, m) each."""
@@ -73,6 +75,8 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
         #: pass at this vector would give to the last bit.
         self.predicted: Any = None
         self.predicted_files: list[Any] | None = None
+        #: What has been asked for of the rows at this vector, and not yet been taken.
+        self.asked: Any = None
         self.is_moved = False
         #: Where it was reached from along a line, and the way.
         self.way: tuple[weakref.ref, BlockVector] | None = None
@@ -343,6 +347,14 @@ def _(start: BlockVector, direction: BlockVector, steps: np.ndarray) -> BlockVec
     query.line = (start, direction, steps)
     if start.space.squares:
         expect(start.space, squares_of(query))
+    return query
+
+
+@vectors.foresee.register
+def _(query: BlockVector) -> BlockVector:
+    # What is no line has its predictions from its own weights, which are not there yet.
+    if query.line is not None:
+        query.space.foreseen = query
     return query
 
 
