@@ -157,6 +157,14 @@ def combination(factors: Sequence[Any], several: Sequence[BlockVector]) -> Block
     return BlockVector(_space_of(several), applied(combined, *arguments), np.asarray(at_intercept))
 
 
+def as_kept(v: BlockVector) -> BlockVector:
+    """Return a vector in the dtype in which it is kept: what is computed of several such has as few digits."""
+    node, factor = multiple_of(v.node)
+    if np.any(factor != 1.0):
+        return v
+    return BlockVector(v.space, node, v.constant)
+
+
 def multiple_of(node: Node) -> tuple[Node, np.ndarray]:
     """Return the node of which this is a multiple, as it is stored, and the factor; itself and 1 if it is none."""
     factor: Any = np.ones((1, 1, 1))
@@ -409,8 +417,10 @@ def shortened(v: BlockVector) -> BlockVector:
     dtype = v.space.compact
     if dtype is None:
         return vectors.at_hand(v)
-    short = applied(Cast(dtype), v.node)
-    return vectors.at_hand(BlockVector(v.space, applied(Cast(v.node.dtype.str), short), v.constant))
+    short = v.node
+    if short.dtype != dtype:
+        short = applied(Cast(dtype), short)
+    return vectors.at_hand(BlockVector(v.space, applied(Cast("<f8"), short), v.constant))
 
 
 @vectors.spent.register

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..solvers import vectors
 from ..solvers.lbfgs import announce, inverse_curvature
-from .vector import BlockVector, Pair, combination, expect, know_sums, sum_of
+from .vector import BlockVector, Pair, as_kept, combination, expect, know_sums, sum_of
 
 
 @inverse_curvature.register
@@ -45,12 +45,12 @@ def _(
         along = size * estimated + sum(rests[j] * products.steps_changes[j, i] for j in range(i))
         rests[i] = shares[i] - along / products.steps_changes[i, i]
 
-    # The vector: size H (v - sum shares y) + sum rests s.
+    # The vector: size H (v - sum shares y) + sum rests s. It need not be more exact than it is kept.
     rest = combination([1.0, *-shares], [v, *changes])
     shift = products.shift_v
     for share, own_shift in zip(shares, products.shifts, strict=True):
         shift = shift - share * own_shift
-    step = (rest - means * vectors.intercept(rest)) / diagonal
+    step = (rest - as_kept(means) * vectors.intercept(rest)) / as_kept(diagonal)
     lowered = BlockVector(step.space, step.node, step.constant - shift)
     return combination([size, *rests], [lowered, *steps])
 
