@@ -21,6 +21,8 @@ from dask_gd.fitting import block_fit
 from dask_gd.sources import column_grid
 from dask_gd.weight_blocks import space
 from dask_gd.weight_blocks.owners import bundles_of
+from dask_gd.weight_blocks.pieces import Piece, Summands
+from dask_gd.weight_blocks.tasks import added, array_of
 
 ADDRESSES = ("here://1", "here://2")
 #: Widths of the column blocks: more of them than are added up together, some of a single feature.
@@ -48,6 +50,10 @@ class ClientHere:
             return beside[argument.key]
         if isinstance(argument, Delayed):
             return self.values[argument.key]
+        if isinstance(argument, Piece):
+            return array_of(self.value_of(argument.future, beside), argument.path)
+        if isinstance(argument, Summands):
+            return added(*(self.value_of(piece, beside) for piece in argument.pieces))
         if isinstance(argument, list):
             return [self.value_of(each, beside) for each in argument]
         return argument

@@ -186,7 +186,7 @@ class FoldSpace(BlockSpace):
             v.predicted = self.predict(v)
         predicted = v.predicted
         arguments = [self.all_weights, self.folds, fold, tuple(summary.for_tasks() for summary in summaries)]
-        arguments += [v.constant, predicted.number, predicted.step, predicted.futures]
+        arguments += [v.constant, predicted.number, predicted.step, predicted.pieces]
         if predicted.direction is not None:
             arguments.append(predicted.direction)
         by_segment = self.owners.results(self._of_segments("summaries", summarise, *arguments))

@@ -184,8 +184,7 @@ def moments(
 ) -> list[tuple[np.ndarray, ...]]:
     """Return for each block of a bundle what `backward` does with moments."""
     return [
-        backward(of_block, step, shift, slopes, weights, True)
-        for of_block, shift in zip(columns, shifts, strict=True)
+        backward(of_block, step, shift, slopes, weights, True) for of_block, shift in zip(columns, shifts, strict=True)
     ]
 
 

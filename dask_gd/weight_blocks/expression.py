@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-FLOAT32 = np.dtype(np.float32)
-
-
 class Node:
     """An expression: a function of other nodes, a constant, or vectors that are there, a piece of memory a block.
 
@@ -97,12 +94,7 @@ def leaf(what: Any, shape: tuple[int, int], dtype: np.dtype) -> Node:
 
 
 def applied(function: Any, *arguments: Node) -> Node:
-    """Return the node of a function of others; of constants it is computed.
-
-    Where all vectors have float32, constants have it too.
-    """
-    if {argument.dtype for argument in arguments if not argument.is_constant} == {FLOAT32}:
-        arguments = tuple(_in_float32(argument) for argument in arguments)
+    """Return the node of a function of others; of constants it is computed."""
     # On one value each, to know shape and dtype.
     trial = [np.ones((1, *argument.shape), argument.dtype) for argument in arguments]
     with np.errstate(all="ignore"):
@@ -115,14 +107,6 @@ def applied(function: Any, *arguments: Node) -> Node:
     if all(argument.is_constant for argument in arguments):
         return constant(function(*(argument.value for argument in arguments)))
     return Node(function, arguments, result.shape[1:], result.dtype)
-
-
-def _in_float32(node: Node) -> Node:
-    """Return a constant in float32, or else the node itself."""
-    if node.value is None:
-        return node
-    with np.errstate(over="ignore"):
-        return constant(node.value.astype(FLOAT32))
 
 
 class Candidate(NamedTuple):

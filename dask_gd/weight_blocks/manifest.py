@@ -7,7 +7,7 @@ same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from .expression import Candidate, Cast, Node, applied, combined, constant, stor
 from .owners import Pinned
 from .pieces import Piece, Predicted
 from .space import BlockSpace
-from .tasks import array_of
 from .vector import BlockVector
 
 #: The functions of expressions, by name.
@@ -54,11 +53,6 @@ def name_of(function: Any) -> str:
     return function.__name__
 
 
-def write_piece(directory: str, name: str, whole: Any, path: tuple[int, ...]) -> BlockFile:
-    """Write the file of an array that another task has returned, see `tasks.array_of`."""
-    return write_block(directory, name, array_of(whole, path))
-
-
 class Manifest:
     """The description of vectors of one iteration, as it is made or read."""
 
@@ -88,7 +82,7 @@ class Manifest:
         number = len(self.vectors)
         if v.is_moved and v.predicted is not None:
             if v.predicted_files is None:
-                self._to_write.append(("rows", v.predicted.futures, v))
+                self._to_write.append(("rows", v.predicted.pieces, v))
             described["predicted"] = v
         self.vectors.append(described)
         self._of_vectors[id(v)] = number
@@ -119,22 +113,19 @@ class Manifest:
         """Write the blocks that are in no file yet: each by its owner."""
         owners = self.space.owners
         submitted = []
-        for number, (kind, futures, _) in enumerate(self._to_write):
-            for i, future in enumerate(futures):
+        for number, (kind, pieces, _) in enumerate(self._to_write):
+            owner_of: Callable[[int], str] = owners.of_block
+            if kind == "rows":
+                owner_of = owners.of_segment
+            for i, piece in enumerate(pieces):
                 name = f"{iteration:08d}-{number}-{kind}-{i}"
                 key = (owners.name("write"), i)
-                if kind == "rows":
-                    arguments = (self.directory, name, future, ())
-                    worker = owners.of_segment(i)
-                else:
-                    arguments = (self.directory, name, *future)
-                    worker = owners.of_block(i)
-                submitted.append(Pinned(key, worker, write_piece, arguments))
+                submitted.append(Pinned(key, owner_of(i), write_block, (self.directory, name, piece)))
         if submitted:
             written = iter(owners.results(owners.submit(submitted)))
             sync(self.directory)
-            for kind, futures, of in self._to_write:
-                files = [next(written) for _ in futures]
+            for kind, pieces, of in self._to_write:
+                files = [next(written) for _ in pieces]
                 if kind == "rows":
                     of.predicted_files = files
                 else:
@@ -172,7 +163,8 @@ class Manifest:
                     v.line = (restored[start], restored[direction], np.array(steps, float))
                 if "predicted" in fields:
                     v.predicted_files = [BlockFile.of(file) for file in fields["predicted"]]
-                    v.predicted = Predicted(self._read(v.predicted_files, self.space.owners.of_segment))
+                    futures = self._read(v.predicted_files, self.space.owners.of_segment)
+                    v.predicted = Predicted([Piece(future) for future in futures])
                     v.is_moved = True
                 restored.append(v)
         except (KeyError, IndexError, TypeError) as error:

@@ -6,6 +6,8 @@ gone, so that the client looks at the workers while it waits, and says `OwnerLos
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import uuid
@@ -23,6 +25,8 @@ from distributed.scheduler import NoValidWorkerError
 from ..cluster import SCHEDULER_ERRORS, Watch, are_done, leaving_thread, scheduler_gone, threads_of, timeout
 from ..errors import ClusterError
 from ..passes.reduction import span_of
+from .pieces import Piece, Summands
+from .tasks import added, array_of
 
 #: Adjacent blocks whose partial predictions are added up before they travel to the rows' owner. An even number.
 ADDED_TOGETHER = 4
@@ -35,7 +39,10 @@ class OwnerLost(ClusterError):
 
 
 class Pinned(NamedTuple):
-    """A task, and the worker that runs it. Its arguments may be futures, and `TaskRef` of tasks beside it."""
+    """A task, and the worker that runs it.
+
+    Its arguments may be futures, `Piece`, `Summands`, and `TaskRef` of tasks beside it.
+    """
 
     key: Key
     worker: str
@@ -125,7 +132,7 @@ class Owners:
             return self._send(tasks, keys)
         # Futures are there before their graph is sent, as the client itself has it: others can refer to them.
         self.held.update({task.key: task for task in tasks})
-        futures = [Future(key, self.client) for key in keys]
+        futures: list[Future] = [Future(key, self.client) for key in keys]
         self.wanted.update(zip(keys, futures, strict=True))
         return futures
 
@@ -155,8 +162,7 @@ class Owners:
         """
         futures = list(futures)
         with self._told_of_losses(futures), leaving_thread():
-            self._wait(futures)
-            return self.client.gather(futures, direct=self._direct())
+            return self._fetch(futures)
 
     def finished(self, futures: Sequence[Future]) -> None:
         """Wait for tasks whose results stay where they are, and raise the error of the first that failed.
@@ -168,16 +174,27 @@ class Owners:
         """
         futures = list(futures)
         with self._told_of_losses(futures), leaving_thread():
-            self._wait(futures)
+            while not are_done(self.client, futures, LOOK_EVERY):
+                self.look()
             for future in futures:
                 # Of a task that was cancelled, as its worker has gone, this is an error too.
                 if future.status != "finished":
                     future.result()
 
-    def _wait(self, futures: list[Future]) -> None:
-        """Wait for tasks, and look at the workers meanwhile."""
-        while not are_done(self.client, futures, LOOK_EVERY):
-            self.look()
+    def _fetch(self, futures: list[Future]) -> list[Any]:
+        """Return what tasks have returned, and look at the workers meanwhile.
+
+        A result may be lost with its worker when its task is long done: Dask then waits for a pinned task to run again.
+        """
+        results: Any = self.client.gather(futures, direct=self._direct(), asynchronous=True)
+        loop: Any = self.client.loop
+        fetched = asyncio.run_coroutine_threadsafe(results, loop.asyncio_loop)
+        try:
+            while not concurrent.futures.wait([fetched], timeout=LOOK_EVERY).done:
+                self.look()
+            return fetched.result()
+        finally:
+            fetched.cancel()
 
     @contextlib.contextmanager
     def _told_of_losses(self, futures: list[Future]) -> Iterator[None]:
@@ -215,9 +232,15 @@ def _place(places: dict[Key, str], key: Key) -> list[str]:
 
 
 def _argument(value: Any) -> Any:
-    """Return an argument of a task, a future by its name."""
+    """Return an argument of a task: a future by its name, pieces as they are taken and added up in the task itself."""
     if isinstance(value, Future):
         return TaskRef(value.key)
+    if isinstance(value, Piece):
+        if not value.path:
+            return TaskRef(value.future.key)
+        return Task(None, array_of, TaskRef(value.future.key), value.path)
+    if isinstance(value, Summands):
+        return Task(None, added, *map(_argument, value.pieces))
     if isinstance(value, list) and any(isinstance(each, Future | TaskRef) for each in value):
         from dask._task_spec import List
 

@@ -19,6 +19,12 @@ class Piece(NamedTuple):
     path: tuple[int, ...] = ()
 
 
+class Summands(NamedTuple):
+    """Arrays that are added up, in this order, by the task that needs them."""
+
+    pieces: tuple[Piece, ...]
+
+
 class Part(NamedTuple):
     """A part of what a task returns: a function of it, and of a number."""
 
@@ -30,19 +36,19 @@ class Predicted(NamedTuple):
     """Predictions of all rows without intercepts and offsets: those of a point, or of one on a line through it."""
 
     #: Of each segment: (n, k, m), of which ``number`` is meant.
-    futures: list[Future]
+    pieces: list[Piece | Summands]
     number: int = 0
     #: Of each segment (n, k, 1), and how far along it the point is.
-    direction: list[Future] | None = None
+    direction: list[Piece | Summands] | None = None
     step: float | None = None
 
     def moved(self, direction: Predicted, step: float) -> Predicted:
         """Return the predictions of a point along a line, whose predictions are known."""
-        return Predicted(self.futures, self.number, direction.futures, step)
+        return Predicted(self.pieces, self.number, direction.pieces, step)
 
     def candidate(self, number: int) -> Predicted:
         """Return the predictions of one candidate."""
-        return Predicted(self.futures, number)
+        return Predicted(self.pieces, number)
 
 
 class Slopes(NamedTuple):

@@ -22,7 +22,7 @@ from ..sources.lazy import column as column_of
 from . import column_tasks, row_tasks, tasks
 from .expression import Node, Sum, leaf, stored
 from .owners import ADDED_TOGETHER, Owners, Pinned
-from .pieces import Part, Piece, Predicted, Slopes, arguments_of
+from .pieces import Part, Piece, Predicted, Slopes, Summands, arguments_of
 from .program import compiled, leaves
 from .row_tasks import Looked, Totals
 from .vector import BlockVector, Pair, multiple_of, stored_node
@@ -296,7 +296,8 @@ class BlockSpace:
         """Return the predictions of weights: one half of a pass."""
         node = query.node
         if node.is_constant and not np.any(node.value):
-            return Predicted(self._of_segments("zeros", row_tasks.zeros, self.outputs))
+            zeros = self._of_segments("zeros", row_tasks.zeros, self.outputs)
+            return Predicted([Piece(future) for future in zeros])
         pieces = self._pieces_of(query)
         self.readings += 1
         name = self.owners.name("forward")
@@ -316,10 +317,9 @@ class BlockSpace:
             owner = self.owners.of_block(first)
             for s in range(self.segments):
                 submitted.append(Pinned((f"{name}-part", first, s), owner, tasks.added_pairs, (firsts, s, *parts)))
-        for s in range(self.segments):
-            sums = tuple(TaskRef((f"{name}-part", first, s)) for first in groups)
-            submitted.append(Pinned((f"{name}-all", s), self.owners.of_segment(s), tasks.added, sums))
-        return Predicted(self.owners.submit(submitted, [(f"{name}-all", s) for s in range(self.segments)]))
+        wanted = [(f"{name}-part", first, s) for s in range(self.segments) for first in groups]
+        found = iter(self.owners.submit(submitted, wanted))
+        return Predicted([Summands(tuple(Piece(next(found)) for _ in groups)) for _ in range(self.segments)])
 
     def _pieces_of(self, query: BlockVector) -> list[Piece]:
         """Return the pieces of weights, which are stored if they are not: a pass needs them in memory."""
@@ -366,12 +366,12 @@ class BlockSpace:
         asked, v.asked = v.asked, None
         if isinstance(asked, Slopes):
             return asked
-        z, slopes, looked = asked
+        whole, slopes, looked = asked
         found = self.owners.results(looked)
         total = found[0]
         for each in found[1:]:
             total = Looked(*(a + b for a, b in zip(total, each, strict=True)))
-        return Slopes(slopes, Predicted(z), total)
+        return Slopes(slopes, Predicted([Piece(future, (0,)) for future in whole]), total)
 
     def _ask(self, query: BlockVector) -> None:
         """Ask for the losses at the candidates of a query, or for the slopes too where it is one step along a line."""
@@ -380,24 +380,24 @@ class BlockSpace:
             taken.asked = self._ask_for_slopes(taken)
         elif query.asked is None:
             if query.line is None:
-                at: tuple = (None, query.predicted.futures)
+                at: tuple = (None, query.predicted.pieces)
             else:
                 start, direction, steps = query.line
-                at = (steps, start.predicted.futures, direction.predicted.futures)
+                at = (steps, start.predicted.pieces, direction.predicted.pieces)
             query.asked = self._of_segments("losses", row_tasks.losses, self.loss, query.constant, *at)
 
     def _ask_for_slopes(self, v: BlockVector, with_moments: bool = False) -> list[list[Future]]:
-        """Return futures of the predictions at a point, of its slopes, and of the sums there, of each segment."""
+        """Return futures of what `row_tasks.look` returns for each segment, of the slopes, and of the sums."""
         predicted = v.predicted
         options = (self.loss, self.weight, v.constant, predicted.step, predicted.number, with_moments)
         name = self.owners.name("slopes")
         submitted = []
         for s in range(self.segments):
-            given = [self.values[s], *options, predicted.futures[s]]
+            given = [self.values[s], *options, predicted.pieces[s]]
             if predicted.direction is not None:
                 given.append(predicted.direction[s])
             submitted.append(Pinned((name, s), self.owners.of_segment(s), row_tasks.look, tuple(given)))
-        return self._with_parts(name, submitted, [Part(tasks.item, number) for number in range(3)])[1:]
+        return self._with_parts(name, submitted, [Part(tasks.item, 1), Part(tasks.item, 2)])
 
     def gradient(self, slopes: Slopes) -> Node:
         """Return the gradient of the mean loss for one half of a pass, without the intercepts'.

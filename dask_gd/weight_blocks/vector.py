@@ -11,6 +11,8 @@ import numpy as np
 from ..solvers import vectors
 from .expression import Candidate, Cast, Node, Sum, applied, combined, constant
 
+FLOAT32 = np.dtype(np.float32)
+
 
 class Space(Protocol):
     """Where the blocks are: it computes what solvers need to know."""
@@ -134,8 +136,20 @@ def _applied(function: Any, *inputs: Any) -> BlockVector:
         constants.append(value)
     with np.errstate(all="ignore"):
         at_intercept = np.asarray(function(*constants))
-    node = applied(function, *nodes)
+    node = applied(function, *_in_one_dtype(nodes))
     return BlockVector(_space_of(inputs), node, at_intercept.reshape((1, *at_intercept.shape[-2:])))
+
+
+def _in_one_dtype(nodes: Sequence[Node]) -> list[Node]:
+    """Return nodes whose constants have float32 where all vectors do, see `as_kept`."""
+    kinds = {node.dtype for node in nodes if node.value is None}
+    found = []
+    for node in nodes:
+        if kinds == {FLOAT32} and node.value is not None and node.dtype == float:
+            with np.errstate(over="ignore"):
+                node = constant(node.value.astype(FLOAT32))
+        found.append(node)
+    return found
 
 
 #: Two vectors that are multiplied, or one whose largest component is meant, and None.
@@ -154,7 +168,8 @@ def combination(factors: Sequence[Any], several: Sequence[BlockVector]) -> Block
     for factor, v in zip(factors, several, strict=True):
         node, multiple = multiple_of(v.node)
         arguments += [constant(factor * multiple), node]
-    return BlockVector(_space_of(several), applied(combined, *arguments), np.asarray(at_intercept))
+    node = applied(combined, *_in_one_dtype(arguments))
+    return BlockVector(_space_of(several), node, np.asarray(at_intercept))
 
 
 def as_kept(v: BlockVector) -> BlockVector:
