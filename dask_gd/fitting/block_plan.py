@@ -37,8 +37,8 @@ OF_ROWS = 6
 #: Tasks of an iteration for each bundle of blocks: a forward one, a backward one with the vectors, its sums; of L-BFGS
 #: the new changes apart, and those of the direction.
 TASKS_OF_BUNDLE: dict[type, int] = {GradientDescent: 3, Momentum: 3, Nesterov: 3, Adam: 3, LBFGS: 6}
-#: Tasks for each segment of rows: sums of predictions, slopes and their parts, losses along a line.
-TASKS_OF_SEGMENT = 6
+#: Tasks for each segment of rows: losses and slopes at a step, and two for their parts.
+TASKS_OF_SEGMENT = 3
 
 #: Bytes of a worker's process in which all is imported.
 PROCESS_BYTES = 120 << 20
@@ -222,7 +222,7 @@ def plan_of(
     # What an iteration does.
     groups = -(-blocks // ADDED_TOGETHER)
     bundles = len(bundles_of(owners, dict.fromkeys(range(workers), threads)))
-    tasks = TASKS_OF_BUNDLE[type(solver)] * bundles + groups + len(rows) * (groups + TASKS_OF_SEGMENT)
+    tasks = TASKS_OF_BUNDLE[type(solver)] * bundles + len(rows) * (groups + TASKS_OF_SEGMENT)
     written = 0
     if has_store:
         tasks += vectors.files * blocks
