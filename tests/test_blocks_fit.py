@@ -30,7 +30,7 @@ from dask_gd import (
 from dask_gd.errors import DataError, InvalidArgumentError, NonFiniteError
 from dask_gd.fitting import block_fit
 from dask_gd.penalties import NonNegative
-from dask_gd.weight_blocks import program, row_tasks
+from dask_gd.weight_blocks import program, row_tasks, space
 
 __all__ = ["here"]
 
@@ -132,6 +132,20 @@ def test_features_of_each_kind_are_fitted(tmp_path, here, kind, penalty):
         check_same(*both(source, "logistic", penalty=penalty, tol=1e-6), of_weights=1e-4, of_loss=1e-7)
     else:
         check_same(*both(source, "logistic", penalty=penalty))
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalty", "tol"),
+    [("logistic", L2(1e-5), 1e-10), ("softmax", L2(1e-3), 1e-8), ("logistic", L1(1e-2), 1e-8)],
+)
+def test_changes_in_float32_cost_no_step_and_no_digit(sparse, here, monkeypatch, loss, penalty, tol):
+    source = opened(*sparse, y="classes" if loss == "softmax" else "binary")
+    whole, exact = both(source, loss, penalty=penalty, tol=tol)
+    monkeypatch.setattr(space, "EXACT_UP_TO", 1)
+    _, short = both(source, loss, penalty=penalty, tol=tol)
+    assert short.reason == "converged"
+    assert short.n_iter <= exact.n_iter + 1
+    check_same(whole, short)
 
 
 def test_more_rows_than_features_need_no_penalty(sparse, here):

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dask_gd.weight_blocks import program as programs
 from dask_gd.weight_blocks.expression import Candidate, Cast, Sum, applied, combined, constant, leaf, stored
 from dask_gd.weight_blocks.manifest import function_named, name_of
-from dask_gd.weight_blocks.program import compiled, leaves, run
+from dask_gd.weight_blocks.program import PIECE, SUMMED, compiled, leaves, run
 
 ONE = (np.negative, np.abs, np.sign, np.square, Cast("<f4"), Cast("<f8"))
 TWO = (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
@@ -216,6 +216,17 @@ def test_memory_is_not_used_again_while_a_view_of_it_is_read():
 
 def combination(nodes, factors):
     return applied(combined, *(each for f, node in zip(factors, nodes, strict=True) for each in (constant(f), node)))
+
+
+@pytest.mark.parametrize("rows", [100, SUMMED, 3 * SUMMED + 1, PIECE + 7])
+def test_products_of_float32_are_added_in_float64(rows):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, rows, 1, 1)).astype(np.float32)
+    nodes = [stored([array], (1, 1), array.dtype) for array in (a, b)]
+    program, *_ = compiled([], [Sum(*nodes)])
+    _, [found] = run(program, [a, b], rows)
+    size = np.linalg.norm(a.astype(float)) * np.linalg.norm(b.astype(float))
+    assert abs(found.item() - np.vdot(a.astype(float), b.astype(float))) < 1e-7 * size
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 3)])

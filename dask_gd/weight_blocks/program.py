@@ -12,6 +12,8 @@ from .expression import Candidate, Node, Sum
 
 #: Values of a piece: some pieces of float64 stay in the last cache, and are long enough to come from memory fast.
 PIECE = 1 << 16
+#: Products of float32 that are added up in it: the sums of so many are added in float64.
+SUMMED = 1 << 12
 
 
 class Instruction(NamedTuple):
@@ -247,9 +249,19 @@ def _sum_of(first: np.ndarray, registers: list[np.ndarray], second: int | None, 
     other = registers[second]
     # Products of two columns without gaps are taken as such.
     if first.size == other.size == count == len(first) == len(other):
-        return np.dot(first.reshape(-1), other.reshape(-1))
+        return _product(first.reshape(-1), other.reshape(-1))
     shape = np.broadcast_shapes((count, 1, 1), first.shape, other.shape)
-    return np.einsum("qkm,qkm->km", np.broadcast_to(first, shape), np.broadcast_to(other, shape))
+    several = (np.broadcast_to(first, shape), np.broadcast_to(other, shape))
+    return np.einsum("qkm,qkm->km", *several, dtype=np.float64)
+
+
+def _product(first: np.ndarray, second: np.ndarray) -> float:
+    """Return an inner product in float64; of vectors in float32 the sums of some values have that."""
+    if first.dtype != np.float32:
+        return float(np.dot(first, second))
+    whole = len(first) // SUMMED * SUMMED
+    sums = np.matmul(first[:whole].reshape(-1, 1, SUMMED), second[:whole].reshape(-1, SUMMED, 1))
+    return float(sums.sum(dtype=np.float64)) + float(np.dot(first[whole:], second[whole:]))
 
 
 def _added(total: Any, found: Any, is_largest: bool) -> Any:

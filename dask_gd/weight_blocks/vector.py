@@ -84,6 +84,8 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
         self.way: tuple[weakref.ref, BlockVector] | None = None
         #: Its candidates, by number: the same object each time, so that what is found out of it stays known.
         self.taken: dict[int, BlockVector] = {}
+        #: See `as_kept`.
+        self.kept: BlockVector | None = None
         #: See `vector_free`: what the estimate of the inverse curvature begins with, of this vector.
         self.image: Any = None
 
@@ -175,9 +177,12 @@ def combination(factors: Sequence[Any], several: Sequence[BlockVector]) -> Block
 def as_kept(v: BlockVector) -> BlockVector:
     """Return a vector in the dtype in which it is kept: what is computed of several such has as few digits."""
     node, factor = multiple_of(v.node)
-    if np.any(factor != 1.0):
+    if node is v.node or np.any(factor != 1.0):
         return v
-    return BlockVector(v.space, node, v.constant)
+    # The same object each time, so that its products stay known.
+    if v.kept is None or v.kept.node is not node:
+        v.kept = BlockVector(v.space, node, v.constant)
+    return v.kept
 
 
 def multiple_of(node: Node) -> tuple[Node, np.ndarray]:
@@ -236,6 +241,8 @@ def _sum_and_factor(a: BlockVector, b: BlockVector | None) -> tuple[Sum, float]:
             return Sum(first), factor
         return Sum(a.node), 1.0
     second, other = _without_factor(b.node)
+    if first.dtype != second.dtype:
+        first, second = (applied(Cast("<f8"), each) for each in (first, second))
     return Sum(first, second), factor * other
 
 

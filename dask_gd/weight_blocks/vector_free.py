@@ -93,21 +93,28 @@ def _products(
     images = [_image(a, means, diagonal) for a in (*changes, v)]
     shifts = [np.zeros((1, 1, 1)) for _ in images]
     if v.space.fit_intercept:
-        shifts = [sum_of(means, image)[None] for image in images]
+        shifts = [sum_of(*_as_short(means, image))[None] for image in images]
+
+    def product(a: BlockVector, b: BlockVector) -> float:
+        """Return <a, b>."""
+        found = sum_of(*_as_short(a, b))
+        if v.space.fit_intercept:
+            found = found + (a.constant * b.constant)[0]
+        return float(found.sum())
 
     def estimated(a: BlockVector, j: int) -> float:
         """Return <a, H b> of the j-th image's b."""
         lowered = images[j].constant - shifts[j]
-        return float((sum_of(a, images[j]) + (a.constant * lowered)[0]).sum())
+        return float((sum_of(*_as_short(a, images[j])) + (a.constant * lowered)[0]).sum())
 
     steps_changes = np.zeros((count, count))
     of_changes = np.zeros((count, count))
     for j in range(count):
         for i in range(j + 1):
-            [steps_changes[i, j]] = vectors.dot(steps[i], changes[j])
+            steps_changes[i, j] = product(steps[i], changes[j])
             of_changes[i, j] = of_changes[j, i] = estimated(changes[i], j)
     return _Products(
-        steps_v=np.array([vectors.dot(s, v)[0] for s in steps]),
+        steps_v=np.array([product(s, v) for s in steps]),
         steps_changes=steps_changes,
         estimated_v=np.array([estimated(y, count) for y in changes]),
         estimated=of_changes,
@@ -128,16 +135,25 @@ def _needed(
     needed: list[Pair] = []
     for j, newer in enumerate((*changes, v)):
         image = _image(newer, means, diagonal)
-        needed += [(s, newer) for s in steps[: j + 1]]
-        needed += [(y, image) for y in changes[: j + 1]]
+        needed += [_as_short(s, newer) for s in steps[: j + 1]]
+        needed += [_as_short(y, image) for y in changes[: j + 1]]
         if v.space.fit_intercept:
-            needed.append((means, image))
+            needed.append(_as_short(means, image))
     return needed
+
+
+def _as_short(a: BlockVector, b: BlockVector) -> tuple[BlockVector, BlockVector]:
+    """Return two vectors as they are kept, if both have float32: their product is taken of these."""
+    kept = as_kept(a), as_kept(b)
+    if kept[0].node.dtype == kept[1].node.dtype:
+        return kept
+    return a, b
 
 
 def _image(a: BlockVector, means: BlockVector, diagonal: BlockVector) -> BlockVector:
     """Return ``c(a) / diagonal``, the same object for the same vector, so that its products stay known."""
     of = (id(means), id(diagonal))
     if a.image is None or a.image[0] != of:
-        a.image = (of, (a - means * vectors.intercept(a)) / diagonal)
+        short, means, diagonal = (as_kept(each) for each in (a, means, diagonal))
+        a.image = (of, (short - means * vectors.intercept(a)) / diagonal)
     return a.image[1]
