@@ -109,6 +109,9 @@ class OwnersHere:
             beside[key] = function(*(self.client.value_of(each, beside) for each in arguments))
         return [self.client.keep(beside[key]) for key in (beside if wanted is None else wanted)]
 
+    def later(self, futures):
+        return SimpleNamespace(results=lambda: self.results(futures))
+
     def results(self, futures):
         return [self.client.values[future.key] for future in futures]
 

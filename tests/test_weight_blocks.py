@@ -16,13 +16,14 @@ from dask_gd.solvers import vectors
 from dask_gd.solvers.lbfgs import inverse_curvature
 from dask_gd.solvers.objective import Objective
 from dask_gd.weight_blocks import program as programs
+from dask_gd.weight_blocks.block_sums import dots, expect, sum_of
 from dask_gd.weight_blocks.expression import stored
 from dask_gd.weight_blocks.manifest import Manifest
 from dask_gd.weight_blocks.owners import ADDED_TOGETHER, bundles_of, owner
 from dask_gd.weight_blocks.program import compiled, run
 from dask_gd.weight_blocks.prox import BlockProx
 from dask_gd.weight_blocks.tasks import added_pairs, in_pairs
-from dask_gd.weight_blocks.vector import BlockVector, dots, expect, same, stored_node, sum_of
+from dask_gd.weight_blocks.vector import BlockVector, same, stored_node
 
 ROUNDING = 16 * np.finfo(float).eps
 EDGES = (0, 3, 4, 11)
@@ -46,7 +47,7 @@ class LocalSpace:
     def compute(self, wanted, sums):
         wanted = [node for node in wanted if node.pieces is None and not node.is_constant]
         if not wanted and not sums:
-            return []
+            return list
         self.computed += 1
         program, given, _, to_store = compiled(wanted, sums)
         blocks = [run(program, [node.pieces[j] for node in given], width) for j, width in enumerate(self.widths)]
@@ -58,7 +59,7 @@ class LocalSpace:
             for number, each in enumerate(sums):
                 add = np.maximum if each.second is None else np.add
                 totals[number] = add(totals[number], found[number])
-        return totals
+        return lambda: totals
 
     def split(self, array, instead=0.0):
         """Return the vector of an array; without an intercept there is some number in its place."""

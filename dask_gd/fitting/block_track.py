@@ -16,6 +16,7 @@ from ..solvers import Solver, vectors
 from ..solvers.objective import Objective
 from ..store.block_files import read_block
 from ..store.content import HISTORY
+from ..weight_blocks.block_sums import expect, is_known, settle, squares_of, sum_of
 from ..weight_blocks.expression import Node
 from ..weight_blocks.pieces import Slopes
 from ..weight_blocks.prox import BlockProx, value_of
@@ -23,7 +24,7 @@ from ..weight_blocks.row_tasks import Totals
 from ..weight_blocks.scale import Scale, largest_of, scale_of
 from ..weight_blocks.space import BlockSpace
 from ..weight_blocks.tasks import array_of
-from ..weight_blocks.vector import BlockVector, expect, same, shortened, squares_of, sum_of
+from ..weight_blocks.vector import BlockVector, same, shortened
 from .engine import Engine
 from .rounding import is_rounding, unit_of
 from .track import Stopping, Track
@@ -210,7 +211,6 @@ class BlockTrack(Track):
             if v.predicted is None:
                 v.predicted = self.space.predict(v)
         assert self.totals is not None
-        penalty = value_of(self.penalty, query)
         if query.line is None and query.node.shape[1] == 1:
             with_moments = self.scale is None
             slopes = self._slopes(query, with_moments)
@@ -226,6 +226,8 @@ class BlockTrack(Track):
         else:
             loss = self.space.losses(query)
             gradient = LazyGradient(lambda i: self._gradient_of(vectors.candidate(query, i)))
+        # What it needs has come with the losses, mostly.
+        penalty = value_of(self.penalty, query)
         return self._objective(loss / self.totals.weight + penalty, gradient, is_first)
 
     def _begin_at_mean(self) -> None:
@@ -364,7 +366,9 @@ class BlockTrack(Track):
         assert self.stopping is not None
         if self.iteration + 1 >= self.stopping.max_iter:
             return False
-        return self.shares is None or self.shares[2].largest is None or largest_of(self.shares[2]) > self.stopping.tol
+        if self.shares is None or not is_known(self.shares[2], None):
+            return True
+        return largest_of(self.shares[2]) > self.stopping.tol
 
     def _diverge(self) -> None:
         """End where nothing is finite."""
@@ -386,8 +390,7 @@ class BlockTrack(Track):
         if space.squares:
             expect(space, squares_of(self.state.query))
         norm = self._norm()
-        space.store(*to_store)
-        space.to_store = []
+        settle(space)
         return norm
 
     def _norm(self) -> float:

@@ -194,7 +194,7 @@ class LBFGS:
         else:
             steps = STEPS[: vectors.most_trials(state.weights, len(STEPS), not nonsmooth.is_nonsmooth)]
         query = vectors.foresee(_trials(state, nonsmooth, direction, steps))
-        promise = -0.5 * dot(direction, slope)
+        promise = vectors.promised(direction, slope)
         return state._replace(
             direction=direction,
             steps=steps,

@@ -103,6 +103,12 @@ def foresee(query: Vector) -> Vector:
 
 
 @singledispatch
+def promised(direction: Vector, slope: Vector) -> np.ndarray:
+    """Return the decrease that a step down the slope promises if its curvature is right, (1,)."""
+    return -0.5 * dot(direction, slope)
+
+
+@singledispatch
 def change(before: Vector, after: Vector) -> Vector:
     """Return ``after - before``."""
     return after - before

@@ -4,6 +4,6 @@ Solvers see a vector of `solvers.vectors`. Only inner products and vectors with 
 """
 
 # Registered with the solvers, as the vectors are.
-from . import vector_free
+from . import operations, vector_free
 
-__all__ = ["vector_free"]
+__all__ = ["operations", "vector_free"]

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -74,6 +75,22 @@ def bundles_of(owners: Sequence[Any], threads: Mapping[Any, int]) -> list[range]
     return bundles
 
 
+class Later:
+    """Results of tasks that are fetched with others: each fetching asks each worker once."""
+
+    def __init__(self, owners: Owners, futures: Sequence[Future]):
+        self.owners = owners
+        self.futures = list(futures)
+        self.found: list[Any] | None = None
+
+    def results(self) -> list[Any]:
+        """Return the results; wait for them, if they have not come yet."""
+        if self.found is None:
+            self.owners.results([])
+        assert self.found is not None
+        return self.found
+
+
 class Owners:
     """The workers that own the blocks of weights and the segments of rows."""
 
@@ -92,6 +109,8 @@ class Owners:
         self.numbers = itertools.count()
         #: The graph that is put together, see `one_graph`.
         self.held: dict[Key, Pinned] | None = None
+        #: What comes with the next results that are waited for, as long as somebody has a use for it.
+        self.pending: list[weakref.ref[Later]] = []
         self.wanted: dict[Key, Future] = {}
 
     def of_block(self, j: int) -> str:
@@ -160,9 +179,22 @@ class Owners:
         ClusterError
             The scheduler is gone.
         """
-        futures = list(futures)
-        with self._told_of_losses(futures), leaving_thread():
-            return self._fetch(futures)
+        pending = [later for each in self.pending if (later := each()) is not None]
+        self.pending = []
+        together = [*futures, *(future for each in pending for future in each.futures)]
+        with self._told_of_losses(together), leaving_thread():
+            found = iter(self._fetch(together))
+        results = [next(found) for _ in futures]
+        for each in pending:
+            each.found = [next(found) for _ in each.futures]
+            each.futures = []
+        return results
+
+    def later(self, futures: Sequence[Future]) -> Later:
+        """Return what will have the results of tasks, which come with the next that are waited for."""
+        later = Later(self, futures)
+        self.pending.append(weakref.ref(later))
+        return later
 
     def finished(self, futures: Sequence[Future]) -> None:
         """Wait for tasks whose results stay where they are, and raise the error of the first that failed.

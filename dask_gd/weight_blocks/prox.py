@@ -10,8 +10,9 @@ from ..errors import InvalidArgumentError
 from ..model.penalties import Penalty, has_own_part
 from ..model.prox import Prox
 from ..solvers import vectors
+from .block_sums import know_sums, squares_of, sum_of
 from .expression import Sum, applied, constant
-from .vector import BlockVector, Space, know_sums, same, squares_of, sum_of
+from .vector import BlockVector, Space, same
 
 
 def is_served(penalty: Penalty) -> bool:
@@ -55,7 +56,7 @@ class BlockProx(Prox):
 
     def value(self, u: Any) -> np.ndarray:
         """Return the value: (q, k, m) -> (m,)."""
-        [found] = u.space.compute([], self.sums(u))
+        [found] = u.space.compute([], self.sums(u))()
         return self.strength * found.sum(axis=0)
 
     def sums(self, u: BlockVector) -> list[Sum]:

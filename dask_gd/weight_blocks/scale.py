@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..solvers import vectors
+from .block_sums import sum_of
 from .expression import Node
 from .prox import BlockProx
 from .space import BlockSpace
-from .vector import BlockVector, same, stored_node, sum_of
+from .vector import BlockVector, same, stored_node
 
 #: A share of a column's square that is no spread.
 NO_SPREAD = 1e-12

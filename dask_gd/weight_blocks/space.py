@@ -21,6 +21,7 @@ from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
 from . import column_tasks, row_tasks, tasks
 from .expression import Node, Sum, leaf, stored
+from .fetched import Sums
 from .owners import ADDED_TOGETHER, Owners, Pinned
 from .pieces import Part, Piece, Predicted, Slopes, Summands, arguments_of
 from .program import compiled, leaves
@@ -95,11 +96,11 @@ class BlockSpace:
 
     # Vectors of weights.
 
-    def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
-        """Store nodes where their blocks are, and return sums over all weights, (k, m) each."""
+    def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> Callable[[], list[np.ndarray]]:
+        """Store nodes where their blocks are, and return what waits for sums over all weights, (k, m) each."""
         wanted = [node for node in wanted if node.pieces is None and not node.is_constant]
         if not wanted and not sums:
-            return []
+            return list
         # A task has one leaf at most.
         for other in leaves(wanted, sums)[1:]:
             self.compute([other], [])
@@ -135,13 +136,9 @@ class BlockSpace:
                 node.leaf = None
             self._look_ahead()
         if not sums:
-            return []
-        if to_store:
-            of_bundles = self.owners.results(others[-1])
-        else:
-            of_bundles = [results[-1] for results in self.owners.results(stored_wholes)]
-        found = [of_block for of_bundle in of_bundles for of_block in of_bundle]
-        return _added_up(found, sums)
+            return list
+        futures = others[-1] if to_store else stored_wholes
+        return Sums(self.owners.later(futures), sums, not to_store)
 
     def _look_ahead(self) -> None:
         """Ask for what the next query needs, if its direction is there, or will be when its tasks run."""
@@ -424,15 +421,3 @@ class BlockSpace:
 def _has_one_step(query: BlockVector) -> bool:
     """Return whether a query is a single step along a line."""
     return query.line is not None and len(query.line[2]) == 1
-
-
-def _added_up(of_blocks: Sequence[list[np.ndarray]], sums: Sequence[Sum]) -> list[np.ndarray]:
-    """Return the sums over all blocks, in their order, so that bits do not depend on the owners."""
-    totals = list(of_blocks[0])
-    for of_block in of_blocks[1:]:
-        for number, each in enumerate(sums):
-            if each.second is None:
-                totals[number] = np.maximum(totals[number], of_block[number])
-            else:
-                totals[number] = totals[number] + of_block[number]
-    return totals

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..solvers import vectors
-from .expression import Candidate, Cast, Node, Sum, applied, combined, constant
+from .expression import Cast, Node, Sum, applied, combined, constant
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -49,8 +49,8 @@ class Space(Protocol):
     #: The next query, see `vectors.foresee`.
     foreseen: BlockVector | None
 
-    def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> list[np.ndarray]:
-        """Store nodes where their blocks are, and return sums over all weights, (k, m) each."""
+    def compute(self, wanted: Sequence[Node], sums: Sequence[Sum]) -> Callable[[], list[np.ndarray]]:
+        """Store nodes where their blocks are, and return what waits for sums over all weights, (k, m) each."""
         ...
 
 
@@ -67,10 +67,8 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
         self.node = node
         #: The intercepts (1, k, m); 0 where there is none.
         self.constant = constant
-        #: Sums of products that are known, by the other vector's id.
-        self.known: dict[int, tuple[weakref.ref, np.ndarray]] = {}
-        #: The largest component, (k, m), where it is known.
-        self.largest: np.ndarray | None = None
+        #: Sums of products, and of None the largest component, by the other's id: see `block_sums`.
+        self.known: dict[int, tuple[Callable[[], Any], Callable[[], np.ndarray]]] = {}
         #: Of trial steps the start, the direction and the steps; predictions along them need no reading.
         self.line: tuple[BlockVector, BlockVector, np.ndarray] | None = None
         #: The predictions of the rows, where they are known; and the files that have them, where these are not what a
@@ -109,7 +107,7 @@ class BlockVector(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         if method != "__call__" or keywords:
             raise TypeError(f"{ufunc.__name__}.{method}({', '.join(keywords)}) of weights in blocks: elementwise only.")
-        return _applied(ufunc, *inputs)
+        return on_vectors(ufunc, *inputs)
 
     def _refuse(self, *arguments: Any, **keywords: Any) -> Any:
         raise TypeError("Weights in blocks are no array.")
@@ -122,7 +120,7 @@ def _space_of(values: Sequence[Any]) -> Space:
     return next(value.space for value in values if isinstance(value, BlockVector))
 
 
-def _applied(function: Any, *inputs: Any) -> BlockVector:
+def on_vectors(function: Any, *inputs: Any) -> BlockVector:
     """Return a function of vectors, and of numbers that are the same for all weights."""
     nodes = []
     constants = []
@@ -202,236 +200,9 @@ def multiple_of(node: Node) -> tuple[Node, np.ndarray]:
     return node, factor
 
 
-def expect(space: Space, pairs: Sequence[Pair]) -> None:
-    """Have sums computed beside the next ones, as they will be asked for."""
-    space.expected += [pair for pair in pairs if _known(*pair) is None]
-
-
-def know_sums(space: Space, pairs: Sequence[Pair]) -> None:
-    """Compute the sums of products over all weights, without the intercepts, of pairs whose sums are not known.
-
-    What is expected to be asked for next is computed beside.
-    """
-    if all(_known(*pair) is not None for pair in pairs):
-        return
-    missing: dict[tuple[int, int], Pair] = {}
-    for a, b in (*pairs, *space.expected):
-        if _known(a, b) is None:
-            missing.setdefault((id(a), id(b)), (a, b))
-    wanted = [stored_node(v) for v in space.to_store]
-    space.expected = []
-    space.to_store = []
-    several = list(missing.values())
-    asked = [_sum_and_factor(a, b) for a, b in several]
-    sums = space.compute(wanted, [each for each, _ in asked])
-    for (a, b), (_, factor), found in zip(several, asked, sums, strict=True):
-        found = factor * found
-        if b is None:
-            a.largest = found
-        else:
-            a.known[id(b)] = weakref.ref(b), found
-            b.known[id(a)] = weakref.ref(a), found
-
-
-def _sum_and_factor(a: BlockVector, b: BlockVector | None) -> tuple[Sum, float]:
-    """Return the sum that a pair asks for, without numbers that one of them is multiplied by, and their product."""
-    first, factor = _without_factor(a.node)
-    if b is None:
-        if factor > 0:
-            return Sum(first), factor
-        return Sum(a.node), 1.0
-    second, other = _without_factor(b.node)
-    if first.dtype != second.dtype:
-        first, second = (applied(Cast("<f8"), each) for each in (first, second))
-    return Sum(first, second), factor * other
-
-
-def _without_factor(node: Node) -> tuple[Node, float]:
-    """Return the node of which this is a multiple by a number, which is computed in its place, and the number."""
-    factor = 1.0
-    while node.function is np.multiply and node.pieces is None and not node.is_wanted:
-        first, second = node.arguments
-        if first.is_constant:
-            first, second = second, first
-        if not second.is_constant or second.value.size > 1 or first.is_constant:  # type: ignore[union-attr]
-            break
-        factor *= second.value.item()  # type: ignore[union-attr]
-        node = first
-    return node, factor
-
-
-def sum_of(a: BlockVector, b: BlockVector) -> np.ndarray:
-    """Return the sum of products over all weights, without the intercepts, for each output and candidate: (k, m)."""
-    know_sums(a.space, [(a, b)])
-    found = _known(a, b)
-    assert found is not None
-    return found
-
-
-def dots(pairs: Sequence[tuple[BlockVector, BlockVector]]) -> list[np.ndarray]:
-    """Return inner products (m,) of pairs of vectors, computed together."""
-    know_sums(pairs[0][0].space, pairs)
-    found = []
-    for a, b in pairs:
-        total = sum_of(a, b)
-        # Without an intercept there is some number in its place.
-        if a.space.fit_intercept:
-            total = total + (a.constant * b.constant)[0]
-        found.append(total.sum(axis=0))
-    return found
-
-
-def _known(a: BlockVector, b: BlockVector | None) -> np.ndarray | None:
-    """Return the sum of products of two vectors, or the largest component of one and None, where it is known."""
-    if b is None:
-        return a.largest
-    other, found = a.known.get(id(b), (None, None))
-    # The number of a vector that is gone may be another's now.
-    if other is not None and other() is b:
-        return found
-    return None
-
-
-@vectors.length.register
-def _(v: BlockVector) -> int:
-    return v.space.features + bool(v.space.fit_intercept)
-
-
-@vectors.count_candidates.register
-def _(v: BlockVector) -> int:
-    return v.node.shape[1]
-
-
-@vectors.zeros_like.register
-def _(v: BlockVector) -> BlockVector:
-    return same(v.space, 0.0, 0.0, v.node.shape)
-
-
-@vectors.zeros_by_weight.register
-def _(v: BlockVector) -> BlockVector:
-    return same(v.space, 0.0, 0.0)
-
-
-@vectors.where.register
-def _(condition: BlockVector, a: Any, b: Any) -> BlockVector:
-    return _applied(np.where, condition, a, b)
-
-
-@vectors.dot.register
-def _(a: BlockVector, b: BlockVector) -> np.ndarray:
-    return dots([(a, b)])[0]
-
-
-@vectors.dots.register
-def _(first: BlockVector, *others: BlockVector) -> list[np.ndarray]:
-    several = (first, *others)
-    return dots(list(zip(several[::2], several[1::2], strict=True)))
-
-
-@vectors.largest.register
-def _(v: BlockVector) -> np.ndarray:
-    know_sums(v.space, [(v, None)])
-    largest = v.largest
-    assert largest is not None
-    if v.space.fit_intercept:
-        largest = np.maximum(largest, v.constant[0])
-    return largest.max(axis=0)
-
-
-@vectors.total.register
-def _(v: BlockVector) -> float:
-    one = same(v.space, 1.0, 1.0)
-    [found] = dots([(v, one)])
-    return float(found.sum())
-
-
-@vectors.candidate.register
-def _(v: BlockVector, i: int) -> BlockVector:
-    if v.line is None and v.node.shape[1] == 1:
-        return v
-    if i not in v.taken:
-        v.taken[i] = _candidate(v, i)
-    return v.taken[i]
-
-
-def _candidate(v: BlockVector, i: int) -> BlockVector:
-    """Return candidate i alone, with its predictions where they are known."""
-    if v.line is not None:
-        start, direction, steps = v.line
-        way = direction * steps[i : i + 1]
-        taken = start + way
-        taken.is_moved = True
-        taken.way = (weakref.ref(start), way)
-        if start.predicted is not None and direction.predicted is not None:
-            taken.predicted = start.predicted.moved(direction.predicted, float(steps[i]))
-        return taken
-    taken = BlockVector(v.space, applied(Candidate(i), v.node), v.constant[:, :, i : i + 1])
-    if v.predicted is not None:
-        taken.predicted = v.predicted.candidate(i)
-    return taken
-
-
-@vectors.along.register
-def _(start: BlockVector, direction: BlockVector, steps: np.ndarray) -> BlockVector:
-    query = start + direction * steps
-    query.line = (start, direction, steps)
-    if start.space.squares:
-        expect(start.space, squares_of(query))
-    return query
-
-
-@vectors.foresee.register
-def _(query: BlockVector) -> BlockVector:
-    # What is no line has its predictions from its own weights, which are not there yet.
-    if query.line is not None:
-        query.space.foreseen = query
-    return query
-
-
-def squares_of(query: BlockVector) -> list[Pair]:
-    """Return the pairs of vectors from whose products the squares of a query's weights follow."""
-    if query.line is None:
-        return [(query, query)]
-    start, direction, _ = query.line
-    return [(start, start), (start, direction), (direction, direction)]
-
-
-@vectors.intercept.register
-def _(v: BlockVector) -> np.ndarray:
-    return v.constant
-
-
-@vectors.lower_intercept.register
-def _(v: BlockVector, means: BlockVector) -> BlockVector:
-    if not v.space.fit_intercept:
-        return v
-    return BlockVector(v.space, v.node, v.constant - sum_of(v, means))
-
-
-@vectors.change.register
-def _(before: BlockVector, after: BlockVector) -> BlockVector:
-    # The way along a line needs no more than its direction.
-    if after.way is not None and after.way[0]() is before:
-        return after.way[1]
-    return after - before
-
-
-@vectors.most_trials.register
-def _(v: BlockVector, most: int, on_line: bool) -> int:
-    # Predictions along a line need no reading, and gradients of trials that are not taken none either.
-    if on_line or vectors.length(v) <= vectors.WIDE:
-        return most
-    return 1
-
-
-@vectors.compact.register
-def _(v: BlockVector) -> BlockVector:
-    # A multiple of what is stored takes no memory of its own.
-    if v.node.is_constant or stored_node(v).pieces is not None:
-        return v
-    short = shortened(v)
-    stored_node(short).is_apart = True
-    return short
+def stored_node(v: BlockVector) -> Node:
+    """Return the node of a vector that is stored: of what is compact, or a multiple, it is another."""
+    return multiple_of(v.node)[0]
 
 
 def shortened(v: BlockVector) -> BlockVector:
@@ -443,29 +214,3 @@ def shortened(v: BlockVector) -> BlockVector:
     if short.dtype != dtype:
         short = applied(Cast(dtype), short)
     return vectors.at_hand(BlockVector(v.space, applied(Cast("<f8"), short), v.constant))
-
-
-@vectors.spent.register
-def _(v: BlockVector, *made: BlockVector) -> None:
-    node = stored_node(v)
-    if any(stored_node(each) is node for each in made):
-        return
-    # One by one: what is stored together stays together, and these do not stay for as long.
-    for each in made:
-        v.space.compute([stored_node(each)], [])
-    # Solvers that begin at zeros, and what stays for the run, keep it.
-    if node.pieces is not None and not node.lasts:
-        node.pieces = None
-        node.is_spent = True
-
-
-def stored_node(v: BlockVector) -> Node:
-    """Return the node of a vector that is stored: of what is compact, or a multiple, it is another."""
-    return multiple_of(v.node)[0]
-
-
-@vectors.at_hand.register
-def _(v: BlockVector) -> BlockVector:
-    stored_node(v).is_wanted = True
-    v.space.to_store.append(v)
-    return v

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..solvers import vectors
 from ..solvers.lbfgs import announce, inverse_curvature
-from .vector import BlockVector, Pair, as_kept, combination, expect, know_sums, sum_of
+from .block_sums import expect, know_sums, sum_of
+from .vector import BlockVector, Pair, as_kept, combination
 
 
 @inverse_curvature.register
