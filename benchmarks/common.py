@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import zarr
 from distributed import Client, LocalCluster
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 
 logging.getLogger("dask_gd").setLevel(logging.ERROR)  # the data made here has no checksums, on purpose
 
-CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", shuffle="shuffle")}
+CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", shuffle="shuffle"), "zstd": ZstdCodec(level=3)}
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
