@@ -18,8 +18,6 @@ Target: a pass on 2 workers takes at most 1.2 times the floor, uncompressed and 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +28,7 @@ from statistics import median
 import dask
 import numcodecs.zstd
 import numpy as np
-from common import CODECS, arguments, cluster, finish, make_problem, scratch
+from common import CODECS, arguments, cluster, finish, forget, make_problem, scratch
 from numcodecs import blosc
 from threadpoolctl import threadpool_limits
 
@@ -66,7 +64,7 @@ def pieces(path: Path, codec: str, array: str, chunk: int, width: int, rows: int
     file = path / array / "c" / "/".join(str(j) for j in (chunk, *(0,) * (width > 1)))
     row_bytes = 8 * width
     if codec == "none":
-        out = buffer(array, rows * row_bytes)
+        out = buffer(f"{array} {rows}", rows * row_bytes)
         with open(file, "rb", buffering=0) as f:
             for _ in range(0, CHUNK_ROWS, rows):
                 f.readinto(out)
@@ -95,12 +93,22 @@ def gradient(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
 class Floor:
     """The same gradient by two threads, and its parts."""
 
-    def __init__(self, pool: ThreadPoolExecutor, path: Path, codec: str, chunks: int, w: np.ndarray):
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        path: Path,
+        codec: str,
+        chunks: int,
+        w: np.ndarray,
+        rows: int = PIECE,
+    ):
         self.pool = pool
         self.path = path
         self.codec = codec
         self.chunks = chunks
         self.w = w
+        #: Rows of a plain chunk that are read at a time.
+        self.rows = rows
 
     def __call__(self) -> np.ndarray:
         """Return the whole gradient."""
@@ -121,31 +129,21 @@ class Floor:
         y = self._targets(chunk)
         total = np.zeros(len(self.w))
         start = 0
-        for x in pieces(self.path, self.codec, "x", chunk, FEATURES):
+        for x in pieces(self.path, self.codec, "x", chunk, FEATURES, self.rows):
             total += gradient(x, y[start : start + len(x)], self.w)
             start += len(x)
         return total
 
     def _read_chunk(self, chunk: int) -> None:
         self._targets(chunk)
-        for _ in pieces(self.path, self.codec, "x", chunk, FEATURES):
+        for _ in pieces(self.path, self.codec, "x", chunk, FEATURES, self.rows):
             pass
 
     def _compute(self, chunk: int) -> None:
-        x = buffer("x", CHUNK_ROWS * FEATURES * 8).view(float).reshape(-1, FEATURES)
+        x = buffer("x in the cache", PIECE * FEATURES * 8).view(float).reshape(-1, FEATURES)
         y = np.zeros(len(x))
         for _ in range(0, CHUNK_ROWS, len(x)):
             gradient(x, y, self.w)
-
-
-def forget(path: Path) -> None:
-    """Ask the system to drop the files from its page cache."""
-    for file in path.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            with contextlib.closing(os.fdopen(descriptor)):
-                os.fsync(descriptor)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def seconds(function: Callable) -> float:
@@ -224,8 +222,10 @@ def passes_over(source: Source, query: np.ndarray, floor: Floor, name: str) -> d
         with dask.config.set(scheduler="threads", num_workers=2):
             passes.evaluate(source, query, LOSS, REQUEST, f"threads-{name}", next(numbers))
 
+    whole_chunks = Floor(floor.pool, floor.path, floor.codec, floor.chunks, floor.w, CHUNK_ROWS)
     return {
         "floor, 2 threads": floor,
+        "floor that reads whole chunks": whole_chunks,
         "floor: read and decode": floor.read,
         "floor: arithmetic": floor.compute,
         "pass, 2 workers": on_cluster,
