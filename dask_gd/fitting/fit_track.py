@@ -48,7 +48,7 @@ class FitTrack(FitState):
 
         # The first look at the rows may tell that the fit should begin elsewhere, or with other rows: look again then.
         # A look that only tells where to begin needs no curvature.
-        is_for_mean = self._may_begin_at_mean() and bool(np.isfinite(self.loss.link(np.ones(1))).all())
+        is_for_mean = self._may_begin_at_mean() and self._has_link()
         found = self._sums_at_query(has_curvature=not is_for_mean)
         restarted = stages.shift_columns(self, found.sums)
         restarted |= self._begin_at_mean(found.sums)
@@ -116,6 +116,11 @@ class FitTrack(FitState):
         if self.loss.curvature_bound is not None or len(self.start) == self.engine.width:
             return False
         return self.state.query is self.start and not self.given
+
+    def _has_link(self) -> bool:
+        """Return whether the loss knows the prediction of a mean, of a probability too."""
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self.loss.link(np.full(1, 0.5))).all())
 
     def _begin_at_mean(self, sums: Sums) -> bool:
         """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.
