@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import zarr
 from distributed import Client, LocalCluster
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 
 logging.getLogger("dask_gd").setLevel(logging.ERROR)  # the data made here has no checksums, on purpose
 
-CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", shuffle="shuffle")}
+CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", shuffle="shuffle"), "zstd": ZstdCodec(level=3)}
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -90,6 +90,37 @@ def make_classes(path: Path, classes: int = 10, seed: int = 0) -> None:
     group.create_array("c", data=c, chunks=(x.chunks[0],), compressors=None, config={"write_empty_chunks": True})
 
 
+def make_amounts(path: Path, seed: int = 0) -> None:
+    """Add counts ``n`` and positive amounts ``g`` (rows,) to a problem, of Poisson and Gamma distributions."""
+    group = zarr.open_group(path)
+    if "g" in group:
+        return
+    x = group["x"]
+    p = x.shape[1]
+    w = np.random.default_rng([seed, 3]).normal(size=p) / (2 * np.sqrt(p))
+    means = 1.0 + np.arange(p) / p
+    counts = np.empty(x.shape[0])
+    amounts = np.empty(x.shape[0])
+    for start in range(0, len(counts), x.chunks[0]):
+        z = (x[start : start + x.chunks[0]] - means) @ w + 0.5
+        rng = np.random.default_rng([seed, start])
+        counts[start : start + len(z)] = rng.poisson(np.exp(z))
+        amounts[start : start + len(z)] = rng.gamma(2.0, np.exp(z) / 2)
+    options = {"chunks": (x.chunks[0],), "compressors": None, "config": {"write_empty_chunks": True}}
+    group.create_array("n", data=counts, **options)
+    group.create_array("g", data=amounts, **options)
+
+
+def forget(path: Path) -> None:
+    """Ask the system to drop the files from its page cache."""
+    for file in path.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            with contextlib.closing(os.fdopen(descriptor)):
+                os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def cluster(workers: int, memory: str) -> Iterator[Client]:
     """A fresh cluster of single-threaded worker processes that listens on this machine only."""
@@ -154,7 +185,22 @@ def softmax(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray
     return np.log(sums).sum() - z[hit].sum(), shares - hit, curve
 
 
-OBJECTIVES = {"squared": squared, "logistic": logistic, "softmax": softmax}
+def poisson(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Half the deviance, which is 0 where the prediction is the target; so is the next."""
+    y = y[:, None]
+    mean = np.exp(z)
+    value = mean - y + y * (np.log(np.maximum(y, 1.0)) - z)
+    return value.sum(), mean - y, mean[:, :, None]
+
+
+def gamma(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    share = y[:, None] / np.exp(z)
+    return (share - np.log(share) - 1).sum(), 1 - share, share[:, :, None]
+
+
+OBJECTIVES = {"squared": squared, "logistic": logistic, "softmax": softmax, "poisson": poisson, "gamma": gamma}
+#: The targets of a problem for each loss.
+TARGETS = {"squared": "z", "logistic": "y", "softmax": "c", "poisson": "n", "gamma": "g"}
 
 
 def optimum(x: zarr.Array, y: zarr.Array, loss: str, alpha: float = 0.0) -> float:

@@ -3,6 +3,7 @@
     python benchmarks/one_pass.py --problems 200
     python benchmarks/one_pass.py --problems 40 --kinds sorted rare --tolerances 1e-3 1e-6
     python benchmarks/one_pass.py --timed DIRECTORY --rows 1000000 --tolerances 3e-4 1e-4 1e-6 --repeat 5
+    python benchmarks/one_pass.py --timed DIRECTORY --rows 2000000 --loss poisson --tolerances 1e-4 --glum 1e-3
 
 Random problems of every kind below, each fitted to each tolerance as it is (see docs/one_pass.md) and with
 ``Newton.corrects`` switched off. At the end of each fit the gradient is computed from all rows in NumPy, by nobody's
@@ -10,8 +11,9 @@ forecast, over the scale that `fit` has. The table has for each kind: the passes
 fits that took more than without, and by how much at most; fits that ended without a look; and of all that converged the
 largest gradient over the tolerance, which must be at most 1.
 
-With ``--timed`` logistic fits of rows x 100 on 2 workers of 1 GB, with correction and without in turns: passes,
-seconds, and how far the end is above the least objective, relatively.
+With ``--timed`` fits of rows x 100 on 2 workers of 1 GB, with correction and without in turns: passes, seconds, and
+how far the end is above the least objective, relatively. With ``--glum`` and a tolerance that package fits the same
+rows in memory, with its loading counted, in a process of its own of the interpreter ``--python``, as `run.py` has it.
 
 plain       normal features, some of them far from 0
 correlated  one common factor, units from 1e-3 to 1e3
@@ -26,14 +28,18 @@ drift       a feature that grows from row to row
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 import zarr
-from common import cluster, make_problem, optimum
+from common import TARGETS, cluster, make_amounts, make_problem, optimum
 from common import objective as objective_of
 
 import dask_gd
@@ -114,32 +120,90 @@ def gradient_over_scale(x, y, loss, penalty, parameters: np.ndarray) -> float:
     return gradient_cosine(at.gradient[:, :, 0], first.moments, first.weight, x.shape[1])
 
 
-def timed(directory: Path, rows: int, tolerances: list[float], repeat: int) -> None:
-    """Print passes, seconds and relative suboptimality of fits with correction and without."""
-    path = make_problem(directory, rows, 100, chunk_rows=50_000)
-    group = zarr.open_group(path, mode="r")
-    least = optimum(group["x"], group["y"], "logistic")
-    print("| rows | tol | passes without, with | seconds without, with | above the optimum |")
-    print("|---|---|---|---|---|", flush=True)
-    with cluster(2, "1GB"):
-        source = dask_gd.open(path, x="x", y="y")
-        dask_gd.fit(source, loss="logistic", max_iter=1)
-        for tol in tolerances:
-            seconds: dict[bool, list[float]] = {False: [], True: []}
-            runs = {}
+class Fits(NamedTuple):
+    """The fits of one contestant to one tolerance."""
+
+    seconds: list[float]
+    passes: str
+    parameters: np.ndarray
+
+
+class Timed:
+    """The rows that are timed, and the least objective of a loss on them."""
+
+    def __init__(self, directory: Path, rows: int, loss: str):
+        self.directory = directory
+        self.loss = loss
+        self.y = TARGETS[loss]
+        self.path = self._made(rows)
+        self.tiny = self._made(2_000, 500)
+        group = zarr.open_group(self.path, mode="r")
+        self.arrays = (group["x"], group[self.y])
+        self.least = optimum(*self.arrays, loss)
+
+    def _made(self, rows: int, chunk_rows: int = 50_000) -> Path:
+        path = make_problem(self.directory, rows, 100, chunk_rows)
+        make_amounts(path)
+        return path
+
+    def above(self, parameters: np.ndarray) -> str:
+        """Return how far the objective is above the least."""
+        value = objective_of(*self.arrays, self.loss, parameters.reshape(-1))
+        return f"{(value - self.least) / self.least:.1e}"
+
+    def fits(self, tol: float, repeat: int) -> dict[str, Fits]:
+        """Return fits with correction and without, in turns on one cluster."""
+        seconds: dict[str, list[float]] = {"without": [], "with": []}
+        runs = {}
+        with cluster(2, "1GB"):
+            source = dask_gd.open(self.path, x="x", y=self.y)
+            dask_gd.fit(source, loss=self.loss, max_iter=1)
             for _ in range(repeat):
-                for corrects in seconds:
-                    Newton.corrects = corrects
+                for name, each in seconds.items():
+                    Newton.corrects = name == "with"
                     began = time.perf_counter()
-                    runs[corrects] = dask_gd.fit(source, loss="logistic", solver="newton", tol=tol)
-                    seconds[corrects].append(time.perf_counter() - began)
-            passes = ", ".join(f"{float(run.history.passes.sum()):.1f}" for run in runs.values())
-            medians = ", ".join(f"{np.median(each):.2f}" for each in seconds.values())
-            above = []
-            for run in runs.values():
-                value = objective_of(group["x"], group["y"], "logistic", run.parameters.reshape(-1))
-                above.append(f"{(value - least) / least:.1e}")
-            print(f"| {rows:,} | {tol:g} | {passes} | {medians} | {', '.join(above)} |", flush=True)
+                    runs[name] = dask_gd.fit(source, loss=self.loss, solver="newton", tol=tol)
+                    each.append(time.perf_counter() - began)
+        found = {}
+        for name, run in runs.items():
+            passes = f"{float(run.history.passes.sum()):.2f}"
+            found[name] = Fits(seconds[name], passes, run.parameters)
+        return found
+
+    def by_glum(self, tol: float, python: str, repeat: int) -> Fits:
+        """Return the fits of glum, in memory."""
+        given = self.directory / "problem.json"
+        output = self.directory / "result.npz"
+        problem = {"store": str(self.path), "x": "x", "y": self.y, "loss": self.loss, "tiny": str(self.tiny)}
+        given.write_text(json.dumps({**problem, "parquet": "", "options": {"tol": tol}}))
+        seconds = []
+        for _ in range(repeat):
+            peers = Path(__file__).with_name("peers.py")
+            subprocess.run([python, str(peers), "glum", str(given), str(output)], check=True)
+            with np.load(output) as found:
+                result = json.loads(str(found["result"]))
+                parameters = found["parameters"]
+            seconds.append(result["load"] + result["fit"])
+        return Fits(seconds, f"{result['steps']} steps", parameters)
+
+
+def print_timed(options: argparse.Namespace) -> None:
+    """Print passes, seconds and relative suboptimality of fits."""
+    rows = Timed(options.timed, options.rows, options.loss)
+    print("| rows | fit | tol | passes | median s | all s | above the optimum |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+
+    def show(name: str, tol: float, fits: Fits) -> None:
+        each = " ".join(f"{s:.2f}" for s in fits.seconds)
+        above = rows.above(fits.parameters)
+        median = np.median(fits.seconds)
+        print(f"| {options.rows:,} | {name} | {tol:g} | {fits.passes} | {median:.2f} | {each} | {above} |", flush=True)
+
+    for tol in options.tolerances:
+        for name, fits in rows.fits(tol, options.repeat).items():
+            show(name, tol, fits)
+    for tol in options.glum:
+        show("glum", tol, rows.by_glum(tol, options.python, options.repeat))
 
 
 def main() -> None:
@@ -152,10 +216,13 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--timed", type=Path, help="a directory for rows to be timed")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--loss", choices=("logistic", "poisson", "gamma"), default="logistic")
+    parser.add_argument("--glum", nargs="*", type=float, default=[], help="its tolerances")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has glum")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.timed is not None:
-        timed(options.timed, options.rows, options.tolerances, options.repeat)
+        print_timed(options)
         return
     print("| kind | tol | fits | passes | without | fewer | more | most more | unseen | gradient / tol |")
     print("|---|---|---|---|---|---|---|---|---|---|")

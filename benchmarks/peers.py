@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import zarr
 from coded import COLUMNS, Flights, Objective, fit_spark_pipeline
-from common import cluster, objective, optimum
+from common import TARGETS, cluster, objective, optimum
 
 MAX_STEPS = 2000
 PACKAGES = {"Spark": "pyspark"}  # where it is not the peer's first word
@@ -119,7 +119,7 @@ class Problem:
     def warm_up(self) -> Problem:
         if self.coded:
             return replace(self, store=self.tiny)
-        return replace(self, store=self.tiny, x="x", y={"logistic": "y", "softmax": "c"}.get(self.loss, "z"))
+        return replace(self, store=self.tiny, x="x", y=TARGETS[self.loss])
 
 
 Fitted = tuple[np.ndarray, float, float, dict]
@@ -264,7 +264,8 @@ def make_scikit_learn(problem: Problem, solver: str):
 def make_glum(problem: Problem):
     from glum import GeneralizedLinearRegressor
 
-    family, tol = {"logistic": "binomial", "squared": "normal"}[problem.loss], problem.options["tol"]
+    family = {"logistic": "binomial", "squared": "normal"}.get(problem.loss, problem.loss)
+    tol = problem.options["tol"]
     options = {"family": family, "gradient_tol": tol, "max_iter": MAX_STEPS, "copy_X": False}
     if problem.coded:
         return GeneralizedLinearRegressor(alpha=problem.alpha, l1_ratio=0.0, drop_first=True, **options)

@@ -2,14 +2,15 @@
 
     python benchmarks/reading.py --repeat 3
 
-Two questions, each over 200,000 x 100 float64 (160 MB) in chunks of 8 MB.
+Two questions, over 200,000 and 1,000,000 x 100 float64 (160 and 800 MB) in chunks of 8 MB.
 
 Local files, one thread, files in the page cache: dask_gd's own reader (of codecs that it knows, else zarr), zarr into
 fresh arrays, zarr into a reused buffer, and the same with the package zarrs, which dask_gd too leaves unknown codecs
 to. All with malloc told to keep its pages, as in dask_gd's tasks. GB/s are of decoded bytes.
 
-A gradient pass of 2 workers that ask for the next chunks before they need them, or do not: of local files, and of an
-HTTP server on this machine that waits before it answers (needs aiohttp). No rows are kept between passes.
+A gradient pass of 2 workers that ask for the next chunks before they need them, or do not: of local files, in the page
+cache and out of it, and of an HTTP server on this machine that waits before it answers (needs aiohttp). No rows are
+kept between passes.
 
 Target: nothing is faster than what dask_gd chooses, the first of each, by more than a tenth, the noise.
 """
@@ -29,7 +30,7 @@ from statistics import median
 
 import numpy as np
 import zarr
-from common import arguments, cluster, finish, make_problem, scratch
+from common import arguments, cluster, finish, forget, make_problem, scratch
 from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
@@ -41,6 +42,7 @@ from dask_gd.sources.zarr_column import AHEAD_BYTES, ZarrColumn
 from dask_gd.worker_env import keep_pages
 
 ROWS, FEATURES, CHUNK = 200_000, 100, 10_000
+PASS_ROWS = 1_000_000
 HEADER = ("where", "codec", "reader", "median s", "GB/s", "times the first")
 CODECS = {
     "none": None,
@@ -85,11 +87,16 @@ def readers(array: zarr.Array) -> dict[str, Callable[[], object]]:
     return found
 
 
-def measured(functions: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median seconds of each, taken in turns after a warm-up."""
+def measured(
+    functions: dict[str, Callable[[], object]],
+    repeat: int,
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Median seconds of each, taken in turns after a warm-up, with ``before`` called before each."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeat + 1):
         for name, function in functions.items():
+            before()
             began = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - began)
@@ -133,7 +140,12 @@ def set_ahead(count: int) -> None:
     ZarrColumn.ahead = property(lambda rows: count)
 
 
-def ahead(location: str, counts: dict[str, int], repeat: int) -> dict[str, float]:
+def ahead(
+    location: str,
+    counts: dict[str, int],
+    repeat: int,
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
     """Seconds of a gradient pass by 2 workers that ask for so many windows before they need them."""
     loss, query, step = dask_gd.Logistic(), np.zeros((FEATURES, 1, 1)), iter(range(1_000_000))
     with cluster(2, "1GB") as client:
@@ -143,7 +155,7 @@ def ahead(location: str, counts: dict[str, int], repeat: int) -> dict[str, float
             client.run(set_ahead, count)
             passes.evaluate(source, query, loss, Request(), "reading", next(step))
 
-        return measured({name: functools.partial(one, count) for name, count in counts.items()}, repeat)
+        return measured({name: functools.partial(one, count) for name, count in counts.items()}, repeat, before)
 
 
 def main() -> None:
@@ -159,18 +171,25 @@ def main() -> None:
     with scratch(args.directory) as directory:
         cases = {("local", codec): measured(readers(compressed(directory, codec)), args.repeat) for codec in CODECS}
         at_once = AHEAD_BYTES // (8 * CHUNK * FEATURES)
-        for codec in ("none", "lz4"):
-            path, counts = make_problem(directory, ROWS, FEATURES, CHUNK, codec), {"pass": 0, "pass, one ahead": 1}
+        counts = {"pass": 0, "pass, one ahead": 1}
+        for codec in ("none", "lz4", "zstd"):
+            path = make_problem(directory, PASS_ROWS, FEATURES, CHUNK, codec)
             cases["local", f"{codec}, y too"] = ahead(str(path), counts, args.repeat)
-        path = make_problem(directory, ROWS, FEATURES, CHUNK)
+            cases["local, cold", f"{codec}, y too"] = ahead(
+                str(path), counts, args.repeat, functools.partial(forget, path)
+            )
+        path = make_problem(directory, PASS_ROWS, FEATURES, CHUNK)
         counts = {f"pass, {at_once} ahead": at_once, "pass, one ahead": 1, "pass": 0}
         with served(directory, args.latency) as address:
             where = f"HTTP, {1000 * args.latency:g} ms"
             cases[where, "none, y too"] = ahead(f"{address}/{path.name}", counts, args.repeat)
         for (where, codec), times in cases.items():
             (ours, first), *others = times.items()
+            count = ROWS
+            if "pass" in times:
+                count = PASS_ROWS
             for name, seconds in times.items():
-                rows.append((where, codec, name, seconds, ROWS * FEATURES * 8e-9 / seconds, seconds / first))
+                rows.append((where, codec, name, seconds, count * FEATURES * 8e-9 / seconds, seconds / first))
             best = min(others, key=lambda item: item[1])
             verdicts[f"{where}, {codec}: {ours} against {best[0]}, {best[1] / first:.2f} times as long"] = (
                 best[1] > 0.9 * first

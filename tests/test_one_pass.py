@@ -1,5 +1,7 @@
 """Steps corrected by a sample end at the same optimum, within the tolerance, after no more passes, to the same bits."""
 
+from types import SimpleNamespace
+
 import dask
 import dask.array as da
 import numpy as np
@@ -8,7 +10,8 @@ from dask.distributed import Client
 from helpers import problem, problem_of, to_zarr
 
 import dask_gd
-from dask_gd.fitting import correction, prospect
+from dask_gd import passes
+from dask_gd.fitting import correction, prospect, stages
 from dask_gd.kernels.base import EXACT, Request, sums_of_rows
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.grouped import Grouped
@@ -130,6 +133,55 @@ def test_a_fit_may_end_after_one_pass_over_all_rows(wide):
     # Passes, rows and bytes are those over the sample too.
     np.testing.assert_allclose(run.history.rows, run.history.passes * len(y))
     np.testing.assert_allclose(run.history.bytes_read, run.history.passes * (x.nbytes + y.nbytes))
+
+
+@pytest.mark.parametrize(("q", "rows_each"), [(101, 10_000), (101, 150_000), (101, 100), (11, 10_000)])
+def test_the_first_sample_has_no_more_rows_than_tell_something_new(q, rows_each):
+    count = 640
+    source = SimpleNamespace(partitions=count, bounds=np.arange(count + 1) * rows_each)
+    track = SimpleNamespace(
+        source=source, solver=Newton(), loss=as_loss("logistic"), smoothing=None, start=np.zeros((q, 1, 1)), seed=3
+    )
+    first, second = stages.plan_samples(track)
+    assert set(first) <= set(second)
+    assert len(second) == count // 4
+    # Enough for its parameters where their curvature costs something, an even number of partitions; else a share.
+    wanted = count / 16
+    if q == 101:
+        wanted = min(wanted, stages.ENOUGH_EACH * q / rows_each)
+    assert len(first) % 2 == 0
+    assert wanted <= len(first) < wanted + 2
+
+
+def test_a_curvature_is_computed_where_the_sample_s_would_cost_passes():
+    """With the sample's curvature each step leaves a share of the gradient, and not its square."""
+    expected = prospect.Prospect(gradient=7.4e-3, third=1.9e-4, of_third=2.2e-5, of_curvature=5.4e-4)
+    assert expected.looks_with_curvature(1e-4) == 1
+    assert not expected.spares_curvature(1e-4)
+    exact = expected._replace(of_curvature=2e-5)
+    assert exact.spares_curvature(1e-4)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "own", "logistic"])
+def test_a_look_that_only_tells_where_to_begin_has_no_curvature(loss, monkeypatch):
+    x, y = problem_of(as_loss("poisson" if loss == "poisson" else "logistic"), n=800, p=3, size=0.5)
+    if loss == "own":
+        loss = dask_gd.losses.Custom(
+            lambda z, y: np.logaddexp(0, z) - y * z,
+            lambda z, y: 1 / (1 + np.exp(-z)) - y,
+        )
+    asked = []
+    evaluate = passes.evaluate
+
+    def noted(*arguments, **named):
+        asked.append(named["request"].curvature)
+        return evaluate(*arguments, **named)
+
+    monkeypatch.setattr(passes, "evaluate", noted)
+    run = dask_gd.fit(rows_of(x), y, loss=loss, solver="newton", tol=1e-6)
+    assert run.converged
+    assert asked[1] == EXACT
+    assert asked[0] == (None if loss == "poisson" else EXACT)
 
 
 def test_the_carried_curvature_is_that_at_the_end_of_the_step(wide, monkeypatch):
@@ -395,6 +447,8 @@ def test_features_whose_squares_float32_has_not_are_multiplied_in_float64(wide, 
     monkeypatch.setattr(correction, "request_for", noted)
     run = dask_gd.fit(rows_of(x * unit), y, loss="logistic", tol=1e-6)
     assert any(asked) == (unit == 1.0)
+    # The first look knows no units; the sample after it, and then all rows.
+    assert asked[:3] == [False, unit == 1.0, unit == 1.0]
     assert run.converged
     expected = dask_gd.fit(rows_of(x), y, loss="logistic", tol=1e-8)
     np.testing.assert_allclose(run.weights * unit, expected.weights, atol=1e-5)

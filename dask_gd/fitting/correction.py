@@ -74,6 +74,7 @@ def request_for(track: Any, request: Request) -> Request:
         return request
     sample = None
     is_first_whole = not track.samples and track.iteration < track.since
+    is_rough = not is_cheap(len(track.start)) and _fits_float32(track)
     if len(track.samples) > 1 and may_correct(track):
         # The first sample: whether it is like all rows shows in its halves.
         sample = track.samples[0]
@@ -82,7 +83,7 @@ def request_for(track: Any, request: Request) -> Request:
         sample = track.correcting
     if sample is None:
         return request
-    is_rough = is_first_whole and not is_cheap(len(track.start)) and _fits_float32(track)
+    is_rough &= is_first_whole or bool(track.samples)
     return request._replace(kernel=Grouped(halves_of(sample)), is_rough=is_rough)
 
 
@@ -144,7 +145,7 @@ def _steps_on_sample(track: Any, centre: Centre, unlike: float) -> tuple[Any, Co
     rows = 0
     for _ in range(MOST):
         at = on_sample.query
-        request = Request(curvature=EXACT, kernel=Grouped(halves_of(sample)))
+        request = Request(curvature=EXACT, kernel=Grouped(halves_of(sample)), is_rough=track.is_rough)
         found: GroupedSums = track.engine.read(at, request, sample)
         passes += track.rows_of(sample) / track.source.shape[0]
         rows += found.at_query.rows

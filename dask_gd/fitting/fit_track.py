@@ -47,10 +47,12 @@ class FitTrack(FitState):
             return None
 
         # The first look at the rows may tell that the fit should begin elsewhere, or with other rows: look again then.
-        found = self._sums_at_query()
+        # A look that only tells where to begin needs no curvature.
+        is_for_mean = self._may_begin_at_mean() and self._has_link()
+        found = self._sums_at_query(has_curvature=not is_for_mean)
         restarted = stages.shift_columns(self, found.sums)
         restarted |= self._begin_at_mean(found.sums)
-        if restarted:
+        if restarted or is_for_mean:
             again = self._sums_at_query()
             found = again._replace(passes=found.passes + 1, restarted=True)
         if self.batched:
@@ -65,11 +67,14 @@ class FitTrack(FitState):
             values.pop()
         self.grad_norm = self.history["grad_norm"][-1]
 
-    def _sums_at_query(self) -> Evaluated:
+    def _sums_at_query(self, has_curvature: bool = True) -> Evaluated:
         """Return the sums at the query, from a pass over the data or from what earlier passes have found."""
         query = self.state.query
         is_first = bool(np.isinf(self.state.loss[0]))
         request = self.solver.request(self.state)._replace(moments=is_first)
+        if not self.loss.quadratic and not has_curvature:
+            sums, own = self.read(query, request._replace(curvature=None))
+            return Evaluated(sums, own, passes=1)
         if not self.loss.quadratic:
             request = correction.request_for(self, thinned(self, request))
             self.is_rough = request.is_rough
@@ -106,15 +111,25 @@ class FitTrack(FitState):
         """Whether the solver's steps follow from the sums of one pass, see `Quadratic`."""
         return self.loss.quadratic and self.solver.from_statistics and len(self.start) <= GRAM_LIMIT
 
+    def _may_begin_at_mean(self) -> bool:
+        """Return whether the query is zero, where the loss cannot begin just anywhere."""
+        if self.loss.curvature_bound is not None or len(self.start) == self.engine.width:
+            return False
+        return self.state.query is self.start and not self.given
+
+    def _has_link(self) -> bool:
+        """Return whether the loss knows the prediction of a mean, of a probability too."""
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self.loss.link(np.full(1, 0.5))).all())
+
     def _begin_at_mean(self, sums: Sums) -> bool:
         """Begin at the targets' mean in place of zeros, where the loss cannot begin just anywhere; True if it does.
 
         From far below the targets, where the curvature is next to nothing, a step ends far above them.
         """
-        p = self.engine.width
-        at_zero = self.state.query is self.start and not self.given
-        if self.loss.curvature_bound is not None or not at_zero or len(self.start) == p:
+        if not self._may_begin_at_mean():
             return False
+        p = self.engine.width
         assert sums.moments is not None
         with np.errstate(divide="ignore", invalid="ignore"):
             constant = self.loss.link(sums.moments.targets / sums.weight) - sums.moments.offsets / sums.weight

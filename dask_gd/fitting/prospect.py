@@ -79,7 +79,9 @@ class Prospect(NamedTuple):
         """
         if self.of_curvature > EXACT_ENOUGH * self.gradient:
             return False
-        without = looks(self.gradient, self.third, tol, CAUTION * (self.of_curvature + self.of_third))
+        # The sample's curvature is carried on.
+        error = self.of_curvature + self.of_third
+        without = looks(self.gradient, self.third, tol, error, carried=True, caution=CAUTION)
         more = int(self.of_curvature <= VERY_EXACT * self.gradient)
         return without <= self.looks_with_curvature(tol) + more
 
@@ -124,20 +126,21 @@ def looks(
     error: float | None = None,
     carried: bool = False,
     is_told: bool = True,
+    caution: float = 1.0,
 ) -> int:
     """Return how many passes over all rows follow the first, whose gradient is this, until the end is foretold.
 
     Each Newton step leaves ``third`` times the square of the gradient's fall. With an ``error`` that is what the first
-    leaves, which may be foretold; and where its curvature is carried on, later ones leave twice that error times the
-    gradient's fall too.
+    leaves, at most ``caution`` times as much, which may be foretold; and where its curvature is carried on, later ones
+    leave twice that error times the gradient's fall too.
     """
     if not gradient > 0:
         return 0
     left = third
     if error is not None:
-        if is_told and FIRST_MARGIN * error <= tol:
+        left = caution * error
+        if is_told and FIRST_MARGIN * left <= tol:
             return 0
-        left = error
     count = 1
     while left > tol and count < MOST_LOOKS:
         fall = left / gradient

@@ -22,6 +22,9 @@ STEPS_EACH = 8
 #: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
 SAMPLED_PARTITIONS = 16
 ROWS_EACH = 10
+#: Rows for each parameter in the first sample, where it corrects, beyond which more tell next to nothing new: what its
+#: third derivatives are wrong by is less than `tol` by then.
+ENOUGH_EACH = 2000
 #: Steps converge quadratically where each promises less than this share of what the last has gained.
 FAST = 0.1
 #: A smoothed loss is at its minimum for the next, with less smoothing, to begin where the gradient is this small.
@@ -45,8 +48,11 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
     rows = np.diff(track.source.bounds)
     samples = []
     for share in SHARES:
+        wanted = share * count
+        if not samples and may_correct(track) and not is_cheap(len(track.start)):
+            wanted = min(wanted, ENOUGH_EACH * track.start.size / rows.mean())
         # An even number of partitions, which more numbers of workers share evenly.
-        size = 2 * int(np.ceil(share * count / 2))
+        size = 2 * int(np.ceil(wanted / 2))
         sample = tuple(sorted(order[:size]))
         # A sample of few rows tells no direction.
         if rows[list(sample)].sum() >= ROWS_EACH * track.start.size:

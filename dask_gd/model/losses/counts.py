@@ -72,22 +72,29 @@ class Tweedie:
         a = 2.0 - self.power
         b = self.power - 1.0
         is_positive = y > 0
-        # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a.
-        log_y = np.log(np.where(is_positive, y, 1.0))
+        all_positive = is_positive.all()
+        safe_y = y
+        if not all_positive:
+            safe_y = np.where(is_positive, y, 1.0)
+        log_y = np.log(safe_y)
+        # With d = z - log y, 0 for the best prediction, both are sums of exp - 1 of multiples of d, times y^a. A term
+        # divided by its exponent tends to d or -d where the exponent tends to 0.
         d = z - log_y
-        rising = np.expm1(a * d)
-        falling = np.expm1(-b * d)
-        scale = np.exp(a * log_y)
-        # A term divided by its exponent tends to d or -d where the exponent tends to 0.
-        rising_term = d
-        if a:
-            rising_term = rising / a
-        falling_term = -d
-        if b:
-            falling_term = falling / b
-        value = scale * (rising_term + falling_term)
-        slope = scale * (rising - falling)
-        if is_positive.all():
+        if b == 0:
+            rising = np.expm1(d)
+            value = safe_y * (rising - d)
+            slope = safe_y * rising
+        elif a == 0:
+            falling = np.expm1(-d)
+            value = d + falling
+            slope = -falling
+        else:
+            rising = np.expm1(a * d)
+            falling = np.expm1(-b * d)
+            scale = np.exp(a * log_y)
+            value = scale * (rising / a + falling / b)
+            slope = scale * (rising - falling)
+        if all_positive:
             return value, slope
         # For a target of 0 both are multiples of exp(a z).
         at_zero = np.exp(a * z)
@@ -99,11 +106,18 @@ class Tweedie:
         """Return ``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
         a = 2.0 - self.power
         b = self.power - 1.0
+        if b == 0:
+            return np.exp(z)
         is_positive = y > 0
         # Not y times an exponential, which would be 0 times infinity.
-        safe_y = np.where(is_positive, y, 1.0)
-        log_y = np.where(is_positive, np.log(safe_y), -np.inf)
-        return a * np.exp(a * z) + b * np.exp(log_y - b * z)
+        if is_positive.all():
+            log_y = np.log(y)
+        else:
+            log_y = np.where(is_positive, np.log(np.where(is_positive, y, 1.0)), -np.inf)
+        of_target = b * np.exp(log_y - b * z)
+        if a == 0:
+            return of_target
+        return a * np.exp(a * z) + of_target
 
     def inverse_link(self, z):
         """Return ``exp(z)``, the mean of the target."""
