@@ -50,6 +50,12 @@ class Correction(NamedTuple):
     iteration: int  # the step that was corrected
     is_told: bool  # whether the sample can tell
 
+    @classmethod
+    def of_numbers(cls, numbers: np.ndarray) -> Correction:
+        """Return the correction that a checkpoint has as an array."""
+        error, third, promise, iteration, is_told = numbers.tolist()
+        return cls(error, third, promise, int(iteration), bool(is_told))
+
 
 class Extra(NamedTuple):
     """Passes over a sample, in passes over all rows, and the rows that they have read."""
@@ -74,7 +80,7 @@ def request_for(track: Any, request: Request) -> Request:
         return request
     sample = None
     is_first_whole = not track.samples and track.iteration < track.since
-    is_rough = not is_cheap(len(track.start)) and _fits_float32(track)
+    is_rough = not is_cheap(len(track.start)) and fits_float32(track)
     if len(track.samples) > 1 and may_correct(track):
         # The first sample: whether it is like all rows shows in its halves.
         sample = track.samples[0]
@@ -87,7 +93,7 @@ def request_for(track: Any, request: Request) -> Request:
     return request._replace(kernel=Grouped(halves_of(sample)), is_rough=is_rough)
 
 
-def _fits_float32(track: Any) -> bool:
+def fits_float32(track: Any) -> bool:
     """Return whether the squares of the features are numbers of float32, with room for those of rare rows."""
     moments = track.engine.moments
     if moments is None or not track.engine.weight > 0:
@@ -155,7 +161,7 @@ def _steps_on_sample(track: Any, centre: Centre, unlike: float) -> tuple[Any, Co
             return None, None, Extra(passes, rows)
 
         # What the sample cannot see must be less than what it corrects.
-        correction = _told(track, centre, of_sample, halves, at - centre.weights, unlike)
+        correction = told(track, centre, of_sample, halves, at - centre.weights, unlike)
         gained = correction.third
         if not centre.has_curvature:
             gained = track.norm(centre.whole.gradient - centre.sample.gradient) / 2
@@ -228,7 +234,7 @@ def _may_save_a_pass(track: Any, unlike: float, tol: float) -> bool:
     return looks(gradient, third, tol, error) < looks(gradient, third, tol)
 
 
-def _told(
+def told(
     track: Any,
     centre: Centre,
     of_sample: Objective,

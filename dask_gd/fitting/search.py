@@ -16,7 +16,6 @@ from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks, SearchEnded
 from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
-from ..model.losses.regression import SmoothedPinball
 from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, penalises
 from ..solvers import Solver
@@ -29,7 +28,7 @@ from ..sources.targets import with_values
 from ..store.store import Store
 from .alpha_path import scale_path
 from .block_search import search_in_blocks, solvers_in_blocks
-from .fit import check_arguments, fit, for_targets, start_of
+from .fit import check_arguments, for_targets, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import candidates_of
@@ -40,11 +39,8 @@ from .search_joining import joined, stores_of
 from .search_result import SearchResult
 from .search_run import SearchRun
 from .search_solvers import solvers_of
-from .smoothing import smoothing_of
+from .search_start import begin
 from .track import Stopping
-
-#: The tolerance of the fit that the tracks begin at, which need not be a minimum of any of theirs.
-START_TOL = 1e-3
 
 
 def search(
@@ -83,9 +79,10 @@ def search(
 
     Each candidate is fitted to all rows but those of one fold, for each fold in turn, and scored on these. All of them
     share each reading of the data, where one more costs a column in a product, and leave it once they have converged.
-    Newton's method begins them all at a fit to all rows, with curvatures of which one serves all folds: each row's
-    belongs to one fold, and what a fold's fit sees is the sum of the others'. A squared loss takes a single pass for
-    all of them (two, where scores need predictions).
+    Newton's method begins them all at the minimum of a sample, or at a fit to all rows, with curvatures of which one
+    serves all folds: each row's belongs to one fold, and what a fold's fit sees is the sum of the others'. Its last
+    steps are taken without a look where it is foretold that they end within ``tol``. A squared loss takes a single pass
+    for all of them (two, where scores need predictions).
 
     Parameters
     ----------
@@ -140,10 +137,10 @@ def search(
     max_iter, tol
         As for `fit`, for each of its fits.
     initial_weights : array or FitResult, optional
-        Where all fits begin; by default Newton and L-BFGS at a fit to all rows with the middle one of the penalties,
-        others where `fit` begins.
+        Where all fits begin; by default Newton and L-BFGS at a fit to all rows, or to a sample, with the middle one of
+        the penalties, others where `fit` begins.
     seed : int
-        Of that fit, and of the partitions that SGD draws.
+        Of that fit and its samples, and of the partitions that SGD draws.
     weights : {"auto", "whole", "blocks"}
         As for `fit`. In blocks the fits are made one at a time, for each fold from the strongest penalty on, each from
         the weights of the one before; then the best candidate alone is fitted to all rows. With a store each fit goes
@@ -314,7 +311,7 @@ def _run(
         run.callbacks.tell(run.started())
 
         # From a fit to all rows to the end of all tracks.
-        start = _begin(run, start, solver, has_start)
+        start = begin(run, start, solver, has_start)
         tracks = run.run(start)
         warn_of_stalled(tracks)
 
@@ -326,58 +323,3 @@ def _run(
             best = f"{result.best}"
         run.callbacks.tell(SearchEnded(engine.name, best, result.passes))
     return result
-
-
-def _begin(
-    run: SearchRun,
-    start: np.ndarray,
-    solver: str | Solver,
-    has_start: bool,
-) -> np.ndarray:
-    """Return where the tracks begin, (q, k, 1), and set how they smooth a quantile's loss: as a fit to all rows does.
-
-    ``has_start`` says that ``start`` is the user's, and not zeros.
-    """
-    engine = run.engine
-    loss = engine.loss
-    source = engine.source
-    stored = run.stored
-    smoothing = smoothing_of(loss, start.shape[1])
-    is_smoothed = smoothing is not None
-
-    # A stored search has its start and its widths.
-    if stored is not None:
-        if smoothing is not None:
-            widths = stored.arrays["widths"][1]
-            engine.smoothed = SmoothedPinball(smoothing.quantile, widths)
-        return start
-
-    # Where no fit is needed.
-    if loss.quadratic or (has_start and not is_smoothed):
-        return start
-
-    # The fit to all rows: to its minimum for solvers that can begin anywhere.
-    begins_anywhere = all(s.searches for s in engine.solvers)
-    options: dict[str, Any] = {"loss": loss, "fit_intercept": engine.fit_intercept}
-    if begins_anywhere or is_smoothed:
-        middle = engine.candidates[len(engine.candidates) // 2]
-        options["penalty"] = middle.of(float(source.shape[0]))
-        options["solver"] = "auto"
-        if begins_anywhere:
-            options["solver"] = solver
-        options["tol"] = START_TOL
-        options["seed"] = engine.seed
-    elif loss.curvature_bound is None:
-        # As `fit` does, begin at the targets' mean.
-        options["max_iter"] = 0
-    else:
-        return start
-    of_all = fit(source, **options)
-
-    # What of it serves: always its widths, and its weights where nothing else says where to begin.
-    if smoothing is not None:
-        engine.smoothed = SmoothedPinball(smoothing.quantile, np.array(of_all.smoothing))
-    if has_start or (is_smoothed and not begins_anywhere):
-        return start
-    # Levels that the fit has left out begin at 0.
-    return np.nan_to_num(of_all.parameters[: len(start), :, None])

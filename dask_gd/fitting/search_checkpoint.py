@@ -14,6 +14,7 @@ from ..model.losses import parameters_of
 from ..solvers import Solver
 from ..store.content import FORMAT, check_content, check_format, check_state, numbers
 from ..store.store import Checkpoint, Store, check_same
+from .correction import Correction
 from .fold_track import ALL, FoldTrack
 from .grid import Candidate
 from .search_engine import SearchEngine
@@ -109,6 +110,8 @@ def checkpoint(
     if engine.smoothed is not engine.loss:
         add("widths", engine.smoothed.widths)
     add("seen", summary(engine.all_rows))
+    add("sample", engine.sample or ())
+    add("is_rough", engine.is_rough)
 
     # Each track's state and history; the rest of it are attributes.
     attributes = []
@@ -118,6 +121,11 @@ def checkpoint(
         add(f"trials/{i}-held", track.holdout)
         add(f"trials/{i}-losses", track.losses)
         add(f"trials/{i}-held_losses", track.holdout_losses)
+        add(f"trials/{i}-norms", track.history["grad_norm"])
+        add(f"trials/{i}-held_slope", track.holdout_slope)
+        add(f"trials/{i}-correction", track.correction or ())
+        add(f"trials/{i}-borrowed", track.is_borrowed)
+        add(f"trials/{i}-blur", track.blur)
         attributes.append(
             [
                 track.candidate,
@@ -144,6 +152,14 @@ def stored_round(engine: SearchEngine, store: Store) -> Checkpoint | None:
     check_format(stored, store.path)
     check_same(stored.attributes["dask_gd"]["spec"], engine.spec, store.path)
     return stored
+
+
+def take_sample(engine: SearchEngine, stored: Checkpoint) -> None:
+    """Have the engine correct first steps by the sample of a stored round, if it had one."""
+    # Former stores have none.
+    if "sample" in stored.arrays and stored.arrays["sample"][1].size:
+        engine.sample = tuple(stored.arrays["sample"][1].astype(int).tolist())
+        engine.is_rough = bool(stored.arrays["is_rough"][1])
 
 
 def start_of(stored: Checkpoint) -> np.ndarray:
@@ -188,6 +204,15 @@ def restore(engine: SearchEngine, stored: Checkpoint, start: np.ndarray) -> list
         track.holdout = arrays[f"trials/{i}-held"]
         track.history["loss"] = arrays[f"trials/{i}-losses"].tolist()
         track.holdout_losses = arrays[f"trials/{i}-held_losses"].tolist()
+        # Former stores have no norms, and nothing is foretold of steps that they do not know.
+        norms = arrays.get(f"trials/{i}-norms", np.full(len(track.losses), np.inf))
+        track.history["grad_norm"] = norms.tolist()
+        track.holdout_slope = arrays.get(f"trials/{i}-held_slope", track.holdout_slope)
+        told = arrays.get(f"trials/{i}-correction", np.zeros(0))
+        if told.size:
+            track.correction = Correction.of_numbers(told)
+        track.blur = float(arrays.get(f"trials/{i}-blur", 0.0))
+        track.is_borrowed = bool(arrays.get(f"trials/{i}-borrowed", False))
         track.reason = reason
         # A track that had taken all its steps goes on where more are asked for now.
         if reason == "max_iter" and track.n_iter < engine.stopping.max_iter:

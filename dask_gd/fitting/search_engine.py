@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -32,9 +33,10 @@ from .fold_kernels import ByFold, HoldOut
 from .fold_track import ALL, FoldTrack
 from .folds import Assignment
 from .grid import Candidate
-from .holdout_kernel import Summarise
+from .holdout_kernel import HoldOutOnly, Summarise
 from .score_summaries import PREDICTIONS_BYTES, Predictions, Summary
 from .scores import Score
+from .search_followers import blur, followed, told_by
 from .track import Evaluated, Stopping, is_batched
 
 logger = logging.getLogger("dask_gd")
@@ -75,6 +77,10 @@ class SearchEngine(Engine):
         self.fit_intercept = fit_intercept
         self.seed = seed
         self.count = assignment.folds.count
+        # The sample at whose minimum the tracks begin and which corrects their first step, if there is one; and whether
+        # the curvature there is computed in float32.
+        self.sample: tuple[int, ...] | None = None
+        self.is_rough = False
         # Sums of the targets and of their squares in each fold, (parts, 2, k).
         self.fold_targets = np.empty((0, 2, 0))
 
@@ -89,7 +95,7 @@ class SearchEngine(Engine):
         curvature: str | None = EXACT
         if not self.loss.quadratic:
             curvature = _curvature(self.solvers, start)
-        request = Request(curvature=curvature, moments=True)
+        request = Request(curvature=curvature, moments=True, is_rough=self.is_rough)
 
         def read(query: np.ndarray, shift: np.ndarray | None) -> Sums:
             self.shift = shift
@@ -130,7 +136,7 @@ class SearchEngine(Engine):
         penalty: Penalty | None = None,
     ) -> FoldTrack:
         """Return a new track, from a start (q, k, 1), on rows of this weight."""
-        return FoldTrack(
+        track = FoldTrack(
             self,
             penalty=penalty or self.candidates[candidate].of(weight),
             solver=self.solvers[candidate],
@@ -139,21 +145,62 @@ class SearchEngine(Engine):
             fold=fold,
             weight=weight,
         )
+        if fold != ALL:
+            # Where classes share a matrix it has other rows than the weights.
+            matrices = self.folds[fold].curvature
+            if matrices is not None and len(matrices) == len(start):
+                track.holdout_curvature = matrices
+        return track
 
-    def evaluate(self, tracks: list[FoldTrack]) -> list[Evaluated]:
+    def evaluate(self, tracks: list[FoldTrack]) -> Sequence[Evaluated | None]:
         """Return for each track the sums at its query over the rows that it sees, and loss and score over the others.
 
-        The first step is taken from the first pass, which has evaluated the start. Others take a pass, and another one
-        for curvatures, where tracks ask for them. Steps that read a sample of the partitions take none from all.
+        It is None for those whose step there is the last and needs no look. The first step is taken from the first
+        pass, which has evaluated the start. Others take a pass, and another one for curvatures, where tracks ask for
+        them. Steps that read a sample of the partitions take none from all.
         """
         if not self.batched and not any(track.losses for track in tracks):
             return self._from_first_pass(tracks)
+        looking = self._looking(tracks)
+        if not looking:
+            return [None] * len(tracks)
+        # The candidates of a fold are neighbours, and a look at one tells of those near it.
+        looking.sort(key=lambda track: track.fold)
+        leader_of = [looking[i] for i in followed(looking, self.stopping.tol)]
+        leading = [track for track, leader in zip(looking, leader_of, strict=True) if track is leader]
+        found = dict(zip(map(id, leading), self._from_pass(leading), strict=True))
+        for track, leader in zip(looking, leader_of, strict=True):
+            track.blur = 0.0
+            if track is not leader:
+                track.blur = blur(track, leader)
+                found[id(track)] = told_by(leader, found[id(leader)], track)
+        return [found.get(id(track)) for track in tracks]
+
+    def _looking(self, tracks: list[FoldTrack]) -> list[FoldTrack]:
+        """Return the tracks that need a look at their query: all but those whose end is foretold.
+
+        Those of whose rows held out nothing is foretold take part in a look that others need.
+        """
+        foreseeing = [track.foresees_end(self.stopping.tol) for track in tracks]
+        if all(foreseeing):
+            return []
+        looking = []
+        for track, ends in zip(tracks, foreseeing, strict=True):
+            if not (ends and track.foretells_holdout(self.score is not None)):
+                track.bound = np.inf
+                looking.append(track)
+        return looking
+
+    def _from_pass(self, tracks: list[FoldTrack]) -> list[Evaluated]:
+        """Return for each track, fold by fold, what a pass sums at its query."""
         # One query of all, over a sample of the partitions where solvers take one.
         queries = [track.state.query for track in tracks]
         sizes = [query.shape[2] for query in queries]
         query = np.ascontiguousarray(np.concatenate(queries, axis=2))
         fold_of_query = np.repeat([track.fold for track in tracks], sizes)
-        kernel = HoldOut(self.assignment, fold_of_query, self.score)
+        # With Newton's method the loss held out is foretold from its gradient where a step is taken unseen.
+        has_slopes = all(isinstance(track.solver, Newton) for track in tracks)
+        kernel = HoldOut(self.assignment, fold_of_query, self.score, has_slopes)
         partitions = None
         share = 1.0
         if self.batched:
@@ -164,22 +211,22 @@ class SearchEngine(Engine):
         read = self.read(query, Request(kernel=kernel), partitions)
 
         # Each track's part of the sums. The rows held out count as if all of them had been read.
-        sums = []
-        holdouts = []
+        found = []
         edges = np.cumsum([0, *sizes])
         for i, track in enumerate(tracks):
             of_track = slice(edges[i], edges[i + 1])
-            holdouts.append(read.holdout[:, of_track] / share)
-            sums.append(
-                Sums(
-                    rows=0,
-                    weight=track.weight * share,
-                    loss=read.at_query.loss[of_track],
-                    gradient=read.at_query.gradient[:, :, of_track],
-                    curvature=None,
-                    moments=None,
-                )
+            sums = Sums(
+                rows=0,
+                weight=track.weight * share,
+                loss=read.at_query.loss[of_track],
+                gradient=read.at_query.gradient[:, :, of_track],
+                curvature=None,
+                moments=None,
             )
+            evaluated = Evaluated(sums, holdout=read.holdout[:, of_track] / share)
+            if has_slopes:
+                evaluated = evaluated._replace(holdout_slope=read.slopes[:, :, of_track])
+            found.append(evaluated)
 
         # Another pass for those that ask for a curvature.
         asking = []
@@ -189,9 +236,8 @@ class SearchEngine(Engine):
         if asking:
             matrices = self._curvatures([tracks[i] for i in asking])
             for i, matrix in zip(asking, matrices, strict=True):
-                sums[i] = sums[i]._replace(curvature=matrix)
-        pairs = zip(sums, holdouts, strict=True)
-        return [Evaluated(sums_of_track, holdout=holdout) for sums_of_track, holdout in pairs]
+                found[i] = found[i]._replace(sums=found[i].sums._replace(curvature=matrix))
+        return found
 
     def _from_first_pass(self, tracks: list[FoldTrack]) -> list[Evaluated]:
         """Return for each track what the first pass has summed over the rows that it sees, and the loss over others."""
@@ -255,13 +301,14 @@ class SearchEngine(Engine):
         return sum(part.weight for f, part in enumerate(self.folds) if not self.assignment.is_unseen(f, fold))
 
     def score_holdout(self, tracks: list[FoldTrack]) -> None:
-        """Give tracks that took no pass their loss and score on the rows held out, which takes a pass."""
-        query = np.concatenate([track.state.weights for track in tracks], axis=2)
-        fold_of_query = np.array([track.fold for track in tracks])
-        kernel = HoldOut(self.assignment, fold_of_query, self.score)
-        read = self.read(query, Request(kernel=kernel))
-        for track, holdout in zip(tracks, read.holdout.T, strict=True):
-            track.holdout = holdout
+        """Give tracks that took no pass at their weights their loss and score on the rows held out, by a pass."""
+        of_folds = sorted((track for track in tracks if track.fold != ALL), key=lambda track: track.fold)
+        query = np.concatenate([track.state.weights for track in of_folds], axis=2)
+        fold_of_query = np.array([track.fold for track in of_folds])
+        held_out = HoldOut(self.assignment, fold_of_query, self.score)
+        read = self.read(query, Request(kernel=HoldOutOnly(held_out)))
+        for track, holdout in zip(of_folds, read.holdout.T, strict=True):
+            track.take_holdout(holdout)
 
     def summarise_holdout(self, tracks: list[FoldTrack]) -> None:
         """Set the scores of tracks that take more than the passes of the fits have, which takes a pass or more."""

@@ -17,7 +17,8 @@ from ..worker_env import one_blas_thread
 from .drive import drive
 from .fold_track import ALL, FoldTrack, halve
 from .grid import strongest_first
-from .search_checkpoint import check_data, checkpoint, restore, spec_of, start_of, stored_round
+from .search_checkpoint import check_data, checkpoint, restore, spec_of, start_of, stored_round, take_sample
+from .search_correction import correct
 from .search_engine import SearchEngine
 from .track import Evaluated
 from .unchanged import Processors
@@ -55,6 +56,7 @@ class SearchRun:
         engine = self.engine
         if self.stored is not None:
             start = start_of(self.stored)
+            take_sample(engine, self.stored)
         if not engine.readings:
             engine.begin(start)
         if self.stored is not None:
@@ -69,11 +71,7 @@ class SearchRun:
             self.run_in_passes(start)
 
         # Scores that no pass has summed at the weights where tracks ended.
-        lacks_scores = False
-        if engine.score is not None:
-            lacks_scores = any(np.isnan(track.holdout[1]) for track in self.tracks)
-        if engine.batched or lacks_scores:
-            engine.score_holdout(self.tracks)
+        self.score_unseen()
         if engine.summary is not None:
             held_out = [track for track in self.tracks if track.fold != ALL]
             at_end = [track for track in held_out if track.reason not in ("diverged", "dropped")]
@@ -136,15 +134,24 @@ class SearchRun:
             of_batch = [track for track in self.tracks if track.candidate in batch]
             drive(of_batch, engine.evaluate, engine.stopping, partial(self.end_round, of_batch))
 
+    def score_unseen(self) -> None:
+        """Give tracks that have ended without a look their loss and score on the rows held out, by a pass."""
+        engine = self.engine
+        unscored = [track for track in self.tracks if engine.batched or track.lacks_holdout(engine.score is not None)]
+        if unscored:
+            engine.score_holdout(unscored)
+
     def end_round(self, of_batch: list[FoldTrack]) -> None:
         """Drop learning rates that are not worth another step, commit a round, and tell of it."""
         engine = self.engine
         if all(engine.candidates[track.candidate].learning_rate is not None for track in of_batch):
             halve(of_batch, [sums.weight for sums in engine.folds])
         self.rounds += 1
+        correct(engine, of_batch)
         running = [track.candidate for track in self.tracks if track.reason is None]
-        # The last round is committed only if the data has stayed as it was.
         if len(self.tracks) == self.fits and not running:
+            self.score_unseen()
+            # The last round is committed only if the data has stayed as it was.
             engine.check_stamps("search")
         if engine.store is not None:
             engine.store.commit(checkpoint(engine, self.rounds, self.start, self.tracks))

@@ -36,6 +36,7 @@ class Evaluated(NamedTuple):
     sums: Sums
     own: Any = None  # those of the solver's own kernel, if it has asked for one
     holdout: np.ndarray | None = None  # (2, m) the sums of loss and score over the rows held out
+    holdout_slope: np.ndarray | None = None  # (q, k, m) the gradient of that loss
     passes: int = 0  # over the data, that this took
     groups: tuple[Sums | None, ...] | None = None  # the sums over groups of partitions, see `Grouped`
     restarted: bool = False  # these sums are of another query, or of rows less another shift, than the first looked at

@@ -360,10 +360,15 @@ class Kernel:
             z += offset[:, None, None]
         return z
 
-    def add_gradient(self, block: Block, slope, outputs: slice = slice(None)) -> None:
-        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block; k may be consecutive outputs."""
+    def add_gradient(self, block: Block, slope, outputs: slice = slice(None), into: np.ndarray | None = None) -> None:
+        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block; k may be consecutive outputs.
+
+        It is added to the total, or to another gradient (q, k, m).
+        """
         p = self.p
-        gradient = self.total.gradient[:, outputs]
+        if into is None:
+            into = self.total.gradient
+        gradient = into[:, outputs]
         columns = gradient[:p].reshape(p, -1)
         block.add_transposed_times(slope.reshape(len(slope), -1), columns)
         # The intercept has a gradient of its own; without one the shift's share is added back.
@@ -373,7 +378,7 @@ class Kernel:
             gradient += self.request.shift[:, None, None] * slope.sum(axis=0)
 
 
-def take(values, rows: slice):
+def take(values: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
     """Return the values of these rows; None where there are no values."""
     if values is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .base import make_kernel
-from .sums import EXACT, Part, PartitionKernel, Sums
+from .sums import EXACT, KernelSpec, Part, PartitionKernel, Sums, copies_of
 
 
 class Grouped(NamedTuple):
@@ -15,15 +15,18 @@ class Grouped(NamedTuple):
     """
 
     groups: tuple[tuple[int, ...], ...]
+    #: The kernel whose sums these are; None for `Kernel`.
+    kernel: KernelSpec | None = None
 
     def copies(self, m: int) -> int:
         """Return how many times the sums at a query are summed."""
-        return 1 + len(self.groups)
+        return (1 + len(self.groups)) * copies_of(self.kernel, m)
 
     def make(self, part: Part) -> GroupedKernel:
         """Return the kernel of a partition."""
         is_in = tuple(part.partition in group for group in self.groups)
-        request = part.request
+        request = part.request._replace(kernel=self.kernel)
+        part = part._replace(request=request)
         if any(is_in):
             part = part._replace(request=request._replace(curvature=EXACT))
         return GroupedKernel(make_kernel(part), is_in, has_curvature=request.curvature is not None)
