@@ -72,7 +72,7 @@ def test_a_cluster_without_workers_yet_is_waited_for(tmp_path):
     assert len(group_into_tasks(source, tuple(range(20)), 0)) == TASKS_EACH
     # Large sums are given on by whole parts of the tree over all partitions.
     groups = group_into_tasks(source, tuple(range(30)), 2, sums_bytes=1 << 20)
-    assert [len(group) for group in groups] == [8, 8, 8, 6]
+    assert [len(group) for group in groups] == [4, 4, 4, 4, 4, 4, 4, 2]
     with cluster(0) as none, Client(none):
         threading.Timer(1.0, none.scale, args=(1,)).start()
         assert dask_gd.fit(source, loss="logistic", penalty=dask_gd.L2(1e-3)).converged

@@ -20,9 +20,8 @@ logger = logging.getLogger("dask_gd")
 LITERAL_BYTES = 64 << 10
 
 #: Tasks for each of the cluster's threads, where partitions are so small that a task may handle several: enough for
-#: threads that are done early to help the others, and no more, as each costs client, scheduler and worker some
-#: milliseconds. The sums keep their order, one for each partition.
-TASKS_EACH = 2
+#: threads that are done early to help the others. The sums keep their order, one for each partition.
+TASKS_EACH = 4
 
 #: Sums of a pass, at least, where several partitions are summed as one: enough to share out among threads.
 FEWEST_SUMS = 8
