@@ -46,7 +46,7 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
         return []
     order = np.random.default_rng(track.seed).permutation(count).tolist()
     rows = np.diff(track.source.bounds)
-    samples = []
+    samples: list[tuple[int, ...]] = []
     for share in SHARES:
         wanted = share * count
         if not samples and may_correct(track) and not is_cheap(len(track.start)):
