@@ -15,7 +15,8 @@ class Sums:
 
     def __init__(self, later: Later, sums: Sequence[Sum], are_wholes: bool):
         self.later = later
-        self.sums = sums
+        # Not the nodes themselves, which have what they are made of.
+        self.are_largest = [each.second is None for each in sums]
         self.are_wholes = are_wholes
         self.found: list[np.ndarray] | None = None
 
@@ -26,16 +27,16 @@ class Sums:
             if self.are_wholes:
                 of_bundles = [results[-1] for results in of_bundles]
             of_blocks = [of_block for of_bundle in of_bundles for of_block in of_bundle]
-            self.found = _added_up(of_blocks, self.sums)
+            self.found = _added_up(of_blocks, self.are_largest)
         return self.found
 
 
-def _added_up(of_blocks: Sequence[list[np.ndarray]], sums: Sequence[Sum]) -> list[np.ndarray]:
+def _added_up(of_blocks: Sequence[list[np.ndarray]], are_largest: Sequence[bool]) -> list[np.ndarray]:
     """Return the sums over all blocks, in their order, so that bits do not depend on the owners."""
     totals = list(of_blocks[0])
     for of_block in of_blocks[1:]:
-        for number, each in enumerate(sums):
-            if each.second is None:
+        for number, is_largest in enumerate(are_largest):
+            if is_largest:
                 totals[number] = np.maximum(totals[number], of_block[number])
             else:
                 totals[number] = totals[number] + of_block[number]
