@@ -408,3 +408,18 @@ def test_nothing_is_foretold_from_a_rough_curvature_that_corrects_nothing(wide, 
         assert run.converged
         found = gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters)
         assert found <= min(tol, run.history.grad_norm[-1] * 1.01)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_weight_that_grows_without_end_is_foretold(rows):
+    """It does where all of a feature's targets are alike: its gradient falls by a share that does not fall."""
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(20_000, 6))
+    x[:, 5] = 0.0
+    x[rng.permutation(len(x))[:rows], 5] = 1.0
+    y = (x[:, :5] @ rng.normal(size=5) * 0.7 - 1 + rng.logistic(size=len(x)) > 0).astype(float)
+    y[x[:, 5] > 0] = 0.0
+    for tol in (1e-4, 3e-5, 1e-5):
+        run = dask_gd.fit(rows_of(x, 4), y, loss="logistic", solver="newton", tol=tol)
+        assert run.converged
+        assert gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters) <= 1.01 * tol

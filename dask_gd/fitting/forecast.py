@@ -10,6 +10,11 @@ from .prospect import FIRST_MARGIN, MARGIN
 from .rounding import uncertainty, unit_of
 from .track import Track
 
+#: A feature's rows are all but certain where its share of the curvature's bound is less than this part of the median's.
+CERTAIN = 0.1
+#: A bound of what a step with its own curvature leaves of the gradient along such a feature.
+HALF = 0.5
+
 
 def gradient_bound(track: Track) -> float:
     """Return a bound of the gradient at the query, as `Track.norm` measures it, or infinity where there is no telling.
@@ -33,6 +38,7 @@ def gradient_bound(track: Track) -> float:
             return np.inf
         after_correction = _after_correction(track)
         expected = _after_steps(track) if after_correction is None else after_correction
+        expected = max(expected, _along_certain(track))
 
     # What rounding may add.
     size = np.abs(curvature)
@@ -59,6 +65,22 @@ def _after_steps(track: Track) -> float:
         return np.inf
     ratio = norms[-1] / norms[-2]
     return MARGIN * norms[-1] * ratio**order
+
+
+def _along_certain(track: Track) -> float:
+    """Return a bound of the gradient along features whose rows are all but certain.
+
+    If all targets of a feature's rows are 0, its weight falls by about 1 in each step, and so the gradient along it to
+    1 / e of what it was. Steps with an older curvature are shorter.
+    """
+    state = track.state
+    every = np.arange(len(state.weights))
+    share = state.curvature[every, every] / state.diagonal[:, 0]
+    is_certain = share < CERTAIN * np.median(share, axis=0)
+    gradient = track.norm(np.where(is_certain[:, :, None], state.gradient, 0.0))
+    if float(state.order) == 2:
+        return HALF * gradient
+    return gradient
 
 
 def _after_correction(track: Track) -> float | None:
