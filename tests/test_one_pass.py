@@ -423,3 +423,20 @@ def test_a_weight_that_grows_without_end_is_foretold(rows):
         run = dask_gd.fit(rows_of(x, 4), y, loss="logistic", solver="newton", tol=tol)
         assert run.converged
         assert gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters) <= 1.01 * tol
+
+
+@pytest.mark.parametrize("loss", [dask_gd.losses.Huber(1.0), "squared_hinge"])
+def test_losses_whose_curvature_jumps_are_corrected_where_it_costs_much(loss, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24_000, 54)) + 0.5 * rng.normal(size=(24_000, 1))
+    y = x @ rng.normal(size=54) / 5 + rng.standard_t(2, size=24_000)
+    if loss == "squared_hinge":
+        y = (y > 0) * 1.0
+    options = {"loss": loss, "solver": "newton", "tol": 1e-5}
+    found = dask_gd.fit(rows_of(x), y, **options)
+    monkeypatch.setattr(Newton, "corrects", False)
+    expected = dask_gd.fit(rows_of(x), y, **options)
+    assert found.converged
+    assert found.history.passes[-1] == 1
+    assert float(found.history.passes.sum()) < float(expected.history.passes.sum())
+    np.testing.assert_allclose(found.history.loss[-1], expected.history.loss[-1], rtol=1e-8)
