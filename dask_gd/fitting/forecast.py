@@ -10,10 +10,12 @@ from .prospect import FIRST_MARGIN, MARGIN
 from .rounding import uncertainty, unit_of
 from .track import Track
 
-#: A feature's rows are all but certain where its share of the curvature's bound is less than this part of the median's.
-CERTAIN = 0.1
-#: A bound of what a step with its own curvature leaves of the gradient along such a feature.
+#: A feature has lost curvature where its share of the curvature's bound is less than this part of the median's.
+LOST = 0.5
+#: Half of a step's length, as it changes the predictions, is what third derivatives leave of the gradient along it.
 HALF = 0.5
+#: Steps that change predictions by less than this leave next to nothing, also with an older curvature.
+SHORT = 0.05
 
 
 def gradient_bound(track: Track) -> float:
@@ -38,7 +40,7 @@ def gradient_bound(track: Track) -> float:
             return np.inf
         after_correction = _after_correction(track)
         expected = _after_steps(track) if after_correction is None else after_correction
-        expected = max(expected, _along_certain(track))
+        expected = max(expected, _along_lost(track))
 
     # What rounding may add.
     size = np.abs(curvature)
@@ -67,20 +69,29 @@ def _after_steps(track: Track) -> float:
     return MARGIN * norms[-1] * ratio**order
 
 
-def _along_certain(track: Track) -> float:
-    """Return a bound of the gradient along features whose rows are all but certain.
+def _along_lost(track: Track) -> float:
+    """Return a bound of the gradient along features that have lost curvature, for which steps may still be long.
 
     If all targets of a feature's rows are 0, its weight falls by about 1 in each step, and so the gradient along it to
-    1 / e of what it was. Steps with an older curvature are shorter.
+    1 / e of what it was: by a share that does not fall, however fast all other features converge.
     """
     state = track.state
+    moments = track.engine.moments
+    assert moments is not None
     every = np.arange(len(state.weights))
     share = state.curvature[every, every] / state.diagonal[:, 0]
-    is_certain = share < CERTAIN * np.median(share, axis=0)
-    gradient = track.norm(np.where(is_certain[:, :, None], state.gradient, 0.0))
+    has_lost = share < LOST * np.median(share, axis=0)
+
+    # How far the step moves the predictions of the rows that have the feature: of a flag these are those where it is 1.
+    with np.errstate(divide="ignore"):
+        size = np.where(moments.sums, moments.features / np.abs(moments.sums), np.inf)
+    move = np.abs(state.query - state.weights)[:, :, 0]
+    length = np.where(move > 0, move * size[:, None], 0.0)
     if float(state.order) == 2:
-        return HALF * gradient
-    return gradient
+        left = HALF * np.minimum(length, 1.0)
+    else:
+        left = np.where(length > SHORT, 1.0, 0.0)
+    return track.norm(np.where(has_lost, left, 0.0)[:, :, None] * state.gradient)
 
 
 def _after_correction(track: Track) -> float | None:
