@@ -417,6 +417,7 @@ def test_a_weight_that_grows_without_end_is_foretold(rows):
     x = rng.normal(size=(20_000, 6))
     x[:, 5] = 0.0
     x[rng.permutation(len(x))[:rows], 5] = 1.0
+    x = np.hstack([x, np.zeros((len(x), 1))])
     y = (x[:, :5] @ rng.normal(size=5) * 0.7 - 1 + rng.logistic(size=len(x)) > 0).astype(float)
     y[x[:, 5] > 0] = 0.0
     for tol in (1e-4, 3e-5, 1e-5):

@@ -16,6 +16,8 @@ LOST = 0.5
 HALF = 0.5
 #: Steps that change predictions by less than this leave next to nothing, also with an older curvature.
 SHORT = 0.05
+#: The size of a feature whose values sum to 0: steps along it count as long, but not those of length 0.
+UNKNOWN = 1e100
 
 
 def gradient_bound(track: Track) -> float:
@@ -79,14 +81,18 @@ def _along_lost(track: Track) -> float:
     moments = track.engine.moments
     assert moments is not None
     every = np.arange(len(state.weights))
-    share = state.curvature[every, every] / state.diagonal[:, 0]
+    # A feature that is 0 everywhere has none to lose.
+    curvature = state.curvature[every, every]
+    share = np.full_like(curvature, np.inf)
+    np.divide(curvature, state.diagonal[:, 0], out=share, where=state.diagonal[:, 0] > 0)
     has_lost = share < LOST * np.median(share, axis=0)
 
     # How far the step moves the predictions of the rows that have the feature: of a flag these are those where it is 1.
-    with np.errstate(divide="ignore"):
-        size = np.where(moments.sums, moments.features / np.abs(moments.sums), np.inf)
+    size = np.full(len(every), UNKNOWN)
+    with np.errstate(over="ignore"):
+        np.divide(moments.features, np.abs(moments.sums), out=size, where=moments.sums != 0)
     move = np.abs(state.query - state.weights)[:, :, 0]
-    length = np.where(move > 0, move * size[:, None], 0.0)
+    length = np.minimum(move, UNKNOWN) * np.minimum(size, UNKNOWN)[:, None]
     if float(state.order) == 2:
         left = HALF * np.minimum(length, 1.0)
     else:
