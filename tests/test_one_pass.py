@@ -462,3 +462,36 @@ def test_nothing_is_foretold_from_a_rough_curvature_that_corrects_nothing(wide, 
         assert run.converged
         found = gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters)
         assert found <= min(tol, run.history.grad_norm[-1] * 1.01)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_weight_that_grows_without_end_is_foretold(rows):
+    """It does where all of a feature's targets are alike: its gradient falls by a share that does not fall."""
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(20_000, 6))
+    x[:, 5] = 0.0
+    x[rng.permutation(len(x))[:rows], 5] = 1.0
+    x = np.hstack([x, np.zeros((len(x), 1))])
+    y = (x[:, :5] @ rng.normal(size=5) * 0.7 - 1 + rng.logistic(size=len(x)) > 0).astype(float)
+    y[x[:, 5] > 0] = 0.0
+    for tol in (1e-4, 3e-5, 1e-5):
+        run = dask_gd.fit(rows_of(x, 4), y, loss="logistic", solver="newton", tol=tol)
+        assert run.converged
+        assert gradient_over_scale(x, y, "logistic", dask_gd.L2(0.0), run.parameters) <= 1.01 * tol
+
+
+@pytest.mark.parametrize("loss", [dask_gd.losses.Huber(1.0), "squared_hinge"])
+def test_losses_whose_curvature_jumps_are_corrected_where_it_costs_much(loss, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24_000, 54)) + 0.5 * rng.normal(size=(24_000, 1))
+    y = x @ rng.normal(size=54) / 5 + rng.standard_t(2, size=24_000)
+    if loss == "squared_hinge":
+        y = (y > 0) * 1.0
+    options = {"loss": loss, "solver": "newton", "tol": 1e-5}
+    found = dask_gd.fit(rows_of(x), y, **options)
+    monkeypatch.setattr(Newton, "corrects", False)
+    expected = dask_gd.fit(rows_of(x), y, **options)
+    assert found.converged
+    assert found.history.passes[-1] == 1
+    assert float(found.history.passes.sum()) < float(expected.history.passes.sum())
+    np.testing.assert_allclose(found.history.loss[-1], expected.history.loss[-1], rtol=1e-8)

@@ -67,9 +67,12 @@ class Extra(NamedTuple):
 def may_correct(track: Any) -> bool:
     """Return whether a fit's steps may be corrected by a sample: by loss, solver and width."""
     loss = track.loss
-    if loss.quadratic or not loss.smooth or isinstance(loss, Model) or classes_of(loss):
+    if loss.quadratic or isinstance(loss, Model) or classes_of(loss):
         return False
     if track.smoothing is not None:
+        return False
+    # Where the curvature jumps nothing is foretold: passes are saved on the way, by the larger sample, or not at all.
+    if not loss.smooth and (is_cheap(len(track.start)) or len(track.samples) > 1):
         return False
     return getattr(track.solver, "corrects", False) and len(track.start) <= WIDEST
 

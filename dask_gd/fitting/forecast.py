@@ -10,6 +10,15 @@ from .prospect import FIRST_MARGIN, MARGIN
 from .rounding import uncertainty, unit_of
 from .track import Track
 
+#: A feature has lost curvature where its share of the curvature's bound is less than this part of the median's.
+LOST = 0.5
+#: Half of a step's length, as it changes the predictions, is what third derivatives leave of the gradient along it.
+HALF = 0.5
+#: Steps that change predictions by less than this leave next to nothing, also with an older curvature.
+SHORT = 0.05
+#: The size of a feature whose values sum to 0: steps along it count as long, but not those of length 0.
+UNKNOWN = 1e100
+
 
 def gradient_bound(track: Track) -> float:
     """Return a bound of the gradient at the query, as `Track.norm` measures it, or infinity where there is no telling.
@@ -33,6 +42,7 @@ def gradient_bound(track: Track) -> float:
             return np.inf
         after_correction = _after_correction(track)
         expected = _after_steps(track) if after_correction is None else after_correction
+        expected = max(expected, _along_lost(track))
 
     # What rounding may add.
     size = np.abs(curvature)
@@ -59,6 +69,35 @@ def _after_steps(track: Track) -> float:
         return np.inf
     ratio = norms[-1] / norms[-2]
     return MARGIN * norms[-1] * ratio**order
+
+
+def _along_lost(track: Track) -> float:
+    """Return a bound of the gradient along features that have lost curvature, for which steps may still be long.
+
+    If all targets of a feature's rows are 0, its weight falls by about 1 in each step, and so the gradient along it to
+    1 / e of what it was: by a share that does not fall, however fast all other features converge.
+    """
+    state = track.state
+    moments = track.engine.moments
+    assert moments is not None
+    every = np.arange(len(state.weights))
+    # A feature that is 0 everywhere has none to lose.
+    curvature = state.curvature[every, every]
+    share = np.full_like(curvature, np.inf)
+    np.divide(curvature, state.diagonal[:, 0], out=share, where=state.diagonal[:, 0] > 0)
+    has_lost = share < LOST * np.median(share, axis=0)
+
+    # How far the step moves the predictions of the rows that have the feature: of a flag these are those where it is 1.
+    size = np.full(len(every), UNKNOWN)
+    with np.errstate(over="ignore"):
+        np.divide(moments.features, np.abs(moments.sums), out=size, where=moments.sums != 0)
+    move = np.abs(state.query - state.weights)[:, :, 0]
+    length = np.minimum(move, UNKNOWN) * np.minimum(size, UNKNOWN)[:, None]
+    if float(state.order) == 2:
+        left = HALF * np.minimum(length, 1.0)
+    else:
+        left = np.where(length > SHORT, 1.0, 0.0)
+    return track.norm(np.where(has_lost, left, 0.0)[:, :, None] * state.gradient)
 
 
 def _after_correction(track: Track) -> float | None:

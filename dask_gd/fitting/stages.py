@@ -14,7 +14,7 @@ from .correction import may_correct
 from .fit_state import FitState
 from .prospect import Prospect, are_alike, is_misled, prospect
 from .smoothing import summary_of
-from .track import Evaluated
+from .track import Evaluated, has_few_products
 
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES = (1 / 16, 1 / 4)
@@ -164,7 +164,7 @@ def take_more_rows(track: FitState, found: Evaluated, query: np.ndarray, tol: fl
     if is_last_sample:
         track.samples = track.samples[:1]
     # The curvature is taken along where to compute it costs more than to read the rows.
-    takes_along = not track.source.row_format.cheap_gram
+    takes_along = not (track.source.row_format.cheap_gram or has_few_products(found.sums, track.engine.width))
     if corrects and is_wide:
         takes_along &= expected is not None and expected.spares_curvature(tol)
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..kernels.base import Sums
 from ..model.penalties import Penalty
 from ..solvers import STALLED, Solver
+from ..solvers.newton.curvature import NARROW
 from ..solvers.objective import Objective, gradient_cosine, objective
 from .engine import Engine
 from .rounding import is_rounding, rounding_bound, unit_of
@@ -97,7 +98,7 @@ class Track:
                 loss=engine.smoothed,
                 p=engine.width,
                 own=own,
-                cheap_curvature=engine.source.row_format.cheap_gram,
+                cheap_curvature=engine.source.row_format.cheap_gram or has_few_products(sums, engine.width),
             )
 
     def step(self, at_query: Objective, finite: np.ndarray) -> None:
@@ -153,6 +154,11 @@ class Track:
         if self.iteration >= stopping.max_iter:
             return "max_iter"
         return None
+
+
+def has_few_products(sums: Sums, features: int) -> bool:
+    """Return whether the curvature in sums is known to have cost no more than to read the rows again."""
+    return 0 < sums.products < NARROW * features * sums.rows
 
 
 def is_batched(solver: Solver) -> bool:

@@ -210,9 +210,11 @@ class Kernel:
         for curvature_sum in self.curvature_sums:
             curvature_sum.flush()
         curvature = self.total.curvature
-        if self.thinning is None or curvature is None:
+        if curvature is None:
             return self.total
-        return self.total._replace(curvature=self.thinning.of_all_rows(curvature))
+        if self.thinning is not None:
+            return self.total._replace(curvature=self.thinning.of_all_rows(curvature))
+        return self.total._replace(products=sum(each.products for each in self.curvature_sums))
 
     def _add_rows_of_model(self, x, y, weight) -> None:
         """Add a model's sums over rows, which it takes as an array; those that are none are written out in parts."""

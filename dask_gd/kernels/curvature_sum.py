@@ -41,6 +41,11 @@ class CurvatureSum:
             gram_sum = getattr(workspace, "rough_gram_sum", gram_sum)
         self.gram_sum = gram_sum(total[:p, :p], summed)
 
+    @property
+    def products(self) -> int:
+        """The products of two features that were taken, or as many as take the time; 0 where a format counts none."""
+        return getattr(self.gram_sum, "products", 0)
+
     def add(self, block: Block, h: np.ndarray) -> None:
         """Add the sums over the rows of a block, with second derivatives h (n,)."""
         self.gram_sum.add(block, h)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from .block import BadValue, Memory
+from .mostly_zero import EntriesSum, entries_of, sums_and_squares
 from .products import Near, block_rows, narrow, scaled_back
+from .sparse_products import Compressed
 
 
 class DenseRows(NamedTuple):
@@ -118,6 +121,11 @@ class DenseBlock:
         self.workspace = workspace
         self._in_float64: np.ndarray | None = None
 
+    @cached_property
+    def entries(self) -> Compressed | None:
+        """The entries that are not 0, or None where these are not few."""
+        return entries_of(self.rows)
+
     def times(self, weights: tuple[np.ndarray, float]) -> np.ndarray:
         """Return ``X w``, (n, c)."""
         narrowed, unit = weights
@@ -134,6 +142,8 @@ class DenseBlock:
 
     def sums_and_squares(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the columns and of their squares, (p,) each."""
+        if self.entries is not None:
+            return sums_and_squares(self.entries, s, self.rows.shape[1])
         values = self.in_float64
         # Without weights there is no need of a block of squares.
         if s is None:
@@ -155,9 +165,20 @@ class DenseGramSum:
         self.gram = gram
         self.sums = sums
         self.is_rough = is_rough
+        self.of_entries = EntriesSum(gram, sums)
+        self.of_all = 0
+
+    @property
+    def products(self) -> int:
+        """The products of two features that were taken, or as many as take the time."""
+        return self.of_all + self.of_entries.products
 
     def add(self, block: DenseBlock, h: np.ndarray) -> None:
         """Add a block's."""
+        if block.entries is not None:
+            self.of_entries.add(block.entries, h)
+            return
+        self.of_all += len(h) * len(self.gram) ** 2
         if self.is_rough and block.rows.dtype == np.float64:
             root, unit = narrow(np.sqrt(h), np.dtype(np.float32))
             scaled = block.workspace.rough_scratch_of(len(block.rows))
@@ -173,7 +194,8 @@ class DenseGramSum:
             self.sums += scaled_back(scaled.T @ root, unit**2)
 
     def flush(self) -> None:
-        """Do nothing: every block is in the sums."""
+        """Add the blocks whose entries wait to be multiplied together; all others are in the sums."""
+        self.of_entries.flush()
 
 
 def cast(a: np.ndarray, dtype: np.dtype, memory: Memory) -> np.ndarray:

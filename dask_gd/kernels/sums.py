@@ -71,6 +71,7 @@ class Sums(NamedTuple):
     """Sums over rows at a query.
 
     ``curvature`` is (q, q, k), or (q, q, 1) where it is the same for every output, or (q, q, pairs), see `curvatures`.
+    ``products`` of two features were taken for it, or as many as take the time, see `mostly_zero`; 0 where not known.
     """
 
     rows: int
@@ -79,6 +80,7 @@ class Sums(NamedTuple):
     gradient: np.ndarray  # (q, k, m)
     curvature: np.ndarray | None
     moments: Moments | None
+    products: int = 0
 
     @property
     def at_query(self) -> Sums:
@@ -102,6 +104,7 @@ class Sums(NamedTuple):
             gradient=self.gradient + other.gradient,
             curvature=curvature,
             moments=moments,
+            products=self.products + other.products,
         )
 
 
