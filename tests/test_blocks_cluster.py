@@ -20,7 +20,7 @@ from dask_gd import L1, L2
 from dask_gd.errors import CorruptCheckpointWarning, DataError, StoreError
 from dask_gd.events import IterationEnded
 from dask_gd.sources import column_grid
-from dask_gd.weight_blocks import owners
+from dask_gd.weight_blocks import owners, space
 from dask_gd.weight_blocks.owners import OwnerLost
 
 __all__ = ["here"]
@@ -337,6 +337,7 @@ def test_nothing_is_left_on_the_cluster(source, two, tmp_path):
 
 def test_a_step_leaves_no_more_on_the_cluster_however_often_the_client_looks_at_it(source, two, monkeypatch):
     """Whatever waiting raises, and whoever keeps it, no frame of it may keep the vectors of a step."""
+    monkeypatch.setattr(space, "EXACT_UP_TO", 1)
     monkeypatch.setattr(owners, "LOOK_EVERY", 1e-4)
     kept = []
     looks = []
