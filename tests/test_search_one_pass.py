@@ -139,6 +139,19 @@ def test_fits_nearby_share_a_look_and_end_where_they_do_alone(wide, searched, mo
     np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-6)
 
 
+def test_sums_that_are_moved_are_those_at_the_end_of_the_move_where_nothing_bends():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)) + 1.0
+    y = rng.normal(size=(200, 2))
+    query, move = rng.normal(size=(2, 4, 2, 1))
+    squared = as_loss("squared")
+    sums = sums_of_rows(x, y, None, query, squared, Request(curvature=EXACT))
+    there = sums_of_rows(x, y, None, query + move, squared, Request())
+    moved = search_followers.moved(sums, move, sums.curvature)
+    np.testing.assert_allclose(moved.loss, there.loss, rtol=1e-12)
+    np.testing.assert_allclose(moved.gradient, there.gradient, rtol=1e-10)
+
+
 def test_a_score_that_is_not_the_loss_is_that_at_the_end(wide, searched):
     x, y = wide
     found, tracks, _ = searched(rows_of(x), y, loss="logistic", tol=1e-4, scoring="accuracy", alphas=ALPHAS[:2])
