@@ -5,6 +5,7 @@ import multiprocessing.forkserver
 import time
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import zarr
 from dask.distributed import LocalCluster
@@ -182,6 +183,21 @@ def until(condition, seconds=120.0):
             return found
         time.sleep(0.05)
     raise AssertionError(f"not so within {seconds:g} s")
+
+
+def stopped_and_resumed(fit, store, after):
+    """Return what ``fit(store=...)`` returns when it goes on from its store, after it was stopped after a step."""
+
+    class Stop(BaseException):
+        pass
+
+    def interrupt(event):
+        if getattr(event, "iteration", None) == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(store=store, callbacks=[interrupt])
+    return fit(store=store)
 
 
 # Comparisons

@@ -1,11 +1,13 @@
 """Dense rows that are mostly zeros: the sums of their entries, and fits whose curvature is made of these."""
 
+from functools import partial
+
 import dask
 import dask.array as da
 import numpy as np
 import pytest
 from dask.distributed import Client
-from helpers import to_zarr
+from helpers import stopped_and_resumed, to_zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
@@ -127,9 +129,6 @@ def test_fits_end_at_the_same_optimum_after_no_more_passes(kind, penalty, monkey
 
 
 def test_the_bits_do_not_depend_on_workers_or_on_where_a_fit_was_stopped(four, clusters, tmp_path):
-    class Stop(BaseException):
-        pass
-
     x, y = problem()
     source = [to_zarr(x, 600, tmp_path / "x"), to_zarr(y, 600, tmp_path / "y")]
     options = {"loss": "logistic", "solver": "newton", "tol": 1e-4, "penalty": dask_gd.L2(1e-4)}
@@ -139,15 +138,7 @@ def test_the_bits_do_not_depend_on_workers_or_on_where_a_fit_was_stopped(four, c
     with dask.config.set(scheduler="threads"):
         local = dask_gd.fit(*source, **options)
         for n in (0, whole.n_iter // 2, whole.n_iter - 1):
-
-            def interrupt(event, n=n):
-                if getattr(event, "iteration", None) == n:
-                    raise Stop
-
-            store = tmp_path / f"run-{n}"
-            with pytest.raises(Stop):
-                dask_gd.fit(*source, store=store, callbacks=[interrupt], **options)
-            resumed = dask_gd.fit(*source, store=store, **options)
+            resumed = stopped_and_resumed(partial(dask_gd.fit, *source, **options), tmp_path / f"run-{n}", n)
             assert_array_equal(resumed.parameters, whole.parameters)
     for run in (again, local):
         assert_array_equal(run.parameters, whole.parameters)

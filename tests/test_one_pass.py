@@ -1,5 +1,6 @@
 """Steps corrected by a sample end at the same optimum, within the tolerance, after no more passes, to the same bits."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import dask
@@ -7,7 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from dask.distributed import Client
-from helpers import problem, problem_of, to_zarr
+from helpers import problem, problem_of, stopped_and_resumed, to_zarr
 
 import dask_gd
 from dask_gd import passes
@@ -273,9 +274,6 @@ def test_the_bits_do_not_depend_on_workers(wide, tmp_path, four, clusters):
 
 @pytest.mark.parametrize("spares", [False, True])
 def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(wide, tmp_path, monkeypatch, spares):
-    class Stop(BaseException):
-        pass
-
     x, y = wide
     if spares:
         # The sample's curvature in place of that of all rows.
@@ -283,17 +281,10 @@ def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(wide, tmp_path, m
         monkeypatch.setattr(prospect, "VERY_EXACT", 1.0)
     source = [to_zarr(x, 1875, tmp_path / "x"), to_zarr(y, 1875, tmp_path / "y")]
     for tol in (1e-7, 1e-2):
-        whole = dask_gd.fit(*source, loss="logistic", tol=tol)
+        fit = partial(dask_gd.fit, *source, loss="logistic", tol=tol)
+        whole = fit()
         for n in range(whole.n_iter + 1):
-
-            def interrupt(event, n=n):
-                if getattr(event, "iteration", None) == n:
-                    raise Stop
-
-            store = tmp_path / f"run-{tol}-{n}"
-            with pytest.raises(Stop):
-                dask_gd.fit(*source, loss="logistic", tol=tol, store=store, callbacks=[interrupt])
-            resumed = dask_gd.fit(*source, loss="logistic", tol=tol, store=store)
+            resumed = stopped_and_resumed(fit, tmp_path / f"run-{tol}-{n}", n)
             np.testing.assert_array_equal(resumed.parameters, whole.parameters)
             for name in ("loss", "grad_norm", "rows", "passes"):
                 np.testing.assert_array_equal(resumed.history[name], whole.history[name])

@@ -1,11 +1,13 @@
 """A curvature of some rows of classes: what is made up for, and fits that end at the same optimum, to the same bits."""
 
+from functools import partial
+
 import dask
 import dask.array as da
 import numpy as np
 import pytest
 from dask.distributed import Client
-from helpers import to_zarr
+from helpers import stopped_and_resumed, to_zarr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dask_gd
@@ -167,24 +169,13 @@ def test_the_bits_do_not_depend_on_workers(asked, tmp_path, four, clusters):
 
 
 def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(asked, tmp_path):
-    class Stop(BaseException):
-        pass
-
     x, y = problem()
     source = [to_zarr(x, 1200, tmp_path / "x"), to_zarr(y, 1200, tmp_path / "y")]
     options = {"loss": dask_gd.Softmax(CLASSES), "solver": "newton", "tol": 1e-6}
     whole = dask_gd.fit(*source, **options)
     assert max(asked) >= 8
     for n in range(whole.n_iter + 1):
-
-        def interrupt(event, n=n):
-            if getattr(event, "iteration", None) == n:
-                raise Stop
-
-        store = tmp_path / f"run-{n}"
-        with pytest.raises(Stop):
-            dask_gd.fit(*source, store=store, callbacks=[interrupt], **options)
-        resumed = dask_gd.fit(*source, store=store, **options)
+        resumed = stopped_and_resumed(partial(dask_gd.fit, *source, **options), tmp_path / f"run-{n}", n)
         assert_array_equal(resumed.parameters, whole.parameters)
         for name in ("loss", "grad_norm", "rows", "passes"):
             assert_array_equal(resumed.history[name], whole.history[name])

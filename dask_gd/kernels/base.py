@@ -363,10 +363,7 @@ class Kernel:
         return z
 
     def add_gradient(self, block: Block, slope, outputs: slice = slice(None), into: np.ndarray | None = None) -> None:
-        """Add the gradient of weighted slopes (rows, k, m) over the rows of a block; k may be consecutive outputs.
-
-        It is added to the total, or to another gradient (q, k, m).
-        """
+        """Add the gradient of weighted slopes (rows, k, m), of consecutive outputs, to the total or to another."""
         p = self.p
         if into is None:
             into = self.total.gradient

@@ -107,11 +107,11 @@ class Owners:
         # Names that no other owners of this run have used: Dask would hand back what these had.
         self.token = uuid.uuid4().hex[:4]
         self.numbers = itertools.count()
-        #: The graph that is put together, see `one_graph`.
+        #: The graph that is put together, and its futures, see `one_graph`.
         self.held: dict[Key, Pinned] | None = None
+        self.wanted: dict[Key, Future] = {}
         #: What comes with the next results that are waited for, as long as somebody has a use for it.
         self.pending: list[weakref.ref[Later]] = []
-        self.wanted: dict[Key, Future] = {}
 
     def of_block(self, j: int) -> str:
         """Return the worker that owns a block of columns."""
@@ -180,10 +180,11 @@ class Owners:
             The scheduler is gone.
         """
         pending = [later for each in self.pending if (later := each()) is not None]
-        self.pending = []
         together = [*futures, *(future for each in pending for future in each.futures)]
         with self._told_of_losses(together), leaving_thread():
             found = iter(self._fetch(together))
+        # Not before: what has not come is asked for again.
+        self.pending = []
         results = [next(found) for _ in futures]
         for each in pending:
             each.found = [next(found) for _ in each.futures]
