@@ -99,7 +99,7 @@ def threads_of(client: Client | None, run: str) -> dict[str, int]:
         raise scheduler_gone(client, run, error) from error
 
 
-def ask(client: Client, what: str, **arguments: Any) -> Any:
+def ask(client: Client, what: str, /, **arguments: Any) -> Any:
     """Return the scheduler's answer to a remote call; it must come within `timeout`."""
     scheduler: Any = client.scheduler
     return client.sync(getattr(scheduler, what), **arguments, callback_timeout=timeout())

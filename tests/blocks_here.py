@@ -51,7 +51,7 @@ class ClientHere:
         if isinstance(argument, Delayed):
             return self.values[argument.key]
         if isinstance(argument, Piece):
-            return array_of(self.value_of(argument.future, beside), argument.path)
+            return array_of(self.value_of(argument.handle, beside), argument.path)
         if isinstance(argument, Summands):
             return added(*(self.value_of(piece, beside) for piece in argument.pieces))
         if isinstance(argument, list):
@@ -108,6 +108,14 @@ class OwnersHere:
             assert key not in beside
             beside[key] = function(*(self.client.value_of(each, beside) for each in arguments))
         return [self.client.keep(beside[key]) for key in (beside if wanted is None else wanted)]
+
+    handed_out = submit
+
+    def compute(self, collection, worker, optimize_graph=True):
+        return self.client.compute(collection)
+
+    def forget_past(self):
+        pass
 
     def later(self, futures):
         return SimpleNamespace(results=lambda: self.results(futures))

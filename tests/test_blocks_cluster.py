@@ -12,13 +12,14 @@ import dask
 import numpy as np
 import pytest
 from blocks_here import WIDTHS, OwnersHere, here, opened, run_here, write
-from dask.distributed import Client
+from dask.distributed import Client, Future
 from helpers import forked, same_run, until
 
 import dask_gd
 from dask_gd import L1, L2
 from dask_gd.errors import CorruptCheckpointWarning, DataError, StoreError
 from dask_gd.events import IterationEnded
+from dask_gd.fitting import block_track
 from dask_gd.sources import column_grid
 from dask_gd.weight_blocks import owners, space
 from dask_gd.weight_blocks.owners import OwnerLost
@@ -271,11 +272,16 @@ def die_soon(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
-@pytest.mark.parametrize(("stored", "is_done"), [(True, False), (False, False), (False, True)])
-def test_a_worker_that_dies_takes_no_bit_with_it(source, here, monkeypatch, tmp_path, fragile, stored, is_done):
+@pytest.mark.parametrize(
+    ("stored", "is_done", "remembered"), [(True, False, 16), (True, False, 1), (False, False, 1), (False, True, 16)]
+)
+def test_a_worker_that_dies_takes_no_bit_with_it(
+    source, here, monkeypatch, tmp_path, fragile, stored, is_done, remembered
+):
     expected = hash_of(fit(source))
     monkeypatch.undo()
     monkeypatch.setattr(column_grid, "SEGMENT_ROWS", 150)
+    monkeypatch.setattr(block_track, "REMEMBERED", remembered)
     steps = []
 
     def kill(event):
@@ -298,6 +304,28 @@ def test_a_worker_that_dies_takes_no_bit_with_it(source, here, monkeypatch, tmp_
     assert last in steps[3:]
     if stored:
         assert steps == [0, 1, 2, 3, 4]
+
+
+def test_values_that_the_cluster_has_lost_are_made_again_though_no_worker_is_gone(
+    source, here, monkeypatch, tmp_path, two
+):
+    """A worker may have come back at its former address before anybody looked."""
+    expected = hash_of(fit(source))
+    monkeypatch.undo()
+    monkeypatch.setattr(column_grid, "SEGMENT_ROWS", 150)
+    monkeypatch.setattr(block_track, "REMEMBERED", 1)
+    steps = []
+
+    def lose(event):
+        if isinstance(event, IterationEnded):
+            steps.append(event.iteration)
+            if steps == [0, 1, 2]:
+                kept = [key for key in two.futures if str(key[0]).startswith("gd-kept-")]
+                assert kept
+                two.cancel([Future(key, two) for key in kept])
+
+    assert hash_of(fit(source, store=tmp_path / "run", callbacks=[lose])) == expected
+    assert steps == [0, 1, 2, 3, 4]
 
 
 # What is left.
@@ -359,6 +387,37 @@ def test_a_step_leaves_no_more_on_the_cluster_however_often_the_client_looks_at_
     assert kept[-1] <= max(kept[6:-1])
     # The rows' vectors of the weights, and of the next step; none by what is known of the pairs that are remembered.
     assert max(map(len, looks)) <= 3
+
+
+def remembered_by(client):
+    """Return the number of tasks that the scheduler and its workers know."""
+    on_scheduler = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+    return on_scheduler + sum(client.run(lambda dask_worker: len(dask_worker.state.tasks)).values())
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("solver", [dask_gd.Momentum(0.1), dask_gd.LBFGS(memory=3)], ids=repr)
+def test_the_cluster_remembers_no_more_tasks_however_many_steps_there_are(
+    source, two, here, monkeypatch, tmp_path, solver, stored
+):
+    options = {"solver": solver, "penalty": L2(1e-6), "max_iter": 36}
+    expected = hash_of(fit(source, **options))
+    monkeypatch.undo()
+    monkeypatch.setattr(column_grid, "SEGMENT_ROWS", 150)
+    monkeypatch.setattr(block_track, "REMEMBERED", 5)
+    known = []
+
+    def count(event):
+        # Once all that was asked for is done.
+        if isinstance(event, IterationEnded) and event.iteration % 5 == 1:
+            until(lambda: not any(two.processing().values()))
+            known.append(remembered_by(two))
+
+    run = fit(source, store=tmp_path / "run" if stored else None, callbacks=[count], **options)
+    assert len(known) >= 7
+    # Where nothing is forgotten, three times as many steps leave three times as many tasks.
+    assert max(known[3:]) < 1.6 * max(known[:3]), known
+    assert hash_of(run) == expected
 
 
 def test_a_step_is_two_graphs_and_nothing_is_read_ahead_of_the_last(source, two, monkeypatch):

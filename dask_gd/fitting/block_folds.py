@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from dask import delayed
-from distributed import Client, Future
+from distributed import Client
 
 from ..model.losses import Loss
 from ..sources import Rows, Source
@@ -16,6 +16,7 @@ from ..sources.column_grid import ColumnGrid
 from ..sources.lazy import column as column_of
 from ..sources.lazy import dask_rows
 from ..weight_blocks import row_tasks
+from ..weight_blocks.handles import Handle
 from ..weight_blocks.row_tasks import Totals, Values
 from ..weight_blocks.space import BlockSpace
 from ..weight_blocks.vector import BlockVector
@@ -118,9 +119,9 @@ class FoldSpace(BlockSpace):
         self.without: int | None = None
         self.totals: Totals | None = None
         #: Of all rows, by segment.
-        self.all_values: list[Future] = []
-        self.all_weights: list[Future] = []
-        self.folds: list[Future] = []
+        self.all_values: list[Handle] = []
+        self.all_weights: list[Handle] = []
+        self.folds: list[Handle] = []
         self.fold = ALL
 
     def hold_out(self, fold: int) -> None:
@@ -146,8 +147,8 @@ class FoldSpace(BlockSpace):
         assert self.totals is not None
         return self.totals
 
-    def _load_folds(self) -> list[Future]:
-        """Return futures of the folds of each segment's rows."""
+    def _load_folds(self) -> list[Handle]:
+        """Return handles of the folds of each segment's rows."""
         numbers = list(range(self.segments))
         starts = list(self.grid.segments[:-1])
         column = column_of(self.source, "fold")
@@ -156,8 +157,7 @@ class FoldSpace(BlockSpace):
         read = []
         for s in numbers:
             task = delayed(np.asarray)(self._rows(column, s), dask_key_name=(self.owners.name("fold-column"), s))
-            worker = self.owners.of_segment(s)
-            read.append(self.owners.client.compute(task, workers=[worker], allow_other_workers=False))
+            read.append(self.owners.compute(task, self.owners.of_segment(s)))
         return self._of_segments("folds", folds_of, self.assignment, numbers, starts, read)
 
     def _assignment(self) -> Assignment:

@@ -29,6 +29,9 @@ from .engine import Engine
 from .rounding import is_rounding, unit_of
 from .track import Stopping, Track
 
+#: Steps after which the cluster forgets what the present vectors were made of, once in so many.
+REMEMBERED = 16
+
 
 class LazyGradient:
     """The gradient at the candidates of a query, each of which takes half a pass where it is asked for."""
@@ -158,7 +161,7 @@ class BlockTrack(Track):
     def pieces_of_weights(self, node: Node) -> list[Any]:
         """Return what the blocks of stored weights are read from: their files, else where they are."""
         if node.files is None or self.directory is None:
-            return [delayed(array_of)(*piece) for piece in self.space.alone(node)]
+            return [delayed(array_of)(block) for block in self.space.alone(node)]
         return [delayed(read_block, pure=True)(self.directory, file) for file in node.files]
 
     def committed(self) -> str:
@@ -228,6 +231,9 @@ class BlockTrack(Track):
             gradient = LazyGradient(lambda i: self._gradient_of(vectors.candidate(query, i)))
         # What it needs has come with the losses, mostly.
         penalty = value_of(self.penalty, query)
+        # All that was asked for of the workers is there by now.
+        if self.iteration > 0 and self.iteration % REMEMBERED == 0:
+            self.space.owners.forget_past()
         return self._objective(loss / self.totals.weight + penalty, gradient, is_first)
 
     def _begin_at_mean(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import DataError
 from ..store.block_files import BlockFile, read_block, sync, write_block
 from .expression import Candidate, Cast, Node, applied, combined, constant, stored
+from .handles import Handle
 from .owners import Pinned
 from .pieces import Piece, Predicted
 from .space import BlockSpace
@@ -163,8 +164,8 @@ class Manifest:
                     v.line = (restored[start], restored[direction], np.array(steps, float))
                 if "predicted" in fields:
                     v.predicted_files = [BlockFile.of(file) for file in fields["predicted"]]
-                    futures = self._read(v.predicted_files, self.space.owners.of_segment)
-                    v.predicted = Predicted([Piece(future) for future in futures])
+                    handles = self._read(v.predicted_files, self.space.owners.of_segment)
+                    v.predicted = Predicted([Piece(handle) for handle in handles])
                     v.is_moved = True
                 restored.append(v)
         except (KeyError, IndexError, TypeError) as error:
@@ -183,7 +184,7 @@ class Manifest:
                     shape = (width, *fields["shape"])
                     if file.shape != shape:
                         raise ValueError(f"block {j} has the shape {file.shape} in place of {shape}")
-                pieces = [Piece(future) for future in self._read(files, self.space.owners.of_block)]
+                pieces = [Piece(handle) for handle in self._read(files, self.space.owners.of_block)]
                 node = stored(pieces, tuple(fields["shape"]), np.dtype(fields["dtype"]), fields["lasts"])
                 node.files = files
                 nodes.append(node)
@@ -192,18 +193,18 @@ class Manifest:
                 nodes.append(applied(function_named(fields["function"]), *arguments))
         return nodes
 
-    def _read(self, files: Sequence[BlockFile], owner_of: Any) -> list[Any]:
-        """Return futures of the arrays of files, which have been read."""
+    def _read(self, files: Sequence[BlockFile], owner_of: Any) -> list[Handle]:
+        """Return handles of the arrays of files, which have been read."""
         owners = self.space.owners
         name = owners.name("read")
-        futures = owners.submit(
+        handles = owners.submit(
             [Pinned((name, i), owner_of(i), read_block, (self.directory, file)) for i, file in enumerate(files)]
         )
         try:
-            owners.finished(futures)
+            owners.finished(handles)
         except DataError as error:
             raise ValueError(str(error)) from error
-        return futures
+        return handles
 
 
 def files_of(described: dict[str, Any]) -> set[str]:

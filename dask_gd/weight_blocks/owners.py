@@ -21,11 +21,13 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from distributed.scheduler import NoValidWorkerError
 
 from ..cluster import SCHEDULER_ERRORS, Watch, are_done, leaving_thread, scheduler_gone, threads_of, timeout
 from ..errors import ClusterError
 from ..passes.reduction import span_of
+from .handles import Handle, renew
 from .pieces import Piece, Summands
 from .tasks import added, array_of
 
@@ -42,7 +44,7 @@ class OwnerLost(ClusterError):
 class Pinned(NamedTuple):
     """A task, and the worker that runs it.
 
-    Its arguments may be futures, `Piece`, `Summands`, and `TaskRef` of tasks beside it.
+    Its arguments may be `Handle`, `Piece`, `Summands`, and `TaskRef` of tasks beside it.
     """
 
     key: Key
@@ -78,9 +80,9 @@ def bundles_of(owners: Sequence[Any], threads: Mapping[Any, int]) -> list[range]
 class Later:
     """Results of tasks that are fetched with others: each fetching asks each worker once."""
 
-    def __init__(self, owners: Owners, futures: Sequence[Future]):
+    def __init__(self, owners: Owners, handles: Sequence[Handle]):
         self.owners = owners
-        self.futures = list(futures)
+        self.handles = list(handles)
         self.found: list[Any] | None = None
 
     def results(self) -> list[Any]:
@@ -110,6 +112,8 @@ class Owners:
         #: The graph that is put together, and its futures, see `one_graph`.
         self.held: dict[Key, Pinned] | None = None
         self.wanted: dict[Key, Future] = {}
+        #: What tasks have left that depends on others.
+        self.handles: weakref.WeakSet[Handle] = weakref.WeakSet()
         #: What comes with the next results that are waited for, as long as somebody has a use for it.
         self.pending: list[weakref.ref[Later]] = []
 
@@ -144,16 +148,54 @@ class Owners:
             self.held = None
             self.wanted = {}
 
-    def submit(self, tasks: Sequence[Pinned], wanted: Sequence[Key] | None = None) -> list[Future]:
-        """Send tasks as one graph, and return the futures of the wanted ones, or of all."""
-        keys = [task.key for task in tasks] if wanted is None else list(wanted)
+    def submit(self, tasks: Sequence[Pinned], wanted: Sequence[Key] | None = None) -> list[Handle]:
+        """Send tasks as one graph, and return the handles of the wanted ones, or of all."""
+        workers = {task.key: task.worker for task in tasks}
+        keys = list(workers if wanted is None else wanted)
         if self.held is None:
-            return self._send(tasks, keys)
-        # Futures are there before their graph is sent, as the client itself has it: others can refer to them.
-        self.held.update({task.key: task for task in tasks})
-        futures: list[Future] = [Future(key, self.client) for key in keys]
-        self.wanted.update(zip(keys, futures, strict=True))
-        return futures
+            futures = self._send(tasks, keys)
+        else:
+            # Futures are there before their graph is sent, as the client itself has it: others can refer to them.
+            self.held.update({task.key: task for task in tasks})
+            futures = [Future(key, self.client) for key in keys]
+            self.wanted.update(zip(keys, futures, strict=True))
+        return [self._handle(future, workers[key]) for future, key in zip(futures, keys, strict=True)]
+
+    def compute(self, collection: Any, worker: str, optimize_graph: bool = True) -> Handle:
+        """Have a worker compute a Dask collection, and return the handle of its value."""
+        future = self.client.compute(
+            collection, workers=[worker], allow_other_workers=False, optimize_graph=optimize_graph
+        )
+        return self._handle(future, worker)
+
+    def _handle(self, future: Future, worker: str) -> Handle:
+        """Return the handle of a future."""
+        handle = Handle(future, worker)
+        self.handles.add(handle)
+        return handle
+
+    def handed_out(self, tasks: Sequence[Pinned]) -> list[Future]:
+        """Send tasks as one graph, and return their futures for others, who find their values as long as they wish."""
+        return self._send(tasks, [task.key for task in tasks])
+
+    def forget_past(self) -> None:
+        """Have the cluster forget what the present values were made of, once all tasks are done.
+
+        Raises
+        ------
+        OwnerLost, ClusterError
+            As `results` does.
+        """
+        handles = list(self.handles)
+        self.finished(handles)
+        try:
+            with leaving_thread():
+                renew(self.client, handles, self.name("kept"))
+        except (KeyError, OSError, *SCHEDULER_ERRORS) as error:
+            # A worker that went meanwhile is named.
+            self.look()
+            raise OwnerLost(f"A worker did not keep what it has ({error!r}).") from error
+        self.handles.clear()
 
     def _send(self, tasks: Sequence[Pinned], wanted: Sequence[Key]) -> list[Future]:
         """Send tasks as one graph, and return the futures of the wanted ones."""
@@ -169,7 +211,7 @@ class Owners:
         graph = HighLevelGraph({name: layer}, {name: set()})
         return self.client.get(graph, list(wanted), sync=False)
 
-    def results(self, futures: Sequence[Future]) -> list[Any]:
+    def results(self, handles: Sequence[Handle]) -> list[Any]:
         """Return what tasks have returned; look at the workers while they are waited for.
 
         Raises
@@ -180,24 +222,24 @@ class Owners:
             The scheduler is gone.
         """
         pending = [later for each in self.pending if (later := each()) is not None]
-        together = [*futures, *(future for each in pending for future in each.futures)]
+        together = [handle.future for handle in (*handles, *(other for each in pending for other in each.handles))]
         with self._told_of_losses(together), leaving_thread():
             found = iter(self._fetch(together))
         # Not before: what has not come is asked for again.
         self.pending = []
-        results = [next(found) for _ in futures]
+        results = [next(found) for _ in handles]
         for each in pending:
-            each.found = [next(found) for _ in each.futures]
-            each.futures = []
+            each.found = [next(found) for _ in each.handles]
+            each.handles = []
         return results
 
-    def later(self, futures: Sequence[Future]) -> Later:
+    def later(self, handles: Sequence[Handle]) -> Later:
         """Return what will have the results of tasks, which come with the next that are waited for."""
-        later = Later(self, futures)
+        later = Later(self, handles)
         self.pending.append(weakref.ref(later))
         return later
 
-    def finished(self, futures: Sequence[Future]) -> None:
+    def finished(self, handles: Sequence[Handle]) -> None:
         """Wait for tasks whose results stay where they are, and raise the error of the first that failed.
 
         Raises
@@ -205,7 +247,7 @@ class Owners:
         OwnerLost, ClusterError
             As `results` does.
         """
-        futures = list(futures)
+        futures = [handle.future for handle in handles]
         with self._told_of_losses(futures), leaving_thread():
             while not are_done(self.client, futures, LOOK_EVERY):
                 self.look()
@@ -241,6 +283,9 @@ class Owners:
                 raise
             # What a dead worker had is gone without an error of its own.
             self.look()
+            if isinstance(error, FutureCancelledError):
+                # There may be another worker at its address by now.
+                raise OwnerLost(f"What a worker had is gone ({error}).") from error
             raise scheduler_gone(self.client, self.run, error) from error
 
     def look(self) -> None:
@@ -265,16 +310,16 @@ def _place(places: dict[Key, str], key: Key) -> list[str]:
 
 
 def _argument(value: Any) -> Any:
-    """Return an argument of a task: a future by its name, pieces as they are taken and added up in the task itself."""
-    if isinstance(value, Future):
+    """Return an argument of a task: a handle by its key, pieces as they are taken and added up in the task itself."""
+    if isinstance(value, Handle):
         return TaskRef(value.key)
     if isinstance(value, Piece):
         if not value.path:
-            return TaskRef(value.future.key)
-        return Task(None, array_of, TaskRef(value.future.key), value.path)
+            return TaskRef(value.handle.key)
+        return Task(None, array_of, TaskRef(value.handle.key), value.path)
     if isinstance(value, Summands):
         return Task(None, added, *map(_argument, value.pieces))
-    if isinstance(value, list) and any(isinstance(each, Future | TaskRef) for each in value):
+    if isinstance(value, list) and any(isinstance(each, Handle | TaskRef) for each in value):
         from dask._task_spec import List
 
         return List(*map(_argument, value))

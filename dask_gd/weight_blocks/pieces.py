@@ -1,4 +1,4 @@
-"""What stages of weights in blocks hand on: futures, and where in them a block's or a segment's arrays are."""
+"""What stages of weights in blocks hand on: handles, and where in them a block's or a segment's arrays are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dask.typing import Key
-from distributed import Future
 
+from .handles import Handle
 from .row_tasks import Looked
 from .tasks import Place
 
@@ -15,7 +15,7 @@ from .tasks import Place
 class Piece(NamedTuple):
     """The array of a block: what a task has returned, or a part of it, by the positions that lead there."""
 
-    future: Future
+    handle: Handle
     path: tuple[int, ...] = ()
 
 
@@ -54,25 +54,25 @@ class Predicted(NamedTuple):
 class Slopes(NamedTuple):
     """The slopes of all rows at a point, and what was found there."""
 
-    futures: list[Future]
+    handles: list[Handle]
     predicted: Predicted
     looked: Looked
 
 
 def arguments_of(
     of_nodes: Sequence[list[Piece]], bundle: Sequence[int]
-) -> tuple[tuple[tuple[Place, ...], ...], list[Future]]:
+) -> tuple[tuple[tuple[Place, ...], ...], list[Handle]]:
     """Return where the arrays of a bundle's blocks are, for each block, and what has them, each once."""
-    wholes: list[Future] = []
+    wholes: list[Handle] = []
     numbers: dict[Key, int] = {}
     places = []
     for j in bundle:
         of_block = []
         for pieces in of_nodes:
-            future, path = pieces[j]
-            if future.key not in numbers:
-                numbers[future.key] = len(wholes)
-                wholes.append(future)
-            of_block.append(Place(numbers[future.key], path))
+            handle, path = pieces[j]
+            if handle.key not in numbers:
+                numbers[handle.key] = len(wholes)
+                wholes.append(handle)
+            of_block.append(Place(numbers[handle.key], path))
         places.append(tuple(of_block))
     return tuple(places), wholes

@@ -1,7 +1,7 @@
 """Weights, gradients and rows on the workers that own them, and the stages of a pass between these.
 
 A stage is one graph with a task for each block of columns or segment of rows, or for each pair of the two; never one
-for each block of rows. What a stage stores are futures, which the next refers to; only sums are waited for.
+for each block of rows. What a stage stores are handles, which the next refers to; only sums are waited for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..sources.lazy import column as column_of
 from . import column_tasks, row_tasks, tasks
 from .expression import Node, Sum, leaf, stored
 from .fetched import Sums
+from .handles import Handle
 from .owners import ADDED_TOGETHER, Owners, Pinned
 from .pieces import Part, Piece, Predicted, Slopes, Summands, arguments_of
 from .program import compiled, leaves
@@ -43,7 +44,7 @@ class Backward(NamedTuple):
         """Return the first arguments of `column_tasks.evaluate_behind`, and all of `column_tasks.moments`."""
         columns = [space.columns[j] for j in bundle]
         shifts = [space.shifts[j] for j in bundle]
-        return columns, self.reading, shifts, self.slopes.futures, space.weights
+        return columns, self.reading, shifts, self.slopes.handles, space.weights
 
 
 class BlockSpace:
@@ -78,8 +79,8 @@ class BlockSpace:
         self.columns = self._by_block(
             "columns", [(column_tasks.Columns(grid.reader(j), run),) for j in range(self.blocks)]
         )
-        #: What is subtracted from each block's columns: futures of (p,) arrays.
-        self.shifts: list[Future | None] = [None] * self.blocks
+        #: What is subtracted from each block's columns: handles of (p,) arrays.
+        self.shifts: list[Handle | None] = [None] * self.blocks
         #: Whether the squares of weights are asked for at each query.
         self.squares = False
         self.expected: list[Pair] = []
@@ -91,8 +92,8 @@ class BlockSpace:
         #: The loss, and the sum of the rows' weights.
         self.loss: Any = None
         self.weight = 1.0
-        self.values: list[Future] = []
-        self.weights: list[Future] = []
+        self.values: list[Handle] = []
+        self.weights: list[Handle] = []
 
     # Vectors of weights.
 
@@ -137,8 +138,8 @@ class BlockSpace:
             self._look_ahead()
         if not sums:
             return list
-        futures = others[-1] if to_store else stored_wholes
-        return Sums(self.owners.later(futures), sums, not to_store)
+        handles = others[-1] if to_store else stored_wholes
+        return Sums(self.owners.later(handles), sums, not to_store)
 
     def _look_ahead(self) -> None:
         """Ask for what the next query needs, if its direction is there, or will be when its tasks run."""
@@ -159,61 +160,61 @@ class BlockSpace:
         """Store what vectors stand for, in one go."""
         self.compute([stored_node(v) for v in several], [])
 
-    def alone(self, node: Node) -> list[Piece]:
-        """Return the pieces of a stored vector without what is stored with them."""
+    def alone(self, node: Node) -> list[Future]:
+        """Return futures of the blocks of a stored vector, without what is stored with them."""
         assert node.pieces is not None
         name = self.owners.name("alone")
         submitted = []
         for j, piece in enumerate(node.pieces):
             submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.array_of, tuple(piece)))
-        return [Piece(future) for future in self.owners.submit(submitted)]
+        return self.owners.handed_out(submitted)
 
-    def _pieces(self, of_bundles: Sequence[Future], path: tuple[int, ...]) -> list[Piece]:
+    def _pieces(self, of_bundles: Sequence[Handle], path: tuple[int, ...]) -> list[Piece]:
         """Return the pieces of all blocks: in what a bundle's task has returned a block's is in its place."""
         pieces = []
-        for future, bundle in zip(of_bundles, self.bundles, strict=True):
-            pieces += [Piece(future, (place, *path)) for place in range(len(bundle))]
+        for handle, bundle in zip(of_bundles, self.bundles, strict=True):
+            pieces += [Piece(handle, (place, *path)) for place in range(len(bundle))]
         return pieces
 
-    def _with_parts(self, name: str, submitted: list[Pinned], parts: Sequence[Part]) -> list[list[Future]]:
-        """Submit tasks, and return their futures, and for each part those of this part of their results."""
+    def _with_parts(self, name: str, submitted: list[Pinned], parts: Sequence[Part]) -> list[list[Handle]]:
+        """Submit tasks, and return their handles, and for each part those of this part of their results."""
         tasks_of_parts = []
         for number, part in enumerate(parts):
             for key, worker, _, _ in submitted:
                 part_key = (f"{name}-part-{number}", key[1])  # type: ignore[index]
                 tasks_of_parts.append(Pinned(part_key, worker, part.function, (TaskRef(key), part.number)))
-        futures = self.owners.submit([*submitted, *tasks_of_parts])
+        handles = self.owners.submit([*submitted, *tasks_of_parts])
         count = len(submitted)
-        return [futures[start : start + count] for start in range(0, len(futures), count)]
+        return [handles[start : start + count] for start in range(0, len(handles), count)]
 
-    def _by_block(self, stage: str, arguments: Sequence[tuple]) -> list[Future]:
-        """Return a future for each block, of what is given."""
+    def _by_block(self, stage: str, arguments: Sequence[tuple]) -> list[Handle]:
+        """Return a handle for each block, of what is given."""
         name = self.owners.name(stage)
         return self.owners.submit(
             [Pinned((name, j), self.owners.of_block(j), tasks.itself, given) for j, given in enumerate(arguments)]
         )
 
-    def better_shifts(self, moments: Node, weight: float) -> list[Future] | None:
+    def better_shifts(self, moments: Node, weight: float) -> list[Handle] | None:
         """Return the shifts of all blocks if a column is far from 0, else None; ``moments`` is a node of `backward`."""
         assert moments.pieces is not None
         name = self.owners.name("shift")
         submitted = []
         for j, piece in enumerate(moments.pieces):
-            arguments = (self.columns[j], weight, piece.future, piece.path[0])
+            arguments = (self.columns[j], weight, piece.handle, piece.path[0])
             submitted.append(Pinned((name, j), self.owners.of_block(j), column_tasks.shift_of, arguments))
         _, are_far, shifts = self._with_parts(name, submitted, [Part(tasks.item, 0), Part(tasks.item, 1)])
         if any(self.owners.results(are_far)):
             return shifts
         return None
 
-    def take_shifts(self, shifts: list[Future]) -> BlockVector:
+    def take_shifts(self, shifts: list[Handle]) -> BlockVector:
         """Subtract these from the columns from now on, and return them as a vector."""
         self.shifts = list(shifts)
         name = self.owners.name("shift")
         submitted = []
         for j, shift in enumerate(shifts):
             submitted.append(Pinned((name, j), self.owners.of_block(j), column_tasks.as_weights, (shift,)))
-        pieces = [Piece(future) for future in self.owners.submit(submitted)]
+        pieces = [Piece(handle) for handle in self.owners.submit(submitted)]
         node = stored(pieces, (1, 1), np.dtype(float), lasts=True)
         return BlockVector(self, node, np.zeros((1, 1, 1)))
 
@@ -228,13 +229,11 @@ class BlockSpace:
 
     def given(self, blocks: Sequence[Any]) -> list[Piece]:
         """Return pieces of Dask arrays, one for each block, whose values go to its owner."""
-        futures = []
+        pieces = []
         for j, block in enumerate(blocks):
             [piece] = block.to_delayed().ravel().tolist()
-            worker = self.owners.of_block(j)
-            future = self.owners.client.compute(piece, workers=[worker], allow_other_workers=False)
-            futures.append(Piece(future))
-        return futures
+            pieces.append(Piece(self.owners.compute(piece, self.owners.of_block(j))))
+        return pieces
 
     # Rows.
 
@@ -261,10 +260,7 @@ class BlockSpace:
                 **arrays,
                 dask_key_name=(self.owners.name("rows"), s),
             )
-            worker = self.owners.of_segment(s)
-            loaded.append(
-                self.owners.client.compute(task, workers=[worker], allow_other_workers=False, optimize_graph=False)
-            )
+            loaded.append(self.owners.compute(task, self.owners.of_segment(s), optimize_graph=False))
         self.values = loaded
         self.weights = self._of_segments("row-weights", row_tasks.weight_of)
         found = self.owners.results(self._of_segments("totals", row_tasks.totals, loss))
@@ -278,8 +274,8 @@ class BlockSpace:
         start, stop = (row - self.grid.segments[0] for row in self.grid.segments[s : s + 2])
         return column[start:stop]
 
-    def _of_segments(self, stage: str, function: Any, *arguments: Any) -> list[Future]:
-        """Return a future for each segment of a function of its rows and further arguments; lists have one for each."""
+    def _of_segments(self, stage: str, function: Any, *arguments: Any) -> list[Handle]:
+        """Return a handle for each segment of a function of its rows and further arguments; lists have one for each."""
         name = self.owners.name(stage)
         submitted = []
         for s in range(self.segments):
@@ -294,7 +290,7 @@ class BlockSpace:
         node = query.node
         if node.is_constant and not np.any(node.value):
             zeros = self._of_segments("zeros", row_tasks.zeros, self.outputs)
-            return Predicted([Piece(future) for future in zeros])
+            return Predicted([Piece(handle) for handle in zeros])
         pieces = self._pieces_of(query)
         self.readings += 1
         name = self.owners.name("forward")
@@ -368,7 +364,7 @@ class BlockSpace:
         total = found[0]
         for each in found[1:]:
             total = Looked(*(a + b for a, b in zip(total, each, strict=True)))
-        return Slopes(slopes, Predicted([Piece(future, (0,)) for future in whole]), total)
+        return Slopes(slopes, Predicted([Piece(handle, (0,)) for handle in whole]), total)
 
     def _ask(self, query: BlockVector) -> None:
         """Ask for the losses at the candidates of a query, or for the slopes too where it is one step along a line."""
@@ -383,8 +379,8 @@ class BlockSpace:
                 at = (steps, start.predicted.pieces, direction.predicted.pieces)
             query.asked = self._of_segments("losses", row_tasks.losses, self.loss, query.constant, *at)
 
-    def _ask_for_slopes(self, v: BlockVector, with_moments: bool = False) -> list[list[Future]]:
-        """Return futures of what `row_tasks.look` returns for each segment, of the slopes, and of the sums."""
+    def _ask_for_slopes(self, v: BlockVector, with_moments: bool = False) -> list[list[Handle]]:
+        """Return handles of what `row_tasks.look` returns for each segment, of the slopes, and of the sums."""
         predicted = v.predicted
         options = (self.loss, self.weight, v.constant, predicted.step, predicted.number, with_moments)
         name = self.owners.name("slopes")
@@ -413,9 +409,9 @@ class BlockSpace:
         for number, bundle in enumerate(self.bundles):
             arguments = of.of_bundle(self, bundle)
             submitted.append(Pinned((name, number), self.owners.of_block(bundle[0]), column_tasks.moments, arguments))
-        futures = self.owners.submit(submitted)
+        handles = self.owners.submit(submitted)
         shapes = [(self.outputs, 1), (1, 1), (1, 1)]
-        return [stored(self._pieces(futures, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
+        return [stored(self._pieces(handles, (number,)), shape, np.dtype(float)) for number, shape in enumerate(shapes)]
 
 
 def _has_one_step(query: BlockVector) -> bool:
