@@ -77,6 +77,10 @@ class StalledWarning(UserWarning):
     """The fit stopped short of a minimum: no solver found a step that lowers the loss, and the gradient is not zero."""
 
 
+class IndefiniteWarning(UserWarning):
+    """The covariance of coefficients by several groupings has a negative variance of some combination of them."""
+
+
 class CallbackWarning(UserWarning):
     """A callback raised; it is not called again, and the fit goes on."""
 

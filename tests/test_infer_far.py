@@ -90,8 +90,8 @@ def test_found_18_columns_that_are_collinear_far_from_zero_are_refused():
 def test_found_18_arguments_that_there_are_not_are_named_with_those_there_are():
     x, y = problem("squared")
     run = dask_gd.fit(x, y)
-    with pytest.raises(InvalidTypeError, match=r"cov_type.*robust.* not served. It takes .*sample_weight.*offset"):
-        dask_gd.infer(run, x, y, cov_type="HC3")
+    with pytest.raises(InvalidTypeError, match=r"covtype.*mean 'cov_type'\? It takes .*sample_weight.*offset"):
+        dask_gd.infer(run, x, y, covtype="HC3")
     with pytest.raises(InvalidTypeError, match=r"infer.ofset=.*Did you mean 'offset'"):
         dask_gd.infer(run, x, y, ofset=y)
     with pytest.raises(TypeError, match="there is no such argument"):

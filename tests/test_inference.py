@@ -19,8 +19,8 @@ from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError
 from dask_gd.kernels.base import EXACT, Part, Request
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.likelihood import Likelihood
-from dask_gd.results.inference import SINGULAR
 from dask_gd.results.inference_table import MANY
+from dask_gd.results.information import SINGULAR
 
 FAMILIES = {
     Squared(): sm.families.Gaussian,

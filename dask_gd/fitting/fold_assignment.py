@@ -13,10 +13,8 @@ from ..cluster import compute
 from ..errors import InvalidArgumentError
 from ..model.losses import Loss, classes_of, target_kind_of
 from ..sources import Source
-from ..sources.column import Column
-from ..sources.columns import as_rows, check_shapes
 from ..sources.lazy import column as column_of
-from ..sources.lazy import dask_rows, label_rows, unique
+from ..sources.lazy import dask_rows, in_partitions, label_rows, unique
 from .fold_splits import is_splits, sets_of, splits_of
 from .folds import Assignment, ByClass, Folds, SplitFolds, classes_before
 
@@ -46,7 +44,7 @@ def assign_folds(
         if of_set.is_whole and count > 1:
             with_column, assignment = _assign_by_column(source, of_set.fold, of_set.fold, "folds")
         else:
-            with_column = source.with_columns(fold=_in_partitions(source, of_set.fold, "folds"))
+            with_column = source.with_columns(fold=in_partitions(source, of_set.fold, "folds"))
             assignment = Assignment(
                 folds=SplitFolds(count),
                 total=source.shape[0],
@@ -152,21 +150,8 @@ def _assign_by_column(
     # An array becomes one, in the source's partitions.
     if column == "groups":
         values = number_groups(values)
-    source = source.with_columns(fold=_in_partitions(source, values, column))
+    source = source.with_columns(fold=in_partitions(source, values, column))
     return source, _with_values(assignment, folds, dask_rows(values, column))
-
-
-def _in_partitions(source: Source, values: Any, role: str) -> Column:
-    """Return a column in the source's partitions, from values of the source's rows or of all rows of its arrays."""
-    rows = as_rows(values, role)
-    first = source.bounds[0]
-    if rows.shape[0] != source.shape[0]:
-        check_shapes(source.x, source.y, **{"weight": rows})
-    elif first > 0:
-        # They are counted from the source's first row, and paired with it block by block.
-        in_blocks = as_rows(dask_rows(values, role), role)
-        return in_blocks.aligned(tuple(bound - first for bound in source.bounds))
-    return rows.aligned(source.bounds)
 
 
 def _with_values(assignment: Assignment, folds: Any, values: da.Array) -> Assignment:

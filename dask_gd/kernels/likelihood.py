@@ -78,7 +78,8 @@ class LikelihoodKernel(Kernel):
         information = loss.curvature(z, loss.inverse_link(z))
         if self.total.moments is not None:
             self._add_moments_of_outputs(outputs, target, z, slope, s)
-        self._add_information(block, information, outputs, s)
+        self._add_scores(block, slope, outputs, s, information)
+        self._add_information(block, self._summed_curvature(z, target, information), outputs, s)
 
         # Slope and information are both divided by the variance: (mean - y) mean' / V and mean'^2 / V. Where no
         # information is left in floating point, the slope is 0 as well, or the residual is beyond all bounds.
@@ -108,9 +109,18 @@ class LikelihoodKernel(Kernel):
         if self.total.moments is not None:
             self.total.moments.slopes[outputs] += squares
             self.total.moments.targets[outputs] += weight @ target
-        self._add_information(block, np.ones((len(target), 1)), outputs, s)
+        information = np.ones((len(target), 1))
+        self._add_scores(block, residual, outputs, s, information)
+        self._add_information(block, information, outputs, s)
         self._add_statistics(outputs, 0.5 * squares, squares)
         self.add_gradient(block, weighted[:, :, None], outputs)
+
+    def _summed_curvature(self, z, target, information) -> np.ndarray:
+        """Return the second derivatives of which the curvature is the sum: the expected ones."""
+        return information
+
+    def _add_scores(self, block: Block, slope, outputs: slice, s, information) -> None:
+        """Add what a kernel sums of the rows' scores, of which ``slope`` (rows, outputs) is unweighted: nothing."""
 
     def _add_statistics(self, outputs: slice, losses: np.ndarray, pearson: np.ndarray) -> None:
         """Add losses and Pearson's statistic of these outputs."""

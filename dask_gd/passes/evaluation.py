@@ -137,6 +137,10 @@ def evaluate(
 
 def _summed_together(source: Source, partitions: int, query: np.ndarray, loss: Loss, request: Request) -> int:
     """Return how many partitions are summed as one."""
+    # Sums by key cost as much to add up as the rows of as many keys do.
+    entries = getattr(request.kernel, "entries", 0)
+    if entries:
+        return summed_together(source, partitions, entries)
     # Where the curvature costs more than the rows, its entries do not.
     if request.kernel is not None or not source.row_format.cheap_gram:
         return 1

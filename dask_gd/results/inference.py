@@ -11,36 +11,38 @@ import inspect
 import uuid
 from dataclasses import fields, replace
 from itertools import count as counted
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import passes
 from ..errors import InvalidArgumentError, InvalidTypeError
-from ..kernels.base import EXACT, Request, Sums
-from ..kernels.likelihood import Likelihood, LikelihoodSums
+from ..kernels.base import EXACT, KernelSpec, Request
+from ..kernels.likelihood import Likelihood
 from ..kernels.shift import read_shifted, shifted
 from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
+from .covariance_type import CovarianceType, covariance_type
 from .features import source_of_fit
 from .fit_result import FitResult
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
-from .inference_levels import AWAY, AWAY_MESSAGE, check_observations, infer_in_parts, infers_in_parts
+from .inference_levels import (
+    AWAY,
+    AWAY_MESSAGE,
+    check_observations,
+    infer_in_parts,
+    infers_in_parts,
+    observations,
+)
 from .inference_table import Inference, tabulated
+from .information import NormalEquations, normal_equations, unshifted
 from .lazy_weights import described, is_in_blocks, is_lazy
+from .robust import likelihood_with, prepared, sandwich, terms_of, with_leverages
 
 #: Numbers in the covariances of all outputs: of one output with 4096 parameters, 128 MiB.
 LARGEST = 4096**2
-
-#: Least eigenvalue of the information scaled to a unit diagonal. Rounding to float64 moves it by about 1e-15, so that
-#: from there on standard errors keep three digits. Features that depend on each other but for their own rounding to
-#: float32 have eigenvalues as small.
-SINGULAR = 1e-12
-
-#: Singular values below this share of the root of SINGULAR are rounding.
-SLIGHT = 1e-4
 
 
 def infer(
@@ -55,13 +57,21 @@ def infer(
     sample_dims: Any = None,
     nan: str = "error",
     level: float = 0.95,
+    cov_type: str = "nonrobust",
+    groups: Any = None,
+    maxlags: int | None = None,
+    time: Any = None,
+    cov_kwds: dict[str, Any] | None = None,
+    use_t: bool | None = None,
+    small_sample: str = "statsmodels",
+    weights: str = "frequency",
     **unknown: Any,
 ) -> Inference:
     """Compute standard errors, tests and confidence intervals of the coefficients of a fit without a penalty.
 
-    Takes one pass over the rows of the fit, and a second where columns are far from 0. The numbers are those of
-    statsmodels: of ``OLS`` for the squared loss, with Student's t of ``n - q`` degrees of freedom (q parameters), of
-    ``GLM`` with the normal distribution for logistic, Poisson, Gamma and Tweedie losses.
+    Takes one pass over the rows of the fit; a second where columns are far from 0, and for HC2 and HC3. The numbers
+    are those of statsmodels: of ``OLS`` for the squared loss, by default with Student's t of ``n - q`` degrees of
+    freedom (q parameters), of ``GLM`` with the normal distribution for logistic, Poisson, Gamma and Tweedie losses.
 
     Parameters
     ----------
@@ -71,8 +81,7 @@ def infer(
     y : array (n,) or (n, k)
         The data of the fit, of any kind that `fit` takes. Leave y out with a Source.
     sample_weight : array (n,), optional
-        The row weights of the fit. A weight repeats its row, as statsmodels' ``freq_weights`` do: n is the sum of the
-        weights, and weights twice as large have standard errors smaller by about the root of 2.
+        The row weights of the fit, see ``weights``.
     offset : array (n,), optional
         The offset of the fit, which is needed again where the fit had an offset.
     features, target, sample_dims
@@ -82,6 +91,32 @@ def infer(
         That of the fit.
     level : float
         How often intervals hold the true coefficient, between 0 and 1.
+    cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "HAC"}
+        What errors are robust to: nothing but what the model says; variances that are not those of the model; rows that
+        depend on each other within groups; rows in time that depend on those up to ``maxlags`` before.
+    groups : array (n,), str, or list of several
+        For "cluster": the group of each row, told by numbers, strings or dates; the name of a column of the frame, of a
+        variable of the Dataset (which may have some of the sample dimensions), or of an array beside the features of a
+        Zarr group. At most four of them; of several, rows depend on each other if they are together in any.
+    maxlags : int
+        For "HAC": the largest lag, in rows, or in points in time.
+    time : array (n,) or str
+        For "HAC" with several rows at a time: the points in time, told like groups. Lags are then counted in points
+        that occur, in the order of their values.
+    cov_kwds : dict, optional
+        statsmodels' way to give ``groups``, ``maxlags`` and ``time``, and ``use_correction``: True or False for the
+        factor of small samples where statsmodels leaves it out or takes it.
+    use_t : bool, optional
+        Whether tests are by Student's t, of ``n - q`` degrees of freedom, or by groups or points in time one less than
+        there are of these (the fewest of several groupings). By default, as in statsmodels, only for a squared loss and
+        "nonrobust".
+    small_sample : {"statsmodels", "fixest"}
+        Whose factors of covariances, and distribution, are the default. The table in `docs/inference.md` has both.
+    weights : {"frequency", "analytic"}
+        What row weights are. "frequency": a weight repeats its row, as statsmodels' ``freq_weights`` do; n is the sum
+        of the weights, and weights twice as large have standard errors smaller by about the root of 2. "analytic": the
+        inverse of the row's variance, but for a factor, as statsmodels' ``WLS`` and ``var_weights`` take it; n is the
+        number of rows.
 
     Returns
     -------
@@ -92,24 +127,45 @@ def infer(
     InvalidArgumentError
         For a loss that is no likelihood, a penalty, covariances of more than 128 MiB, data of other features or
         outputs; no more observations than parameters; coefficients that are a tenth of a standard error or more away
-        from the optimum of these rows; features whose coefficients the rows do not determine.
+        from the optimum of these rows; features whose coefficients the rows do not determine. For an unknown
+        ``cov_type``, arguments that do not go with it, a single group, groups of another length, as many lags as rows,
+        and sums by group that workers have no memory for: ``8 q k`` bytes a group in a few copies.
     InvalidTypeError
-        Where ``run`` is no FitResult, and for an argument that `infer` does not have.
+        Where ``run`` is no FitResult, for an argument that `infer` does not have, and for groups that cannot be
+        compared with each other.
     DataError
-        As in `fit`.
+        As in `fit`, and where a row has no group.
+
+    Warns
+    -----
+    IndefiniteWarning
+        Where the covariance by several groupings has a negative variance of some combination of coefficients. Of a
+        coefficient itself, negative eigenvalues are set to 0; else the covariance is as it is.
 
     Notes
     -----
-    ``covariance = dispersion * inverse(sum_i s_i h_i [x_i 1]^T [x_i 1])``, where h is the expected second derivative of
-    the loss with respect to ``z = x w + b``, Fisher's information. The dispersion is 1 for logistic and Poisson
-    losses, else Pearson's statistic by ``n - q`` (McCullagh and Nelder, "Generalized Linear Models", 1989). This
-    takes the variance's dependence on the mean, and the rows' independence, from the model: there are no robust or
-    clustered standard errors.
+    "nonrobust": ``covariance = dispersion * inverse(sum_i s_i h_i [x_i 1]^T [x_i 1])``, where h is the expected second
+    derivative of the loss with respect to ``z = x w + b``, Fisher's information. The dispersion is 1 for logistic and
+    Poisson losses, else Pearson's statistic by ``n - q`` (McCullagh and Nelder, "Generalized Linear Models", 1989).
+    This takes the variance's dependence on the mean, and the rows' independence, from the model.
+
+    All others: ``covariance = inverse(H) M inverse(H)``, where H has the second derivative at the targets themselves,
+    and M is what scores ``u_i = s_i dL/dz [x_i 1]`` vary by:
+
+    - HC0, HC1: ``sum_i u_i u_i^T`` (White, 1980), HC1 with the factor ``n / (n - q)`` for the squared loss. A weight
+      that repeats its row counts so many scores.
+    - HC2, HC3: the same by ``1 - leverage_i``, or by its square (MacKinnon and White, 1985).
+    - "cluster": ``sum_g U_g U_g^T`` with the sums of scores of each group (Liang and Zeger, 1986), with the factor
+      ``G / (G - 1) (n - 1) / (n - q)``. Of several columns the sums by each, less those by each pair of columns, and so
+      on (Cameron, Gelbach and Miller, "Robust inference with multiway clustering", 2011).
+    - "HAC": ``sum_{|i - j| <= maxlags} (1 - |i - j| / (maxlags + 1)) u_i u_j^T`` (Newey and West, 1987); with ``time``
+      the same of the sums of scores at each point in time (Driscoll and Kraay, 1998). Rows are in their order, and rows
+      that are left out leave no gap.
 
     Of rows with factors of very many levels the largest factor is eliminated from the information: the table has the
     coefficients of all else, numbers and other factors' levels (numbers alone where these are more than 4,096), with
     the errors that they have beside its levels; of its levels there are none. Those of the intercept, and of levels
-    that the rows do not determine, are NaN, see `docs/levels.md`.
+    that the rows do not determine, are NaN, see `docs/levels.md`. Robust errors are refused there.
 
     Products are taken in float64, also of float32 features, and of columns far from 0 less their means.
 
@@ -126,6 +182,12 @@ def infer(
     (intercept)          0.9      0.2646  3.402  0.0766  -0.238375  2.03837
     >>> float(result.table.standard_error.sel(parameter="x0").round(6))
     0.141421
+
+    Errors that are robust to unequal variances:
+
+    >>> robust = dask_gd.infer(dask_gd.fit(x, y), x, y, cov_type="HC1")
+    >>> float(robust.table.standard_error.sel(parameter="x0").round(6)), robust.statistic
+    (0.084853, 'z')
     """
     # Check the arguments, and that the data are those of the fit.
     if unknown:
@@ -133,8 +195,14 @@ def infer(
         *known, _ = inspect.signature(infer).parameters
         refuse_unknown(next(iter(unknown)), known)
     _check_run(run, level)
-    if is_lazy(run.weights):
-        run = replace(run, weights=run.weights.compute())
+    kind = covariance_type(
+        cov_type,
+        cov_kwds,
+        {"groups": groups, "maxlags": maxlags, "time": time},
+        use_t=use_t,
+        small_sample=small_sample,
+        weights=weights,
+    )
     arguments = {
         "sample_weight": sample_weight,
         "offset": offset,
@@ -142,6 +210,55 @@ def infer(
         "target": target,
         "sample_dims": sample_dims,
     }
+    run, source = _of_the_same_rows(run, x, y, arguments, nan)
+    if infers_in_parts(run, source):
+        return infer_in_parts(run, source, level, kind)
+    _check_size(run)
+    # Sum over the rows at the fit's parameters.
+    found = _sums_and_inverses(run, source, x, kind)
+    n = observations(found.sums.at_query, kind)
+    q = len(found.names)
+    is_linear = run.loss.quadratic
+    # The dispersion of the logistic loss and of Poisson's is known, as others may be; else it is estimated.
+    if likelihood_of(run.loss) == "known dispersion":
+        dispersion = np.ones(source.outputs or 1)
+    else:
+        dispersion = found.sums.pearson / (n - q)
+    covariance = dispersion * found.equations.inverse
+    error = np.sqrt(np.einsum("qqk->qk", covariance))
+    smallest = 0
+    if kind.is_robust:
+        terms = terms_of(kind, found.sums.meat, found.signs)
+        smallest = min(term.groups for term in terms)
+        with one_blas_thread():
+            covariance = sandwich(kind, terms, found.equations, n, is_linear)
+        error = np.minimum(error, np.sqrt(np.einsum("qqk->qk", covariance)))
+    else:
+        covariance = kind.factor(n, q, 0, is_linear) * covariance
+    _check_optimum(run, source, found, error)
+    return tabulated(
+        run,
+        found.names,
+        covariance=unshifted(covariance, found.shift),
+        totals=(dispersion, found.sums.deviance, found.sums.pearson),
+        n=n,
+        df=n - q,
+        level=level,
+        kind=kind,
+        t_df=kind.degrees_of_freedom(n, q, smallest, is_linear),
+    )
+
+
+def _of_the_same_rows(
+    run: FitResult,
+    x: Any,
+    y: Any,
+    arguments: dict[str, Any],
+    nan: str,
+) -> tuple[FitResult, Source]:
+    """Return a fit with the targets that have values, and the source of its rows, which multiplies in float64."""
+    if is_lazy(run.weights):
+        run = replace(run, weights=run.weights.compute())
     rows = with_values(as_source(x, y, **as_in_fit(run, x, y, arguments), nan=nan))
     rows = source_of_fit(rows, run.encoding, run.column_names, "infer")
     columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
@@ -149,102 +266,75 @@ def infer(
     if source.present is not None:
         run = with_targets(run, list(source.present.columns))
     check_data(run, source)
-    if infers_in_parts(run, source):
-        return infer_in_parts(run, source, level)
-    _check_size(run)
-    # Sum over the rows at the fit's parameters.
+    return run, source
+
+
+def _check_optimum(run: FitResult, source: Source, found: Found, error: np.ndarray) -> None:
+    """Refuse coefficients that are not at the optimum: only there do standard errors (q, k) follow from the sums."""
+    step = found.equations.step
+    is_away = np.abs(step) > AWAY * error + found.equations.noise
+    if not is_away.any():
+        return
+    i, output = np.argwhere(is_away)[0]
+    distance = abs(step[i, output] / error[i, output])
+    finding = f"a step to it moves the coefficient of {found.names[i]} by {distance:.2g} standard errors"
+    raise InvalidArgumentError(AWAY_MESSAGE.format(finding, run.reason, differing_roles(run, source)))
+
+
+class Found(NamedTuple):
+    """The sums over the rows at a fit's parameters, and the inverses of the information, of the rows less a shift."""
+
+    sums: Any
+    signs: tuple[int, ...]
+    equations: NormalEquations
+    shift: np.ndarray | None
+    names: list[str]
+
+
+def _sums_and_inverses(run: FitResult, source: Source, x: Any, kind: CovarianceType) -> Found:
+    """Return the sums at the fit's parameters, in one pass, or two where rows are weighed by their leverages."""
+    q = len(run.weights) + 1
+    k = source.outputs or 1
     names = parameter_names(run, source)
+    spec: Any = Likelihood()
+    signs: tuple[int, ...] = ()
+    if kind.is_robust:
+        source, meat, signs = prepared(kind, source, x, q, k)
+        spec = likelihood_with(kind, meat, q, k)
     source = passes.persist(source)
     try:
-        found, shift = _sums_at(run, source)
+        found, shift = _sums_at(run, source, spec)
+        sums = found.at_query
+        check_observations(observations(sums, kind), len(names), kind)
+        if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient).all()):
+            raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))
+        with one_blas_thread():
+            equations = normal_equations(sums, shifted(run.parameters, shift), shift, names)
+        # What is weighed by leverages is summed when the information is known.
+        second = with_leverages(kind, equations)
+        if second is not None:
+            spec = likelihood_with(kind, second, q, k)
+            found, shift = _sums_at(run, source, spec, shift)
     finally:
         passes.unpersist(source)
-    sums = found.at_query
-    check_observations(sums.weight, len(names))
-    assert sums.curvature is not None
-    if not (np.isfinite(sums.curvature).all() and np.isfinite(sums.gradient).all()):
-        raise InvalidArgumentError(AWAY_MESSAGE.format("the loss is not finite", run.reason, ""))
-    # The dispersion of the logistic loss and of Poisson's is known, as others may be; else it is estimated.
-    df = sums.weight - len(names)
-    if likelihood_of(run.loss) == "known dispersion":
-        dispersion = np.ones(source.outputs or 1)
-    else:
-        dispersion = found.pearson / df
-    with one_blas_thread():
-        inverse, step, noise = _normal_equations(sums, shifted(run.parameters, shift), shift, names)
-    # Only at the optimum of these rows do standard errors follow from the information.
-    error = np.sqrt(dispersion * np.einsum("qqk->qk", inverse))
-    is_away = np.abs(step) > AWAY * error + noise
-    if is_away.any():
-        i, output = np.argwhere(is_away)[0]
-        distance = abs(step[i, output] / error[i, output])
-        finding = f"a step to it moves the coefficient of {names[i]} by {distance:.2g} standard errors"
-        raise InvalidArgumentError(AWAY_MESSAGE.format(finding, run.reason, differing_roles(run, source)))
-    return tabulated(
-        run,
-        names,
-        covariance=dispersion * _unshifted(inverse, shift),
-        totals=(dispersion, found.deviance, found.pearson),
-        n=sums.weight,
-        df=df,
-        level=level,
-    )
+    return Found(found, signs, equations, shift, names)
 
 
-def _sums_at(run: FitResult, source: Source) -> tuple[LikelihoodSums, np.ndarray | None]:
+def _sums_at(
+    run: FitResult,
+    source: Source,
+    spec: KernelSpec,
+    shift: np.ndarray | None = None,
+) -> tuple[Any, np.ndarray | None]:
     """Return the sums at the fit's parameters, always with an intercept, and the shift that they were taken with."""
     key = f"infer-{uuid.uuid4().hex[:8]}"
     pass_numbers = counted()
 
-    def read(query: np.ndarray, shift: np.ndarray | None) -> LikelihoodSums:
-        request = Request(EXACT, moments=True, shift=shift, kernel=Likelihood())
+    def read(query: np.ndarray, shift: np.ndarray | None) -> Any:
+        request = Request(EXACT, moments=True, shift=shift, kernel=spec)
         return passes.evaluate(source, query, run.loss, request, key, next(pass_numbers))
 
-    return read_shifted(read, run.parameters[:, :, None], None, source.row_format)
-
-
-def _normal_equations(
-    sums: Sums, parameters: np.ndarray, shift: np.ndarray | None, names: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the inverse of the information (q, q, k), the step to the optimum (q, k), and its rounding (q, k).
-
-    All belong to the rows less the shift, as do the parameters (p + 1, k).
-    """
-    assert sums.curvature is not None
-    p = len(parameters) - 1
-    k = parameters.shape[1]
-    # The ties map the parameters of the fit to those of the rows less the shift, which always have an intercept: in a
-    # fit without an intercept, it is the contribution of the shift.
-    ties = np.eye(p + 1, len(names))
-    if shift is not None and len(names) == p:
-        ties[p] = shift
-    informations = np.moveaxis(sums.curvature, 2, 0)
-    solved = [inverted(information, ties, names) for information in informations]
-    # A quadratic loss has a single information for all outputs.
-    repeats = k // len(informations)
-    inverse = np.stack([matrix for matrix, _ in solved], axis=2).repeat(repeats, axis=2)
-    # A step of Newton's method leads to the optimum.
-    step = np.einsum("qrk,rk->qk", inverse, ties.T @ sums.gradient[:, :, 0])
-    # Rounding of predictions and sums moves the step by this much: where the residuals are 0, there is nothing else.
-    information = np.broadcast_to(sums.curvature, (p + 1, p + 1, k))
-    squares = np.einsum("qk,qrk,rk->k", parameters, information, parameters)
-    unit = 8 * np.finfo(float).eps * np.sqrt(squares)
-    sizes = np.stack([size for _, size in solved], axis=1).repeat(repeats, axis=1)
-    noise = unit * np.einsum("qrk,rk->qk", np.abs(inverse), sizes)
-    return inverse, step, noise
-
-
-def _unshifted(covariance: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
-    """Return the covariance (q, q, k) for the rows as they are from the covariance for the rows less the shift.
-
-    Both are the same without an intercept, since no other parameter depends on the shift.
-    """
-    q = len(covariance)
-    if shift is None or q == len(shift):
-        return covariance
-    back = np.eye(q)
-    back[-1, :-1] = -shift
-    return np.einsum("ai,ijk,bj->abk", back, covariance, back)
+    return read_shifted(read, run.parameters[:, :, None], shift, source.row_format)
 
 
 class InDoubles(Source):
@@ -254,47 +344,6 @@ class InDoubles(Source):
     def dtype(self) -> np.dtype:
         """Float64, whatever the dtype of the features."""
         return np.dtype(float)
-
-
-def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the inverse (q, q) of ``ties^T information ties``, whatever the units, and the roots of its diagonal (q,).
-
-    The product is never formed: columns far from 0 without an intercept are nearly multiples of each other, and the
-    singular values of a factor of it have twice as many digits.
-
-    Raises
-    ------
-    InvalidArgumentError
-        Where there is no inverse; it names the parameters.
-    """
-    # Factor the information, scaled to a unit diagonal.
-    root = np.sqrt(np.diagonal(information))
-    unit = np.where(root > 0, root, 1.0)
-    values, vectors = np.linalg.eigh(information / np.outer(unit, unit))
-    values = np.where(values > SINGULAR, values, 0.0)
-    factor = (np.sqrt(values)[:, None] * vectors.T * root) @ ties
-    # Columns of the factor that are 0, or a combination of the others, leave parameters undetermined.
-    size = np.sqrt((factor**2).sum(axis=0))
-    if (size == 0).any():
-        _refuse_undetermined(names, size == 0)
-    _, singular, right = np.linalg.svd(factor / size, full_matrices=False)
-    if singular[-1] <= np.sqrt(SINGULAR) * SLIGHT:
-        shares = np.abs(right[-1])
-        _refuse_undetermined(names, shares > 0.1 * shares.max())
-    inverse = (right.T / singular**2) @ right / np.outer(size, size)
-    return inverse, size
-
-
-def _refuse_undetermined(names: list[str], is_undetermined: np.ndarray) -> None:
-    """Refuse rows that do not determine these coefficients, and name the first of them."""
-    undetermined = [names[i] for i in np.flatnonzero(is_undetermined)]
-    shown = ", ".join(undetermined[:10])
-    if len(undetermined) > 10:
-        shown += f" and {len(undetermined) - 10} more"
-    raise InvalidArgumentError(
-        f"infer: these rows do not determine the coefficients of {shown}: a combination of them is constant (0 without "
-        "an intercept), or so nearly that rounding hides the rest. Leave one of them out and fit again."
-    )
 
 
 def _check_run(run: FitResult, level: float) -> None:

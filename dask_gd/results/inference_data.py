@@ -23,8 +23,6 @@ def refuse_unknown(name: str, known: list[str]) -> None:
     near = difflib.get_close_matches(name, known, 1)
     if near:
         hint = f" Did you mean {near[0]!r}?"
-    if name.startswith("cov"):
-        hint = " Standard errors are those of the model; robust and clustered ones are not served."
     raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
 
 

@@ -13,11 +13,13 @@ from ..kernels.base import Request
 from ..kernels.curvature_parts import LikelihoodInParts, LikelihoodSumsInParts, has_parts
 from ..kernels.level_counts import marks_of
 from ..kernels.shift import read_shifted
+from ..kernels.sums import Sums
 from ..model.losses import likelihood_of
 from ..names import default_name
 from ..solvers.newton.elimination import Elimination
 from ..sources import Source
 from ..worker_env import one_blas_thread
+from .covariance_type import CovarianceType
 from .fit_result import FitResult
 from .inference_data import differing_roles
 from .inference_table import INTERCEPT, Inference, tabulated
@@ -44,8 +46,14 @@ def infers_in_parts(run: FitResult, source: Source) -> bool:
     return is_wide and has_parts(source.row_format)
 
 
-def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
+def infer_in_parts(run: FitResult, source: Source, level: float, kind: CovarianceType) -> Inference:
     """Return the coefficients of all but the largest factor, with their errors; see `inference.infer`."""
+    if kind.is_robust:
+        raise InvalidArgumentError(
+            f"infer(cov_type={kind.kind!r}): these factors have more than {WIDE} levels, or levels that were left out, "
+            "and the largest factor is eliminated from the information. Robust errors need all of it. Pool rare levels "
+            "(dask_gd.Categories(min_frequency=...)), or take cov_type='nonrobust'."
+        )
     if run.weights.ndim > 1:
         raise InvalidArgumentError("infer: beside factors of very many levels there may be a single output.")
     # The sums at the coefficients, which count as 0 where a level was left out.
@@ -65,9 +73,10 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
         rank = system.rank
         features, inverse = system.inverse()
         step = system.solve(sums.gradient[:, :, 0])[features, 0]
-    check_observations(sums.weight, rank)
+    n = observations(sums, kind)
+    check_observations(n, rank, kind)
     # The dispersion is known, or estimated by Pearson's statistic.
-    df = sums.weight - rank
+    df = n - rank
     dispersion = found.pearson / df
     if likelihood_of(run.loss) == "known dispersion":
         dispersion = np.ones(1)
@@ -97,22 +106,37 @@ def infer_in_parts(run: FitResult, source: Source, level: float) -> Inference:
     return tabulated(
         run,
         names,
-        covariance=(dispersion * inverse)[:, :, None],
+        covariance=kind.factor(n, rank, 0, run.loss.quadratic) * (dispersion * inverse)[:, :, None],
         totals=(dispersion, found.deviance, found.pearson),
-        n=sums.weight,
+        n=n,
         df=df,
         level=level,
+        kind=kind,
+        t_df=kind.degrees_of_freedom(n, rank, 0, run.loss.quadratic),
         coefficient=coefficient,
     )
 
 
-def check_observations(weight: float, parameters: int) -> None:
+def observations(sums: Sums, kind: CovarianceType) -> float:
+    """Return the number of observations: the sum of weights that repeat rows, or else the number of rows."""
+    if kind.analytic:
+        return float(sums.rows)
+    return sums.weight
+
+
+def check_observations(n: float, parameters: int, kind: CovarianceType) -> None:
     """Refuse no more observations than parameters."""
-    if not weight > parameters:
-        raise InvalidArgumentError(
-            f"infer: {weight:g} observations (the sum of the row weights) for {parameters} parameters; there must be "
-            "more observations than parameters. A row weight counts repetitions of its row."
-        )
+    if n > parameters:
+        return
+    what = "the sum of the row weights"
+    advice = " A row weight counts repetitions of its row; weights='analytic' says that it does not."
+    if kind.analytic:
+        what = "the rows"
+        advice = ""
+    raise InvalidArgumentError(
+        f"infer: {n:g} observations ({what}) for {parameters} parameters; there must be more observations than "
+        f"parameters.{advice}"
+    )
 
 
 def _sums_at(run: FitResult, source: Source, parameters: np.ndarray) -> tuple[LikelihoodSumsInParts, np.ndarray | None]:

@@ -13,6 +13,7 @@ import xarray as xr
 from dask.system import CPU_COUNT
 
 from ..model.losses import Loss
+from .covariance_type import KINDS, CovarianceType
 from .fit_result import FitResult
 
 INTERCEPT = "(intercept)"
@@ -48,6 +49,10 @@ class Inference:
     level : float
         Of the intervals.
     loss : Loss
+    cov_type : str
+        The kind of the covariance.
+    t_degrees_of_freedom : float or None
+        Of Student's t, by which tests and intervals are; None where they are by the normal distribution.
     """
 
     table: xr.Dataset
@@ -59,14 +64,20 @@ class Inference:
     degrees_of_freedom: float
     level: float
     loss: Loss
+    cov_type: str = "nonrobust"
+    t_degrees_of_freedom: float | None = None
 
     @property
     def statistic(self) -> str:
-        """Name of the distribution if a coefficient is 0: "t" for the squared loss, else "z", the normal."""
-        return "t" if self.loss.quadratic else "z"
+        """Name of the distribution if a coefficient is 0: "t", Student's, or "z", the normal."""
+        if self.t_degrees_of_freedom is None:
+            return "z"
+        return "t"
 
     def __str__(self) -> str:
         lines = [f"{self.loss!r} loss, {self.n:,.12g} observations, {self.degrees_of_freedom:,.12g} degrees of freedom"]
+        if self.cov_type != "nonrobust":
+            lines.append(f"errors {KINDS[self.cov_type]}")
         # A table for each output.
         for output in range(self.table.sizes.get("output", 1)):
             position: dict[str, Any] = {}
@@ -110,12 +121,15 @@ def tabulated(
     n: float,
     df: float,
     level: float,
+    kind: CovarianceType,
+    t_df: float | None,
     coefficient: np.ndarray | None = None,
 ) -> Inference:
     """Return coefficients and covariances by name, with tests and intervals.
 
-    ``totals`` are the dispersion, the deviance and Pearson's statistic of each output, n the sum of the row weights.
-    The coefficients (q, k) are by default the first of the fit.
+    ``totals`` are the dispersion, the deviance and Pearson's statistic of each output, n the observations, and ``t_df``
+    the degrees of freedom of Student's t, None for the normal distribution. The coefficients (q, k) are by default the
+    first of the fit.
     """
     # Not imported at the top: that takes half a second, and a fit has no need of it.
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
@@ -127,9 +141,9 @@ def tabulated(
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = coefficient / error
     tail = (1.0 - level) / 2.0
-    if run.loss.quadratic:
-        p_value = 2.0 * in_threads(partial(stdtr, df), -np.abs(statistic))
-        width = -stdtrit(df, tail)
+    if t_df is not None:
+        p_value = 2.0 * in_threads(partial(stdtr, t_df), -np.abs(statistic))
+        width = -stdtrit(t_df, tail)
     else:
         p_value = 2.0 * in_threads(ndtr, -np.abs(statistic))
         width = -ndtri(tail)
@@ -166,6 +180,8 @@ def tabulated(
         degrees_of_freedom=df,
         level=level,
         loss=run.loss,
+        cov_type=kind.kind,
+        t_degrees_of_freedom=t_df,
     )
 
 

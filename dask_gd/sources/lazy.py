@@ -14,7 +14,8 @@ from ..cluster import compute
 from ..errors import InvalidTypeError
 from .coded_table import CodedTable
 from .coercion import is_lazy_frame, labels, numbers
-from .columns import check_stored, dimension_names, feature_names_of
+from .column import Column
+from .columns import as_rows, check_shapes, check_stored, dimension_names, feature_names_of
 from .dataset_column import decoded
 from .kinds import is_plain
 from .source import Source
@@ -149,3 +150,16 @@ def column(source: Source, role: str) -> Any:
     if memory is not None and len(memory) == source.shape[0]:
         return memory
     return column_of_source.lazy_rows(source.bounds[0], source.bounds[-1])
+
+
+def in_partitions(source: Source, values: Any, role: str) -> Column:
+    """Return a column in the source's partitions, from values of the source's rows or of all rows of its arrays."""
+    rows = as_rows(values, role)
+    first = source.bounds[0]
+    if rows.shape[0] != source.shape[0]:
+        check_shapes(source.x, source.y, **{"weight": rows})
+    elif first > 0:
+        # They are counted from the source's first row, and paired with it block by block.
+        in_blocks = as_rows(dask_rows(values, role), role)
+        return in_blocks.aligned(tuple(bound - first for bound in source.bounds))
+    return rows.aligned(source.bounds)
