@@ -171,7 +171,10 @@ class EarlyStopping(Listener):
             assert self._frame is not None
             frame, y, data = self._frame
             options = {name: value for name, value in data.items() if name != "categorical"}
-            source = as_source(frame, y, encoding=result.encoding, predicts=True, **options)
+            if result.formula is not None:
+                source = as_source(frame, y, formula=result.formula, **options)
+            else:
+                source = as_source(frame, y, encoding=result.encoding, predicts=True, **options)
         else:
             source = source_of_fit(self.source, result.encoding, result.column_names, "EarlyStopping")
         if source.shape[1] != len(result.weights):

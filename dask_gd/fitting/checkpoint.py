@@ -234,6 +234,7 @@ def checkpoint(track: FitState) -> Checkpoint:
         "fit_intercept": track.fit_intercept,
         "penalised": track.penalised,
         "encoding": track.source.x.encoding and track.source.x.encoding.as_attributes(),
+        "formula": track.source.formula and track.source.formula.as_attributes(),
         "sample_dims": track.source.sample_dims,
         "target_attrs": track.source.target_attrs,
         "roles": track.source.roles,

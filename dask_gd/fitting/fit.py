@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..errors import InvalidArgumentError
 from ..events import Callback, Callbacks
 from ..interrupt import exiting_on_sigterm
 from ..model.losses import Loss, Model, as_loss, classes_of
+from ..model.losses.families import loss_of_family
 from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
 from ..results.features import check_encoding
@@ -34,6 +34,7 @@ from .checkpoint import take
 from .engine import Engine
 from .fit_run import FitRun
 from .fit_track import FitTrack
+from .of_targets import for_targets, intercept_of
 from .room import check_room
 from .stages import go_on_smoothing, plan_samples
 from .track import Stopping
@@ -50,7 +51,8 @@ def fit(
     target: Sequence[str] | str | None = None,
     sample_dims: Sequence[str] | str | None = None,
     categorical: Sequence[str] | Categories | None = None,
-    loss: str | Loss | tuple = "squared",
+    loss: str | Loss | tuple | None = None,
+    family: str | None = None,
     penalty: Penalty | None = None,
     solver: str | Solver = "auto",
     fit_intercept: bool = True,
@@ -73,17 +75,19 @@ def fit(
 
     Parameters
     ----------
-    x : Source, array (n, p), data frame or xarray.Dataset
+    x : Source, array (n, p), data frame, xarray.Dataset or formula
         From `dask_gd.open`, or a Zarr, Dask, NumPy or xarray array. Zarr is streamed, a few chunks at a time for
         each thread; the blocks of a Dask array must fit in a worker's memory one by one, and so must the partitions of
         a Dask data frame. Data frames are those of pandas, pyarrow and polars too. Their columns of strings and of a
         categorical dtype are factors, with a feature for each level, such as ``origin=ATL``: see `Categories`.
         Numbers packed after the CF conventions are decoded in the task, to the values that xarray
         decodes, in float64: where the attributes of a Zarr array, a DataArray or a Dataset's variable are
-        ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value`` (both NaN) or ``_Unsigned``.
+        ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value`` (both NaN) or ``_Unsigned``. A formula such
+        as ``"late ~ distance + C(carrier) * hour + bs(month, 4)"`` is of the table y, see ``docs/formulas.md``.
     y : array (n,) or (n, k)
         Targets, for the softmax loss the classes' numbers from 0 on, (n,); of any of these kinds, with any chunks.
-        Leave out with a Source or a Dataset, and with a data frame that has it.
+        Leave out with a Source or a Dataset, and with a data frame that has it. With a formula it is the table: a data
+        frame, the path of Parquet, or a Dataset.
     features, target : names
         Of a data frame's columns; by default all that have no other role are features. Or of a Dataset's variables or
         coordinates, each over some of ``sample_dims``. Several targets are several outputs.
@@ -94,10 +98,14 @@ def fit(
     categorical : names or Categories, optional
         The columns of a data frame whose numbers are levels too, or options for all factors: `dask_gd.Categories`.
     loss : str, Loss or pair of functions
-        "squared", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge", "squared_hinge".
+        "squared" (the default), "logistic", "softmax", "poisson", "gamma", "tweedie", "huber", "quantile", "hinge",
+        "squared_hinge".
         A name takes the loss's default parameters; `dask_gd.Huber(delta=2.0)` and the like take others.
         ``(value, slope)`` is a loss of your own, see `dask_gd.losses.Custom`; `dask_gd.Model` any other function of
         parameters and rows, for which ``fit_intercept`` has no meaning.
+    family : str, optional
+        In place of ``loss``, by the name that statsmodels and R have: "gaussian", "binomial", "poisson", "gamma",
+        "tweedie" (all but the first two with the log for a link), "multinomial".
     penalty : dask_gd.L2, L1, ElasticNet, GroupLasso or None
         Or `dask_gd.penalties.NonNegative`, for weights of at least 0, or a `dask_gd.penalties.Penalty` of your own.
     solver : str or Solver
@@ -107,6 +115,7 @@ def fit(
         For wide rows with factors and a penalty that does not bend it takes Newton with the largest factor eliminated,
         "newton_schur".
     fit_intercept : bool
+        Of a formula, ``0 + ...`` says that there is none.
     sample_weight : array (n,), optional
         Row weights s, 0 or more; 1 each by default. Of a data frame also the name of a column. Of a Dataset also the
         name of a variable, or a DataArray, over some of ``sample_dims``.
@@ -233,6 +242,13 @@ def fit(
     >>> run = dask_gd.fit(heat, features=["co2", "lat"], target="t2m", sample_dims=("time", "lat"))
     >>> round(run.weights.sel(feature="lat").item(), 6), run.predict(heat).dims
     (-0.5, ('time', 'lat'))
+
+    A formula of a table:
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [1.0, 2.0, 3.0, 4.0], "g": ["a", "b", "b", "a"]})
+    >>> dask_gd.fit("y ~ x + g", table).weights.feature.values.tolist()
+    ['x', 'g[T.b]']
     """
     # What was asked for, and of which rows.
     check_arguments(max_iter, tol, target_loss, seed)
@@ -241,9 +257,11 @@ def fit(
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}
     source = as_source(x, y, sample_weight, offset=offset, categorical=categorical, **data)
     source = in_fit(source, penalises(penalty), fit_intercept)
+    if source.formula is not None:
+        fit_intercept = intercept_of(source.formula, fit_intercept)
     check_levels(initial_weights, source)
     stamps = Stamps(source)
-    loss = for_targets(as_loss(loss), source)
+    loss = for_targets(as_loss(loss_of_family(loss, family)), source)
     if isinstance(loss, Model):
         start = _start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
@@ -317,26 +335,6 @@ def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.nd
     if initial_weights is None:
         initial_weights = model.start
     return start_of(initial_weights, len(model.start), 1, fit_intercept=False)
-
-
-def for_targets(loss: Loss, source: Source) -> Loss:
-    """Return the loss; classes that it has and was not told the number of are counted."""
-    # A loss that says no more than its number of classes may take indicators of its own.
-    if getattr(loss, "target_kind", None) != "classes":
-        return loss
-    if source.outputs is not None:
-        raise InvalidArgumentError(
-            f"y has {source.outputs} columns; the {loss.name} loss takes one, with the classes' numbers "
-            "(y.argmax(axis=1) of indicators)."
-        )
-    if classes_of(loss) is not None:
-        return loss
-    if not is_dataclass(loss) or "classes" not in {field.name for field in fields(loss)}:
-        raise InvalidArgumentError(
-            f"loss={loss!r} says that its targets are classes, and not how many: give it an attribute `classes`, their "
-            "number. To have them counted make it a frozen dataclass with a field `classes`, which may be None."
-        )
-    return replace(loss, classes=passes.largest_target(source) + 1)  # type: ignore[type-var]
 
 
 def check_levels(initial_weights: Any, source: Source) -> None:

@@ -28,10 +28,11 @@ from ..sources.targets import with_values
 from ..store.store import Store
 from .alpha_path import scale_path
 from .block_search import search_in_blocks, solvers_in_blocks
-from .fit import check_arguments, for_targets, start_of
+from .fit import check_arguments, start_of
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import candidates_of
+from .of_targets import for_targets
 from .score_summaries import OfPredictions
 from .scores import LOSS, score_of
 from .search_engine import SearchEngine, check_room_for_predictions

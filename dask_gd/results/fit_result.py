@@ -19,6 +19,7 @@ from ..sources.column_grid import is_in_columns
 from ..sources.columns import as_rows, feature_names_of
 from ..sources.dataset_column import decoded, predicted
 from ..sources.encoding import Encoding, encoding_of
+from ..sources.formula.design import Formula, formula_of
 from ..sources.frame_source import coded_for_prediction
 from ..sources.frames import column_named, frame_of, with_columns_of_fit
 from ..sources.levels_in_fit import with_features_of
@@ -37,6 +38,7 @@ from .features import (
     references_left_out,
     refuse_codes,
 )
+from .formula_prediction import predict_by_formula
 from .lazy_weights import is_in_blocks, is_lazy, values_of
 from .plain_state import PlainState
 
@@ -84,6 +86,9 @@ class FitResult(PlainState):
     encoding : Encoding or None
         The columns of numbers and codes that the features stand for, with the levels of each; None where the features
         are columns themselves.
+    formula : dask_gd.sources.formula.design.Formula, or None
+        The formula of the fit with the levels, means and knots that it has learnt, by which `predict`, `infer` and
+        `measure` read tables.
     smoothing : tuple of float, or None
         For a quantile without a ``smoothing`` of its own: the width, for each output, over which the corner of the
         loss was rounded at the end.
@@ -104,6 +109,7 @@ class FitResult(PlainState):
     encoding: Encoding | None = field(default=None, repr=False)
     roles: dict[str, Any] = field(default_factory=dict, repr=False)
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
+    formula: Formula | None = field(default=None, repr=False)
     dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
 
     @property
@@ -166,6 +172,9 @@ class FitResult(PlainState):
         # Few lazy weights come into this process, and those of levels, whose names take no less memory.
         if is_lazy(self.weights) and (self.encoding is not None or not is_in_blocks(self.weights)):
             return replace(self, weights=self.weights.compute()).predict(x, offset)
+        # A table is read by the formula of the fit.
+        if self.formula is not None and not isinstance(x, CodedTable):
+            return predict_by_formula(self, x, offset)
         # A data frame is read by the names of its columns, and its levels become codes.
         frame = frame_of(x)
         if frame is not None:
@@ -362,6 +371,9 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
     encoding = run.get("encoding")
     if encoding is not None:
         encoding = encoding_of(encoding)
+    formula = run.get("formula")
+    if formula is not None:
+        formula = formula_of(formula)
     smoothing = None
     if "smoothing/widths" in arrays:
         smoothing = tuple(arrays["smoothing/widths"][1].tolist())
@@ -380,5 +392,6 @@ def result_of(checkpoint: Checkpoint, loss: Loss | None = None) -> FitResult:
         encoding=encoding,
         roles=run.get("roles", {}),
         smoothing=smoothing,
+        formula=formula,
         dropped_levels=dropped_levels,
     )

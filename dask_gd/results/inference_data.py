@@ -36,7 +36,14 @@ def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict
     """
     arguments = dict(arguments)
     in_fit: dict[str, Any] = {}
-    if isinstance(x, xr.Dataset):
+    if run.formula is not None:
+        # It names the target and the features, and an offset of its own.
+        own = ("sample_weight", "offset")
+        in_fit = {name: run.roles[name] for name in own if name in run.roles}
+        if run.formula.parsed.offsets:
+            in_fit.pop("offset", None)
+        arguments["formula"] = run.formula
+    elif isinstance(x, xr.Dataset):
         in_fit = {**run.roles, "features": None, "sample_dims": run.sample_dims}
         if "feature" in run.weights.coords:
             in_fit["features"] = run.weights.coords["feature"].values.tolist()
@@ -56,7 +63,8 @@ def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict
             arguments[name] = value
     # Coefficients without the offset would be others.
     source_has_offset = isinstance(x, Source) and x.offset is not None
-    if "offset" in run.roles and arguments["offset"] is None and not source_has_offset:
+    has_own_offset = run.formula is not None and bool(run.formula.parsed.offsets)
+    if "offset" in run.roles and arguments["offset"] is None and not (source_has_offset or has_own_offset):
         raise InvalidArgumentError(
             "infer: the fit had an offset, and its coefficients are those of the rest: give it again, offset=..."
         )

@@ -47,7 +47,16 @@ def array_of_partitions(
 
     The partitions' numbers of rows are unknown without ``lengths``.
     """
-    parts = partitions_of(frame)
+    return array_of_parts(partitions_of(frame), function, width, lengths)
+
+
+def array_of_parts(
+    parts: list[Any],
+    function: Callable[[Any], np.ndarray],
+    width: int,
+    lengths: tuple[int, ...] | None,
+) -> da.Array:
+    """Return an array (n, width) in float64 of delayed parts, see `array_of_partitions`."""
     if lengths is None:
         chunks: tuple[float, ...] = (np.nan,) * len(parts)
     else:

@@ -33,6 +33,8 @@ class FactorColumn:
     pooled: tuple[Level, ...] = ()
     #: The treatment of a level that is none of these, see `categories.Categories`.
     unknown: str = "error"
+    #: Whether the levels are the names of features, as those of a formula are.
+    are_features: bool = False
 
     @property
     def factor(self) -> Factor:
@@ -42,6 +44,8 @@ class FactorColumn:
     @property
     def feature_names(self) -> list[str]:
         """The names of the features, such as ``origin=ATL``."""
+        if self.are_features:
+            return [str(level) for level in self.levels[self.drop_first :]]
         return [f"{self.name}={level_name(level)}" for level in self.levels[self.drop_first :]]
 
 
@@ -100,6 +104,8 @@ class Encoding:
                 described["pooled"] = list(column.pooled)
             if column.unknown != "error":
                 described["unknown"] = column.unknown
+            if column.are_features:
+                described["are_features"] = True
             found.append(described)
         return found
 
@@ -131,6 +137,7 @@ def encoding_of(attributes: Sequence[dict[str, Any]]) -> Encoding:
                         drop_first=bool(column["drop_first"]),
                         pooled=tuple(column.get("pooled", ())),
                         unknown=str(column.get("unknown", "error")),
+                        are_features=bool(column.get("are_features", False)),
                     )
                 )
             else:

@@ -281,7 +281,7 @@ def _lazy_arrays(
     array = coded(frame, replace(coder, others=tuple(others)), rows)
 
     # Each role has some of the columns, so that a partition is read once for all of them.
-    cut = partial(_cut, array)
+    cut = partial(cut_columns, array)
     arrays = {"x": cut(slice(0, len(labels)), dtype)}
     start = len(labels)
     for role, named in roles.items():
@@ -302,7 +302,7 @@ def coded(frame: Any, coder: FrameCoder, rows: tuple[int, ...] | None) -> da.Arr
     return array_of_partitions(frame[needed], coder.partition, width, rows)
 
 
-def _cut(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
+def cut_columns(array: da.Array, columns: int | slice, dtype: np.dtype) -> da.Array:
     """Return a column, or some columns, of an array in blocks of rows."""
     if isinstance(columns, int):
         return da.map_blocks(

@@ -18,6 +18,9 @@ from .column_blocks import check_none_in_blocks, column_blocks, is_column_blocks
 from .columns import as_rows, check_coordinates, check_shapes, feature_names_of
 from .dataset_column import dataset_columns
 from .encoding import Encoding
+from .formula.design import Formula
+from .formula.grammar import is_formula
+from .formula.source import refuse_beside_formula, source_of_table
 from .frame_source import coded_source, frame_source
 from .frames import frame_of, frame_of_parquet, may_have_factors
 from .metadata import named_array, understood
@@ -194,15 +197,28 @@ def as_source(
     categorical: Any = None,
     encoding: Encoding | None = None,
     predicts: bool = False,
+    formula: Formula | None = None,
 ) -> Source:
-    """Return a source of whatever `fit` accepts, see `fit`.
+    """Return a source of whatever `fit` accepts, see `fit`; of a formula x is the formula, and y the table.
 
     ``fold`` is for a Dataset, as ``sample_weight`` is; an ``encoding`` for a frame, that of an earlier fit, which says
-    what becomes of unknown levels where it ``predicts``; else they are refused.
+    what becomes of unknown levels where it ``predicts``; else they are refused. A ``formula`` is that of an earlier fit
+    too, and x the table.
     """
     if nan not in ("error", "drop"):
         raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
-    if isinstance(x, xr.Dataset):
+    if formula is not None or is_formula(x):
+        refuse_beside_formula(features=features, target=target, categorical=categorical, fold=fold)
+        source = source_of_table(
+            x,
+            y,
+            formula,
+            sample_weight=sample_weight,
+            offset=offset,
+            sample_dims=sample_dims,
+            drops_rows=nan == "drop",
+        )
+    elif isinstance(x, xr.Dataset):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
         _only_beside_frame(categorical)

@@ -57,6 +57,8 @@ class Source:
     nan: str = "error"
     #: The targets that are fitted, where others are NaN in all rows, see `targets`.
     present: Present | None = None
+    #: The formula that the features are of, a `formula.design.Formula`; None where they are named or given.
+    formula: Any = None
 
     @property
     def x(self) -> Column:

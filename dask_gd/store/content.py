@@ -58,6 +58,7 @@ def _check_fit(checkpoint: Checkpoint, fields: dict[str, Any]) -> None:
     encoding = fields.get("encoding")
     is_encoding = encoding is None or (isinstance(encoding, list) and all(isinstance(each, dict) for each in encoding))
     require(is_encoding, "its encoding is no list of columns")
+    require(isinstance(fields.get("formula"), dict | None), "its formula is none")
     sample_dims = fields.get("sample_dims")
     attrs = fields.get("target_attrs", {})
     require(sample_dims is None or texts(sample_dims), "its sample_dims are no names")
