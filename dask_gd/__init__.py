@@ -17,6 +17,7 @@ from .fitting.fit import fit
 from .fitting.folds import Folds
 from .fitting.search import search
 from .fitting.search_result import SearchResult
+from .measures import Measures, measure
 from .model.losses import (
     Gamma,
     Hinge,
@@ -68,6 +69,7 @@ __all__ = [
     "Inference",
     "LocalSGD",
     "Logistic",
+    "Measures",
     "Model",
     "Momentum",
     "Nesterov",
@@ -96,6 +98,7 @@ __all__ = [
     "infer",
     "load",
     "losses",
+    "measure",
     "open",
     "penalties",
     "report",

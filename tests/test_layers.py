@@ -23,7 +23,7 @@ LAYERS = (
     ("events",),
     ("dashboard",),
     ("fitting",),
-    ("accessor", "callbacks", "reports"),
+    ("accessor", "callbacks", "measures", "reports"),
     ("estimators",),
     ("__init__",),
     ("cli",),
@@ -44,7 +44,17 @@ OUTSIDE = {
         "weight_blocks",
     ),
     "zarr": ("cli", "results", "sources", "store", "__init__"),
-    "xarray": ("accessor", "cli", "display", "estimators", "fitting", "preprocessing", "results", "sources"),
+    "xarray": (
+        "accessor",
+        "cli",
+        "display",
+        "estimators",
+        "fitting",
+        "measures",
+        "preprocessing",
+        "results",
+        "sources",
+    ),
 }
 OUTSIDE["distributed"] = (*OUTSIDE["dask"], "worker_env")
 

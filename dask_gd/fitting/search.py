@@ -21,6 +21,7 @@ from ..model.penalties import Penalty, penalises
 from ..solvers import Solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
+from ..sources.formula.grammar import is_formula
 from ..sources.frames import column_named, frame_of
 from ..sources.levels_in_fit import in_fit
 from ..sources.stamps import Stamps
@@ -190,6 +191,10 @@ def search(
     )
 
     # The rows.
+    if is_formula(x):
+        raise InvalidArgumentError(
+            f"search({x!r:.60}, ...): a search takes no formula; give features= and target=, or fit the formula."
+        )
     x, folds, groups = _folds_in_frame(x, folds, groups)
     source = as_source(
         x,

@@ -41,10 +41,11 @@ from .features import (
 from .formula_prediction import predict_by_formula
 from .lazy_weights import is_in_blocks, is_lazy, values_of
 from .plain_state import PlainState
+from .shown_fit import ShownFit
 
 
 @dataclass(frozen=True)
-class FitResult(PlainState):
+class FitResult(ShownFit, PlainState):
     """A fitted model and how it came about.
 
     Attributes
@@ -225,26 +226,6 @@ class FitResult(PlainState):
             return array.map_blocks(self._mean, drop_axis=1, dtype=dtype, meta=meta, name=None)
         chunks = (array.chunks[0], (self.weights.shape[1],))
         return array.map_blocks(self._mean, chunks=chunks, dtype=dtype, meta=meta)
-
-    def plot(self, axes: Any = None) -> np.ndarray:
-        """Draw the loss and the norm of the gradient against the iteration, with matplotlib, and return the two Axes.
-
-        Iterations that read a sample of the rows, and iterations that took no pass, have markers of their own.
-
-        Parameters
-        ----------
-        axes : two matplotlib Axes, optional
-            Where to draw; by default in a new figure.
-        """
-        from ..display.plots import plot_fit
-
-        return plot_fit(self.history, self.reason, axes)
-
-    def _repr_html_(self) -> str:
-        """Show the fit in a notebook."""
-        from ..display.html import html_of_fit
-
-        return html_of_fit(self)
 
     def _predict_with_offset(self, x: Any, offset: Any) -> Any:
         """Return the inverse link of the linear prediction and the offset, for each row."""

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidArgumentError, InvalidTypeError
+from ..model.losses import classes_of
 from ..names import default_name
 from ..sources import Source
 from ..sources.frames import frame_of
@@ -26,7 +27,7 @@ def refuse_unknown(name: str, known: list[str]) -> None:
     raise InvalidTypeError(f"infer({name}=...): there is no such argument.{hint} It takes {', '.join(known)}.")
 
 
-def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any], caller: str = "infer") -> dict[str, Any]:
     """Return the arguments of `as_source`, with the names that the fit had where a Dataset or a frame comes without.
 
     Raises
@@ -66,7 +67,7 @@ def as_in_fit(run: FitResult, x: Any, y: Any, arguments: dict[str, Any]) -> dict
     has_own_offset = run.formula is not None and bool(run.formula.parsed.offsets)
     if "offset" in run.roles and arguments["offset"] is None and not (source_has_offset or has_own_offset):
         raise InvalidArgumentError(
-            "infer: the fit had an offset, and its coefficients are those of the rest: give it again, offset=..."
+            f"{caller}: the fit had an offset, and its coefficients are those of the rest: give it again, offset=..."
         )
     return arguments
 
@@ -93,17 +94,20 @@ def with_targets(run: FitResult, columns: list[int]) -> FitResult:
     return replace(run, weights=weights, intercept=intercept)
 
 
-def check_data(run: FitResult, source: Source) -> None:
+def check_data(run: FitResult, source: Source, caller: str = "infer") -> None:
     """Refuse data whose features or targets are not those of the fit, by number or by name."""
-    # Their numbers.
+    # Their numbers. Several classes are one target.
+    outputs = run.weights.sizes.get("output")
+    if classes_of(run.loss):
+        outputs = None
     numbers = {
         "features": (len(run.weights), source.shape[1]),
-        "columns of the target": (run.weights.sizes.get("output"), source.outputs),
+        "columns of the target": (outputs, source.outputs),
     }
     for kind, (before, now) in numbers.items():
         if before != now:
             raise InvalidArgumentError(
-                f"infer: the fit had {before or 1} {kind}, these data have {now or 1}; give the data of the fit."
+                f"{caller}: the fit had {before or 1} {kind}, these data have {now or 1}; give the data of the fit."
             )
     # Their names, where both have them.
     names_in_data = {"feature": source.feature_names, "output": source.output_names}
@@ -114,7 +118,7 @@ def check_data(run: FitResult, source: Source) -> None:
         for i, (before, now) in enumerate(zip(names_in_fit, names, strict=True)):
             if before != now:
                 raise InvalidArgumentError(
-                    f"infer: {dim} {i} is named {now!r} but the fit had {before!r} there; give the data of the fit."
+                    f"{caller}: {dim} {i} is named {now!r} but the fit had {before!r} there; give the data of the fit."
                 )
 
 
