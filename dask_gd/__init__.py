@@ -34,9 +34,11 @@ from .model.losses import (
 from .model.penalties import L1, L2, ElasticNet, GroupLasso
 from .reports import report
 from .results.block_columns import block_columns
+from .results.cell_fit import CellFit
 from .results.fit_result import FitResult
 from .results.hash_features import hash_features, hash_rows
-from .results.inference import Inference, infer
+from .results.inference import infer
+from .results.inference_table import Inference
 from .results.loading import load
 from .results.prediction import write
 from .results.sparse_store import write_sparse
@@ -57,6 +59,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Categories",
+    "CellFit",
     "DaskGDError",
     "ElasticNet",
     "FitResult",

@@ -23,6 +23,7 @@ from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
 from ..sources import Source, as_source
 from ..sources.categories import Categories
+from ..sources.cells import has_cells
 from ..sources.levels_in_fit import in_fit
 from ..sources.present import Present
 from ..sources.stamps import Stamps
@@ -30,6 +31,7 @@ from ..sources.targets import with_values
 from ..store.store import Store
 from ..validate import is_whole
 from .block_fit import fit_in_blocks, in_blocks
+from .cell_fit import fit_cells
 from .checkpoint import take
 from .engine import Engine
 from .fit_run import FitRun
@@ -67,7 +69,7 @@ def fit(
     weights: str = "auto",
     store: str | os.PathLike | Store | None = None,
     callbacks: Iterable[Callback] = (),
-) -> FitResult:
+) -> Any:
     """Minimise a penalised mean loss over rows that need not fit in memory.
 
     ``J(w, b) = (1 / sum_i s_i) sum_i s_i L(y_i, x_i w + b) + penalty(w)``; the intercept b is never penalised. Runs on
@@ -252,6 +254,26 @@ def fit(
     """
     # What was asked for, and of which rows.
     check_arguments(max_iter, tol, target_loss, seed)
+    if y is None and isinstance(target, str) and has_cells(x, target, sample_dims):
+        return fit_cells(
+            x,
+            features=features,
+            target=target,
+            sample_dims=sample_dims,
+            loss=loss,
+            penalty=penalty,
+            fit_intercept=bool(fit_intercept),
+            sample_weight=sample_weight,
+            nan=nan,
+            store=store,
+            callbacks=callbacks,
+            categorical=categorical,
+            solver=solver,
+            offset=offset,
+            target_loss=target_loss,
+            initial_weights=initial_weights,
+            weights=weights,
+        )
     stopping = Stopping(max_iter, tol, target_loss)
     penalty = as_penalty(penalty)
     data: dict[str, Any] = {"features": features, "target": target, "sample_dims": sample_dims, "nan": nan}

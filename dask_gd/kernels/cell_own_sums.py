@@ -82,10 +82,12 @@ class OwnSums:
                 if self.drop:
                     is_bad = np.isinf(array)
                 if is_bad.any():
-                    raise BadCell(*np.argwhere(is_bad)[0].tolist(), number)
+                    row, cell = np.argwhere(is_bad)[0].tolist()
+                    raise BadCell(row, cell, number)
                 is_there &= is_good
         if weight is not None and (weight < 0).any():
-            raise BadCell(*np.argwhere(weight < 0)[0].tolist(), len(values))
+            row, cell = np.argwhere(weight < 0)[0].tolist()
+            raise BadCell(row, cell, len(values))
         return is_there
 
     def _refer(self, values: tuple[np.ndarray, ...], is_there: np.ndarray) -> None:
@@ -119,7 +121,6 @@ def _pairs(plain: np.ndarray) -> np.ndarray:
     """Return the products of pairs of the basis (q, rows): (pairs, rows)."""
     first, second = np.triu_indices(len(plain))
     return plain[first] * plain[second]
-
 
 
 def make_sums(design: Design, cells: int, drop: bool, has_own: bool) -> SharedSums | OwnSums:

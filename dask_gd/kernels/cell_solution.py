@@ -31,7 +31,7 @@ class Equations(NamedTuple):
     squares: np.ndarray  # (cells,)
     ones: np.ndarray  # (cells,): the target times 1
     weight: np.ndarray  # (cells or 1,)
-    count: np.ndarray  # (cells or 1,)
+    rows: np.ndarray  # (cells or 1,): how many there are
     reference: np.ndarray  # (cells,)
     #: First values of the features that vary by cell, (v, cells or 1).
     shifts: np.ndarray
@@ -76,7 +76,7 @@ def estimates_of(sums: SharedSums | OwnSums, design: Design, penalty: np.ndarray
 def _nothing(design: Design, cells: int) -> dict[str, np.ndarray]:
     """Return the estimates of cells without a value."""
     k = design.parameters
-    results = {name: np.full((k, cells), np.nan) for name in ("coefficient", "standard_error")}
+    results: dict[str, np.ndarray] = {name: np.full((k, cells), np.nan) for name in ("coefficient", "standard_error")}
     results |= {name: np.full(cells, np.nan) for name in ("loss", "rsquared", "dispersion")}
     results |= {name: np.zeros(cells) for name in ("nobs", "dof")}
     results["status"] = np.full(cells, NO_VALUES, np.int8)
@@ -101,7 +101,7 @@ def _shared_equations(
         squares=sums.squares[which],
         ones=ones,
         weight=total[-2],
-        count=total[-1],
+        rows=total[-1],
         reference=sums.reference[which],
         shifts=np.zeros((0, 1)),
     )
@@ -125,7 +125,7 @@ def _own_equations(sums: OwnSums, design: Design) -> Equations:
         squares=sums.values[0, 0],
         ones=ones,
         weight=sums.gram[-2],
-        count=sums.gram[-1],
+        rows=sums.gram[-1],
         reference=reference[0],
         shifts=reference[1:],
     )
@@ -149,7 +149,7 @@ def _solve_into(
 ) -> None:
     """Solve the equations of some cells, and put what is known of these in its place."""
     k = design.parameters
-    count = np.broadcast_to(equations.count, len(cells))
+    count = np.broadcast_to(equations.rows, len(cells))
     weight = np.broadcast_to(equations.weight, len(cells))
     gram = equations.gram
     right = equations.right

@@ -24,6 +24,8 @@ from ..model.losses import classes_of, likelihood_of
 from ..sources import Source, as_source
 from ..sources.targets import with_values
 from ..worker_env import one_blas_thread
+from .cell_fit import CellFit
+from .cell_inference import infer_cells
 from .covariance_type import CovarianceType, covariance_type
 from .features import source_of_fit
 from .fit_result import FitResult
@@ -36,7 +38,7 @@ from .inference_levels import (
     infers_in_parts,
     observations,
 )
-from .inference_table import Inference, tabulated
+from .inference_table import tabulated
 from .information import NormalEquations, normal_equations, unshifted
 from .lazy_weights import described, is_in_blocks, is_lazy
 from .robust import likelihood_with, prepared, sandwich, terms_of, with_leverages
@@ -46,8 +48,8 @@ LARGEST = 4096**2
 
 
 def infer(
-    run: FitResult,
-    x: Any,
+    run: FitResult | CellFit,
+    x: Any = None,
     y: Any = None,
     sample_weight: Any = None,
     *,
@@ -66,7 +68,7 @@ def infer(
     small_sample: str = "statsmodels",
     weights: str = "frequency",
     **unknown: Any,
-) -> Inference:
+) -> Any:
     """Compute standard errors, tests and confidence intervals of the coefficients of a fit without a penalty.
 
     Takes one pass over the rows of the fit; a second where columns are far from 0, and for HC2 and HC3. The numbers
@@ -75,8 +77,9 @@ def infer(
 
     Parameters
     ----------
-    run : FitResult
-        With loss "squared", "logistic", "poisson", "gamma" or "tweedie" and ``penalty=None``.
+    run : FitResult or CellFit
+        With loss "squared", "logistic", "poisson", "gamma" or "tweedie" and ``penalty=None``. The result of a fit with
+        a model for each cell knows all that is needed: no data is to be given.
     x : Source or array (n, p)
     y : array (n,) or (n, k)
         The data of the fit, of any kind that `fit` takes. Leave y out with a Source.
@@ -120,7 +123,9 @@ def infer(
 
     Returns
     -------
-    Inference
+    Inference, or xarray.Dataset
+        Of a fit with a model for each cell a Dataset over "parameter" and the cells, with the variables of
+        `Inference.table`; lazy where the fit is.
 
     Raises
     ------
@@ -194,6 +199,15 @@ def infer(
         # The last parameter takes whatever is unknown.
         *known, _ = inspect.signature(infer).parameters
         refuse_unknown(next(iter(unknown)), known)
+    if isinstance(run, CellFit):
+        if x is not None or y is not None:
+            raise InvalidArgumentError("infer(run): a fit by cell knows all that is needed; give no data.")
+        if cov_type != "nonrobust":
+            raise InvalidArgumentError(
+                f"infer(cov_type={cov_type!r}): the standard errors of a fit by cell are those of the model, "
+                "cov_type='nonrobust'."
+            )
+        return infer_cells(run, level)
     _check_run(run, level)
     kind = covariance_type(
         cov_type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from ..display.texts import running_since
 from ..errors import InvalidArgumentError, NotFittedError
@@ -11,7 +12,8 @@ from ..model.losses import Loss, as_loss, loss_of
 from ..store.block_files import DIRECTORY
 from ..store.content import check_content
 from ..store.store import Checkpoint, Store
-from .fit_result import FitResult, result_of
+from .cell_fit import is_cell_fit, load_cells
+from .fit_result import result_of
 from .stored_blocks import with_stored_weights
 
 
@@ -48,12 +50,13 @@ def state_of(store: Store, reason: str | None, was_in_use: bool) -> str:
     return "interrupted"
 
 
-def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> FitResult:
-    """Load a stored run as the result of its newest readable iteration.
+def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> Any:
+    """Load a stored run as the result of its newest readable iteration, a `FitResult`.
 
     Parameters
     ----------
     path : path or Store
+        Or the Zarr of a fit with a model for each cell, which is a `CellFit` whose arrays are lazy.
         A `Store` with ``strict=True`` refuses a damaged iteration, in place of a warning and the iteration before it.
     loss : Loss or pair of functions, optional
         Only for a run with a loss of your own, which is not stored.
@@ -75,6 +78,8 @@ def load(path: str | os.PathLike | Store, loss: Loss | tuple | None = None) -> F
     """
     if isinstance(path, Store):
         store = path
+    elif is_cell_fit(path):
+        return load_cells(path)
     else:
         store = Store(path)
     # A loss of the user's own is not stored.

@@ -205,14 +205,12 @@ class ChunkFiles:
         return not self.decoders
 
     def read(self, start: int, out: np.ndarray, fill: Any = None, column: int = 0) -> None:
-        """Fill ``out`` with rows and columns from ``start`` and ``column`` on; absent chunks with ``fill``, if any.
+        """Fill ``out`` with rows and columns from ``start`` and ``column`` on, see `read_box`."""
+        self.read_box((start, column, *[0] * out.ndim)[: out.ndim], out, fill)
 
-        Raises
-        ------
-        ChunkError
-        """
+    def read_box(self, origin: tuple[int, ...], out: np.ndarray, fill: Any = None) -> None:
+        """Fill ``out`` with cells from ``origin`` on; absent chunks with ``fill``, if any, else raise `ChunkError`."""
         decoding = 0.0
-        origin = (start, column, *[0] * out.ndim)[: out.ndim]
         # The file stays open for the next chunks of the same shard.
         with _Files(self) as files:
             for index in self._indices(origin, out.shape):

@@ -162,8 +162,11 @@ class MarkedChunks:
         ------
         ChunkError
         """
+        self.read_box((start, column, *[0] * out.ndim)[: out.ndim], out, fill)
+
+    def read_box(self, origin: Cells, out: np.ndarray, fill: Any = None) -> None:
+        """Fill ``out`` with cells from ``origin`` on, as `read` does."""
         # All chunks at once. Where that fails, each by itself, to name the chunk, or to ask a busy store again.
-        origin = (start, column, *[0] * out.ndim)[: out.ndim]
         cells = tuple(slice(low, low + size) for low, size in zip(origin, out.shape, strict=True))
         try:
             self.fast.get_basic_selection(cells, out=NDBuffer.from_numpy_array(out))

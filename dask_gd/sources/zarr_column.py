@@ -226,7 +226,7 @@ class ZarrColumn(StreamedColumn):
         try:
             (self.files or self.marked).read(start, stored, fill, self.first_column)
         except ChunkError as error:
-            refused = self._refused(error)
+            refused = self.refused(error)
         else:
             if self.packing is None:
                 return out
@@ -244,7 +244,7 @@ class ZarrColumn(StreamedColumn):
             yield start, end
             start = end
 
-    def _refused(self, error: ChunkError) -> DataError:
+    def refused(self, error: ChunkError) -> DataError:
         """Return the error that says of a chunk that it is absent, damaged, or not given, and what to do."""
         corner: Any = [edges[i] for edges, i in zip(self.chunk_edges, error.index, strict=True)]
         where = f"Array {self._chunk_at(*corner[:2])}"
