@@ -40,24 +40,26 @@ class KeyedSums(NamedTuple):
 
 
 class KeyedTotal:
-    """The sums by key over the blocks of a partition. Only the memory of keys that occur is touched."""
+    """The sums by key of weighted rows over the blocks of a partition, for each output.
+
+    Only the memory of keys that occur is touched.
+    """
 
     def __init__(self, size: int, outputs: int, width: int):
         self.sums = np.zeros((outputs, size, width))
         self.occurs = np.zeros(size, bool)
 
-    def add(self, output: int, keys: np.ndarray, rows: np.ndarray) -> None:
-        """Add rows (n, q) of an output to the sums of their keys (n,)."""
+    def add(self, output: int, keys: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> None:
+        """Add rows (n, q), which are contiguous, times weights (n,) to the sums of an output at their keys (n,)."""
         total = self.sums[output]
         if not HAS_ROUTINES:
-            np.add.at(total, keys, rows)
+            np.add.at(total, keys, rows * weights[:, None])
             return
-        # The rows are multiplied by the matrix with a 1 for each row at its key, which adds row by row in one sweep:
-        # sums column by column would come to each key as often as there are columns.
+        # The rows are multiplied by the matrix that has the weight of each at its key, which comes to each key once:
+        # sums column by column would come to it as often as there are columns, from afar each time.
         n, q = rows.shape
         positions = np.arange(n + 1, dtype=keys.dtype)
-        ones = np.ones(n)
-        routines.csc_matvecs(len(total), n, q, positions, keys, ones, rows.ravel(), total.ravel())
+        routines.csc_matvecs(len(total), n, q, positions, keys, weights, rows.ravel(), total.ravel())
 
     def mark(self, keys: np.ndarray) -> None:
         """Note that keys occur, of rows that may be all 0."""
@@ -69,4 +71,4 @@ class KeyedTotal:
         if self.occurs.all():
             return KeyedSums(size, np.arange(size), self.sums)
         keys = np.flatnonzero(self.occurs)
-        return KeyedSums(size, keys, self.sums[:, keys])
+        return KeyedSums(size, keys, np.take(self.sums, keys, axis=1))

@@ -127,16 +127,13 @@ class RobustKernel(LikelihoodKernel):
         self.first = 0
         self.keys: dict[str, np.ndarray] = {}
         self.written: np.ndarray | None = None
-        self.scratch = np.empty((0, len(part.query)))
-        #: The block, by its end, and the output that the scratch has the scores of.
-        self.scored = (-1, -1)
+        self.scratch = np.empty((0, part.row_format.features + 1))
         self.meat = spec.meat.make(self)
 
     def add_rows(self, rows: Any) -> None:
         """Add the sums over rows as a source reads them."""
         self.others = rows.others
         self.first = 0
-        self.scored = (-1, -1)
         super().add_rows(rows)
 
     def _add_block(self, rows, target, s, offset) -> None:
@@ -174,22 +171,15 @@ class RobustKernel(LikelihoodKernel):
                 features = dense_rows(self.row_format, self.rows, "infer: errors of groups")
                 if self.request.shift is not None:
                     features = features - self.request.shift
-            self.written = np.ones((len(features), len(self.query)))
+            if len(self.scratch) < len(features):
+                self.scratch = np.ones((len(features), self.p + 1))
+            self.written = self.scratch[: len(features)]
             self.written[:, : self.p] = features
         return self.written
 
     def rows_of(self, scores: Scores, output: int) -> np.ndarray:
-        """Return the scores of an output, by its number among those of ``scores``, (n, q); valid until the next."""
-        rows = self.written_out(scores.block)
-        if len(self.scratch) < len(rows):
-            self.scratch = np.empty_like(rows)
-        found = self.scratch[: len(rows)]
-        # Several meats in turn have the same scores.
-        number = scores.outputs.start + output
-        if self.scored != (self.first, number):
-            np.multiply(rows, scores.weighted[:, output, None], out=found)
-            self.scored = (self.first, number)
-        return found
+        """Return the scores of an output, by its number among those of ``scores``, (n, q)."""
+        return self.written_out(scores.block) * scores.weighted[:, output, None]
 
     def sums(self) -> RobustSums:  # type: ignore[override]
         return RobustSums(super().sums(), self.meat.result())
@@ -328,25 +318,26 @@ class GroupTotal:
         self.by_key = KeyedTotal(spec.size, k, q)
         self.squares = SquaresTotal(kernel)
         self.singles = 0
-        self.keys = np.empty(0, np.int32)
 
     def add(self, scores: Scores) -> None:
         """Add those of a block."""
-        keys = scores.keys[self.spec.role].astype(np.int32)
+        keys = scores.keys[self.spec.role].astype(np.int64)
         if scores.outputs.start == 0:
             self._count(keys, scores)
-        which: Any = slice(None)
-        is_single = None
+        rows = scores.kernel.written_out(scores.block)
+        weighted = scores.weighted
+        is_single = keys < 0
         if self.spec.has_single:
-            is_single = keys < 0
-            which = np.flatnonzero(~is_single)
-            keys = keys[which]
+            together = np.flatnonzero(~is_single)
+            keys = keys[together]
+            rows = rows[together]
         for i, output in enumerate(range(*scores.outputs.indices(len(self.by_key.sums)))):
-            if is_single is not None:
-                h = np.where(is_single, scores.weighted[:, i] ** 2, 0.0)
-                self.squares.add(scores.block, output, h)
+            weights = np.ascontiguousarray(weighted[:, i])
+            if self.spec.has_single:
+                self.squares.add(scores.block, output, np.where(is_single, weights**2, 0.0))
+                weights = weights[together]
             if len(keys):
-                self.by_key.add(output, keys, scores.kernel.rows_of(scores, i)[which])
+                self.by_key.add(output, keys, rows, weights)
 
     def _count(self, keys: np.ndarray, scores: Scores) -> None:
         """Count the groups that have rows; a weight of 0 that repeats its row leaves none."""

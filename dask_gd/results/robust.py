@@ -172,7 +172,7 @@ def terms_of(kind: CovarianceType, meat: Any, signs: tuple[int, ...]) -> list[Te
         if kind.kind == "HAC":
             matrix = np.stack([within(of_output, kind.maxlags) for of_output in part.by_key.sums])
         else:
-            matrix = part.squares + np.einsum("kgq,kgr->kqr", part.by_key.sums, part.by_key.sums, optimize=True)
+            matrix = part.squares + np.swapaxes(part.by_key.sums, 1, 2) @ part.by_key.sums
         if part.groups < 2:
             raise InvalidArgumentError("infer(groups=...): the rows with a weight are all in one group.")
         terms.append(Term(sign, matrix, part.groups))

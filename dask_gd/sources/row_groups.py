@@ -33,6 +33,8 @@ from .variables import chunked, expand, in_grid
 KINDS = "biufMmUSTO"
 #: Keys from which on a row's is looked up by its hash, and not by halving.
 MANY_KEYS = 1 << 16
+#: Bits of the hash that tells most keys that are not known: of a table that stays in the cache.
+HASH_BITS = 20
 
 
 class Groups(NamedTuple):
@@ -301,7 +303,19 @@ def _places(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
     if len(known) > MANY_KEYS:
         return pd.Index(known).get_indexer(keys).astype(np.int32)
+    places = np.full(len(keys), -1, np.int32)
     if not len(known):
-        return np.full(len(keys), -1, np.int32)
-    places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.where(known[places] == keys, places, -1).astype(np.int32)
+        return places
+    # Of most keys a bit of their hash says that they are not among those known.
+    may_occur = np.zeros(1 << HASH_BITS, bool)
+    may_occur[_hashed(known)] = True
+    candidates = np.flatnonzero(may_occur[_hashed(keys)])
+    found = np.minimum(np.searchsorted(known, keys[candidates]), len(known) - 1)
+    is_known = known[found] == keys[candidates]
+    places[candidates[is_known]] = found[is_known]
+    return places
+
+
+def _hashed(keys: np.ndarray) -> np.ndarray:
+    """Return hashes of keys, of `HASH_BITS` bits: the high bits of a product (Knuth, volume 3, section 6.4)."""
+    return (keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - HASH_BITS)
