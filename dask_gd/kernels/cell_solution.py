@@ -62,12 +62,12 @@ def estimates_of(sums: SharedSums | OwnSums, design: Design, penalty: np.ndarray
     # Cells without gaps have one matrix.
     has_gaps = np.zeros(len(sums.squares), bool)
     if sums.missing is not None:
-        has_gaps = sums.missing[-1] > 0
+        has_gaps[sums.cells] = sums.missing[-1] > 0
     for has_these, missing in ((~has_gaps, None), (has_gaps, sums.missing)):
         which = np.flatnonzero(has_these & sums.has_value)
         if len(which):
             if missing is not None:
-                missing = missing[:, which]
+                missing = missing[:, np.searchsorted(sums.cells, which)]
             equations = _shared_equations(sums, which, missing, design)
             _solve_into(results, which, equations, design, penalty)
     return results

@@ -53,15 +53,16 @@ class SharedSums:
         self.reference = np.zeros(cells)
         self.products = np.zeros((q, cells))
         self.squares = np.zeros(cells)
-        #: Products of the rows that each cell lacks, None as long as no cell with a value lacks any.
+        #: Products of the rows that cells lack, None as long as no cell with a value lacks any; and which cells these are.
         self.missing: np.ndarray | None = None
+        self.cells = np.zeros(0, np.int64)
         #: Products of all rows.
         self.total = np.zeros(q * (q + 1) // 2 + 2)
 
     @property
     def nbytes(self) -> int:
         """The bytes of the sums."""
-        arrays = (self.has_value, self.reference, self.products, self.squares, self.missing)
+        arrays = (self.has_value, self.reference, self.products, self.squares, self.missing, self.cells)
         return sum(a.nbytes for a in arrays if a is not None)
 
     def copied(self) -> SharedSums:
@@ -107,7 +108,7 @@ class SharedSums:
             self._add(rows, y)
             return
         if self.missing is None:
-            self.missing = np.zeros((len(self.total), len(self.squares)))
+            self._begin_missing(np.flatnonzero(self.has_value))
         # Where most cells have gaps these are looked for in all of them; else the others are added as they are.
         if count > MANY_GAPS * len(has_gaps):
             self._add_filled(rows, y, is_gone, slice(None))
@@ -128,10 +129,16 @@ class SharedSums:
         difference = np.subtract(filled, reference, dtype=float)
         squares = sum_of_squares(difference, rows.weights)
         self._check(squares, difference, np.True_, which)
-        assert self.missing is not None
         self.products[:, which] += rows.weighted @ difference
         self.squares[which] += squares
-        self.missing[:, which] += rows.products @ is_gone.astype(float)
+        assert self.missing is not None
+        if isinstance(which, slice):
+            # Only cells that have a value: the sea's sums would cost as much.
+            if len(self.cells) < is_gone.shape[1]:
+                is_gone = np.take(is_gone, self.cells, axis=1)
+            self.missing += rows.products @ is_gone.astype(float)
+        else:
+            self.missing[:, np.searchsorted(self.cells, which)] += rows.products @ is_gone.astype(float)
 
     def _admit(self, y: np.ndarray, new: np.ndarray, is_gone: np.ndarray | None = None) -> None:
         """Begin the sums of the new cells, which have their first value among these rows."""
@@ -150,12 +157,24 @@ class SharedSums:
         self.reference[which] = reference if self.centred else 0.0
         self.products[:, which] = 0.0
         self.squares[which] = 0.0
-        # All rows before are missing.
-        if self.missing is None and self.total[-1] > 0:
-            self.missing = np.zeros((len(self.total), len(self.squares)))
-        if self.missing is not None:
-            self.missing[:, which] = self.total[:, None]
         self.has_value[which] = True
+        # All rows before are missing in these cells, and none in the others if there has been no gap.
+        if self.missing is None and self.total[-1] > 0:
+            self._begin_missing(np.flatnonzero(self.has_value & ~new))
+        if self.missing is not None:
+            self._widen_missing()
+
+    def _begin_missing(self, which: np.ndarray) -> None:
+        """Let these cells have missing rows, which are none so far."""
+        self.cells = which
+        self.missing = np.zeros((len(self.total), len(which)))
+
+    def _widen_missing(self) -> None:
+        """Let all cells with a value have missing rows: all rows so far in those that had none before."""
+        whole = np.repeat(self.total[:, None], len(self.squares), axis=1)
+        whole[:, self.cells] = self.missing
+        self.cells = np.flatnonzero(self.has_value)
+        self.missing = whole[:, self.cells]
 
     def _check(self, squares: np.ndarray, difference: np.ndarray, which_count: Any, which: Any = slice(None)) -> None:
         """Refuse infinity, and what overflows, in cells that have a value."""
@@ -184,9 +203,11 @@ class SharedSums:
         products, squares = about(theirs.products, theirs.squares, gram, ones, moved)
         new.products = mine.products + products
         new.squares = mine.squares + squares
-        new.missing = mine.missing + theirs.missing
-        if not (new.missing[-1, new.has_value] > 0).any():
+        new.cells = np.flatnonzero(new.has_value)
+        new.missing = (mine.missing + theirs.missing)[:, new.cells]
+        if not (new.missing[-1] > 0).any():
             new.missing = None
+            new.cells = np.zeros(0, np.int64)
         return new
 
 
@@ -200,13 +221,13 @@ class _Known(NamedTuple):
     @classmethod
     def of(cls, sums: SharedSums) -> _Known:
         """Return what is known of each cell."""
-        missing: Any = 0.0
+        missing = np.where(sums.has_value, 0.0, sums.total[:, None])
         if sums.missing is not None:
-            missing = sums.missing
+            missing[:, sums.cells] = sums.missing
         return cls(
             np.where(sums.has_value, sums.products, 0.0),
             np.where(sums.has_value, sums.squares, 0.0),
-            np.where(sums.has_value, missing, sums.total[:, None]),
+            missing,
         )
 
 
