@@ -53,7 +53,7 @@ class SharedSums:
         self.reference = np.zeros(cells)
         self.products = np.zeros((q, cells))
         self.squares = np.zeros(cells)
-        #: Products of the rows that cells lack, None as long as no cell with a value lacks any; and which cells these are.
+        #: Products of the rows that cells lack, and which cells; None as long as no cell with a value lacks any.
         self.missing: np.ndarray | None = None
         self.cells = np.zeros(0, np.int64)
         #: Products of all rows.
