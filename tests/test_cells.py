@@ -1,4 +1,4 @@
-"""A model for each cell of a target: agreement with peers cell by cell, whatever the chunks, the gaps and the cluster."""
+"""A model for each cell of a target: agreement with peers cell by cell, whatever chunks, gaps and the cluster are."""
 
 import json
 import logging
@@ -155,15 +155,16 @@ def test_chunks_change_nothing(tmp_path, chunks, order):
     close(fitted(part), fitted(ds.isel(lat=slice(2, 6))))
 
 
-def test_the_cluster_changes_no_bit(tmp_path, two, monkeypatch):
+def test_the_cluster_changes_no_bit(tmp_path, clusters, monkeypatch):
     monkeypatch.setattr("dask_gd.sources.cell_grid.SEGMENT_BYTES", 1)
     monkeypatch.setattr("dask_gd.sources.cell_grid.FEWEST_CELLS", 4)
     ds = stored(maps(), tmp_path / "t.zarr", (8, 7, 5))
-    on_two = [fitted(ds), fitted(by_dask(ds)), fitted(maps())]
-    two.close()
-    same_bits(fitted(ds), on_two[0])
-    same_bits(fitted(by_dask(ds)), on_two[0])
-    close(on_two[2], on_two[0])
+    here = fitted(ds)
+    same_bits(fitted(by_dask(ds)), here)
+    with Client(clusters(2)):
+        same_bits(fitted(ds), here)
+        same_bits(fitted(by_dask(ds)), here)
+        close(fitted(maps()), here)
 
 
 def test_a_dead_worker_changes_no_bit(tmp_path):

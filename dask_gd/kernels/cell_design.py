@@ -106,6 +106,11 @@ class Design(NamedTuple):
             return np.ones(len(self.basis))
         return self.weights
 
+    def aligned(self) -> Design:
+        """Return the design as BLAS takes it: arrays that have come over a network are multiplied to other bits."""
+        basis, back = (np.require(array, requirements=["C", "A"]) for array in (self.basis, self.back))
+        return self._replace(basis=basis, back=back)
+
     def rows(self, index: np.ndarray | slice) -> DesignRows:
         """Return the rows of some samples."""
         weights = None

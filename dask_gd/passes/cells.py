@@ -94,6 +94,7 @@ def walk(
     ``given`` has the blocks of each piece, of the only column of a source that there is.
     """
     keep_pages()
+    work = work._replace(design=work.design.aligned())
     cells = work.grid.columns[column]
     count = cells_in(cells)
     if before is None:
@@ -171,6 +172,7 @@ def _refused(
 
 def join(work: CellWork, before: Sums, after: Sums, is_last: bool) -> Sums | Estimates:
     """Add up the sums of two neighbouring segments of a column; return the estimates after the last: a task."""
+    work = work._replace(design=work.design.aligned())
     with one_blas_thread(), np.errstate(all="ignore"):
         sums: Sums = [a.plus(b, work.design) for a, b in zip(before, after, strict=True)]  # type: ignore[arg-type]
         if is_last:
