@@ -71,6 +71,13 @@ def test_climate(tmp_path):
     assert (tmp_path / "warming.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_trend_map(tmp_path):
+    printed = run("examples/trend_map.py", "--picture", str(tmp_path / "trend.png"))
+    assert "1,813 ok" in printed
+    assert float(re.search(r"statsmodels in three cells, relative: (.*)", printed)[1]) < 1e-9
+    assert (tmp_path / "trend.png").read_bytes()[1:4] == b"PNG"
+
+
 def shares(printed):
     """Return the share that each way to guess has right, by its name, in the order printed."""
     found = re.findall(r"^  (.+?) +([\d.]+)%$", printed, re.M)

@@ -96,7 +96,8 @@ def fit(
         They are broadcast inside the task, some rows at a time, and never stored so. A chunk that is missing from the
         store is what xarray reads, the fill value.
     sample_dims : names
-        The dimensions of a Dataset whose points are the rows.
+        The dimensions of a Dataset whose points are the rows. Where the target has others, each of their points is a
+        cell with a model of its own, and the result is a `CellFit`: see ``docs/cells.md``.
     categorical : names or Categories, optional
         The columns of a data frame whose numbers are levels too, or options for all factors: `dask_gd.Categories`.
     loss : str, Loss or pair of functions
@@ -159,6 +160,7 @@ def fit(
     Returns
     -------
     FitResult
+        Or, for a Dataset's target with dimensions outside of ``sample_dims``, a `CellFit`.
 
     Raises
     ------
@@ -251,6 +253,12 @@ def fit(
     >>> table = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [1.0, 2.0, 3.0, 4.0], "g": ["a", "b", "b", "a"]})
     >>> dask_gd.fit("y ~ x + g", table).weights.feature.values.tolist()
     ['x', 'g[T.b]']
+
+    A model for each latitude, of its own values:
+
+    >>> run = dask_gd.fit(heat, features="co2", target="t2m", sample_dims="time")
+    >>> run.weights.dims, run.intercept.values.round(6).tolist()
+    (('feature', 'lat'), [300.0, 285.0, 270.0, 255.0])
     """
     # What was asked for, and of which rows.
     check_arguments(max_iter, tol, target_loss, seed)
