@@ -79,7 +79,10 @@ class EarlyStopping(Listener):
         self._frame: tuple[Any, ...] | None = None
         self.source: Source | None = None
         frame = frame_of(x)
-        if frame is not None and (may_have_factors(frame) or data.get("categorical") is not None):
+        # The formula of a fit, which names the target, is known then too.
+        has_target = y is not None or data.get("target") is not None
+        has_levels = frame is not None and (may_have_factors(frame) or data.get("categorical") is not None)
+        if frame is not None and (has_levels or not has_target):
             self._frame = (frame, y, data)
         else:
             weight = data.pop("sample_weight", None)
@@ -172,7 +175,8 @@ class EarlyStopping(Listener):
             frame, y, data = self._frame
             options = {name: value for name, value in data.items() if name != "categorical"}
             if result.formula is not None:
-                source = as_source(frame, y, formula=result.formula, **options)
+                own = {name: value for name, value in options.items() if name not in ("features", "target")}
+                source = as_source(frame, y, formula=result.formula, **own)
             else:
                 source = as_source(frame, y, encoding=result.encoding, predicts=True, **options)
         else:

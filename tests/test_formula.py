@@ -2,11 +2,13 @@
 
 import pickle
 import re
+import sys
 
 import dask.dataframe as dd
 import formulaic
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import statsmodels.api as sm
 import xarray as xr
@@ -224,8 +226,9 @@ def test_rows_that_lack_a_value_are_refused_or_left_out(table):
     frame.loc[3, "x"] = np.nan
     frame.loc[7, "a"] = None
     frame.loc[11, "y"] = np.nan
-    # A level that only such a row has.
+    # Levels that only such rows have.
     frame.loc[7, "b"] = "rare"
+    frame.loc[3, "late"] = "perhaps"
     formula = "y ~ a + b + bs(x, 4) + {x > 5} + scale(z)"
     with pytest.raises(DataError):
         dask_gd.fit(formula, frame)
@@ -235,6 +238,8 @@ def test_rows_that_lack_a_value_are_refused_or_left_out(table):
         run = dask_gd.fit(formula, data, nan="drop")
         assert run.dropped == 3
         assert_allclose(run.weights, expected.weights, rtol=1e-8, atol=1e-12)
+        classes = dask_gd.fit("late ~ x", data, family="binomial", nan="drop")
+        assert classes.formula.target_levels == ("no", "yes")
 
 
 def test_a_dataset_has_a_row_for_each_point(table):
@@ -298,6 +303,7 @@ def test_classes_of_several_levels_are_for_the_multinomial_family(table):
         ("y ~ np.cumsum(x)", "none that formulas have"),
         ("y ~ np.add.reduce(x)", "none that formulas have"),
         ("y ~ {[v for v in x]}", "not evaluated"),
+        ("y ~ np.log(x, z)", "takes 1 argument"),
         ("y ~ lag(x)", "other rows"),
         ("y ~ exp10(x)", "whichever is meant"),
         ("y ~ bs(x, 4) + np.log(bs(x, 4))", "factor of its own"),
@@ -339,3 +345,41 @@ def test_transforms_keep_what_a_store_can_hold(table):
     for state in run.formula.states.values():
         assert all(isinstance(value, int | float | list | None) for value in state.values())
     assert set(transforms.functions()) >= {"bs", "cr", "cc", "cs", "poly", "scale", "center", "standardize"}
+
+
+def test_tables_of_arrow_and_any_dtypes_make_the_same_columns(table):
+    formula = "y ~ a * hour + C(hour) + C(half) + flag + x"
+    names, values = rows_of(formula, table)
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    nullable = table.convert_dtypes()
+    # A file read in parts: one part without a value missing, and so of whole numbers.
+    for data in (arrow, nullable, in_parts(table.astype({"a": "category"}))):
+        other_names, other = rows_of(formula, data)
+        assert other_names == names
+        assert_allclose(other, values, rtol=1e-14)
+
+
+def test_a_stored_fit_goes_on(table, tmp_path):
+    formula = "late ~ bs(x, 4) + a * hour"
+    whole = dask_gd.fit(formula, in_parts(table), family="binomial", solver="lbfgs", max_iter=12, tol=0)
+    for steps in (5, 12):
+        options = {"family": "binomial", "solver": "lbfgs", "max_iter": steps, "tol": 0, "store": tmp_path / "run"}
+        run = dask_gd.fit(formula, in_parts(table), **options)
+    assert run.weights.identical(whole.weights)
+    with pytest.raises(dask_gd.errors.StoreError):
+        dask_gd.fit(formula + " + z", in_parts(table), **options)
+
+
+def test_the_package_that_parses_formulas_is_named(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "formulaic", None)
+    with pytest.raises(InvalidArgumentError, match=r"dask_gd\[formula\]"):
+        dask_gd.fit("y ~ x + x:hour", table)
+    with pytest.raises(InvalidArgumentError, match="a search takes no formula"):
+        dask_gd.search("y ~ x", table, alphas=[0.1])
+
+
+def test_early_stopping_reads_held_out_rows_by_the_formula(table):
+    held_out = table.iloc[300 : N - 9]
+    stop = dask_gd.callbacks.EarlyStopping(held_out, patience=2)
+    dask_gd.fit("y ~ poly(x, 3) + a", table.iloc[:300], solver="adam", max_iter=5, callbacks=[stop])
+    assert len(stop.losses) == 6

@@ -174,7 +174,7 @@ class FitResult(ShownFit, PlainState):
         if is_lazy(self.weights) and (self.encoding is not None or not is_in_blocks(self.weights)):
             return replace(self, weights=self.weights.compute()).predict(x, offset)
         # A table is read by the formula of the fit.
-        if self.formula is not None and not isinstance(x, CodedTable):
+        if self.formula is not None:
             return predict_by_formula(self, x, offset)
         # A data frame is read by the names of its columns, and its levels become codes.
         frame = frame_of(x)

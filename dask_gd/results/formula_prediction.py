@@ -73,7 +73,7 @@ class OfParts:
         design = self.maker.design
         rows = design.rows(part)
         if self.maker.beside.offsets:
-            offset = self.maker.beside.of(rows.values, design.formula)[:, 0]
+            offset = self.maker.beside.of(rows, design.formula)[:, 0]
         return _predicted(self.run, design, design.of(part), offset)
 
 

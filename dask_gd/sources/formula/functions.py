@@ -19,8 +19,8 @@ STATEFUL = ("bs", "cc", "center", "cr", "cs", "poly", "scale", "standardize")
 WIDE = ("bs", "cc", "cr", "cs", "poly")
 #: NumPy's functions by the names that they have without ``np.``.
 BARE = ("exp", "exp2", "log", "log10", "log2")
-#: NumPy's functions of single values that are no ufuncs.
-MORE = ("clip", "round", "where")
+#: NumPy's functions of single values that are no ufuncs, and their numbers of arguments.
+MORE = {"clip": 3, "round": 1, "where": 3}
 CONSTANTS = ("e", "pi")
 #: Contrasts of C: attributes of ``contr``, and patsy's names.
 CONTRASTS = ("treatment", "SAS", "sum", "helmert", "diff", "poly")
@@ -78,6 +78,14 @@ def numpy_function(node: ast.Call) -> Any:
     if is_ufunc or name in MORE:
         return found
     return None
+
+
+def arguments_taken(node: ast.Call) -> int:
+    """Return how many arguments a function has; more would be written to."""
+    function = numpy_function(node)
+    if function is None:
+        return 1
+    return MORE.get(function.__name__) or function.nin
 
 
 def stateful_nodes(tree: ast.expr) -> Iterator[ast.Call]:
@@ -247,7 +255,10 @@ class Check:
             self.transform(node)
         elif name == "Q" and len(node.args) == 1 and is_text(node.args[0]) and not node.keywords:
             self.columns.append(node.args[0].value)  # type: ignore[attr-defined]
-        elif (name == "I" or numpy_function(node) is not None) and not node.keywords and node.args:
+        elif (name == "I" or numpy_function(node) is not None) and not node.keywords:
+            takes = arguments_taken(node)
+            if len(node.args) != takes:
+                raise self.refused(node, f"this function takes {takes} argument(s), each a number for each row")
             for each in node.args:
                 self.number(each)
         else:

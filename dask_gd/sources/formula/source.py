@@ -15,7 +15,6 @@ from scipy.sparse import csr_array
 
 from ...errors import InvalidArgumentError
 from ..census import total_of
-from ..coding import CodedFactor
 from ..column import Column
 from ..columns import as_rows, check_shapes
 from ..dask_column import DaskColumn
@@ -23,10 +22,10 @@ from ..dask_frames import array_of_parts
 from ..frame_column import FrameColumn
 from ..frame_source import cut_columns
 from ..source import Source
-from .categorical import factor_column, series_of
+from .categorical import factor_column
 from .data import Data, data_of
-from .design import Design, Formula
-from .expressions import Values, labels_by_name
+from .design import Design, Formula, Rows
+from .expressions import labels_by_name
 from .grammar import Expression, parse
 from .learning import Learner, Look, added
 
@@ -51,15 +50,16 @@ class Beside:
             widths["offset"] = 1
         return {role: width for role, width in widths.items() if width}
 
-    def of(self, values: Values, formula: Formula, where: str = "") -> np.ndarray:
+    def of(self, rows: Rows, formula: Formula) -> np.ndarray:
         """Return the values of rows, (n, columns)."""
+        values = rows.values
         columns: list[Any] = []
         for target in self.targets:
             if formula.target_levels is None:
                 columns.append(values.of(target))
             else:
                 column = factor_column(target, formula.target_levels)
-                columns.append(CodedFactor(column).encoded(series_of(target, values), target.text, where))
+                columns.append(rows.codes(target, column))
         if self.weight is not None:
             columns.append(values.numbers(self.weight))
         offset: Any = None
@@ -92,13 +92,13 @@ class Maker:
         width = self.design.width
         out = np.empty((len(part), width + sum(self.beside.widths.values())))
         self.design.array(rows, out[:, :width])
-        out[:, width:] = self.beside.of(rows.values, self.design.formula, rows.where)
+        out[:, width:] = self.beside.of(rows, self.design.formula)
         return out
 
     def pair(self, part: Any) -> tuple[csr_array, np.ndarray]:
         """Return sparse rows, and the values beside them."""
         rows = self.design.rows(part, self.complete, " of its partition")
-        return self.design.sparse(rows), self.beside.of(rows.values, self.design.formula, rows.where)
+        return self.design.sparse(rows), self.beside.of(rows, self.design.formula)
 
 
 def refuse_beside_formula(**arguments: Any) -> None:
@@ -267,8 +267,7 @@ def _arrays(maker: Maker, table: Data, rows: tuple[int, ...], labels: list[Any])
     widths = maker.beside.widths
     if table.memory is not None:
         found = {"x": design.of(table.memory, maker.complete)}
-        values = Values(table.memory, design.formula.states, design.labels)
-        others: Any = maker.beside.of(values, design.formula)
+        others: Any = maker.beside.of(design.rows(table.memory, maker.complete), design.formula)
         start = 0
     else:
         made, others = lazy_arrays(maker, table.parts(labels), rows)
