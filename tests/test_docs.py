@@ -85,7 +85,7 @@ def names(tmp_path, monkeypatch):
     }
 
 
-@pytest.mark.parametrize("page", ["rows", "categories", "levels", "blocks"])
+@pytest.mark.parametrize("page", ["rows", "categories", "levels", "blocks", "formulas", "measures"])
 def test_snippets_run_as_they_are_printed(page, names):
     for line, code in snippets(f"docs/{page}.md"):
         # Empty lines before it, so that an error has the line of the page.
