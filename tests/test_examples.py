@@ -1,23 +1,26 @@
-"""Every example runs as a user would run it, and prints what it promises."""
+"""Every example does what it promises; the quickstart as a user would run it, the others where all is loaded."""
 
 import itertools
-import os
 import re
+import runpy
 import subprocess
 import sys
 
+import helpers
 import pytest
 
 
-def run(*command, **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", *command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run an example as a script in this process, which has loaded what it needs, and return what it printed."""
+
+    def main(script, *arguments):
+        helpers.warm()
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+
+    return main
 
 
 def losses(printed):
@@ -28,7 +31,10 @@ def losses(printed):
 
 @pytest.mark.slow
 def test_quickstart(tmp_path):
-    printed = run("examples/quickstart.py", "--store", str(tmp_path))
+    command = [sys.executable, "-W", "error::UserWarning", "examples/quickstart.py", "--store", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     assert re.search(r"dashboard: http://127.0.0.1:\d+/status", printed)
     falling = losses(printed)
     assert printed.count("of the rows") >= 3
@@ -45,16 +51,15 @@ def test_quickstart(tmp_path):
 
 
 @pytest.mark.slow
-def test_seed_linear_regression():
-    # Workers start as users' do in the other examples; here there are four.
-    printed = run("examples/seed_linear_regression.py", DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD="forkserver")
+def test_seed_linear_regression(run):
+    printed = run("examples/seed_linear_regression.py")
     assert len(losses(printed)) == 101
     slow, fast = (float(v) for v in re.findall(r"largest error of a weight ([\d.]+)%", printed))
     assert slow > 10
     assert fast < 0.1
 
 
-def test_network():
+def test_network(run):
     printed = run("examples/network.py")
     falling = losses(printed)
     assert len(falling) == 61
@@ -62,7 +67,7 @@ def test_network():
     assert float(re.search(r"([\d.]+)% of 397 digits", printed)[1]) > 90
 
 
-def test_climate(tmp_path):
+def test_climate(run, tmp_path):
     printed = run("examples/climate.py", "--picture", str(tmp_path / "warming.png"))
     assert float(re.search(r"root mean square error: ([\d.]+) K", printed)[1]) < 0.9
     seen, predicted = (float(v) for v in re.search(r"degrees: ([\d.]+) K in the data, ([\d.]+) K", printed).groups())
@@ -84,7 +89,7 @@ def shares(printed):
     return {name: float(share) for name, share in found}
 
 
-def test_images():
+def test_images(run):
     right = shares(run("examples/images.py"))
     assert list(right) == ["softmax", "nearest mean of a digit", "always the most frequent"]
     ours, nearest, frequent = right.values()
@@ -92,7 +97,7 @@ def test_images():
     assert nearest > frequent + 50
 
 
-def test_recommendation():
+def test_recommendation(run):
     printed = run("examples/recommendation.py")
     assert "60,000 rows x 4,168 features" in printed
     assert "converged" in printed
@@ -103,7 +108,7 @@ def test_recommendation():
     assert of_lecturer < of_all - 0.05
 
 
-def test_languages():
+def test_languages(run):
     printed = run("examples/languages.py")
     assert "5,445 x 16,384, 57 entries a row, 12 languages" in printed
     assert "sparse" in printed
@@ -115,7 +120,7 @@ def test_languages():
 
 
 @pytest.mark.slow
-def test_clicks():
+def test_clicks(run):
     printed = run("examples/clicks.py", "--rows", "60000", "--bits", "18", "--tol", "0.01")
     assert "48,000 rows x 262,144 features" in printed
     assert "column blocks of sparse rows" in printed
