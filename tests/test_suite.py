@@ -32,6 +32,12 @@ def test_a_client_that_a_test_leaves_running_is_closed_and_reported(pytester, mo
     assert outcomes == {"passed": 2, "failed": 1, "errors": 2}
 
 
+def test_tests_of_the_shared_clusters_are_one_group(request, clusters):
+    """Else the clusters start for each test: pytest-xdist has the group in a test's name, or does not know of it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@clusters")
+
+
 def test_no_test_file_imports_another():
     for file in Path(__file__).parent.glob("test_*.py"):
         imports = [line for line in file.read_text().splitlines() if line.startswith(("from test_", "import test_"))]
