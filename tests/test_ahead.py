@@ -109,7 +109,7 @@ def test_a_distant_store_gives_the_same_bits(far, solver, monkeypatch):
     assert source.x.ahead == streamed.AHEAD
     assert dask_gd.open(near, x="x", y="y").x.ahead == 0
     with dask.config.set(scheduler="threads"):
-        same_bits(*(fit(location, solver=solver, max_iter=12) for location in (near, address)))
+        same_bits(*(fit(location, solver=solver, max_iter=4) for location in (near, address)))
 
 
 @pytest.mark.slow
@@ -152,14 +152,14 @@ def test_workers_keep_what_they_asked_for_ahead(far):
     near, address = far
     kept = []
     with dask.config.set(scheduler="threads"):
-        expected = fit(near, solver="lbfgs", max_iter=11)
+        expected = fit(near, solver="lbfgs", max_iter=6)
     with cluster(2, memory_limit="1GB") as two, Client(two) as client:
 
         def count(event):
-            if getattr(event, "iteration", None) == 10:
+            if getattr(event, "iteration", None) == 5:
                 kept.extend(client.run(count_kept).values())
 
-        same_bits(expected, fit(address, solver="lbfgs", max_iter=11, callbacks=[count]))
+        same_bits(expected, fit(address, solver="lbfgs", max_iter=6, callbacks=[count]))
     assert sum(kept) >= dask_gd.open(address, x="x", y="y").partitions
 
 

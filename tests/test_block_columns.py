@@ -90,7 +90,7 @@ def small(monkeypatch):
 
 
 def test_every_kind_of_sparse_rows_gives_the_same_bytes(tmp_path, small, monkeypatch):
-    x, y = problem()
+    x, y = problem(700)
     expected = files(dask_gd.block_columns(x, tmp_path / "memory.zarr", width=25, y=y))
     same_matrix(stored(tmp_path / "memory.zarr"), x)
     rowwise = dask_gd.write_sparse(x, tmp_path / "rows.zarr", y=y)
@@ -114,14 +114,14 @@ def test_every_kind_of_sparse_rows_gives_the_same_bytes(tmp_path, small, monkeyp
 
 
 def test_a_fit_of_whole_weights_is_that_of_the_rows(tmp_path, small):
-    x, y = problem()
+    x, y = problem(1000)
     rng = np.random.default_rng(1)
-    beside = {"y": y, "weight": rng.uniform(0.5, 2, N), "shift": rng.normal(size=N)}
+    beside = {"y": y, "weight": rng.uniform(0.5, 2, 1000), "shift": rng.normal(size=1000)}
     rowwise = dask_gd.write_sparse(x, tmp_path / "rows.zarr", **beside)
     names = {"x": "X", "y": "y", "sample_weight": "weight", "offset": "shift"}
     path = dask_gd.block_columns(dask_gd.open(rowwise, **names), tmp_path / "blocks.zarr", width=17)
     names |= {"sample_weight": "sample_weight", "offset": "offset"}
-    for rows in (slice(None), slice(200, 1100)):
+    for rows in (slice(None), slice(100, 850)):
         blocks = dask_gd.open(path, **names, rows=rows)
         by_rows = dask_gd.open(rowwise, x="X", y="y", sample_weight="weight", offset="shift", rows=rows)
         assert blocks.feature_names is None
@@ -136,16 +136,16 @@ def test_a_fit_of_whole_weights_is_that_of_the_rows(tmp_path, small):
         assert_allclose(run.predict(x), expected.predict(x), atol=1e-9)
     # A source of some rows is written as these rows.
     some = dask_gd.block_columns(blocks, tmp_path / "some.zarr")
-    same_matrix(stored(some), x[200:1100])
-    assert_array_equal(zarr.open_group(some)["offset"][:], beside["shift"][200:1100])
+    same_matrix(stored(some), x[100:850])
+    assert_array_equal(zarr.open_group(some)["offset"][:], beside["shift"][100:850])
 
 
 def test_codes_numbers_and_sparse_rows_become_entries_of_their_features(tmp_path, small):
-    x, y = problem()
+    x, y = problem(600)
     rng = np.random.default_rng(2)
-    distance = rng.normal(size=N)
+    distance = rng.normal(size=600)
     distance[5] = 0.0
-    codes = {"hour": rng.integers(0, 9, N), "port": rng.integers(0, 4, N)}
+    codes = {"hour": rng.integers(0, 9, 600), "port": rng.integers(0, 4, 600)}
     dask_gd.write_sparse(x, tmp_path / "t.zarr", name="words", distance=distance, late=y, **codes)
     group = zarr.open_group(tmp_path / "t.zarr", mode="r+")
     for name, values in codes.items():
@@ -266,7 +266,7 @@ def test_counts_add_up_in_wider_bins():
 
 
 def test_workers_change_no_byte(two, tmp_path, small):
-    x, y = problem()
+    x, y = problem(700)
     lazy = in_dask(x, 333)
     rowwise = dask_gd.open(dask_gd.write_sparse(x, tmp_path / "rows.zarr", y=y), x="X", y="y")
     dense = to_zarr(x.toarray(), 400, tmp_path / "dense.zarr")
