@@ -35,13 +35,19 @@ dask.config.set(
 # The clusters that tests share, by their number of workers or by name.
 SHARED = {}
 
+# Fixtures that take seconds to make. Of a test that asks for more than one the first counts: workers that are killed
+# are waited for, and other tests of clusters go on meanwhile.
+COSTLY = ("fragile", "clusters", "stored", "chromium")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Let one of pytest-xdist's processes run all tests of the shared clusters, which start once then."""
+    """Let one of pytest-xdist's processes run all tests of a costly fixture, which is made once then."""
     for item in items:
-        if shares_clusters(item):
-            item.add_marker(pytest.mark.xdist_group("clusters"))
+        asked = getattr(item, "fixturenames", ())
+        group = next((name for name in COSTLY if name in asked), None)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def shares_clusters(item):

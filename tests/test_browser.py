@@ -15,6 +15,9 @@ from dask_gd.events import Failed, FitStarted, IterationEnded, StopFit
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
+#: Width and height, in pixels.
+WINDOW = (1400, 1300)
+
 #: Nothing that needs a network, a sandbox or a screen.
 FLAGS = (
     "--headless",
@@ -25,27 +28,37 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--window-size=1400,1300",
+    f"--window-size={WINDOW[0]},{WINDOW[1]}",
 )
 
 #: Bokeh's first colour for lines.
 BLUE = np.array([0x1F, 0x77, 0xB4])
 
 
-@pytest.fixture
-def browser(tmp_path):
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Start the browser that the tests share."""
     webdriver = pytest.importorskip("selenium.webdriver")
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("Chromium and ChromeDriver are not installed (Debian's packages chromium and chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_page_load_timeout(60)
     driver.set_script_timeout(60)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Return the browser as it has started: an empty page in a window of its first size, and nothing in its log."""
+    chromium.get("about:blank")
+    chromium.set_window_size(*WINDOW)
+    chromium.get_log("browser")
+    return chromium
 
 
 class Endless:
