@@ -23,6 +23,7 @@ import dask.local
 import dask.threaded
 from dask.base import get_scheduler
 from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.utils import parse_timedelta
 from distributed import Client, Future, KilledWorker, LocalCluster, default_client, futures_of, rejoin, secede, wait
 from distributed.client import FutureCancelledError
@@ -54,6 +55,9 @@ SCHEDULER_ERRORS = (
 
 #: Sentences on what has been committed, by the name of the fit or search that runs.
 _committed: dict[str, Callable[[], str]] = {}
+#: What the last pass of a fit or search that runs has left on the cluster. It is released once the next has been asked
+#: for: Dask sends what it has to say of tasks some milliseconds apart, and that would come first.
+_to_release: dict[str, list[Future]] = {}
 #: Addresses whose versions have been compared with this process's, by client.
 _compared: weakref.WeakKeyDictionary[Client, set[tuple[str, str]]] = weakref.WeakKeyDictionary()
 
@@ -70,9 +74,12 @@ def active_client() -> Client | None:
 def telling_commits(run: str, committed: Callable[[], str]) -> Iterator[None]:
     """Have errors and warnings of this fit's or search's passes say what has been committed."""
     _committed[run] = committed
+    _to_release[run] = []
     try:
         yield
     finally:
+        release_last(run)
+        del _to_release[run]
         del _committed[run]
 
 
@@ -151,14 +158,18 @@ def compute(
             watch = Watch(client, run, what, timeout())
             done = False
             while not done:
-                results = client.compute(list(collections))
+                results = submit(client, collections)
                 futures = futures_of(results)
+                release_last(run)
                 done = watch_until_done(watch, futures)
             # Workers that this process has started give their results without a stop at the scheduler.
             direct = client.direct_to_workers
             if direct is None and isinstance(client.cluster, LocalCluster):
                 direct = True
-            return tuple(client.gather(results, direct=direct))
+            found = tuple(client.gather(results, direct=direct))
+            if run in _to_release:
+                _to_release[run], futures = futures, []
+            return found
         except KilledWorker as error:
             raise workers_killed(named(error.task), error, run, what) from error
         except NoValidWorkerError as error:
@@ -172,6 +183,21 @@ def compute(
             # An error's traceback keeps this frame for as long as somebody keeps the error.
             for future in futures:
                 future.release()
+
+
+def submit(client: Client, collections: tuple) -> list:
+    """Have the cluster compute collections, and return futures of those that it computes."""
+    if not all(isinstance(collection, Delayed) for collection in collections):
+        return client.compute(list(collections))
+    # There is nothing to optimise in the graphs of Delayed tasks, and to look for it takes as long as to send them.
+    graph = HighLevelGraph.merge(*{id(each.dask): each.dask for each in collections}.values())
+    return client.get(graph, [each.key for each in collections], sync=False)
+
+
+def release_last(run: str) -> None:
+    """Release what the last pass of a run has left on the cluster."""
+    for future in _to_release.get(run, ()):
+        future.release()
 
 
 def compute_here(scheduler: Callable, collections: tuple, one_task: bool) -> tuple:

@@ -109,6 +109,8 @@ class Kernel:
     """`sums_of_rows` of rows that come a few chunks at a time: the sums so far, and constants for all of the rows."""
 
     thinning: Thinning | None = None
+    #: Second derivatives (rows, k) of the loss in the block at hand, where its moments have them.
+    second: np.ndarray | None = None
 
     def __init__(self, part: Part, workspace: Workspace | None = None):
         _, query, loss, request, row_format = part
@@ -271,16 +273,9 @@ class Kernel:
         assert self.total.moments is not None
         self._add_moments_of_features(rows, block, len(target), s, offset)
         # The bound of a curvature, where there is one, serves in its place.
-        curvature = None
         if self.loss.curvature_bound is None:
-            curvature = self.loss.curvature(z[:, :, 0], target)
-        add_moments_of_outputs(
-            self.total.moments,
-            target,
-            slope=slope[:, :, 0],
-            curvature=curvature,
-            s=s,
-        )
+            self.second = self.loss.curvature(z[:, :, 0], target)
+        add_moments_of_outputs(self.total.moments, target, slope=slope[:, :, 0], curvature=self.second, s=s)
 
     def _add_moments_of_features(self, rows, block: Block, count: int, s, offset) -> None:
         """Add the moments of the features of a block of ``count`` rows, and of its offsets.
@@ -321,6 +316,8 @@ class Kernel:
             h = np.full((len(z), outputs), self.loss.curvature_bound)
         elif self.classes:
             h = self.loss.curvature(z[:, :, 0], target)
+        elif self.second is not None:
+            h = self.second[:, :outputs]
         else:
             h = self.loss.curvature(z[:, :outputs, 0], target[:, :outputs])
         if s is not None:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-#: Bytes of rows that one sweep of the kernel handles at a time. They stay in the second-level cache between the
-#: product that gives the predictions and the one that gives the gradient. A constant, not read from the machine:
-#: it decides the order of the sums, so the same data must give the same bits everywhere.
-BLOCK_BYTES = 1 << 19
+#: Bytes of rows that one sweep of the kernel handles at a time. They stay in the cache between the product that gives
+#: the predictions and the one that gives the gradient; with half as many the calls of a block cost more than a smaller
+#: cache does. A constant, not read from the machine: it decides the order of the sums, so the same data must give the
+#: same bits everywhere.
+BLOCK_BYTES = 1 << 20
 #: Rows of a block at least. Wide rows fill more than a cache, and then share an update of the gradient, which is as
 #: wide.
 BLOCK_ROWS = 64

@@ -32,7 +32,7 @@ from ..kernels.riding import RidingSums
 from ..model.losses import Loss
 from ..sources import Reader, Source
 from ..sources.column import Column
-from .plan import LITERAL_BYTES, group_into_tasks, nbytes_of, preferred_workers, summed_together
+from .plan import LITERAL_BYTES, are_for_client, group_into_tasks, nbytes_of, preferred_workers, summed_together
 from .reduction import reduce_rows
 from .task import AtQuery, Work, drop
 
@@ -129,6 +129,7 @@ def evaluate(
             run=run,
             width=fan_in(nbytes),
             at_once=blocks is None and len(groups) * nbytes <= FAN_IN_BYTES,
+            on_client=blocks is None and are_for_client(len(groups), nbytes),
             literal=literal,
             preferred=preferred,
         )

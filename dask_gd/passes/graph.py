@@ -26,7 +26,7 @@ from .summation import added_up
 MOST_COPIES = 4
 
 
-def sum_of_tasks(
+def sums_of_tasks(
     key: str,
     task: Callable,
     work: Any,
@@ -36,11 +36,14 @@ def sum_of_tasks(
     width: int,
     literal: bool,
     at_once: bool,
+    on_client: bool,
     preferred: dict[int, str],
     add: Callable,
     name: str,
-) -> Delayed:
+) -> list[Delayed]:
     """Return the sum of the results of ``task(work, i, blocks)`` for the i-th of the numbers: a list with one item.
+
+    With ``on_client`` return the results themselves, which are still to be added up.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def sum_of_tasks(
         Of how many tasks the sums are added up at a time.
     at_once : bool
         Add up in a single task.
+    on_client : bool
+        Add up in no task.
     preferred : dict
         The worker that runs each task if it can; without any, Dask decides.
     add : callable
@@ -97,7 +102,11 @@ def sum_of_tasks(
         parts[of_tasks, i] = Task((of_tasks, i), task, work_node, i, node)
     if at_once:
         width = max(2, len(parts))
-    sums, root = tree(list(parts), key, count, width, add)
+    roots = list(parts)
+    sums: dict[Key, GraphNode] = {}
+    if not on_client:
+        sums, root = tree(roots, key, count, width, add)
+        roots = [root]
 
     # Annotations are of a layer each.
     of_blocks = f"gd-blocks-{key}"
@@ -114,7 +123,11 @@ def sum_of_tasks(
         of_tasks: {of_blocks, common},
         of_sums: {of_tasks},
     }
-    return Delayed(root, HighLevelGraph(layers, below), layer=of_sums)
+    graph = HighLevelGraph(layers, below)
+    layer = of_sums
+    if on_client:
+        layer = of_tasks
+    return [Delayed(root, graph, layer=layer) for root in roots]
 
 
 def _placed(workers: dict[int, str]) -> dict[str, Any]:

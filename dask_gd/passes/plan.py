@@ -33,6 +33,16 @@ LARGE_SUMS = 8 << 20
 HEAVY_SUMS = 4 << 20
 HEAVY_SHARE = 1 / 8
 
+#: Tasks at most, and bytes of their sums, that the client adds up itself: another task would wait for the last of them,
+#: and the client for that.
+CLIENT_TASKS = 64
+CLIENT_BYTES = 4 << 20
+
+
+def are_for_client(tasks: int, nbytes: int) -> bool:
+    """Return whether the client adds up the sums of tasks, of ``nbytes`` each."""
+    return tasks <= CLIENT_TASKS and tasks * nbytes <= CLIENT_BYTES
+
 
 def group_into_tasks(
     source: Source,

@@ -19,7 +19,7 @@ from distributed import span
 from ..cluster import active_client, compute, telling_commits
 from ..kernels.base import FAN_IN
 from ..sources.blocks import Blocks
-from .graph import sum_of_tasks
+from .graph import add_up, sums_of_tasks
 from .task import Work, _running, sums_of_group
 
 #: The spans of the fits and searches that run, as Dask annotates tasks with them.
@@ -36,6 +36,7 @@ def reduce_rows(
     run: str = "",
     width: int = FAN_IN,
     at_once: bool = False,
+    on_client: bool = False,
     literal: bool = True,
     preferred: dict[int, str] | None = None,
 ) -> Any:
@@ -54,8 +55,8 @@ def reduce_rows(
         Of the features and of the pass, for messages.
     run : str
         The fit or search whose span the tasks belong to, see `passes_of`.
-    width, at_once, literal, preferred
-        See `sum_of_tasks`.
+    width, at_once, on_client, literal, preferred
+        See `sums_of_tasks`.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def reduce_rows(
     """
     groups = work.groups
     _running[work.key] = len(groups), []
-    total = sum_of_tasks(
+    sums = sums_of_tasks(
         work.key,
         task=sums_of_group,
         work=work,
@@ -76,14 +77,15 @@ def reduce_rows(
         width=width,
         literal=literal,
         at_once=at_once,
+        on_client=on_client,
         preferred=preferred or {},
         add=work.add,
         name=name,
     )
     try:
         with dask.annotate(**span_of(run)):
-            [[subtree]] = compute(
-                total,
+            found = compute(
+                *sums,
                 run=run,
                 what=what,
                 named=partial(_rows_named, work=work, name=name, data=data),
@@ -91,6 +93,7 @@ def reduce_rows(
             )
     finally:
         del _running[work.key]
+    [subtree] = add_up(list(found), work.sums, work.add)
     return subtree.sums
 
 

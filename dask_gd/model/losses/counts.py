@@ -16,6 +16,9 @@ import numpy as np
 
 from ...errors import DataError, InvalidArgumentError
 
+#: Predictions up to which exponentials neither overflow nor lose digits.
+FINITE = 700.0
+
 
 @dataclass(frozen=True)
 class Tweedie:
@@ -108,13 +111,13 @@ class Tweedie:
         b = self.power - 1.0
         if b == 0:
             return np.exp(z)
-        is_positive = y > 0
-        # Not y times an exponential, which would be 0 times infinity.
-        if is_positive.all():
-            log_y = np.log(y)
+        if np.abs(z).max(initial=0.0) < FINITE:
+            of_target = b * np.maximum(y, 0.0) * np.exp(-b * z)
         else:
+            # Not y times an exponential, which would be 0 times infinity.
+            is_positive = y > 0
             log_y = np.where(is_positive, np.log(np.where(is_positive, y, 1.0)), -np.inf)
-        of_target = b * np.exp(log_y - b * z)
+            of_target = b * np.exp(log_y - b * z)
         if a == 0:
             return of_target
         return a * np.exp(a * z) + of_target
