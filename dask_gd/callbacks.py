@@ -256,7 +256,7 @@ class LogFile(Listener):
     >>> x = np.array([[0.0], [1.0], [2.0]])
     >>> run = dask_gd.fit(x, np.array([1.0, 3.0, 5.0]), callbacks=[dask_gd.callbacks.LogFile(path)])
     >>> path.read_text().splitlines()[0]
-    'iteration,loss,grad_norm,step_size,passes,rows,bytes_read,seconds'
+    'iteration,loss,grad_norm,step_size,passes,rows,bytes_read,seconds,full_passes'
     """
 
     def __init__(self, path: str | os.PathLike):

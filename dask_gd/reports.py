@@ -13,7 +13,7 @@ from typing import Any
 
 from .display.html import candidates, ended, pairs, shapes_of, summary, table, weights
 from .display.plots import plot_fit, plot_search, pyplot
-from .display.texts import NOT_COMPARABLE, is_sampled, rounded, size
+from .display.texts import NOT_COMPARABLE, is_sampled, readings, rounded, size
 from .errors import InvalidArgumentError, InvalidTypeError
 from .fitting.search_result import SearchResult
 from .model.losses import LOSSES, loss_of
@@ -177,7 +177,7 @@ def fit_sections(run: FitResult, spec: dict[str, str] | None = None) -> Sections
 def iterations(run: FitResult) -> str:
     """Tabulate the last iterations."""
     history = run.history.isel(iteration=slice(-ITERATIONS, None))
-    samples = is_sampled(history.passes.values)
+    samples = is_sampled(history.passes.values, history.full_passes.values)
     rows = []
     for i, number in enumerate(history.iteration.values.tolist()):
         iteration = {name: float(values[i]) for name, values in history.data_vars.items()}
@@ -193,7 +193,8 @@ def iterations(run: FitResult) -> str:
                 f"{iteration['loss']:.10g}{'*' if samples[i] else ''}",
                 f"{iteration['grad_norm']:.2e}",
                 f"{iteration['step_size']:.3g}",
-                f"{iteration['passes']:.3g}",
+                f"{iteration['full_passes']:.0f}",
+                f"{iteration['passes'] - iteration['full_passes']:.3g}",
                 f"{iteration['rows']:,.0f}",
                 size(iteration["bytes_read"]),
                 f"{iteration['seconds']:.3g}",
@@ -201,7 +202,8 @@ def iterations(run: FitResult) -> str:
                 megabytes_per_second,
             ]
         )
-    head = ["iteration", "loss", "gradient", "step size", "passes", "rows", "read", "seconds", "rows/s", "MB/s"]
+    head = ["iteration", "loss", "gradient", "step size", "full passes", "samples"]
+    head += ["rows", "read", "seconds", "rows/s", "MB/s"]
     # Say what the table leaves out.
     before = run.history.sizes["iteration"] - len(rows)
     note = ""
@@ -222,7 +224,7 @@ def of_search(result: SearchResult) -> str:
         "data": result.described,
         "loss": loss,
         "scored by": result.scoring,
-        "passes": rounded(result.passes),
+        "passes": readings(result.full_passes, result.passes),
     }
     # The best candidate, if any has a score on all folds.
     has_best = not result.data.score.isnull().any("fold").all()

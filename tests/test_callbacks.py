@@ -440,7 +440,7 @@ def test_a_search_is_logged_pass_by_pass(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rounds = [event for event in heard if isinstance(event, RoundEnded)]
     assert [row["passes"] for row in rows] == [event.passes for event in rounds]
-    assert list(rows[0]) == ["passes", "running", "fits", "candidates", "seconds"]
+    assert list(rows[0]) == ["passes", "running", "fits", "candidates", "seconds", "full_passes"]
     assert rows[-1]["running"] == 0
 
 

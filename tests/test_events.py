@@ -147,8 +147,8 @@ def test_events_keep_their_base_and_their_fields_in_order():
         "FitEnded(reason='converged', n_iter=np.int64(3), loss=np.float64(0.5), run='a')",
         "SearchStarted(run='b', data='rows', loss='Squared()', candidates=3, folds=5, fits=18, rows=300, nbytes=2400, "
         "store=None, resumed_from=2, label='')",
-        "RoundEnded(passes=2, running=7, fits=18, candidates=3, seconds=0.1, run='b')",
-        "SearchEnded(run='b', best=\"{'alpha': 0.1}\", passes=2.5)",
+        "RoundEnded(passes=2, running=7, fits=18, candidates=3, seconds=0.1, run='b', full_passes=2)",
+        "SearchEnded(run='b', best=\"{'alpha': 0.1}\", passes=2.5, full_passes=2.0)",
         "Failed(run='a', error='DataError: nan')",
         "Failed(run='b', error='DataError: nan')",
     ]

@@ -1,5 +1,6 @@
 """Stores that former versions have written are gone on from to the same bits."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from helpers import problem, same_run
@@ -10,13 +11,13 @@ from dask_gd.store.store import Store
 
 
 def give_former_names(path):
-    """Rewrite a store as it was when Newton's state had the one flag "exact" for two things."""
+    """Rewrite a store as it was when Newton's state had one flag "exact", and passes were not told from samples."""
     store = Store(path)
     for iteration in store.iterations():
         checkpoint = decode(store.file(iteration), iteration)
         arrays = {}
         for name, array in checkpoint.arrays.items():
-            if not name.endswith("refines"):
+            if not name.endswith(("refines", "full_passes")):
                 arrays[name.replace("own_curvature", "exact")] = array
         assert arrays.keys() != checkpoint.arrays.keys()
         store.file(iteration).write_bytes(encode(checkpoint._replace(arrays=arrays)))
@@ -25,6 +26,13 @@ def give_former_names(path):
 def logistic():
     x, _, y = problem(1000, 60)
     return x, y, {"loss": "logistic", "tol": 1e-14}
+
+
+def corrected():
+    """Steps on samples, and steps over all rows with a sample beside."""
+    x, _, y = problem(16_000, 50)
+    rows = da.from_array(x, chunks=(500, -1))
+    return rows, y, {"loss": "logistic", "tol": 1e-6}
 
 
 def nearly_collinear():
@@ -36,7 +44,7 @@ def nearly_collinear():
     return x, y, {"tol": 1e-15}
 
 
-@pytest.mark.parametrize("case", [logistic, nearly_collinear])
+@pytest.mark.parametrize("case", [logistic, nearly_collinear, corrected])
 def test_a_fit_goes_on_from_a_state_with_former_names(tmp_path, case):
     x, y, options = case()
     options |= {"solver": "newton"}
@@ -46,7 +54,9 @@ def test_a_fit_goes_on_from_a_state_with_former_names(tmp_path, case):
         path = tmp_path / str(n)
         dask_gd.fit(x, y, store=path, max_iter=n, **options)
         give_former_names(path)
-        same_run(dask_gd.fit(x, y, store=path, **options), expected)
+        found = dask_gd.fit(x, y, store=path, **options)
+        same_run(found, expected)
+        np.testing.assert_array_equal(found.history.full_passes, expected.history.full_passes)
 
 
 def test_a_search_goes_on_from_trials_with_former_names(tmp_path):

@@ -358,10 +358,13 @@ def test_no_line_leads_to_the_loss_of_a_sample_and_the_table_says_of_how_many_ro
     board = Board()
     board.pass_done = board.reading_speed = lambda run: None
     log(board, started())
-    for n, passes in enumerate([0.125, 0.25, 1.0, 1.0]):
-        log(board, replace(iteration(n, loss=4.0 - n), passes=passes))
+    for n, (passes, full) in enumerate([(0.125, 0.0), (0.25, 0.0), (1.125, 1.0), (1.0, 1.0)]):
+        log(board, replace(iteration(n, loss=4.0 - n), passes=passes, full_passes=full))
         if n == 1:
             assert "25% of the rows" in table(board, list(board.watched.values()), {"a": "red"})
+        # Passes over all rows so far, and what was read of samples.
+        read = ["0 full + 0.12", "0 full + 0.38", "1 full + 0.5", "2 full + 0.5"][n]
+        assert f">{read}</div>" in table(board, list(board.watched.values()), {"a": "red"})
     view = View(board)
     view.update()
     np.testing.assert_array_equal(view.curves.data["loss"], [[np.nan, np.nan, 2.0, 1.0]])
@@ -563,10 +566,14 @@ def test_a_bar_says_which_losses_are_of_samples():
     callbacks = [Progress(file=file, disable=False, mininterval=0, ncols=180)]
     x, y = problem()
     rows = da.from_array(x, chunks=(100, -1)), da.from_array(y, chunks=100)
-    dask_gd.fit(*rows, loss="logistic", callbacks=callbacks)
+    run = dask_gd.fit(*rows, loss="logistic", callbacks=callbacks)
     assert "of 10% of the rows, not comparable, gradient" in file.getvalue()
     # The last step takes no pass, and has the speed of the pass before.
-    assert re.search(r"loss [\d.]+, gradient [\d.e-]+, [1-9][\d.e+]* rows/s", file.getvalue().splitlines()[-1])
+    last = file.getvalue().splitlines()[-1]
+    full = run.history.full_passes.sum().item()
+    samples = run.history.passes.sum().item() - full
+    assert f"{full:.0f} passes over all rows, {samples:.3g} in samples, " in last
+    assert re.search(r"loss [\d.]+, gradient [\d.e-]+, \d pass.* in samples, [1-9][\d.e+]* rows/s", last)
 
 
 def test_bars_are_drawn_in_a_terminal():

@@ -18,6 +18,7 @@ from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.grouped import Grouped
 from dask_gd.kernels.sums import Part
 from dask_gd.model.losses import as_loss
+from dask_gd.results.plain_state import plain_state
 from dask_gd.solvers.newton.corrected import Centre, beyond_quadratic, corrected, spread
 from dask_gd.solvers.newton.newton import Newton
 from dask_gd.solvers.objective import gradient_cosine, objective
@@ -134,6 +135,19 @@ def test_a_fit_may_end_after_one_pass_over_all_rows(wide):
     # Passes, rows and bytes are those over the sample too.
     np.testing.assert_allclose(run.history.rows, run.history.passes * len(y))
     np.testing.assert_allclose(run.history.bytes_read, run.history.passes * (x.nbytes + y.nbytes))
+    # What was read of all rows is told from what was read of samples.
+    np.testing.assert_array_equal(run.history.full_passes, whole)
+    samples = float(run.history.passes.sum()) - 1
+    assert f"; 1 pass over all rows, {samples:.3g} in samples, " in str(run)
+
+
+def test_a_result_of_a_version_that_did_not_tell_samples_apart_is_loaded(wide):
+    x, y = wide
+    run = dask_gd.fit(rows_of(x), y, loss="logistic", tol=1e-2)
+    state = {**vars(run), "history": run.history.drop_vars("full_passes")}
+    former = object.__new__(dask_gd.FitResult)
+    former.__setstate__(plain_state(state))
+    assert str(former) == str(run)
 
 
 @pytest.mark.parametrize(("q", "rows_each"), [(101, 10_000), (101, 150_000), (101, 100), (11, 10_000)])
@@ -286,7 +300,7 @@ def test_a_fit_stopped_after_any_step_goes_on_to_the_same_bits(wide, tmp_path, m
         for n in range(whole.n_iter + 1):
             resumed = stopped_and_resumed(fit, tmp_path / f"run-{tol}-{n}", n)
             np.testing.assert_array_equal(resumed.parameters, whole.parameters)
-            for name in ("loss", "grad_norm", "rows", "passes"):
+            for name in ("loss", "grad_norm", "rows", "passes", "full_passes"):
                 np.testing.assert_array_equal(resumed.history[name], whole.history[name])
 
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from ..display.largest import largest_of
-from ..display.texts import NOT_COMPARABLE, is_running, is_sampled, sampled, state
+from ..display.texts import NOT_COMPARABLE, is_running, is_sampled, readings, sampled, state
 from ..errors import NotFittedError
 from ..fitting.fold_track import ALL
 from ..model.losses import Model, as_loss, loss_of
@@ -112,10 +112,10 @@ def _show_fit(stored: Checkpoint, path: str, reason: str, *, last: int, weights:
     click.echo(facts({name: _text(value) for name, value in model.items()}))
     # How it went.
     if last:
-        rows = [["iteration", "loss ", "gradient", "passes", "seconds"]]
+        rows = [["iteration", "loss ", "gradient", "full passes", "samples", "seconds"]]
         stop = result.n_iter + 1
         first = max(0, stop - last)
-        samples = is_sampled(history.passes.values)
+        samples = is_sampled(history.passes.values, history.full_passes.values)
         for i in range(first, stop):
             iteration = history.isel(iteration=i)
             mark = "*" if samples[i] else " "
@@ -124,7 +124,8 @@ def _show_fit(stored: Checkpoint, path: str, reason: str, *, last: int, weights:
                     f"{i}",
                     f"{iteration.loss:.10g}{mark}",
                     f"{iteration.grad_norm:.2e}",
-                    f"{iteration.passes:.3g}",
+                    f"{iteration.full_passes:.0f}",
+                    f"{iteration.passes - iteration.full_passes:.3g}",
                     f"{iteration.seconds:.3g}",
                 ]
             )
@@ -201,6 +202,7 @@ def about(run: FitResult, store: str | None) -> dict[str, Any]:
         "loss": float(history.loss[-1]),
         "gradient": float(history.grad_norm[-1]),
         "passes": float(history.passes.sum()),
+        "full_passes": float(history.full_passes.sum()),
         "rows": rows,
         "dropped": run.dropped,
         "seconds": seconds,
@@ -245,15 +247,16 @@ def summary(run: FitResult, store: str | None) -> str:
     """Return how a fit has ended, what it took, and its largest weights, for people."""
     content = about(run, store)
     speed = f"{content['rows_per_second']:.3g} rows/s, {content['megabytes_per_second']:.0f} MB/s"
+    rows = sampled(float(run.history.passes[-1]), float(run.history.full_passes[-1]))
     dropped = ""
     if run.dropped:
         dropped = f"{run.dropped:,} rows with NaN"
     name, text = state(run.reason, run.n_iter, "iteration")
     lines = {
         name: text,
-        "loss": f"{content['loss']:.10g} {sampled(float(run.history.passes[-1]))}".rstrip(),
+        "loss": f"{content['loss']:.10g} {rows}".rstrip(),
         "gradient": f"{content['gradient']:.2e}",
-        "passes": f"{content['passes']:.3g}",
+        "passes": readings(content["full_passes"], content["passes"]),
         "time": f"{content['seconds']:.3g} s, {speed}",
         "dropped": dropped,
         "stored": content["file"] or "",

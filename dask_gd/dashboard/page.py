@@ -189,7 +189,7 @@ def curves_of(fits: list[Watched], colors: dict[str, str]) -> tuple[dict[str, li
     points = no_values(OF_FITS)
     for fit in fits:
         color = colors[fit.run]
-        is_sample = is_sampled(thin(fit.curves["passes"]))
+        is_sample = is_sampled(thin(fit.curves["passes"]), thin(fit.curves["full_passes"]))
         iteration = thin(fit.curves["iteration"])
         # A line for each fit, and a point for each step.
         lines["run"].append(fit.run)

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..cluster import active_client
-from ..display.texts import sampled
+from ..display.texts import readings, sampled
 from ..events import (
     Ended,
     Event,
@@ -58,6 +58,9 @@ class Progress(Listener):
         self.bar: tqdm | None = None
         self.passing: PassBar | None = None
         self.speed = ""
+        # Of the fit since it began or was resumed.
+        self.full_passes = 0.0
+        self.passes = 0.0
 
     def __call__(self, event: Event) -> None:
         """Draw the state after an event."""
@@ -81,14 +84,18 @@ class Progress(Listener):
             return
         if isinstance(event, IterationEnded):
             self.bar.n = event.iteration
-            loss = f"loss {event.loss:.6g} {sampled(event.passes)}".rstrip()
+            loss = f"loss {event.loss:.6g} {sampled(event.passes, event.full_passes)}".rstrip()
+            self.full_passes += event.full_passes
+            self.passes += event.passes
             # A step without a pass says nothing of its speed.
             if event.rows:
                 self.speed = f", {event.rows_per_second:.3g} rows/s, {event.megabytes_per_second:.0f} MB/s"
-            self.bar.set_postfix_str(f"{loss}, gradient {event.grad_norm:.1e}{self.speed}")
+            read = readings(self.full_passes, self.passes)
+            self.bar.set_postfix_str(f"{loss}, gradient {event.grad_norm:.1e}, {read}{self.speed}")
         elif isinstance(event, RoundEnded):
             self.bar.n = event.fits - event.running
-            self.bar.set_postfix_str(f"pass {event.passes}, {event.candidates} candidates running")
+            full = f"{event.full_passes} over all rows"
+            self.bar.set_postfix_str(f"pass {event.passes}, {full}, {event.candidates} candidates running")
 
     def ended(self, event: Ended) -> None:
         """Close the bars, with the outcome. All fits of a search have ended, also those that took no pass."""
@@ -105,6 +112,8 @@ class Progress(Listener):
         """Open the bars of a run, and close those of another."""
         self._close()
         self.speed = ""
+        self.full_passes = 0.0
+        self.passes = 0.0
         # The user's options take precedence.
         options = {"disable": not shown(self.options.get("file")), **self.options}
         if not NOTEBOOK & sys.modules.keys():

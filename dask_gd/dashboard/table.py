@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..display.texts import ago, duration, is_sampled, plural, rounded, sampled, size
+from ..display.texts import ago, duration, plural, readings, rounded, sampled, size
 from ..events import FitStarted, SearchStarted
 from .watched import Board, Watched, now
 
@@ -202,14 +202,16 @@ def about(beginning: FitStarted | SearchStarted) -> str:
 def _progress_of_search(watched: Watched, search: SearchStarted) -> list[str]:
     """Return the cells of a search below "step" to "MB/s"."""
     step = ""
+    full = ""
     running = f"{search.fits} fits"
     candidates = ""
     if watched.count:
         step = f"pass {watched.last('passes'):.0f}"
+        full = f"{watched.last('full_passes'):.0f} over all rows"
         running = f"{watched.last('running'):.0f} of {search.fits} fits run"
         candidates = f"{watched.last('candidates'):.0f} of {search.candidates} candidates"
     joined = f'<td colspan="2"><div>{running}</div><div class="more">{candidates}</div></td>'
-    return [_cell(step), joined, _cell(""), _cell("")]
+    return [_cell(step, full), joined, _cell(""), _cell("")]
 
 
 def _progress_of_fit(watched: Watched, fit: FitStarted) -> list[str]:
@@ -217,14 +219,19 @@ def _progress_of_fit(watched: Watched, fit: FitStarted) -> list[str]:
     if not watched.count:
         return [_cell("")] * 5
     # The loss of a sample says so.
-    rows = sampled(watched.last("passes"))
+    rows = sampled(watched.last("passes"), watched.last("full_passes"))
     briefly, _, _ = rows.removeprefix("of ").partition(",")
+    read = f"{watched.full_passes:.4g} full"
+    samples = watched.passes - watched.full_passes
+    if samples > 1e-9:
+        read += f" + {samples:.2g}"
+    title = f"since it began or was resumed: {readings(watched.full_passes, watched.passes)}"
     rows_per_second = ""
     megabytes_per_second = ""
     if watched.speed is not None:
         rows_per_second, megabytes_per_second = map(rounded, watched.speed)
     return [
-        _cell(f"{watched.last('iteration'):.0f} of {fit.max_iter}"),
+        _cell(f"{watched.last('iteration'):.0f} of {fit.max_iter}", read, title=title),
         _cell(f"{watched.last('loss'):.8g}", briefly, title=f"{watched.last('loss')} {rows}"),
         _cell(f"{watched.last('grad_norm'):.1e}"),
         _cell(rows_per_second),
@@ -267,6 +274,6 @@ def caption(chosen: list[Watched]) -> str:
     if len(chosen) == 1 and chosen[0].has_failed:
         kind = ' style="color: #b00020"'
     note = ""
-    if any(is_sampled(np.array(watched.curves.get("passes", []))).any() for watched in chosen):
+    if any(watched.samples.any() for watched in chosen):
         note = "<br>Circles: of a sample of the rows, not comparable with losses of other rows."
     return f'<div class="gd-about"><b{kind}>{escape(heading)}</b><br>{text}{note}</div>'

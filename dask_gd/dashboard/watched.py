@@ -19,8 +19,8 @@ RECENT = 10
 
 #: Numbers that are remembered of each iteration of a fit, and of each round of a search.
 CURVES = {
-    "fit": ("iteration", "loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds"),
-    "search": ("passes", "running", "candidates", "seconds"),
+    "fit": ("iteration", "loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds", "full_passes"),
+    "search": ("passes", "running", "candidates", "seconds", "full_passes"),
 }
 
 
@@ -42,6 +42,9 @@ class Watched(Listener):
     has_failed: bool = False
     #: Rows/s and MB/s of a fit's last iteration that has read rows: the last of all may take no pass.
     speed: tuple[float, float] | None = None
+    #: Passes since it began or was resumed, those over all rows, and all with the readings of samples.
+    full_passes: float = 0.0
+    passes: float = 0.0
 
     @property
     def run(self) -> str:
@@ -65,6 +68,13 @@ class Watched(Listener):
             return self.last_event
         return None
 
+    @property
+    def samples(self) -> np.ndarray:
+        """Return for each iteration of the curves of a fit whether it has read samples only; of a search nothing."""
+        if self.is_search:
+            return np.zeros(0, bool)
+        return is_sampled(np.array(self.curves.get("passes", [])), np.array(self.curves.get("full_passes", [])))
+
     def last(self, name: str) -> float:
         """Return the last number of a curve, NaN if it has none."""
         values = self.curves.get(name)
@@ -82,6 +92,9 @@ class Watched(Listener):
         self.count += 1
         for name in CURVES[event.kind]:
             self.curves.setdefault(name, []).append(getattr(event, name))
+        if isinstance(event, IterationEnded):
+            self.full_passes += event.full_passes
+            self.passes += event.passes
         if isinstance(event, IterationEnded) and event.rows and event.seconds:
             self.speed = event.rows_per_second, event.megabytes_per_second
         # All curves have the same length.
@@ -104,7 +117,7 @@ class Watched(Listener):
         The gradient is taken to fall further at its present rate. None where there are too few iterations, also on all
         rows after those on samples, or the fit has ended, and for a search.
         """
-        samples = np.flatnonzero(is_sampled(np.array(self.curves.get("passes", []))))
+        samples = np.flatnonzero(self.samples)
         begin = 0
         if len(samples):
             begin = samples[-1] + 1

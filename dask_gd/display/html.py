@@ -14,7 +14,7 @@ from ..model.losses import LOSSES
 from ..names import default_name
 from .largest import largest_of
 from .plots import drawable, spans_decades, thinned
-from .texts import NOT_COMPARABLE, is_sampled, plural, rounded, sampled, shortened, size, state
+from .texts import NOT_COMPARABLE, is_sampled, plural, readings, rounded, sampled, shortened, size, state
 
 #: Weights that a notebook shows.
 WEIGHTS = 10
@@ -41,6 +41,7 @@ def html_of_fit(run: Any) -> str:
     intercept = None
     if run.fit_intercept:
         intercept = run.intercept
+    samples = is_sampled(run.history.passes.values, run.history.full_passes.values)
     if run.weights.chunks is None:
         table_of_weights = weights(run.weights, intercept, shapes_of(run.loss), nan_first=not len(run.dropped_levels))
     else:
@@ -48,7 +49,7 @@ def html_of_fit(run: Any) -> str:
     return block(
         f"<b>dask_gd.FitResult</b>: {escape(ended(run)[1])}",
         pairs(summary(run)),
-        f"<div>loss {sparkline(run.history.loss.values, is_sampled(run.history.passes.values))}</div>",
+        f"<div>loss {sparkline(run.history.loss.values, samples)}</div>",
         table_of_weights,
     )
 
@@ -116,11 +117,12 @@ def summary(run: Any) -> dict[str, str]:
     loss = run.loss.name
     if loss in LOSSES:
         loss = repr(run.loss)
+    rows_of_last = sampled(float(history.passes[-1]), float(history.full_passes[-1]))
     lines = {
         "loss": shortened(loss),
-        "last loss": f"{float(history.loss[-1]):.10g} {sampled(float(history.passes[-1]))}".rstrip(),
+        "last loss": f"{float(history.loss[-1]):.10g} {rows_of_last}".rstrip(),
         "last gradient": f"{float(history.grad_norm[-1]):.2e} of its scale",
-        "passes": f"{float(history.passes.sum()):,.4g}",
+        "passes": readings(float(history.full_passes.sum()), float(history.passes.sum())),
         "rows used": f"{rows:,.0f}",
         "read": size(nbytes),
         "seconds": f"{seconds:,.3g}",
@@ -142,6 +144,23 @@ def ended(run: Any) -> tuple[str, str]:
     if name == "ended" and not run.converged:
         text += ", not converged"
     return name, text
+
+
+def in_words(run: Any) -> str:
+    """Say in a line how a fit has ended, or stands, and what it has read.
+
+    Examples
+    --------
+    >>> run = dask_gd.fit(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]))
+    >>> in_words(run).rpartition(",")[0].partition(" of its scale")[2]
+    '; 1 pass over all rows'
+    """
+    _, text = ended(run)
+    last = run.history.isel(iteration=-1)
+    total = run.history.sum()
+    loss = f"loss {float(last['loss']):.10g}, gradient {float(last.grad_norm):.2e} of its scale"
+    read = readings(float(total.full_passes), float(total.passes))
+    return f"{text}: {loss}; {read}, {float(total.seconds):.3g} s"
 
 
 def weights(

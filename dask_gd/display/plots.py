@@ -59,7 +59,7 @@ def plot_fit(history: xr.Dataset, reason: str = "", axes: Any = None) -> np.ndar
         )
     # Iterations by the rows that they have read, with the style of their markers.
     passes = history.passes.values
-    samples = is_sampled(passes)
+    samples = is_sampled(passes, history.full_passes.values)
     kinds: dict[str, tuple[dict[str, Any], np.ndarray]] = {
         "all rows": ({"markerfacecolor": "C0"}, (passes > 0) & ~samples),
         "a sample of the rows, not comparable": ({"markerfacecolor": "white"}, samples),

@@ -14,33 +14,52 @@ RUNNING = "running (last commit"
 NOT_COMPARABLE = "of a sample of the rows: not comparable with losses of other rows"
 
 
-def is_sampled(passes: np.ndarray) -> np.ndarray:
-    """Return for each step of a history, by its passes, whether it has read a sample of the rows.
+def is_sampled(passes: np.ndarray, full_passes: np.ndarray) -> np.ndarray:
+    """Return for each step of a history, by its passes and those over all rows, whether it read samples only.
 
-    The loss of such a step is that of these rows. Steps that have read all rows have whole passes.
+    The loss of such a step is that of these rows. A step over all rows may have read a sample beside them.
 
     Examples
     --------
-    >>> is_sampled(np.array([0.125, 0.25, 1.0, 2.0, 0.0])).tolist()
+    >>> is_sampled(np.array([0.125, 0.25, 1.0625, 2.0, 0.0]), np.array([0, 0, 1, 2, 0])).tolist()
     [True, True, False, False, False]
     """
-    return np.asarray(passes) % 1 > 0
+    return (np.asarray(passes) > 0) & (np.asarray(full_passes) == 0)
 
 
-def sampled(passes: float) -> str:
+def sampled(passes: float, full_passes: float) -> str:
     """Say of which rows the loss of a step is, by its passes; nothing where that is all of them.
 
     Examples
     --------
-    >>> sampled(0.125), sampled(1.0)
+    >>> sampled(0.125, 0), sampled(1.0625, 1)
     ('of 12.5% of the rows, not comparable', '')
     """
-    if not is_sampled(np.array(passes)):
+    if not is_sampled(np.array(passes), np.array(full_passes)):
         return ""
     # The first step may have read its sample twice.
-    if passes > 1:
+    if passes >= 1:
         return "of some of the rows, not comparable"
     return f"of {100 * passes:.3g}% of the rows, not comparable"
+
+
+def readings(full_passes: float, passes: float) -> str:
+    """Say how many passes over all rows there were, and what readings of samples came on top, of all ``passes``.
+
+    Examples
+    --------
+    >>> readings(full_passes=2, passes=2.375), readings(full_passes=3, passes=3)
+    ('2 passes over all rows, 0.375 in samples', '3 passes over all rows')
+    """
+    if not full_passes >= 0:
+        # A search of a former version did not tell.
+        return f"{passes:,.4g}"
+    text = f"{full_passes:,.4g} {'pass' if full_passes == 1 else 'passes'} over all rows"
+    samples = passes - full_passes
+    # Sums of shares have rounding.
+    if samples > 1e-9:
+        text += f", {samples:,.3g} in samples"
+    return text
 
 
 def size(count: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from ..display.texts import sampled
+from ..display.texts import readings, sampled
 from ..errors import InvalidArgumentError
 from ..model.losses import Loss
 from ..results.fit_result import FitResult, result_of
@@ -188,8 +189,9 @@ class IterationEnded(OfIteration, Stepped):
     """An iteration has been committed. Iteration 0 is the start itself, before any step.
 
     ``loss`` and ``grad_norm`` are those of the iteration's weights; ``passes``, ``rows``, ``bytes_read`` (decoded) and
-    ``seconds`` are what this iteration took. Where ``passes`` is not whole they are those of a sample of the rows, and
-    not comparable with others.
+    ``seconds`` are what this iteration took. ``full_passes`` of the passes were over all rows, by default those of them
+    that are whole, and the rest readings of samples; where none was over all rows, loss and gradient are those of a
+    sample, and not comparable with others.
     """
 
     kind = "fit"
@@ -203,6 +205,11 @@ class IterationEnded(OfIteration, Stepped):
     bytes_read: float
     seconds: float
     run: str = ""
+    full_passes: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.full_passes):
+            object.__setattr__(self, "full_passes", float(math.floor(self.passes)))
 
     @property
     def rows_per_second(self) -> float:
@@ -216,9 +223,11 @@ class IterationEnded(OfIteration, Stepped):
         speed = "no pass needed"
         if self.rows:
             speed = f"{self.rows_per_second:.3g} rows/s  {self.megabytes_per_second:.0f} MB/s"
-        rows = sampled(self.passes)
+        rows = sampled(self.passes, self.full_passes)
         if rows:
             rows = f"  {rows}"
+        elif self.passes > self.full_passes:
+            rows = f"  {readings(self.full_passes, self.passes)}"
         return f"iteration {self.iteration:4d}  loss {self.loss:.10g}  gradient {self.grad_norm:.2e}  {speed}{rows}"
 
 
@@ -286,7 +295,8 @@ class SearchStarted(Started):
 class RoundEnded(Stepped):
     """The running fits of a search have taken the step that a pass has shown them; see `dask_gd.search`.
 
-    ``candidates`` still run, in ``running`` of all ``fits``; the round has taken ``seconds``.
+    ``candidates`` still run, in ``running`` of all ``fits``; the round has taken ``seconds``. Of the ``passes`` so far,
+    those over samples counted, ``full_passes`` were over all rows.
     """
 
     kind = "search"
@@ -297,20 +307,34 @@ class RoundEnded(Stepped):
     candidates: int = 0
     seconds: float = 0.0
     run: str = ""
+    full_passes: int = -1
+
+    def __post_init__(self) -> None:
+        if self.full_passes < 0:
+            object.__setattr__(self, "full_passes", self.passes)
 
     def __str__(self) -> str:
-        return f"pass {self.passes:4d}  {self.running} of {self.fits} fits still running"
+        full = f"{self.full_passes} over all rows"
+        return f"pass {self.passes:4d}, {full}  {self.running} of {self.fits} fits still running"
 
 
 @dataclass(frozen=True)
 class SearchEnded(Ended):
-    """All fits of a search have ended; ``best`` are the parameters of the best candidate."""
+    """All fits of a search have ended; ``best`` are the parameters of the best candidate.
+
+    ``passes`` are rows read over all rows, of which ``full_passes`` were over all rows and the rest over samples.
+    """
 
     kind = "search"
 
     run: str
     best: str
     passes: float
+    full_passes: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.full_passes):
+            object.__setattr__(self, "full_passes", float(math.floor(self.passes)))
 
     @property
     def outcome(self) -> str:
@@ -318,7 +342,7 @@ class SearchEnded(Ended):
         return f"best {self.best}"
 
     def __str__(self) -> str:
-        return f"search {self.run} ended after {self.passes:.3g} passes, best {self.best}"
+        return f"search {self.run} ended after {readings(self.full_passes, self.passes)}, best {self.best}"
 
 
 ALL = (FitStarted, IterationEnded, FitEnded, SearchStarted, RoundEnded, SearchEnded, Failed)

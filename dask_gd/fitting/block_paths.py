@@ -183,7 +183,7 @@ class BlockSearch:
         described = "none"
         if best is not None:
             described = f"{result.best}"
-        self.callbacks.tell(SearchEnded(self.engine.name, described, result.passes))
+        self.callbacks.tell(SearchEnded(self.engine.name, described, result.passes, result.full_passes))
         return result
 
     def _best(self) -> int | None:
@@ -395,5 +395,6 @@ class BlockSearch:
             described=repr(self.source),
             dropped=self.dropped,
             sample_dims=self.source.sample_dims,
+            full_passes=self.passes,
             target_attrs=self.source.target_attrs,
         )

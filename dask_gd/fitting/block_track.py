@@ -358,10 +358,10 @@ class BlockTrack(Track):
             loss=self.state.loss[0],
             grad_norm=grad_norm,
             step_size=self.state.step_size[0],
-            # A share of a pass would be that of a sample of the rows.
             passes=np.ceil(readings / 2),
             rows=self.source.shape[0] - self.dropped,
             bytes_read=readings / 2 * self.source.nbytes,
+            full_passes=np.ceil(readings / 2),
         )
         self.reason = self.reason_to_stop(stopping)
         if not np.isfinite(grad_norm):

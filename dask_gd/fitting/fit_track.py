@@ -184,6 +184,9 @@ class FitTrack(FitState):
         if found.sums.moments is not None:
             self._take_moments(found.sums)
         share = self.size * found.passes / self.source.shape[0]
+        full_passes = 0.0
+        if self.size == self.source.shape[0]:
+            full_passes = float(found.passes)
         query = self.state.query
         self.step(at_query, finite)
         norm = self.norm(self.state.gradient, self.state.weights)
@@ -200,6 +203,7 @@ class FitTrack(FitState):
             passes=share + extra.passes,
             rows=found.sums.rows * found.passes + extra.rows,
             bytes_read=(share + extra.passes) * self.source.nbytes,
+            full_passes=full_passes,
         )
         stages.advance(self, found, query, stopping.tol)
         self.reason = self.reason_to_stop(stopping)
@@ -214,6 +218,7 @@ class FitTrack(FitState):
             passes=0.0,
             rows=0,
             bytes_read=0.0,
+            full_passes=0.0,
         )
 
     def _leave(self, found: Evaluated) -> None:

@@ -327,5 +327,5 @@ def _run(
         means = result.scores.mean("fold", skipna=False)
         if not means.isnull().all():
             best = f"{result.best}"
-        run.callbacks.tell(SearchEnded(engine.name, best, result.passes))
+        run.callbacks.tell(SearchEnded(engine.name, best, result.passes, result.full_passes))
     return result

@@ -52,4 +52,5 @@ def joined(results: list[SearchResult], splits: Sequence[tuple[int, ...] | None]
         results[0],
         data=data[list(first.data_vars)],
         passes=sum(result.passes for result in results),
+        full_passes=sum(result.full_passes for result in results),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,8 +49,9 @@ class SearchResult(PlainState):
         lazy, and only there with a store but for the best candidate's; ``all_reason`` of the others is "not made", and
         ``history`` has the last iterations only.
     scoring : str
-    passes : float
-        Over the data, but for the fit that the search begins at.
+    passes, full_passes : float
+        Rows read over all rows, and the passes over all rows among them; the rest are readings of samples. They do not
+        count the fit that the search begins at.
     loss : Loss
     penalties, solvers : tuple
         Of each candidate's fit to all rows.
@@ -76,6 +78,7 @@ class SearchResult(PlainState):
     sample_dims: tuple[str, ...] | None = None
     target_attrs: dict[str, str] = field(default_factory=dict, repr=False)
     encoding: Encoding | None = field(default=None, repr=False)
+    full_passes: float = math.nan
 
     @classmethod
     def of(cls, tracks: list[FoldTrack], engine: SearchEngine, scoring: str) -> SearchResult:
@@ -98,6 +101,7 @@ class SearchResult(PlainState):
             data=data,
             scoring=scoring,
             passes=engine.passes,
+            full_passes=float(engine.whole),
             loss=engine.loss,
             penalties=tuple(candidate.of(all_rows.weight) for candidate in engine.candidates),
             solvers=tuple(engine.solvers),

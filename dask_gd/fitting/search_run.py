@@ -165,6 +165,7 @@ class SearchRun:
                 candidates=len(set(running)),
                 seconds=self.round_began - began,
                 run=engine.name,
+                full_passes=engine.whole,
             )
         )
 

@@ -25,6 +25,7 @@ from ..sources.frames import column_named, frame_of, with_columns_of_fit
 from ..sources.levels_in_fit import with_features_of
 from ..sources.opening import make_source
 from ..store.content import HISTORY
+from ..store.former_names import full_passes_of
 from ..store.store import Checkpoint
 from .block_prediction import predict_in_blocks
 from .features import (
@@ -59,9 +60,10 @@ class FitResult(ShownFit, PlainState):
     history : xarray.Dataset
         Over "iteration", from 0, the start: ``loss`` (the objective, penalty included), ``grad_norm`` (the
         largest component of the gradient over its scale, see `fit`), ``step_size``, and the cost of the iteration:
-        ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. Where ``passes`` is not whole, loss and
-        gradient are those of a sample of the rows, not comparable with others. Where ``passes`` is 0 in the last row of
-        a Newton fit, no pass was taken after the step: loss and gradient are forecasts, see `fit`.
+        ``passes``, ``rows`` (used), ``bytes_read`` (decoded) and ``seconds``. ``full_passes`` of the ``passes`` were
+        over all rows, and the rest readings of samples. Where none was over all rows, loss and gradient are those of a
+        sample, not comparable with others. Where ``passes`` is 0 in the last row of a Newton fit, no pass was taken
+        after the step: loss and gradient are forecasts, see `fit`.
     n_iter : int
         Steps taken.
     converged : bool
@@ -112,6 +114,17 @@ class FitResult(ShownFit, PlainState):
     smoothing: tuple[float, ...] | None = field(default=None, repr=False)
     formula: Formula | None = field(default=None, repr=False)
     dropped_levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), int), repr=False, compare=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the attributes, of results pickled before passes were told from samples too."""
+        super().__setstate__(state)
+        if "full_passes" not in self.history:
+            vars(self)["history"] = self.history.assign(full_passes=full_passes_of(self.history.passes))
+
+    def __str__(self) -> str:
+        from ..display.html import in_words
+
+        return in_words(self)
 
     @property
     def parameters(self) -> np.ndarray:

@@ -19,7 +19,7 @@ from .checkpoint_file import Checkpoint
 FORMAT = 2
 
 #: Variables of the history, one value for each iteration.
-HISTORY = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds")
+HISTORY = ("loss", "grad_norm", "step_size", "passes", "rows", "bytes_read", "seconds", "full_passes")
 
 
 def check_content(checkpoint: Checkpoint) -> None:
