@@ -14,6 +14,7 @@ from .dashboard.progress import Progress
 from .errors import DaskGDError
 from .fitting.block_plan import block_plan
 from .fitting.fit import fit
+from .fitting.fit_plan import fit_plan
 from .fitting.folds import Folds
 from .fitting.search import search
 from .fitting.search_result import SearchResult
@@ -96,6 +97,7 @@ __all__ = [
     "errors",
     "events",
     "fit",
+    "fit_plan",
     "hash_features",
     "hash_rows",
     "infer",

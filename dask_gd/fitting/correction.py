@@ -66,15 +66,26 @@ class Extra(NamedTuple):
 
 def may_correct(track: Any) -> bool:
     """Return whether a fit's steps may be corrected by a sample: by loss, solver and width."""
+    return not why_uncorrected(track)
+
+
+def why_uncorrected(track: Any) -> str:
+    """Return why no step is corrected by a sample, by loss, solver and width, in words; "" where one may be."""
     loss = track.loss
-    if loss.quadratic or isinstance(loss, Model) or classes_of(loss):
-        return False
+    if loss.quadratic or isinstance(loss, Model):
+        return "its loss has no use for it"
+    if classes_of(loss):
+        return "a loss of classes has a curvature for each two of them, which is made of some of the rows instead"
     if track.smoothing is not None:
-        return False
+        return "its loss is smoothed, less and less"
+    if not getattr(track.solver, "corrects", False):
+        return f"{track.solver!r} takes no curvature of all rows"
+    if len(track.start) > WIDEST:
+        return f"the curvature of all rows costs too much beyond {WIDEST} parameters"
     # Where the curvature jumps nothing is foretold: passes are saved on the way, by the larger sample, or not at all.
     if not loss.smooth and (is_cheap(len(track.start)) or len(track.samples) > 1):
-        return False
-    return getattr(track.solver, "corrects", False) and len(track.start) <= WIDEST
+        return "its loss has a curvature that jumps"
+    return ""
 
 
 def request_for(track: Any, request: Request) -> Request:

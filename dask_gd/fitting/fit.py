@@ -38,11 +38,8 @@ from .fit_run import FitRun
 from .fit_track import FitTrack
 from .of_targets import for_targets, intercept_of
 from .room import check_room
-from .stages import go_on_smoothing, plan_samples
+from .stages import begin_on_samples, go_on_smoothing
 from .track import Stopping
-
-#: Steps allowed from which it is worth to start on samples.
-WORTH_SAMPLING = 25
 
 
 def fit(
@@ -202,9 +199,9 @@ def fit(
     rows read, not comparable with those of other rows, and ``passes`` is the share of them.
 
     A pass of Newton's method over all rows may be followed by one or two over such a sample, corrected by that pass,
-    which lead nearer to the minimum: they are part of its step, whose ``passes`` are 1.1 for example. That is done for
-    losses with a continuous curvature and up to 192 parameters, where the sample is like all rows; see
-    ``docs/one_pass.md``.
+    which lead nearer to the minimum: they are part of its step, whose ``passes`` are 1.1 for example and whose
+    ``full_passes`` are 1. That is done for losses with a continuous curvature and up to 192 parameters, where the
+    sample is like all rows; see ``docs/one_pass.md``, and `fit_plan` for what a fit will read.
 
     Newton's last step is taken without a pass where the steps before it tell that it ends within ``tol``: for squared,
     logistic, Poisson, Gamma and Tweedie losses, the last four without a penalty that bends. The history's
@@ -341,8 +338,7 @@ def fit(
     )
     if isinstance(initial_weights, FitResult):
         go_on_smoothing(track, initial_weights.smoothing)
-    if not has_start and max_iter >= WORTH_SAMPLING:
-        track.samples = plan_samples(track)
+    begin_on_samples(track, max_iter)
     with contextlib.ExitStack() as stack:
         if store is not None:
             take(track, stack.enter_context(store if isinstance(store, Store) else Store(store)))

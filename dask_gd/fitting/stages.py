@@ -19,7 +19,8 @@ from .track import Evaluated, has_few_products
 #: Shares of the partitions on which a solver that can starts, and the steps it may take on each.
 SHARES = (1 / 16, 1 / 4)
 STEPS_EACH = 8
-#: Partitions, and rows for each parameter in a sample, from which sampling is worth it.
+#: Steps allowed, partitions, and rows for each parameter in a sample, from which sampling is worth it.
+WORTH_SAMPLING = 25
 SAMPLED_PARTITIONS = 16
 ROWS_EACH = 10
 #: Rows for each parameter in the first sample, where it corrects, beyond which more tell next to nothing new: what its
@@ -39,11 +40,9 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
     Derezinski et al., 2018, arXiv:1704.06731). The last steps are always on all rows, so that nothing is lost
     where the data's order makes the samples poor.
     """
+    if _why_whole(track):
+        return []
     count = track.source.partitions
-    if not track.solver.samples or track.loss.quadratic or isinstance(track.loss, Model):
-        return []
-    if count < SAMPLED_PARTITIONS:
-        return []
     order = np.random.default_rng(track.seed).permutation(count).tolist()
     rows = np.diff(track.source.bounds)
     samples: list[tuple[int, ...]] = []
@@ -58,6 +57,34 @@ def plan_samples(track: FitState) -> list[tuple[int, ...]]:
         if rows[list(sample)].sum() >= ROWS_EACH * track.start.size:
             samples.append(sample)
     return samples
+
+
+def begin_on_samples(track: FitState, max_iter: int) -> str:
+    """Have the fit begin on samples, or return why it begins on all rows, in words."""
+    why = _why_whole(track)
+    if not why and track.given:
+        why = "it begins at initial_weights"
+    if not why and max_iter < WORTH_SAMPLING:
+        why = f"max_iter is less than {WORTH_SAMPLING}"
+    if why:
+        return why
+    track.samples = plan_samples(track)
+    if not track.samples:
+        why = f"samples have fewer than {ROWS_EACH} rows for each of {track.start.size:,} parameters"
+    return why
+
+
+def _why_whole(track: FitState) -> str:
+    """Return why a fit does not begin on samples: by its loss, its solver or its partitions; "" where it may."""
+    if track.loss.quadratic:
+        return "its loss is squared"
+    if isinstance(track.loss, Model):
+        return "its loss is a model of its own"
+    if not track.solver.samples:
+        return f"{track.solver!r} takes none"
+    if track.source.partitions < SAMPLED_PARTITIONS:
+        return f"the rows have fewer than {SAMPLED_PARTITIONS} partitions"
+    return ""
 
 
 def advance(track: FitState, found: Evaluated, query: np.ndarray, tol: float) -> None:
