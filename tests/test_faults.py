@@ -16,11 +16,13 @@ import numpy as np
 import psutil
 import pytest
 from dask.distributed import Client, LocalCluster, Security
-from helpers import problem, same_bits, to_zarr, until
+from helpers import problem, same_bits, same_run, to_zarr, until
 
 import dask_gd
 from dask_gd.cli.options import cluster_of
 from dask_gd.events import IterationEnded
+from dask_gd.fitting.engine import Engine
+from dask_gd.kernels.grouped import Grouped
 from dask_gd.passes import evaluation
 
 N = 2000
@@ -171,6 +173,51 @@ def test_a_task_that_is_run_again_counts_its_rows_once(fault, tmp_path, fragile)
     passed = int(run.history.passes.sum())
     assert len(read) > 10 * passed  # some of them more than once
     assert run.history.rows.sum() == N * passed
+
+
+def reading_of(partitions, request, read_whole):
+    """Return which reading of a fit by corrected steps a pass is, by what is asked of it."""
+    if partitions is None and isinstance(request.kernel, Grouped):
+        return "the corrected pass"
+    if partitions is not None and read_whole:
+        return "the correction"
+    if partitions is not None:
+        return "the sample"
+    return "another pass"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["the sample", "the corrected pass", "the correction"])
+def test_a_worker_that_dies_in_the_middle_of_a_correction_changes_no_bit(when, tmp_path, fragile, monkeypatch):
+    """FAULTS 16."""
+    x, _, y = problem(16_000, 50)
+
+    def faulty(block):
+        if (tmp_path / "armed").exists() and once(tmp_path / "died"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    lazy = da.from_array(x, chunks=(1000, -1)).map_blocks(faulty, dtype=float, meta=np.empty((0, 0)))
+    options = {"solver": "newton", "tol": 1e-3, "max_iter": 30}
+    with dask.config.set(scheduler="threads"):
+        expected = fit(lazy, y, **options)
+    read = Engine.read
+    readings = []
+
+    def armed(engine, query, request, partitions=None):
+        reading = reading_of(partitions, request, "the corrected pass" in readings)
+        readings.append(reading)
+        if reading == when:
+            (tmp_path / "armed").touch()
+        return read(engine, query, request, partitions)
+
+    monkeypatch.setattr(Engine, "read", armed)
+    run = fit(lazy, y, **options)
+    assert (tmp_path / "died").exists()
+    assert readings.index("the sample") < readings.index("the corrected pass") < readings.index("the correction")
+    same_run(run, expected)
+    np.testing.assert_array_equal(run.history.full_passes, expected.history.full_passes)
+    assert ((run.history.full_passes > 0) & (run.history.passes > run.history.full_passes)).any()
 
 
 @pytest.mark.slow
