@@ -259,6 +259,7 @@ def fit(
     """
     # What was asked for, and of which rows.
     check_arguments(max_iter, tol, target_loss, seed)
+    loss = as_loss(loss_of_family(loss, family))
     if y is None and isinstance(target, str) and has_cells(x, target, sample_dims):
         return fit_cells(
             x,
@@ -288,7 +289,7 @@ def fit(
         fit_intercept = intercept_of(source.formula, fit_intercept)
     check_levels(initial_weights, source)
     stamps = Stamps(source)
-    loss = for_targets(as_loss(loss_of_family(loss, family)), source)
+    loss = for_targets(loss, source)
     if isinstance(loss, Model):
         start = _start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
