@@ -450,7 +450,7 @@ def test_a_description_gives_the_vectors_back_to_the_bit(space):
         found = restored[number]
         for node in nodes_of(found.node):
             if node.pieces is not None:
-                node.pieces = [getattr(piece, "future", SimpleNamespace(array=piece)).array for piece in node.pieces]
+                node.pieces = [getattr(piece, "handle", SimpleNamespace(array=piece)).array for piece in node.pieces]
         assert_array_equal(gather(found), gather(v))
         assert (found.line is None) == (v.line is None)
     assert len(files) == 2 * len(space.widths)
