@@ -185,8 +185,8 @@ def until(condition, seconds=120.0):
     raise AssertionError(f"not so within {seconds:g} s")
 
 
-def stopped_and_resumed(fit, store, after):
-    """Return what ``fit(store=...)`` returns when it goes on from its store, after it was stopped after a step."""
+def stop(fit, store, after):
+    """Stop ``fit(store=...)`` after a step, as if its process had been killed."""
 
     class Stop(BaseException):
         pass
@@ -197,6 +197,11 @@ def stopped_and_resumed(fit, store, after):
 
     with pytest.raises(Stop):
         fit(store=store, callbacks=[interrupt])
+
+
+def stopped_and_resumed(fit, store, after):
+    """Return what ``fit(store=...)`` returns when it goes on from its store, after it was stopped after a step."""
+    stop(fit, store, after)
     return fit(store=store)
 
 
