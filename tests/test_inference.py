@@ -19,7 +19,7 @@ from dask_gd.errors import DataError, InvalidArgumentError, InvalidTypeError
 from dask_gd.kernels.base import EXACT, Part, Request
 from dask_gd.kernels.dense import DenseRows
 from dask_gd.kernels.likelihood import Likelihood
-from dask_gd.results.inference_table import MANY
+from dask_gd.results.hypotheses import MANY
 from dask_gd.results.information import SINGULAR
 
 FAMILIES = {
@@ -215,8 +215,8 @@ def test_what_tasks_are_sent_is_small_and_can_be_pickled():
     sums = kernel.sums()
     mean = np.exp(0.5)
     deviance = 2 * (2 * np.log(2 / mean) - 2 + mean)
-    np.testing.assert_allclose(sums.deviance, 3 * deviance)
-    np.testing.assert_allclose(sums.pearson, 3 * (2 - mean) ** 2 / mean)
+    np.testing.assert_allclose(sums.statistics.deviance, 3 * deviance)
+    np.testing.assert_allclose(sums.statistics.pearson, 3 * (2 - mean) ** 2 / mean)
     np.testing.assert_allclose(sums.at_query.gradient[:, 0, 0], 3 * (mean - 2) * np.array([2.0, 1.0]))
     np.testing.assert_allclose(sums.at_query.curvature[:, :, 0], 3 * mean * np.array([[4.0, 2.0], [2.0, 1.0]]))
 

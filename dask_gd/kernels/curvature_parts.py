@@ -17,7 +17,7 @@ from ..model.losses import Loss
 from .base import Kernel
 from .block import RowFormat
 from .factors import CodedColumns
-from .likelihood import LikelihoodKernel
+from .likelihood import LikelihoodKernel, Statistics
 from .sums import Part, Sums
 
 #: Factors and numbers up to which the curvature is kept in parts.
@@ -186,20 +186,18 @@ class LikelihoodInParts(NamedTuple):
 
 
 class LikelihoodSumsInParts(NamedTuple):
-    """The sums at the first candidate, the information in parts, and two statistics."""
+    """The sums at the first candidate, the information in parts, and statistics."""
 
     at_query: Sums
     parts: CurvatureParts
-    deviance: np.ndarray  # (k,)
-    pearson: np.ndarray  # (k,)
+    statistics: Statistics
 
     def plus(self, other: LikelihoodSumsInParts) -> LikelihoodSumsInParts:
         """Return the sums over the rows of both."""
         return LikelihoodSumsInParts(
             at_query=self.at_query.plus(other.at_query),
             parts=self.parts.plus(other.parts),
-            deviance=self.deviance + other.deviance,
-            pearson=self.pearson + other.pearson,
+            statistics=self.statistics.plus(other.statistics),
         )
 
 
@@ -220,4 +218,4 @@ class LikelihoodPartsKernel(LikelihoodKernel):
     def sums(self) -> LikelihoodSumsInParts:  # type: ignore[override]
         """Return the sums at the fit's parameters, and the information in parts."""
         plain = super().sums()
-        return LikelihoodSumsInParts(plain.at_query, self.parts_sum.parts(), plain.deviance, plain.pearson)
+        return LikelihoodSumsInParts(plain.at_query, self.parts_sum.parts(), plain.statistics)

@@ -27,19 +27,40 @@ class Likelihood(NamedTuple):
         return LikelihoodKernel(part)
 
 
+class Statistics(NamedTuple):
+    """Sums over rows that say how well a model fits, (k,) each."""
+
+    deviance: np.ndarray
+    pearson: np.ndarray
+    #: The sum of what losses have of the targets alone, see `saturated` of a loss; NaN if it is not known. For a
+    #: quadratic loss half the squares about a constant.
+    saturated: np.ndarray
+    constant: np.ndarray
+    #: The part of the log likelihood that the losses lack, see `log_likelihood_base` of a loss; NaN if it is not known.
+    base: np.ndarray
+
+    def plus(self, other: Statistics) -> Statistics:
+        """Return the sums over the rows of both."""
+        return Statistics(
+            deviance=self.deviance + other.deviance,
+            pearson=self.pearson + other.pearson,
+            saturated=self.saturated + other.saturated,
+            constant=self.constant,
+            base=self.base + other.base,
+        )
+
+
 class LikelihoodSums(NamedTuple):
-    """The sums at the first candidate, whose curvature is the information, and two statistics of each output."""
+    """The sums at the first candidate, whose curvature is the information, and statistics of each output."""
 
     at_query: Sums
-    deviance: np.ndarray  # (k,)
-    pearson: np.ndarray  # (k,)
+    statistics: Statistics
 
     def plus(self, other: LikelihoodSums) -> LikelihoodSums:
         """Return the sums over the rows of both."""
         return LikelihoodSums(
             at_query=self.at_query.plus(other.at_query),
-            deviance=self.deviance + other.deviance,
-            pearson=self.pearson + other.pearson,
+            statistics=self.statistics.plus(other.statistics),
         )
 
 
@@ -50,8 +71,19 @@ class LikelihoodKernel(Kernel):
         super().__init__(part)
         self.begin_sums(part.query[:, :, :1])
         k = part.query.shape[1]
-        self.deviance = np.zeros(k)
-        self.pearson = np.zeros(k)
+        constant = np.zeros(k)
+        if self.constant is not None:
+            constant = self.constant[:, 0]
+        self.statistics = Statistics(
+            deviance=np.zeros(k),
+            pearson=np.zeros(k),
+            saturated=np.zeros(k),
+            constant=constant,
+            base=np.zeros(k),
+        )
+        # What losses other than quadratic ones have of the targets alone.
+        self.base_of = getattr(self.loss, "log_likelihood_base", _unknown)
+        self.saturated_of = getattr(self.loss, "saturated", _unknown)
 
     def _add_block(self, rows, target, s, offset) -> None:
         """Add the sums over the rows of one cache block, for as many outputs at a time as stay in the cache."""
@@ -91,6 +123,8 @@ class LikelihoodKernel(Kernel):
             slope = s[:, None] * slope
             pearson *= s[:, None]
         self._add_statistics(outputs, value.sum(axis=0), pearson.sum(axis=0))
+        self.statistics.base[outputs] += _weighted_sum(self.base_of(target), s)
+        self.statistics.saturated[outputs] += _weighted_sum(self.saturated_of(target), s)
         self.add_gradient(block, slope[:, :, None], outputs)
 
     def _add_outputs_of_quadratic(self, block: Block, target, outputs: slice, s, offset) -> None:
@@ -112,7 +146,10 @@ class LikelihoodKernel(Kernel):
         information = np.ones((len(target), 1))
         self._add_scores(block, residual, outputs, s, information)
         self._add_information(block, information, outputs, s)
+        about_constant = target - self.statistics.constant[outputs]
+        about_constant *= about_constant
         self._add_statistics(outputs, 0.5 * squares, squares)
+        self.statistics.saturated[outputs] += 0.5 * (weight @ about_constant)
         self.add_gradient(block, weighted[:, :, None], outputs)
 
     def _summed_curvature(self, z, target, information) -> np.ndarray:
@@ -125,8 +162,8 @@ class LikelihoodKernel(Kernel):
     def _add_statistics(self, outputs: slice, losses: np.ndarray, pearson: np.ndarray) -> None:
         """Add losses and Pearson's statistic of these outputs."""
         self.total.loss[:] += losses.sum()
-        self.deviance[outputs] += 2.0 * losses
-        self.pearson[outputs] += pearson
+        self.statistics.deviance[outputs] += 2.0 * losses
+        self.statistics.pearson[outputs] += pearson
 
     def _predicted_outputs(self, block: Block, outputs: slice, offset) -> np.ndarray:
         """Return ``x w + b`` and the offset at the first candidate for these outputs, (rows, outputs)."""
@@ -161,4 +198,16 @@ class LikelihoodKernel(Kernel):
             curvature_sum.add(block, h[:, output])
 
     def sums(self) -> LikelihoodSums:  # type: ignore[override]
-        return LikelihoodSums(super().sums(), self.deviance, self.pearson)
+        return LikelihoodSums(super().sums(), self.statistics)
+
+
+def _unknown(y: np.ndarray) -> np.ndarray:
+    """Return NaN for each target."""
+    return np.full(y.shape, np.nan)
+
+
+def _weighted_sum(values: np.ndarray, s: np.ndarray | None) -> np.ndarray:
+    """Return the sums over rows of values (n, k), (k,)."""
+    if s is None:
+        return values.sum(axis=0)
+    return s @ values

@@ -18,7 +18,7 @@ from .block import Block, dense_rows
 from .curvature_sum import CurvatureSum
 from .dense import DenseBlock
 from .keyed_sums import KeyedSums, KeyedTotal
-from .likelihood import LikelihoodKernel, LikelihoodSums
+from .likelihood import LikelihoodKernel, LikelihoodSums, Statistics
 from .sums import Part, Sums
 
 #: A row whose leverage is this near 1 alone determines a coefficient: its residual is rounding.
@@ -104,12 +104,9 @@ class RobustSums(NamedTuple):
         return self.likelihood.at_query
 
     @property
-    def deviance(self) -> np.ndarray:
-        return self.likelihood.deviance
-
-    @property
-    def pearson(self) -> np.ndarray:
-        return self.likelihood.pearson
+    def statistics(self) -> Statistics:
+        """What says how well the model fits."""
+        return self.likelihood.statistics
 
     def plus(self, other: RobustSums) -> RobustSums:
         """Return the sums over the rows of both."""

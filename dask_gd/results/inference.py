@@ -29,6 +29,7 @@ from .cell_inference import infer_cells
 from .covariance_type import CovarianceType, covariance_type
 from .features import source_of_fit
 from .fit_result import FitResult
+from .goodness import goodness_of
 from .inference_data import as_in_fit, check_data, differing_roles, parameter_names, refuse_unknown, with_targets
 from .inference_levels import (
     AWAY,
@@ -48,7 +49,7 @@ LARGEST = 4096**2
 
 
 def infer(
-    run: FitResult | CellFit,
+    run: Any,
     x: Any = None,
     y: Any = None,
     sample_weight: Any = None,
@@ -77,7 +78,7 @@ def infer(
 
     Parameters
     ----------
-    run : FitResult or CellFit
+    run : FitResult, CellFit or fitted estimator
         With loss "squared", "logistic", "poisson", "gamma" or "tweedie" and ``penalty=None``. The result of a fit with
         a model for each cell knows all that is needed: no data is to be given.
     x : Source or array (n, p)
@@ -136,7 +137,7 @@ def infer(
         ``cov_type``, arguments that do not go with it, a single group, groups of another length, as many lags as rows,
         and sums by group that workers have no memory for: ``8 q k`` bytes a group in a few copies.
     InvalidTypeError
-        Where ``run`` is no FitResult, for an argument that `infer` does not have, and for groups that cannot be
+        Where ``run`` is no result of a fit, for an argument that `infer` does not have, and for groups that cannot be
         compared with each other.
     DataError
         As in `fit`, and where a row has no group.
@@ -199,6 +200,8 @@ def infer(
         # The last parameter takes whatever is unknown.
         *known, _ = inspect.signature(infer).parameters
         refuse_unknown(next(iter(unknown)), known)
+    # A fitted estimator has the result of its fit.
+    run = getattr(run, "result_", run)
     if isinstance(run, CellFit):
         if x is not None or y is not None:
             raise InvalidArgumentError("infer(run): a fit by cell knows all that is needed; give no data.")
@@ -237,7 +240,7 @@ def infer(
     if likelihood_of(run.loss) == "known dispersion":
         dispersion = np.ones(source.outputs or 1)
     else:
-        dispersion = found.sums.pearson / (n - q)
+        dispersion = found.sums.statistics.pearson / (n - q)
     covariance = dispersion * found.equations.inverse
     error = np.sqrt(np.einsum("qqk->qk", covariance))
     smallest = 0
@@ -254,7 +257,8 @@ def infer(
         run,
         found.names,
         covariance=unshifted(covariance, found.shift),
-        totals=(dispersion, found.sums.deviance, found.sums.pearson),
+        dispersion=dispersion,
+        goodness=goodness_of(run, source, found.sums, dispersion, n, kind),
         n=n,
         df=n - q,
         level=level,
@@ -364,7 +368,10 @@ def _check_run(run: FitResult, level: float) -> None:
     """Refuse a fit without standard errors, and a level that is no probability."""
     # Only the coefficients of greatest likelihood have these standard errors.
     if not isinstance(run, FitResult):
-        raise InvalidTypeError(f"infer(run, x, y): run is a {type(run).__name__}; give the FitResult of dask_gd.fit.")
+        raise InvalidTypeError(
+            f"infer(run, x, y): run is a {type(run).__name__}; give the FitResult of dask_gd.fit, or an estimator that "
+            "is fitted."
+        )
     if likelihood_of(run.loss) is None or classes_of(run.loss):
         raise InvalidArgumentError(
             "infer: standard errors follow from squared, logistic, poisson, gamma and tweedie losses; "

@@ -21,6 +21,7 @@ from ..sources import Source
 from ..worker_env import one_blas_thread
 from .covariance_type import CovarianceType
 from .fit_result import FitResult
+from .goodness import goodness_of
 from .inference_data import differing_roles
 from .inference_table import INTERCEPT, Inference, tabulated
 
@@ -77,7 +78,7 @@ def infer_in_parts(run: FitResult, source: Source, level: float, kind: Covarianc
     check_observations(n, rank, kind)
     # The dispersion is known, or estimated by Pearson's statistic.
     df = n - rank
-    dispersion = found.pearson / df
+    dispersion = found.statistics.pearson / df
     if likelihood_of(run.loss) == "known dispersion":
         dispersion = np.ones(1)
 
@@ -107,7 +108,8 @@ def infer_in_parts(run: FitResult, source: Source, level: float, kind: Covarianc
         run,
         names,
         covariance=kind.factor(n, rank, 0, run.loss.quadratic) * (dispersion * inverse)[:, :, None],
-        totals=(dispersion, found.deviance, found.pearson),
+        dispersion=dispersion,
+        goodness=goodness_of(run, source, found, dispersion, n, kind),
         n=n,
         df=df,
         level=level,

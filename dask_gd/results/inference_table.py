@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.system import CPU_COUNT
 
 from ..model.losses import Loss
+from ..validate import choose
 from .covariance_type import KINDS, CovarianceType
 from .fit_result import FitResult
+from .goodness import Goodness
+from .hypotheses import contrast, table_columns, wald_test
 
 INTERCEPT = "(intercept)"
-
-#: Values of a distribution from which on they are worth a thread for each core: they take 2 ms or more.
-MANY = 10_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,8 +38,16 @@ class Inference:
     pearson : xarray.DataArray
         ``sum s (y - mean)^2 / variance(mean)``, Pearson's statistic. Counts whose ratio of this to the degrees of
         freedom is far above 1 vary more than Poisson's do.
+    null_deviance : xarray.DataArray
+        The deviance of the model without features, the mean of the targets for all rows; of least squares without an
+        intercept 0 for all rows. NaN where there is an offset.
+    log_likelihood, null_log_likelihood : xarray.DataArray
+        Of the model, and of that without features, with the dispersion of the model; of least squares each with the
+        variance that maximises it. statsmodels' ``llf`` and ``llnull``. NaN for a Tweedie loss between Poisson's and
+        Gamma's, for a likelihood of your own without a method ``log_likelihood_of``, and for analytic weights where the
+        dispersion is estimated.
     n : float
-        Observations: the sum of the row weights.
+        Observations: the sum of the row weights, or the rows where weights are analytic.
     degrees_of_freedom : float
         Of the residuals: n less the number of parameters of an output.
     level : float
@@ -53,6 +57,8 @@ class Inference:
         The kind of the covariance.
     t_degrees_of_freedom : float or None
         Of Student's t, by which tests and intervals are; None where they are by the normal distribution.
+    has_intercept : bool
+        Whether the model has one.
     """
 
     table: xr.Dataset
@@ -60,12 +66,16 @@ class Inference:
     dispersion: xr.DataArray
     deviance: xr.DataArray
     pearson: xr.DataArray
+    null_deviance: xr.DataArray
+    log_likelihood: xr.DataArray
+    null_log_likelihood: xr.DataArray
     n: float
     degrees_of_freedom: float
     level: float
     loss: Loss
     cov_type: str = "nonrobust"
     t_degrees_of_freedom: float | None = None
+    has_intercept: bool = True
 
     @property
     def statistic(self) -> str:
@@ -73,6 +83,136 @@ class Inference:
         if self.t_degrees_of_freedom is None:
             return "z"
         return "t"
+
+    @property
+    def aic(self) -> xr.DataArray:
+        """Akaike's criterion, ``-2 log_likelihood + 2 q``, of q coefficients (Akaike, 1974)."""
+        return -2.0 * self.log_likelihood + 2.0 * self._q
+
+    @property
+    def bic(self) -> xr.DataArray:
+        """Schwarz's criterion, ``-2 log_likelihood + q log n`` (Schwarz, 1978); statsmodels' ``bic_llf``."""
+        return -2.0 * self.log_likelihood + np.log(self.n) * self._q
+
+    @property
+    def rsquared(self) -> xr.DataArray:
+        """``1 - deviance / null_deviance``: of the squared loss R^2, else the share of the deviance explained."""
+        return 1.0 - self.deviance / self.null_deviance
+
+    @property
+    def rsquared_adj(self) -> xr.DataArray:
+        """``1 - (1 - rsquared) (n - 1) / (n - q)``, or with n in place of n - 1 without an intercept."""
+        return 1.0 - (1.0 - self.rsquared) * (self.n - self.has_intercept) / self.degrees_of_freedom
+
+    @property
+    def _q(self) -> float:
+        """Number of coefficients of an output, those that the table has not included."""
+        return self.n - self.degrees_of_freedom
+
+    def pseudo_rsquared(self, kind: str = "cs") -> xr.DataArray:
+        """Return the pseudo R^2 of the log likelihoods.
+
+        Parameters
+        ----------
+        kind : {"cs", "mcf"}
+            "cs" is ``1 - exp(2 (null - full) / n)`` (Cox and Snell, 1989), "mcf" ``1 - full / null`` (McFadden, 1974).
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims () or ("output",).
+
+        Raises
+        ------
+        InvalidArgumentError
+            For another kind.
+
+        Examples
+        --------
+        >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0.0, 1.0, 0.0, 1.0])
+        >>> result = dask_gd.infer(dask_gd.fit(x, y, loss="logistic"), x, y)
+        >>> float(result.pseudo_rsquared("mcf").round(4))
+        0.1533
+        """
+        choose("kind", kind, {"cs": None, "mcf": None})
+        if kind == "mcf":
+            return 1.0 - self.log_likelihood / self.null_log_likelihood
+        gain = self.log_likelihood - self.null_log_likelihood
+        return 1.0 - xr.apply_ufunc(np.exp, -2.0 / self.n * gain)
+
+    def wald_test(self, hypothesis: Any, value: Any = 0.0) -> xr.Dataset:
+        """Test whether combinations of coefficients all have given values (Wald, 1943).
+
+        Parameters
+        ----------
+        hypothesis : array (r, q) or (q,), or list of str
+            The combinations, a row each, or names of parameters.
+        value : float or array (r,)
+            Their values.
+
+        Returns
+        -------
+        xarray.Dataset
+            Over "output" if there is such a dimension: ``statistic``, ``p_value``, ``df`` (r) and ``df_residual``. The
+            statistic is F of r and ``t_degrees_of_freedom`` where tests are by Student's t, else chi-squared of r.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For unknown names, another number of columns, combinations that depend on each other, and for combinations
+            whose covariance is indefinite or not known.
+
+        Examples
+        --------
+        >>> x, y = np.array([[0.0, 1], [1, 0], [2, 3], [3, 1], [4, 2]]), np.array([1.0, 2.0, 4.0, 5.0, 5.0])
+        >>> result = dask_gd.infer(dask_gd.fit(x, y), x, y)
+        >>> result.wald_test(["x0", "x1"]).p_value.round(4).item()
+        0.0691
+        """
+        return wald_test(self, hypothesis, value)
+
+    def contrast(self, combination: Any) -> xr.Dataset:
+        """Return the estimate of a combination of coefficients, with its error, test and interval.
+
+        Parameters
+        ----------
+        combination : dict, array (q,) or array (r, q)
+            Factors by the names of parameters, or of all parameters; of several combinations a row each.
+
+        Returns
+        -------
+        xarray.Dataset
+            The variables of ``table``, over "contrast" if there are several, and over "output".
+
+        Raises
+        ------
+        InvalidArgumentError
+            For unknown names, and another number of columns.
+
+        Examples
+        --------
+        >>> x, y = np.array([[0.0, 1], [1, 0], [2, 3], [3, 1], [4, 2]]), np.array([1.0, 2.0, 4.0, 5.0, 5.0])
+        >>> result = dask_gd.infer(dask_gd.fit(x, y), x, y)
+        >>> found = result.contrast({"x0": 1, "x1": -1})
+        >>> float(found.coefficient.round(4)), float(found.standard_error.round(4))
+        (0.8279, 0.4741)
+        """
+        return contrast(self, combination)
+
+    def to_dataframe(self) -> Any:
+        """Return the table as a pandas frame, a row for each parameter, or for each output and parameter.
+
+        Examples
+        --------
+        >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 4.0, 5.0])
+        >>> frame = dask_gd.infer(dask_gd.fit(x, y), x, y).to_dataframe()
+        >>> float(frame.loc["x0", "standard_error"].round(4))
+        0.1414
+        """
+        order = ["parameter"]
+        if "output" in self.table.dims:
+            order = ["output", "parameter"]
+        return self.table.to_dataframe(dim_order=order)
 
     def __str__(self) -> str:
         lines = [f"{self.loss!r} loss, {self.n:,.12g} observations, {self.degrees_of_freedom:,.12g} degrees of freedom"]
@@ -117,7 +257,8 @@ def tabulated(
     run: FitResult,
     names: list[str],
     covariance: np.ndarray,
-    totals: tuple[np.ndarray, ...],
+    dispersion: np.ndarray,
+    goodness: Goodness,
     n: float,
     df: float,
     level: float,
@@ -127,34 +268,13 @@ def tabulated(
 ) -> Inference:
     """Return coefficients and covariances by name, with tests and intervals.
 
-    ``totals`` are the dispersion, the deviance and Pearson's statistic of each output, n the observations, and ``t_df``
-    the degrees of freedom of Student's t, None for the normal distribution. The coefficients (q, k) are by default the
-    first of the fit.
+    ``t_df`` are the degrees of freedom of Student's t, None for the normal distribution. The coefficients (q, k) are by
+    default the first of the fit.
     """
-    # Not imported at the top: that takes half a second, and a fit has no need of it.
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
-
-    # The statistic, its p-value, and the half width of the interval in standard errors.
     if coefficient is None:
         coefficient = run.parameters[: len(names)]
     error = np.sqrt(np.einsum("qqk->qk", covariance))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = coefficient / error
-    tail = (1.0 - level) / 2.0
-    if t_df is not None:
-        p_value = 2.0 * in_threads(partial(stdtr, t_df), -np.abs(statistic))
-        width = -stdtrit(t_df, tail)
-    else:
-        p_value = 2.0 * in_threads(ndtr, -np.abs(statistic))
-        width = -ndtri(tail)
-    columns = {
-        "coefficient": coefficient,
-        "standard_error": error,
-        "statistic": statistic,
-        "p_value": p_value,
-        "lower": coefficient - width * error,
-        "upper": coefficient + width * error,
-    }
+    columns = table_columns(coefficient, error, t_df, level)
     # Names of parameters and outputs; without a dimension of outputs the last axis goes.
     output = tuple(map(str, run.weights.dims[1:]))
     coords: dict[str, Any] = {"parameter": names, "other_parameter": names}
@@ -169,27 +289,16 @@ def tabulated(
             array = array[..., 0]
         return xr.DataArray(array, dims=dims, coords={dim: coords[dim] for dim in dims})
 
-    dispersion, deviance, pearson = totals
     return Inference(
         table=xr.Dataset({name: labelled(column, "parameter") for name, column in columns.items()}),
         covariance=labelled(covariance, "parameter", "other_parameter"),
         dispersion=labelled(dispersion),
-        deviance=labelled(deviance),
-        pearson=labelled(pearson),
+        **{name: labelled(values) for name, values in goodness._asdict().items()},
         n=n,
         degrees_of_freedom=df,
         level=level,
         loss=run.loss,
         cov_type=kind.kind,
         t_degrees_of_freedom=t_df,
+        has_intercept=run.fit_intercept,
     )
-
-
-def in_threads(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-    """Return a function of each of the values, computed on all cores where there are many."""
-    if values.size < MANY:
-        return function(values)
-    parts = np.array_split(values.ravel(), CPU_COUNT)
-    with ThreadPoolExecutor(CPU_COUNT) as pool:
-        found = list(pool.map(function, parts))
-    return np.concatenate(found).reshape(values.shape)

@@ -92,6 +92,19 @@ class Logistic(TwoClasses):
         small /= square
         return small
 
+    def saturated(self, y):
+        """Return ``y log y + (1 - y) log(1 - y)``, 0 for both classes: the part of the loss of a share y alone."""
+        both = np.stack([np.asarray(y, float), 1.0 - np.asarray(y, float)])
+        return (both * np.log(np.where(both > 0, both, 1.0))).sum(axis=0)
+
+    def log_likelihood_base(self, y):
+        """Return 0: the log likelihood is minus the loss."""
+        return np.zeros(np.shape(y))
+
+    def log_likelihood_of(self, deviance, base, n, dispersion):
+        """Return the log likelihood of n targets, minus half their deviance."""
+        return -0.5 * deviance
+
     def inverse_link(self, z):
         """Return the sigmoid, the probability of class 1. Lazy for Dask arrays."""
         # Operators and `exp` alone leave Dask arrays lazy, and DataArrays their labels.

@@ -105,6 +105,45 @@ class Tweedie:
         slope = np.where(is_positive, slope, at_zero)
         return value, slope
 
+    def saturated(self, y):
+        """Return the part of the loss that y alone has, up to multiples of y.
+
+        It is ``- y^(2 - power) / ((2 - power) (power - 1))``, and ``y log y`` and ``- log y`` at the ends.
+        """
+        a = 2.0 - self.power
+        b = self.power - 1.0
+        if b == 0:
+            return y * np.log(np.where(y > 0, y, 1.0))
+        if a == 0:
+            return -np.log(y)
+        return -(y**a) / (a * b)
+
+    def log_likelihood_base(self, y):
+        """Return what the log likelihood of each target has beside its deviance, but for terms of the dispersion.
+
+        For Poisson's it is the logarithm of the probability of y where the mean is y, for Gamma's ``- log y``. For
+        powers between there is no closed form, and it is NaN.
+        """
+        if self.power == 1:
+            # Not imported at the top: a fit has no need of it.
+            from scipy.special import gammaln
+
+            return self.saturated(y) - y - gammaln(y + 1.0)
+        if self.power == 2:
+            return -np.log(y)
+        return np.full(np.shape(y), np.nan)
+
+    def log_likelihood_of(self, deviance, base, n, dispersion):
+        """Return the log likelihood of n targets from the sums of their deviance and of `log_likelihood_base`."""
+        found = base - 0.5 * deviance / dispersion
+        if self.power == 1:
+            return found
+        from scipy.special import gammaln
+
+        # Gamma's distribution with this shape.
+        shape = 1.0 / dispersion
+        return found + n * (shape * np.log(shape) - shape - gammaln(shape))
+
     def curvature(self, z, y):
         """Return ``(2 - power) exp((2 - power) z) + (power - 1) y exp((1 - power) z)``."""
         a = 2.0 - self.power
