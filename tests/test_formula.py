@@ -127,7 +127,7 @@ def test_a_dot_is_all_columns_without_another_role(table):
 @pytest.mark.parametrize("right", ["bs(z, 6) + poly(x, 3)", "scale(poly_of) + bs(x, 4)"])
 def test_more_distinct_values_than_are_kept_make_the_same_columns(table, right, monkeypatch):
     monkeypatch.setattr(spread, "MOST", 50)
-    monkeypatch.setattr(spread, "CUTS", 16)
+    monkeypatch.setattr(spread, "CUTS", 256)
     # Values far apart, ties, and both signs of zero.
     frame = table.assign(poly_of=np.where(table.x > 5, 1e100, -0.0) * table.z)
     frame["z"] = np.where(frame.hour < 2, 0.0, frame.z * 10.0 ** (3 * frame.hour - 6))

@@ -14,7 +14,7 @@ from ..results.fit_result import FitResult
 from ..results.loading import load
 from ..results.prediction import write
 from ..sources import open as open_group
-from ..sources.opening import group_location
+from ..sources.stores import group_location
 from .options import Names, Rows, check_cluster, check_output, cluster_of, cluster_options, dataset_of
 from .terminal import Command, say
 

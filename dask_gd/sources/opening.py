@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -27,6 +25,7 @@ from .metadata import named_array, understood
 from .side_by_side_column import SideBySideColumn, side_by_side
 from .source import Source
 from .sparse_group import is_sparse_group
+from .stores import group_location
 from .table import table_of
 from .table_column import TableColumn
 
@@ -209,15 +208,8 @@ def as_source(
         raise InvalidArgumentError(f"nan={nan!r}: choose 'error' or 'drop'.")
     if formula is not None or is_formula(x):
         refuse_beside_formula(features=features, target=target, categorical=categorical, fold=fold)
-        source = source_of_table(
-            x,
-            y,
-            formula,
-            sample_weight=sample_weight,
-            offset=offset,
-            sample_dims=sample_dims,
-            drops_rows=nan == "drop",
-        )
+        beside = {"sample_weight": sample_weight, "offset": offset, "sample_dims": sample_dims}
+        source = source_of_table(x, y, formula, beside, drops_rows=nan == "drop")
     elif isinstance(x, xr.Dataset):
         if y is not None:
             raise InvalidArgumentError("y was given beside a Dataset; name its variable: target='...'.")
@@ -399,13 +391,3 @@ def _beside_source(source: Source, role: str, argument: str, values: Any) -> Col
     check_shapes(source.x, source.y, **{role: column})
     column.check("error", 0, rows)
     return column.aligned(source.bounds)
-
-
-def group_location(path: str | os.PathLike) -> str:
-    """Return the URL of a group, or its absolute path, which must exist."""
-    if "://" in str(path):
-        return str(path)
-    if not Path(path).exists():
-        raise InvalidArgumentError(f"{path}: no such Zarr group.")
-    # Workers may run in another directory.
-    return os.path.abspath(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+from pathlib import Path
 from typing import Any
 
 import zarr
@@ -14,7 +15,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from ..cluster import active_client
-from ..errors import UnreachableStoreError
+from ..errors import InvalidArgumentError, UnreachableStoreError
 from ..worker_env import process_name
 
 #: The key of an array's metadata under its path, by format.
@@ -162,3 +163,13 @@ def unseen(array: zarr.Array, name: str) -> str:
     else:
         hint = "has it been moved or deleted?"
     return f"Array {name!r}: {who} cannot see {where}; {hint}"
+
+
+def group_location(path: str | os.PathLike) -> str:
+    """Return the URL of a group, or its absolute path, which must exist."""
+    if "://" in str(path):
+        return str(path)
+    if not Path(path).exists():
+        raise InvalidArgumentError(f"{path}: no such Zarr group.")
+    # Workers may run in another directory.
+    return os.path.abspath(path)

@@ -115,19 +115,14 @@ def source_of_table(
     x: Any,
     y: Any,
     formula: Formula | None,
-    *,
-    sample_weight: Any,
-    offset: Any,
-    sample_dims: Any,
+    beside: dict[str, Any],
     drops_rows: bool,
 ) -> Source:
-    """Return the source of a formula x and a table y, or of a table x and a formula that has learnt."""
-    options: dict[str, Any] = {
-        "sample_weight": sample_weight,
-        "offset": offset,
-        "sample_dims": sample_dims,
-        "drops_rows": drops_rows,
-    }
+    """Return the source of a formula x and a table y, or of a table x and a formula that has learnt.
+
+    ``beside`` are row weights, offset and sample dimensions by argument.
+    """
+    options: dict[str, Any] = {**beside, "drops_rows": drops_rows}
     if formula is not None:
         if y is not None:
             raise InvalidArgumentError("y is given beside a formula, which names the target: leave y out.")
