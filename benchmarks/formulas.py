@@ -2,10 +2,10 @@
 
     python benchmarks/formulas.py [--rows N]
 
-Parquet of ten files: two numbers, a month, a factor of 20,000 levels and one of 10. Least squares without a penalty, in
-this process: processor seconds of the whole fit, learning included, the least of three taken in turns. "the same" has the
-levels that ``features=`` has; the others have splines, a product of a factor and a number, and knots of as many distinct
-values as rows.
+Parquet of ten files: two numbers, a month, a factor of 20,000 levels and one of 10. Least squares without a penalty,
+in this process: processor seconds of the whole fit, learning included, the least of three in turns. "the same" has
+the levels that ``features=`` has; the others have splines, a product of a factor and a number, and knots of as many
+distinct values as rows.
 
 Target: "the same" takes at most 1.25 times what ``features=`` takes.
 """

@@ -289,7 +289,7 @@ def fit(
         fit_intercept = intercept_of(source.formula, fit_intercept)
     check_levels(initial_weights, source)
     stamps = Stamps(source)
-    loss = for_targets(loss, source)
+    loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
         start = _start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
