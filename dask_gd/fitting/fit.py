@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from .. import passes
 from ..dashboard.publish import watching
@@ -18,14 +16,12 @@ from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.losses.families import loss_of_family
 from ..model.non_negative import within_bounds
 from ..model.penalties import Penalty, as_penalty, check_features, penalises
-from ..results.features import check_encoding
 from ..results.fit_result import FitResult
 from ..solvers import Solver, as_solver
-from ..sources import Source, as_source
+from ..sources import as_source
 from ..sources.categories import Categories
 from ..sources.cells import has_cells
 from ..sources.levels_in_fit import in_fit
-from ..sources.present import Present
 from ..sources.stamps import Stamps
 from ..sources.targets import with_values
 from ..store.store import Store
@@ -39,6 +35,7 @@ from .fit_track import FitTrack
 from .of_targets import for_targets, intercept_of
 from .room import check_room
 from .stages import begin_on_samples, go_on_smoothing
+from .start import check_levels, start_of, start_of_model
 from .track import Stopping
 
 
@@ -291,7 +288,7 @@ def fit(
     stamps = Stamps(source)
     loss = for_targets(as_loss(loss), source)
     if isinstance(loss, Model):
-        start = _start_of_model(loss, source, initial_weights)
+        start = start_of_model(loss, source, initial_weights)
         check_features(penalty, len(start))
         solver = as_solver(solver, loss, penalty, len(start), source.row_format)
         # Its parameters are never in blocks: this refuses them where they are asked for.
@@ -353,24 +350,6 @@ def fit(
         return FitRun(track, stopping).run()
 
 
-def _start_of_model(model: Model, source: Source, initial_weights: Any) -> np.ndarray:
-    """Return the first query's parameters of a `Model`, (q, 1, 1)."""
-    if source.offset is not None:
-        raise InvalidArgumentError("offset is added to linear predictions; give it to a Model among its features.")
-    if isinstance(initial_weights, Mapping):
-        initial_weights = model.packed(initial_weights)
-    if initial_weights is None:
-        initial_weights = model.start
-    return start_of(initial_weights, len(model.start), 1, fit_intercept=False)
-
-
-def check_levels(initial_weights: Any, source: Source) -> None:
-    """Refuse the coefficients of another fit if they are those of other levels."""
-    before = getattr(initial_weights, "encoding", None)
-    if before is not None and source.x.encoding is not None:
-        check_encoding(source.x.encoding, before, "initial_weights")
-
-
 def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: int) -> None:
     """Refuse numbers that cannot be."""
     if not is_whole(seed, least=0):
@@ -381,36 +360,3 @@ def check_arguments(max_iter: int, tol: float, target_loss: float | None, seed: 
         raise InvalidArgumentError(f"tol={tol!r}: a finite number, 0 or more.")
     if target_loss is not None and not -float("inf") < target_loss < float("inf"):
         raise InvalidArgumentError(f"target_loss={target_loss!r}: a finite number, or None.")
-
-
-def start_of(initial_weights: Any, p: int, k: int, fit_intercept: bool, present: Present | None = None) -> np.ndarray:
-    """Return the first query's parameters, (q, k, 1).
-
-    Of initial weights of all targets they are those of the ``present`` ones.
-    """
-    start = np.zeros((p + bool(fit_intercept), k, 1))
-    if initial_weights is None:
-        return start
-    of_result = isinstance(initial_weights, FitResult)
-    if of_result:
-        values = initial_weights.parameters[: len(start)]
-        # Levels that the other fit has left out.
-        if len(initial_weights.dropped_levels):
-            values = np.nan_to_num(values)
-    else:
-        values = np.asarray(initial_weights, dtype=float)
-        if values.ndim == 1:
-            values = values[:, None]
-    if present is not None and values.ndim == 2 and values.shape[1] == present.total:
-        values = values[:, list(present.columns)]
-    if values.ndim != 2 or values.shape[1] != k or len(values) not in (p, len(start)):
-        raise InvalidArgumentError(
-            f"initial_weights has shape {values.shape}; this fit has {p} features and {k} outputs."
-        )
-    if of_result and len(initial_weights.weights) != p:
-        raise InvalidArgumentError(f"initial_weights has {len(initial_weights.weights)} features; x has {p}.")
-    if not np.isfinite(values).all():
-        raise InvalidArgumentError("initial_weights holds NaN or infinity.")
-    # Without an intercept among them it begins at 0.
-    start[: len(values), :, 0] = values
-    return start

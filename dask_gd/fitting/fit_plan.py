@@ -17,9 +17,10 @@ from ..sources.plan import Plan
 from .block_fit import in_blocks
 from .correction import why_uncorrected
 from .engine import Engine
-from .fit import check_arguments, start_of
+from .fit import check_arguments
 from .fit_track import FitTrack
 from .stages import begin_on_samples
+from .start import start_of
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ..sources.targets import with_values
 from ..store.store import Store
 from .alpha_path import scale_path
 from .block_search import search_in_blocks, solvers_in_blocks
-from .fit import check_arguments, start_of
+from .fit import check_arguments
 from .fold_assignment import assign_folds
 from .fold_track import warn_of_stalled
 from .grid import candidates_of
@@ -42,6 +42,7 @@ from .search_result import SearchResult
 from .search_run import SearchRun
 from .search_solvers import solvers_of
 from .search_start import begin
+from .start import start_of
 from .track import Stopping
 
 
