@@ -79,7 +79,7 @@ def why_uncorrected(track: Any) -> str:
     if track.smoothing is not None:
         return "its loss is smoothed, less and less"
     if not getattr(track.solver, "corrects", False):
-        return f"{track.solver!r} takes no curvature of all rows"
+        return "its solver takes no curvature of all rows"
     if len(track.start) > WIDEST:
         return f"the curvature of all rows costs too much beyond {WIDEST} parameters"
     # Where the curvature jumps nothing is foretold: passes are saved on the way, by the larger sample, or not at all.

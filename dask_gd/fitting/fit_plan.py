@@ -9,7 +9,7 @@ from ..display.texts import plural, size
 from ..errors import InvalidArgumentError
 from ..model.losses import Loss, Model, as_loss, classes_of
 from ..model.penalties import Penalty, as_penalty, check_features, is_nonsmooth, penalises
-from ..solvers import Solver, as_solver
+from ..solvers import Newton, Solver, as_solver
 from ..solvers.newton.curvature import is_cheap
 from ..sources import Source
 from ..sources.levels_in_fit import in_fit
@@ -61,8 +61,6 @@ class FitPlan:
         Why not, or "".
     least_passes : int
         Passes over all rows, at least.
-    most_passes : int or None
-        At most, where that is known.
     note : str
         The passes in words.
     """
@@ -74,20 +72,20 @@ class FitPlan:
     corrects: bool
     why_uncorrected: str
     least_passes: int
-    most_passes: int | None
     note: str
 
     def __str__(self) -> str:
-        whole = f"{plural(self.one_pass.partitions, 'partition')}, {size(self.one_pass.bytes_read)}"
+        text = f"{self.solver} begins on no sample, as {self.why_whole}. "
         if self.samples:
-            text = f"{self.solver} begins on {' and then on '.join(map(str, self.samples))}; "
-            text += f"samples are read from the source each time. A pass over all rows reads {whole}"
-        else:
-            text = f"{self.solver} reads all rows from the first step, as {self.why_whole}: {whole}"
-        text += f". Passes over all rows: {self.note}. "
+            text = f"{self.solver} begins on {' and then on '.join(map(str, self.samples))}. "
+            text += "Samples are read from the source each time. "
+        whole = f"{plural(self.one_pass.partitions, 'partition')} ({size(self.one_pass.bytes_read)})"
+        text += f"A pass over all rows reads {whole}. Passes over all rows: {self.note}."
         if self.corrects:
-            return f"{text}A sample that is like all rows corrects the steps from these passes, with a reading or two."
-        return f"{text}No step is corrected by a sample, as {self.why_uncorrected}."
+            text += " A sample that is like all rows corrects the steps from these passes, with a reading or two."
+        elif self.samples:
+            text += f" No step is corrected by a sample, as {self.why_uncorrected}."
+        return text
 
 
 def fit_plan(
@@ -154,7 +152,7 @@ def fit_plan(
         if not why_uncorrected_ and is_cheap(len(track.start)) and is_nonsmooth(track.penalty):
             why_uncorrected_ = "its penalty bends and its curvature costs next to nothing"
     corrects = not why_uncorrected_
-    least, most, note = _passes_of(track, corrects, max_iter)
+    least, note = _passes_of(track, corrects, max_iter)
     return FitPlan(
         solver=repr(track.solver),
         one_pass=track.source.plan(),
@@ -163,7 +161,6 @@ def fit_plan(
         corrects=corrects,
         why_uncorrected=why_uncorrected_,
         least_passes=least,
-        most_passes=most,
         note=note,
     )
 
@@ -202,14 +199,16 @@ def _track_of(
     return FitTrack(engine, penalty=penalty, solver=of_solver, start=start, seed=int(seed), given=given)
 
 
-def _passes_of(track: FitTrack, corrects: bool, max_iter: int) -> tuple[int, int | None, str]:
-    """Return the passes over all rows at least, at most where that is known, and both in words."""
+def _passes_of(track: FitTrack, corrects: bool, max_iter: int) -> tuple[int, str]:
+    """Return the passes over all rows at least, and in words."""
     if track.by_statistics:
-        return 1, 2, "one, whose sums all steps follow from, and another where the solution is polished"
-    if track.batched:
-        return 0, 0, f"none, as each of at most {max_iter + 1:,} steps reads {track.solver.batch:.3g} of the rows"
+        return 1, "one, from whose sums all steps follow; it is made again where columns are far from 0"
+    if track.loss.quadratic and isinstance(track.solver, Newton):
+        return 1, "one, from whose sums the minimum follows; more where it is polished"
+    if track.batched and track.size < track.source.shape[0]:
+        return 0, f"none, as each of at most {max_iter + 1:,} steps reads {track.solver.batch:.3g} of the rows"
     if corrects:
-        return 1, None, "one at least, mostly two; more where no sample is like all rows"
+        return 1, "one at least, mostly two; more where no sample is like all rows"
     if track.samples:
-        return 1, None, "one at least, one for each step that follows the samples"
-    return 1, None, f"one for each step or trial, of at most {max_iter:,} steps"
+        return 1, "one at least, one for each step that follows the samples"
+    return 1, f"one for each step or trial, of at most {max_iter:,} steps"

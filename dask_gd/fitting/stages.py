@@ -81,7 +81,7 @@ def _why_whole(track: FitState) -> str:
     if isinstance(track.loss, Model):
         return "its loss is a model of its own"
     if not track.solver.samples:
-        return f"{track.solver!r} takes none"
+        return "its solver takes none"
     if track.source.partitions < SAMPLED_PARTITIONS:
         return f"the rows have fewer than {SAMPLED_PARTITIONS} partitions"
     return ""
