@@ -1,8 +1,13 @@
 """Robust standard errors: statsmodels' and pyfixest's numbers, whatever the data's form; and what is refused."""
 
+import contextlib
+import io
+import re
 from functools import partial
+from pathlib import Path
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -452,8 +457,6 @@ def test_groups_are_columns_of_frames_and_arrays_of_a_store_by_name(tmp_path):
     names = list("abcdef")
     frame = pd.DataFrame(x, columns=names).assign(y=y, g=np.char.add("a", G.astype(str)), h=H)
     run = dask_gd.fit(frame, features=names, target="y")
-    import dask.dataframe as dd
-
     for data in (frame, dd.from_pandas(frame, npartitions=5)):
         result = dask_gd.infer(run, data, cov_type="cluster", groups=["g", "h"])
         same(result.table.standard_error, expected)
@@ -643,3 +646,16 @@ def test_the_heading_says_what_the_errors_are_robust_to():
     for kind in KINDS:
         if kind in EVERY:
             assert str(infer(run, x, y, kind)).splitlines()[1] == f"errors {KINDS[kind]}"
+
+
+def test_late_flights_have_the_errors_that_the_docs_print():
+    text = (Path(dask_gd.__file__).parent.parent / "docs" / "inference.md").read_text()
+    code = next(part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "flights.zarr" in part)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    rows = re.findall(r"^\| (?:of the model|HC1|by [a-z ]+) \| (.*) \|$", text, re.MULTILINE)
+    expected = [list(map(float, row.split(" | "))) for row in rows]
+    found = [list(map(float, line.strip("[]").split())) for line in printed.getvalue().splitlines()]
+    np.testing.assert_allclose(found, expected, atol=0.0051)
+    assert len(found) == 5
