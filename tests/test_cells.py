@@ -14,8 +14,10 @@ from sklearn.linear_model import Ridge
 import dask_gd
 from dask_gd.errors import DataError, InvalidArgumentError, NonFiniteError
 from dask_gd.kernels.cell_design import design_of
+from dask_gd.kernels.cell_own_sums import make_sums
 from dask_gd.kernels.cell_solution import estimates_of
-from dask_gd.kernels.cell_sums import SharedSums
+from dask_gd.passes.cells import walk, work_of
+from dask_gd.sources.cells import cell_source
 
 T, LAT, LON = 120, 7, 9
 FEATURES = ["trend", "s1", "index"]
@@ -465,6 +467,9 @@ def test_collinear_features_mark_every_cell():
     assert set(np.unique(run.status)) == {1, 3}
     assert run.weights.isnull().all()
     assert fitted(ds.assign(same=ds.trend * 0 + 0.1), features=["same"]).weights.isnull().all()
+    for constant in np.random.default_rng(0).normal(size=50):
+        design = design_of(np.full((97, 1), constant), (0,), (), None, True)
+        assert not design.basis[:, 1].any()
 
 
 def test_more_than_255_samples_are_counted():
@@ -473,7 +478,8 @@ def test_more_than_255_samples_are_counted():
     assert fitted(ds, features="x", target="y", sample_dims="t").nobs.values.tolist() == [700] * 3
 
 
-def test_sums_of_two_parts_are_those_of_the_whole():
+@pytest.mark.parametrize("varying", [0, 2])
+def test_sums_of_two_parts_are_those_of_the_whole(varying):
     """Whatever value each part is about, and whichever cells have had none in one of them."""
     rng = np.random.default_rng(2)
     y = 1e4 + rng.normal(size=(90, 40))
@@ -481,13 +487,19 @@ def test_sums_of_two_parts_are_those_of_the_whole():
     y[:50, :10] = np.nan
     y[50:, 10:20] = np.nan
     y[:, 20:23] = np.nan
-    design = design_of(rng.normal(size=(90, 3)), (0, 1, 2), (), None, True)
+    own = [50 + rng.normal(size=y.shape) for _ in range(varying)]
+    design = design_of(rng.normal(size=(90, 3)), (0, 1, 2), tuple(range(3, 3 + varying)), None, True)
 
     def sums(start, stop, step):
-        total = SharedSums(design, 40, True)
+        total = make_sums(design, 40, True, has_own=varying > 0)
         for first in range(start, stop, step):
             part = slice(first, min(first + step, stop))
-            total.add(design.rows(part), (y[part],))
+            # A task must leave the sums that it goes on from as they are: they may be asked for again.
+            before, total = total, total.copied()
+            unchanged = before.copied()
+            total.add(design.rows(part), (y[part], *(values[part] for values in own)))
+            for name, value in vars(unchanged).items():
+                np.testing.assert_array_equal(getattr(before, name), value, err_msg=name)
         return total
 
     whole = estimates_of(sums(0, 90, 90), design, None)
@@ -504,3 +516,19 @@ def test_events_tell_of_the_fit(caplog):
     assert [type(event).__name__ for event in heard] == ["FitStarted", "FitEnded"]
     assert "63 cells" in str(heard[0])
     json.dumps(heard[0].as_message())
+
+
+@pytest.mark.parametrize("has_own", [False, True])
+def test_a_task_leaves_the_sums_that_it_goes_on_from(has_own):
+    ds = maps().chunk(time=30)
+    if has_own:
+        ds["rain"] = ds.t2m * 2 + ds.trend
+    source = cell_source(ds, ["trend", "rain"][: 1 + has_own], "t2m", "time", None, drop=True)
+    design = design_of(source.shared, source.order, source.varying, None, True)
+    work = work_of(source, design, None)
+    count = len(source.grid.pieces)
+    given = [(tuple(array.blocks[i].compute() for array in source.arrays),) for i in range(count)]
+    before = walk(work, 0, (0, 1), None, given[:1], False)
+    once, again = (walk(work, 0, (1, count), before, given[1:], True) for _ in range(2))
+    for name, values in once.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)

@@ -394,7 +394,11 @@ BEFORE = {
     "an array": ({"target": np.ones(3)}, InvalidTypeError, "is no name; names are strings"),
     "feature twice": ({"features": ["lat", "lat"]}, InvalidArgumentError, "'lat' twice"),
     "target as feature": ({"features": ["lat", "t2m"]}, InvalidArgumentError, "'t2m' is among the features"),
-    "not covered": ({"sample_dims": ("time", "lat")}, InvalidArgumentError, r"'wind' has the dimension 'lon'.*isel"),
+    "not covered": (
+        {"features": ["wind"], "target": "co2", "sample_dims": "time"},
+        InvalidArgumentError,
+        r"'wind' has the dimension 'lat'.*isel",
+    ),
     "times": ({"features": ["lat", "time"]}, InvalidTypeError, r"'time' has dtype datetime64.*timedelta64.*dayofyear"),
     "durations": ({"features": ["age"]}, InvalidTypeError, "'age' has dtype timedelta64.*divide"),
     "strings": ({"features": ["place"]}, InvalidTypeError, "'place' has dtype <U1.*real numbers"),

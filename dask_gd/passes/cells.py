@@ -114,7 +114,7 @@ def walk(
             with context_meter.meter("compute"):
                 _add_piece(work, column, piece, sums, values)
         if is_last:
-            return finish(work, sums)
+            return finish(work, sums, count)
     relieve()
     return sums
 
@@ -170,20 +170,26 @@ def _refused(
     return NonFiniteError(f"{value} {where}. {remedy}.")
 
 
-def join(work: CellWork, before: Sums, after: Sums, is_last: bool) -> Sums | Estimates:
+def join(work: CellWork, column: int, before: Sums, after: Sums, is_last: bool) -> Sums | Estimates:
     """Add up the sums of two neighbouring segments of a column; return the estimates after the last: a task."""
     work = work._replace(design=work.design.aligned())
     with one_blas_thread(), np.errstate(all="ignore"):
         sums: Sums = [a.plus(b, work.design) for a, b in zip(before, after, strict=True)]  # type: ignore[arg-type]
         if is_last:
-            return finish(work, sums)
+            return finish(work, sums, cells_in(work.grid.columns[column]))
     return sums
 
 
-def finish(work: CellWork, sums: Sums) -> Estimates:
-    """Return the estimates of all cells of a column."""
-    blocks = [estimates_of(of_block, work.design, work.penalty) for of_block in sums]
-    return {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
+def finish(work: CellWork, sums: Sums, cells: int) -> Estimates:
+    """Return the estimates of all cells of a column, and let its sums go."""
+    estimates: Estimates = {}
+    for start in range(0, cells, BLOCK):
+        of_block = estimates_of(sums.pop(0), work.design, work.penalty)
+        for name, values in of_block.items():
+            if name not in estimates:
+                estimates[name] = np.empty((*values.shape[:-1], cells), values.dtype)
+            estimates[name][..., start : start + BLOCK] = values
+    return estimates
 
 
 def estimates_in_batches(
@@ -286,7 +292,7 @@ def _graph_of_column(
     for number, end in enumerate(ends[1:], 1):
         joined: Key = (name, column, number, "joined")
         is_last = number == len(ends) - 1
-        nodes[joined] = Task(joined, join, TaskRef(common), TaskRef(total), TaskRef(end), is_last)
+        nodes[joined] = Task(joined, join, TaskRef(common), column, TaskRef(total), TaskRef(end), is_last)
         total = joined
     return total
 
@@ -315,7 +321,7 @@ def memory_of_task(source: CellSource, design: Design) -> int:
         copies = 2
     given = min(GIVEN_BYTES, source.given_bytes) + source.given_bytes
     results = 8 * cells * (2 * design.parameters + 6)
-    return source.piece_bytes + given + copies * 8 * cells * numbers + 2 * results + design.basis.nbytes
+    return source.piece_bytes + given + copies * 8 * cells * numbers + results + design.basis.nbytes
 
 
 def check_memory(source: CellSource, design: Design) -> None:
