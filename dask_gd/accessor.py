@@ -26,8 +26,10 @@ class DatasetAccessor:
     def __init__(self, dataset: xr.Dataset):
         self._dataset = dataset
 
-    def fit(self, **arguments: Any) -> FitResult:
-        """Fit a model to variables of the Dataset, see `dask_gd.fit`."""
+    def fit(self, formula: str | None = None, **arguments: Any) -> FitResult:
+        """Fit a model to variables of the Dataset, by a formula or by their names, see `dask_gd.fit`."""
+        if formula is not None:
+            return fit(formula, self._dataset, **arguments)
         return fit(self._dataset, **arguments)
 
     def predict(self, run: FitResult, **arguments: Any) -> xr.DataArray:

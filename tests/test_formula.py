@@ -265,6 +265,8 @@ def test_a_dataset_has_a_row_for_each_point(table):
         assert predicted.dims == ("time", "lat")
         shaped = expected.predict(frame).reshape(predicted.transpose("time", "lat").shape)
         assert_allclose(predicted, shaped, rtol=1e-8, atol=1e-12)
+    by_accessor = cube.gd.fit(formula, sample_dims=("time", "lat"))
+    assert_allclose(by_accessor.weights, expected.weights, rtol=1e-8, atol=1e-12)
     # Terms of one dimension are the same along the other.
     assert dask_gd.fit("t2m ~ co2", cube, sample_dims=["time", "lat"]).predict(cube).shape == (12, 5)
 
