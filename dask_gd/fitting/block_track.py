@@ -161,7 +161,7 @@ class BlockTrack(Track):
     def pieces_of_weights(self, node: Node) -> list[Any]:
         """Return what the blocks of stored weights are read from: their files, else where they are."""
         if node.files is None or self.directory is None:
-            return [delayed(array_of)(block) for block in self.space.alone(node)]
+            return [delayed(array_of)(block) for block in self.space.handed_out(node)]
         return [delayed(read_block, pure=True)(self.directory, file) for file in node.files]
 
     def committed(self) -> str:

@@ -160,14 +160,22 @@ class BlockSpace:
         """Store what vectors stand for, in one go."""
         self.compute([stored_node(v) for v in several], [])
 
-    def alone(self, node: Node) -> list[Future]:
-        """Return futures of the blocks of a stored vector, without what is stored with them."""
+    def alone(self, node: Node) -> list[Piece]:
+        """Return the pieces of a stored vector without what is stored with them."""
+        return [Piece(handle) for handle in self.owners.submit(self._alone(node))]
+
+    def handed_out(self, node: Node) -> list[Future]:
+        """Return futures of the blocks of a stored vector, which are there as long as somebody has them."""
+        return self.owners.handed_out(self._alone(node))
+
+    def _alone(self, node: Node) -> list[Pinned]:
+        """Return the tasks that take the blocks of a vector from what is stored with them."""
         assert node.pieces is not None
         name = self.owners.name("alone")
-        submitted = []
-        for j, piece in enumerate(node.pieces):
-            submitted.append(Pinned((name, j), self.owners.of_block(j), tasks.array_of, tuple(piece)))
-        return self.owners.handed_out(submitted)
+        return [
+            Pinned((name, j), self.owners.of_block(j), tasks.array_of, tuple(piece))
+            for j, piece in enumerate(node.pieces)
+        ]
 
     def _pieces(self, of_bundles: Sequence[Handle], path: tuple[int, ...]) -> list[Piece]:
         """Return the pieces of all blocks: in what a bundle's task has returned a block's is in its place."""
