@@ -289,10 +289,12 @@ class LogFile(Listener):
                 finite = {name: _finite(value) for name, value in row.items()}
                 file.write(json.dumps(finite) + "\n")
                 return
-            writer = csv.DictWriter(file, row)
             if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+                csv.writer(file).writerow(row)
+            # A file that another version has begun may have fewer columns.
+            with open(self.path, newline="") as begun:
+                columns = next(csv.reader(begun), list(row))
+            csv.DictWriter(file, columns, extrasaction="ignore").writerow(row)
 
     def _truncate(self, iteration: int) -> None:
         """Remove the lines from this iteration on, if the file has them; at the start, the header as well."""

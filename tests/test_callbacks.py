@@ -432,6 +432,20 @@ def test_the_log_of_a_fit_that_was_interrupted_has_each_iteration_once(tmp_path,
     check_log(path, dask_gd.fit(x, y, **options, callbacks=[LogFile(path)]))
 
 
+def test_a_log_that_another_version_has_begun_goes_on_in_its_columns(tmp_path):
+    x, y = problem()
+    path = tmp_path / "fit.csv"
+    options = {"solver": "adam", "max_iter": 6, "store": tmp_path / "run"}
+    with pytest.raises(Killed):
+        dask_gd.fit(x, y, **options, callbacks=[LogFile(path), killed_at(3)])
+    former = [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+    path.write_text("".join(line + "\r\n" for line in former))
+    dask_gd.fit(x, y, **options, callbacks=[LogFile(path)])
+    lines = path.read_text().splitlines()
+    assert len(lines) == 8
+    assert {line.count(",") for line in lines} == {former[0].count(",")}
+
+
 def test_a_search_is_logged_pass_by_pass(tmp_path):
     x, y = problem()
     path, heard = tmp_path / "search.jsonl", []
