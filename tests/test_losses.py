@@ -226,3 +226,14 @@ def test_what_is_no_loss_is_refused_with_the_choices(unknown):
 def test_an_impossible_parameter_is_refused_by_name(make, name, value):
     with pytest.raises(InvalidArgumentError, match=rf"{name}={value!r}"):
         make(value)
+
+
+@pytest.mark.parametrize("loss", COUNTS, ids=repr)
+def test_a_curvature_is_the_same_beside_a_prediction_that_overflows(loss):
+    """Rows are taken in another way where one of them is absurd."""
+    z = np.linspace(-600.0, 600.0, 49)
+    with np.errstate(over="ignore"):
+        for y in (*targets(loss), 1e-200, 1e200):
+            alone = loss.curvature(z, np.full_like(z, y))
+            beside = loss.curvature(np.append(z, 800.0), np.full(50, y))[:-1]
+            assert_allclose(alone, beside, rtol=1e-12)

@@ -21,6 +21,7 @@ from dask.distributed import Client, default_client
 import dask_gd
 from dask_gd.cluster import compute
 from dask_gd.errors import ClusterError
+from dask_gd.passes import passes_of
 
 #: Seconds without a sign of life that these tests allow; 60 by default.
 PATIENCE = 6
@@ -301,3 +302,20 @@ def test_nothing_stays_on_the_cluster_when_waiting_is_interrupted(two):
         compute(dask.delayed(time.sleep)(3))
     helpers.until(lambda: not two.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
     assert kept.value.__traceback__ is not None
+
+
+def test_what_a_pass_leaves_is_released_when_the_next_is_asked_for_and_at_the_end(two):
+    """Not before: Dask would send what it has to say of it first."""
+
+    def tasks():
+        return two.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+
+    with passes_of("fit", "mine", str):
+        for i in range(3):
+            assert compute(dask.delayed(abs)(-i, dask_key_name=f"mine-{i}"), run="mine") == (i,)
+            helpers.until(lambda: tasks() == 1)
+        with pytest.raises(ZeroDivisionError):
+            compute(dask.delayed(divmod)(1, 0), run="mine")
+        helpers.until(lambda: not tasks())
+        assert compute(dask.delayed(abs)(-4), run="mine") == (4,)
+    helpers.until(lambda: not tasks())
