@@ -217,7 +217,7 @@ def run_of(ds, **options):
 
 def test_a_task_makes_no_more_rows_than_a_window(monkeypatch):
     monkeypatch.setattr(fields, "READ_BYTES", 1 << 16)
-    n, rng = 300, np.random.default_rng(0)
+    n, rng = 400, np.random.default_rng(0)
     ds = xr.Dataset({name: (dim, rng.normal(size=n)) for name, dim in (("a", "t"), ("b", "u"), ("y", "t"))})
     source = as_source(ds.chunk(t=n), features=["a", "b"], target="y", sample_dims=("t", "u"))
     # What is read is three series, and not the table of n * n rows.
