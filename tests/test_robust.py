@@ -414,9 +414,10 @@ def test_several_groupings_are_by_inclusion_and_exclusion(levels):
     same(result.covariance, expected, atol=1e-9 * abs(expected).max())
 
 
-@pytest.mark.parametrize("many", [0, 10**9])
-def test_keys_are_looked_up_alike_however_many(many, monkeypatch):
+@pytest.mark.parametrize(("many", "bits"), [(0, 20), (10**9, 20), (10**9, 1)])
+def test_keys_are_looked_up_alike_however_many_and_of_whatever_hash(many, bits, monkeypatch):
     monkeypatch.setattr("dask_gd.sources.row_groups.MANY_KEYS", many)
+    monkeypatch.setattr("dask_gd.sources.row_groups.HASH_BITS", bits)
     known, keys = np.array([2, 5, 9]), np.array([9, 1, 2, 2, 10, 5])
     assert dask_gd.sources.row_groups._places(known, keys).tolist() == [2, -1, 0, 0, -1, 1]
 
@@ -593,7 +594,7 @@ def test_bad_groups_are_refused_before_any_task(refused):
     for values, missing in (
         (G.astype(float), np.nan),
         (G.astype(object), None),
-        (VALUES["dates"], np.datetime64("NaT")),
+        (VALUES["dates"], np.datetime64("NaT", "ns")),
     ):
         bad = values.copy()
         bad[17] = missing

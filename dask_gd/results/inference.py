@@ -83,7 +83,8 @@ def infer(
         a model for each cell knows all that is needed: no data is to be given.
     x : Source or array (n, p)
     y : array (n,) or (n, k)
-        The data of the fit, of any kind that `fit` takes. Leave y out with a Source.
+        The data of the fit, of any kind that `fit` takes; the classes of a classifier as 0 and 1. Leave y out with a
+        Source.
     sample_weight : array (n,), optional
         The row weights of the fit, see ``weights``.
     offset : array (n,), optional

@@ -108,20 +108,17 @@ def inverted(information: np.ndarray, ties: np.ndarray, names: list[str]) -> Inv
     unit = np.where(root > 0, root, 1.0)
     values, vectors = np.linalg.eigh(information / np.outer(unit, unit))
     values = np.where(values > SINGULAR, values, 0.0)
-    scales = np.sqrt(values)
-    factor = (scales[:, None] * vectors.T * root) @ ties
+    factor = (np.sqrt(values)[:, None] * vectors.T * root) @ ties
     # Columns of the factor that are 0, or a combination of the others, leave parameters undetermined.
     size = np.sqrt((factor**2).sum(axis=0))
     if (size == 0).any():
         _refuse_undetermined(names, size == 0)
-    left, singular, right = np.linalg.svd(factor / size, full_matrices=False)
+    _, singular, right = np.linalg.svd(factor / size, full_matrices=False)
     if singular[-1] <= np.sqrt(SINGULAR) * SLIGHT:
         shares = np.abs(right[-1])
         _refuse_undetermined(names, shares > 0.1 * shares.max())
-    # The rows' own parameters by the factor's inverse: by the ties, the digits of what is left of a sum would go.
-    known = np.where(scales > 0, 1.0 / np.where(scales > 0, scales, 1.0), 0.0)
-    span = (vectors * known / unit[:, None]) @ left
-    return Inverse((right.T / singular) / size[:, None], span, size)
+    inverse_root = (right.T / singular) / size[:, None]
+    return Inverse(inverse_root, ties @ inverse_root, size)
 
 
 def _refuse_undetermined(names: list[str], is_undetermined: np.ndarray) -> None:
