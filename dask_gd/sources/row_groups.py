@@ -31,6 +31,8 @@ from .variables import chunked, expand, in_grid
 
 #: Kinds of NumPy's values that can be told apart and sorted: numbers, dates, strings, and objects if they can.
 KINDS = "biufMmUSTO"
+#: Bytes of lazy numbers or dates that are loaded: of more, blocks have numbers of their own, which is slower.
+WHOLE = 256 << 20
 #: Keys from which on a row's is looked up by its hash, and not by halving.
 MANY_KEYS = 1 << 16
 #: Bits of the hash that tells most keys that are not known: of a table that stays in the cache.
@@ -252,8 +254,9 @@ def _coded(values: Any, label: str) -> tuple[np.ndarray, int]:
 
 def _factorized(values: Any, label: str) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[int, ...]]:
     """Return numbers and values, of all or of each block of lazy rows, and the shape of the values."""
-    if isinstance(values, da.Array) and values.ndim > 1:
-        # A variable over several dimensions.
+    is_small = isinstance(values, da.Array) and values.dtype.kind in "biufMm" and values.nbytes <= WHOLE
+    if is_small or (isinstance(values, da.Array) and values.ndim > 1):
+        # Few enough to be numbered at once, or a variable over several dimensions.
         [values] = compute(values, what=f"the values of {label}")
     shape = getattr(values, "shape", ())
     if isinstance(values, da.Array) or is_lazy_frame(values):
