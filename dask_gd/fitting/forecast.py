@@ -12,12 +12,13 @@ from .track import Track
 
 #: A feature has lost curvature where its share of the curvature's bound is less than this part of the median's.
 LOST = 0.5
-#: Half of a step's length, as it changes the predictions, is what third derivatives leave of the gradient along it.
+#: Half of a short step's length, as it changes predictions, is what third derivatives leave of the gradient along it; a
+#: step of length 1, which a weight that grows without end takes, leaves 1 / e.
 HALF = 0.5
-#: Steps that change predictions by less than this leave next to nothing, also with an older curvature.
+#: Steps that change predictions by less than this are short: they leave next to nothing, also with an older curvature.
 SHORT = 0.05
-#: The size of a feature whose values sum to 0: steps along it count as long, but not those of length 0.
-UNKNOWN = 1e100
+#: Steps and sums of squares beyond this overflow when they are multiplied.
+LONGEST = 1e200
 
 
 def gradient_bound(track: Track) -> float:
@@ -81,20 +82,31 @@ def _along_lost(track: Track) -> float:
     moments = track.engine.moments
     assert moments is not None
     every = np.arange(len(state.weights))
-    # A feature that is 0 everywhere has none to lose.
     curvature = state.curvature[every, every]
+    squares = moments.features
+    if track.fit_intercept:
+        # About the mean of each feature: what all rows have of it is the intercept's.
+        p = len(every) - 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.append(squares[:p] - moments.sums[:p] ** 2 / track.engine.weight, squares[p])
+            curvature[:p] -= state.curvature[:p, p] ** 2 / state.curvature[p, p]
+    squares = np.nan_to_num(np.abs(squares), nan=LONGEST, posinf=LONGEST)
+    # A feature that is the same everywhere has none to lose.
+    bound = np.zeros_like(squares)
+    np.divide(squares, moments.features, out=bound, where=moments.features > 0)
+    bound *= state.diagonal[:, 0, 0]
     share = np.full_like(curvature, np.inf)
-    np.divide(curvature, state.diagonal[:, 0], out=share, where=state.diagonal[:, 0] > 0)
+    np.divide(curvature, bound[:, None], out=share, where=bound[:, None] > 0)
     has_lost = share < LOST * np.median(share, axis=0)
 
-    # How far the step moves the predictions of the rows that have the feature: of a flag these are those where it is 1.
-    size = np.full(len(every), UNKNOWN)
-    with np.errstate(over="ignore"):
-        np.divide(moments.features, np.abs(moments.sums), out=size, where=moments.sums != 0)
+    # How far the step moves predictions: no value is further from its feature's mean than this.
+    size = np.sqrt(squares * track.source.shape[0] / track.engine.weight)
+    if track.fit_intercept:
+        size[-1] = 1.0
     move = np.abs(state.query - state.weights)[:, :, 0]
-    length = np.minimum(move, UNKNOWN) * np.minimum(size, UNKNOWN)[:, None]
+    length = np.minimum(move, LONGEST) * size[:, None]
     if float(state.order) == 2:
-        left = HALF * np.minimum(length, 1.0)
+        left = HALF * np.where(length > SHORT, 1.0, length)
     else:
         left = np.where(length > SHORT, 1.0, 0.0)
     return track.norm(np.where(has_lost, left, 0.0)[:, :, None] * state.gradient)
