@@ -84,9 +84,10 @@ def _along_lost(track: Track) -> float:
     every = np.arange(len(state.weights))
     curvature = state.curvature[every, every]
     squares = moments.features
-    if track.fit_intercept:
+    p = track.engine.width
+    has_intercept = len(every) > p
+    if has_intercept:
         # About the mean of each feature: what all rows have of it is the intercept's.
-        p = len(every) - 1
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.append(squares[:p] - moments.sums[:p] ** 2 / track.engine.weight, squares[p])
             curvature[:p] -= state.curvature[:p, p] ** 2 / state.curvature[p, p]
@@ -100,9 +101,9 @@ def _along_lost(track: Track) -> float:
     has_lost = share < LOST * np.median(share, axis=0)
 
     # How far the step moves predictions: no value is further from its feature's mean than this.
-    size = np.sqrt(squares * track.source.shape[0] / track.engine.weight)
-    if track.fit_intercept:
-        size[-1] = 1.0
+    size = np.sqrt(squares * track.engine.source.shape[0] / track.engine.weight)
+    if has_intercept:
+        size[p] = 1.0
     move = np.abs(state.query - state.weights)[:, :, 0]
     length = np.minimum(move, LONGEST) * size[:, None]
     if float(state.order) == 2:
