@@ -283,6 +283,12 @@ def test_classes_that_a_plane_separates_have_coefficients_that_nothing_is_known_
     assert (result.table.p_value > 0.5).all()
 
 
+def test_a_result_without_its_rows_is_refused():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    with pytest.raises(dask_gd.errors.InvalidArgumentError, match="give the rows of the fit"):
+        dask_gd.infer(dask_gd.fit(x, x[:, 0] ** 2))
+
+
 @pytest.mark.parametrize("loss", ["huber", "quantile", "hinge", "squared_hinge"])
 def test_losses_that_are_no_likelihoods_are_refused(loss):
     x, y = problem_of(Logistic(), n=50)

@@ -213,6 +213,8 @@ def infer(
             )
         return infer_cells(run, level)
     _check_run(run, level)
+    if x is None:
+        raise InvalidArgumentError("infer(run, x, y): give the rows of the fit, which its result does not hold.")
     kind = covariance_type(
         cov_type,
         cov_kwds,
