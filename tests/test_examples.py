@@ -76,7 +76,7 @@ def test_climate(run, tmp_path):
     assert (tmp_path / "warming.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_trend_map(tmp_path):
+def test_trend_map(run, tmp_path):
     printed = run("examples/trend_map.py", "--picture", str(tmp_path / "trend.png"))
     assert "1,813 ok" in printed
     assert float(re.search(r"statsmodels in three cells, relative: (.*)", printed)[1]) < 1e-9

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from helpers import problem_of
-from test_robust import FAMILIES, G, N, fit, peer, same
+from statsmodels_here import FAMILIES, G, N, fit, peer, same
 
 import dask_gd
 from dask_gd import Gamma, Logistic, Poisson, Squared, Tweedie

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -17,7 +16,7 @@ import xarray as xr
 import zarr
 from dask.distributed import Client
 from helpers import problem_of, to_zarr
-from statsmodels.genmod.families import links
+from statsmodels_here import FAMILIES, G, H, N, fit, peer, same
 
 import dask_gd
 from dask_gd import Gamma, Logistic, Poisson, Squared, Tweedie, passes
@@ -25,19 +24,8 @@ from dask_gd.errors import DataError, IndefiniteWarning, InvalidArgumentError, I
 from dask_gd.results import robust
 from dask_gd.results.covariance_type import KINDS
 
-FAMILIES = {
-    Squared(): sm.families.Gaussian,
-    Logistic(): sm.families.Binomial,
-    Poisson(): sm.families.Poisson,
-    Gamma(): partial(sm.families.Gamma, links.Log()),
-    Tweedie(1.5): partial(sm.families.Tweedie, links.Log(), var_power=1.5),
-}
 every_loss = pytest.mark.parametrize("loss", FAMILIES, ids=repr)
-N = 300
-RNG = np.random.default_rng(0)
-#: Groups of rows, of another grouping, and points in time.
-G = RNG.integers(0, 40, N)
-H = RNG.integers(0, 150, N)
+#: Points in time.
 T = np.arange(N) // 6
 
 #: statsmodels' arguments of each kind.
@@ -50,11 +38,6 @@ EVERY = {
     "HAC": {"maxlags": 4},
     "hac-groupsum": {"time": T, "maxlags": 3},
 }
-same = partial(np.testing.assert_allclose, rtol=1e-8)
-
-
-def fit(x, y, loss, **options):
-    return dask_gd.fit(x, y, loss=loss, **{"tol": 1e-12, **options})
 
 
 def infer(run, x, y, kind, weight=None, **options):
@@ -68,16 +51,6 @@ def grouped_problem(loss, n=N, seed=0):
         rng = np.random.default_rng(seed)
         y = y + rng.normal(size=40)[G] + rng.normal(size=150)[H]
     return x, y
-
-
-def peer(loss, x, y, weight=None, fit_intercept=True, **options):
-    """Return statsmodels' fit."""
-    design = np.column_stack([x, np.ones(len(x))]) if fit_intercept else x
-    if loss == Squared():
-        model = sm.OLS(y, design) if weight is None else sm.WLS(y, design, weights=weight)
-        return model.fit(**options)
-    model = sm.GLM(y, design, family=FAMILIES[loss](), var_weights=weight)
-    return model.fit(tol=1e-13, tol_criterion="params", maxiter=200, **options)
 
 
 def asked_of_peer(kind, **more):

@@ -25,6 +25,9 @@ from .lazy import explained, to_score
 from .of_rows import dual_gap
 from .parameters import ByCoordinates, Copied, WithJobs
 
+#: The default tolerance of a loss whose corner is rounded.
+SMOOTHED_TOL = 1e-6
+
 
 class Regressor(RegressorMixin, Estimator):
     """A model of real targets."""
@@ -259,6 +262,8 @@ class QuantileRegressor(Penalised):
     smoothing : float, optional
         In the target's units: the loss is then a parabola for residuals within it, see `dask_gd.Quantile`. If it is
         larger than the residuals, the mean is fitted and not a quantile. By default it is found from the residuals.
+    tol : float, optional
+        By default 1e-6, as rounding the corner leaves more of the objective than that does.
 
     Examples
     --------
@@ -275,6 +280,12 @@ class QuantileRegressor(Penalised):
     solver_options: dict | None = None
 
     solvers_of_scikit_learn = ("highs-ds", "highs-ipm", "highs", "interior-point", "revised simplex")
+
+    def _tolerance(self, source: Source) -> float:
+        """Return ``tol``, by default 1e-6: the objective is no nearer to its minimum with less."""
+        if self.tol is None:
+            return SMOOTHED_TOL
+        return self.tol
 
     def _loss(self) -> Any:
         return Quantile(self.quantile, self.smoothing)

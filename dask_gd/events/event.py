@@ -41,8 +41,8 @@ class Event:
         --------
         >>> RoundEnded(passes=2, running=np.int64(7), fits=18).as_message()["running"]
         7
-        >>> SearchEnded("a", best="{'alpha': 0.1}", passes=np.float64(2.5)).as_message()
-        {'event': 'SearchEnded', 'kind': 'search', 'run': 'a', 'best': "{'alpha': 0.1}", 'passes': 2.5}
+        >>> SearchEnded("a", best="C=1", passes=np.float64(2.5)).as_message()
+        {'event': 'SearchEnded', 'kind': 'search', 'run': 'a', 'best': 'C=1', 'passes': 2.5, 'full_passes': 2.0}
         """
         message: dict[str, Any] = {"event": type(self).__name__, "kind": self.kind}
         for each in fields(self):  # type: ignore[arg-type]

@@ -211,7 +211,7 @@ class Source:
         --------
         >>> print(dask_gd.open("data/flights.zarr", x="X", y="late").plan())
         30 partitions of at most 10,000 rows, at most 33 tasks a pass, 132.3 MB read in chunks of 4.4 MB,
-        at most 23.0 MB of memory for each thread
+        at most 24.1 MB of memory for each thread
         """
         p = self.shape[1]
         k = self.outputs or 1
